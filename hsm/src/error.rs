@@ -1,0 +1,43 @@
+//! Whose move is it when the HSM says no?
+
+/// One failed request. The variants say who acts next; PKCS#11 codes stay inside this crate
+/// (`detail` names the function and the CKR code for the log, never a secret).
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum HsmError {
+    /// The queue is full, or the deadline passed before the device took the request: try later.
+    #[error("the HSM is busy ({detail})")]
+    Busy { detail: String },
+    /// The session was lost and could not be made again in time: try later.
+    #[error("the HSM session was lost ({detail})")]
+    SessionLost { detail: String },
+    /// The device or its library does not answer: an operator is needed if it lasts.
+    #[error("the HSM does not answer ({detail})")]
+    DeviceLost { detail: String },
+    /// The PIN was refused. Nothing is retried, because wrong PINs lock HSM tokens.
+    #[error("the HSM refused the PIN ({detail})")]
+    PinRefused { detail: String },
+    /// No HSM token with this label behind the module.
+    #[error("no HSM token labelled {label:?} behind this module")]
+    TokenUnknown { label: String },
+    /// The module could not be loaded.
+    #[error("the PKCS#11 module {path:?} cannot be loaded ({detail})")]
+    ModuleAbsent { path: String, detail: String },
+    /// No key under this label: the configuration names a key that was never made.
+    #[error("no key labelled {label:?} in the HSM token")]
+    KeyUnknown { label: String },
+    /// A key under this label exists already.
+    #[error("a key labelled {label:?} exists already")]
+    LabelTaken { label: String },
+    /// A sealed seed whose binding does not verify, or that does not unwrap: tampered or foreign.
+    #[error("a sealed seed is not ours or was changed ({detail})")]
+    NotOurKey { detail: String },
+    /// The request breaks a limit or a rule of this crate.
+    #[error("the request to the HSM is malformed ({detail})")]
+    CallerFault { detail: String },
+    /// The HSM lacks a mechanism or an attribute that M2Key needs.
+    #[error("the HSM cannot do this ({detail})")]
+    Unsupported { detail: String },
+    /// Ours.
+    #[error("unexpected answer of the HSM, please report ({detail})")]
+    Bug { detail: String },
+}

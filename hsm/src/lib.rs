@@ -1,0 +1,70 @@
+//! How do other crates use an HSM without knowing PKCS#11?
+//!
+//! Through [`Hsm`]: a handful of verbs over owned data. Behind it stand the PKCS#11 implementation
+//! and, in tests, a memory stand-in; both pass the same conformance suite.
+#![deny(unsafe_code)]
+
+use async_trait::async_trait;
+
+mod error;
+mod types;
+
+pub use error::HsmError;
+pub use types::{
+    Health, HealthState, KeyKind, KeyLabel, KeyReport, Mac, Priority, SealedSeed, SealingKeys,
+};
+
+/// Most random bytes one call may ask for.
+pub const RANDOM_MAX: usize = 1024;
+/// Most messages one [`Hsm::hmac_batch`] may carry: 31 days of epochs.
+pub const BATCH_MAX: usize = 744;
+
+/// What an HSM token does for the rest of the system.
+///
+/// Every call is bounded: it answers [`HsmError::Busy`] when the queue is full or its deadline
+/// passes before the device took it.
+#[async_trait]
+pub trait Hsm: Send + Sync + 'static {
+    /// Makes a 256-bit seed inside the HSM and returns it wrapped (RFC 3394) under the sealing key
+    /// and bound to `context`, the caller's header: whose seed, which version, which is current.
+    async fn seal_new_seed(
+        &self,
+        keys: &SealingKeys,
+        context: Vec<u8>,
+        priority: Priority,
+    ) -> Result<SealedSeed, HsmError>;
+
+    /// Unseals `seed`, answers HMAC-SHA-256 of every message under it, and destroys it again.
+    ///
+    /// A binding that does not verify answers [`HsmError::NotOurKey`] before anything is unwrapped.
+    async fn hmac_batch(
+        &self,
+        keys: &SealingKeys,
+        seed: &SealedSeed,
+        messages: Vec<Vec<u8>>,
+        priority: Priority,
+    ) -> Result<Vec<Mac>, HsmError>;
+
+    /// ECDSA P-256 over a SHA-256 digest: `r || s`, 64 bytes, low s.
+    async fn sign(
+        &self,
+        key: &KeyLabel,
+        digest: [u8; 32],
+        priority: Priority,
+    ) -> Result<[u8; 64], HsmError>;
+
+    /// The public key as an uncompressed SEC 1 point (65 bytes).
+    async fn public_key(&self, key: &KeyLabel) -> Result<[u8; 65], HsmError>;
+
+    /// `len` random bytes, at most [`RANDOM_MAX`].
+    async fn random(&self, len: usize) -> Result<Vec<u8>, HsmError>;
+
+    /// Makes a key of `kind` under `label`; a label that is taken answers [`HsmError::LabelTaken`].
+    async fn generate_key(&self, kind: KeyKind, label: &KeyLabel) -> Result<(), HsmError>;
+
+    /// Every key object of this HSM token, with the attributes that decide how safe it is.
+    async fn inventory(&self) -> Result<Vec<KeyReport>, HsmError>;
+
+    /// What readiness and metrics show; never blocks and never asks the device.
+    fn health(&self) -> Health;
+}
