@@ -1,1 +1,4 @@
+//! The authority: who keeps the seeds, judges the tokens and signs the receipts?
+#![forbid(unsafe_code)]
 
+pub mod store;
