@@ -29,9 +29,11 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 pub mod body;
+pub mod enrolment;
 
 pub mod extract;
 pub mod loopback;
+pub mod operators;
 
 pub mod problem;
 
