@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_readers_panic(text in "\\PC{0,200}") {
+        fn no_text_makes_the_parsers_panic(text in "\\PC{0,200}") {
             let _ = (text.parse::<Fingerprint>(), certificates_from_pem(&text));
         }
     }
