@@ -4,6 +4,7 @@
 //! [`Certificate`]: version 3, P-256, ECDSA with SHA-256, canonical DER and nothing after it.
 
 use std::fmt;
+use std::path::Path;
 
 use der::{Decode, Encode};
 use p256::ecdsa::VerifyingKey;
@@ -13,7 +14,8 @@ use x509_cert::certificate::Version;
 use x509_cert::time::Time;
 
 use crate::chain::Fingerprint;
-use crate::pem;
+use crate::error::PkiError;
+use crate::{files, pem};
 
 /// Largest certificate worth reading. Ours have about 600 bytes.
 pub const CERTIFICATE_MAX_BYTES: usize = 16 * 1024;
@@ -59,6 +61,8 @@ pub enum BadCertificate {
     NotYetValid { not_before: u64 },
     #[error("it has expired (at {not_after}, Unix time)")]
     Expired { not_after: u64 },
+    #[error("a CA certificate above it is not valid at this time")]
+    IssuerDates,
     #[error("it is a CA certificate where that of a machine or an operator is expected")]
     IsCa,
     #[error("it does not hold exactly one name, and that a SPIFFE ID")]
@@ -74,6 +78,9 @@ pub enum BadCertificate {
 impl BadCertificate {
     pub(crate) fn hint(self) -> &'static str {
         match self {
+            Self::IssuerDates => {
+                "compare the clocks; if they are right, the operator renews the CA"
+            }
             Self::NotYetValid { .. } => "compare the clocks of both machines",
             Self::Expired { .. } => "renew the certificate; if it is fresh, compare the clocks",
             Self::ForeignRoot | Self::NoIssuer | Self::Signature => {
@@ -118,6 +125,16 @@ impl Certificate {
             (Some(only), true) => Ok(only),
             _ => Err(BadCertificate::NotOne),
         }
+    }
+
+    /// The one certificate in a PEM or DER file.
+    pub fn load(path: &Path) -> Result<Self, PkiError> {
+        let bytes = files::read_public(path)?;
+        let certificate = match std::str::from_utf8(&bytes) {
+            Ok(text) => Self::from_pem(text),
+            Err(_) => Self::from_der(&bytes),
+        };
+        Ok(certificate?)
     }
 
     pub fn der(&self) -> &[u8] {

@@ -160,7 +160,7 @@ fn check_signature(request: &CertReq, key: &VerifyingKey) -> Result<(), BadCsr> 
 }
 
 /// Every alternative name asked for. Other extensions are not read: the profile decides them.
-fn names_asked(attributes: &Attributes) -> Result<Vec<GeneralName>, BadCsr> {
+pub(crate) fn names_asked(attributes: &Attributes) -> Result<Vec<GeneralName>, BadCsr> {
     use der::oid::AssociatedOid;
     let mut names = Vec::new();
     for attribute in attributes.iter().filter(|a| a.oid == ExtensionReq::OID) {

@@ -28,6 +28,8 @@ pub enum BadFile {
     LooseMode,
     #[error("it is not text")]
     NotText,
+    #[error("it holds neither certificates nor requests, PEM or DER")]
+    Unknown,
     #[error("it does not hold a P-256 key as PKCS#8 PEM")]
     NotKey,
     #[error("the passphrase does not open it")]
@@ -53,7 +55,7 @@ impl BadFile {
                 "run as the owner of the file, or give it to the account that runs this"
             }
             Self::DiskFull => "free some space; nothing was changed",
-            Self::TooLarge | Self::NotText | Self::NotKey => {
+            Self::TooLarge | Self::NotText | Self::Unknown | Self::NotKey => {
                 "check that this is the file you meant"
             }
             Self::LooseMode => "chmod 600 it, and think about who may have read it",
@@ -108,10 +110,13 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8], replace: Replace) -> Resu
 pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, PkiError> {
     let read = || -> Result<Zeroizing<String>, BadFile> {
         let file = File::open(path)?;
-        if is_loose(&file.metadata()?) {
+        let metadata = file.metadata()?;
+        if is_loose(&metadata) {
             return Err(BadFile::LooseMode);
         }
-        let mut text = Zeroizing::new(String::new());
+        // Room for all of it from the start: growing would leave copies behind in freed memory.
+        let room = metadata.len().min(FILE_MAX_BYTES) as usize + 1;
+        let mut text = Zeroizing::new(String::with_capacity(room));
         limited(file)?.read_to_string(&mut text)?;
         Ok(text)
     };

@@ -24,8 +24,9 @@ pub trait Issuer: Send + Sync + 'static {
     /// Signs one certificate. The caller has decided that the holder of this key may have this name.
     async fn issue(&self, request: IssueRequest) -> Result<IssuedCertificate, PkiError>;
 
-    /// What leads from the certificates issued here to the root.
-    fn chain(&self) -> &Chain;
+    /// What leads from the certificates issued here to the root, as of now: it changes when the issuing
+    /// CA is rotated.
+    fn chain(&self) -> Chain;
 
     /// The domain all names issued here belong to.
     fn trust_domain(&self) -> &TrustDomain;
@@ -120,8 +121,8 @@ impl Issuer for HsmIssuer {
         Ok(unsigned.assemble(signature)?.into())
     }
 
-    fn chain(&self) -> &Chain {
-        &self.chain
+    fn chain(&self) -> Chain {
+        self.chain.clone()
     }
 
     fn trust_domain(&self) -> &TrustDomain {

@@ -20,6 +20,7 @@ pub mod csr;
 mod error;
 pub mod est;
 mod files;
+pub mod inspect;
 pub mod issuer;
 pub mod keys;
 pub mod names;

@@ -22,6 +22,9 @@ use crate::profiles::{CLIENT_AUTH, SERVER_AUTH};
 /// Most CA certificates between an end entity and the root.
 pub const INTERMEDIATES_MAX: usize = 4;
 
+/// Most links looked at in search of a way to the root.
+const SIGNATURES_MAX: usize = 256;
+
 const UNDERSTOOD: [ObjectIdentifier; 6] = [
     AuthorityKeyIdentifier::OID,
     SubjectKeyIdentifier::OID,
@@ -48,8 +51,8 @@ pub struct Peer {
 
 /// Follows `leaf` through `intermediates` (any order, unused ones allowed) to exactly `root`.
 ///
-/// [`BadCertificate::Expired`] and [`BadCertificate::NotYetValid`] of the leaf come last: whoever gets
-/// them knows that everything else was in order. `now` is in Unix seconds.
+/// [`BadCertificate::Expired`] and [`BadCertificate::NotYetValid`] are about the leaf and come last:
+/// whoever gets them knows that everything else was in order. `now` is in Unix seconds.
 pub fn verify_chain(
     leaf: &Certificate,
     intermediates: &[Certificate],
@@ -57,12 +60,18 @@ pub fn verify_chain(
     now: u64,
 ) -> Result<VerifiedCertificate, BadCertificate> {
     check_root(root)?;
-    check_dates(root, now)?;
+    check_issuer_dates(root, now)?;
     check_extensions(leaf)?;
     if is_ca(leaf) {
         return Err(BadCertificate::IsCa);
     }
-    climb(leaf, intermediates, root, now)?;
+    let mut climb = Climb {
+        candidates: intermediates,
+        root,
+        now,
+        signatures_left: SIGNATURES_MAX,
+    };
+    climb.from(leaf, 0)?;
     check_dates(leaf, now)?;
     Ok(VerifiedCertificate(leaf.clone()))
 }
@@ -82,7 +91,7 @@ impl VerifiedCertificate {
     }
 }
 
-/// A root signs itself and allows at least one CA below it.
+/// A root signs itself, and may.
 pub(crate) fn check_root(root: &Certificate) -> Result<(), BadCertificate> {
     check_link(root, root, 0)
 }
@@ -128,42 +137,66 @@ pub(crate) fn check_ca(certificate: &Certificate, below: usize) -> Result<(), Ba
     }
 }
 
-fn climb(
-    leaf: &Certificate,
-    intermediates: &[Certificate],
-    root: &Certificate,
+/// The search for a way up. One key may have several certificates (a renewed CA, a second root), so a
+/// way that ends nowhere is not the last one; what a stranger can make us try is limited.
+struct Climb<'a> {
+    candidates: &'a [Certificate],
+    root: &'a Certificate,
     now: u64,
-) -> Result<(), BadCertificate> {
-    let mut at = leaf;
-    for below in 0..=INTERMEDIATES_MAX {
-        match check_link(at, root, below) {
-            Err(BadCertificate::NoIssuer) => {}
-            // Another root may have the same name; the signature tells them apart.
-            Err(BadCertificate::Signature) => return Err(BadCertificate::ForeignRoot),
-            decided => return decided,
-        }
-        at = issuer_of(at, intermediates, below)?;
-        check_dates(at, now)?;
-    }
-    Err(BadCertificate::ChainTooLong)
+    signatures_left: usize,
 }
 
-/// Of several candidates of one name the one whose signature verifies counts.
-fn issuer_of<'a>(
-    child: &Certificate,
-    candidates: &'a [Certificate],
-    below: usize,
-) -> Result<&'a Certificate, BadCertificate> {
-    let mut last = BadCertificate::ForeignRoot;
-    for candidate in candidates.iter().take(crate::pem::BLOCKS_MAX) {
-        match check_link(child, candidate, below) {
-            Ok(()) if candidate == child => {}
-            Ok(()) => return Ok(candidate),
-            Err(BadCertificate::NoIssuer) => {}
-            Err(error) => last = error,
+impl Climb<'_> {
+    fn from(&mut self, child: &Certificate, below: usize) -> Result<(), BadCertificate> {
+        let mut refusal = match self.link(child, self.root, below) {
+            Ok(()) => return Ok(()),
+            Err(BadCertificate::NoIssuer | BadCertificate::Signature) => {
+                BadCertificate::ForeignRoot
+            }
+            Err(error) => error,
+        };
+        if below == INTERMEDIATES_MAX {
+            return Err(BadCertificate::ChainTooLong);
         }
+        for candidate in self
+            .candidates
+            .iter()
+            .filter(|candidate| *candidate != child)
+        {
+            match self.through(child, candidate, below) {
+                Ok(()) => return Ok(()),
+                Err(BadCertificate::NoIssuer) => {}
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
     }
-    Err(last)
+
+    fn through(
+        &mut self,
+        child: &Certificate,
+        issuer: &Certificate,
+        below: usize,
+    ) -> Result<(), BadCertificate> {
+        self.link(child, issuer, below)?;
+        check_issuer_dates(issuer, self.now)?;
+        self.from(issuer, below + 1)
+    }
+
+    fn link(
+        &mut self,
+        child: &Certificate,
+        issuer: &Certificate,
+        below: usize,
+    ) -> Result<(), BadCertificate> {
+        let left = self.signatures_left.checked_sub(1);
+        self.signatures_left = left.ok_or(BadCertificate::ChainTooLong)?;
+        check_link(child, issuer, below)
+    }
+}
+
+fn check_issuer_dates(issuer: &Certificate, now: u64) -> Result<(), BadCertificate> {
+    check_dates(issuer, now).map_err(|_| BadCertificate::IssuerDates)
 }
 
 fn check_dates(certificate: &Certificate, now: u64) -> Result<(), BadCertificate> {
@@ -191,15 +224,18 @@ fn check_extensions(certificate: &Certificate) -> Result<(), BadCertificate> {
     Ok(())
 }
 
+/// What cannot be read is treated as a CA, so that it is refused.
 fn is_ca(certificate: &Certificate) -> bool {
-    // What cannot be read is treated as a CA, so that it is refused.
     let constraints = extension::<BasicConstraints>(certificate);
     let usage = extension::<KeyUsage>(certificate);
-    !matches!(constraints, Ok(found) if !found.as_ref().is_some_and(|c| c.ca))
-        || !matches!(usage, Ok(found) if !found.as_ref().is_some_and(KeyUsage::key_cert_sign))
+    constraints.map_or(true, |found| found.is_some_and(|c| c.ca))
+        || usage.map_or(true, |found| found.is_some_and(|u| u.key_cert_sign()))
 }
 
-fn peer(certificate: &Certificate, domain: &TrustDomain) -> Result<Peer, BadCertificate> {
+pub(crate) fn peer(
+    certificate: &Certificate,
+    domain: &TrustDomain,
+) -> Result<Peer, BadCertificate> {
     check_extensions(certificate)?;
     if is_ca(certificate) {
         return Err(BadCertificate::IsCa);

@@ -204,7 +204,7 @@ async fn an_est_body_made_by_openssl_is_read() {
 fn openssl_opens_the_root_key_with_its_passphrase_alone() {
     let dir = tempfile::tempdir().unwrap();
     let pass = dir.path().join("pass");
-    write_private(&pass, "correct horse battery\n");
+    write_private(&pass, "seven words kept on paper\n");
     let passphrase = Passphrase::from_file(&pass).unwrap();
     let key = RootKey::generate().unwrap();
     key.save(&dir.path().join("root.key"), &passphrase).unwrap();

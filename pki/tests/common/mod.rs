@@ -13,8 +13,8 @@ use hsm::{
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use pki::{
-    Chain, HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer, RootKey, SoftwareKey,
-    TrustDomain,
+    Certificate, Chain, HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer, RootKey,
+    SoftwareKey, TrustDomain,
 };
 use protocol::ids::TerminalId;
 
@@ -25,13 +25,24 @@ pub(crate) const DAY: u64 = 24 * 60 * 60;
 /// One P-256 key that signs, for everything here that needs an HSM. It can be told to fail.
 pub(crate) struct OneKeyHsm {
     key: SigningKey,
+    signs_with: SigningKey,
     pub(crate) fails: Option<HsmError>,
 }
 
 impl OneKeyHsm {
     pub(crate) fn new(secret: u8) -> Self {
         let key = SigningKey::from_slice(&[secret; 32]).unwrap();
-        Self { key, fails: None }
+        Self {
+            signs_with: key.clone(),
+            key,
+            fails: None,
+        }
+    }
+
+    /// Shows one key and signs with another.
+    pub(crate) fn signing_with(mut self, secret: u8) -> Self {
+        self.signs_with = SigningKey::from_slice(&[secret; 32]).unwrap();
+        self
     }
 
     pub(crate) fn point(&self) -> [u8; 65] {
@@ -78,7 +89,7 @@ impl Hsm for OneKeyHsm {
         if let Some(error) = &self.fails {
             return Err(error.clone());
         }
-        let signature: Signature = self.key.sign_prehash(&digest).unwrap();
+        let signature: Signature = self.signs_with.sign_prehash(&digest).unwrap();
         Ok(signature.to_bytes().into())
     }
     async fn public_key(&self, _: &KeyLabel) -> Result<[u8; 65], HsmError> {
@@ -158,4 +169,125 @@ pub(crate) fn openssl_ok(dir: &Path, arguments: &[&str]) -> String {
     );
     assert!(output.status.success(), "openssl {arguments:?}: {text}");
     text
+}
+
+/// An issuing CA whose key lies in a file, so that openssl can misuse it.
+pub(crate) struct Forge {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) chain: Chain,
+    /// Some time after openssl has dated its certificates, while they are good.
+    pub(crate) now: u64,
+}
+
+impl Forge {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let now = today(dir.path());
+        let key = SoftwareKey::generate().unwrap();
+        key.save(&dir.path().join("issuing.key")).unwrap();
+        let root_key = RootKey::generate().unwrap();
+        let root = root_key.certificate(now).unwrap();
+        let issuing = root_key
+            .sign_issuing(&root, &key.public_point(), now)
+            .unwrap();
+        std::fs::write(dir.path().join("issuing.pem"), issuing.pem()).unwrap();
+        let chain = Chain::new(issuing, root).unwrap();
+        let now = now + DAY;
+        Self { dir, chain, now }
+    }
+
+    /// A certificate with these extensions (openssl's notation), signed by the certificate and key
+    /// called `by`; it is kept as `name`.
+    pub(crate) fn sign(&self, by: &str, name: &str, extensions: &str) -> Certificate {
+        let dir = self.dir.path();
+        std::fs::write(dir.join("extensions"), extensions).unwrap();
+        let file = |name: &str, end: &str| format!("{name}.{end}");
+        let (key, csr, pem) = (file(name, "key"), file(name, "csr"), file(name, "pem"));
+        SoftwareKey::generate()
+            .unwrap()
+            .save(&dir.join(&key))
+            .unwrap();
+        let subject = format!("/CN={name}");
+        openssl_ok(
+            dir,
+            &["req", "-new", "-key", &key, "-subj", &subject, "-out", &csr],
+        );
+        let (ca, ca_key) = (file(by, "pem"), file(by, "key"));
+        let arguments = [
+            "x509",
+            "-req",
+            "-sha256",
+            "-in",
+            &csr,
+            "-CA",
+            &ca,
+            "-CAkey",
+            &ca_key,
+            "-set_serial",
+            "5",
+            "-days",
+            "7",
+            "-extfile",
+            "extensions",
+            "-out",
+            &pem,
+        ];
+        openssl_ok(dir, &arguments);
+        Certificate::from_pem(&std::fs::read_to_string(dir.join(pem)).unwrap()).unwrap()
+    }
+}
+
+impl Forge {
+    /// Another certificate for the key and name of `issuing`, signed by itself.
+    pub(crate) fn reissue(
+        &self,
+        issuing: &Certificate,
+        serial: u8,
+        extensions: &str,
+    ) -> Certificate {
+        let dir = self.dir.path();
+        std::fs::write(dir.join("again.pem"), issuing.pem()).unwrap();
+        std::fs::write(dir.join("extensions"), extensions).unwrap();
+        let serial = serial.to_string();
+        let arguments = [
+            "x509",
+            "-in",
+            "again.pem",
+            "-signkey",
+            "issuing.key",
+            "-clrext",
+            "-sha256",
+            "-set_serial",
+            &serial,
+            "-days",
+            "7",
+            "-extfile",
+            "extensions",
+            "-out",
+            "self.pem",
+        ];
+        openssl_ok(dir, &arguments);
+        let own = Certificate::from_pem(&std::fs::read_to_string(dir.join("self.pem")).unwrap());
+        own.unwrap()
+    }
+}
+
+fn today(dir: &Path) -> u64 {
+    SoftwareKey::generate()
+        .unwrap()
+        .save(&dir.join("today.key"))
+        .unwrap();
+    let arguments = [
+        "req",
+        "-x509",
+        "-key",
+        "today.key",
+        "-subj",
+        "/CN=today",
+        "-out",
+        "today.pem",
+    ];
+    openssl_ok(dir, &arguments);
+    let pem = std::fs::read_to_string(dir.join("today.pem")).unwrap();
+    Certificate::from_pem(&pem).unwrap().not_before()
 }
