@@ -75,6 +75,16 @@ impl<L> Routes<L> {
         }
     }
 
+    /// No routes: every request is answered as not found.
+    pub fn none() -> Self {
+        let nothing =
+            warp::any().and_then(|| async { Err::<Response, _>(warp::reject::not_found()) });
+        Self {
+            filter: nothing.boxed(),
+            listener: PhantomData,
+        }
+    }
+
     /// These routes, and those.
     pub fn or(self, other: Self) -> Self {
         Self {

@@ -37,9 +37,11 @@ impl Verb for AuditVerify {
     type Answer = AuditView;
 
     async fn run(self, app: &App) -> Result<AuditView, Failure> {
-        let mut view = AuditView::default();
-        // Read first: rows that come later are not judged, rows that are missing are.
-        view.heads = app.store.audit_heads().await?;
+        // Heads first: rows that come later are not judged, rows that are missing are.
+        let mut view = AuditView {
+            heads: app.store.audit_heads().await?,
+            ..AuditView::default()
+        };
         let mut promised = promised_heads(app, &mut view).await?;
         for head in view.heads.clone() {
             let sealed = promised.remove(&head.node).unwrap_or_default();
