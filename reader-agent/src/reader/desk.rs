@@ -31,6 +31,11 @@ struct State {
     waiting: Option<Job>,
     /// Whether someone should switch the field on and see what lies there.
     attend: bool,
+    /// Why what lies there cannot be used, once that was told.
+    refused: Option<TagError>,
+    /// Someone waits for other software to let go of the reader.
+    busy: bool,
+    attending: bool,
     /// We switched the field off: what the reader says of presence means nothing.
     field_off: bool,
     /// pcscd's event count when a visit last saw the tag; older news are stale.
@@ -188,6 +193,14 @@ impl Desk {
         }
     }
 
+    /// No other software holds the reader now.
+    pub(super) fn reader_is_free(&self) {
+        let mut state = self.locked();
+        if std::mem::take(&mut state.busy) {
+            self.tell(TagEvent::ReaderReady);
+        }
+    }
+
     fn lose_reader(&self, state: &mut State) {
         self.lose_tag(state);
         state.field_off = false;
@@ -199,7 +212,8 @@ impl Desk {
     }
 
     fn lose_tag(&self, state: &mut State) {
-        if state.status.tag_uid.take().is_some() {
+        let refused = state.refused.take();
+        if state.status.tag_uid.take().is_some() || refused.is_some() {
             self.tell(TagEvent::TagRemoved);
         }
     }
@@ -268,10 +282,12 @@ impl Lease {
                 return Task::Leave;
             }
             if let Some(job) = state.waiting.take() {
+                state.attending = false;
                 state.running = Some(job.reply);
                 return Task::Show(job.message);
             }
-            if std::mem::take(&mut state.attend) {
+            state.attending = std::mem::take(&mut state.attend);
+            if state.attending {
                 return Task::Attend;
             }
             state = self.desk.wait(state);
@@ -291,6 +307,7 @@ impl Lease {
     pub(super) fn finish(&self, result: Result<Visit, TagError>) {
         let _ = self.while_held(|state| {
             let result = result.map_err(|error| owned_up(error, state));
+            state.busy = matches!(result, Err(TagError::ReaderBusy));
             state.status.last_error = result.as_ref().err().cloned();
             if let Some(reply) = state.running.take() {
                 answer(reply, result);
@@ -314,8 +331,12 @@ impl Lease {
 
     pub(super) fn tag_refused(&self, error: TagError) {
         let _ = self.while_held(|state| {
-            state.status.last_error = Some(error.clone());
-            self.desk.tell(TagEvent::TagRefused(error));
+            if state.refused.as_ref() != Some(&error) {
+                self.desk.lose_tag(state);
+                state.refused = Some(error.clone());
+                state.status.last_error = Some(error.clone());
+                self.desk.tell(TagEvent::TagRefused(error));
+            }
         });
     }
 
@@ -369,6 +390,9 @@ impl Drop for Lease {
             state.worker_alive = false;
         } else {
             state.stuck_workers = state.stuck_workers.saturating_sub(1);
+            if state.stuck_workers == 0 {
+                self.desk.tell(TagEvent::ReaderReady);
+            }
         }
         self.desk.changed.notify_all();
     }
@@ -380,6 +404,8 @@ fn abandon(state: &mut State) {
     state.stuck_workers += 1;
     state.worker_alive = false;
     state.call_started = None;
+    // What called for attention still does.
+    state.attend |= std::mem::take(&mut state.attending);
     state.status.last_error = Some(TagError::Stuck);
     if let Some(reply) = state.running.take() {
         answer(reply, Err(TagError::Stuck));

@@ -56,9 +56,12 @@ pub enum TagEvent {
         name: String,
     },
     ReaderGone,
+    /// After `ReaderBusy` or `Stuck`: the reader can be used again, so show once more.
+    ReaderReady,
     TagArrived {
         uid: Vec<u8>,
     },
+    /// What lay there is gone, usable or not.
     TagRemoved,
     /// Something lies on the reader that cannot be used.
     TagRefused(TagError),

@@ -86,6 +86,12 @@ fn watch_reader(
             Err(Error::Timeout) => {}
             Err(error) => return Err(error),
         }
+        if !states
+            .iter()
+            .any(|s| s.event_state().contains(State::EXCLUSIVE))
+        {
+            desk.reader_is_free();
+        }
         states.iter_mut().for_each(ReaderState::sync_current_state);
         // Asking costs nothing and does not depend on how a PC/SC announces readers.
         let now = list(context)?;

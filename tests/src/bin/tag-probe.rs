@@ -14,6 +14,9 @@ use std::io::{self, BufRead, Write};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
+/// How long to wait at most for a reader to be let go before trying again.
+const NEXT_TRY: Duration = Duration::from_millis(100);
+
 #[derive(Parser)]
 struct Arguments {
     #[arg(long)]
@@ -54,7 +57,16 @@ fn config(arguments: Arguments) -> TagConfig {
 /// Keeps a reader to itself until the end of input.
 fn hold(reader: &CString) -> Result<(), pcsc::Error> {
     let context = pcsc::Context::establish(pcsc::Scope::System)?;
-    let card = context.connect(reader, pcsc::ShareMode::Exclusive, pcsc::Protocols::ANY)?;
+    let mut states = [pcsc::ReaderState::new(reader.clone(), pcsc::State::UNAWARE)];
+    let card = loop {
+        match context.connect(reader, pcsc::ShareMode::Exclusive, pcsc::Protocols::ANY) {
+            Err(pcsc::Error::SharingViolation) => {}
+            other => break other?,
+        }
+        // The agent is at it: the reader's state changes when it lets go.
+        let _ = context.get_status_change(NEXT_TRY, &mut states);
+        states[0].sync_current_state();
+    };
     print(&json!({"event": "held"}));
     io::stdin().lock().lines().for_each(drop);
     drop(card);
@@ -106,6 +118,7 @@ fn result_line(job: u64, result: Result<Visit, TagError>) -> Value {
 fn event_line(event: &TagEvent) -> Value {
     match event {
         TagEvent::ReaderArrived { name } => json!({"event": "reader_arrived", "name": name}),
+        TagEvent::ReaderReady => json!({"event": "reader_ready"}),
         TagEvent::ReaderGone => json!({"event": "reader_gone"}),
         TagEvent::TagArrived { uid } => json!({"event": "tag_arrived", "uid": hex(uid)}),
         TagEvent::TagRemoved => json!({"event": "tag_removed"}),

@@ -98,6 +98,12 @@ impl Probe {
         self.wait_for(&format!("job {job}"), |line| line["job"] == job)
     }
 
+    /// Ends its input and waits until it has put everything down.
+    pub fn finish(mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.wait();
+    }
+
     pub fn status(&mut self) -> Value {
         self.send("status");
         let line = self.wait_for("status", |line| !line["status"].is_null());
