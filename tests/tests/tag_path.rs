@@ -463,6 +463,7 @@ fn a_reader_that_is_unplugged_does_not_hang_the_agent() {
     let mut bench = Bench::with_tag();
     bench.reader.hang_up();
     bench.probe.wait_for_event("tag_removed");
+    bench.probe.wait_for_event("reader_gone");
     assert_eq!(bench.show(NEW)["ok"], false);
 }
 

@@ -185,6 +185,15 @@ impl Desk {
         }
     }
 
+    /// As above, unless it is known what lies there.
+    pub(super) fn something_may_lie_there(&self) {
+        let mut state = self.locked();
+        let known = state.status.tag_uid.is_some() || state.refused.is_some();
+        if !known && !state.field_off {
+            self.call_attention(&mut state);
+        }
+    }
+
     pub(super) fn nothing_lies_there(&self, event_count: u32) {
         let mut state = self.locked();
         let stale = state.settled.is_some_and(|s| is_before(event_count, s));
