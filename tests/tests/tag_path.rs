@@ -390,6 +390,22 @@ fn a_reader_held_by_other_software_is_said_so_and_used_when_free() {
 }
 
 #[test]
+fn a_transaction_of_other_software_that_does_not_end_is_not_blamed_on_the_reader() {
+    let mut bench = Bench::with(|_| {}, &["--call-limit-ms", "1000"]);
+    bench.place(VirtualTag::new(1));
+    let mut other = probe(
+        &bench.pcscd,
+        &["--hold-transaction", "ACS ACR122U PICC Interface 00 00"],
+    );
+    other.wait_for_event("held");
+    let busy = bench.show(NEW);
+    assert_eq!(busy["kind"], "reader_busy", "{busy}");
+    other.finish();
+    bench.probe.wait_for_event("reader_ready");
+    bench.show_ok(NEW);
+}
+
+#[test]
 fn an_absent_pcscd_is_reported_and_found_when_it_comes() {
     let dir = TempDir::new().unwrap();
     let reader = VirtualReader::acr122u(dir.path()).unwrap();

@@ -161,15 +161,11 @@ impl Worker {
 
     /// Speaks to the reader itself; false if the driver does not let us.
     fn escape(&self, bench: &Bench, commands: &[&[u8]]) -> Result<bool, TagError> {
-        let card = self.call(|| {
-            bench
-                .context
-                .connect(&bench.reader, ShareMode::Direct, Protocols::UNDEFINED)
-        })?;
+        let card = self.connect(bench, ShareMode::Direct, Protocols::UNDEFINED)?;
         let mut obeyed = true;
         for command in commands {
             let mut answer = [0; ESCAPE_ANSWER_MAX];
-            let result = self.lease.call(|| {
+            let result = self.call_beside_others(|| {
                 card.control(pcsc::ctl_code(ESCAPE.into()), command, &mut answer)
                     .map(|_| ())
             })?;
@@ -231,13 +227,10 @@ impl Worker {
         bench: &Bench,
         act: impl FnOnce(&mut ConnectedTag<'_>) -> Result<T, TagError>,
     ) -> Result<T, TagError> {
-        let card = self.call(|| {
-            bench
-                .context
-                .connect(&bench.reader, ShareMode::Shared, Protocols::ANY)
-        });
+        let card = self.connect(bench, ShareMode::Shared, Protocols::ANY);
         let mut card = card.map_err(not_there)?;
-        let transaction = self.call(|| card.transaction()).map_err(not_there)?;
+        let transaction = self.call_beside_others(|| card.transaction())?;
+        let transaction = transaction.map_err(tag_error).map_err(not_there)?;
         let result = act(&mut ConnectedTag::new(&transaction, &self.lease));
         // An unknown ending is no reason to forget the result; the tag was read back, or was not.
         let _ = self
@@ -251,9 +244,24 @@ impl Worker {
         result
     }
 
+    fn connect(
+        &self,
+        bench: &Bench,
+        share: ShareMode,
+        protocols: Protocols,
+    ) -> Result<Card, TagError> {
+        let connect = || bench.context.connect(&bench.reader, share, protocols);
+        self.call_beside_others(connect)?.map_err(tag_error)
+    }
+
     fn disconnect(&self, card: Card, disposition: Disposition) -> Result<(), TagError> {
         // Failing means that card, reader or service left before us: the next call says so.
-        self.lease.call(|| drop(card.disconnect(disposition)))
+        self.call_beside_others(|| drop(card.disconnect(disposition)))
+    }
+
+    /// Everything but `transmit` waits without end while other software has a transaction open.
+    fn call_beside_others<T>(&self, call: impl FnOnce() -> T) -> Result<T, TagError> {
+        self.lease.call_or(TagError::ReaderBusy, call)
     }
 
     fn call<T>(&self, call: impl FnOnce() -> Result<T, pcsc::Error>) -> Result<T, TagError> {
