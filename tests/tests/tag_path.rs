@@ -501,6 +501,18 @@ fn sixteen_readers_work_on_one_driver() {
 }
 
 #[test]
+fn the_virtual_reader_answers_for_attributes_too() {
+    let dir = TempDir::new().unwrap();
+    let reader = VirtualReader::acr122u(dir.path()).unwrap();
+    reader.place(VirtualTag::new(1));
+    let pcscd = Pcscd::launch(dir.path(), &[reader.entry()]).unwrap();
+    reader.wait_until_connected();
+    let args = ["--hold-exclusively", "ACS ACR122U PICC Interface 00 00"];
+    let vendor = probe(&pcscd, &args).wait_for_event("held")["vendor"].clone();
+    assert_eq!(vendor, "ACS\0");
+}
+
+#[test]
 fn debians_own_virtual_driver_shows_the_same_tag() {
     let dir = TempDir::new().unwrap();
     let (entry, port) = VpcdTag::entry(dir.path(), "Virtual PCD").unwrap();

@@ -73,8 +73,9 @@ fn hold(reader: &CString, share: pcsc::ShareMode) -> Result<(), pcsc::Error> {
         let _ = context.get_status_change(NEXT_TRY, &mut states);
         states[0].sync_current_state();
     };
+    let vendor = card.get_attribute_owned(pcsc::Attribute::VendorName)?;
     let transaction = card.transaction()?;
-    print(&json!({"event": "held"}));
+    print(&json!({"event": "held", "vendor": String::from_utf8_lossy(&vendor)}));
     io::stdin().lock().lines().for_each(drop);
     drop(transaction);
     Ok(())
