@@ -64,15 +64,23 @@ fn config(arguments: Arguments) -> TagConfig {
 fn hold(reader: &CString, share: pcsc::ShareMode) -> Result<(), pcsc::Error> {
     let context = pcsc::Context::establish(pcsc::Scope::System)?;
     let mut states = [pcsc::ReaderState::new(reader.clone(), pcsc::State::UNAWARE)];
-    let mut card = loop {
-        match context.connect(reader, share, pcsc::Protocols::ANY) {
-            Err(pcsc::Error::SharingViolation) => {}
-            other => break other?,
+    loop {
+        match hold_once(&context, reader, share) {
+            Err(pcsc::Error::SharingViolation | pcsc::Error::ResetCard) => {}
+            done => return done,
         }
         // The agent is at it: the reader's state changes when it lets go.
         let _ = context.get_status_change(NEXT_TRY, &mut states);
         states[0].sync_current_state();
-    };
+    }
+}
+
+fn hold_once(
+    context: &pcsc::Context,
+    reader: &CString,
+    share: pcsc::ShareMode,
+) -> Result<(), pcsc::Error> {
+    let mut card = context.connect(reader, share, pcsc::Protocols::ANY)?;
     let vendor = card.get_attribute_owned(pcsc::Attribute::VendorName)?;
     let transaction = card.transaction()?;
     print(&json!({"event": "held", "vendor": String::from_utf8_lossy(&vendor)}));

@@ -25,6 +25,7 @@ impl Lease {
     /// Waits for something to do.
     pub(in crate::reader) fn next_task(&self) -> Task {
         let mut state = self.desk.locked();
+        state.call = None;
         loop {
             if state.stopped || !self.holds(&state) {
                 return Task::Leave;
@@ -32,10 +33,12 @@ impl Lease {
             if let Some(job) = state.waiting.take() {
                 state.attending = false;
                 state.running = Some(job.reply);
+                state.call = Some(Call::letting_go());
                 return Task::Show(job.message);
             }
             state.attending = std::mem::take(&mut state.attend);
             if state.attending {
+                state.call = Some(Call::letting_go());
                 return Task::Attend;
             }
             state = self.desk.wait(state);
@@ -57,7 +60,7 @@ impl Lease {
         self.while_held(|state| state.call = Some(Call { started, hang }))?;
         self.desk.changed.notify_all();
         let result = call();
-        self.while_held(|state| state.call = None)?;
+        self.while_held(|state| state.call = Some(Call::letting_go()))?;
         Ok(result)
     }
 
@@ -65,6 +68,7 @@ impl Lease {
     pub(in crate::reader) fn finish(&self, result: Result<Visit, TagError>) {
         let _ = self.while_held(|state| {
             let result = result.map_err(|error| owned_up(error, state));
+            state.call = None;
             state.busy = matches!(result, Err(TagError::ReaderBusy));
             state.status.last_error = result.as_ref().err().cloned();
             if let Some(reply) = state.running.take() {

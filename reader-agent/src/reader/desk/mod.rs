@@ -55,7 +55,7 @@ struct State {
     hang: Option<TagError>,
 }
 
-/// A PC/SC call under way.
+/// A PC/SC call under way, or the pause after one.
 struct Call {
     started: Instant,
     /// What it means if this call does not return.
@@ -66,6 +66,16 @@ struct Call {
 struct Job {
     message: Vec<u8>,
     reply: Reply,
+}
+
+impl Call {
+    /// Between two calls handles are dropped, and that waits for other software as well.
+    fn letting_go() -> Call {
+        Call {
+            started: Instant::now(),
+            hang: TagError::ReaderBusy,
+        }
+    }
 }
 
 /// What a worker does next.
