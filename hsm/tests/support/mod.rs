@@ -1,0 +1,87 @@
+//! How does a test get a real HSM token of its own?
+//!
+//! SoftHSM reads `SOFTHSM2_CONF` when the library starts, so a test binary has one directory, made
+//! before anything touches the library, and every test makes its own HSM token in it.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use hsm::{Module, OpenOptions, Pin, Pkcs11Hsm};
+
+pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+pub(crate) const USER_PIN: &str = "271828";
+pub(crate) const SO_PIN: &str = "31415926";
+
+/// The SoftHSM of this test binary.
+pub(crate) fn module() -> Arc<Module> {
+    static SET_UP: OnceLock<PathBuf> = OnceLock::new();
+    SET_UP.get_or_init(|| {
+        assert!(
+            Path::new(MODULE).exists(),
+            "this test runs on a real module: apt-get install -y softhsm2"
+        );
+        configure()
+    });
+    Module::load(Path::new(MODULE)).expect("SoftHSM starts")
+}
+
+/// A new HSM token with this label, open.
+pub(crate) fn open(label: &str) -> Pkcs11Hsm {
+    open_with(label, |_| {})
+}
+
+pub(crate) fn open_with(label: &str, change: impl FnOnce(&mut OpenOptions)) -> Pkcs11Hsm {
+    let module = module();
+    new_token(label);
+    let mut options = options(label);
+    change(&mut options);
+    Pkcs11Hsm::open(&module, options).expect("the HSM token opens")
+}
+
+pub(crate) fn options(label: &str) -> OpenOptions {
+    let mut options = OpenOptions::new(label, pin(USER_PIN));
+    options.deadline = Duration::from_secs(60);
+    options
+}
+
+pub(crate) fn new_token(label: &str) {
+    module()
+        .init_token(label, &pin(SO_PIN), &pin(USER_PIN))
+        .expect("a new HSM token");
+}
+
+pub(crate) fn pin(pin: &str) -> Pin {
+    Pin::new(pin.into()).expect("a PIN within its limits")
+}
+
+/// One directory per test process, below the build directory, where `cargo clean` finds it.
+fn configure() -> PathBuf {
+    let directory = tempfile::Builder::new()
+        .prefix("softhsm-")
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .unwrap()
+        .keep();
+    let tokens = directory.join("tokens");
+    std::fs::create_dir(&tokens).unwrap();
+    let configuration = directory.join("softhsm2.conf");
+    let text = format!(
+        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
+        tokens.display()
+    );
+    std::fs::write(&configuration, text).unwrap();
+    set_variable("SOFTHSM2_CONF", &configuration);
+    directory
+}
+
+fn set_variable(name: &str, value: &Path) {
+    // SAFETY: runs once, before any test of this binary calls into the library, which is the only
+    // reader of this variable; the Rust side takes the standard library's own lock.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::env::set_var(name, value);
+    }
+}
