@@ -25,9 +25,22 @@ impl Chain {
     /// Both certificates, if the root signed itself and the issuing one and allows both.
     pub fn new(issuing: Certificate, root: Certificate) -> Result<Self, BadCertificate> {
         verify::check_root(&root)?;
-        verify::check_link(&issuing, &root, 0)?;
+        verify::check_link(&issuing, &root, 1)?;
         verify::check_ca(&issuing, 0)?;
         Ok(Self { issuing, root })
+    }
+
+    /// The chain among `certificates` (the answer of /cacerts) that hangs on the root people compared.
+    pub fn pinned(
+        certificates: &[Certificate],
+        root: &Fingerprint,
+    ) -> Result<Self, BadCertificate> {
+        let is_pinned = |certificate: &&Certificate| certificate.fingerprint() == *root;
+        let root = certificates.iter().find(is_pinned);
+        let root = root.ok_or(BadCertificate::ForeignRoot)?;
+        let others = certificates.iter().filter(|other| *other != root);
+        let mut chains = others.filter_map(|other| Self::new(other.clone(), root.clone()).ok());
+        chains.next().ok_or(BadCertificate::ForeignRoot)
     }
 
     pub fn issuing(&self) -> &Certificate {

@@ -91,7 +91,7 @@ impl VerifiedCertificate {
     }
 }
 
-/// A root signs itself and allows at least one CA below it.
+/// A root signs itself, and may.
 pub(crate) fn check_root(root: &Certificate) -> Result<(), BadCertificate> {
     check_link(root, root, 0)
 }
@@ -224,12 +224,12 @@ fn check_extensions(certificate: &Certificate) -> Result<(), BadCertificate> {
     Ok(())
 }
 
+/// What cannot be read is treated as a CA, so that it is refused.
 fn is_ca(certificate: &Certificate) -> bool {
-    // What cannot be read is treated as a CA, so that it is refused.
     let constraints = extension::<BasicConstraints>(certificate);
     let usage = extension::<KeyUsage>(certificate);
-    !matches!(constraints, Ok(found) if !found.as_ref().is_some_and(|c| c.ca))
-        || !matches!(usage, Ok(found) if !found.as_ref().is_some_and(KeyUsage::key_cert_sign))
+    constraints.map_or(true, |found| found.is_some_and(|c| c.ca))
+        || usage.map_or(true, |found| found.is_some_and(|u| u.key_cert_sign()))
 }
 
 pub(crate) fn peer(

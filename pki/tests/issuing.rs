@@ -12,8 +12,8 @@ use common::{DAY, NOW, OneKeyHsm, chain_for, domain, issued, issuer_at, label, t
 use hsm::HsmError;
 use pki::profiles::{BACKDATE_SECONDS, HOSTS_MAX, ISSUING_LIFETIME_SECONDS};
 use pki::{
-    BadFile, Certificate, HsmIssuer, IssueRequest, IssueTo, Issuer, Move, Passphrase, PkiError,
-    RootKey, SoftwareKey, csr, est,
+    BadCertificate, BadFile, Certificate, Chain, HsmIssuer, IssueRequest, IssueTo, Issuer, Move,
+    Passphrase, PkiError, RootKey, SoftwareKey, csr, est,
 };
 
 const PASSPHRASE: &str = "eleven words would be better";
@@ -126,6 +126,34 @@ async fn an_agent_finds_its_own_certificate_in_the_answer() {
     let found = est::decode(body.replace('\n', "\r\n").as_bytes()).unwrap();
     assert_eq!(est::certificate_for(&found, &own.spki_sha256()), Some(own));
     assert_eq!(est::certificate_for(&found, &[0; 32]), None);
+}
+
+#[tokio::test]
+async fn an_agent_finds_the_chain_of_the_root_it_was_told_and_no_other() {
+    let chain = issuer_at(NOW).await.chain();
+    let other = chain_for(&OneKeyHsm::new(8), NOW);
+    let mixed = [other.issuing(), other.root(), chain.issuing(), chain.root()].map(Clone::clone);
+    let pinned = chain.root().fingerprint();
+    assert_eq!(Chain::pinned(&mixed, &pinned), Ok(chain.clone()));
+    let refused = Err(BadCertificate::ForeignRoot);
+    assert_eq!(Chain::pinned(&mixed[..3], &pinned), refused);
+    let rootless = [other.issuing().clone(), chain.root().clone()];
+    assert_eq!(Chain::pinned(&rootless, &pinned), refused);
+    let not_a_root = chain.issuing().fingerprint();
+    assert_eq!(Chain::pinned(&mixed, &not_a_root), refused);
+}
+
+#[tokio::test]
+async fn est_bodies_that_are_cut_empty_or_too_large_are_refused() {
+    let chain = issuer_at(NOW).await.chain();
+    let body = est::encode(&chain.certificates()).unwrap();
+    let cut = &body[..body.len() / 2 / 4 * 4];
+    assert!(est::decode(cut.as_bytes()).is_err());
+    assert!(est::decode(est::encode(&[]).unwrap().as_bytes()).is_err());
+    let many = vec![chain.root(); est::EST_CERTIFICATES_MAX + 1];
+    assert!(est::decode(est::encode(&many).unwrap().as_bytes()).is_err());
+    let large = vec![b'A'; est::EST_MAX_BYTES + 1];
+    assert_eq!(est::decode(&large), Err(BadCertificate::TooLarge));
 }
 
 #[test]
