@@ -585,7 +585,7 @@ fn a_key_set_with_keys_of_other_kinds_still_gives_ours() {
         serde_json::to_string(&jwk).unwrap()
     );
     let keys: JwkSet = serde_json::from_str(&text).unwrap();
-    assert_eq!(keys.keys, [jwk.clone()]);
+    assert_eq!(keys.keys, std::slice::from_ref(&jwk));
     for (member, value) in [
         ("use", "enc"),
         ("alg", "ES384"),
