@@ -18,9 +18,9 @@ const QUASIGROUP: [[u8; 10]; 10] = [
 
 /// The digit that makes `digits` followed by it valid. Each item is 0..=9.
 pub fn check_digit(digits: impl IntoIterator<Item = u8>) -> u8 {
-    digits
-        .into_iter()
-        .fold(0, |row, digit| QUASIGROUP[row as usize][(digit % 10) as usize])
+    digits.into_iter().fold(0, |row, digit| {
+        QUASIGROUP[row as usize][(digit % 10) as usize]
+    })
 }
 
 /// True when the last digit is the check digit of those before it.

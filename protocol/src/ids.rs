@@ -28,7 +28,9 @@ impl TerminalId {
         if number >= TERMINAL_NUMBERS {
             return Err(BadId::TerminalLength);
         }
-        Ok(Self(number * 10 + u32::from(damm::check_digit(digits_of(number)))))
+        Ok(Self(
+            number * 10 + u32::from(damm::check_digit(digits_of(number))),
+        ))
     }
 
     /// The 7 digits without the check digit.
@@ -140,7 +142,9 @@ uuid_id! {
 }
 
 fn digits_of(number: u32) -> impl Iterator<Item = u8> {
-    (0..7).rev().map(move |place| (number / 10u32.pow(place) % 10) as u8)
+    (0..7)
+        .rev()
+        .map(move |place| (number / 10u32.pow(place) % 10) as u8)
 }
 
 #[cfg(test)]

@@ -23,7 +23,11 @@ impl<const N: usize> Digits<N> {
             *digits.get_mut(count).ok_or(NotDigits)? = digit(character).ok_or(NotDigits)?;
             count += 1;
         }
-        if count == N { Ok(Self(digits)) } else { Err(NotDigits) }
+        if count == N {
+            Ok(Self(digits))
+        } else {
+            Err(NotDigits)
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
@@ -32,7 +36,8 @@ impl<const N: usize> Digits<N> {
 
     /// The digits as one number (`N` is at most 19).
     pub fn value(&self) -> u64 {
-        self.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit))
+        self.iter()
+            .fold(0, |sum, digit| sum * 10 + u64::from(digit))
     }
 }
 
