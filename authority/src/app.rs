@@ -16,6 +16,10 @@ use crate::services::keyring::Keyring;
 use crate::services::readiness::Watched;
 use crate::store::Store;
 
+mod open;
+
+pub use open::{OpenError, load_certificate, open, open_hsm, open_issuing};
+
 /// Everything the services share.
 pub struct App {
     pub config: Config,

@@ -124,8 +124,9 @@ impl<T> Listener<T> {
     }
 }
 
-/// Turns an accepted socket into a stream and says who is at the other end.
-pub(crate) trait Transport: Send + Sync + 'static {
+/// Turns an accepted socket into a stream and says who is at the other end. Nobody outside makes a
+/// guest, so nobody outside makes a transport.
+pub trait Transport: Send + Sync + 'static {
     type Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static;
 
     fn open(

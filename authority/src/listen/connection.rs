@@ -33,7 +33,7 @@ const REQUEST_ID: &str = "x-request-id";
 
 /// Who is at the other end, as far as the transport can tell.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Guest(Option<PeerCertificate>);
+pub struct Guest(Option<PeerCertificate>);
 
 impl Guest {
     pub(super) fn with(certificate: Option<PeerCertificate>) -> Self {

@@ -30,6 +30,12 @@ pub(crate) fn module() -> Arc<Module> {
     Module::load(Path::new(MODULE)).expect("SoftHSM starts")
 }
 
+/// The SoftHSM of the test process that started this one.
+pub(crate) fn shared_module() -> Arc<Module> {
+    assert!(std::env::var_os("SOFTHSM2_CONF").is_some());
+    Module::load(Path::new(MODULE)).expect("SoftHSM starts")
+}
+
 /// A new HSM token with this label, open.
 pub(crate) fn open(label: &str) -> Pkcs11Hsm {
     open_with(label, |_| {})
