@@ -19,9 +19,12 @@
 //! queue, breaker and workers. A restart of the library waits for every request in hand, of all HSM
 //! tokens, and every session is made again when it is next needed.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use async_trait::async_trait;
 
+#[cfg(feature = "bare")]
+pub mod bare;
 mod binding;
 mod breaker;
 mod clock;

@@ -5,6 +5,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ mod low_s;
 mod module;
 mod ops;
 mod session;
-mod template;
+pub(crate) mod template;
 
 pub use check::Requirement;
 pub use module::{Module, RECYCLE_AFTER_DESTROYED, TOKEN_LABEL_MAX};
@@ -25,11 +26,12 @@ pub use module::{Module, RECYCLE_AFTER_DESTROYED, TOKEN_LABEL_MAX};
 use crate::{
     Health, Hsm, HsmError, KeyKind, KeyLabel, KeyReport, Mac, Observer, Pin, Priority, SealedSeed,
     SealingKeys, clock,
-    failure::Failure,
+    failure::{Class, Failure},
     limits, reply,
-    worker::{Call, Desk, Job, serve},
+    worker::{Call, Desk, Job, Link, serve},
 };
 use link::TokenLink;
+use module::{START_PAUSE_FIRST, START_TRIES_MAX};
 use session::{Token, TokenSession};
 
 /// Most workers one HSM token may have.
@@ -67,15 +69,18 @@ impl OpenOptions {
 
 /// An HSM token behind a PKCS#11 module, logged in, with its owner threads.
 ///
-/// Calls need a tokio runtime with time, for their deadlines only.
+/// Calls need a tokio runtime with time, for their deadlines only. A deadline that passes while the
+/// device works answers `Busy` too, so a key may exist although [`Hsm::generate_key`] said so.
+/// Dropping it waits a few seconds at most for the request that the device has in hand.
 pub struct Pkcs11Hsm {
     desk: Arc<Desk<TokenSession>>,
     module: Arc<Module>,
     token: Arc<Token>,
     deadline: Duration,
     observer: Option<Arc<dyn Observer>>,
-    /// Disconnected once the last worker is gone.
-    workers_gone: Mutex<mpsc::Receiver<()>>,
+    workers: Vec<JoinHandle<()>>,
+    /// Disconnected once the last worker has closed its session.
+    workers_done: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Pkcs11Hsm {
@@ -85,15 +90,16 @@ impl Pkcs11Hsm {
         let token = Arc::new(Token::new(options.token_label, options.pin));
         let desk = Arc::new(Desk::new(options.queue_max));
         let mut first = TokenLink::new(module.clone(), token.clone());
-        first.connect().map_err(|failure| failure.error)?;
-        let (alive, workers_gone) = mpsc::channel();
-        let hsm = Self {
+        connect_patiently(&mut first).map_err(|failure| failure.error)?;
+        let (alive, workers_done) = mpsc::channel();
+        let mut hsm = Self {
             desk,
             module: module.clone(),
             token,
             deadline: options.deadline,
             observer: options.observer,
-            workers_gone: Mutex::new(workers_gone),
+            workers: Vec::with_capacity(options.workers),
+            workers_done: Mutex::new(workers_done),
         };
         hsm.start_worker(0, first, alive.clone())?;
         for n in 1..options.workers {
@@ -118,21 +124,22 @@ impl Pkcs11Hsm {
     }
 
     fn start_worker(
-        &self,
+        &mut self,
         n: usize,
-        mut link: TokenLink,
+        link: TokenLink,
         alive: mpsc::Sender<()>,
     ) -> Result<(), HsmError> {
         let desk = self.desk.clone();
-        std::thread::Builder::new()
+        let worker = std::thread::Builder::new()
             .name(format!("hsm-{n}"))
             .spawn(move || {
+                // In this order, so that the session is closed before the worker counts as done.
                 let _alive = alive;
+                let mut link = link;
                 serve(&mut link, &desk);
             })
-            .map_err(|error| HsmError::Busy {
-                detail: format!("no thread for an HSM worker: {error}"),
-            })?;
+            .map_err(|error| busy(format!("no thread for an HSM worker: {error}")))?;
+        self.workers.push(worker);
         Ok(())
     }
 
@@ -188,12 +195,19 @@ impl Drop for Pkcs11Hsm {
     fn drop(&mut self) {
         // Whoever waits for one of these hears that the HSM token is being closed.
         drop(self.desk.queue.close());
-        let workers_gone = self
-            .workers_gone
+        let workers_done = self
+            .workers_done
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        if workers_gone.recv_timeout(DRAIN_MAX) == Err(RecvTimeoutError::Timeout) {
+        if workers_done.recv_timeout(DRAIN_MAX) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the HSM has a request in hand for too long; leaving it alone");
+            return;
+        }
+        // A thread that ends beside the end of the process would meet the library's own clean-up.
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("an HSM worker ended by a panic");
+            }
         }
     }
 }
@@ -284,6 +298,21 @@ impl Hsm for Pkcs11Hsm {
             reason: breaker.reason(),
         }
     }
+}
+
+/// A SoftHSM that starts while another process logs in may overlook an HSM token, or its PIN, and
+/// does so until it is started again.
+fn connect_patiently(link: &mut TokenLink) -> Result<(), Failure> {
+    let mut pause = START_PAUSE_FIRST;
+    for _ in 1..START_TRIES_MAX {
+        match link.connect() {
+            Err(failure) if failure.class == Class::LostDevice => clock::pause(pause),
+            other => return other,
+        }
+        link.restart()?;
+        pause *= 2;
+    }
+    link.connect()
 }
 
 fn check_options(options: &OpenOptions) -> Result<(), HsmError> {
