@@ -41,3 +41,23 @@ pub enum HsmError {
     #[error("unexpected answer of the HSM, please report ({detail})")]
     Bug { detail: String },
 }
+
+impl HsmError {
+    /// One word per variant, for metrics and logs.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Busy { .. } => "busy",
+            Self::SessionLost { .. } => "session-lost",
+            Self::DeviceLost { .. } => "device-lost",
+            Self::PinRefused { .. } => "pin-refused",
+            Self::TokenUnknown { .. } => "token-unknown",
+            Self::ModuleAbsent { .. } => "module-absent",
+            Self::KeyUnknown { .. } => "key-unknown",
+            Self::LabelTaken { .. } => "label-taken",
+            Self::NotOurKey { .. } => "not-our-key",
+            Self::CallerFault { .. } => "caller-fault",
+            Self::Unsupported { .. } => "unsupported",
+            Self::Bug { .. } => "bug",
+        }
+    }
+}

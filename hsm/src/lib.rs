@@ -1,15 +1,60 @@
 //! How do other crates use an HSM without knowing PKCS#11?
 //!
-//! Through [`Hsm`]: a handful of verbs over owned data. Behind it stand the PKCS#11 implementation
-//! and, in tests, a memory stand-in; both pass the same conformance suite.
-#![deny(unsafe_code)]
+//! Through [`Hsm`]: a handful of verbs over owned data. Behind it stand [`Pkcs11Hsm`] and, in tests,
+//! a memory stand-in; both pass the same conformance suite.
+//!
+//! ```text
+//!  async callers                    owner threads                     the library of the process
+//!  ─────────────                    ─────────────                     ──────────────────────────
+//!  Hsm::sign ─▶ limits ─▶ breaker ─▶ queue ──pop──▶ worker ─▶ link ─▶ gate of the Module ─▶ C_*
+//!     ▲                 (fit to be   payments       one retry  session   generation n
+//!     │                  asked?)     before         at most    and key
+//!     │                              renewals          │       handles
+//!     └──────────── reply, once ◀──────────────────────┤
+//!       or Busy, at the deadline                       ├─ CKR code ─▶ table ─▶ what to do
+//!                                                      └─ lost device, or too many destroyed
+//!                                                         objects ─▶ restart ─▶ generation n + 1
+//! ```
+//! One [`Module`] per library and process; any number of HSM tokens on it, each with its own PIN,
+//! queue, breaker and workers. A restart of the library waits for every request in hand, of all HSM
+//! tokens, and every session is made again when it is next needed.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use async_trait::async_trait;
 
+#[cfg(feature = "bare")]
+pub mod bare;
+mod binding;
+mod breaker;
+mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
+mod failure;
+mod limits;
+#[cfg(feature = "memory")]
+mod memory;
+#[cfg(all(test, feature = "loom"))]
+mod model;
+mod observer;
+mod pin;
+mod pkcs11;
+mod queue;
+mod reply;
+mod sync;
 mod types;
+mod worker;
 
 pub use error::HsmError;
+#[cfg(feature = "memory")]
+pub use memory::MemoryHsm;
+pub use observer::Observer;
+pub use pin::{PIN_LEN_MAX, PIN_LEN_MIN, Pin};
+pub use pkcs11::{
+    Module, OpenOptions, Pkcs11Hsm, QUEUE_MAX, RECYCLE_AFTER_DESTROYED, Requirement,
+    TOKEN_LABEL_MAX, WORKERS_MAX,
+};
 pub use types::{
     Health, HealthState, KeyKind, KeyLabel, KeyReport, Mac, Priority, SealedSeed, SealingKeys,
 };
@@ -18,6 +63,12 @@ pub use types::{
 pub const RANDOM_MAX: usize = 1024;
 /// Most messages one [`Hsm::hmac_batch`] may carry: 31 days of epochs.
 pub const BATCH_MAX: usize = 744;
+/// Longest message of a batch, in bytes.
+pub const MESSAGE_MAX: usize = 1024;
+/// Longest context of a sealed seed, in bytes.
+pub const CONTEXT_MAX: usize = 1024;
+/// Longest key label, in bytes.
+pub const LABEL_MAX: usize = 64;
 
 /// What an HSM token does for the rest of the system.
 ///

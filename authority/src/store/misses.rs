@@ -1,0 +1,34 @@
+//! How often was a typed code guessed wrong?
+
+use async_trait::async_trait;
+use protocol::time::Timestamp;
+use protocol::token::WindowId;
+
+use super::{PersonKey, Result};
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MissCount {
+    /// Of this person since `since`.
+    pub person: u32,
+    /// At this terminal in this window, by anybody.
+    pub window: u32,
+}
+
+#[async_trait]
+pub trait Misses {
+    async fn misses(
+        &self,
+        person: PersonKey,
+        window: WindowId,
+        since: Timestamp,
+    ) -> Result<MissCount>;
+
+    /// Records one miss and answers the counts with it.
+    async fn add_miss(
+        &self,
+        person: PersonKey,
+        window: WindowId,
+        since: Timestamp,
+        at: Timestamp,
+    ) -> Result<MissCount>;
+}

@@ -1,0 +1,81 @@
+//! What must still be true tomorrow?
+//!
+//! [`Store`] is a sum of short traits, one per topic and file, of domain verbs over owned data. Each
+//! writing verb is one transaction: its fact, its audit row, and for what terminals see their new
+//! revision, or nothing. No HSM, rail or network call happens inside.
+
+mod audit;
+mod charges;
+mod identities;
+mod ledger;
+mod merchants;
+mod misses;
+mod payments;
+mod reports;
+mod terminals;
+mod tokens;
+
+pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
+pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
+pub use identities::{Certificate, Identities, JoinToken, Redeem, Subject};
+pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
+pub use merchants::{Merchant, Merchants};
+pub use misses::{MissCount, Misses};
+pub use payments::{Pay, PayOutcome, Payment, Payments};
+pub use reports::Reports;
+pub use terminals::{KeyRecord, Seed, Terminal, TerminalStatus, Terminals};
+pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
+
+/// Everything the services ask of a database.
+pub trait Store:
+    Terminals
+    + Identities
+    + Merchants
+    + Tokens
+    + Charges
+    + Payments
+    + Ledger
+    + Misses
+    + Reports
+    + AuditLog
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<T> Store for T where
+    T: Terminals
+        + Identities
+        + Merchants
+        + Tokens
+        + Charges
+        + Payments
+        + Ledger
+        + Misses
+        + Reports
+        + AuditLog
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Why a verb could not be carried out at all. Refusals of the domain are each verb's own answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The queue of writes is full: try later.
+    #[error("the store is busy")]
+    Busy,
+    /// The disk is full or the file cannot be written: an operator is needed; nothing was changed.
+    #[error("the store cannot write ({detail})")]
+    CannotWrite { detail: String },
+    /// The database is not there, not ours, or from another version.
+    #[error("the store cannot be used ({detail})")]
+    Unusable { detail: String },
+    /// A row breaks its own rules: restored, edited by hand, or our bug.
+    #[error("the store holds something impossible ({detail})")]
+    Corrupt { detail: String },
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;

@@ -1,0 +1,67 @@
+//! Who paid, and where is the receipt?
+
+use async_trait::async_trait;
+use protocol::charge::Approved;
+use protocol::ids::{ClaimId, PaymentId, ReceiptId};
+use protocol::time::Timestamp;
+use protocol::token::WindowId;
+
+use super::{PersonKey, Result};
+
+/// Carry out an approval on the built-in ledger.
+#[derive(Debug, Clone)]
+pub struct Pay {
+    pub payment: PaymentId,
+    pub receipt: ReceiptId,
+    pub approved: Approved,
+    pub person: PersonKey,
+    pub at: Timestamp,
+    /// Windows that advance by one, because the charge ends.
+    pub moved: Vec<WindowId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PayOutcome {
+    /// Paid now; its receipt is due.
+    Paid(Box<Payment>),
+    /// This claim was paid by the same person, the same amount, before.
+    Already(Box<Payment>),
+    /// The claim is released, its time is over, or somebody else paid it.
+    ClaimOver,
+    NoAccount,
+    FundsShort,
+    /// Banned since the claim.
+    TerminalRefused,
+}
+
+/// A payment with all a receipt says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payment {
+    pub id: PaymentId,
+    pub receipt: ReceiptId,
+    pub approved: Approved,
+    pub payee_name: String,
+    /// The payer's pseudonym towards this merchant.
+    pub pseudonym: String,
+    pub paid_at: Timestamp,
+    /// Reference of the ledger entry.
+    pub rail_reference: String,
+    /// Compact JWS once it was signed and stored.
+    pub receipt_jws: Option<String>,
+}
+
+#[async_trait]
+pub trait Payments {
+    /// In one transaction: ledger entries (never negative), claim and charge paid, payment and
+    /// `receipt_due`, audit row, revision.
+    async fn pay(&self, pay: Pay) -> Result<PayOutcome>;
+
+    /// Stores the signed receipt and answers the one that is stored: the first stays for ever.
+    async fn store_receipt(&self, payment: PaymentId, jws: String, at: Timestamp)
+    -> Result<String>;
+
+    async fn payment_of(&self, claim: ClaimId) -> Result<Option<Payment>>;
+
+    /// Payments whose receipt was never stored, oldest first.
+    async fn receipts_due(&self, limit: u32) -> Result<Vec<Payment>>;
+}

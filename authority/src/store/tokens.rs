@@ -1,0 +1,93 @@
+//! Was this token spent, and who holds the charge?
+
+use async_trait::async_trait;
+use protocol::charge::{ChargeKind, Mark};
+use protocol::ids::{ChargeId, ClaimId, TerminalId};
+use protocol::live::Live;
+use protocol::time::Timestamp;
+use protocol::token::{TokenId, WindowId};
+use protocol::turn::TurnState;
+use protocol::wire::claims::ClaimState;
+use protocol::wire::push::ChargeState;
+
+use super::{PersonKey, Result};
+
+/// Spend this token and hold the terminal's charge.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub id: ClaimId,
+    pub live: Live,
+    /// SHA-256 of the secret in the phone's cookie.
+    pub phone: [u8; 32],
+    /// Who claims, when that is known already (a typed code).
+    pub person: Option<PersonKey>,
+    pub mark: Mark,
+    pub at: Timestamp,
+    pub held_until: Timestamp,
+    /// For a terminal whose till asks for nothing: the id of the fixed or open charge that the claim
+    /// makes, if the merchant takes such.
+    pub idle_charge: ChargeId,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimOutcome {
+    Claimed(Box<ClaimRecord>),
+    /// Somebody was faster, or the turn has moved.
+    Spent,
+    /// Another phone holds the charge. Nothing was spent.
+    Held,
+    /// No charge, and the merchant takes no fixed or open ones. Nothing was spent.
+    NothingToPay,
+    /// Unknown or banned terminal. Nothing was spent.
+    TerminalRefused,
+    /// The window has used up its turns: wait for the next. Nothing was spent.
+    TurnsExhausted,
+}
+
+/// A claim as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRecord {
+    /// With payee, charge, amount and times.
+    pub claimed: protocol::charge::Claimed,
+    pub payee_name: String,
+    pub state: ClaimState,
+    pub phone: [u8; 32],
+}
+
+/// What a terminal is told: everything of [`protocol::wire::push::TerminalState`] but the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushState {
+    pub revision: u64,
+    pub turns: Vec<TurnState>,
+    /// The till's current charge; with the receipt once it is paid and signed. A paid charge whose
+    /// receipt is still due shows as held.
+    pub charge: Option<ChargeState>,
+    pub banned: bool,
+}
+
+#[async_trait]
+pub trait Tokens {
+    /// The stored turn of each window, 0 where none is stored; same order.
+    async fn turns(&self, windows: Vec<WindowId>) -> Result<Vec<u16>>;
+
+    /// In one transaction: `INSERT` the spent token, move its window's turn by one `WHERE turn = t`
+    /// (each must touch one row), hold the charge, write the claim, the audit row, the revision.
+    async fn claim(&self, claim: Claim) -> Result<ClaimOutcome>;
+
+    async fn claim_record(&self, id: ClaimId) -> Result<Option<ClaimRecord>>;
+
+    /// Was this very token spent?
+    async fn is_spent(&self, token: TokenId) -> Result<bool>;
+
+    /// A claim is over without an approval. `moved` windows advance by one; the charge is offered
+    /// again, or ends when it was released too often. False if the claim was not held any more.
+    async fn release_claim(&self, id: ClaimId, moved: Vec<WindowId>, at: Timestamp)
+    -> Result<bool>;
+
+    /// Turns of `epoch` and later only. None for an unknown terminal.
+    async fn push_state(&self, terminal: TerminalId, epoch: u32) -> Result<Option<PushState>>;
+
+    /// What kind of charge a claim would hold now (the till's, or the merchant's fixed or open one).
+    async fn charge_on_offer(&self, terminal: TerminalId) -> Result<Option<ChargeKind>>;
+}

@@ -1,0 +1,8 @@
+//! How do metrics learn what the HSM did, without this crate knowing a metrics library?
+
+/// Told of every request once it is answered.
+pub trait Observer: Send + Sync + 'static {
+    /// `operation` is the trait's method, `outcome` is `"ok"` or [`crate::HsmError::outcome`];
+    /// `seconds` run from the call to its answer, the wait in the queue included.
+    fn observe(&self, operation: &'static str, outcome: &'static str, seconds: f64);
+}

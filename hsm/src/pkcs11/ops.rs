@@ -1,0 +1,236 @@
+//! How is each verb of [`crate::Hsm`] said in PKCS#11?
+
+use cryptoki::{
+    mechanism::Mechanism,
+    object::{Attribute, AttributeType, ObjectHandle},
+};
+
+use super::{
+    low_s::low_s,
+    module::Module,
+    session::{Part, TokenSession},
+    template::{self, BLOB_LEN},
+};
+use crate::{
+    HsmError, KeyKind, KeyLabel, Mac, SealedSeed, SealingKeys, binding,
+    failure::{Class, Failure},
+};
+
+/// An uncompressed SEC 1 point of P-256: 04, x, y.
+const POINT_LEN: usize = 65;
+
+pub(crate) fn seal_new_seed(
+    session: &mut TokenSession,
+    module: &Module,
+    keys: &SealingKeys,
+    context: &[u8],
+) -> Result<SealedSeed, Failure> {
+    let sealing = session.find(Part::Sealing, &keys.sealing)?;
+    let seed = session
+        .raw()
+        .generate_key(&Mechanism::GenericSecretKeyGen, &template::new_seed())?;
+    let wrapped = session
+        .raw()
+        .wrap_key(&Mechanism::AesKeyWrap, sealing, seed);
+    destroy(session, module, seed)?;
+    let blob = wrapped?;
+    if blob.len() != BLOB_LEN {
+        let detail = format!("a wrapped seed has {} bytes, not {BLOB_LEN}", blob.len());
+        return Err(Failure::new(Class::Unsupported, detail));
+    }
+    let binding = bind(session, keys, context, &blob)?;
+    Ok(SealedSeed {
+        context: context.to_vec(),
+        blob,
+        binding,
+    })
+}
+
+pub(crate) fn hmac_batch(
+    session: &mut TokenSession,
+    module: &Module,
+    keys: &SealingKeys,
+    sealed: &SealedSeed,
+    messages: &[Vec<u8>],
+) -> Result<Vec<Mac>, Failure> {
+    let seed = unseal(session, keys, sealed)?;
+    let macs = messages
+        .iter()
+        .map(|message| hmac(session, seed, message).map(Mac))
+        .collect();
+    destroy(session, module, seed)?;
+    macs
+}
+
+pub(crate) fn sign(
+    session: &mut TokenSession,
+    label: &KeyLabel,
+    digest: &[u8; 32],
+) -> Result<[u8; 64], Failure> {
+    let key = session.find(Part::SigningPrivate, label)?;
+    let signature = session.raw().sign(&Mechanism::Ecdsa, key, digest)?;
+    let signature = signature.try_into().map_err(|odd: Vec<u8>| {
+        let detail = format!("a P-256 signature has {} bytes, not 64", odd.len());
+        Failure::new(Class::Bug, detail)
+    })?;
+    Ok(low_s(signature))
+}
+
+pub(crate) fn public_key(
+    session: &mut TokenSession,
+    label: &KeyLabel,
+) -> Result<[u8; POINT_LEN], Failure> {
+    let key = session.find(Part::SigningPublic, label)?;
+    let attributes = session
+        .raw()
+        .get_attributes(key, &[AttributeType::EcPoint])?;
+    match attributes.first() {
+        Some(Attribute::EcPoint(bytes)) => point(bytes),
+        _ => Err(Failure::new(Class::Unsupported, "no CKA_EC_POINT")),
+    }
+}
+
+pub(crate) fn random(session: &mut TokenSession, len: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = vec![0; len];
+    session.raw().generate_random_slice(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// After a lost device a second attempt may find the label taken by the first: that is true then.
+pub(crate) fn generate_key(
+    session: &mut TokenSession,
+    module: &Module,
+    kind: KeyKind,
+    label: &KeyLabel,
+) -> Result<(), Failure> {
+    let _making = module.lock_making();
+    if session.is_taken(label)? {
+        return Err(Failure::refusal(HsmError::LabelTaken {
+            label: label.0.clone(),
+        }));
+    }
+    match kind {
+        KeyKind::Sealing => {
+            let template = template::sealing_key(label, true);
+            session
+                .raw()
+                .generate_key(&Mechanism::AesKeyGen, &template)?;
+        }
+        KeyKind::Binding => {
+            let template = template::binding_key(label);
+            session
+                .raw()
+                .generate_key(&Mechanism::GenericSecretKeyGen, &template)?;
+        }
+        KeyKind::Signing => {
+            let (public, private) = template::signing_key(label);
+            session
+                .raw()
+                .generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?;
+        }
+    }
+    Ok(())
+}
+
+/// The binding is verified before the device unwraps anything.
+fn unseal(
+    session: &mut TokenSession,
+    keys: &SealingKeys,
+    sealed: &SealedSeed,
+) -> Result<ObjectHandle, Failure> {
+    if sealed.blob.len() != BLOB_LEN {
+        let detail = format!(
+            "a sealed seed has {} bytes, not {BLOB_LEN}",
+            sealed.blob.len()
+        );
+        return Err(Failure::new(Class::NotOurKey, detail));
+    }
+    let computed = bind(session, keys, &sealed.context, &sealed.blob)?;
+    if !binding::matches(&computed, &sealed.binding) {
+        return Err(Failure::new(
+            Class::NotOurKey,
+            "its binding does not verify",
+        ));
+    }
+    let sealing = session.find(Part::Sealing, &keys.sealing)?;
+    let seed = session.raw().unwrap_key(
+        &Mechanism::AesKeyWrap,
+        sealing,
+        &sealed.blob,
+        &template::unsealed_seed(),
+    )?;
+    Ok(seed)
+}
+
+fn bind(
+    session: &mut TokenSession,
+    keys: &SealingKeys,
+    context: &[u8],
+    blob: &[u8],
+) -> Result<[u8; 32], Failure> {
+    let key = session.find(Part::Binding, &keys.binding)?;
+    hmac(session, key, &binding::input(&keys.sealing, context, blob))
+}
+
+fn hmac(session: &TokenSession, key: ObjectHandle, message: &[u8]) -> Result<[u8; 32], Failure> {
+    let mac = session.raw().sign(&Mechanism::Sha256Hmac, key, message)?;
+    mac.try_into().map_err(|odd: Vec<u8>| {
+        let detail = format!("an HMAC-SHA-256 has {} bytes, not 32", odd.len());
+        Failure::new(Class::Bug, detail)
+    })
+}
+
+pub(crate) fn destroy(
+    session: &TokenSession,
+    module: &Module,
+    object: ObjectHandle,
+) -> Result<(), Failure> {
+    session.raw().destroy_object(object)?;
+    module.count_destroyed();
+    Ok(())
+}
+
+/// Some modules give the point bare, others wrapped in a DER OCTET STRING, as the standard says.
+fn point(bytes: &[u8]) -> Result<[u8; POINT_LEN], Failure> {
+    const DER_HEAD: [u8; 2] = [0x04, POINT_LEN as u8];
+    let bare = match bytes.strip_prefix(&DER_HEAD) {
+        Some(inner) if inner.len() == POINT_LEN => inner,
+        _ => bytes,
+    };
+    match <[u8; POINT_LEN]>::try_from(bare) {
+        Ok(point) if point[0] == 0x04 => Ok(point),
+        _ => Err(Failure::new(
+            Class::Unsupported,
+            "CKA_EC_POINT is no uncompressed point of P-256",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_read_bare_and_in_der_alike() {
+        let mut bare = [9; POINT_LEN];
+        bare[0] = 4;
+        let mut der = vec![4, POINT_LEN as u8];
+        der.extend_from_slice(&bare);
+        assert_eq!(point(&bare), Ok(bare));
+        assert_eq!(point(&der), Ok(bare));
+    }
+
+    #[test]
+    fn a_point_that_starts_like_der_is_still_read_bare() {
+        let mut bare = [9; POINT_LEN];
+        bare[..2].copy_from_slice(&[4, POINT_LEN as u8]);
+        assert_eq!(point(&bare), Ok(bare));
+    }
+
+    #[test]
+    fn a_compressed_or_foreign_point_is_refused() {
+        assert!(point(&[2; 33]).is_err());
+        assert!(point(&[5; POINT_LEN]).is_err());
+        assert!(point(&[]).is_err());
+    }
+}

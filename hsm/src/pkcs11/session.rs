@@ -1,0 +1,191 @@
+//! What does a worker hold of an HSM token?
+//!
+//! A logged-in session, and the handles of the keys it has used. Both die with a stray logout, a
+//! closed session or a restarted module; then a new one is made from [`Token`].
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use cryptoki::{
+    error::{Error, RvError},
+    object::{Attribute, KeyType, ObjectClass, ObjectHandle},
+    session::{Session, SessionState, UserType},
+    types::AuthPin,
+};
+
+use super::module::{Module, patiently};
+use crate::{
+    HsmError, KeyLabel, Pin,
+    failure::{Class, Failure},
+};
+
+/// An HSM token and the way in.
+pub(crate) struct Token {
+    label: String,
+    pin: Pin,
+    /// Set once the PIN was refused; held while one worker logs in for all.
+    pin_refused: Mutex<Option<Failure>>,
+}
+
+impl Token {
+    pub(crate) fn new(label: String, pin: Pin) -> Self {
+        Self {
+            label,
+            pin,
+            pin_refused: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Opens a session and sees to it that the HSM token is logged in. Inside the module's gate.
+    pub(crate) fn connect(
+        &self,
+        module: &Module,
+        generation: u64,
+    ) -> Result<TokenSession, Failure> {
+        let slot = module.slot(&self.label)?;
+        // Not closed by itself: after a restart the same number may be somebody else's session.
+        let session = patiently(|| module.pkcs11().open_rw_session_no_drop(slot))?;
+        if let Err(failure) = self.log_in(&session) {
+            close(session);
+            return Err(failure);
+        }
+        Ok(TokenSession {
+            session,
+            generation,
+            handles: HashMap::new(),
+        })
+    }
+
+    /// A PIN that was refused is not tried again: a few wrong ones lock the HSM token.
+    fn log_in(&self, session: &Session) -> Result<(), Failure> {
+        let mut refused = self
+            .pin_refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = &*refused {
+            return Err(failure.clone());
+        }
+        if is_logged_in(session)? {
+            return Ok(());
+        }
+        let pin = AuthPin::from(self.pin.expose().to_owned());
+        match patiently(|| session.login(UserType::User, Some(&pin))) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+            Err(error) => {
+                let failure = Failure::from(error);
+                if failure.class == Class::Pin {
+                    *refused = Some(failure.clone());
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// Which objects carry the label of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    Sealing,
+    Binding,
+    SigningPrivate,
+    SigningPublic,
+}
+
+pub(crate) struct TokenSession {
+    session: Session,
+    generation: u64,
+    handles: HashMap<Part, HashMap<KeyLabel, ObjectHandle>>,
+}
+
+impl TokenSession {
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn raw(&self) -> &Session {
+        &self.session
+    }
+
+    /// The one object that is this part of the key with this label.
+    pub(crate) fn find(&mut self, part: Part, label: &KeyLabel) -> Result<ObjectHandle, Failure> {
+        let known = self.handles.get(&part).and_then(|keys| keys.get(label));
+        if let Some(handle) = known {
+            return Ok(*handle);
+        }
+        let handle = self.look_up(part, label)?;
+        let keys = self.handles.entry(part).or_default();
+        keys.insert(label.clone(), handle);
+        Ok(handle)
+    }
+
+    /// Whether any object carries this label.
+    pub(crate) fn is_taken(&self, label: &KeyLabel) -> Result<bool, Failure> {
+        self.require_login()?;
+        let template = [Attribute::Label(label.0.clone().into_bytes())];
+        Ok(!self.session.find_objects(&template)?.is_empty())
+    }
+
+    /// Logged out, a search finds nothing and says nothing: ask before believing it.
+    pub(crate) fn require_login(&self) -> Result<(), Failure> {
+        match is_logged_in(&self.session)? {
+            true => Ok(()),
+            false => Err(Failure::new(Class::LostSession, "logged out by others")),
+        }
+    }
+
+    /// Only while the module is still of this session's generation.
+    pub(crate) fn close(self) {
+        close(self.session);
+    }
+
+    fn look_up(&self, part: Part, label: &KeyLabel) -> Result<ObjectHandle, Failure> {
+        let mut template = part.template();
+        template.push(Attribute::Label(label.0.clone().into_bytes()));
+        match *self.session.find_objects(&template)? {
+            [handle] => Ok(handle),
+            [] => {
+                self.require_login()?;
+                Err(Failure::refusal(HsmError::KeyUnknown {
+                    label: label.0.clone(),
+                }))
+            }
+            ref several => Err(Failure::new(
+                Class::CallersFault,
+                format!("{} keys are labelled {:?}", several.len(), label.0),
+            )),
+        }
+    }
+}
+
+impl Part {
+    fn template(self) -> Vec<Attribute> {
+        let (class, kind) = match self {
+            Self::Sealing => (ObjectClass::SECRET_KEY, KeyType::AES),
+            Self::Binding => (ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET),
+            Self::SigningPrivate => (ObjectClass::PRIVATE_KEY, KeyType::EC),
+            Self::SigningPublic => (ObjectClass::PUBLIC_KEY, KeyType::EC),
+        };
+        vec![
+            Attribute::Class(class),
+            Attribute::KeyType(kind),
+            Attribute::Token(true),
+        ]
+    }
+}
+
+fn is_logged_in(session: &Session) -> Result<bool, Error> {
+    let state = session.get_session_info()?.session_state();
+    Ok(matches!(state, SessionState::RwUser | SessionState::RoUser))
+}
+
+fn close(session: Session) {
+    if let Err(error) = session.close() {
+        tracing::debug!(%error, "a PKCS#11 session was closed already");
+    }
+}

@@ -1,0 +1,120 @@
+//! How does a test get a real HSM token of its own?
+//!
+//! SoftHSM reads `SOFTHSM2_CONF` when the library starts, so a test binary has one directory, made
+//! before anything touches the library, and every test makes its own HSM token in it.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use cryptoki::{context::Pkcs11, slot::Slot};
+use hsm::{HsmError, Module, OpenOptions, Pin, Pkcs11Hsm};
+
+pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+pub(crate) const USER_PIN: &str = "271828";
+pub(crate) const SO_PIN: &str = "31415926";
+
+/// The SoftHSM of this test binary.
+pub(crate) fn module() -> Arc<Module> {
+    static SET_UP: OnceLock<PathBuf> = OnceLock::new();
+    SET_UP.get_or_init(|| {
+        assert!(
+            Path::new(MODULE).exists(),
+            "this test runs on a real module: apt-get install -y softhsm2"
+        );
+        configure()
+    });
+    Module::load(Path::new(MODULE)).expect("SoftHSM starts")
+}
+
+/// The SoftHSM of the test process that started this one.
+pub(crate) fn shared_module() -> Arc<Module> {
+    assert!(std::env::var_os("SOFTHSM2_CONF").is_some());
+    Module::load(Path::new(MODULE)).expect("SoftHSM starts")
+}
+
+/// A new HSM token with this label, open.
+pub(crate) fn open(label: &str) -> Pkcs11Hsm {
+    open_with(label, |_| {})
+}
+
+/// Held by whoever lists or labels slots: SoftHSM 2.6 changes its list while reading it. [`Module`]
+/// does so for itself, but not for the raw calls of tests beside it.
+pub(crate) fn slots() -> MutexGuard<'static, ()> {
+    static SLOTS: Mutex<()> = Mutex::new(());
+    SLOTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The slot of the HSM token with this label, found by plain PKCS#11.
+pub(crate) fn raw_slot(label: &str) -> Slot {
+    let _slots = slots();
+    let pkcs11 = Pkcs11::new(MODULE).unwrap();
+    let found = pkcs11.get_slots_with_initialized_token().unwrap();
+    found
+        .into_iter()
+        .find(|slot| pkcs11.get_token_info(*slot).unwrap().label() == label)
+        .unwrap()
+}
+
+pub(crate) fn try_open(options: OpenOptions) -> Result<Pkcs11Hsm, HsmError> {
+    let module = module();
+    let _slots = slots();
+    Pkcs11Hsm::open(&module, options)
+}
+
+pub(crate) fn open_with(label: &str, change: impl FnOnce(&mut OpenOptions)) -> Pkcs11Hsm {
+    new_token(label);
+    let mut options = options(label);
+    change(&mut options);
+    try_open(options).expect("the HSM token opens")
+}
+
+pub(crate) fn options(label: &str) -> OpenOptions {
+    let mut options = OpenOptions::new(label, pin(USER_PIN));
+    options.deadline = Duration::from_secs(60);
+    options
+}
+
+pub(crate) fn new_token(label: &str) {
+    let module = module();
+    let _slots = slots();
+    module
+        .init_token(label, &pin(SO_PIN), &pin(USER_PIN))
+        .expect("a new HSM token");
+}
+
+pub(crate) fn pin(pin: &str) -> Pin {
+    Pin::new(pin.into()).expect("a PIN within its limits")
+}
+
+/// One directory per test process, below the build directory, where `cargo clean` finds it.
+fn configure() -> PathBuf {
+    let directory = tempfile::Builder::new()
+        .prefix("softhsm-")
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .unwrap()
+        .keep();
+    let tokens = directory.join("tokens");
+    std::fs::create_dir(&tokens).unwrap();
+    let configuration = directory.join("softhsm2.conf");
+    let text = format!(
+        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
+        tokens.display()
+    );
+    std::fs::write(&configuration, text).unwrap();
+    set_variable("SOFTHSM2_CONF", &configuration);
+    directory
+}
+
+fn set_variable(name: &str, value: &Path) {
+    // SAFETY: runs once, before any test of this binary calls into the library, which is the only
+    // reader of this variable; the Rust side takes the standard library's own lock.
+    #[allow(unsafe_code)]
+    #[expect(clippy::disallowed_methods, reason = "SoftHSM reads nothing else")]
+    unsafe {
+        std::env::set_var(name, value);
+    }
+}

@@ -1,0 +1,135 @@
+//! How is a refusal said, so that the reader knows whose move it is?
+//!
+//! RFC 9457 `application/problem+json`; `type` is `urn:m2key:problem:<slug>`. One table: slug,
+//! HTTP status, title, next step.
+
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use serde::{Deserialize, Serialize};
+
+pub const PROBLEM_JSON: &str = "application/problem+json";
+const URN: &str = "urn:m2key:problem:";
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident $slug:literal $status:literal $title:literal $next:literal;)+) => {
+        /// Every refusal there is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ProblemType { $($(#[$doc])* $name),+ }
+
+        impl ProblemType {
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            pub const fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug),+ }
+            }
+
+            /// The HTTP status it is sent with.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status),+ }
+            }
+
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),+ }
+            }
+
+            /// What the reader can do now.
+            pub const fn next_step(self) -> &'static str {
+                match self { $(Self::$name => $next),+ }
+            }
+        }
+    };
+}
+
+problems! {
+    // the shopper's move
+    MalformedToken "malformed-token" 400 "This is not a token of a terminal" "Tap or scan again, or compare the code with the screen.";
+    TokenUnknown "token-unknown" 403 "No terminal shows this token" "Tap or scan the terminal in front of you.";
+    TokenSpent "token-spent" 409 "This token was already used" "Tap or scan again: the terminal shows a new one.";
+    TokenPassed "token-passed" 410 "This token's time has passed" "Tap or scan again: the terminal shows a new one.";
+    NothingToPay "nothing-to-pay" 409 "The terminal asks for no payment at the moment" "Wait until the till shows the amount, then tap or scan again.";
+    ChargeHeld "charge-held" 409 "Somebody else is paying this" "Wait until the screen asks again, then tap or scan.";
+    TerminalRefused "terminal-refused" 403 "This terminal is out of service" "Ask the merchant for another way to pay.";
+    ClaimUnknown "claim-unknown" 404 "No such claim for this phone" "Tap or scan again.";
+    ClaimOver "claim-over" 410 "The time to approve is over" "Tap or scan again.";
+    AmountDiffers "amount-differs" 409 "The amount is not what the terminal asks for" "Look at the amount again before you approve.";
+    PayeeDiffers "payee-differs" 409 "The payee is not who the terminal belongs to" "Do not approve. Tap or scan again and compare the payee.";
+    AmountMissing "amount-missing" 400 "This terminal needs an amount from you" "Send the amount you want to pay.";
+    SignInNeeded "sign-in-needed" 401 "Sign in first" "Sign in with your account and try again.";
+    SignInRefused "sign-in-refused" 401 "The sign-in is not accepted" "Sign in again with an account this authority knows.";
+    NoAccount "no-account" 403 "There is no account to pay from" "Open an account with the operator of this service.";
+    FundsShort "funds-short" 402 "The account does not hold enough" "Choose another account or top it up.";
+    TooManyMisses "too-many-misses" 429 "Too many wrong codes" "Wait, or tap or scan instead.";
+    CodePaused "code-paused" 429 "The typed code of this terminal pauses" "Tap or scan instead, or wait for the next code.";
+    // the terminal's move
+    ChargeUnknown "charge-unknown" 404 "No such charge at this terminal" "Start the charge again.";
+    ChargeOpen "charge-open" 409 "Another charge is still on offer" "Cancel it or wait until it is paid.";
+    ChargeEnded "charge-ended" 409 "This charge has ended" "Start a new charge.";
+    ChargeDiffers "charge-differs" 409 "A charge with this id has other contents" "Use a new id for a new charge.";
+    EpochOutOfHorizon "epoch-out-of-horizon" 409 "No schedule that far ahead" "Ask again when the schedule comes nearer its end.";
+    // the integrator's move
+    MalformedRequest "malformed-request" 400 "The request cannot be read" "Compare it with the protocol description.";
+    BodyTooLarge "body-too-large" 413 "The request is too large" "Send less.";
+    NotFound "not-found" 404 "There is nothing here" "Check the address.";
+    MethodNotAllowed "method-not-allowed" 405 "This address does not take that method" "Compare it with the protocol description.";
+    CertificateNeeded "certificate-needed" 401 "A client certificate is needed here" "Connect with the certificate of this machine.";
+    CertificateRefused "certificate-refused" 403 "This certificate may not do that" "Use the certificate of the right machine, or enrol it again.";
+    JoinTokenRefused "join-token-refused" 401 "The join token is not good" "Ask the operator for a new join token.";
+    RequestRefused "request-refused" 400 "The certificate request is refused" "Make a new request as the enrolment page describes.";
+    AlreadyExists "already-exists" 409 "It exists already" "Choose another name, or use what is there.";
+    Unknown "unknown" 404 "No such thing" "List what there is, then try again.";
+    // later
+    Busy "busy" 503 "Too much at once" "Try again in a moment.";
+    NotReady "not-ready" 503 "The service is not ready" "Try again later; the operator sees why.";
+    // ours
+    Internal "internal" 500 "Something went wrong here" "Try again; if it stays, give the operator the time of this message.";
+}
+
+/// The body of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub title: Cow<'static, str>,
+    pub status: u16,
+    /// What is special about this occurrence; never a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    pub next_step: Cow<'static, str>,
+    /// Whole seconds to wait, the same as the Retry-After header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    pub fn new(problem: ProblemType) -> Self {
+        Self {
+            type_: format!("{URN}{}", problem.slug()),
+            title: problem.title().into(),
+            status: problem.status(),
+            detail: None,
+            next_step: problem.next_step().into(),
+            retry_after_s: None,
+        }
+    }
+
+    pub fn with_detail(mut self, detail: impl core::fmt::Display) -> Self {
+        self.detail = Some(detail.to_string());
+        self
+    }
+
+    pub fn with_retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// The type, if this side knows it.
+    pub fn problem_type(&self) -> Option<ProblemType> {
+        let slug = self.type_.strip_prefix(URN)?;
+        ProblemType::ALL
+            .iter()
+            .copied()
+            .find(|known| known.slug() == slug)
+    }
+}

@@ -1,0 +1,10 @@
+//! What travels over HTTP? One file per conversation.
+//!
+//! Paths are constants, bodies are structs, refusals are [`crate::problem`]. Field names are the
+//! glossary's; docs/PROTOCOL.md shows every exchange.
+
+pub mod charges;
+pub mod claims;
+pub mod push;
+pub mod reports;
+pub mod schedules;

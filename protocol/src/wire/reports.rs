@@ -1,0 +1,68 @@
+//! What did the terminal see? At least once, with ids that make a repeat harmless.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::EventId;
+use crate::time::Timestamp;
+use crate::token::Channel;
+
+/// `POST` a batch here.
+pub const REPORTS_PATH: &str = "/v1/reports";
+/// Most events in one batch.
+pub const REPORTS_MAX: usize = 256;
+/// Largest body on the agents' listener, in bytes.
+pub const AGENT_BODY_MAX: u64 = 262_144;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportRequest {
+    pub events: Vec<TerminalEvent>,
+}
+
+/// All ids that are now safe here; the terminal forgets them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportResponse {
+    pub stored: Vec<EventId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalEvent {
+    pub id: EventId,
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub what: Seen,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Seen {
+    /// Phones read the tag this often since the last visit.
+    Tap {
+        tag_uid: String,
+        count: u32,
+        /// The window that was on the tag.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        window: Option<SeenWindow>,
+    },
+    /// The tag was written and read back.
+    TagWritten {
+        tag_uid: String,
+        pages: u32,
+        window: SeenWindow,
+    },
+    /// The tag could not be written, in words.
+    TagFailed { reason: String },
+}
+
+/// What the terminal had on the tag, without the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenWindow {
+    pub channel: Channel,
+    pub version: u32,
+    pub epoch: u32,
+    pub window: u16,
+    pub turn: u16,
+}
