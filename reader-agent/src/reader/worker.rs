@@ -4,6 +4,7 @@
 //! survives a restart of the service.
 
 use super::card::{ConnectedTag, check_atr};
+use super::clock;
 use super::desk::{Lease, Task};
 use super::field::{ESCAPE, FieldSwitch};
 use super::native::native_of;
@@ -14,7 +15,7 @@ use crate::tag::{CounterAccess, Rewritten, TagError, ensure_enabled, rewrite};
 use pcsc::{Card, Context, Disposition, Protocols, ReaderState, Scope, ShareMode, State};
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, thread};
 
 /// A tag that lost power is visited again this often in all.
@@ -187,7 +188,7 @@ impl Worker {
         };
         // A field that was on all the time has already shown what lies there.
         let limit = past.map_or(Duration::ZERO, |_| PRESENCE_LIMIT);
-        let started = Instant::now();
+        let started = clock::now();
         let mut states = [ReaderState::new(bench.reader.clone(), State::UNAWARE)];
         loop {
             let wait = || bench.context.get_status_change(PRESENCE_SLICE, &mut states);
@@ -195,7 +196,7 @@ impl Worker {
                 Ok(()) | Err(pcsc::Error::Timeout) => {}
                 Err(error) => return Err(tag_error(error)),
             }
-            let late = started.elapsed() >= limit;
+            let late = clock::since(started) >= limit;
             // Before the time is up, a sight from before the field went off is only an old one.
             let old = past == Some(states[0].event_count());
             match self.seen(&states[0])? {

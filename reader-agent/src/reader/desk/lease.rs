@@ -1,10 +1,10 @@
 //! What may a worker do, and until when?
 
 use super::{Call, Desk, State, Task, answer};
+use crate::reader::clock;
 use crate::reader::service::{FieldControl, TagConfig, TagEvent, Visit};
 use crate::tag::{TagError, TapLedger};
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Instant;
 
 /// One worker's right to act: it ends when the watchdog gave the worker up.
 pub(in crate::reader) struct Lease {
@@ -56,7 +56,7 @@ impl Lease {
         hang: TagError,
         call: impl FnOnce() -> T,
     ) -> Result<T, TagError> {
-        let started = Instant::now();
+        let started = clock::now();
         self.while_held(|state| state.call = Some(Call { started, hang }))?;
         self.desk.changed.notify_all();
         let result = call();

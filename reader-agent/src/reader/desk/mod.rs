@@ -7,6 +7,7 @@ mod lease;
 
 pub(super) use lease::Lease;
 
+use super::clock;
 use super::service::{FieldControl, TagConfig, TagEvent, TagStatus, Visit};
 use crate::tag::{TagError, TapLedger};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -72,7 +73,7 @@ impl Call {
     /// Between two calls handles are dropped, and that waits for other software as well.
     fn letting_go() -> Call {
         Call {
-            started: Instant::now(),
+            started: clock::now(),
             hang: TagError::ReaderBusy,
         }
     }
@@ -325,7 +326,7 @@ fn overdue(state: &State, limit: Duration) -> bool {
 
 fn remaining(state: &State, limit: Duration) -> Option<Duration> {
     let call = state.call.as_ref()?;
-    Some(limit.saturating_sub(call.started.elapsed()))
+    Some(limit.saturating_sub(clock::since(call.started)))
 }
 
 /// pcscd counts events in 16 bits and starts over.
