@@ -161,7 +161,10 @@ fn names(init: &InitArguments, link_host: &str) -> Result<(Vec<DnsName>, Vec<IpA
 }
 
 fn ask_link_host(init: &InitArguments) -> Result<String, CliError> {
-    let default = format!("{LOCAL_NAME}:{}", init.public_listen.port());
+    let default = match init.public_listen.port() {
+        0 => LOCAL_NAME.to_owned(),
+        port => format!("{LOCAL_NAME}:{port}"),
+    };
     let stdin = std::io::stdin();
     if init.non_interactive || !stdin.is_terminal() {
         return Ok(default);

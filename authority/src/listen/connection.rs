@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use hyper::body::Incoming;
@@ -12,6 +13,8 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use pki::SpiffeId;
 use protocol::ids::TerminalId;
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower_service::Service;
 use tracing::Instrument;
@@ -30,6 +33,11 @@ use crate::ids;
 use crate::logging::request_span;
 
 const REQUEST_ID: &str = "x-request-id";
+/// How long, and how much, a client may go on after its handshake failed.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
+const LAST_WORDS_MAX: u64 = 64 * 1024;
+
+type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// Who is at the other end, as far as the transport can tell.
 #[derive(Debug, Clone, Default)]
@@ -213,21 +221,39 @@ impl Transport for Plain {
 }
 
 impl Transport for PublicTls {
-    type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+    type Stream = TlsStream;
 
     async fn open(&self, socket: TcpStream) -> std::io::Result<(Self::Stream, Guest)> {
-        let acceptor = tokio_rustls::TlsAcceptor::from(self.0.clone());
-        Ok((acceptor.accept(socket).await?, Guest::default()))
+        Ok((shake(&self.0, socket).await?, Guest::default()))
     }
 }
 
 impl Transport for PrivateTls {
-    type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+    type Stream = TlsStream;
 
     async fn open(&self, socket: TcpStream) -> std::io::Result<(Self::Stream, Guest)> {
-        let acceptor = tokio_rustls::TlsAcceptor::from(self.config.clone());
-        let stream = acceptor.accept(socket).await?;
+        let stream = shake(&self.config, socket).await?;
         let guest = tls::guest_of(stream.get_ref().1, &self.domain);
         Ok((stream, guest))
     }
+}
+
+/// The handshake. When it fails, the alert says why; closing at once would take it back from a client
+/// that is still sending (a reset discards what was not read), so its last words are heard first.
+async fn shake(config: &Arc<ServerConfig>, socket: TcpStream) -> std::io::Result<TlsStream> {
+    let acceptor = tokio_rustls::TlsAcceptor::from(config.clone());
+    match acceptor.accept(socket).into_fallible().await {
+        Ok(stream) => Ok(stream),
+        Err((error, mut socket)) => {
+            // Whatever happens to the rest, the handshake has failed with `error`.
+            let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, last_words(&mut socket)).await;
+            Err(error)
+        }
+    }
+}
+
+async fn last_words(socket: &mut TcpStream) -> std::io::Result<()> {
+    socket.shutdown().await?;
+    tokio::io::copy(&mut socket.take(LAST_WORDS_MAX), &mut tokio::io::sink()).await?;
+    Ok(())
 }
