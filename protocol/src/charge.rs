@@ -137,10 +137,10 @@ impl Claimed {
     fn asks_for(&self, amount: Money) -> bool {
         match (self.asked, self.cap) {
             (Some(asked), _) => amount == asked,
-            (None, Some(cap)) => {
+            (None, Some(cap)) if self.kind == ChargeKind::Open => {
                 amount.currency() == cap.currency() && amount.amount_minor() <= cap.amount_minor()
             }
-            (None, None) => false,
+            (None, _) => false,
         }
     }
 }

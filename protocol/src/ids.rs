@@ -149,6 +149,7 @@ fn digits_of(number: u32) -> impl Iterator<Item = u8> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use alloc::string::ToString;
 

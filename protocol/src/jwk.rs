@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use p256::ecdsa::VerifyingKey;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 /// A P-256 public key as a JWK (RFC 7517, RFC 7518 section 6.2).
@@ -26,9 +26,10 @@ pub struct Jwk {
     pub x5c: Vec<String>,
 }
 
-/// A JWK set (RFC 7517, section 5).
+/// A JWK set (RFC 7517, section 5). Keys of kinds not known here are passed over when it is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JwkSet {
+    #[serde(deserialize_with = "known_keys")]
     pub keys: Vec<Jwk>,
 }
 
@@ -69,7 +70,9 @@ impl Jwk {
 
     /// The key that verifies; refuses other key types, curves and points off the curve.
     pub fn verifying_key(&self) -> Result<VerifyingKey, BadKey> {
-        if self.kty != "EC" || self.crv != "P-256" {
+        let only = |member: &Option<String>, value| member.as_deref().is_none_or(|m| m == value);
+        let for_es256 = only(&self.use_, "sig") && only(&self.alg, "ES256");
+        if self.kty != "EC" || self.crv != "P-256" || !for_es256 {
             return Err(BadKey);
         }
         let mut point = [4; 65];
@@ -88,4 +91,12 @@ impl JwkSet {
     pub fn find(&self, kid: &str) -> Option<&Jwk> {
         self.keys.iter().find(|key| key.kid.as_deref() == Some(kid))
     }
+}
+
+fn known_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Jwk>, D::Error> {
+    let keys = Vec::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(keys
+        .into_iter()
+        .filter_map(|key| serde_json::from_value(key).ok())
+        .collect())
 }

@@ -12,8 +12,8 @@ use core::marker::PhantomData;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use p256::ecdsa::Signature;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::jwk::JwkSet;
@@ -27,13 +27,18 @@ pub trait Purpose: Serialize + DeserializeOwned {
     const TYP: &'static str;
 }
 
+/// Other members are ignored (RFC 7515, section 4): a `jku`, `jwk` or `x5u` is never followed.
 #[derive(Serialize, Deserialize)]
 struct Header {
     alg: String,
     typ: String,
     kid: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    crit: Option<serde_json::Value>,
+    #[serde(
+        default,
+        skip_serializing_if = "is_false",
+        deserialize_with = "present"
+    )]
+    crit: bool,
 }
 
 /// Claims ready to be signed.
@@ -49,7 +54,7 @@ impl<C: Purpose> Unsigned<C> {
             alg: "ES256".to_string(),
             typ: C::TYP.to_string(),
             kid: kid.to_string(),
-            crit: None,
+            crit: false,
         };
         let part = |json: Vec<u8>| Base64UrlUnpadded::encode_string(&json);
         let header = serde_json::to_vec(&header).expect("a header of three strings serializes");
@@ -101,7 +106,7 @@ impl<C> Verified<C> {
 pub fn verify<C: Purpose>(compact: &str, keys: &JwkSet) -> Result<Verified<C>, BadJws> {
     let parts = Parts::split(compact)?;
     let header: Header = serde_json::from_slice(&parts.header).map_err(|_| BadJws::Malformed)?;
-    if header.crit.is_some() {
+    if header.crit {
         return Err(BadJws::Critical);
     }
     if header.alg != "ES256" {
@@ -165,4 +170,13 @@ pub enum BadJws {
     Signature,
     #[error("the signature fits, but the claims are not of this purpose")]
     Claims,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// True for whatever stands there, `null` too.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }

@@ -26,11 +26,13 @@ const PADDING_BITS: u32 = 2;
 pub struct LinkHost(String);
 
 impl LinkHost {
-    /// Lower-case letters, digits, hyphens and dots, perhaps a port; at most [`HOST_MAX`] characters.
+    /// A host name in lower case, perhaps `:` and a port; at most [`HOST_MAX`] characters in all.
     pub fn parse(text: &str) -> Result<Self, BadLink> {
-        let plain = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b':');
-        let well_formed = !text.is_empty() && text.len() <= HOST_MAX && text.bytes().all(plain);
-        if well_formed {
+        let (name, port) = match text.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (text, None),
+        };
+        if text.len() <= HOST_MAX && name.split('.').all(is_label) && port.is_none_or(is_port) {
             Ok(Self(text.into()))
         } else {
             Err(BadLink::Host)
@@ -57,7 +59,12 @@ pub fn parse(text: &str) -> Result<(TerminalId, MachineToken), BadLink> {
     let tail = match text.split_once("://") {
         None => text,
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
-            rest.split_once("/t/").ok_or(BadLink::Shape)?.1
+            let (host, path) = rest.split_once('/').ok_or(BadLink::Shape)?;
+            let tail = path.strip_prefix("t/").ok_or(BadLink::Shape)?;
+            host.bytes()
+                .all(is_host_byte)
+                .then_some(tail)
+                .ok_or(BadLink::Shape)?
         }
         Some(_) => return Err(BadLink::Shape),
     };
@@ -106,7 +113,7 @@ pub fn decode(text: &str) -> Result<MachineToken, BadLink> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadLink {
     #[error(
-        "a link host is at most {HOST_MAX} characters: lower-case letters, digits, hyphens, dots"
+        "a link host is a host name in lower case, perhaps with a port, of at most {HOST_MAX} characters"
     )]
     Host,
     #[error("this is not a link from a terminal")]
@@ -115,6 +122,25 @@ pub enum BadLink {
     Terminal,
     #[error("the token in the link is damaged")]
     Token,
+}
+
+fn is_label(label: &str) -> bool {
+    let plain = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    !label.is_empty()
+        && label.bytes().all(plain)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// 1 to 65535, written without leading zeros.
+fn is_port(port: &str) -> bool {
+    let digits = port.bytes().all(|c| c.is_ascii_digit());
+    digits && !port.starts_with('0') && port.parse::<u16>().is_ok()
+}
+
+/// No user names, no escapes: what stands before a link's path is a host and perhaps a port.
+fn is_host_byte(character: u8) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, b'-' | b'.' | b':' | b'[' | b']')
 }
 
 fn value(character: u8) -> Option<u8> {

@@ -13,10 +13,13 @@ use crate::ids::TerminalId;
 use crate::presented::Presented;
 use crate::time::Timestamp;
 use crate::token::{Channel, TokenId, WindowId};
+use crate::turn::TURN_SHUT;
 use crate::window::{CheckedPolicy, EARLY_MS, EpochClock, GRACE_MAX_MS, Window, WindowPlan};
 
 /// Earlier turns of a window that a refusal looks back over to say "spent" rather than "unknown".
 const SPENT_LOOK_BACK: u16 = 64;
+/// First turns of a passed window that a refusal looks at to say "passed" rather than "unknown".
+const PASSED_TURNS: u16 = 4;
 
 /// An epoch key with what it is the key of.
 #[derive(Debug, Clone)]
@@ -83,8 +86,9 @@ pub fn candidates<'a>(
     channels: &[Channel],
 ) -> Vec<Candidate<'a>> {
     let clock = EpochClock::of(terminal);
+    let epochs = epochs_needed(terminal, now);
     let mut found = Vec::new();
-    for entry in loaded {
+    for entry in loaded.iter().filter(|entry| epochs.contains(&entry.epoch)) {
         for channel in channels {
             let plan = WindowPlan::draw(&entry.key, policy, *channel, &clock, entry.epoch);
             let accepting = |w: &&Window| w.accepts(now, policy.of(*channel));
@@ -119,9 +123,11 @@ pub fn channels_of(presented: &Presented) -> &'static [Channel] {
 }
 
 /// Finds the candidate whose token this is, at exactly its stored turn.
+///
+/// A typed code refused as [`Refusal::Spent`] is a miss like any other: it counts in the limiter.
 pub fn recognise(presented: &Presented, candidates: &[Candidate<'_>]) -> Result<Live, Refusal> {
     for candidate in candidates {
-        if candidate.is(presented, candidate.turn) {
+        if candidate.turn != TURN_SHUT && candidate.is(presented, candidate.turn) {
             let token = candidate.id.turn(candidate.turn);
             return Ok(Live {
                 token,
@@ -155,8 +161,13 @@ pub fn explain(
             let plan = WindowPlan::draw(&entry.key, policy, *channel, &clock, entry.epoch);
             plan.windows()
                 .iter()
-                .filter(|window| window.closes <= now)
-                .any(|window| entry.key.token(*channel, window.index, 0).matches(token))
+                .filter(|window| window.closes + policy.of(*channel).grace_ms <= now)
+                .any(|window| {
+                    (0..PASSED_TURNS).any(|turn| {
+                        let shown = entry.key.token(*channel, window.index, turn);
+                        shown.matches(token)
+                    })
+                })
         })
     };
     if loaded.iter().any(passed) {
@@ -168,7 +179,9 @@ pub fn explain(
 
 impl Candidate<'_> {
     fn is(&self, presented: &Presented, turn: u16) -> bool {
-        match presented {
+        let fits = self.id.terminal == presented.terminal()
+            && channels_of(presented).contains(&self.id.channel);
+        fits && match presented {
             Presented::Machine { token, .. } => self
                 .key
                 .token(self.id.channel, self.id.window, turn)

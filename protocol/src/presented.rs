@@ -20,11 +20,13 @@ pub enum Presented {
 impl Presented {
     /// Reads a link, the `<terminal>.<token>` at its end, or a typed code.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        if text.contains('.') {
-            let (terminal, token) = link::parse(text)?;
-            Ok(Self::Machine { terminal, token })
-        } else {
-            Ok(Self::Typed(TypedCode::parse(text)?))
+        match TypedCode::parse(text) {
+            // A link is never 15 digits long; a typed code may well have dots between its groups.
+            Err(BadCode::Length) if text.contains('.') => {
+                let (terminal, token) = link::parse(text)?;
+                Ok(Self::Machine { terminal, token })
+            }
+            code => Ok(Self::Typed(code?)),
         }
     }
 

@@ -3,6 +3,7 @@
 //! The schedule is a JWS with terminal, seed version, rising sequence, policy, and a check value per
 //! epoch. The epoch keys travel beside it, over mTLS only, and are in no file that a tool prints.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::derive::EpochKey;
 use crate::ids::TerminalId;
 use crate::jws::{Purpose, Verified};
-use crate::window::{CheckedPolicy, Policy};
+use crate::link::LinkHost;
+use crate::window::{CheckedPolicy, EpochClock, Policy};
 
 /// Most epochs one schedule may hold.
 pub const HORIZON_MAX_EPOCHS: u32 = 168;
@@ -29,14 +31,16 @@ pub struct ScheduleClaims {
     pub iat: i64,
     pub terminal: TerminalId,
     pub generation: u32,
-    /// Rises with every schedule of this terminal.
+    /// Rises with every schedule of this terminal within a generation.
     pub sequence: u64,
-    /// NumericDate seconds from the first to the last moment any epoch here covers.
+    /// NumericDate: when the first epoch opens, see [`validity`].
     pub valid_from: i64,
+    /// NumericDate: when the last epoch closes.
     pub valid_until: i64,
     pub policy: Policy,
     /// Where links lead.
     pub link_host: String,
+    /// In rising order, each once.
     pub epochs: Vec<EpochCheck>,
 }
 
@@ -68,11 +72,30 @@ impl EpochCheck {
     }
 }
 
+/// `valid_from` and `valid_until` of a schedule with these epochs, rounded down to seconds.
+pub fn validity(terminal: TerminalId, epochs: &[EpochCheck]) -> Option<(i64, i64)> {
+    let clock = EpochClock::of(terminal);
+    let (first, last) = (epochs.first()?, epochs.last()?);
+    Some((
+        clock.opens(first.epoch).secs(),
+        clock.closes(last.epoch).secs(),
+    ))
+}
+
+/// Where a schedule stands in the order of all that a terminal was given: by generation, then by
+/// sequence, because a restored authority counts its sequences from an earlier number again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rank {
+    pub generation: u32,
+    pub sequence: u64,
+}
+
 /// A schedule that this terminal may follow; only [`accept`] makes one.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     claims: ScheduleClaims,
     policy: CheckedPolicy,
+    link_host: LinkHost,
 }
 
 impl Schedule {
@@ -83,26 +106,80 @@ impl Schedule {
     pub fn policy(&self) -> &CheckedPolicy {
         &self.policy
     }
+
+    pub fn link_host(&self) -> &LinkHost {
+        &self.link_host
+    }
+
+    /// What to hand to the next [`accept`] as `last`.
+    pub fn rank(&self) -> Rank {
+        self.claims.rank()
+    }
 }
 
-/// Takes a verified schedule for `terminal` that is newer than sequence `last`.
+/// Takes a verified schedule for `terminal` that is not older than the `last` one followed.
+///
+/// The same rank is taken again: a terminal that restarts reads its own stored schedule.
 pub fn accept(
     verified: Verified<ScheduleClaims>,
     terminal: TerminalId,
-    last: Option<u64>,
+    last: Option<Rank>,
 ) -> Result<Schedule, BadSchedule> {
     let claims = verified.into_claims();
     if claims.terminal != terminal {
         return Err(BadSchedule::Terminal);
     }
-    if last.is_some_and(|last| claims.sequence < last) {
+    if !claims.names_fit() {
+        return Err(BadSchedule::Names);
+    }
+    if last.is_some_and(|last| claims.rank() < last) {
         return Err(BadSchedule::Sequence);
     }
-    if claims.epochs.is_empty() || claims.epochs.len() > HORIZON_MAX_EPOCHS as usize {
-        return Err(BadSchedule::Horizon);
-    }
+    claims.check_epochs()?;
     let policy = claims.policy.check().map_err(|_| BadSchedule::Policy)?;
-    Ok(Schedule { claims, policy })
+    let link_host = LinkHost::parse(&claims.link_host).map_err(|_| BadSchedule::LinkHost)?;
+    Ok(Schedule {
+        claims,
+        policy,
+        link_host,
+    })
+}
+
+impl ScheduleClaims {
+    pub fn rank(&self) -> Rank {
+        Rank {
+            generation: self.generation,
+            sequence: self.sequence,
+        }
+    }
+
+    /// `sub` is this terminal, and `iss` an authority of the same trust domain.
+    fn names_fit(&self) -> bool {
+        let domain = self
+            .sub
+            .strip_prefix("spiffe://")
+            .and_then(|rest| rest.strip_suffix(&format!("/terminal/{}", self.terminal)));
+        let Some(domain) = domain.filter(|name| !name.is_empty() && !name.contains('/')) else {
+            return false;
+        };
+        let node = self
+            .iss
+            .strip_prefix(&format!("spiffe://{domain}/authority/"));
+        node.is_some_and(|node| !node.is_empty())
+    }
+
+    fn check_epochs(&self) -> Result<(), BadSchedule> {
+        if self.epochs.is_empty() || self.epochs.len() > HORIZON_MAX_EPOCHS as usize {
+            return Err(BadSchedule::Horizon);
+        }
+        if !self.epochs.is_sorted_by(|a, b| a.epoch < b.epoch) {
+            return Err(BadSchedule::Order);
+        }
+        if validity(self.terminal, &self.epochs) != Some((self.valid_from, self.valid_until)) {
+            return Err(BadSchedule::Validity);
+        }
+        Ok(())
+    }
 }
 
 /// Why a terminal does not follow a schedule.
@@ -110,10 +187,20 @@ pub fn accept(
 pub enum BadSchedule {
     #[error("the schedule is for another terminal")]
     Terminal,
+    #[error(
+        "the schedule's iss and sub are not an authority and this terminal in one trust domain"
+    )]
+    Names,
     #[error("the schedule is older than one already followed")]
     Sequence,
     #[error("the schedule holds no epoch, or more than {HORIZON_MAX_EPOCHS}")]
     Horizon,
+    #[error("the schedule's epochs do not rise")]
+    Order,
+    #[error("the schedule's validity is not that of its epochs")]
+    Validity,
     #[error("the schedule's policy breaks its own rules")]
     Policy,
+    #[error("the schedule's links would lead to no host")]
+    LinkHost,
 }

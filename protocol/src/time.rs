@@ -13,6 +13,11 @@ pub struct Timestamp(i64);
 /// A length of time in milliseconds, as the arithmetic here needs it.
 pub type Millis = i64;
 
+/// Years 0000 to 9999 less two days, as far as both RFC 3339 and its library here reach.
+const RFC_3339_MS: core::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_207_200_000;
+/// Longest text worth reading as a time: nanoseconds and a numeric offset.
+const RFC_3339_MAX: usize = 35;
+
 impl Timestamp {
     pub const fn from_ms(unix_ms: i64) -> Self {
         Self(unix_ms)
@@ -74,6 +79,11 @@ impl fmt::Debug for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !RFC_3339_MS.contains(&self.0) {
+            return Err(serde::ser::Error::custom(
+                "a time that RFC 3339 cannot write",
+            ));
+        }
         serializer.serialize_str(&self.to_string())
     }
 }
@@ -81,13 +91,28 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        if !looks_like_rfc_3339(&text) {
+            return Err(serde::de::Error::custom("not a time of RFC 3339"));
+        }
         let stamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
         Ok(Self(stamp.as_millisecond()))
     }
 }
 
+/// The library reads more than RFC 3339: basic ISO 8601, signed years, zone names in brackets.
+fn looks_like_rfc_3339(text: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_digit() || matches!(c, b'-' | b'+' | b':' | b'.' | b'T' | b'Z');
+    let at = |place, byte| text.as_bytes().get(place) == Some(&byte);
+    text.len() <= RFC_3339_MAX
+        && text.bytes().all(plain)
+        && at(4, b'-')
+        && at(10, b'T')
+        && at(16, b':')
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

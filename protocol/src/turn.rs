@@ -40,8 +40,11 @@ impl TurnCause {
     }
 }
 
-/// The turn after `turn`; none when a window has used up all of them, and it stays shut until the
-/// next boundary.
+/// The turn of a window that has used up all others. No token of this turn is shown or taken: a
+/// last turn that counted could not move on, so a token shown for one charge could claim the next.
+pub const TURN_SHUT: u16 = u16::MAX;
+
+/// The turn after `turn`; none when the window is shut, and stays so until the next boundary.
 pub fn next_turn(turn: u16) -> Option<u16> {
     turn.checked_add(1)
 }
@@ -55,10 +58,10 @@ pub struct TurnState {
 }
 
 /// What a terminal knows of turns: the highest of every window, ignoring the past.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct KnownTurns(BTreeMap<WindowId, u16>);
 
-/// Most windows a terminal remembers turns of; the oldest epochs go first.
+/// Most windows a terminal remembers turns of; then the fullest channel loses its oldest window.
 pub const KNOWN_TURNS_MAX: usize = 4_096;
 
 impl KnownTurns {
@@ -66,19 +69,23 @@ impl KnownTurns {
     pub fn absorb(&mut self, states: impl IntoIterator<Item = TurnState>) -> bool {
         let mut changed = false;
         for state in states {
-            let known = self.0.entry(state.window).or_insert(0);
-            if state.turn > *known {
-                *known = state.turn;
+            if state.turn > self.of(&state.window) {
+                self.0.insert(state.window, state.turn);
                 changed = true;
             }
-        }
-        while self.0.len() > KNOWN_TURNS_MAX {
-            self.drop_oldest_epoch();
+            if self.0.len() > KNOWN_TURNS_MAX {
+                self.drop_oldest();
+            }
         }
         changed
     }
 
-    /// The turn to show: 0 until the authority has said otherwise.
+    /// The turn to show; none while the window is shut.
+    pub fn to_show(&self, window: &WindowId) -> Option<u16> {
+        Some(self.of(window)).filter(|turn| *turn != TURN_SHUT)
+    }
+
+    /// The highest turn heard of: 0 until the authority has said otherwise.
     pub fn of(&self, window: &WindowId) -> u16 {
         self.0.get(window).copied().unwrap_or(0)
     }
@@ -88,9 +95,15 @@ impl KnownTurns {
         self.0.retain(|window, _| window.epoch >= epoch);
     }
 
-    fn drop_oldest_epoch(&mut self) {
-        if let Some(oldest) = self.0.keys().map(|window| window.epoch).min() {
-            self.forget_before(oldest + 1);
+    fn drop_oldest(&mut self) {
+        let of_channel = |channel| self.0.keys().filter(move |w| w.channel == channel);
+        let oldest = Channel::ALL
+            .into_iter()
+            .max_by_key(|channel| of_channel(*channel).count())
+            .and_then(|fullest| of_channel(fullest).min_by_key(|w| (w.epoch, w.window)))
+            .copied();
+        if let Some(oldest) = oldest {
+            self.0.remove(&oldest);
         }
     }
 }

@@ -84,7 +84,7 @@ impl WindowPolicy {
         if self.shortest_ms < SHORTEST_MIN_MS {
             return Err(PolicyRule::Shortest);
         }
-        if self.longest_ms < 2 * self.shortest_ms || self.longest_ms > EPOCH_MS {
+        if self.longest_ms < self.shortest_ms.saturating_mul(2) || self.longest_ms > EPOCH_MS {
             return Err(PolicyRule::Longest);
         }
         if !(0..=GRACE_MAX_MS).contains(&self.grace_ms) {
@@ -144,9 +144,10 @@ impl EpochClock {
         }
     }
 
-    /// The epoch that `now` lies in; times before 1970 lie in epoch 0.
+    /// The epoch that `now` lies in; times before epoch 0 count as epoch 0, whose windows are all
+    /// still to come then.
     pub fn epoch_at(&self, now: Timestamp) -> u32 {
-        let epoch = (now.ms() - self.offset_ms).div_euclid(EPOCH_MS);
+        let epoch = (now - self.offset_ms).ms().div_euclid(EPOCH_MS);
         epoch.clamp(0, Millis::from(u32::MAX)) as u32
     }
 

@@ -18,7 +18,7 @@ mod low_s;
 mod module;
 mod ops;
 mod session;
-mod template;
+pub(crate) mod template;
 
 pub use check::Requirement;
 pub use module::{Module, RECYCLE_AFTER_DESTROYED, TOKEN_LABEL_MAX};
@@ -306,7 +306,7 @@ fn connect_patiently(link: &mut TokenLink) -> Result<(), Failure> {
     let mut pause = START_PAUSE_FIRST;
     for _ in 1..START_TRIES_MAX {
         match link.connect() {
-            Err(failure) if failure.class == Class::LostDevice => std::thread::sleep(pause),
+            Err(failure) if failure.class == Class::LostDevice => clock::pause(pause),
             other => return other,
         }
         link.restart()?;

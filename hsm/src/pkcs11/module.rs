@@ -31,7 +31,7 @@ use cryptoki::{
 
 use super::ckr::passes_by_itself;
 use crate::{
-    HsmError, Pin,
+    HsmError, Pin, clock,
     failure::{Class, Failure},
 };
 
@@ -229,7 +229,7 @@ pub(crate) fn patiently<T>(mut step: impl FnMut() -> Result<T, Error>) -> Result
     for _ in 1..START_TRIES_MAX {
         match step() {
             Err(error) if passes_by_itself(&error) => {
-                std::thread::sleep(pause);
+                clock::pause(pause);
                 pause *= 2;
             }
             other => return other,

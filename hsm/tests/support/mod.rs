@@ -113,6 +113,7 @@ fn set_variable(name: &str, value: &Path) {
     // SAFETY: runs once, before any test of this binary calls into the library, which is the only
     // reader of this variable; the Rust side takes the standard library's own lock.
     #[allow(unsafe_code)]
+    #[expect(clippy::disallowed_methods, reason = "SoftHSM reads nothing else")]
     unsafe {
         std::env::set_var(name, value);
     }

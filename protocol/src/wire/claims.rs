@@ -1,6 +1,7 @@
 //! Phone and authority: claim, look, approve. Public listener.
 
 use alloc::string::String;
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +22,19 @@ pub const CLAIM_COOKIE: &str = "__Host-m2key-claim";
 pub const PUBLIC_BODY_MAX: u64 = 4_096;
 
 /// `POST /v1/claims`. A typed code needs an access token as well; a tapped or scanned link does not.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+///
+/// Mute, because the token in it may not be spent yet.
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
     /// The link, its `<terminal>.<token>`, or the typed code.
     pub token: String,
+}
+
+impl fmt::Debug for ClaimRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClaimRequest(..)")
+    }
 }
 
 /// What the phone shows before anybody approves. The cookie in the answer opens it again.

@@ -24,7 +24,8 @@ pub const KEEP_ALIVE_S: u64 = 15;
 /// Everything the authority tells a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminalState {
-    /// Rises with every change; a terminal ignores a lower one.
+    /// Rises with every change; a terminal ignores a lower one on the same stream. A new stream
+    /// starts anew, because a restored authority counts from an earlier number; turns never go back.
     pub revision: u64,
     /// The authority's clock when this frame was made, so that the terminal can follow it.
     pub now: Timestamp,
@@ -45,6 +46,7 @@ pub struct ChargeState {
     pub amount: Option<Money>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    #[serde(flatten)]
     pub stage: ChargeStage,
 }
 

@@ -56,8 +56,10 @@ fn read_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EpochKey, D::E
     let mut bytes = [0; 32];
     let read = Base64UrlUnpadded::decode(&text, &mut bytes).map(|key| key.len());
     text.zeroize();
+    let key = EpochKey::from_bytes(bytes);
+    bytes.zeroize();
     match read {
-        Ok(32) => Ok(EpochKey::from_bytes(bytes)),
+        Ok(32) => Ok(key),
         _ => Err(serde::de::Error::custom(
             "an epoch key is 32 bytes in base64url",
         )),
