@@ -76,7 +76,7 @@ fn a_certificate_of_a_foreign_ca_is_refused_by_tls_and_by_name_in_the_verb() {
     assert!(reply.err.contains("unknown ca"), "{reply:?}");
     shown.use_for_verbs(&house);
     let said = house.verb(&["terminal", "list"]);
-    said.refused(4, "do not trust each other", "[operator] and [trust]");
+    said.refused(4, "not good here", "[operator] and [trust]");
 }
 
 #[test]
