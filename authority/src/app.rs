@@ -83,6 +83,10 @@ impl App {
         self.drain.send_replace(true);
     }
 
+    pub fn is_draining(&self) -> bool {
+        *self.drain.borrow()
+    }
+
     /// Returns once the drain has started: streams and background work end then.
     pub async fn draining(&self) {
         let mut drain = self.drain.subscribe();

@@ -37,13 +37,13 @@ pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
     let hsm = Arc::new(open_hsm(&config.hsm, &metrics)?);
     let issuing_hsm = Arc::new(open_issuing(&config, &metrics)?);
     let chain = load_chain(&config.trust.issuing, &config.trust.root)?;
-    let mut watched = vec![watch("issuing CA's", chain.issuing())];
+    let mut watched = vec![watch("issuing CA", chain.issuing())];
     watched.extend(watch_file(
-        "agents' listener",
+        "agents listener",
         &config.agents.tls.certificate,
     ));
     watched.extend(watch_file(
-        "public listener's",
+        "public listener",
         &config.public.tls.certificate,
     ));
     let label = hsm::KeyLabel(config.issuing.key_label.clone());
