@@ -121,7 +121,7 @@ fn check_own_certificate(config: &Config) -> Result<(), CliError> {
         Ok(_) => Ok(()),
         Err(BadCertificate::Expired { .. }) => Err(CliError::operator(
             said("this operator's certificate has expired"),
-            "issue a new one: m2key-pki, as docs/OPERATIONS.md describes",
+            "stop the daemon, then: m2key-authority --offline renew operator",
         )),
         Err(error) => Err(CliError::operator(
             said(&format!(
