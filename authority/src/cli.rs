@@ -35,6 +35,7 @@ pub struct Arguments {
         long,
         global = true,
         env = "M2KEY_AUTHORITY_CONFIG",
+        hide_env_values = true,
         default_value = "/etc/m2key/authority.toml"
     )]
     config: PathBuf,
