@@ -1,1 +1,41 @@
+//! Who is who, and who may say so?
+//!
+//! ```text
+//!   root key (offline, encrypted file)          [root]
+//!     └─ root certificate, path length 1        [profiles]
+//!          └─ issuing certificate, path length 0, key in the HSM
+//!               ├─ authority   server           [issuer] ◀── checked CSR [csr]
+//!               ├─ terminal    client, 7 days
+//!               └─ operator    client
+//! ```
+//!
+//! A SPIFFE ID in the certificate is the only identity of a machine or an operator ([`names`]).
+//! Everything here works on bytes, files and the [`hsm::Hsm`] trait; nothing talks to a network, and
+//! nobody here looks at a clock: the caller says what time it is, in Unix seconds.
+#![forbid(unsafe_code)]
 
+mod certificate;
+pub mod chain;
+pub mod csr;
+mod error;
+pub mod est;
+mod files;
+pub mod issuer;
+pub mod keys;
+pub mod names;
+mod pem;
+pub mod profiles;
+pub mod root;
+mod signing;
+pub mod verify;
+
+pub use certificate::{BadCertificate, CERTIFICATE_MAX_BYTES, Certificate};
+pub use chain::{Chain, Fingerprint};
+pub use csr::{BadCsr, CheckedCsr};
+pub use error::{Move, PkiError};
+pub use files::BadFile;
+pub use issuer::{HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer};
+pub use keys::SoftwareKey;
+pub use names::{BadName, DnsName, Segment, SpiffeId, TrustDomain};
+pub use root::{Passphrase, RootKey};
+pub use verify::{Peer, VerifiedCertificate, identity_of, verify_chain};

@@ -1,0 +1,161 @@
+//! What do the tests of this crate share?
+#![allow(clippy::unwrap_used, dead_code)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hsm::{
+    Health, HealthState, Hsm, HsmError, KeyKind, KeyLabel, KeyReport, Mac, Priority, SealedSeed,
+    SealingKeys,
+};
+use p256::ecdsa::signature::hazmat::PrehashSigner;
+use p256::ecdsa::{Signature, SigningKey};
+use pki::{
+    Chain, HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer, RootKey, SoftwareKey,
+    TrustDomain,
+};
+use protocol::ids::TerminalId;
+
+/// 2026-11-23, 12:00 UTC.
+pub(crate) const NOW: u64 = 1_795_435_200;
+pub(crate) const DAY: u64 = 24 * 60 * 60;
+
+/// One P-256 key that signs, for everything here that needs an HSM. It can be told to fail.
+pub(crate) struct OneKeyHsm {
+    key: SigningKey,
+    pub(crate) fails: Option<HsmError>,
+}
+
+impl OneKeyHsm {
+    pub(crate) fn new(secret: u8) -> Self {
+        let key = SigningKey::from_slice(&[secret; 32]).unwrap();
+        Self { key, fails: None }
+    }
+
+    pub(crate) fn point(&self) -> [u8; 65] {
+        self.key
+            .verifying_key()
+            .to_sec1_point(false)
+            .as_bytes()
+            .try_into()
+            .unwrap()
+    }
+}
+
+fn only_signs<T>() -> Result<T, HsmError> {
+    Err(HsmError::Unsupported {
+        detail: "this one only signs".into(),
+    })
+}
+
+#[async_trait]
+impl Hsm for OneKeyHsm {
+    async fn seal_new_seed(
+        &self,
+        _: &SealingKeys,
+        _: Vec<u8>,
+        _: Priority,
+    ) -> Result<SealedSeed, HsmError> {
+        only_signs()
+    }
+    async fn hmac_batch(
+        &self,
+        _: &SealingKeys,
+        _: &SealedSeed,
+        _: Vec<Vec<u8>>,
+        _: Priority,
+    ) -> Result<Vec<Mac>, HsmError> {
+        only_signs()
+    }
+    async fn sign(
+        &self,
+        _: &KeyLabel,
+        digest: [u8; 32],
+        _: Priority,
+    ) -> Result<[u8; 64], HsmError> {
+        if let Some(error) = &self.fails {
+            return Err(error.clone());
+        }
+        let signature: Signature = self.key.sign_prehash(&digest).unwrap();
+        Ok(signature.to_bytes().into())
+    }
+    async fn public_key(&self, _: &KeyLabel) -> Result<[u8; 65], HsmError> {
+        Ok(self.point())
+    }
+    async fn random(&self, _: usize) -> Result<Vec<u8>, HsmError> {
+        only_signs()
+    }
+    async fn generate_key(&self, _: KeyKind, _: &KeyLabel) -> Result<(), HsmError> {
+        only_signs()
+    }
+    async fn inventory(&self) -> Result<Vec<KeyReport>, HsmError> {
+        only_signs()
+    }
+    fn health(&self) -> Health {
+        Health {
+            state: HealthState::Ready,
+            queued: 0,
+            queue_max: 1,
+            reason: None,
+        }
+    }
+}
+
+pub(crate) fn label() -> KeyLabel {
+    KeyLabel("m2key-issuing-1".into())
+}
+
+pub(crate) fn domain() -> TrustDomain {
+    TrustDomain::default()
+}
+
+pub(crate) fn terminal_id() -> TerminalId {
+    TerminalId::from_number(1_234_567).unwrap()
+}
+
+/// A root and an issuing CA whose key is in `hsm`.
+pub(crate) fn chain_for(hsm: &OneKeyHsm, now: u64) -> Chain {
+    let root_key = RootKey::generate().unwrap();
+    let root = root_key.certificate(now).unwrap();
+    let issuing = root_key.sign_issuing(&root, &hsm.point(), now).unwrap();
+    Chain::new(issuing, root).unwrap()
+}
+
+pub(crate) async fn issuer_at(now: u64) -> HsmIssuer {
+    let hsm = OneKeyHsm::new(7);
+    let chain = chain_for(&hsm, now);
+    HsmIssuer::open(Arc::new(hsm), label(), chain, domain())
+        .await
+        .unwrap()
+}
+
+/// A certificate for a new key that asks for no name.
+pub(crate) async fn issued(issuer: &HsmIssuer, to: IssueTo, now: u64) -> IssuedCertificate {
+    let key = SoftwareKey::generate().unwrap();
+    let csr = pki::csr::new(&key, &to.spiffe_id(), &domain()).unwrap();
+    let csr = pki::csr::check(&csr).unwrap();
+    issuer.issue(IssueRequest { csr, to, now }).await.unwrap()
+}
+
+/// Runs the openssl command line, the judge from outside.
+pub(crate) fn openssl(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new("openssl")
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .expect("these tests need the openssl command: apt-get install -y openssl")
+}
+
+/// The same, when it has to succeed: what it printed.
+pub(crate) fn openssl_ok(dir: &Path, arguments: &[&str]) -> String {
+    let output = openssl(dir, arguments);
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "openssl {arguments:?}: {text}");
+    text
+}
