@@ -188,9 +188,11 @@ impl Core {
     }
 
     /// The authority refuses this terminal, in words; its errands rest for a while.
-    pub fn handle_refused(&mut self, errand: Errand, reason: String, now: Timestamp) {
+    pub fn handle_refused(&mut self, errand: Option<Errand>, reason: String, now: Timestamp) {
         self.out_of_service = Some(reason);
-        self.pause(errand, now);
+        if let Some(errand) = errand {
+            self.pause(errand, now);
+        }
     }
 
     /// What to fetch now. Each errand is handed out once until it is answered.
