@@ -82,5 +82,4 @@ function heard() {
 
 const stream = new EventSource("/kiosk/events");
 stream.addEventListener("view", (event) => { heard(); draw(JSON.parse(event.data)); });
-stream.addEventListener("alive", heard);
 stream.addEventListener("error", alone);

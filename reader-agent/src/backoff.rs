@@ -23,7 +23,8 @@ impl Backoff {
             .saturating_mul(1 << self.failures.min(16))
             .min(LONGEST_MS);
         self.failures = self.failures.saturating_add(1);
-        let drawn = SHORTEST_MS + (u64::from(random) * (ceiling - SHORTEST_MS)) / u64::from(u32::MAX);
+        let drawn =
+            SHORTEST_MS + (u64::from(random) * (ceiling - SHORTEST_MS)) / u64::from(u32::MAX);
         Duration::from_millis(drawn)
     }
 

@@ -81,7 +81,11 @@ pub async fn run(cli: Cli) -> Result<(), AgentError> {
         }
         Command::CheckConfig(at) => {
             let config = Config::load(&at.config)?;
-            println!("{}: sound, terminal {}", at.config.display(), config.terminal);
+            println!(
+                "{}: sound, terminal {}",
+                at.config.display(),
+                config.terminal
+            );
             Ok(())
         }
     }
@@ -100,7 +104,10 @@ async fn enrol(args: Enrol) -> Result<(), AgentError> {
     platform::make_private_dir(dir).map_err(|e| AgentError::file(dir, &e))?;
     refuse_second(dir)?;
     let key = enrolment_key(dir)?;
-    println!("asking {} for a certificate of terminal {}", args.authority, join.terminal);
+    println!(
+        "asking {} for a certificate of terminal {}",
+        args.authority, join.terminal
+    );
     let enrolled = enrol::enrol(&args.authority, fingerprint, &join, &key, clock::wall()).await?;
     let config = Config::text(args.authority.trim_end_matches('/'), join.terminal);
     files::write_new(&dir.join(CONFIG_FILE), config.as_bytes())?;
@@ -109,8 +116,14 @@ async fn enrol(args: Enrol) -> Result<(), AgentError> {
     }
     Identity::save(dir, &key, &enrolled)?;
     let at = dir.display();
-    println!("terminal {} is enrolled; its files are in {at}", join.terminal);
-    println!("till:  give {at}/{} to the till's software", app::TILL_SECRET);
+    println!(
+        "terminal {} is enrolled; its files are in {at}",
+        join.terminal
+    );
+    println!(
+        "till:  give {at}/{} to the till's software",
+        app::TILL_SECRET
+    );
     println!("next:  m2key-agent run --config {at}/{CONFIG_FILE}");
     Ok(())
 }
@@ -165,7 +178,11 @@ async fn status(config: &Config) -> Result<(), AgentError> {
         .build()
         .map_err(AgentError::bug)?;
     let url = format!("http://{}/ready", address.trim());
-    let response = client.get(url).send().await.map_err(|e| down(e.to_string()))?;
+    let response = client
+        .get(url)
+        .send()
+        .await
+        .map_err(|e| down(e.to_string()))?;
     let ready = response.status().is_success();
     let report: serde_json::Value = response.json().await.map_err(|e| down(e.to_string()))?;
     print_report(&report);

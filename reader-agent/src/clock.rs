@@ -42,10 +42,12 @@ impl Clock {
     /// before the last moment seen is not believed.
     pub fn start(remembered: Option<Remembered>) -> Self {
         let ticks = Ticks::start();
-        let guess = remembered.and_then(|r| r.believe(wall())).map(|now| Offset {
-            ms: now.ms() - ticks.now_ms(),
-            heard: false,
-        });
+        let guess = remembered
+            .and_then(|r| r.believe(wall()))
+            .map(|now| Offset {
+                ms: now.ms() - ticks.now_ms(),
+                heard: false,
+            });
         Self {
             ticks,
             offset: Mutex::new(guess),

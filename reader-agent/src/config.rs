@@ -222,7 +222,10 @@ mod tests {
 
     #[test]
     fn both_sample_configurations_are_sound() {
-        let (minimal, full) = (Config::parse(MINIMAL).unwrap(), Config::parse(FULL).unwrap());
+        let (minimal, full) = (
+            Config::parse(MINIMAL).unwrap(),
+            Config::parse(FULL).unwrap(),
+        );
         assert_eq!(minimal.listen.port(), 8680);
         assert_eq!(minimal.tag, TagPath::Pcsc { reader_name: None });
         assert_eq!(full.log, LogFormat::Json);
@@ -230,7 +233,15 @@ mod tests {
 
     #[test]
     fn the_full_sample_names_every_key() {
-        for key in ["authority", "terminal", "data_dir", "tag", "reader_name", "kiosk_listen", "log"] {
+        for key in [
+            "authority",
+            "terminal",
+            "data_dir",
+            "tag",
+            "reader_name",
+            "kiosk_listen",
+            "log",
+        ] {
             assert!(FULL.contains(&format!("\n{key} = ")), "{key}");
         }
     }

@@ -246,16 +246,6 @@ impl Core {
         self.heard.revision
     }
 
-    /// Why the last "paid" is not shown, if it is not believed.
-    pub fn receipt_problem(&self) -> Option<BadReceipt> {
-        self.heard.receipt.as_ref()?.as_ref().err().copied()
-    }
-
-    /// The key set that verifies receipts.
-    pub fn keys(&self) -> Option<&JwkSet> {
-        self.keys.as_ref()
-    }
-
     fn follow_remembered(&mut self, response: &ScheduleResponse, fetch: Fetch) {
         // What no longer verifies is simply fetched again.
         let followed = match &self.keys {
@@ -322,8 +312,8 @@ impl Core {
     /// made later than the last one: what counts then is the authority's own clock.
     fn is_news(&self, state: &TerminalState) -> bool {
         let rises = self.heard.revision.is_none_or(|r| state.revision > r);
-        let restarts = self.heard.first_of_stream
-            && self.heard.made.is_none_or(|made| state.now >= made);
+        let restarts =
+            self.heard.first_of_stream && self.heard.made.is_none_or(|made| state.now >= made);
         rises || restarts
     }
 
@@ -464,3 +454,6 @@ impl Core {
 fn pause_after(new_key: bool) -> Millis {
     if new_key { 0 } else { REFUSED_PAUSE_MS }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,8 @@ impl Secret {
             let text = Zeroizing::new(Base64UrlUnpadded::encode_string(bytes.as_ref()));
             write_new(path, text.as_bytes())?;
         }
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(|e| AgentError::file(path, &e))?);
+        let text =
+            Zeroizing::new(fs::read_to_string(path).map_err(|e| AgentError::file(path, &e))?);
         let text = text.trim();
         if text.len() < 16 || text.len() > SECRET_MAX {
             return Err(AgentError::operator(

@@ -45,7 +45,12 @@ impl Health {
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         self.certificate(&mut problems, &mut warnings);
         for channel in [&board.faces.qr, &board.faces.code] {
-            problems.extend(channel.as_ref().err().map(|blank| format!("Blank: {blank}.")));
+            problems.extend(
+                channel
+                    .as_ref()
+                    .err()
+                    .map(|blank| format!("Blank: {blank}.")),
+            );
         }
         problems.dedup();
         if let crate::shown::Shown::OutOfService { reason } = &board.shown {

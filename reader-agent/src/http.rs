@@ -6,11 +6,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
 use serde::Serialize;
 use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, StatusCode, header};
-use warp::hyper::body::Bytes;
 use warp::reject::{self, Reject, Rejection};
 use warp::reply::Response;
 use warp::{Filter, Reply};
@@ -35,7 +35,11 @@ pub fn refuse(problem: ProblemType, detail: impl std::fmt::Display) -> Rejection
 pub fn own_host(address: SocketAddr) -> BoxedFilter<()> {
     warp::header::headers_cloned()
         .and_then(move |headers: HeaderMap| async move {
-            let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or("?").to_owned());
+            let text = |name| {
+                headers
+                    .get(name)
+                    .map(|v| v.to_str().unwrap_or("?").to_owned())
+            };
             let host_fits = text(header::HOST).is_some_and(|h| is_own_host(&h, address));
             let origin_fits = text(header::ORIGIN).is_none_or(|o| is_own_origin(&o, address));
             if host_fits && origin_fits {

@@ -12,37 +12,37 @@
 //! `core`, `rotation` and `tag_plan` decide and are told the time; the rest carries it out.
 #![forbid(unsafe_code)]
 
-mod app;
-mod authority;
-mod backoff;
+pub mod app;
+pub mod authority;
+pub mod backoff;
 pub mod cli;
-mod clock;
-mod config;
-mod core;
-mod driver;
-mod error;
-mod files;
-mod health;
-mod http;
-mod identity;
-mod ids;
-mod kiosk;
-mod listen;
-mod logging;
-mod metrics;
-mod outbox;
-mod platform;
+pub mod clock;
+pub mod config;
+pub mod core;
+pub mod driver;
+pub mod error;
+pub mod files;
+pub mod health;
+pub mod http;
+pub mod identity;
+pub mod ids;
+pub mod kiosk;
+pub mod listen;
+pub mod logging;
+pub mod metrics;
+pub mod outbox;
+pub mod platform;
 pub mod reader;
-mod receipts;
-mod rotation;
-mod shown;
-mod state;
+pub mod receipts;
+pub mod rotation;
+pub mod shown;
+pub mod state;
 pub mod tag;
-mod tag_driver;
-mod tag_pcsc;
-mod tag_plan;
-mod tag_writer;
-mod till;
+pub mod tag_driver;
+pub mod tag_pcsc;
+pub mod tag_plan;
+pub mod tag_writer;
+pub mod till;
 
 #[cfg(test)]
 mod testing;

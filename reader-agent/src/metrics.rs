@@ -36,11 +36,27 @@ impl Metrics {
             taps: counter(r, "taps_total", "Reads of the tag by phones"),
             reconnects: counter(r, "push_lost_total", "Push streams that ended"),
             storage_failures: counter(r, "storage_failures_total", "Facts that were not kept"),
-            horizon: gauge(r, "schedule_horizon_seconds", "How far the schedule reaches"),
-            offset: gauge(r, "clock_offset_milliseconds", "Authority's clock minus this one's"),
-            outbox: gauge(r, "outbox_length", "Reports the authority does not have yet"),
+            horizon: gauge(
+                r,
+                "schedule_horizon_seconds",
+                "How far the schedule reaches",
+            ),
+            offset: gauge(
+                r,
+                "clock_offset_milliseconds",
+                "Authority's clock minus this one's",
+            ),
+            outbox: gauge(
+                r,
+                "outbox_length",
+                "Reports the authority does not have yet",
+            ),
             online: gauge(r, "online", "1 while the push stream is up"),
-            certificate: gauge(r, "certificate_seconds", "Until the own certificate expires"),
+            certificate: gauge(
+                r,
+                "certificate_seconds",
+                "Until the own certificate expires",
+            ),
             registry,
         }
     }

@@ -151,8 +151,8 @@ impl Rotation {
         let verified = jws::verify::<ScheduleClaims>(&response.schedule, keys)
             .map_err(NotFollowed::Signature)?;
         let schedule = schedule::accept(verified, self.terminal, last.max(self.sequence()))?;
-        let host = LinkHost::parse(&schedule.claims().link_host)
-            .map_err(|_| NotFollowed::LinkHost)?;
+        let host =
+            LinkHost::parse(&schedule.claims().link_host).map_err(|_| NotFollowed::LinkHost)?;
         let epochs = self.matched(&schedule, &response.epoch_keys)?;
         Ok(self.follow(schedule, host, epochs, fetch))
     }
@@ -401,6 +401,19 @@ impl Faces {
             Channel::Nfc => &self.nfc,
             Channel::Qr => &self.qr,
             Channel::Code => &self.code,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Face {
+    pub(crate) fn for_tests(text: &str, window: WindowId, turn: u16) -> Self {
+        Self {
+            text: text.into(),
+            window,
+            turn,
+            opens: Timestamp::from_ms(0),
+            closes: Timestamp::from_ms(1),
         }
     }
 }

@@ -142,9 +142,13 @@ impl State {
     pub fn oldest(&self, count: usize) -> Result<Vec<TerminalEvent>, StateError> {
         let connection = self.lock();
         let mut query =
-            connection.prepare_cached("SELECT event FROM outbox ORDER BY position LIMIT ?1")?;
+            connection.prepare("SELECT event FROM outbox ORDER BY position LIMIT ?1")?;
         let rows = query.query_map([count as i64], |row| row.get::<_, String>(0))?;
-        rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+        rows.map(|row| -> Result<TerminalEvent, StateError> {
+            let text: String = row?;
+            Ok(serde_json::from_str(&text)?)
+        })
+        .collect()
     }
 
     /// The authority has these.
@@ -199,7 +203,8 @@ impl State {
                 counter: row.get(3)?,
             })
         };
-        let query = "SELECT uid, writes, pages, counter FROM tag ORDER BY last_visit_ms DESC LIMIT 1";
+        let query =
+            "SELECT uid, writes, pages, counter FROM tag ORDER BY last_visit_ms DESC LIMIT 1";
         Ok(self.lock().query_row(query, [], row).optional()?)
     }
 

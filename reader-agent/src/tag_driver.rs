@@ -125,7 +125,10 @@ impl TagDriver {
             Ok(()) => self.reports.notify_one(),
             Err(error) => {
                 self.metrics.storage_failed();
-                tracing::error!(hint = error.hint(), "a visit to the tag was not kept: {error}");
+                tracing::error!(
+                    hint = error.hint(),
+                    "a visit to the tag was not kept: {error}"
+                );
             }
         }
     }
@@ -182,11 +185,14 @@ fn events_of(
     written: Option<SeenWindow>,
     at: Timestamp,
 ) -> Vec<TerminalEvent> {
-    let tap = visit.taps.filter(|count| *count > 0).map(|count| Seen::Tap {
-        tag_uid: visit.uid.clone(),
-        count,
-        window: before,
-    });
+    let tap = visit
+        .taps
+        .filter(|count| *count > 0)
+        .map(|count| Seen::Tap {
+            tag_uid: visit.uid.clone(),
+            count,
+            window: before,
+        });
     let written = written.map(|window| Seen::TagWritten {
         tag_uid: visit.uid.clone(),
         pages: visit.pages,

@@ -39,7 +39,9 @@ impl TagWriter for TagService {
 
     fn status(&self) -> TagHealth {
         let status = TagService::status(self);
-        let absent = status.pcscd_absent.then(|| TagError::PcscdAbsent.to_string());
+        let absent = status
+            .pcscd_absent
+            .then(|| TagError::PcscdAbsent.to_string());
         TagHealth {
             reader: status.reader,
             problem: absent.or(status.last_error.map(|e| e.to_string())),

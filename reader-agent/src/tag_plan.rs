@@ -150,7 +150,10 @@ mod tests {
         assert_eq!(step(&mut plan, &burnt(next), 100), Some(TagStep::Blank));
         assert_eq!(step(&mut plan, &burnt(next + 1), 101), None);
         let boundary = Ok(nfc_face(1, 0));
-        assert!(matches!(step(&mut plan, &boundary, 102), Some(TagStep::Show(_))));
+        assert!(matches!(
+            step(&mut plan, &boundary, 102),
+            Some(TagStep::Show(_))
+        ));
     }
 
     #[test]
@@ -165,7 +168,10 @@ mod tests {
         for turn in 200..300 {
             let face = Ok(nfc_face(0, turn));
             let now = Millis::from(turn) * HOUR_MS / 20;
-            assert!(matches!(step(&mut plan, &face, now), Some(TagStep::Show(_))));
+            assert!(matches!(
+                step(&mut plan, &face, now),
+                Some(TagStep::Show(_))
+            ));
         }
     }
 

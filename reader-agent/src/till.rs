@@ -204,3 +204,6 @@ fn id() -> BoxedFilter<(ChargeId,)> {
         })
         .boxed()
 }
+
+#[cfg(test)]
+mod tests;

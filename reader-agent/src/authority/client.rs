@@ -126,11 +126,17 @@ impl ChargeDesk for AuthorityClient {
     }
 
     async fn look(&self, charge: ChargeId) -> Result<ChargeState, CallError> {
-        json(self.send(self.get(&format!("{CHARGES_PATH}/{charge}"))).await?).await
+        json(
+            self.send(self.get(&format!("{CHARGES_PATH}/{charge}")))
+                .await?,
+        )
+        .await
     }
 
     async fn cancel(&self, charge: ChargeId) -> Result<Option<ChargeState>, CallError> {
-        let request = self.http.delete(self.url(&format!("{CHARGES_PATH}/{charge}")));
+        let request = self
+            .http
+            .delete(self.url(&format!("{CHARGES_PATH}/{charge}")));
         let body = body(self.send(request).await?).await?;
         if body.is_empty() {
             return Ok(None);

@@ -148,7 +148,14 @@ mod tests {
         let id = terminal(1);
         let join = JoinToken::parse(&format!(" m2j-{id}-ABCDEF234567\n")).unwrap();
         assert_eq!(join.terminal, id);
-        for bad in ["", "m2j-", "m2j-1-A", "x-00000000-A", "m2j-00000000-", "m2j-00000000-A:B"] {
+        for bad in [
+            "",
+            "m2j-",
+            "m2j-1-A",
+            "x-00000000-A",
+            "m2j-00000000-",
+            "m2j-00000000-A:B",
+        ] {
             assert!(JoinToken::parse(bad).is_none(), "{bad}");
         }
     }

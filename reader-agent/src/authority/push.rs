@@ -160,7 +160,9 @@ mod tests {
     #[test]
     fn a_frame_without_end_is_refused() {
         let mut parser = Parser::default();
-        let fed = (0..FRAME_MAX).step_by(4096).map(|_| parser.feed(&[b'x'; 4096]));
+        let fed = (0..FRAME_MAX)
+            .step_by(4096)
+            .map(|_| parser.feed(&[b'x'; 4096]));
         assert!(fed.into_iter().any(|r| r == Err(FrameTooLong)) || parser.feed(b"x").is_err());
     }
 }

@@ -9,13 +9,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use protocol::problem::ProblemType;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
-use tokio_stream::wrappers::WatchStream;
 use warp::Filter;
 use warp::Reply;
 use warp::filters::BoxedFilter;
@@ -142,10 +141,21 @@ fn text(body: &'static str, media: &'static str) -> Response {
 }
 
 fn events(board: watch::Receiver<Board>) -> Response {
-    let stream = WatchStream::new(board).map(|board| {
+    let views = stream::unfold((board, true), next).map(|view| {
         let event = warp::sse::Event::default().event("view");
-        Ok::<_, Infallible>(event.json_data(View::of(&board)).unwrap_or_default())
+        Ok::<_, Infallible>(event.json_data(view).unwrap_or_default())
     });
-    let alive = warp::sse::keep_alive().interval(KEEP_ALIVE).stream(stream);
-    warp::sse::reply(alive).into_response()
+    warp::sse::reply(views).into_response()
+}
+
+/// The first view at once, then one per change, and the same one again when nothing changes: a page
+/// that hears nothing shows nothing.
+async fn next(
+    (mut board, first): (watch::Receiver<Board>, bool),
+) -> Option<(View, (watch::Receiver<Board>, bool))> {
+    if !first && let Ok(Err(_)) = tokio::time::timeout(KEEP_ALIVE, board.changed()).await {
+        return None;
+    }
+    let view = View::of(&board.borrow_and_update());
+    Some((view, (board, false)))
 }

@@ -73,8 +73,14 @@ impl View {
             mark: mark(&board.shown),
             title,
             note,
-            qr: board.now.filter(|_| claimable).and_then(|now| qr(&board.faces.qr, now)),
-            code: board.now.filter(|_| claimable).and_then(|now| code(&board.faces.code, now)),
+            qr: board
+                .now
+                .filter(|_| claimable)
+                .and_then(|now| qr(&board.faces.qr, now)),
+            code: board
+                .now
+                .filter(|_| claimable)
+                .and_then(|now| code(&board.faces.code, now)),
         }
     }
 }
@@ -94,12 +100,17 @@ fn claimable(shown: &Shown) -> bool {
 
 fn words(board: &Board) -> (&'static str, Option<String>) {
     match &board.shown {
-        Shown::Starting => ("One moment", Some("Connecting to the payment service.".into())),
+        Shown::Starting => (
+            "One moment",
+            Some("Connecting to the payment service.".into()),
+        ),
         Shown::Idle { standing: None } => (
             "Ready",
             Some("When the amount is shown, tap, scan or type.".into()),
         ),
-        Shown::Idle { standing: Some(asked) } => ("Tap, scan or type to pay", open_note(asked)),
+        Shown::Idle {
+            standing: Some(asked),
+        } => ("Tap, scan or type to pay", open_note(asked)),
         Shown::Offered { .. } => ("Tap, scan or type to pay", until_boundary(&board.faces.qr)),
         Shown::Held { .. } => (
             "Continue on your phone",
@@ -109,7 +120,10 @@ fn words(board: &Board) -> (&'static str, Option<String>) {
         Shown::Ended { reason, .. } => ("Not paid", Some(end_note(*reason).into())),
         Shown::Offline { standing: Some(_) } => (
             "Tap, scan or type to pay",
-            Some("No connection here: your phone shows whether it was paid. Not confirmed here.".into()),
+            Some(
+                "No connection here: your phone shows whether it was paid. Not confirmed here."
+                    .into(),
+            ),
         ),
         Shown::Offline { standing: None } => (
             "No connection",

@@ -20,7 +20,10 @@ fn reports_survive_a_cut_in_their_order_and_are_not_doubled() {
         std::fs::copy(file.path(), after.path().join(file.file_name())).unwrap();
     }
     let again = open(&after);
-    assert_eq!(again.oldest(10).unwrap(), vec![event(3), event(1), event(2)]);
+    assert_eq!(
+        again.oldest(10).unwrap(),
+        vec![event(3), event(1), event(2)]
+    );
     again.forget(&[event_id(1), event_id(9)]).unwrap();
     assert_eq!(again.oldest(10).unwrap(), vec![event(3), event(2)]);
     assert_eq!(again.oldest(1).unwrap(), vec![event(3)]);
