@@ -28,10 +28,11 @@ function run(id, token, time) {
   bar.classList.add("runs");
 }
 
+// Four modules of white around it, as ISO/IEC 18004 wants.
 function drawQr(qr) {
   at("scan").hidden = !qr;
   if (!qr) return;
-  at("qr").setAttribute("viewBox", "0 0 " + qr.size + " " + qr.size);
+  at("qr").setAttribute("viewBox", [-4, -4, qr.size + 8, qr.size + 8].join(" "));
   at("qr-path").setAttribute("d", qr.path);
   run("qr-time", qr.path, qr);
 }

@@ -21,11 +21,11 @@ use crate::identity::Identity;
 use crate::rotation::Fetch;
 
 /// How long a connection may take to come up.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one call may take (the push stream is no call).
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest answer that is read, in bytes.
-pub const ANSWER_MAX: usize = 1_048_576;
+pub(crate) const ANSWER_MAX: usize = 1_048_576;
 
 /// What the till asks of the authority.
 #[async_trait]

@@ -139,24 +139,4 @@ fn listed(certificates: &[Certificate]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::terminal;
-
-    #[test]
-    fn a_join_token_names_its_terminal_and_damaged_ones_are_refused() {
-        let id = terminal(1);
-        let join = JoinToken::parse(&format!(" m2j-{id}-ABCDEF234567\n")).unwrap();
-        assert_eq!(join.terminal, id);
-        for bad in [
-            "",
-            "m2j-",
-            "m2j-1-A",
-            "x-00000000-A",
-            "m2j-00000000-",
-            "m2j-00000000-A:B",
-        ] {
-            assert!(JoinToken::parse(bad).is_none(), "{bad}");
-        }
-    }
-}
+mod tests;

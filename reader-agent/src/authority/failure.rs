@@ -110,19 +110,15 @@ fn innermost(error: &dyn Error) -> String {
     at.to_string()
 }
 
-fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut at: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(error) = at {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Some(tls);
-        }
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        if let Some(tls) = inner.and_then(|e| e.downcast_ref::<rustls::Error>()) {
-            return Some(tls);
-        }
-        at = error.source();
+/// An I/O error hides what it carries from `source`, so both ways are followed.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls);
     }
-    None
+    let carried = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    carried
+        .and_then(|inner| tls_error(inner))
+        .or_else(|| error.source().and_then(tls_error))
 }
