@@ -192,3 +192,18 @@ async fn walk(store: &SqliteStore) -> Result<(), BrokenChain> {
     }
     Ok(())
 }
+
+#[test]
+fn every_column_of_the_schema_says_what_it_holds() {
+    let schema = include_str!("../../migrations/sqlite/0001_first.sql");
+    let is_column = |line: &&str| {
+        let mut words = line.split_whitespace().skip(1);
+        let kind = words.next().unwrap_or_default();
+        line.starts_with("    ") && ["INTEGER", "TEXT", "BLOB"].contains(&kind)
+    };
+    let columns: Vec<&str> = schema.lines().filter(is_column).collect();
+    assert!(columns.len() > 100, "{}", columns.len());
+    for column in columns {
+        assert!(column.contains(" -- "), "{column}");
+    }
+}

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 
 use crate::world::{NOW, World, screen_windows};
 
-const PAYMENTS: i64 = 2_000;
+const PAYMENTS: i64 = 400;
 /// What docs/DATA_MODEL.md promises.
 const BYTES_PER_PAYMENT_MAX: i64 = 6_144;
 /// About as long as a receipt is.

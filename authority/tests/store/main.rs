@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
+use suite::{charges, payments, records, terminals};
 use world::World;
 
 /// The node of every store in these tests.
@@ -44,7 +45,7 @@ macro_rules! on_sqlite {
 }
 
 on_sqlite! {
-    suite:
+    terminals:
         a_key_is_added_once,
         a_terminal_is_added_once_with_seed_and_join_token,
         seeds_are_found_by_epoch,
@@ -53,7 +54,8 @@ on_sqlite! {
         schedule_sequences_rise_and_the_horizon_never_shrinks,
         a_join_token_is_bound_to_the_first_key,
         a_certificate_is_recorded_once,
-        merchants_are_listed_in_order,
+        merchants_are_listed_in_order;
+    charges:
         a_charge_is_started_once_and_one_at_a_time,
         an_overdue_charge_makes_way_for_the_next,
         an_ended_charge_stays_ended_and_releases_its_claim,
@@ -62,14 +64,16 @@ on_sqlite! {
         a_refused_claim_spends_nothing,
         a_terminal_without_a_till_takes_fixed_or_open_charges,
         turns_end_at_the_last_one,
-        a_charge_released_three_times_ends,
+        a_charge_released_three_times_ends;
+    payments:
         an_approval_pays_once_and_answers_the_same_again,
         an_approval_that_comes_too_late_moves_nothing,
         an_open_charge_is_paid_as_approved,
         a_claim_by_a_known_person_is_paid_by_nobody_else,
         the_first_receipt_stays,
         the_terminal_is_told_paid_only_with_a_receipt,
-        the_terminal_is_told_turns_of_its_own_and_of_late_epochs,
+        the_terminal_is_told_turns_of_its_own_and_of_late_epochs;
+    records:
         accounts_are_one_per_person_and_currency,
         a_credit_reference_counts_once,
         misses_are_counted_per_person_and_window,
