@@ -61,6 +61,7 @@ on_sqlite! {
         an_ended_charge_stays_ended_and_releases_its_claim,
         what_is_due_comes_oldest_first,
         a_claim_spends_moves_and_holds,
+        a_token_whose_turn_has_moved_on_is_refused,
         a_refused_claim_spends_nothing,
         a_terminal_without_a_till_takes_fixed_or_open_charges,
         turns_end_at_the_last_one,

@@ -139,6 +139,24 @@ pub(crate) async fn a_claim_spends_moves_and_holds(world: &World) {
     assert_eq!(unknown, Ok(None));
 }
 
+pub(crate) async fn a_token_whose_turn_has_moved_on_is_refused(world: &World) {
+    let terminal = world.terminal(1).await;
+    let window = live(terminal, Channel::Qr, 0).token().window;
+    let mut charge = world.new_charge(terminal, 420);
+    charge.moved = vec![window; 2];
+    world.store.start_charge(charge).await.unwrap();
+    for turn in [0, 1, 3] {
+        let other = world.claim_of(live(terminal, Channel::Qr, turn));
+        let token = other.live.token();
+        assert_eq!(world.store.claim(other).await, Ok(ClaimOutcome::Spent));
+        assert_eq!(world.store.is_spent(token).await, Ok(false));
+    }
+    assert_eq!(world.store.turns(vec![window]).await.unwrap(), [2]);
+    let shown = world.claim_of(live(terminal, Channel::Qr, 2));
+    let claimed = world.store.claim(shown).await.unwrap();
+    assert!(matches!(claimed, ClaimOutcome::Claimed(_)), "{claimed:?}");
+}
+
 pub(crate) async fn a_refused_claim_spends_nothing(world: &World) {
     let terminal = world.terminal(1).await;
     let revision = world.revision(terminal).await;
