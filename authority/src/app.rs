@@ -12,11 +12,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::services::bans::Bans;
-use crate::services::epoch_keys::EpochKeys;
 use crate::services::keyring::Keyring;
-use crate::services::push::Hub;
 use crate::services::readiness::Watched;
-use crate::services::sign_in::{ProviderKeysError, SignIn};
 use crate::store::Store;
 
 mod open;
@@ -38,9 +35,6 @@ pub struct App {
     /// The life of this database, an input of every epoch key.
     pub generation: u32,
     pub bans: Bans,
-    pub epoch_keys: EpochKeys,
-    pub sign_in: SignIn,
-    pub push: Hub,
     /// Certificates whose end readiness watches.
     pub watched: Vec<Watched>,
     drain: watch::Sender<bool>,
@@ -63,8 +57,6 @@ impl App {
     pub async fn assemble(parts: Parts) -> Result<Arc<Self>, AssembleError> {
         let keyring = Keyring::new(&parts.store.keys().await?)?;
         let generation = parts.store.generation().await?;
-        let sign_in = SignIn::new(&parts.config.identity_providers)?;
-        let epoch_keys = EpochKeys::new(parts.hsm.clone(), parts.store.clone(), generation);
         Ok(Arc::new(Self {
             config: parts.config,
             clock: parts.clock,
@@ -76,9 +68,6 @@ impl App {
             keyring,
             generation,
             bans: Bans::default(),
-            epoch_keys,
-            sign_in,
-            push: Hub::default(),
             watched: parts.watched,
             drain: watch::Sender::new(false),
         }))
@@ -113,6 +102,4 @@ pub enum AssembleError {
     Store(#[from] crate::store::StoreError),
     #[error(transparent)]
     Keys(#[from] crate::services::keyring::KeyMissing),
-    #[error(transparent)]
-    Providers(#[from] ProviderKeysError),
 }

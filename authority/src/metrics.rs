@@ -53,8 +53,6 @@ pub struct Metrics {
     pub checkpoints: IntCounterVec,
     pub push_streams: IntGauge,
     pub push_frames: IntCounter,
-    /// A broken connection nobody noticed, or a copied key.
-    pub push_takeovers: IntCounter,
     pub code_misses: IntCounter,
     /// From the call of a writing verb to its durable commit.
     pub store_write_seconds: Histogram,
@@ -118,7 +116,6 @@ impl Metrics {
             checkpoints: make.outcomes("checkpoints_total", "Audit checkpoints"),
             push_streams: make.gauge("push_streams", "Terminals listening now"),
             push_frames: make.counter("push_frames_total", "States pushed to terminals"),
-            push_takeovers: make.counter("push_takeovers_total", "Second streams of one terminal"),
             code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
             store_write_seconds: make.histogram(
                 "store_write_seconds",
