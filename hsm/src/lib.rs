@@ -19,6 +19,7 @@
 //! queue, breaker and workers. A restart of the library waits for every request in hand, of all HSM
 //! tokens, and every session is made again when it is next needed.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use async_trait::async_trait;
 

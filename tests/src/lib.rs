@@ -1,1 +1,3 @@
+//! What do demo and end-to-end tests stand on?
 
+pub mod pcsc;

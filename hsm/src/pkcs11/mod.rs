@@ -5,6 +5,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -74,8 +75,9 @@ pub struct Pkcs11Hsm {
     token: Arc<Token>,
     deadline: Duration,
     observer: Option<Arc<dyn Observer>>,
-    /// Disconnected once the last worker is gone.
-    workers_gone: Mutex<mpsc::Receiver<()>>,
+    workers: Vec<JoinHandle<()>>,
+    /// Disconnected once the last worker has closed its session.
+    workers_done: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Pkcs11Hsm {
@@ -86,14 +88,15 @@ impl Pkcs11Hsm {
         let desk = Arc::new(Desk::new(options.queue_max));
         let mut first = TokenLink::new(module.clone(), token.clone());
         first.connect().map_err(|failure| failure.error)?;
-        let (alive, workers_gone) = mpsc::channel();
-        let hsm = Self {
+        let (alive, workers_done) = mpsc::channel();
+        let mut hsm = Self {
             desk,
             module: module.clone(),
             token,
             deadline: options.deadline,
             observer: options.observer,
-            workers_gone: Mutex::new(workers_gone),
+            workers: Vec::with_capacity(options.workers),
+            workers_done: Mutex::new(workers_done),
         };
         hsm.start_worker(0, first, alive.clone())?;
         for n in 1..options.workers {
@@ -118,21 +121,22 @@ impl Pkcs11Hsm {
     }
 
     fn start_worker(
-        &self,
+        &mut self,
         n: usize,
-        mut link: TokenLink,
+        link: TokenLink,
         alive: mpsc::Sender<()>,
     ) -> Result<(), HsmError> {
         let desk = self.desk.clone();
-        std::thread::Builder::new()
+        let worker = std::thread::Builder::new()
             .name(format!("hsm-{n}"))
             .spawn(move || {
+                // In this order, so that the session is closed before the worker counts as done.
                 let _alive = alive;
+                let mut link = link;
                 serve(&mut link, &desk);
             })
-            .map_err(|error| HsmError::Busy {
-                detail: format!("no thread for an HSM worker: {error}"),
-            })?;
+            .map_err(|error| busy(format!("no thread for an HSM worker: {error}")))?;
+        self.workers.push(worker);
         Ok(())
     }
 
@@ -188,12 +192,19 @@ impl Drop for Pkcs11Hsm {
     fn drop(&mut self) {
         // Whoever waits for one of these hears that the HSM token is being closed.
         drop(self.desk.queue.close());
-        let workers_gone = self
-            .workers_gone
+        let workers_done = self
+            .workers_done
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        if workers_gone.recv_timeout(DRAIN_MAX) == Err(RecvTimeoutError::Timeout) {
+        if workers_done.recv_timeout(DRAIN_MAX) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the HSM has a request in hand for too long; leaving it alone");
+            return;
+        }
+        // A thread that ends beside the end of the process would meet the library's own clean-up.
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("an HSM worker ended by a panic");
+            }
         }
     }
 }

@@ -15,7 +15,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -52,8 +52,10 @@ pub struct Module {
     generation: RwLock<u64>,
     destroyed: AtomicU64,
     recycle_after: AtomicU64,
-    /// Held while keys and HSM tokens are made: a label is looked up first, then taken.
+    /// Held while a key is made: its label is looked up first, then taken.
     making: Mutex<()>,
+    /// Held while slots are listed or labelled: SoftHSM 2.6 changes its list while reading it.
+    slots: Mutex<()>,
 }
 
 impl Module {
@@ -75,8 +77,8 @@ impl Module {
                 detail: format!("an HSM token's label has 1 to {TOKEN_LABEL_MAX} bytes"),
             });
         }
-        let _making = self.lock_making();
         let _gate = self.enter();
+        let _slots = self.lock_slots();
         self.init_free_slot(label, so_pin, user_pin)
             .map_err(|failure| failure.error)
     }
@@ -84,6 +86,7 @@ impl Module {
     /// The labels of the HSM tokens behind this module.
     pub fn token_labels(&self) -> Result<Vec<String>, HsmError> {
         let _gate = self.enter();
+        let _slots = self.lock_slots();
         let tokens = self.tokens().map_err(|error| Failure::from(error).error)?;
         Ok(tokens.into_iter().map(|(_, label)| label).collect())
     }
@@ -133,7 +136,7 @@ impl Module {
         self.destroyed.load(Ordering::Relaxed) >= self.recycle_after.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn lock_making(&self) -> std::sync::MutexGuard<'_, ()> {
+    pub(crate) fn lock_making(&self) -> MutexGuard<'_, ()> {
         self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,6 +146,7 @@ impl Module {
 
     /// The slot of the HSM token with this label. Slots move, so this is asked for every session.
     pub(crate) fn slot(&self, label: &str) -> Result<Slot, Failure> {
+        let _slots = self.lock_slots();
         let mut found = patiently(|| self.tokens())?
             .into_iter()
             .filter(|(_, candidate)| candidate == label);
@@ -169,7 +173,12 @@ impl Module {
             destroyed: AtomicU64::new(0),
             recycle_after: AtomicU64::new(RECYCLE_AFTER_DESTROYED),
             making: Mutex::new(()),
+            slots: Mutex::new(()),
         })
+    }
+
+    fn lock_slots(&self) -> MutexGuard<'_, ()> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tokens(&self) -> Result<Vec<(Slot, String)>, Error> {
@@ -194,6 +203,8 @@ impl Module {
         session.login(UserType::So, Some(&so_pin))?;
         session.init_pin(&AuthPin::from(user_pin.expose().to_owned()))?;
         session.logout()?;
+        // SoftHSM adds its next free slot when slots are listed next: while nobody else lists them.
+        self.tokens()?;
         Ok(())
     }
 

@@ -6,11 +6,12 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
-use hsm::{Module, OpenOptions, Pin, Pkcs11Hsm};
+use cryptoki::{context::Pkcs11, slot::Slot};
+use hsm::{HsmError, Module, OpenOptions, Pin, Pkcs11Hsm};
 
 pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub(crate) const USER_PIN: &str = "271828";
@@ -34,12 +35,35 @@ pub(crate) fn open(label: &str) -> Pkcs11Hsm {
     open_with(label, |_| {})
 }
 
-pub(crate) fn open_with(label: &str, change: impl FnOnce(&mut OpenOptions)) -> Pkcs11Hsm {
+/// Held by whoever lists or labels slots: SoftHSM 2.6 changes its list while reading it. [`Module`]
+/// does so for itself, but not for the raw calls of tests beside it.
+pub(crate) fn slots() -> MutexGuard<'static, ()> {
+    static SLOTS: Mutex<()> = Mutex::new(());
+    SLOTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The slot of the HSM token with this label, found by plain PKCS#11.
+pub(crate) fn raw_slot(label: &str) -> Slot {
+    let _slots = slots();
+    let pkcs11 = Pkcs11::new(MODULE).unwrap();
+    let found = pkcs11.get_slots_with_initialized_token().unwrap();
+    found
+        .into_iter()
+        .find(|slot| pkcs11.get_token_info(*slot).unwrap().label() == label)
+        .unwrap()
+}
+
+pub(crate) fn try_open(options: OpenOptions) -> Result<Pkcs11Hsm, HsmError> {
     let module = module();
+    let _slots = slots();
+    Pkcs11Hsm::open(&module, options)
+}
+
+pub(crate) fn open_with(label: &str, change: impl FnOnce(&mut OpenOptions)) -> Pkcs11Hsm {
     new_token(label);
     let mut options = options(label);
     change(&mut options);
-    Pkcs11Hsm::open(&module, options).expect("the HSM token opens")
+    try_open(options).expect("the HSM token opens")
 }
 
 pub(crate) fn options(label: &str) -> OpenOptions {
@@ -49,7 +73,9 @@ pub(crate) fn options(label: &str) -> OpenOptions {
 }
 
 pub(crate) fn new_token(label: &str) {
-    module()
+    let module = module();
+    let _slots = slots();
+    module
         .init_token(label, &pin(SO_PIN), &pin(USER_PIN))
         .expect("a new HSM token");
 }

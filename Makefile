@@ -1,0 +1,44 @@
+# What can be done with this checkout? `make` alone lists it.
+
+CARGO ?= cargo
+# Where cargo puts binaries; the same rule cargo itself follows.
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+# `make demo ONCE=1` runs the journey and stops; without it the demo stays up.
+DEMO_FLAGS := $(if $(ONCE),--once)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench loom build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## one token's whole journey on this machine; ONCE=1 stops by itself
+	scripts/setup.sh demo
+	$(MAKE) build
+	$(TARGET_DIR)/debug/m2key-demo $(DEMO_FLAGS)
+
+test: ## every test, and the model of the HSM queue
+	scripts/setup.sh test
+	$(MAKE) build
+	$(CARGO) test --locked --workspace
+	$(MAKE) loom
+
+# The daemons stand in the same directory and profile for the demo and for the tests that start them.
+build:
+	$(CARGO) build --locked --workspace
+
+loom: ## every interleaving of the HSM queue
+	$(CARGO) test --locked -p hsm --features loom --test loom --target-dir $(TARGET_DIR)/loom
+
+lint: ## format, clippy, bare-metal check, dependency rules, docs, scripts
+	scripts/setup.sh lint
+	$(CARGO) fmt --all --check
+	shellcheck scripts/*.sh .ci/run
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) check --locked -p protocol --target x86_64-unknown-none
+	$(CARGO) deny --locked check bans licenses sources
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --workspace
+
+bench: ## every benchmark, side by side with the bare parts
+	scripts/setup.sh demo
+	$(CARGO) bench --locked -p tests

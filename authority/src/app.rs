@@ -1,0 +1,97 @@
+//! What is this process made of?
+//!
+//! The only file, besides their own, that names the concrete store, HSM and issuer.
+
+use std::sync::Arc;
+
+use hsm::Hsm;
+use pki::Issuer;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::services::bans::Bans;
+use crate::services::keyring::Keyring;
+use crate::services::readiness::Watched;
+use crate::store::Store;
+
+/// Everything the services share.
+pub struct App {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    /// Seeds and signatures.
+    pub hsm: Arc<dyn Hsm>,
+    /// The issuing CA's own HSM token; only its health is asked here.
+    pub issuing_hsm: Arc<dyn Hsm>,
+    pub store: Arc<dyn Store>,
+    pub issuer: Arc<dyn Issuer>,
+    pub metrics: Arc<Metrics>,
+    pub keyring: Keyring,
+    /// The life of this database, an input of every epoch key.
+    pub generation: u32,
+    pub bans: Bans,
+    /// Certificates whose end readiness watches.
+    pub watched: Vec<Watched>,
+    drain: watch::Sender<bool>,
+}
+
+/// What an [`App`] is assembled from; tests bring their own.
+pub struct Parts {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub hsm: Arc<dyn Hsm>,
+    pub issuing_hsm: Arc<dyn Hsm>,
+    pub store: Arc<dyn Store>,
+    pub issuer: Arc<dyn Issuer>,
+    pub metrics: Arc<Metrics>,
+    pub watched: Vec<Watched>,
+}
+
+impl App {
+    /// Reads keys and generation from the store, and is whole.
+    pub async fn assemble(parts: Parts) -> Result<Arc<Self>, AssembleError> {
+        let keyring = Keyring::new(&parts.store.keys().await?)?;
+        let generation = parts.store.generation().await?;
+        Ok(Arc::new(Self {
+            config: parts.config,
+            clock: parts.clock,
+            hsm: parts.hsm,
+            issuing_hsm: parts.issuing_hsm,
+            store: parts.store,
+            issuer: parts.issuer,
+            metrics: parts.metrics,
+            keyring,
+            generation,
+            bans: Bans::default(),
+            watched: parts.watched,
+            drain: watch::Sender::new(false),
+        }))
+    }
+
+    /// The authority's own SPIFFE ID, the `iss` of everything it signs.
+    pub fn issuer_uri(&self) -> String {
+        pki::SpiffeId::Authority(self.config.node.clone()).uri(&self.config.trust.domain)
+    }
+
+    /// From now on no new work; what is open ends within the drain deadline.
+    pub fn start_drain(&self) {
+        self.drain.send_replace(true);
+    }
+
+    /// Returns once the drain has started: streams and background work end then.
+    pub async fn draining(&self) {
+        let mut drain = self.drain.subscribe();
+        // The sender is part of `self`, so it cannot be gone while this waits.
+        let _ = drain.wait_for(|draining| *draining).await;
+    }
+}
+
+/// Why there is no App.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    #[error(transparent)]
+    Keys(#[from] crate::services::keyring::KeyMissing),
+}

@@ -1,0 +1,88 @@
+//! Which requests does each listener take?
+//!
+//! A route belongs to one listener by its type, and the listener takes no other:
+//!
+//! ```compile_fail
+//! use authority::http::{Private, Routes};
+//! use authority::listen::{Listening, public};
+//!
+//! fn mount(listening: Listening, agents_only: Routes<Private>) {
+//!     // expected `Routes<Public>`, found `Routes<Private>`
+//!     let _ = public(listening, agents_only);
+//! }
+//! ```
+//! The same with routes of the right type compiles:
+//!
+//! ```
+//! use authority::http::{Public, Routes};
+//! use authority::listen::{Listening, public};
+//!
+//! fn mount(listening: Listening, for_phones: Routes<Public>) {
+//!     let _ = public(listening, for_phones);
+//! }
+//! ```
+
+use std::marker::PhantomData;
+
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::{Filter, Rejection, Reply};
+
+pub mod body;
+
+pub mod extract;
+pub mod loopback;
+
+pub mod problem;
+
+/// Phones, browsers, anybody.
+#[derive(Debug, Clone, Copy)]
+pub struct Public;
+/// Terminals and operators: the private PKI.
+#[derive(Debug, Clone, Copy)]
+pub struct Private;
+/// This machine: health and metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct Loopback;
+
+/// Routes that only the listener `L` takes.
+pub struct Routes<L> {
+    filter: BoxedFilter<(Response,)>,
+    listener: PhantomData<L>,
+}
+
+/// The route's name in metrics and logs, carried in the extensions of its answer.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteName(pub &'static str);
+
+impl<L> Routes<L> {
+    /// One route. `name` is its label in metrics.
+    pub fn new<F, R>(name: &'static str, filter: F) -> Self
+    where
+        F: Filter<Extract = (R,), Error = Rejection> + Clone + Send + Sync + 'static,
+        R: Reply + 'static,
+    {
+        let named = move |reply: R| {
+            let mut response = reply.into_response();
+            response.extensions_mut().insert(RouteName(name));
+            response
+        };
+        Self {
+            filter: filter.map(named).boxed(),
+            listener: PhantomData,
+        }
+    }
+
+    /// These routes, and those.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            filter: self.filter.or(other.filter).unify().boxed(),
+            listener: PhantomData,
+        }
+    }
+
+    /// Whatever no route takes is answered as a problem, too.
+    pub(crate) fn complete(self) -> BoxedFilter<(Response,)> {
+        self.filter.recover(problem::recover).unify().boxed()
+    }
+}

@@ -1,0 +1,192 @@
+//! How does a connection become a request, and who is at the other end?
+//!
+//! ```text
+//! accept ─▶ permit ─▶ handshake ─▶ whose certificate? ─▶ HTTP/1.1 or 2 ─▶ routes of this listener
+//!           named     [tls]         private only          [connection]     by type: Routes<L>
+//!           limit
+//! ```
+//! Three listeners: [`public`] for phones, [`private`] for terminals and operators, [`loopback`] for
+//! health and metrics. Each takes routes of its own type only.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pki::TrustDomain;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use crate::app::App;
+use crate::http::{Loopback, Private, Public, Routes};
+use crate::metrics::Metrics;
+
+mod connection;
+pub mod tls;
+
+/// Connections one listener serves at once.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// From accept to the end of the TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the head of an HTTP/1 request, and for an idle connection to send its next one.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// Largest head of a request, in bytes.
+pub const HEADER_MAX: usize = 16 * 1024;
+/// Requests one HTTP/2 connection may have open.
+pub const STREAMS_MAX: u32 = 64;
+/// How long open requests may go on once the drain has started.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause after an accept that failed, e.g. because no file descriptor is left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// A bound socket that nothing answers on yet.
+pub struct Listening {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// The address cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({source})")]
+pub struct BindError {
+    pub address: SocketAddr,
+    source: std::io::Error,
+}
+
+impl Listening {
+    /// Binds; port 0 takes a free one.
+    pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let failed = |source| BindError { address, source };
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, address })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// One listener with everything it needs but the App's time to live.
+pub struct Listener<T> {
+    listening: Listening,
+    transport: T,
+    routes: BoxedFilter<(Response,)>,
+    name: &'static str,
+}
+
+/// TLS without client certificates.
+pub struct PublicTls(pub Arc<ServerConfig>);
+/// TLS that verifies a client certificate when one comes.
+pub struct PrivateTls {
+    pub config: Arc<ServerConfig>,
+    pub domain: TrustDomain,
+}
+/// No TLS: bytes never leave the machine.
+pub struct Plain;
+
+/// What phones reach. Takes public routes, and the type lets no other in.
+pub fn public(listening: Listening, routes: Routes<Public>) -> Listener<()> {
+    listener("public", listening, routes)
+}
+
+/// What terminals and operators reach.
+pub fn private(listening: Listening, routes: Routes<Private>) -> Listener<()> {
+    listener("agents", listening, routes)
+}
+
+/// What the machine itself reaches.
+pub fn loopback(listening: Listening, routes: Routes<Loopback>) -> Listener<Plain> {
+    listener("loopback", listening, routes).over(Plain)
+}
+
+fn listener<L>(name: &'static str, listening: Listening, routes: Routes<L>) -> Listener<()> {
+    Listener {
+        listening,
+        transport: (),
+        routes: routes.complete(),
+        name,
+    }
+}
+
+impl<T> Listener<T> {
+    /// The same listener over this transport.
+    pub fn over<U>(self, transport: U) -> Listener<U> {
+        Listener {
+            listening: self.listening,
+            transport,
+            routes: self.routes,
+            name: self.name,
+        }
+    }
+}
+
+/// Turns an accepted socket into a stream and says who is at the other end.
+pub(crate) trait Transport: Send + Sync + 'static {
+    type Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static;
+
+    fn open(
+        &self,
+        socket: TcpStream,
+    ) -> impl Future<Output = std::io::Result<(Self::Stream, connection::Guest)>> + Send;
+}
+
+impl<T: Transport> Listener<T> {
+    /// Serves until the drain starts, then waits for what is open, at most [`DRAIN_DEADLINE`].
+    pub async fn run(self, app: Arc<App>) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let door = Arc::new(connection::Door {
+            transport: self.transport,
+            routes: self.routes,
+            name: self.name,
+            app: app.clone(),
+        });
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listening.socket.accept() => accepted,
+                () = app.draining() => break,
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted {
+                Ok((socket, _)) => match permits.clone().try_acquire_owned() {
+                    Ok(permit) => {
+                        let door = door.clone();
+                        connections.spawn(async move {
+                            door.serve(socket).await;
+                            drop(permit);
+                        });
+                    }
+                    Err(_) => refused(&app.metrics, self.name, "full"),
+                },
+                Err(error) => pause(self.name, &error).await,
+            }
+        }
+        drain(self.name, connections).await;
+    }
+}
+
+async fn drain(name: &str, mut connections: JoinSet<()>) {
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_DEADLINE, all).await.is_err() {
+        tracing::warn!(
+            listener = name,
+            "cutting connections that did not end in time"
+        );
+    }
+}
+
+async fn pause(name: &str, error: &std::io::Error) {
+    tracing::warn!(listener = name, %error, "accept failed");
+    tokio::time::sleep(ACCEPT_RETRY).await;
+}
+
+fn refused(metrics: &Metrics, listener: &str, reason: &str) {
+    metrics
+        .connections_refused
+        .with_label_values(&[listener, reason])
+        .inc();
+}

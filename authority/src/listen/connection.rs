@@ -1,0 +1,233 @@
+//! What happens on one connection?
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use http::HeaderValue;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use pki::SpiffeId;
+use protocol::ids::TerminalId;
+use tokio::net::TcpStream;
+use tower_service::Service;
+use tracing::Instrument;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use super::{
+    HANDSHAKE_TIMEOUT, HEADER_MAX, HEADER_TIMEOUT, Plain, PrivateTls, PublicTls, STREAMS_MAX,
+    Transport, refused, tls,
+};
+use crate::app::App;
+use crate::clock::Stopwatch;
+use crate::http::RouteName;
+use crate::http::extract::PeerCertificate;
+use crate::ids;
+use crate::logging::request_span;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// Who is at the other end, as far as the transport can tell.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Guest(Option<PeerCertificate>);
+
+impl Guest {
+    pub(super) fn with(certificate: Option<PeerCertificate>) -> Self {
+        Self(certificate)
+    }
+
+    fn terminal(&self) -> Option<TerminalId> {
+        match self.0.as_ref()?.0.as_ref().as_ref().ok()?.id {
+            SpiffeId::Terminal(id) => Some(id),
+            SpiffeId::Authority(_) | SpiffeId::Operator(_) => None,
+        }
+    }
+}
+
+/// What every connection of one listener shares.
+pub(super) struct Door<T> {
+    pub(super) transport: T,
+    pub(super) routes: BoxedFilter<(Response,)>,
+    pub(super) name: &'static str,
+    pub(super) app: Arc<App>,
+}
+
+impl<T: Transport> Door<T> {
+    pub(super) async fn serve(&self, socket: TcpStream) {
+        let bans = self.app.bans.listen();
+        let Some((stream, guest)) = self.open(socket).await else {
+            return;
+        };
+        let open = self
+            .app
+            .metrics
+            .connections_open
+            .with_label_values(&[self.name]);
+        open.inc();
+        match guest.terminal() {
+            // A ban cuts what is open: dropping the connection ends its streams too.
+            Some(terminal) => tokio::select! {
+                () = self.talk(stream, guest) => {}
+                () = bans.until_banned(terminal) => refused(&self.app.metrics, self.name, "banned"),
+            },
+            None => self.talk(stream, guest).await,
+        }
+        open.dec();
+    }
+
+    async fn open(&self, socket: TcpStream) -> Option<(T::Stream, Guest)> {
+        // Latency only; a socket that cannot do it works as well.
+        let _ = socket.set_nodelay(true);
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.transport.open(socket)).await {
+            Ok(Ok(opened)) => Some(opened),
+            Ok(Err(error)) => {
+                tracing::info!(listener = self.name, %error, "a handshake failed");
+                refused(&self.app.metrics, self.name, "handshake");
+                None
+            }
+            Err(_) => {
+                refused(&self.app.metrics, self.name, "handshake-timeout");
+                None
+            }
+        }
+    }
+
+    async fn talk(&self, stream: T::Stream, guest: Guest) {
+        let service = TowerToHyperService::new(Entrance {
+            routes: warp::service(self.routes.clone()),
+            guest,
+            listener: self.name,
+            app: self.app.clone(),
+        });
+        let http = http_limits();
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.app.draining() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(listener = self.name, %error, "a connection ended early");
+        }
+    }
+}
+
+fn http_limits() -> Builder<TokioExecutor> {
+    let mut http = Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_MAX);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_MAX as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(HEADER_TIMEOUT)
+        .keep_alive_timeout(HANDSHAKE_TIMEOUT);
+    http
+}
+
+/// The first and last stop of every request: identity, request id, span, metrics.
+#[derive(Clone)]
+struct Entrance<S> {
+    routes: S,
+    guest: Guest,
+    listener: &'static str,
+    app: Arc<App>,
+}
+
+impl<S> Service<http::Request<Incoming>> for Entrance<S>
+where
+    S: Service<http::Request<Incoming>, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Infallible>> {
+        self.routes.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Incoming>) -> Self::Future {
+        if let Some(certificate) = &self.guest.0 {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        let id = request_id();
+        let span = request_span(self.listener, &id, request.method().as_str());
+        if let Some(terminal) = self.guest.terminal() {
+            span.record("terminal", tracing::field::display(terminal));
+        }
+        let watch = Stopwatch::start();
+        // warp reads the request while `call` runs, so this is inside the span as well.
+        let answering = span.in_scope(|| self.routes.call(request));
+        let (listener, app) = (self.listener, self.app.clone());
+        let answer = async move {
+            let mut response = answering.await?;
+            observe(&app, listener, &response, watch);
+            if let Ok(value) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert(REQUEST_ID, value);
+            }
+            Ok(response)
+        };
+        Box::pin(answer.instrument(span))
+    }
+}
+
+/// 16 hex digits: enough to find one request in a day of logs.
+fn request_id() -> String {
+    format!("{:016x}", u64::from_be_bytes(ids::random()))
+}
+
+fn observe(app: &App, listener: &str, response: &Response, watch: Stopwatch) {
+    let route = response
+        .extensions()
+        .get::<RouteName>()
+        .map_or("refused", |name| name.0);
+    let status = response.status();
+    let (requests, seconds) = (&app.metrics.http_requests, &app.metrics.http_seconds);
+    requests
+        .with_label_values(&[listener, route, status.as_str()])
+        .inc();
+    seconds
+        .with_label_values(&[listener, route])
+        .observe(watch.seconds());
+    tracing::info!(route, status = status.as_u16(), "answered");
+}
+
+impl Transport for Plain {
+    type Stream = TcpStream;
+
+    async fn open(&self, socket: TcpStream) -> std::io::Result<(TcpStream, Guest)> {
+        Ok((socket, Guest::default()))
+    }
+}
+
+impl Transport for PublicTls {
+    type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+
+    async fn open(&self, socket: TcpStream) -> std::io::Result<(Self::Stream, Guest)> {
+        let acceptor = tokio_rustls::TlsAcceptor::from(self.0.clone());
+        Ok((acceptor.accept(socket).await?, Guest::default()))
+    }
+}
+
+impl Transport for PrivateTls {
+    type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+
+    async fn open(&self, socket: TcpStream) -> std::io::Result<(Self::Stream, Guest)> {
+        let acceptor = tokio_rustls::TlsAcceptor::from(self.config.clone());
+        let stream = acceptor.accept(socket).await?;
+        let guest = tls::guest_of(stream.get_ref().1, &self.domain);
+        Ok((stream, guest))
+    }
+}

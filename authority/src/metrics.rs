@@ -1,0 +1,181 @@
+//! What can be seen from outside of every step of the journey?
+//!
+//! One registry per process, one field per fact; the names are in `docs/OPERATIONS.md`.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
+};
+
+const PREFIX: &str = "m2key_authority_";
+/// From a hundred microseconds to ten seconds.
+const BUCKETS_S: [f64; 12] = [
+    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0,
+];
+
+/// Every metric of the authority.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// By listener, route and status.
+    pub http_requests: IntCounterVec,
+    pub http_seconds: HistogramVec,
+    /// By listener and why.
+    pub connections_refused: IntCounterVec,
+    /// By listener.
+    pub connections_open: prometheus::IntGaugeVec,
+    /// By operation and outcome.
+    pub hsm_operations: IntCounterVec,
+    /// By operation.
+    pub hsm_seconds: HistogramVec,
+    /// By outcome.
+    pub enrolments: IntCounterVec,
+    /// By channel and outcome.
+    pub claims: IntCounterVec,
+    /// By outcome.
+    pub payments: IntCounterVec,
+    pub receipts: IntCounterVec,
+    pub schedules: IntCounterVec,
+    pub charges: IntCounterVec,
+    pub sign_ins: IntCounterVec,
+    pub reports: IntCounterVec,
+    /// By what was swept.
+    pub sweeps: IntCounterVec,
+    pub checkpoints: IntCounterVec,
+    pub push_streams: IntGauge,
+    pub push_frames: IntCounter,
+    pub code_misses: IntCounter,
+    /// From the call of a writing verb to its durable commit.
+    pub store_write_seconds: Histogram,
+}
+
+impl Metrics {
+    pub fn new() -> Arc<Self> {
+        let registry = Registry::new();
+        let make = Make(&registry);
+        Arc::new(Self {
+            http_requests: make.counters(
+                "http_requests_total",
+                "Requests answered",
+                &["listener", "route", "status"],
+            ),
+            http_seconds: make.histograms(
+                "http_request_seconds",
+                "Time to answer a request",
+                &["listener", "route"],
+            ),
+            connections_refused: make.counters(
+                "connections_refused_total",
+                "Connections that never became requests",
+                &["listener", "reason"],
+            ),
+            connections_open: make.gauges(
+                "connections_open",
+                "Connections open now",
+                &["listener"],
+            ),
+            hsm_operations: make.counters(
+                "hsm_operations_total",
+                "Requests to the HSM",
+                &["operation", "outcome"],
+            ),
+            hsm_seconds: make.histograms(
+                "hsm_operation_seconds",
+                "Time of a request to the HSM, queue included",
+                &["operation"],
+            ),
+            enrolments: make.outcomes("enrolments_total", "Certificate requests of terminals"),
+            claims: make.counters("claims_total", "Tokens presented", &["channel", "outcome"]),
+            payments: make.outcomes("payments_total", "Approvals carried out or refused"),
+            receipts: make.outcomes("receipts_total", "Receipts signed and stored"),
+            schedules: make.outcomes("schedules_total", "Schedules asked for"),
+            charges: make.outcomes("charges_total", "Charges of tills"),
+            sign_ins: make.outcomes("sign_ins_total", "Access tokens presented"),
+            reports: make.outcomes("reports_total", "Events reported by terminals"),
+            sweeps: make.counters("sweeps_total", "Overdue things put right", &["what"]),
+            checkpoints: make.outcomes("checkpoints_total", "Audit checkpoints"),
+            push_streams: make.gauge("push_streams", "Terminals listening now"),
+            push_frames: make.counter("push_frames_total", "States pushed to terminals"),
+            code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
+            store_write_seconds: make.histogram(
+                "store_write_seconds",
+                "Time from a write to its durable commit",
+            ),
+            registry,
+        })
+    }
+
+    /// The Prometheus text format.
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        let encoded = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        if let Err(error) = encoded {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl hsm::Observer for Metrics {
+    fn observe(&self, operation: &'static str, outcome: &'static str, seconds: f64) {
+        self.hsm_operations
+            .with_label_values(&[operation, outcome])
+            .inc();
+        self.hsm_seconds
+            .with_label_values(&[operation])
+            .observe(seconds);
+    }
+}
+
+struct Make<'a>(&'a Registry);
+
+impl Make<'_> {
+    fn outcomes(&self, name: &str, help: &str) -> IntCounterVec {
+        self.counters(name, help, &["outcome"])
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(opts(name, help), labels))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::IntGaugeVec {
+        self.register(prometheus::IntGaugeVec::new(opts(name, help), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::with_opts(opts(name, help)))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::with_opts(opts(name, help)))
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Histogram {
+        self.register(Histogram::with_opts(buckets(name, help)))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        self.register(HistogramVec::new(buckets(name, help), labels))
+    }
+
+    fn register<M>(&self, metric: prometheus::Result<M>) -> M
+    where
+        M: prometheus::core::Collector + Clone + 'static,
+    {
+        let metric = metric.expect("names and labels are constants of this file");
+        self.0
+            .register(Box::new(metric.clone()))
+            .expect("every name of this file is used once");
+        metric
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("{PREFIX}{name}"), help)
+}
+
+fn buckets(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::from(opts(name, help)).buckets(BUCKETS_S.to_vec())
+}

@@ -1,0 +1,14 @@
+//! What does the authority do, apart from how it is asked?
+//!
+//! Services take proofs and owned data and answer them or a [`Failure`]; they know neither HTTP nor
+//! SQL nor PKCS#11.
+
+pub mod bans;
+mod failure;
+
+pub mod keyring;
+
+pub mod readiness;
+pub mod seeds;
+
+pub use failure::Failure;

@@ -1,0 +1,92 @@
+//! Can this authority serve, and if not, why?
+//!
+//! Computed from the HSM's health, a write to the store, and the certificates in use.
+
+use hsm::HealthState;
+use protocol::time::Timestamp;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::clock::unix_seconds;
+
+/// A certificate with less time left than this is a warning, not yet a reason.
+pub const EXPIRY_WARNING_S: u64 = 7 * 24 * 3600;
+
+/// Ready, or the reasons why not; warnings do not make it less ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    pub ready: bool,
+    pub reasons: Vec<String>,
+    pub warnings: Vec<String>,
+    pub at: Timestamp,
+}
+
+/// A certificate that this process serves with or signs under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    pub name: &'static str,
+    /// Unix seconds.
+    pub not_after: u64,
+}
+
+/// Looks at everything now.
+pub async fn check(app: &App) -> Readiness {
+    let now = app.clock.now();
+    let mut readiness = Readiness {
+        ready: false,
+        reasons: Vec::new(),
+        warnings: Vec::new(),
+        at: now,
+    };
+    look_at_hsm("HSM", &app.hsm.health(), &mut readiness);
+    look_at_hsm(
+        "HSM of the issuing CA",
+        &app.issuing_hsm.health(),
+        &mut readiness,
+    );
+    if let Err(error) = app.store.probe().await {
+        readiness.reasons.push(error.to_string());
+    }
+    for certificate in &app.watched {
+        look_at_certificate(certificate, unix_seconds(now), &mut readiness);
+    }
+    readiness.ready = readiness.reasons.is_empty();
+    readiness
+}
+
+fn look_at_hsm(name: &str, health: &hsm::Health, readiness: &mut Readiness) {
+    let said = health.reason.as_deref().unwrap_or("no reason given");
+    match health.state {
+        HealthState::Ready => {}
+        HealthState::Degraded => readiness
+            .warnings
+            .push(format!("the {name} is degraded: {said}")),
+        HealthState::Down => readiness
+            .reasons
+            .push(format!("the {name} is down: {said}")),
+        HealthState::Recovering => {
+            readiness
+                .reasons
+                .push(format!("the {name} is recovering: {said}"));
+        }
+    }
+    if health.queued >= health.queue_max {
+        readiness
+            .reasons
+            .push(format!("the queue of the {name} is full"));
+    }
+}
+
+fn look_at_certificate(certificate: &Watched, now: u64, readiness: &mut Readiness) {
+    let Watched { name, not_after } = certificate;
+    if now > *not_after {
+        readiness
+            .reasons
+            .push(format!("the {name} certificate has expired"));
+    } else if not_after - now < EXPIRY_WARNING_S {
+        let hours = (not_after - now) / 3600;
+        readiness
+            .warnings
+            .push(format!("the {name} certificate expires in {hours} h"));
+    }
+}

@@ -1,0 +1,460 @@
+//! What do driver, worker, watcher and watchdog know in common?
+//!
+//! One mutex over one state: who may act on the field, and what the events say, is decided in one
+//! place and in one order.
+
+use super::service::{FieldControl, TagConfig, TagEvent, TagStatus, Visit};
+use crate::tag::{TagError, TapLedger};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Workers that may hang in a call at once; past it the reader is stuck until one returns.
+const STUCK_WORKERS_MAX: usize = 4;
+
+type Reply = oneshot::Sender<Result<Visit, TagError>>;
+
+pub(super) struct Desk {
+    pub(super) config: TagConfig,
+    events: mpsc::Sender<TagEvent>,
+    /// Outlives the worker that keeps it.
+    ledger: Mutex<TapLedger>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    status: TagStatus,
+    stopped: bool,
+    /// The job not yet begun: the latest wins.
+    waiting: Option<Job>,
+    /// Whether someone should switch the field on and see what lies there.
+    attend: bool,
+    /// Why what lies there cannot be used, once that was told.
+    refused: Option<TagError>,
+    /// Someone waits for other software to let go of the reader.
+    busy: bool,
+    attending: bool,
+    /// We switched the field off: what the reader says of presence means nothing.
+    field_off: bool,
+    /// pcscd's event count when a visit last saw the tag; older news are stale.
+    settled: Option<u32>,
+    generation: u64,
+    worker_alive: bool,
+    stuck_workers: usize,
+    /// The reply of the job under way, so that the watchdog can give it.
+    running: Option<Reply>,
+    call_started: Option<Instant>,
+}
+
+/// The message a tag shall hold.
+struct Job {
+    message: Vec<u8>,
+    reply: Reply,
+}
+
+/// What a worker does next.
+pub(super) enum Task {
+    Show(Vec<u8>),
+    Attend,
+    Leave,
+}
+
+/// What the watchdog does next.
+pub(super) enum Watch {
+    /// A worker is wanted.
+    Spawn(Lease),
+    Leave,
+}
+
+impl Desk {
+    pub(super) fn new(config: TagConfig, events: mpsc::Sender<TagEvent>) -> Desk {
+        let ledger = TapLedger::resume(config.last_counter.clone());
+        Desk {
+            config,
+            events,
+            ledger: Mutex::new(ledger),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    // ── driver ────────────────────────────────────────────────────────────────────────────────
+
+    pub(super) fn submit(&self, message: Vec<u8>, reply: Reply) {
+        let mut state = self.locked();
+        if state.stopped {
+            return answer(reply, Err(TagError::Stopped));
+        }
+        if !state.worker_alive && state.stuck_workers >= STUCK_WORKERS_MAX {
+            return answer(reply, Err(TagError::Stuck));
+        }
+        if let Some(older) = state.waiting.replace(Job { message, reply }) {
+            answer(older.reply, Err(TagError::Superseded));
+        }
+        self.changed.notify_all();
+    }
+
+    pub(super) fn status(&self) -> TagStatus {
+        self.locked().status.clone()
+    }
+
+    pub(super) fn stop(&self) {
+        let mut state = self.locked();
+        state.stopped = true;
+        state.waiting = None;
+        self.changed.notify_all();
+    }
+
+    // ── watchdog ──────────────────────────────────────────────────────────────────────────────
+
+    /// Waits until a worker is wanted: at first, and whenever one does not come back from a call.
+    pub(super) fn watch(self: &Arc<Desk>) -> Watch {
+        let mut state = self.locked();
+        loop {
+            if state.stopped {
+                return Watch::Leave;
+            }
+            if overdue(&state, self.config.call_limit) {
+                abandon(&mut state);
+            }
+            if !state.worker_alive && state.stuck_workers < STUCK_WORKERS_MAX {
+                state.worker_alive = true;
+                return Watch::Spawn(self.lease(state.generation));
+            }
+            state = match remaining(&state, self.config.call_limit) {
+                Some(limit) => self.wait_timeout(state, limit),
+                None => self.wait(state),
+            };
+        }
+    }
+
+    // ── watcher ───────────────────────────────────────────────────────────────────────────────
+
+    /// Sleeps between two attempts, unless told to stop; true means stop.
+    pub(super) fn pause(&self, limit: Duration) -> bool {
+        let state = self.locked();
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, limit, |s| !s.stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.stopped
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.locked().stopped
+    }
+
+    pub(super) fn pcscd(&self, absent: bool) {
+        let mut state = self.locked();
+        if state.status.pcscd_absent == absent {
+            return;
+        }
+        state.status.pcscd_absent = absent;
+        if absent {
+            self.lose_reader(&mut state);
+        }
+        self.tell(if absent {
+            TagEvent::PcscdAbsent
+        } else {
+            TagEvent::PcscdBack
+        });
+    }
+
+    /// The reader to use, as the list of readers is now.
+    pub(super) fn reader(&self, name: Option<&str>) {
+        let mut state = self.locked();
+        if state.status.reader.as_deref() == name {
+            return;
+        }
+        self.lose_reader(&mut state);
+        if let Some(name) = name {
+            state.status.reader = Some(name.to_owned());
+            self.tell(TagEvent::ReaderArrived {
+                name: name.to_owned(),
+            });
+            self.call_attention(&mut state);
+        }
+    }
+
+    pub(super) fn something_lies_there(&self) {
+        let mut state = self.locked();
+        if !state.field_off {
+            self.call_attention(&mut state);
+        }
+    }
+
+    pub(super) fn nothing_lies_there(&self, event_count: u32) {
+        let mut state = self.locked();
+        let stale = state.settled.is_some_and(|s| is_before(event_count, s));
+        if !state.field_off && !stale {
+            self.lose_tag(&mut state);
+        }
+    }
+
+    /// No other software holds the reader now.
+    pub(super) fn reader_is_free(&self) {
+        let mut state = self.locked();
+        if std::mem::take(&mut state.busy) {
+            self.tell(TagEvent::ReaderReady);
+        }
+    }
+
+    fn lose_reader(&self, state: &mut State) {
+        self.lose_tag(state);
+        state.field_off = false;
+        state.settled = None;
+        state.status.field_control = FieldControl::Unknown;
+        if state.status.reader.take().is_some() {
+            self.tell(TagEvent::ReaderGone);
+        }
+    }
+
+    fn lose_tag(&self, state: &mut State) {
+        let refused = state.refused.take();
+        if state.status.tag_uid.take().is_some() || refused.is_some() {
+            self.tell(TagEvent::TagRemoved);
+        }
+    }
+
+    fn call_attention(&self, state: &mut State) {
+        state.attend = true;
+        self.changed.notify_all();
+    }
+
+    // ── both ──────────────────────────────────────────────────────────────────────────────────
+
+    fn lease(self: &Arc<Desk>, generation: u64) -> Lease {
+        Lease {
+            desk: Arc::clone(self),
+            generation,
+        }
+    }
+
+    fn tell(&self, event: TagEvent) {
+        if self.events.try_send(event.clone()).is_err() {
+            tracing::warn!(?event, "nobody takes the tag's events");
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_timeout<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        limit: Duration,
+    ) -> MutexGuard<'a, State> {
+        let waited = self.changed.wait_timeout(state, limit);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// One worker's right to act: it ends when the watchdog gave the worker up.
+pub(super) struct Lease {
+    desk: Arc<Desk>,
+    generation: u64,
+}
+
+impl Lease {
+    pub(super) fn config(&self) -> &TagConfig {
+        &self.desk.config
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, TapLedger> {
+        let ledger = self.desk.ledger.lock();
+        ledger.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to do.
+    pub(super) fn next_task(&self) -> Task {
+        let mut state = self.desk.locked();
+        loop {
+            if state.stopped || !self.holds(&state) {
+                return Task::Leave;
+            }
+            if let Some(job) = state.waiting.take() {
+                state.attending = false;
+                state.running = Some(job.reply);
+                return Task::Show(job.message);
+            }
+            state.attending = std::mem::take(&mut state.attend);
+            if state.attending {
+                return Task::Attend;
+            }
+            state = self.desk.wait(state);
+        }
+    }
+
+    /// Makes one PC/SC call under the watchdog's eye.
+    pub(super) fn call<T>(&self, call: impl FnOnce() -> T) -> Result<T, TagError> {
+        self.while_held(|state| state.call_started = Some(Instant::now()))?;
+        self.desk.changed.notify_all();
+        let result = call();
+        self.while_held(|state| state.call_started = None)?;
+        Ok(result)
+    }
+
+    /// Ends the job under way.
+    pub(super) fn finish(&self, result: Result<Visit, TagError>) {
+        let _ = self.while_held(|state| {
+            let result = result.map_err(|error| owned_up(error, state));
+            state.busy = matches!(result, Err(TagError::ReaderBusy));
+            state.status.last_error = result.as_ref().err().cloned();
+            if let Some(reply) = state.running.take() {
+                answer(reply, result);
+            }
+        });
+    }
+
+    pub(super) fn tag_seen(&self, uid: &[u8]) {
+        let _ = self.while_held(|state| {
+            if state.status.tag_uid.as_deref() != Some(uid) {
+                self.desk.lose_tag(state);
+                state.status.tag_uid = Some(uid.to_vec());
+                self.desk.tell(TagEvent::TagArrived { uid: uid.to_vec() });
+            }
+        });
+    }
+
+    pub(super) fn tag_gone(&self) {
+        let _ = self.while_held(|state| self.desk.lose_tag(state));
+    }
+
+    pub(super) fn tag_refused(&self, error: TagError) {
+        let _ = self.while_held(|state| {
+            if state.refused.as_ref() != Some(&error) {
+                self.desk.lose_tag(state);
+                state.refused = Some(error.clone());
+                state.status.last_error = Some(error.clone());
+                self.desk.tell(TagEvent::TagRefused(error));
+            }
+        });
+    }
+
+    pub(super) fn field_control(&self, control: FieldControl) {
+        let _ = self.while_held(|state| state.status.field_control = control);
+    }
+
+    /// The tag answered at this event count, with the field on.
+    pub(super) fn settled(&self, event_count: u32) {
+        let _ = self.while_held(|state| {
+            state.settled = Some(event_count);
+            state.field_off = false;
+        });
+    }
+
+    pub(super) fn field_is_off(&self) -> bool {
+        self.desk.locked().field_off
+    }
+
+    /// From here on presence means nothing, and whatever called for attention was our own doing.
+    pub(super) fn field_goes_off(&self) -> Result<(), TagError> {
+        self.while_held(|state| {
+            state.field_off = true;
+            state.attend = false;
+        })
+    }
+
+    pub(super) fn field_stays_on(&self) {
+        let _ = self.while_held(|state| state.field_off = false);
+    }
+
+    fn while_held<T>(&self, act: impl FnOnce(&mut State) -> T) -> Result<T, TagError> {
+        let mut state = self.desk.locked();
+        if self.holds(&state) {
+            Ok(act(&mut state))
+        } else {
+            Err(TagError::Stuck)
+        }
+    }
+
+    fn holds(&self, state: &State) -> bool {
+        state.generation == self.generation
+    }
+}
+
+impl Drop for Lease {
+    /// A worker ends: the current one is missed, an abandoned one is no longer stuck.
+    fn drop(&mut self) {
+        let mut state = self.desk.locked();
+        if state.generation == self.generation {
+            state.worker_alive = false;
+        } else {
+            state.stuck_workers = state.stuck_workers.saturating_sub(1);
+            if state.stuck_workers == 0 {
+                self.desk.tell(TagEvent::ReaderReady);
+            }
+        }
+        self.desk.changed.notify_all();
+    }
+}
+
+/// A shopper's link must not wait for a call that will not return.
+fn abandon(state: &mut State) {
+    state.generation += 1;
+    state.stuck_workers += 1;
+    state.worker_alive = false;
+    state.call_started = None;
+    // What called for attention still does.
+    state.attend |= std::mem::take(&mut state.attending);
+    state.status.last_error = Some(TagError::Stuck);
+    if let Some(reply) = state.running.take() {
+        answer(reply, Err(TagError::Stuck));
+    }
+    if state.stuck_workers >= STUCK_WORKERS_MAX
+        && let Some(job) = state.waiting.take()
+    {
+        answer(job.reply, Err(TagError::Stuck));
+    }
+}
+
+/// A reader that seems taken while a worker of ours hangs in it was taken by us.
+fn owned_up(error: TagError, state: &State) -> TagError {
+    match error {
+        TagError::ReaderBusy if state.stuck_workers > 0 => TagError::Stuck,
+        other => other,
+    }
+}
+
+fn overdue(state: &State, limit: Duration) -> bool {
+    remaining(state, limit) == Some(Duration::ZERO)
+}
+
+fn remaining(state: &State, limit: Duration) -> Option<Duration> {
+    state
+        .call_started
+        .map(|started| limit.saturating_sub(started.elapsed()))
+}
+
+/// pcscd counts events in 16 bits and starts over.
+fn is_before(count: u32, other: u32) -> bool {
+    ((count as u16).wrapping_sub(other as u16) as i16) < 0
+}
+
+/// The driver may have stopped waiting; then nobody misses the answer.
+fn answer(reply: Reply, result: Result<Visit, TagError>) {
+    let _ = reply.send(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_counts_are_ordered_across_their_wrap() {
+        assert!(is_before(1, 2));
+        assert!(!is_before(2, 2));
+        assert!(!is_before(3, 2));
+        assert!(is_before(0xFFFF, 0));
+        assert!(!is_before(0, 0xFFFF));
+    }
+}

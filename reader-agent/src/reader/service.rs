@@ -1,0 +1,133 @@
+//! What may the agent's driver ask of the tag?
+
+use super::desk::Desk;
+use super::{watchdog, watcher};
+use crate::tag::{LastCounter, TagError};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Events nobody has read yet; past it the newest are dropped, and `status` still tells the truth.
+const EVENTS_MAX: usize = 64;
+/// Longer than any honest reader thinks about one command.
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub struct TagConfig {
+    /// The reader's name or its beginning (pcscd appends numbers); `None` takes the first contactless one.
+    pub reader_name: Option<String>,
+    /// How long one PC/SC call may take before the reader counts as stuck.
+    pub call_limit: Duration,
+    /// The tag's counter as the last run left it, so that taps in between are not lost.
+    pub last_counter: Option<LastCounter>,
+}
+
+impl Default for TagConfig {
+    fn default() -> TagConfig {
+        TagConfig {
+            reader_name: None,
+            call_limit: CALL_LIMIT,
+            last_counter: None,
+        }
+    }
+}
+
+/// What was done on the tag, read back from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    pub tag_uid: Vec<u8>,
+    /// Pages programmed: wear.
+    pub pages_written: u32,
+    /// Reads by phones since the last visit; `None` when the tag, the reader or the past cannot tell.
+    pub taps_since_last: Option<u32>,
+    /// The counter after this visit, for `TagConfig::last_counter`.
+    pub counter: Option<u32>,
+    /// The data area from page 4 on, as read back.
+    pub area: Vec<u8>,
+    /// Whether phones can read the tag now, because the reader's field is off.
+    pub field_off: bool,
+}
+
+/// What happened at the reader; each carries what it left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagEvent {
+    ReaderArrived {
+        name: String,
+    },
+    ReaderGone,
+    /// After `ReaderBusy` or `Stuck`: the reader can be used again, so show once more.
+    ReaderReady,
+    TagArrived {
+        uid: Vec<u8>,
+    },
+    /// What lay there is gone, usable or not.
+    TagRemoved,
+    /// Something lies on the reader that cannot be used.
+    TagRefused(TagError),
+    PcscdAbsent,
+    PcscdBack,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldControl {
+    /// No reader was asked yet.
+    #[default]
+    Unknown,
+    Yes,
+    /// The reader cannot, or its driver does not let us: phones may fail to read a tag lying on it.
+    No,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TagStatus {
+    pub pcscd_absent: bool,
+    pub reader: Option<String>,
+    pub tag_uid: Option<Vec<u8>>,
+    pub field_control: FieldControl,
+    /// The last visit's error; gone after a good one.
+    pub last_error: Option<TagError>,
+}
+
+/// The tag on this terminal's reader.
+#[derive(Clone)]
+pub struct TagService {
+    desk: Arc<DeskOwner>,
+}
+
+impl TagService {
+    /// Starts the threads; a missing reader, tag or service is reported by events, not here.
+    pub fn start(config: TagConfig) -> io::Result<(TagService, mpsc::Receiver<TagEvent>)> {
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let owner = DeskOwner(Arc::new(Desk::new(config, events)));
+        watchdog::spawn(Arc::clone(&owner.0))?;
+        watcher::spawn(Arc::clone(&owner.0))?;
+        let desk = Arc::new(owner);
+        Ok((TagService { desk }, receiver))
+    }
+
+    /// Makes the tag hold this NDEF message. A later call overtakes one that has not begun.
+    pub async fn show(&self, ndef_message: Vec<u8>) -> Result<Visit, TagError> {
+        let (reply, answer) = oneshot::channel();
+        self.desk.0.submit(ndef_message, reply);
+        answer.await.unwrap_or(Err(TagError::Stopped))
+    }
+
+    /// Makes the tag hold no message, so that a phone finds nothing.
+    pub async fn blank(&self) -> Result<Visit, TagError> {
+        self.show(Vec::new()).await
+    }
+
+    pub fn status(&self) -> TagStatus {
+        self.desk.0.status()
+    }
+}
+
+/// The last service handle that goes takes the threads with it.
+struct DeskOwner(Arc<Desk>);
+
+impl Drop for DeskOwner {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}

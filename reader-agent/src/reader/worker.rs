@@ -1,0 +1,302 @@
+//! What happens at the reader during one visit to the tag?
+//!
+//! Every visit makes a PC/SC context of its own: a third of a millisecond, and no stale handle
+//! survives a restart of the service.
+
+use super::card::{ConnectedTag, check_atr};
+use super::desk::{Lease, Task};
+use super::field::{ESCAPE, FieldSwitch};
+use super::native::native_of;
+use super::pcsc_error::tag_error;
+use super::service::{FieldControl, Visit};
+use super::watcher::choose;
+use crate::tag::{CounterAccess, Rewritten, TagError, ensure_enabled, rewrite};
+use pcsc::{Card, Context, Disposition, Protocols, ReaderState, Scope, ShareMode, State};
+use std::ffi::CString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+/// A tag that lost power is visited again this often in all.
+const VISIT_ATTEMPTS: usize = 2;
+/// An ACR122U takes up to a second to see a tag after its field came on.
+const PRESENCE_LIMIT: Duration = Duration::from_millis(1500);
+/// One wait within it, short against the watchdog's limit.
+const PRESENCE_SLICE: Duration = Duration::from_millis(250);
+const ESCAPE_ANSWER_MAX: usize = 64;
+
+pub(super) fn spawn(lease: Lease) -> io::Result<()> {
+    let worker = Worker { lease };
+    thread::Builder::new()
+        .name("tag-worker".into())
+        .spawn(move || worker.run())?;
+    Ok(())
+}
+
+struct Worker {
+    lease: Lease,
+}
+
+/// A reader in its visit: found, its field on.
+struct Bench {
+    context: Context,
+    reader: CString,
+    switch: Option<FieldSwitch>,
+    /// Whether the reader obeyed the switch.
+    field_control: bool,
+}
+
+impl Worker {
+    fn run(&self) {
+        loop {
+            match self.lease.next_task() {
+                Task::Show(message) => self.lease.finish(self.show(&message)),
+                Task::Attend => self.attend(),
+                Task::Leave => return,
+            }
+        }
+    }
+
+    fn show(&self, message: &[u8]) -> Result<Visit, TagError> {
+        for _ in 1..VISIT_ATTEMPTS {
+            match self.attempt(message) {
+                Err(TagError::Reset) => {}
+                result => return result,
+            }
+        }
+        self.attempt(message)
+    }
+
+    fn attempt(&self, message: &[u8]) -> Result<Visit, TagError> {
+        let visit = catch_unwind(AssertUnwindSafe(|| self.visit(message)));
+        let visit = visit.unwrap_or(Err(TagError::Bug));
+        if let Err(error) = &visit {
+            // The field stays on after a failure, so that the tag's return is noticed.
+            self.lease.field_stays_on();
+            if matches!(error, TagError::NoTag | TagError::Removed) {
+                self.lease.tag_gone();
+            }
+        }
+        visit
+    }
+
+    fn visit(&self, message: &[u8]) -> Result<Visit, TagError> {
+        let bench = self.bench()?;
+        let atr = self.await_tag(&bench)?;
+        check_atr(&atr)?;
+        let mut visit = self.with_tag(&bench, |tag| {
+            let uid = tag.uid()?;
+            self.lease.tag_seen(&uid);
+            self.work(tag, &bench, &uid, message)
+        })?;
+        visit.field_off = self.field_off(&bench)?;
+        Ok(visit)
+    }
+
+    /// Sees what lies on the reader, and leaves the field on so that its removal is noticed.
+    fn attend(&self) {
+        if let Err(error) = self.identify() {
+            match error {
+                TagError::NoTag | TagError::Removed => self.lease.tag_gone(),
+                TagError::NotAnNtag { .. } | TagError::Unreadable { .. } => {
+                    self.lease.tag_refused(error);
+                }
+                error => tracing::debug!(%error, "could not look at the tag"),
+            }
+        }
+    }
+
+    fn identify(&self) -> Result<(), TagError> {
+        let bench = self.bench()?;
+        self.lease.field_stays_on();
+        let atr = self.await_tag(&bench)?;
+        check_atr(&atr)?;
+        let uid = self.with_tag(&bench, |tag| tag.uid())?;
+        self.lease.tag_seen(&uid);
+        Ok(())
+    }
+
+    fn bench(&self) -> Result<Bench, TagError> {
+        let context = self.call(|| Context::establish(Scope::System))?;
+        let wanted = self.lease.config().reader_name.clone();
+        let readers = match self.call(|| context.list_readers_owned()) {
+            Err(TagError::NoReader { .. }) => Vec::new(),
+            other => other?,
+        };
+        let reader = choose(&readers, wanted.as_deref()).ok_or(TagError::NoReader { wanted })?;
+        let name = reader.to_string_lossy().into_owned();
+        let mut bench = Bench {
+            context,
+            reader,
+            switch: FieldSwitch::of(&name),
+            field_control: false,
+        };
+        bench.field_control = self.field_on(&bench)?;
+        Ok(bench)
+    }
+
+    fn field_on(&self, bench: &Bench) -> Result<bool, TagError> {
+        let obeys = match bench.switch {
+            Some(switch) => self.escape(bench, switch.on)?,
+            None => false,
+        };
+        self.lease.field_control(if obeys {
+            FieldControl::Yes
+        } else {
+            FieldControl::No
+        });
+        Ok(obeys)
+    }
+
+    /// Lets phones at the tag; false if the reader cannot.
+    fn field_off(&self, bench: &Bench) -> Result<bool, TagError> {
+        match bench.switch {
+            Some(switch) if bench.field_control => {
+                self.lease.field_goes_off()?;
+                self.escape(bench, switch.off)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Speaks to the reader itself; false if the driver does not let us.
+    fn escape(&self, bench: &Bench, commands: &[&[u8]]) -> Result<bool, TagError> {
+        let card = self.call(|| {
+            bench
+                .context
+                .connect(&bench.reader, ShareMode::Direct, Protocols::UNDEFINED)
+        })?;
+        let mut obeyed = true;
+        for command in commands {
+            let mut answer = [0; ESCAPE_ANSWER_MAX];
+            let result = self.lease.call(|| {
+                card.control(pcsc::ctl_code(ESCAPE.into()), command, &mut answer)
+                    .map(|_| ())
+            })?;
+            match result.map_err(tag_error) {
+                Ok(()) => {}
+                Err(error @ (TagError::PcscdAbsent | TagError::ReaderBusy)) => return Err(error),
+                Err(_) => obeyed = false,
+            }
+        }
+        self.disconnect(card, Disposition::LeaveCard)?;
+        Ok(obeyed)
+    }
+
+    /// Waits until the reader sees the tag; its ATR.
+    fn await_tag(&self, bench: &Bench) -> Result<Vec<u8>, TagError> {
+        // A field that was on all the time has already shown what lies there.
+        let limit = match bench.field_control && self.lease.field_is_off() {
+            true => PRESENCE_LIMIT,
+            false => Duration::ZERO,
+        };
+        let started = Instant::now();
+        let mut states = [ReaderState::new(bench.reader.clone(), State::UNAWARE)];
+        loop {
+            match self.call(|| bench.context.get_status_change(PRESENCE_SLICE, &mut states)) {
+                Ok(()) | Err(TagError::NoTag) => {}
+                Err(error) => return Err(error),
+            }
+            let [state] = &mut states;
+            if state.event_state().contains(State::PRESENT) {
+                self.lease.settled(state.event_count());
+                return Ok(state.atr().to_vec());
+            }
+            if started.elapsed() >= limit {
+                return Err(TagError::NoTag);
+            }
+            state.sync_current_state();
+        }
+    }
+
+    fn with_tag<T>(
+        &self,
+        bench: &Bench,
+        act: impl FnOnce(&mut ConnectedTag<'_>) -> Result<T, TagError>,
+    ) -> Result<T, TagError> {
+        let mut card = self.call(|| {
+            bench
+                .context
+                .connect(&bench.reader, ShareMode::Shared, Protocols::ANY)
+        })?;
+        let transaction = self.call(|| card.transaction())?;
+        let result = act(&mut ConnectedTag::new(&transaction, &self.lease));
+        // An unknown ending is no reason to forget the result; the tag was read back, or was not.
+        let _ = self
+            .lease
+            .call(|| transaction.end(Disposition::LeaveCard).is_ok());
+        let disposition = match bench.field_control {
+            true => Disposition::LeaveCard,
+            false => Disposition::UnpowerCard,
+        };
+        self.disconnect(card, disposition)?;
+        result
+    }
+
+    fn disconnect(&self, card: Card, disposition: Disposition) -> Result<(), TagError> {
+        // Failing means that card, reader or service left before us: the next call says so.
+        self.lease.call(|| drop(card.disconnect(disposition)))
+    }
+
+    fn call<T>(&self, call: impl FnOnce() -> Result<T, pcsc::Error>) -> Result<T, TagError> {
+        match self.lease.call(call)? {
+            Err(pcsc::Error::Timeout) => Err(TagError::NoTag),
+            other => other.map_err(tag_error),
+        }
+    }
+
+    /// What is done on the tag itself, the counter first and last.
+    fn work(
+        &self,
+        tag: &mut ConnectedTag<'_>,
+        bench: &Bench,
+        uid: &[u8],
+        message: &[u8],
+    ) -> Result<Visit, TagError> {
+        let native = native_of(&bench.reader.to_string_lossy(), *tag);
+        let mut counter = native.map(CounterAccess::new);
+        let taps_since_last = match &mut counter {
+            Some(counter) => self.taps(counter, uid)?,
+            None => None,
+        };
+        let done = rewrite(tag, message)?;
+        let counter = match &mut counter {
+            Some(counter) => self.settle(counter, tag, uid, &done)?,
+            None => None,
+        };
+        Ok(Visit {
+            tag_uid: uid.to_vec(),
+            pages_written: done.pages_written,
+            taps_since_last,
+            counter,
+            area: done.area,
+            field_off: false,
+        })
+    }
+
+    fn taps(&self, counter: &mut CounterAccess<'_>, uid: &[u8]) -> Result<Option<u32>, TagError> {
+        if !self.lease.ledger().knows(uid) {
+            return Ok(None);
+        }
+        let now = counter.read()?;
+        Ok(now.and_then(|now| self.lease.ledger().begin(uid, now)))
+    }
+
+    fn settle(
+        &self,
+        counter: &mut CounterAccess<'_>,
+        tag: &mut ConnectedTag<'_>,
+        uid: &[u8],
+        done: &Rewritten,
+    ) -> Result<Option<u32>, TagError> {
+        let known = self.lease.ledger().knows(uid);
+        if !known && !ensure_enabled(tag, done.header)? {
+            return Ok(None);
+        }
+        let now = counter.read()?;
+        if let Some(now) = now {
+            self.lease.ledger().settle(uid, now);
+        }
+        Ok(now)
+    }
+}

@@ -1,0 +1,183 @@
+//! How often was the tag read by phones since the last visit?
+//!
+//! An NTAG21x counts the first read of every field session, ours included. So a visit asks the
+//! counter before it reads anything, and again after its last read: the difference between that
+//! base and the next visit's first value is the phones'.
+
+use super::ntag21x::Header;
+use super::{NativeError, NativeTransceive, StorageCard, TagError};
+
+const READ_COUNTER: [u8; 2] = [0x39, 0x02];
+const COUNTER_ENABLED: u8 = 0x10;
+const CONFIGURATION_LOCKED: u8 = 0x40;
+/// 24 bits; the chip stays there.
+const COUNTER_MAX: u32 = 0x00FF_FFFF;
+
+/// The counter of one tag at the end of a visit: what an agent keeps over a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastCounter {
+    pub tag_uid: Vec<u8>,
+    pub value: u32,
+}
+
+/// What is known of one tag's counter between two visits.
+#[derive(Clone, Debug, Default)]
+pub struct TapLedger {
+    entry: Option<Entry>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    uid: Vec<u8>,
+    base: u32,
+    /// Taps counted by visits that then failed, not yet told to anyone.
+    untold: u32,
+    /// The last visit failed after it asked the counter, so its own read may be in the difference.
+    interrupted: bool,
+}
+
+impl TapLedger {
+    pub fn resume(last: Option<LastCounter>) -> TapLedger {
+        let entry = last.map(|last| Entry {
+            uid: last.tag_uid,
+            base: last.value,
+            untold: 0,
+            interrupted: false,
+        });
+        TapLedger { entry }
+    }
+
+    /// Whether this tag's counter is known to run.
+    pub fn knows(&self, uid: &[u8]) -> bool {
+        self.entry.as_ref().is_some_and(|e| e.uid == uid)
+    }
+
+    /// A visit begins: how many taps since the last one, if that can be said.
+    pub fn begin(&mut self, uid: &[u8], now: u32) -> Option<u32> {
+        let entry = self.entry.as_mut().filter(|e| e.uid == uid)?;
+        let stopped_or_reset = entry.base >= COUNTER_MAX || now < entry.base;
+        let own_read = u32::from(entry.interrupted);
+        let phones = now.saturating_sub(entry.base).saturating_sub(own_read);
+        entry.untold += if stopped_or_reset { 0 } else { phones };
+        entry.base = now;
+        entry.interrupted = true;
+        (!stopped_or_reset).then_some(entry.untold)
+    }
+
+    /// A visit ended well with the counter at this value.
+    pub fn settle(&mut self, uid: &[u8], now: u32) {
+        self.entry = Some(Entry {
+            uid: uid.to_vec(),
+            base: now,
+            untold: 0,
+            interrupted: false,
+        });
+    }
+}
+
+/// The counter's commands on one tag in one visit.
+pub struct CounterAccess<'a> {
+    native: Box<dyn NativeTransceive + 'a>,
+}
+
+impl<'a> CounterAccess<'a> {
+    pub fn new(native: Box<dyn NativeTransceive + 'a>) -> CounterAccess<'a> {
+        CounterAccess { native }
+    }
+
+    /// `None` when the chip refuses: counter off, or behind a password.
+    pub fn read(&mut self) -> Result<Option<u32>, TagError> {
+        match self.native.transceive(&READ_COUNTER) {
+            Ok(bytes) => match bytes[..] {
+                [low, middle, high] => Ok(Some(u32::from_le_bytes([low, middle, high, 0]))),
+                _ => Ok(None),
+            },
+            Err(NativeError::Refused) => Ok(None),
+            Err(NativeError::Reader(error)) => Err(error),
+        }
+    }
+}
+
+/// Switches the counter on if it is off and may be; says whether it runs.
+///
+/// It is looked up in the configuration, not tried: a refused command would cost the tag's attention.
+pub fn ensure_enabled(card: &mut dyn StorageCard, header: Header) -> Result<bool, TagError> {
+    let page = header.access_page();
+    let configuration = card.read(page)?;
+    let [access, rest @ ..] = [
+        configuration[0],
+        configuration[1],
+        configuration[2],
+        configuration[3],
+    ];
+    if access & COUNTER_ENABLED != 0 {
+        return Ok(true);
+    }
+    if access & CONFIGURATION_LOCKED != 0 {
+        return Ok(false);
+    }
+    let [a, b, c] = rest;
+    match card.write(page, [access | COUNTER_ENABLED, a, b, c]) {
+        Ok(()) => Ok(true),
+        Err(TagError::WriteRefused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &[u8] = &[4, 1, 2, 3];
+
+    fn settled(at: u32) -> TapLedger {
+        let mut ledger = TapLedger::default();
+        ledger.settle(UID, at);
+        ledger
+    }
+
+    #[test]
+    fn taps_are_the_difference_to_the_end_of_the_last_visit() {
+        assert_eq!(settled(10).begin(UID, 13), Some(3));
+        assert_eq!(settled(10).begin(UID, 10), Some(0));
+    }
+
+    #[test]
+    fn an_unknown_tag_has_no_past() {
+        assert_eq!(settled(10).begin(&[9], 13), None);
+        assert!(!settled(10).knows(&[9]));
+    }
+
+    #[test]
+    fn a_lower_counter_is_a_reset_and_counting_goes_on_from_there() {
+        let mut ledger = settled(10);
+        assert_eq!(ledger.begin(UID, 2), None);
+        ledger.settle(UID, 3);
+        assert_eq!(ledger.begin(UID, 5), Some(2));
+    }
+
+    #[test]
+    fn a_counter_at_its_end_says_nothing() {
+        assert_eq!(settled(COUNTER_MAX - 1).begin(UID, COUNTER_MAX), Some(1));
+        assert_eq!(settled(COUNTER_MAX).begin(UID, COUNTER_MAX), None);
+    }
+
+    #[test]
+    fn taps_seen_by_a_failed_visit_are_told_by_the_next_one() {
+        let mut ledger = settled(10);
+        assert_eq!(ledger.begin(UID, 12), Some(2));
+        // The failed visit read the tag once: 13. One more phone: 14.
+        assert_eq!(ledger.begin(UID, 14), Some(3));
+        ledger.settle(UID, 15);
+        assert_eq!(ledger.begin(UID, 15), Some(0));
+    }
+
+    #[test]
+    fn a_restarted_agent_goes_on_where_it_stopped() {
+        let last = LastCounter {
+            tag_uid: UID.to_vec(),
+            value: 7,
+        };
+        assert_eq!(TapLedger::resume(Some(last)).begin(UID, 9), Some(2));
+    }
+}

@@ -1,0 +1,182 @@
+#!/bin/sh
+# What does this machine still lack before cargo can build and run M2Key?
+#
+#   scripts/setup.sh demo | test | lint
+#
+# Installs what is missing when it may (as root, or with sudo that asks no password). Otherwise it
+# prints the one command to run and exits 4. When nothing is missing it touches nothing.
+# Exit: 0 ready, 2 usage, 3 try later (a download failed), 4 operator needed.
+set -eu
+
+# To compile: everything below needs these.
+BUILD="
+gcc              links every binary, compiles the bundled SQLite and ring's assembly
+libc6-dev        C headers and start files for gcc
+pkg-config       finds libpcsclite for the pcsc crate
+libpcsclite-dev  the PC/SC client library that m2key-agent links
+ca-certificates  cargo fetches crates over HTTPS
+make             runs the targets people type
+"
+
+# To run the whole journey without hardware.
+DEMO="
+softhsm2         the PKCS#11 HSM of the demo and the tests
+opensc           pkcs11-tool, a foreign eye on the HSM token
+pcscd            the real PC/SC daemon; the virtual reader is a driver inside it
+openssl          a foreign eye on the certificate chain
+curl             a foreign client for the listeners
+"
+
+# To look at the result the way a phone or a person would.
+TEST="
+vsmartcard-vpcd  Debian's virtual reader: one smoke test with a driver that is not ours
+zbar-tools       zbarimg reads the QR code off the kiosk screenshot
+chromium         renders the kiosk page for that screenshot
+"
+
+LINT="
+shellcheck       reads our shell scripts
+"
+
+DENY_VERSION='^0.20'
+BARE_METAL=x86_64-unknown-none
+
+main() {
+    cd "$(dirname "$0")/.."
+    case "${1:-}" in
+        demo) wanted="$BUILD$DEMO" ;;
+        test) wanted="$BUILD$DEMO$TEST" ;;
+        lint) wanted="$BUILD$LINT" ;;
+        *) fail 2 "expected one of: demo, test, lint" "scripts/setup.sh demo" ;;
+    esac
+    purpose=$1
+
+    debian_packages
+    rust_toolchain
+    case $purpose in
+        lint) lint_tools ;;
+        *) pcscd_directory ;;
+    esac
+}
+
+debian_packages() {
+    missing=$(missing_packages)
+    [ -n "$missing" ] || return 0
+    command -v apt-get >/dev/null ||
+        fail 4 "this machine has no apt-get, and lacks (Debian names): $missing" \
+            "install these with your own package manager, then run this again"
+    say "installing: $missing"
+    apt_get update -q || download_failed
+    missing=$(with_ubuntu_names "$missing")
+    # shellcheck disable=SC2086 # a list of package names, one word each
+    apt_get install -y -q --no-install-recommends $missing || download_failed
+}
+
+# The names that dpkg does not know as installed, on one line.
+missing_packages() {
+    for name in $(printf '%s' "$wanted" | awk 'NF { print $1 }'); do
+        installed "$name" || printf '%s ' "$name"
+    done | sed 's/ $//'
+}
+
+installed() {
+    if [ "$1" = chromium ] && browser_found; then return 0; fi
+    if command -v dpkg-query >/dev/null; then
+        dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+    else
+        return 1
+    fi
+}
+
+browser_found() {
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
+        command -v google-chrome >/dev/null
+}
+
+# Ubuntu calls it chromium-browser, and that package installs the snap.
+with_ubuntu_names() {
+    for name in $1; do
+        if [ "$name" = chromium ] && ! apt-cache show chromium >/dev/null 2>&1; then
+            name=chromium-browser
+        fi
+        printf '%s ' "$name"
+    done
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get "$@"
+}
+
+rust_toolchain() {
+    command -v cargo >/dev/null || fail 4 "no cargo on PATH" "install Rust from https://rustup.rs"
+    command -v rustup >/dev/null || return 0
+    channel=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
+    rustup run "$channel" rustc --version >/dev/null 2>&1 ||
+        rustup toolchain install --profile minimal "$channel" || download_failed
+}
+
+lint_tools() {
+    cargo fmt --version >/dev/null 2>&1 || rust_part component rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rust_part component clippy
+    bare_metal=$(rustc --print target-libdir --target "$BARE_METAL")
+    [ -d "$bare_metal" ] || rust_part target "$BARE_METAL"
+    case "$(cargo deny --version 2>/dev/null)" in
+        "cargo-deny ${DENY_VERSION#^}."*) ;;
+        *) install_cargo_deny ;;
+    esac
+}
+
+rust_part() {
+    command -v rustup >/dev/null ||
+        fail 4 "this Rust lacks the $1 $2, and there is no rustup to add it" \
+            "install Rust from https://rustup.rs"
+    rustup "$1" add --toolchain "$channel" "$2" || download_failed
+}
+
+# Some minutes, once per machine. Its build stays out of this project's target directory.
+install_cargo_deny() {
+    say "building cargo-deny $DENY_VERSION: two to four minutes, once"
+    env -u CARGO_TARGET_DIR cargo install --locked --quiet cargo-deny --version "$DENY_VERSION" ||
+        download_failed
+}
+
+# pcscd writes its pid file here even when it listens elsewhere; after a boot without a system
+# pcscd the directory is not there, and only root can make it. A system pcscd is left alone.
+pcscd_directory() {
+    [ -d /run/pcscd ] || as_root mkdir -p /run/pcscd
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        sudo "$@"
+    else
+        fail 4 "root is needed to prepare this machine" "run: $(the_one_command)"
+    fi
+}
+
+# Everything only root can do, in one line, whichever step noticed first.
+the_one_command() {
+    printf "sudo sh -c '"
+    all_missing=$(missing_packages)
+    [ -z "$all_missing" ] ||
+        printf 'apt-get update && apt-get install -y --no-install-recommends %s && ' \
+            "$(with_ubuntu_names "$all_missing" | sed 's/ $//')"
+    printf "mkdir -p /run/pcscd'"
+}
+
+download_failed() {
+    fail 3 "a download failed (its own words are above)" "check the network or proxy, then run this again"
+}
+
+say() {
+    printf 'setup: %s\n' "$1" >&2
+}
+
+fail() {
+    printf 'error: %s\nhint: %s\n' "$2" "$3" >&2
+    exit "$1"
+}
+
+main "$@"

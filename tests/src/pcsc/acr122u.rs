@@ -1,0 +1,134 @@
+//! What does an ACR122U answer to each command it is sent?
+//!
+//! Pseudo-APDUs (FF ..) of its manual, and PN532 commands inside FF 00 00 00. Sans I/O.
+
+use super::virtual_tag::{Frame, PAGE, TagModel, VirtualTag};
+
+const OK: [u8; 2] = [0x90, 0x00];
+const FAILED: [u8; 2] = [0x63, 0x00];
+const UNKNOWN: [u8; 2] = [0x6A, 0x81];
+/// PN532 status: no answer in time, which is also how it tells a NAK.
+const PN532_TIMEOUT: u8 = 0x01;
+
+/// How this reader differs from an obliging one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manners {
+    /// Answers 90 00 to a page write and does not write.
+    pub(super) lies_about_writes: bool,
+}
+
+/// A command to the reader itself; `None` if it is one for the tag.
+pub(super) enum ReaderCommand {
+    Field(bool),
+    /// Auto-polling: which bits, only acknowledged.
+    Polling(u8),
+}
+
+pub(super) fn reader_command(apdu: &[u8]) -> Option<ReaderCommand> {
+    match *apdu {
+        [0xFF, 0, 0, 0, 4, 0xD4, 0x32, 0x01, on] => Some(ReaderCommand::Field(on & 1 == 1)),
+        [0xFF, 0, 0x51, bits, 0] => Some(ReaderCommand::Polling(bits)),
+        _ => None,
+    }
+}
+
+pub(super) fn reader_answer(command: &ReaderCommand) -> Vec<u8> {
+    match *command {
+        ReaderCommand::Field(_) => vec![0xD5, 0x33, 0x90, 0x00],
+        ReaderCommand::Polling(bits) => vec![0x90, bits],
+    }
+}
+
+/// A page write, by pseudo-APDU or natively: what `tear_after` counts.
+pub(super) fn is_write(apdu: &[u8]) -> bool {
+    matches!(
+        apdu,
+        [0xFF, 0xD6, 0, _, 4, ..] | [0xFF, 0, 0, 0, _, 0xD4, 0x42, 0xA2, ..]
+    )
+}
+
+pub(super) fn tag_answer(tag: &mut TagModel, apdu: &[u8], manners: Manners) -> Vec<u8> {
+    match (tag, apdu) {
+        (TagModel::Foreign(tag), [0xFF, 0xCA, 0, 0, _]) => with_ok(tag.uid.clone()),
+        (TagModel::Foreign(_), _) => FAILED.to_vec(),
+        (TagModel::Ntag213(tag), _) => ntag_answer(tag, apdu, manners),
+    }
+}
+
+fn ntag_answer(tag: &mut VirtualTag, apdu: &[u8], manners: Manners) -> Vec<u8> {
+    match *apdu {
+        [0xFF, 0xCA, 0, 0, _] => with_ok(tag.uid()),
+        [0xFF, 0xB0, 0, page, length] if length <= 16 => match tag.transceive(&[0x30, page]) {
+            Frame::Data(data) => with_ok(data[..usize::from(length)].to_vec()),
+            _ => FAILED.to_vec(),
+        },
+        [0xFF, 0xD6, 0, _, 4, ..] if apdu.len() == 5 + PAGE && manners.lies_about_writes => {
+            OK.to_vec()
+        }
+        [0xFF, 0xD6, 0, page, 4, a, b, c, d] => match tag.transceive(&[0xA2, page, a, b, c, d]) {
+            Frame::Ack => OK.to_vec(),
+            _ => FAILED.to_vec(),
+        },
+        [0xFF, 0, 0, 0, length, 0xD4, 0x42, ref native @ ..]
+            if native.len() + 2 == usize::from(length) =>
+        {
+            pass_through(tag, native)
+        }
+        _ => UNKNOWN.to_vec(),
+    }
+}
+
+/// PN532 InCommunicateThru: D5 43, status, then what the tag said.
+fn pass_through(tag: &mut VirtualTag, native: &[u8]) -> Vec<u8> {
+    with_ok(match tag.transceive(native) {
+        Frame::Data(data) => [vec![0xD5, 0x43, 0x00], data].concat(),
+        Frame::Ack => vec![0xD5, 0x43, 0x00, 0x0A],
+        Frame::Nak(_) => vec![0xD5, 0x43, PN532_TIMEOUT],
+    })
+}
+
+fn with_ok(mut data: Vec<u8>) -> Vec<u8> {
+    data.extend(OK);
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(apdu: &[u8]) -> Vec<u8> {
+        let mut tag = TagModel::Ntag213(Box::new(VirtualTag::new(5)));
+        tag_answer(&mut tag, apdu, Manners::default())
+    }
+
+    #[test]
+    fn uid_and_pages_are_read() {
+        assert_eq!(answer(&[0xFF, 0xCA, 0, 0, 0]).len(), 9);
+        let read = answer(&[0xFF, 0xB0, 0, 3, 16]);
+        assert_eq!(read.len(), 18);
+        assert_eq!(read[..4], [0xE1, 0x10, 0x12, 0]);
+    }
+
+    #[test]
+    fn a_native_command_passes_through_and_a_refusal_reads_as_a_timeout() {
+        let version = answer(&[0xFF, 0, 0, 0, 3, 0xD4, 0x42, 0x60]);
+        assert_eq!(version, [0xD5, 0x43, 0, 0, 4, 4, 2, 1, 0, 0x0F, 3, 0x90, 0]);
+        let refused = answer(&[0xFF, 0, 0, 0, 7, 0xD4, 0x42, 0x1B, 0, 0, 0, 0]);
+        assert_eq!(refused, [0xD5, 0x43, 1, 0x90, 0]);
+    }
+
+    #[test]
+    fn a_foreign_tag_gives_its_uid_and_nothing_else() {
+        let mut tag = TagModel::Foreign(super::super::ForeignTag::mifare_classic());
+        let mut ask = |apdu: &[u8]| tag_answer(&mut tag, apdu, Manners::default());
+        assert_eq!(ask(&[0xFF, 0xCA, 0, 0, 0]).len(), 6);
+        assert_eq!(ask(&[0xFF, 0xB0, 0, 4, 16]), FAILED);
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused() {
+        for apdu in [&[][..], &[0xFF], &[0xFF, 0xD6, 0, 4, 4, 1], &[0; 5]] {
+            assert_eq!(answer(apdu), UNKNOWN);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! How do tests get a reader and a tag without hardware, under a real pcscd?
+//!
+//! ```text
+//!  VirtualTag ─ VirtualReader ══socket══ IFD handler in a private pcscd ══socket══ Probe (a process
+//!  (memory)     (ACR122U talk)          (tests/virtual-reader)                    with the agent's code)
+//! ```
+
+mod acr122u;
+mod pcscd;
+mod probe;
+mod virtual_reader;
+mod virtual_tag;
+mod vpcd;
+
+pub use pcscd::{Pcscd, ReaderEntry};
+pub use probe::Probe;
+pub use virtual_reader::VirtualReader;
+pub use virtual_tag::{ForeignTag, Frame, TagModel, VirtualTag};
+pub use vpcd::VpcdTag;
