@@ -28,7 +28,7 @@ build:
 	$(CARGO) build --locked --workspace
 
 loom: ## every interleaving of the HSM queue
-	$(CARGO) test --locked -p hsm --features loom --test loom --target-dir $(TARGET_DIR)/loom
+	$(CARGO) test --locked -p hsm --features loom --lib --target-dir $(TARGET_DIR)/loom
 
 lint: ## format, clippy, bare-metal check, dependency rules, docs, scripts
 	scripts/setup.sh lint

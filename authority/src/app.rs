@@ -16,6 +16,10 @@ use crate::services::keyring::Keyring;
 use crate::services::readiness::Watched;
 use crate::store::Store;
 
+mod open;
+
+pub use open::{OpenError, load_certificate, open, open_hsm, open_issuing};
+
 /// Everything the services share.
 pub struct App {
     pub config: Config,
@@ -77,6 +81,10 @@ impl App {
     /// From now on no new work; what is open ends within the drain deadline.
     pub fn start_drain(&self) {
         self.drain.send_replace(true);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        *self.drain.borrow()
     }
 
     /// Returns once the drain has started: streams and background work end then.

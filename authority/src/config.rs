@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use pki::{DnsName, Segment, TrustDomain};
+use pki::{Segment, TrustDomain};
 use protocol::link::LinkHost;
-use protocol::schedule::HORIZON_MAX_EPOCHS;
-use protocol::window::{CheckedPolicy, Policy};
-use serde::Deserialize;
+use protocol::window::CheckedPolicy;
 
+mod check;
 mod raw;
 
 pub use raw::{LogFormat, StoreConfig};
@@ -153,173 +152,7 @@ impl Config {
         let raw: raw::Raw = toml::from_str(text).map_err(|error| failed(vec![syntax(&error)]))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
-        check(raw, &folder).map_err(failed)
-    }
-}
-
-/// Collects mistakes, so that all are told at once.
-#[derive(Default)]
-struct Mistakes(Vec<Mistake>);
-
-impl Mistakes {
-    fn add(&mut self, key: &str, problem: impl ToString, hint: &str) {
-        self.0.push(Mistake {
-            key: key.into(),
-            problem: problem.to_string(),
-            hint: hint.into(),
-        });
-    }
-
-    fn take<T, E: ToString>(&mut self, key: &str, read: Result<T, E>, hint: &str) -> Option<T> {
-        match read {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.add(key, error.to_string(), hint);
-                None
-            }
-        }
-    }
-
-    fn range(&mut self, key: &str, value: u64, min: u64, max: u64) {
-        if !(min..=max).contains(&value) {
-            self.add(
-                key,
-                format!("{value} is out of range"),
-                &format!("{min} to {max}"),
-            );
-        }
-    }
-}
-
-fn check(raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>> {
-    let mut mistakes = Mistakes::default();
-    let m = &mut mistakes;
-    let node = m.take(
-        "node",
-        raw.node.parse::<Segment>(),
-        "1 to 64 of a-z 0-9 . _ -",
-    );
-    let domain = m.take(
-        "trust.domain",
-        raw.trust.domain.parse::<TrustDomain>(),
-        "1 to 255 of a-z 0-9 . _ -, e.g. pay.example",
-    );
-    let link_host = m.take(
-        "public.link_host",
-        LinkHost::parse(&raw.public.link_host),
-        "the host that phones reach, e.g. pay.example",
-    );
-    let policy = m.take(
-        "policy",
-        raw.policy.check(),
-        "leave the section out for the defaults",
-    );
-    check_numbers(&raw, m);
-    check_names(&raw, m);
-    check_providers(&raw.identity_providers, m);
-    let (Some(node), Some(domain), Some(link_host), Some(policy), true) =
-        (node, domain, link_host, policy, m.0.is_empty())
-    else {
-        return Err(mistakes.0);
-    };
-    Ok(raw.resolve(
-        folder,
-        raw::Checked {
-            node,
-            domain,
-            link_host,
-            policy,
-        },
-    ))
-}
-
-fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
-    m.range(
-        "hsm.workers",
-        raw.hsm.workers as u64,
-        1,
-        hsm::WORKERS_MAX as u64,
-    );
-    m.range(
-        "hsm.queue_max",
-        raw.hsm.queue_max as u64,
-        1,
-        hsm::QUEUE_MAX as u64,
-    );
-    m.range("hsm.deadline_ms", raw.hsm.deadline_ms, 10, 60_000);
-    let horizon = u64::from(raw.schedule.horizon_epochs);
-    m.range(
-        "schedule.horizon_epochs",
-        horizon,
-        2,
-        u64::from(HORIZON_MAX_EPOCHS),
-    );
-    m.range("store.queue_max", raw.store.queue_max as u64, 1, 65_536);
-    m.range("store.readers", raw.store.readers as u64, 1, 64);
-}
-
-fn check_names(raw: &raw::Raw, m: &mut Mistakes) {
-    if !raw.loopback.listen.ip().is_loopback() {
-        let hint = "health and metrics have no authentication: use 127.0.0.1:9464 or [::1]:9464";
-        m.add("loopback.listen", "this is not a loopback address", hint);
-    }
-    if raw.agents.names.is_empty() {
-        m.add(
-            "agents.names",
-            "no name",
-            "the host names and addresses that agents use",
-        );
-    }
-    for name in &raw.agents.names {
-        let known = name.parse::<DnsName>().is_ok() || name.parse::<std::net::IpAddr>().is_ok();
-        if !known {
-            let problem = format!("{name:?} is neither a host name nor an address");
-            m.add(
-                "agents.names",
-                problem,
-                "lower case, without wildcard or port",
-            );
-        }
-    }
-    if raw.hsm.token_label == raw.issuing.token_label {
-        let hint = "what parses the internet must not hold the CA: give it its own HSM token";
-        m.add("issuing.token_label", "the same as hsm.token_label", hint);
-    }
-}
-
-fn check_providers(providers: &[raw::RawProvider], m: &mut Mistakes) {
-    const ALGORITHMS: [&str; 2] = ["ES256", "RS256"];
-    for (place, provider) in providers.iter().enumerate() {
-        let key = |field: &str| format!("identity_providers[{place}].{field}");
-        if !provider.jwks_url.starts_with("https://") {
-            m.add(
-                &key("jwks_url"),
-                "not an https address",
-                "keys must come over TLS",
-            );
-        }
-        if provider.algorithms.is_empty() {
-            m.add(
-                &key("algorithms"),
-                "no algorithm is allowed",
-                "e.g. [\"ES256\"]",
-            );
-        }
-        for algorithm in &provider.algorithms {
-            if !ALGORITHMS.contains(&algorithm.as_str()) {
-                m.add(
-                    &key("algorithms"),
-                    format!("{algorithm:?} is not known"),
-                    "ES256 or RS256",
-                );
-            }
-        }
-        let twice = providers[..place]
-            .iter()
-            .any(|p| p.issuer == provider.issuer);
-        if twice {
-            m.add(&key("issuer"), "configured twice", "one section per issuer");
-        }
+        check::check(raw, &folder).map_err(failed)
     }
 }
 
@@ -338,4 +171,87 @@ fn list(mistakes: &[Mistake]) -> String {
         key => format!("{key}: {}", m.problem),
     };
     mistakes.iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const MINIMAL: &str = include_str!("../../config/authority.toml");
+    const FULL: &str = include_str!("../../config/authority.full.toml");
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("/etc/m2key/authority.toml"))
+    }
+
+    fn keys_of(error: &ConfigError) -> Vec<&str> {
+        error.mistakes.iter().map(|m| m.key.as_str()).collect()
+    }
+
+    #[test]
+    fn the_sample_files_hold() {
+        parse(MINIMAL).unwrap();
+        assert_eq!(parse(FULL).unwrap().identity_providers.len(), 1);
+    }
+
+    #[test]
+    fn the_full_sample_shows_the_defaults() {
+        let (minimal, full) = (parse(MINIMAL).unwrap(), parse(FULL).unwrap());
+        assert_eq!(minimal.policy, full.policy);
+        assert_eq!(minimal.public.listen, full.public.listen);
+        assert_eq!(minimal.agents.listen, full.agents.listen);
+        assert_eq!(minimal.loopback.listen, full.loopback.listen);
+        assert_eq!(
+            minimal.schedule.horizon_epochs,
+            full.schedule.horizon_epochs
+        );
+        assert_eq!(minimal.hsm.queue_max, full.hsm.queue_max);
+        assert_eq!(minimal.hsm.deadline_ms, full.hsm.deadline_ms);
+        assert_eq!(minimal.store.readers, full.store.readers);
+    }
+
+    #[test]
+    fn a_key_that_nobody_knows_is_refused_by_name() {
+        let error = parse(&FULL.replace("queue_max", "queue_maxx")).unwrap_err();
+        assert!(error.to_string().contains("queue_maxx"), "{error}");
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let text = FULL
+            .replace("127.0.0.1:9464", "0.0.0.0:9464")
+            .replace("horizon_epochs = 24", "horizon_epochs = 0")
+            .replace("node = \"authority-1\"", "node = \"Authority 1\"")
+            .replace("\"m2key-issuing\"", "\"m2key-authority\"")
+            .replace(
+                "https://id.bank.example/jwks",
+                "http://id.bank.example/jwks",
+            )
+            .replace("[\"ES256\"]", "[\"none\"]");
+        let error = parse(&text).unwrap_err();
+        let expected = [
+            "node",
+            "schedule.horizon_epochs",
+            "loopback.listen",
+            "issuing.token_label",
+            "identity_providers[0].jwks_url",
+            "identity_providers[0].algorithms",
+        ];
+        assert_eq!(keys_of(&error), expected);
+        assert!(error.mistakes.iter().all(|m| !m.hint.is_empty()));
+    }
+
+    #[test]
+    fn windows_that_cannot_be_drawn_are_refused() {
+        let text = FULL.replace("longest_ms = 40000", "longest_ms = 30000");
+        assert_eq!(keys_of(&parse(&text).unwrap_err()), ["policy"]);
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_folder_of_the_file() {
+        let text = MINIMAL.replace("/var/lib/m2key/root.pem", "root.pem");
+        let root = parse(&text).unwrap().trust.root;
+        assert_eq!(root, Path::new("/etc/m2key/root.pem"));
+    }
 }

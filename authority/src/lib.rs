@@ -2,12 +2,17 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod environment;
 pub mod http;
 pub mod ids;
+pub mod init;
 pub mod listen;
+pub mod lock;
 pub mod logging;
 pub mod metrics;
+pub mod serve;
 pub mod services;
 pub mod store;

@@ -25,6 +25,7 @@ use crate::http::{Loopback, Private, Public, Routes};
 use crate::metrics::Metrics;
 
 mod connection;
+mod rest;
 pub mod tls;
 
 /// Connections one listener serves at once.
@@ -124,8 +125,9 @@ impl<T> Listener<T> {
     }
 }
 
-/// Turns an accepted socket into a stream and says who is at the other end.
-pub(crate) trait Transport: Send + Sync + 'static {
+/// Turns an accepted socket into a stream and says who is at the other end. Nobody outside makes a
+/// guest, so nobody outside makes a transport.
+pub trait Transport: Send + Sync + 'static {
     type Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static;
 
     fn open(

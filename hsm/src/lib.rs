@@ -23,6 +23,8 @@
 
 use async_trait::async_trait;
 
+#[cfg(feature = "bare")]
+pub mod bare;
 mod binding;
 mod breaker;
 mod clock;

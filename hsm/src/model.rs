@@ -19,8 +19,8 @@ use crate::{
     reply::{Gone, Receiver, Sender, pair},
 };
 
-/// Forced thread switches per run: two find a lost wake-up and a double answer (tried by planting
-/// them), three take minutes.
+/// Forced thread switches per run. Two find the lost wake-ups that were planted to try it (a push
+/// that notifies nobody, a waker registered after the lock was let go); three take minutes.
 const PREEMPTIONS_MAX: usize = 2;
 
 type Requests = Queue<(u8, Sender<u8>)>;

@@ -58,7 +58,7 @@ pub struct TurnState {
 }
 
 /// What a terminal knows of turns: the highest of every window, ignoring the past.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct KnownTurns(BTreeMap<WindowId, u16>);
 
 /// Most windows a terminal remembers turns of; then the fullest channel loses its oldest window.

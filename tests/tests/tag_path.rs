@@ -390,6 +390,22 @@ fn a_reader_held_by_other_software_is_said_so_and_used_when_free() {
 }
 
 #[test]
+fn a_transaction_of_other_software_that_does_not_end_is_not_blamed_on_the_reader() {
+    let mut bench = Bench::with(|_| {}, &["--call-limit-ms", "1000"]);
+    bench.place(VirtualTag::new(1));
+    let mut other = probe(
+        &bench.pcscd,
+        &["--hold-transaction", "ACS ACR122U PICC Interface 00 00"],
+    );
+    other.wait_for_event("held");
+    let busy = bench.show(NEW);
+    assert_eq!(busy["kind"], "reader_busy", "{busy}");
+    other.finish();
+    bench.probe.wait_for_event("reader_ready");
+    bench.show_ok(NEW);
+}
+
+#[test]
 fn an_absent_pcscd_is_reported_and_found_when_it_comes() {
     let dir = TempDir::new().unwrap();
     let reader = VirtualReader::acr122u(dir.path()).unwrap();
@@ -463,6 +479,7 @@ fn a_reader_that_is_unplugged_does_not_hang_the_agent() {
     let mut bench = Bench::with_tag();
     bench.reader.hang_up();
     bench.probe.wait_for_event("tag_removed");
+    bench.probe.wait_for_event("reader_gone");
     assert_eq!(bench.show(NEW)["ok"], false);
 }
 
@@ -481,6 +498,18 @@ fn sixteen_readers_work_on_one_driver() {
     let uid = hex(&VirtualTag::new(15).uid());
     assert_eq!(last.wait_for_event("tag_arrived")["uid"], uid);
     assert_eq!(last.show(&uri_message(NEW))["uid"], uid);
+}
+
+#[test]
+fn the_virtual_reader_answers_for_attributes_too() {
+    let dir = TempDir::new().unwrap();
+    let reader = VirtualReader::acr122u(dir.path()).unwrap();
+    reader.place(VirtualTag::new(1));
+    let pcscd = Pcscd::launch(dir.path(), &[reader.entry()]).unwrap();
+    reader.wait_until_connected();
+    let args = ["--hold-exclusively", "ACS ACR122U PICC Interface 00 00"];
+    let vendor = probe(&pcscd, &args).wait_for_event("held")["vendor"].clone();
+    assert_eq!(vendor, "ACS\0");
 }
 
 #[test]

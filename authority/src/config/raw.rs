@@ -1,6 +1,18 @@
 //! How is the configuration written?
 
-use super::*;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use pki::{Segment, TrustDomain};
+use protocol::link::LinkHost;
+use protocol::window::{CheckedPolicy, Policy};
+use serde::Deserialize;
+
+use super::{
+    AgentsConfig, CertificateFiles, Config, HsmConfig, IdentityProvider, IssuingConfig, LogConfig,
+    LoopbackConfig, PublicConfig, ScheduleConfig, TrustConfig,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -29,9 +29,11 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 pub mod body;
+pub mod enrolment;
 
 pub mod extract;
 pub mod loopback;
+pub mod operators;
 
 pub mod problem;
 
@@ -69,6 +71,16 @@ impl<L> Routes<L> {
         };
         Self {
             filter: filter.map(named).boxed(),
+            listener: PhantomData,
+        }
+    }
+
+    /// No routes: every request is answered as not found.
+    pub fn none() -> Self {
+        let nothing =
+            warp::any().and_then(|| async { Err::<Response, _>(warp::reject::not_found()) });
+        Self {
+            filter: nothing.boxed(),
             listener: PhantomData,
         }
     }

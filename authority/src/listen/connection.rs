@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use hyper::body::Incoming;
@@ -12,12 +13,15 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use pki::SpiffeId;
 use protocol::ids::TerminalId;
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower_service::Service;
 use tracing::Instrument;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use super::rest::{Lent, lend};
 use super::{
     HANDSHAKE_TIMEOUT, HEADER_MAX, HEADER_TIMEOUT, Plain, PrivateTls, PublicTls, STREAMS_MAX,
     Transport, refused, tls,
@@ -30,10 +34,15 @@ use crate::ids;
 use crate::logging::request_span;
 
 const REQUEST_ID: &str = "x-request-id";
+/// How long, and how much, a client may go on after its handshake failed.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
+const LAST_WORDS_MAX: u64 = 64 * 1024;
+
+type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// Who is at the other end, as far as the transport can tell.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Guest(Option<PeerCertificate>);
+pub struct Guest(Option<PeerCertificate>);
 
 impl Guest {
     pub(super) fn with(certificate: Option<PeerCertificate>) -> Self {
@@ -144,7 +153,7 @@ struct Entrance<S> {
 
 impl<S> Service<http::Request<Incoming>> for Entrance<S>
 where
-    S: Service<http::Request<Incoming>, Response = Response, Error = Infallible>,
+    S: Service<http::Request<Lent>, Response = Response, Error = Infallible>,
     S::Future: Send + 'static,
 {
     type Response = Response;
@@ -158,7 +167,10 @@ where
         self.routes.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: http::Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
+        let (head, body) = request.into_parts();
+        let (body, owner) = lend(body);
+        let mut request = http::Request::from_parts(head, body);
         if let Some(certificate) = &self.guest.0 {
             request.extensions_mut().insert(certificate.clone());
         }
@@ -174,6 +186,7 @@ where
         let answer = async move {
             let mut response = answering.await?;
             observe(&app, listener, &response, watch);
+            owner.read_the_rest().await;
             if let Ok(value) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(REQUEST_ID, value);
             }
@@ -213,21 +226,39 @@ impl Transport for Plain {
 }
 
 impl Transport for PublicTls {
-    type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+    type Stream = TlsStream;
 
     async fn open(&self, socket: TcpStream) -> std::io::Result<(Self::Stream, Guest)> {
-        let acceptor = tokio_rustls::TlsAcceptor::from(self.0.clone());
-        Ok((acceptor.accept(socket).await?, Guest::default()))
+        Ok((shake(&self.0, socket).await?, Guest::default()))
     }
 }
 
 impl Transport for PrivateTls {
-    type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+    type Stream = TlsStream;
 
     async fn open(&self, socket: TcpStream) -> std::io::Result<(Self::Stream, Guest)> {
-        let acceptor = tokio_rustls::TlsAcceptor::from(self.config.clone());
-        let stream = acceptor.accept(socket).await?;
+        let stream = shake(&self.config, socket).await?;
         let guest = tls::guest_of(stream.get_ref().1, &self.domain);
         Ok((stream, guest))
     }
+}
+
+/// The handshake. When it fails, the alert says why; closing at once would take it back from a client
+/// that is still sending (a reset discards what was not read), so its last words are heard first.
+async fn shake(config: &Arc<ServerConfig>, socket: TcpStream) -> std::io::Result<TlsStream> {
+    let acceptor = tokio_rustls::TlsAcceptor::from(config.clone());
+    match acceptor.accept(socket).into_fallible().await {
+        Ok(stream) => Ok(stream),
+        Err((error, mut socket)) => {
+            // Whatever happens to the rest, the handshake has failed with `error`.
+            let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, last_words(&mut socket)).await;
+            Err(error)
+        }
+    }
+}
+
+async fn last_words(socket: &mut TcpStream) -> std::io::Result<()> {
+    socket.shutdown().await?;
+    tokio::io::copy(&mut socket.take(LAST_WORDS_MAX), &mut tokio::io::sink()).await?;
+    Ok(())
 }

@@ -7,9 +7,9 @@ use protocol::problem::{Problem, ProblemType};
 use crate::store::StoreError;
 
 /// How long somebody should wait before trying a busy house again.
-pub const BUSY_RETRY_S: u32 = 1;
+const BUSY_RETRY_S: u32 = 1;
 /// How long when an operator has to do something first.
-pub const NOT_READY_RETRY_S: u32 = 30;
+const NOT_READY_RETRY_S: u32 = 30;
 
 /// A refusal, or a part of the house that does not work.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

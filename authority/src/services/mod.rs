@@ -4,10 +4,11 @@
 //! SQL nor PKCS#11.
 
 pub mod bans;
+pub mod enrolment;
 mod failure;
-
+pub mod join;
 pub mod keyring;
-
+pub mod operators;
 pub mod readiness;
 pub mod seeds;
 

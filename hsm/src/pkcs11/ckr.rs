@@ -1,10 +1,11 @@
 //! What does a PKCS#11 return code mean for us?
 //!
 //! One exhaustive table: a new code in cryptoki does not compile until someone has decided.
-//! Three codes lie. A tampered blob makes C_UnwrapKey answer CKR_GENERAL_ERROR (SoftHSM) or
+//! Four codes lie. A tampered blob makes C_UnwrapKey answer CKR_GENERAL_ERROR (SoftHSM) or
 //! CKR_DEVICE_ERROR (kryoptic), which is no device fault; a key handle that was good a moment ago
 //! and is invalid now means that somebody in this process logged out; and CKR_GENERAL_ERROR of a
-//! starting SoftHSM means that another process logs in at the same moment.
+//! starting SoftHSM means that another process logs in at the same moment. So may
+//! CKR_USER_PIN_NOT_INITIALIZED, which uses up no PIN and goes away with a restart.
 
 use cryptoki::{
     context::Function,
@@ -88,6 +89,7 @@ fn classify_code(code: &RvError) -> Class {
         | R::FipsSelfTestFailed
         | R::MutexBad
         | R::MutexNotLocked
+        | R::UserPinNotInitialized
         | R::VendorDefined(_)
         | R::UnknownErrorCode(_) => Class::LostDevice,
         R::WrappedKeyInvalid
@@ -102,8 +104,7 @@ fn classify_code(code: &RvError) -> Class {
         | R::PinTooWeak
         | R::NewPinMode
         | R::NextOtp
-        | R::ExceededMaxIterations
-        | R::UserPinNotInitialized => Class::Pin,
+        | R::ExceededMaxIterations => Class::Pin,
         R::FunctionNotSupported
         | R::CurveNotSupported
         | R::MechanismInvalid

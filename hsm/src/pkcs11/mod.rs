@@ -18,7 +18,7 @@ mod low_s;
 mod module;
 mod ops;
 mod session;
-mod template;
+pub(crate) mod template;
 
 pub use check::Requirement;
 pub use module::{Module, RECYCLE_AFTER_DESTROYED, TOKEN_LABEL_MAX};
@@ -26,11 +26,12 @@ pub use module::{Module, RECYCLE_AFTER_DESTROYED, TOKEN_LABEL_MAX};
 use crate::{
     Health, Hsm, HsmError, KeyKind, KeyLabel, KeyReport, Mac, Observer, Pin, Priority, SealedSeed,
     SealingKeys, clock,
-    failure::Failure,
+    failure::{Class, Failure},
     limits, reply,
-    worker::{Call, Desk, Job, serve},
+    worker::{Call, Desk, Job, Link, serve},
 };
 use link::TokenLink;
+use module::{START_PAUSE_FIRST, START_TRIES_MAX};
 use session::{Token, TokenSession};
 
 /// Most workers one HSM token may have.
@@ -68,7 +69,9 @@ impl OpenOptions {
 
 /// An HSM token behind a PKCS#11 module, logged in, with its owner threads.
 ///
-/// Calls need a tokio runtime with time, for their deadlines only.
+/// Calls need a tokio runtime with time, for their deadlines only. A deadline that passes while the
+/// device works answers `Busy` too, so a key may exist although [`Hsm::generate_key`] said so.
+/// Dropping it waits a few seconds at most for the request that the device has in hand.
 pub struct Pkcs11Hsm {
     desk: Arc<Desk<TokenSession>>,
     module: Arc<Module>,
@@ -87,7 +90,7 @@ impl Pkcs11Hsm {
         let token = Arc::new(Token::new(options.token_label, options.pin));
         let desk = Arc::new(Desk::new(options.queue_max));
         let mut first = TokenLink::new(module.clone(), token.clone());
-        first.connect().map_err(|failure| failure.error)?;
+        connect_patiently(&mut first).map_err(|failure| failure.error)?;
         let (alive, workers_done) = mpsc::channel();
         let mut hsm = Self {
             desk,
@@ -295,6 +298,21 @@ impl Hsm for Pkcs11Hsm {
             reason: breaker.reason(),
         }
     }
+}
+
+/// A SoftHSM that starts while another process logs in may overlook an HSM token, or its PIN, and
+/// does so until it is started again.
+fn connect_patiently(link: &mut TokenLink) -> Result<(), Failure> {
+    let mut pause = START_PAUSE_FIRST;
+    for _ in 1..START_TRIES_MAX {
+        match link.connect() {
+            Err(failure) if failure.class == Class::LostDevice => clock::pause(pause),
+            other => return other,
+        }
+        link.restart()?;
+        pause *= 2;
+    }
+    link.connect()
 }
 
 fn check_options(options: &OpenOptions) -> Result<(), HsmError> {

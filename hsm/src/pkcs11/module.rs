@@ -31,7 +31,7 @@ use cryptoki::{
 
 use super::ckr::passes_by_itself;
 use crate::{
-    HsmError, Pin,
+    HsmError, Pin, clock,
     failure::{Class, Failure},
 };
 
@@ -87,7 +87,7 @@ impl Module {
     pub fn token_labels(&self) -> Result<Vec<String>, HsmError> {
         let _gate = self.enter();
         let _slots = self.lock_slots();
-        let tokens = self.tokens().map_err(|error| Failure::from(error).error)?;
+        let tokens = patiently(|| self.tokens()).map_err(|error| Failure::from(error).error)?;
         Ok(tokens.into_iter().map(|(_, label)| label).collect())
     }
 
@@ -196,29 +196,31 @@ impl Module {
                 label: label.to_owned(),
             }));
         }
-        let slot = self.free_slot()?;
+        let slot = patiently(|| self.free_slot())?.ok_or_else(no_free_slot)?;
         let so_pin = AuthPin::from(so_pin.expose().to_owned());
         self.pkcs11.init_token(slot, &so_pin, label)?;
-        let session = self.pkcs11.open_rw_session(slot)?;
-        session.login(UserType::So, Some(&so_pin))?;
+        let session = patiently(|| self.pkcs11.open_rw_session(slot))?;
+        patiently(|| session.login(UserType::So, Some(&so_pin)))?;
         session.init_pin(&AuthPin::from(user_pin.expose().to_owned()))?;
         session.logout()?;
         // SoftHSM adds its next free slot when slots are listed next: while nobody else lists them.
-        self.tokens()?;
+        patiently(|| self.tokens())?;
         Ok(())
     }
 
-    fn free_slot(&self) -> Result<Slot, Failure> {
+    fn free_slot(&self) -> Result<Option<Slot>, Error> {
         for slot in self.pkcs11.get_slots_with_token()? {
             if !self.pkcs11.get_token_info(slot)?.token_initialized() {
-                return Ok(slot);
+                return Ok(Some(slot));
             }
         }
-        Err(Failure::new(
-            Class::Unsupported,
-            "no free slot: make an HSM token with the maker's tool",
-        ))
+        Ok(None)
     }
+}
+
+fn no_free_slot() -> Failure {
+    let detail = "no free slot: make an HSM token with the maker's tool";
+    Failure::new(Class::Unsupported, detail)
 }
 
 /// Repeats what another starting process can disturb, a named number of times.
@@ -227,7 +229,7 @@ pub(crate) fn patiently<T>(mut step: impl FnMut() -> Result<T, Error>) -> Result
     for _ in 1..START_TRIES_MAX {
         match step() {
             Err(error) if passes_by_itself(&error) => {
-                std::thread::sleep(pause);
+                clock::pause(pause);
                 pause *= 2;
             }
             other => return other,

@@ -30,6 +30,12 @@ pub(crate) fn module() -> Arc<Module> {
     Module::load(Path::new(MODULE)).expect("SoftHSM starts")
 }
 
+/// The SoftHSM of the test process that started this one.
+pub(crate) fn shared_module() -> Arc<Module> {
+    assert!(std::env::var_os("SOFTHSM2_CONF").is_some());
+    Module::load(Path::new(MODULE)).expect("SoftHSM starts")
+}
+
 /// A new HSM token with this label, open.
 pub(crate) fn open(label: &str) -> Pkcs11Hsm {
     open_with(label, |_| {})
@@ -107,6 +113,7 @@ fn set_variable(name: &str, value: &Path) {
     // SAFETY: runs once, before any test of this binary calls into the library, which is the only
     // reader of this variable; the Rust side takes the standard library's own lock.
     #[allow(unsafe_code)]
+    #[expect(clippy::disallowed_methods, reason = "SoftHSM reads nothing else")]
     unsafe {
         std::env::set_var(name, value);
     }

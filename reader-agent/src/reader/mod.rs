@@ -10,6 +10,7 @@
 
 mod acr122u;
 mod card;
+mod clock;
 mod desk;
 mod field;
 mod native;

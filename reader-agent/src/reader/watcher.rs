@@ -6,7 +6,7 @@
 use super::desk::Desk;
 use crate::tag::TagError;
 use pcsc::{Context, Error, PNP_NOTIFICATION, ReaderState, Scope, State};
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
@@ -61,11 +61,12 @@ fn watch_service(desk: &Desk, back_off: &mut Duration) -> Result<(), Error> {
     let context = Context::establish(Scope::System)?;
     let mut readers = list(&context)?;
     desk.pcscd(false);
-    *back_off = BACK_OFF_FIRST;
     while !desk.stopped() {
         let chosen = choose(&readers, desk.config.reader_name.as_deref());
         desk.reader(chosen.as_ref().and_then(|name| name.to_str().ok()));
-        readers = watch_reader(desk, &context, chosen.as_deref(), readers)?;
+        let mut states = vec![ReaderState::new(PNP_NOTIFICATION(), State::UNAWARE)];
+        states.extend(chosen.map(|name| ReaderState::new(name, State::UNAWARE)));
+        readers = watch_reader(desk, &context, &mut states, readers, back_off)?;
     }
     Ok(())
 }
@@ -74,25 +75,21 @@ fn watch_service(desk: &Desk, back_off: &mut Duration) -> Result<(), Error> {
 fn watch_reader(
     desk: &Desk,
     context: &Context,
-    reader: Option<&CStr>,
+    states: &mut [ReaderState],
     known: Vec<CString>,
+    back_off: &mut Duration,
 ) -> Result<Vec<CString>, Error> {
-    let mut states = vec![ReaderState::new(PNP_NOTIFICATION(), State::UNAWARE)];
-    states.extend(reader.map(|name| ReaderState::new(name, State::UNAWARE)));
     let mut seen = None;
     while !desk.stopped() {
-        match context.get_status_change(WAIT_LIMIT, &mut states) {
-            Ok(()) => states[1..].iter().for_each(|s| tell(desk, s, &mut seen)),
-            Err(Error::Timeout) => {}
+        match context.get_status_change(WAIT_LIMIT, states) {
+            Ok(()) => {
+                states[1..].iter().for_each(|s| tell(desk, s, &mut seen));
+                states.iter_mut().for_each(ReaderState::sync_current_state);
+            }
+            Err(Error::Timeout) => look_again(desk, context, &states[1..], &mut seen)?,
             Err(error) => return Err(error),
         }
-        if !states
-            .iter()
-            .any(|s| s.event_state().contains(State::EXCLUSIVE))
-        {
-            desk.reader_is_free();
-        }
-        states.iter_mut().for_each(ReaderState::sync_current_state);
+        *back_off = BACK_OFF_FIRST;
         // Asking costs nothing and does not depend on how a PC/SC announces readers.
         let now = list(context)?;
         if now != known {
@@ -102,18 +99,63 @@ fn watch_reader(
     Ok(known)
 }
 
-/// Connecting changes a reader's state as well; only insertions and removals count.
-fn tell(desk: &Desk, reader: &ReaderState, seen: &mut Option<(u32, bool)>) {
-    let present = reader.event_state().contains(State::PRESENT);
-    let news = (reader.event_count(), present);
-    if seen.replace(news) == Some(news) {
+/// What a reader shows, and at which event count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    Tag(u32),
+    Nothing(u32),
+    DeadReader,
+}
+
+impl Sight {
+    fn of(reader: &ReaderState) -> Sight {
+        let state = reader.event_state();
+        if state.intersects(State::UNAVAILABLE | State::UNKNOWN) {
+            Sight::DeadReader
+        } else if state.contains(State::PRESENT) {
+            Sight::Tag(reader.event_count())
+        } else {
+            Sight::Nothing(reader.event_count())
+        }
+    }
+}
+
+fn tell(desk: &Desk, reader: &ReaderState, seen: &mut Option<Sight>) {
+    if !reader.event_state().contains(State::EXCLUSIVE) {
+        desk.reader_is_free();
+    }
+    // Connecting changes a reader's state as well; only insertions and removals count.
+    let sight = Sight::of(reader);
+    if seen.replace(sight) == Some(sight) {
         return;
     }
-    if present {
-        desk.something_lies_there();
-    } else {
-        desk.nothing_lies_there(reader.event_count());
+    if sight == Sight::DeadReader {
+        return desk.reader(None);
     }
+    desk.reader(reader.name().to_str().ok());
+    match sight {
+        Sight::Nothing(count) => desk.nothing_lies_there(count),
+        _ => desk.something_lies_there(),
+    }
+}
+
+/// Not every change is announced: pcscd keeps quiet about a reader that other software lets go, and
+/// about a tag that was away for less than one of its looks.
+fn look_again(
+    desk: &Desk,
+    context: &Context,
+    states: &[ReaderState],
+    seen: &mut Option<Sight>,
+) -> Result<(), Error> {
+    for reader in states {
+        let mut now = [ReaderState::new(reader.name(), State::UNAWARE)];
+        context.get_status_change(Duration::ZERO, &mut now)?;
+        tell(desk, &now[0], seen);
+    }
+    if matches!(seen, Some(Sight::Tag(_))) {
+        desk.something_may_lie_there();
+    }
+    Ok(())
 }
 
 fn list(context: &Context) -> Result<Vec<CString>, Error> {

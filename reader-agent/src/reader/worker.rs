@@ -4,6 +4,7 @@
 //! survives a restart of the service.
 
 use super::card::{ConnectedTag, check_atr};
+use super::clock;
 use super::desk::{Lease, Task};
 use super::field::{ESCAPE, FieldSwitch};
 use super::native::native_of;
@@ -14,7 +15,7 @@ use crate::tag::{CounterAccess, Rewritten, TagError, ensure_enabled, rewrite};
 use pcsc::{Card, Context, Disposition, Protocols, ReaderState, Scope, ShareMode, State};
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, thread};
 
 /// A tag that lost power is visited again this often in all.
@@ -85,7 +86,7 @@ impl Worker {
         let atr = self.await_tag(&bench)?;
         check_atr(&atr)?;
         let mut visit = self.with_tag(&bench, |tag| {
-            let uid = tag.uid()?;
+            let uid = tag.uid().map_err(not_there)?;
             self.lease.tag_seen(&uid);
             self.work(tag, &bench, &uid, message)
         })?;
@@ -111,7 +112,7 @@ impl Worker {
         self.lease.field_stays_on();
         let atr = self.await_tag(&bench)?;
         check_atr(&atr)?;
-        let uid = self.with_tag(&bench, |tag| tag.uid())?;
+        let uid = self.with_tag(&bench, |tag| tag.uid().map_err(not_there))?;
         self.lease.tag_seen(&uid);
         Ok(())
     }
@@ -161,15 +162,11 @@ impl Worker {
 
     /// Speaks to the reader itself; false if the driver does not let us.
     fn escape(&self, bench: &Bench, commands: &[&[u8]]) -> Result<bool, TagError> {
-        let card = self.call(|| {
-            bench
-                .context
-                .connect(&bench.reader, ShareMode::Direct, Protocols::UNDEFINED)
-        })?;
+        let card = self.connect(bench, ShareMode::Direct, Protocols::UNDEFINED)?;
         let mut obeyed = true;
         for command in commands {
             let mut answer = [0; ESCAPE_ANSWER_MAX];
-            let result = self.lease.call(|| {
+            let result = self.call_beside_others(|| {
                 card.control(pcsc::ctl_code(ESCAPE.into()), command, &mut answer)
                     .map(|_| ())
             })?;
@@ -185,28 +182,45 @@ impl Worker {
 
     /// Waits until the reader sees the tag; its ATR.
     fn await_tag(&self, bench: &Bench) -> Result<Vec<u8>, TagError> {
-        // A field that was on all the time has already shown what lies there.
-        let limit = match bench.field_control && self.lease.field_is_off() {
-            true => PRESENCE_LIMIT,
-            false => Duration::ZERO,
+        let past = match bench.field_control {
+            true => self.lease.last_sight_before_field_off(),
+            false => None,
         };
-        let started = Instant::now();
+        // A field that was on all the time has already shown what lies there.
+        let limit = past.map_or(Duration::ZERO, |_| PRESENCE_LIMIT);
+        let started = clock::now();
         let mut states = [ReaderState::new(bench.reader.clone(), State::UNAWARE)];
         loop {
-            match self.call(|| bench.context.get_status_change(PRESENCE_SLICE, &mut states)) {
-                Ok(()) | Err(TagError::NoTag) => {}
-                Err(error) => return Err(error),
+            let wait = || bench.context.get_status_change(PRESENCE_SLICE, &mut states);
+            match self.lease.call(wait)? {
+                Ok(()) | Err(pcsc::Error::Timeout) => {}
+                Err(error) => return Err(tag_error(error)),
             }
-            let [state] = &mut states;
-            if state.event_state().contains(State::PRESENT) {
-                self.lease.settled(state.event_count());
-                return Ok(state.atr().to_vec());
+            let late = clock::since(started) >= limit;
+            // Before the time is up, a sight from before the field went off is only an old one.
+            let old = past == Some(states[0].event_count());
+            match self.seen(&states[0])? {
+                Some(atr) if late || !old => {
+                    self.lease.settled(states[0].event_count());
+                    return Ok(atr);
+                }
+                None if late => return Err(TagError::NoTag),
+                _ => states[0].sync_current_state(),
             }
-            if started.elapsed() >= limit {
-                return Err(TagError::NoTag);
-            }
-            state.sync_current_state();
         }
+    }
+
+    /// The ATR of what the reader sees.
+    fn seen(&self, reader: &ReaderState) -> Result<Option<Vec<u8>>, TagError> {
+        let state = reader.event_state();
+        if state.intersects(State::UNAVAILABLE | State::UNKNOWN) {
+            let wanted = self.lease.config().reader_name.clone();
+            return Err(TagError::NoReader { wanted });
+        }
+        if !state.contains(State::PRESENT) {
+            return Ok(None);
+        }
+        Ok(Some(reader.atr().to_vec()))
     }
 
     fn with_tag<T>(
@@ -214,12 +228,10 @@ impl Worker {
         bench: &Bench,
         act: impl FnOnce(&mut ConnectedTag<'_>) -> Result<T, TagError>,
     ) -> Result<T, TagError> {
-        let mut card = self.call(|| {
-            bench
-                .context
-                .connect(&bench.reader, ShareMode::Shared, Protocols::ANY)
-        })?;
-        let transaction = self.call(|| card.transaction())?;
+        let card = self.connect(bench, ShareMode::Shared, Protocols::ANY);
+        let mut card = card.map_err(not_there)?;
+        let transaction = self.call_beside_others(|| card.transaction())?;
+        let transaction = transaction.map_err(tag_error).map_err(not_there)?;
         let result = act(&mut ConnectedTag::new(&transaction, &self.lease));
         // An unknown ending is no reason to forget the result; the tag was read back, or was not.
         let _ = self
@@ -233,16 +245,28 @@ impl Worker {
         result
     }
 
+    fn connect(
+        &self,
+        bench: &Bench,
+        share: ShareMode,
+        protocols: Protocols,
+    ) -> Result<Card, TagError> {
+        let connect = || bench.context.connect(&bench.reader, share, protocols);
+        self.call_beside_others(connect)?.map_err(tag_error)
+    }
+
     fn disconnect(&self, card: Card, disposition: Disposition) -> Result<(), TagError> {
         // Failing means that card, reader or service left before us: the next call says so.
-        self.lease.call(|| drop(card.disconnect(disposition)))
+        self.call_beside_others(|| drop(card.disconnect(disposition)))
+    }
+
+    /// Everything but `transmit` waits without end while other software has a transaction open.
+    fn call_beside_others<T>(&self, call: impl FnOnce() -> T) -> Result<T, TagError> {
+        self.lease.call_or(TagError::ReaderBusy, call)
     }
 
     fn call<T>(&self, call: impl FnOnce() -> Result<T, pcsc::Error>) -> Result<T, TagError> {
-        match self.lease.call(call)? {
-            Err(pcsc::Error::Timeout) => Err(TagError::NoTag),
-            other => other.map_err(tag_error),
-        }
+        self.lease.call(call)?.map_err(tag_error)
     }
 
     /// What is done on the tag itself, the counter first and last.
@@ -298,5 +322,13 @@ impl Worker {
             self.lease.ledger().settle(uid, now);
         }
         Ok(now)
+    }
+}
+
+/// A tag that left before anything was done with it was not taken away during a write.
+fn not_there(error: TagError) -> TagError {
+    match error {
+        TagError::Removed => TagError::NoTag,
+        other => other,
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! tag-probe [--reader NAME] [--call-limit-ms N]     show ID HEX · blank ID · status     drives the service
 //! tag-probe --hold-exclusively READER               plays other software that keeps the reader
+//! tag-probe --hold-transaction READER               the same, politely shared
 //! ```
 
 use clap::Parser;
@@ -25,13 +26,18 @@ struct Arguments {
     call_limit_ms: Option<u64>,
     #[arg(long)]
     hold_exclusively: Option<CString>,
+    #[arg(long)]
+    hold_transaction: Option<CString>,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     if let Some(reader) = &arguments.hold_exclusively {
-        return Ok(hold(reader)?);
+        return Ok(hold(reader, pcsc::ShareMode::Exclusive)?);
+    }
+    if let Some(reader) = &arguments.hold_transaction {
+        return Ok(hold(reader, pcsc::ShareMode::Shared)?);
     }
     let (service, mut events) = TagService::start(config(arguments))?;
     tokio::spawn(async move {
@@ -55,21 +61,31 @@ fn config(arguments: Arguments) -> TagConfig {
 }
 
 /// Keeps a reader to itself until the end of input.
-fn hold(reader: &CString) -> Result<(), pcsc::Error> {
+fn hold(reader: &CString, share: pcsc::ShareMode) -> Result<(), pcsc::Error> {
     let context = pcsc::Context::establish(pcsc::Scope::System)?;
     let mut states = [pcsc::ReaderState::new(reader.clone(), pcsc::State::UNAWARE)];
-    let card = loop {
-        match context.connect(reader, pcsc::ShareMode::Exclusive, pcsc::Protocols::ANY) {
-            Err(pcsc::Error::SharingViolation) => {}
-            other => break other?,
+    loop {
+        match hold_once(&context, reader, share) {
+            Err(pcsc::Error::SharingViolation | pcsc::Error::ResetCard) => {}
+            done => return done,
         }
         // The agent is at it: the reader's state changes when it lets go.
         let _ = context.get_status_change(NEXT_TRY, &mut states);
         states[0].sync_current_state();
-    };
-    print(&json!({"event": "held"}));
+    }
+}
+
+fn hold_once(
+    context: &pcsc::Context,
+    reader: &CString,
+    share: pcsc::ShareMode,
+) -> Result<(), pcsc::Error> {
+    let mut card = context.connect(reader, share, pcsc::Protocols::ANY)?;
+    let vendor = card.get_attribute_owned(pcsc::Attribute::VendorName)?;
+    let transaction = card.transaction()?;
+    print(&json!({"event": "held", "vendor": String::from_utf8_lossy(&vendor)}));
     io::stdin().lock().lines().for_each(drop);
-    drop(card);
+    drop(transaction);
     Ok(())
 }
 

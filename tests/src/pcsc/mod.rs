@@ -14,6 +14,6 @@ mod vpcd;
 
 pub use pcscd::{Pcscd, ReaderEntry};
 pub use probe::Probe;
-pub use virtual_reader::VirtualReader;
+pub use virtual_reader::{InReadersField, VirtualReader};
 pub use virtual_tag::{ForeignTag, Frame, TagModel, VirtualTag};
 pub use vpcd::VpcdTag;

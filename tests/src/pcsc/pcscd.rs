@@ -70,7 +70,10 @@ impl Pcscd {
             Path::new(PCSCD).exists(),
             "pcscd is missing: apt-get install -y pcscd"
         );
-        fs::create_dir_all(RUN_DIRECTORY)?;
+        fs::create_dir_all(RUN_DIRECTORY).map_err(|error| {
+            let hint = format!("{RUN_DIRECTORY}: {error}; make it once as root, mode 1777");
+            io::Error::new(error.kind(), hint)
+        })?;
         let config = dir.join("reader.conf.d");
         fs::create_dir_all(&config)?;
         let text: String = readers.iter().map(ReaderEntry::text).collect();

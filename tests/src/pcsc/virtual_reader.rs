@@ -142,7 +142,7 @@ impl VirtualReader {
         }
     }
 
-    /// After `writes` more page writes the tag is gone before the next command.
+    /// The tag takes `writes` more page writes and is taken away instead of the next one.
     pub fn tear_after(&self, writes: usize) {
         self.shared.locked().writes_to_tear = Some(writes);
     }
@@ -377,15 +377,17 @@ impl State {
 
     /// Counts down to the tear, and takes the tag away when its time has come.
     fn tear(&mut self, apdu: &[u8]) {
-        match self.writes_to_tear {
+        if !acr122u::is_write(apdu) {
+            return;
+        }
+        self.writes_to_tear = match self.writes_to_tear {
             Some(0) => {
-                self.writes_to_tear = None;
                 self.torn = self.tag.take();
                 self.push_presence();
+                None
             }
-            Some(writes) if acr122u::is_write(apdu) => self.writes_to_tear = Some(writes - 1),
-            _ => {}
-        }
+            more => more.map(|writes| writes - 1),
+        };
     }
 
     fn tag_in_field(&mut self) -> Option<&mut TagModel> {

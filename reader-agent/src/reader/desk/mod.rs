@@ -3,6 +3,11 @@
 //! One mutex over one state: who may act on the field, and what the events say, is decided in one
 //! place and in one order.
 
+mod lease;
+
+pub(super) use lease::Lease;
+
+use super::clock;
 use super::service::{FieldControl, TagConfig, TagEvent, TagStatus, Visit};
 use crate::tag::{TagError, TapLedger};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -35,6 +40,7 @@ struct State {
     refused: Option<TagError>,
     /// Someone waits for other software to let go of the reader.
     busy: bool,
+    /// The worker looks at what lies there.
     attending: bool,
     /// We switched the field off: what the reader says of presence means nothing.
     field_off: bool,
@@ -45,13 +51,32 @@ struct State {
     stuck_workers: usize,
     /// The reply of the job under way, so that the watchdog can give it.
     running: Option<Reply>,
-    call_started: Option<Instant>,
+    call: Option<Call>,
+    /// What the last call that did not return meant.
+    hang: Option<TagError>,
+}
+
+/// A PC/SC call under way, or the pause after one.
+struct Call {
+    started: Instant,
+    /// What it means if this call does not return.
+    hang: TagError,
 }
 
 /// The message a tag shall hold.
 struct Job {
     message: Vec<u8>,
     reply: Reply,
+}
+
+impl Call {
+    /// Between two calls handles are dropped, and that waits for other software as well.
+    fn letting_go() -> Call {
+        Call {
+            started: clock::now(),
+            hang: TagError::ReaderBusy,
+        }
+    }
 }
 
 /// What a worker does next.
@@ -88,7 +113,8 @@ impl Desk {
             return answer(reply, Err(TagError::Stopped));
         }
         if !state.worker_alive && state.stuck_workers >= STUCK_WORKERS_MAX {
-            return answer(reply, Err(TagError::Stuck));
+            let hang = state.hang.clone().unwrap_or(TagError::Stuck);
+            return answer(reply, Err(hang));
         }
         if let Some(older) = state.waiting.replace(Job { message, reply }) {
             answer(older.reply, Err(TagError::Superseded));
@@ -185,6 +211,15 @@ impl Desk {
         }
     }
 
+    /// As above, unless it is known what lies there.
+    pub(super) fn something_may_lie_there(&self) {
+        let mut state = self.locked();
+        let known = state.status.tag_uid.is_some() || state.refused.is_some();
+        if !known && !state.field_off {
+            self.call_attention(&mut state);
+        }
+    }
+
     pub(super) fn nothing_lies_there(&self, event_count: u32) {
         let mut state = self.locked();
         let stale = state.settled.is_some_and(|s| is_before(event_count, s));
@@ -258,171 +293,31 @@ impl Desk {
     }
 }
 
-/// One worker's right to act: it ends when the watchdog gave the worker up.
-pub(super) struct Lease {
-    desk: Arc<Desk>,
-    generation: u64,
-}
-
-impl Lease {
-    pub(super) fn config(&self) -> &TagConfig {
-        &self.desk.config
-    }
-
-    pub(super) fn ledger(&self) -> MutexGuard<'_, TapLedger> {
-        let ledger = self.desk.ledger.lock();
-        ledger.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for something to do.
-    pub(super) fn next_task(&self) -> Task {
-        let mut state = self.desk.locked();
-        loop {
-            if state.stopped || !self.holds(&state) {
-                return Task::Leave;
-            }
-            if let Some(job) = state.waiting.take() {
-                state.attending = false;
-                state.running = Some(job.reply);
-                return Task::Show(job.message);
-            }
-            state.attending = std::mem::take(&mut state.attend);
-            if state.attending {
-                return Task::Attend;
-            }
-            state = self.desk.wait(state);
-        }
-    }
-
-    /// Makes one PC/SC call under the watchdog's eye.
-    pub(super) fn call<T>(&self, call: impl FnOnce() -> T) -> Result<T, TagError> {
-        self.while_held(|state| state.call_started = Some(Instant::now()))?;
-        self.desk.changed.notify_all();
-        let result = call();
-        self.while_held(|state| state.call_started = None)?;
-        Ok(result)
-    }
-
-    /// Ends the job under way.
-    pub(super) fn finish(&self, result: Result<Visit, TagError>) {
-        let _ = self.while_held(|state| {
-            let result = result.map_err(|error| owned_up(error, state));
-            state.busy = matches!(result, Err(TagError::ReaderBusy));
-            state.status.last_error = result.as_ref().err().cloned();
-            if let Some(reply) = state.running.take() {
-                answer(reply, result);
-            }
-        });
-    }
-
-    pub(super) fn tag_seen(&self, uid: &[u8]) {
-        let _ = self.while_held(|state| {
-            if state.status.tag_uid.as_deref() != Some(uid) {
-                self.desk.lose_tag(state);
-                state.status.tag_uid = Some(uid.to_vec());
-                self.desk.tell(TagEvent::TagArrived { uid: uid.to_vec() });
-            }
-        });
-    }
-
-    pub(super) fn tag_gone(&self) {
-        let _ = self.while_held(|state| self.desk.lose_tag(state));
-    }
-
-    pub(super) fn tag_refused(&self, error: TagError) {
-        let _ = self.while_held(|state| {
-            if state.refused.as_ref() != Some(&error) {
-                self.desk.lose_tag(state);
-                state.refused = Some(error.clone());
-                state.status.last_error = Some(error.clone());
-                self.desk.tell(TagEvent::TagRefused(error));
-            }
-        });
-    }
-
-    pub(super) fn field_control(&self, control: FieldControl) {
-        let _ = self.while_held(|state| state.status.field_control = control);
-    }
-
-    /// The tag answered at this event count, with the field on.
-    pub(super) fn settled(&self, event_count: u32) {
-        let _ = self.while_held(|state| {
-            state.settled = Some(event_count);
-            state.field_off = false;
-        });
-    }
-
-    pub(super) fn field_is_off(&self) -> bool {
-        self.desk.locked().field_off
-    }
-
-    /// From here on presence means nothing, and whatever called for attention was our own doing.
-    pub(super) fn field_goes_off(&self) -> Result<(), TagError> {
-        self.while_held(|state| {
-            state.field_off = true;
-            state.attend = false;
-        })
-    }
-
-    pub(super) fn field_stays_on(&self) {
-        let _ = self.while_held(|state| state.field_off = false);
-    }
-
-    fn while_held<T>(&self, act: impl FnOnce(&mut State) -> T) -> Result<T, TagError> {
-        let mut state = self.desk.locked();
-        if self.holds(&state) {
-            Ok(act(&mut state))
-        } else {
-            Err(TagError::Stuck)
-        }
-    }
-
-    fn holds(&self, state: &State) -> bool {
-        state.generation == self.generation
-    }
-}
-
-impl Drop for Lease {
-    /// A worker ends: the current one is missed, an abandoned one is no longer stuck.
-    fn drop(&mut self) {
-        let mut state = self.desk.locked();
-        if state.generation == self.generation {
-            state.worker_alive = false;
-        } else {
-            state.stuck_workers = state.stuck_workers.saturating_sub(1);
-            if state.stuck_workers == 0 {
-                self.desk.tell(TagEvent::ReaderReady);
-            }
-        }
-        self.desk.changed.notify_all();
-    }
-}
-
 /// A shopper's link must not wait for a call that will not return.
 fn abandon(state: &mut State) {
+    let hang = why(state);
     state.generation += 1;
     state.stuck_workers += 1;
     state.worker_alive = false;
-    state.call_started = None;
     // What called for attention still does.
     state.attend |= std::mem::take(&mut state.attending);
-    state.status.last_error = Some(TagError::Stuck);
+    state.status.last_error = Some(hang.clone());
+    state.hang = Some(hang.clone());
     if let Some(reply) = state.running.take() {
-        answer(reply, Err(TagError::Stuck));
+        answer(reply, Err(hang.clone()));
     }
     if state.stuck_workers >= STUCK_WORKERS_MAX
         && let Some(job) = state.waiting.take()
     {
-        answer(job.reply, Err(TagError::Stuck));
+        answer(job.reply, Err(hang));
     }
 }
 
-/// A reader that seems taken while a worker of ours hangs in it was taken by us.
-fn owned_up(error: TagError, state: &State) -> TagError {
-    match error {
-        TagError::ReaderBusy if state.stuck_workers > 0 => TagError::Stuck,
-        other => other,
-    }
+/// While one worker of ours hangs, all others hang because of it.
+fn why(state: &mut State) -> TagError {
+    let call = state.call.take().map(|call| call.hang);
+    let first = state.hang.take().filter(|_| state.stuck_workers > 0);
+    first.or(call).unwrap_or(TagError::Stuck)
 }
 
 fn overdue(state: &State, limit: Duration) -> bool {
@@ -430,9 +325,8 @@ fn overdue(state: &State, limit: Duration) -> bool {
 }
 
 fn remaining(state: &State, limit: Duration) -> Option<Duration> {
-    state
-        .call_started
-        .map(|started| limit.saturating_sub(started.elapsed()))
+    let call = state.call.as_ref()?;
+    Some(limit.saturating_sub(clock::since(call.started)))
 }
 
 /// pcscd counts events in 16 bits and starts over.

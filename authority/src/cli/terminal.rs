@@ -1,0 +1,169 @@
+//! `m2key-authority terminal …`: how do terminals come and go?
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use protocol::ids::{MerchantId, TerminalId};
+
+use super::daemon::ask;
+use super::{Arguments, CliError, Say, tell};
+use crate::services::operators::{
+    JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
+    Terminals,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Add a terminal of a merchant: makes its seed in the HSM and a join token for the machine
+    Add {
+        #[arg(long)]
+        merchant: MerchantId,
+        /// Where it stands, e.g. "Counter 2"
+        #[arg(long, default_value = "")]
+        name: String,
+        /// Write the join token to this new file (mode 0600) instead of showing it
+        #[arg(long)]
+        join_token_file: Option<PathBuf>,
+    },
+    /// Make a further join token, e.g. after the PC was replaced
+    Join {
+        terminal: TerminalId,
+        /// Write the join token to this new file (mode 0600) instead of showing it
+        #[arg(long)]
+        join_token_file: Option<PathBuf>,
+    },
+    /// List terminals
+    List {
+        /// Only those after this one
+        #[arg(long)]
+        after: Option<TerminalId>,
+    },
+    /// Show one terminal
+    Show { terminal: TerminalId },
+    /// Refuse everything from and for this terminal, at once
+    Ban {
+        terminal: TerminalId,
+        /// Why, for the audit chain
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
+    match verb {
+        Verb::Add {
+            merchant,
+            name,
+            join_token_file,
+        } => {
+            let verb = TerminalAdd {
+                merchant: *merchant,
+                name: name.clone(),
+            };
+            hand_over(arguments, join_token_file.as_deref(), || {
+                ask(arguments, verb)
+            })
+        }
+        Verb::Join {
+            terminal,
+            join_token_file,
+        } => {
+            let verb = TerminalJoin {
+                terminal: *terminal,
+            };
+            hand_over(arguments, join_token_file.as_deref(), || {
+                ask(arguments, verb)
+            })
+        }
+        Verb::List { after } => {
+            tell(arguments, &ask(arguments, TerminalList { after: *after })?);
+            Ok(())
+        }
+        Verb::Show { terminal } => {
+            let verb = TerminalShow {
+                terminal: *terminal,
+            };
+            tell(arguments, &ask(arguments, verb)?);
+            Ok(())
+        }
+        Verb::Ban { terminal, reason } => {
+            let verb = TerminalBan {
+                terminal: *terminal,
+                reason: reason.clone(),
+            };
+            tell(arguments, &ask(arguments, verb)?);
+            Ok(())
+        }
+    }
+}
+
+/// The file is made first: a join token that cannot be put anywhere is not asked for.
+fn hand_over(
+    arguments: &Arguments,
+    file: Option<&Path>,
+    ask: impl FnOnce() -> Result<JoinView, CliError>,
+) -> Result<(), CliError> {
+    let Some(path) = file else {
+        tell(arguments, &ask()?);
+        return Ok(());
+    };
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let failed = |error| CliError::file(path, &error);
+    let mut file = options.open(path).map_err(failed)?;
+    let mut view = ask().inspect_err(|_| {
+        // Nothing is in it; the refusal is what matters.
+        let _ = std::fs::remove_file(path);
+    })?;
+    let token = std::mem::replace(&mut view.join_token, format!("in {}", path.display()));
+    writeln!(file, "{token}").map_err(failed)?;
+    tell(arguments, &view);
+    Ok(())
+}
+
+impl Say for JoinView {
+    fn say(&self) -> String {
+        let Self {
+            terminal,
+            join_token,
+            expires_at,
+        } = self;
+        format!("terminal    {terminal}\njoin token  {join_token}\ngood until  {expires_at}, once")
+    }
+}
+
+impl Say for TerminalView {
+    fn say(&self) -> String {
+        let mut text = format!(
+            "terminal   {}\nmerchant   {}\nname       {}\nadded      {}\nschedules  {}",
+            self.terminal, self.merchant, self.name, self.added_at, self.schedules
+        );
+        if let Some(until) = self.scheduled_until {
+            text += &format!(", until {until}");
+        }
+        if let (Some(at), Some(reason)) = (self.banned_at, &self.ban_reason) {
+            text += &format!("\nbanned     {at}: {reason}");
+        }
+        text
+    }
+}
+
+impl Say for Terminals {
+    fn say(&self) -> String {
+        if self.terminals.is_empty() {
+            return "no terminals".into();
+        }
+        let line = |t: &TerminalView| {
+            let state = if t.banned_at.is_some() {
+                "banned"
+            } else {
+                "active"
+            };
+            format!("{}  {state}  {}  {}", t.terminal, t.merchant, t.name)
+        };
+        let lines: Vec<_> = self.terminals.iter().map(line).collect();
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,53 @@
+//! How do operators reach the running daemon? `POST /v1/operator/<verb>`, agents' listener.
+
+use std::sync::Arc;
+
+use warp::reply::Response;
+use warp::{Filter, Reply};
+
+use super::extract::{AuthenticatedOperator, operator};
+use super::{Private, Routes, body, problem};
+use crate::app::App;
+use crate::services::operators::{self, Verb, carry_out};
+
+/// Largest request of an operator, in bytes.
+pub const OPERATOR_BODY_MAX: u64 = 16 * 1024;
+/// Where the verbs are.
+pub const OPERATOR_PATH: &str = "/v1/operator";
+
+/// Every verb. The route's type demands an operator's certificate.
+pub fn routes(app: &Arc<App>) -> Routes<Private> {
+    verb::<operators::TerminalAdd>(app)
+        .or(verb::<operators::TerminalJoin>(app))
+        .or(verb::<operators::TerminalList>(app))
+        .or(verb::<operators::TerminalShow>(app))
+        .or(verb::<operators::TerminalBan>(app))
+        .or(verb::<operators::MerchantAdd>(app))
+        .or(verb::<operators::MerchantList>(app))
+        .or(verb::<operators::AccountOpen>(app))
+        .or(verb::<operators::AccountCredit>(app))
+        .or(verb::<operators::LedgerCheck>(app))
+        .or(verb::<operators::AuditVerify>(app))
+}
+
+fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {
+    let handler_app = app.clone();
+    let route = warp::path!("v1" / "operator" / ..)
+        .and(warp::path(V::NAME))
+        .and(warp::path::end())
+        .and(warp::post())
+        .and(operator(app))
+        .and(body::json::<V>(OPERATOR_BODY_MAX))
+        .then(move |operator, verb| {
+            let app = handler_app.clone();
+            async move { handle(&app, &operator, verb).await }
+        });
+    Routes::new(V::NAME, route)
+}
+
+async fn handle<V: Verb>(app: &App, operator: &AuthenticatedOperator, verb: V) -> Response {
+    match carry_out(app, operator.name(), verb).await {
+        Ok(answer) => warp::reply::json(&answer).into_response(),
+        Err(failure) => problem::response(&failure.into_operator_problem()),
+    }
+}

@@ -1,0 +1,138 @@
+//! Where is it built, so that nothing half-made is ever found?
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::InitError;
+
+const MARKER: &str = ".init-in-progress";
+const PRIVATE_FOLDER: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
+const PUBLIC_FILE: u32 = 0o644;
+const SOFTHSM_CONF: &str = "softhsm2.conf";
+
+/// The folder that will be DIR, under its working name.
+#[derive(Debug)]
+pub struct Workplace {
+    dir: PathBuf,
+    partial: PathBuf,
+}
+
+impl Workplace {
+    /// Refuses a folder that is in use; what an interrupted init left is removed.
+    pub fn prepare(dir: &Path) -> Result<Self, InitError> {
+        let place = Self::of(dir)?;
+        place.refuse_what_is_in_use()?;
+        if place.partial.join(MARKER).exists() {
+            fs::remove_dir_all(&place.partial).map_err(InitError::io(&place.partial))?;
+        }
+        place.folder("")?;
+        place.file(MARKER, b"made by m2key-authority init\n", PUBLIC_FILE)?;
+        for folder in ["hsm", "hsm/tokens", "root", "run"] {
+            place.folder(folder)?;
+        }
+        Ok(place)
+    }
+
+    /// The one that [`prepare`](Self::prepare) made before this process started itself again.
+    pub fn resume(dir: &Path) -> Result<Self, InitError> {
+        let place = Self::of(dir)?;
+        place.refuse_what_is_in_use()?;
+        Ok(place)
+    }
+
+    fn of(dir: &Path) -> Result<Self, InitError> {
+        let dir = std::path::absolute(dir).map_err(InitError::io(dir))?;
+        let mut partial = dir.clone().into_os_string();
+        partial.push(".partial");
+        Ok(Self {
+            dir,
+            partial: partial.into(),
+        })
+    }
+
+    fn refuse_what_is_in_use(&self) -> Result<(), InitError> {
+        if self.dir.join("authority.toml").exists() {
+            return Err(InitError::AlreadyThere(self.dir.clone()));
+        }
+        let in_use = fs::read_dir(&self.dir).is_ok_and(|mut entries| entries.next().is_some());
+        if in_use {
+            return Err(InitError::ForeignFolder(self.dir.clone()));
+        }
+        Ok(())
+    }
+
+    /// Where it will be.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where it is being built.
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.partial.join(name)
+    }
+
+    /// SoftHSM's configuration, for the time of building.
+    pub fn write_softhsm_conf(&self) -> Result<PathBuf, InitError> {
+        let tokens = self.at("hsm/tokens");
+        self.public(SOFTHSM_CONF, softhsm_conf(&tokens).as_bytes())?;
+        Ok(self.at(SOFTHSM_CONF))
+    }
+
+    pub fn softhsm_conf(&self) -> PathBuf {
+        self.at(SOFTHSM_CONF)
+    }
+
+    pub(super) fn public(&self, name: &str, bytes: &[u8]) -> Result<(), InitError> {
+        self.file(name, bytes, PUBLIC_FILE)
+    }
+
+    pub(super) fn private(&self, name: &str, bytes: &[u8]) -> Result<(), InitError> {
+        self.file(name, bytes, PRIVATE_FILE)
+    }
+
+    /// Under its own name from now on. The paths inside SoftHSM's configuration follow.
+    pub(super) fn finish(&self, own_softhsm: bool) -> Result<PathBuf, InitError> {
+        if own_softhsm {
+            let conf = self.at(SOFTHSM_CONF);
+            fs::remove_file(&conf).map_err(InitError::io(&conf))?;
+            let tokens = self.dir.join("hsm/tokens");
+            self.public(SOFTHSM_CONF, softhsm_conf(&tokens).as_bytes())?;
+        }
+        let marker = self.at(MARKER);
+        fs::remove_file(&marker).map_err(InitError::io(&marker))?;
+        fs::rename(&self.partial, &self.dir).map_err(InitError::io(&self.dir))?;
+        Ok(self.dir.clone())
+    }
+
+    /// After a failure. What cannot be removed now, the next init removes.
+    pub fn discard(&self) {
+        let _ = fs::remove_dir_all(&self.partial);
+    }
+
+    fn folder(&self, name: &str) -> Result<(), InitError> {
+        let path = self.at(name);
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(PRIVATE_FOLDER);
+        builder.create(&path).map_err(InitError::io(&path))
+    }
+
+    fn file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), InitError> {
+        let path = self.at(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(mode);
+        options
+            .open(&path)
+            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+            .map_err(InitError::io(&path))
+    }
+}
+
+fn softhsm_conf(tokens: &Path) -> String {
+    let tokens = tokens.display();
+    format!(
+        "directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n"
+    )
+}

@@ -1,0 +1,200 @@
+//! What does the running daemon do, from start to end?
+//!
+//! Lock → build → bind → run → drain with a deadline.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::{App, OpenError, open};
+use crate::config::Config;
+use crate::http::{Private, Public, Routes, enrolment, loopback, operators};
+use crate::listen::tls::{self, TlsError};
+use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
+use crate::lock::{Lock, LockError};
+
+const ADDRESSES_FILE: &str = "addresses.json";
+
+/// Where the running daemon listens; written once it does, removed when it ends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Addresses {
+    pub public: SocketAddr,
+    pub agents: SocketAddr,
+    pub loopback: SocketAddr,
+    pub pid: u32,
+}
+
+/// Why the daemon does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("{} cannot be written ({error})", .path.display())]
+    Addresses {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("signals cannot be received ({0})")]
+    Signals(std::io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn serve(config: Config) -> Result<(), ServeError> {
+    let _lock = Lock::take(&config.run_dir)?;
+    let app = open(config).await?;
+    let bound = Bound::bind(&app).await?;
+    // Before anybody knows that we serve, so that no signal finds nobody.
+    let mut signals = Signals::catch().map_err(ServeError::Signals)?;
+    let addresses = AddressFile::write(&app.config.run_dir, &bound.addresses())?;
+    let running = bound.run(&app);
+    note(&app, "daemon.started").await;
+    tracing::info!(public = %addresses.shown.public, agents = %addresses.shown.agents,
+        loopback = %addresses.shown.loopback, "serving");
+    signals.wait().await;
+    tracing::info!("draining");
+    app.start_drain();
+    drain(running).await;
+    note(&app, "daemon.stopped").await;
+    Ok(())
+}
+
+/// The routes of the public listener.
+fn public_routes(_app: &Arc<App>) -> Routes<Public> {
+    Routes::none()
+}
+
+/// The routes of the agents' listener.
+fn private_routes(app: &Arc<App>) -> Routes<Private> {
+    enrolment::routes(app).or(operators::routes(app))
+}
+
+/// Three sockets and their TLS, before anything answers on them.
+struct Bound {
+    public: Listening,
+    agents: Listening,
+    loopback: Listening,
+    public_tls: PublicTls,
+    private_tls: PrivateTls,
+}
+
+impl Bound {
+    async fn bind(app: &App) -> Result<Self, ServeError> {
+        let config = &app.config;
+        Ok(Self {
+            public_tls: PublicTls(tls::public(&config.public.tls)?),
+            private_tls: PrivateTls {
+                config: tls::private(&config.agents.tls, &config.trust.root)?,
+                domain: config.trust.domain.clone(),
+            },
+            public: Listening::bind(config.public.listen).await?,
+            agents: Listening::bind(config.agents.listen).await?,
+            loopback: Listening::bind(config.loopback.listen).await?,
+        })
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            public: self.public.address(),
+            agents: self.agents.address(),
+            loopback: self.loopback.address(),
+            pid: std::process::id(),
+        }
+    }
+
+    fn run(self, app: &Arc<App>) -> tokio::task::JoinSet<()> {
+        let public = listen::public(self.public, public_routes(app)).over(self.public_tls);
+        let private = listen::private(self.agents, private_routes(app)).over(self.private_tls);
+        let loopback = listen::loopback(self.loopback, loopback::routes(app));
+        let mut running = tokio::task::JoinSet::new();
+        running.spawn(public.run(app.clone()));
+        running.spawn(private.run(app.clone()));
+        running.spawn(loopback.run(app.clone()));
+        running
+    }
+}
+
+/// Each listener has its own deadline; this one is for background work that ignores the drain.
+async fn drain(mut running: tokio::task::JoinSet<()>) {
+    let all = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(2 * DRAIN_DEADLINE, all).await.is_err() {
+        tracing::warn!("stopping although something is still at work");
+    }
+}
+
+/// What ends the daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn note(app: &App, kind: &str) {
+    let body = serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }).to_string();
+    if let Err(error) = app.store.note(kind, body, app.clock.now()).await {
+        tracing::error!(%error, kind, "the audit chain does not take a note");
+    }
+}
+
+impl Addresses {
+    /// What a running daemon wrote; none if none runs.
+    pub fn read(run_dir: &Path) -> Option<Self> {
+        let text = std::fs::read(run_dir.join(ADDRESSES_FILE)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
+/// Removes the file again when the daemon ends.
+struct AddressFile {
+    path: PathBuf,
+    shown: Addresses,
+}
+
+impl AddressFile {
+    fn write(run_dir: &Path, addresses: &Addresses) -> Result<Self, ServeError> {
+        let path = run_dir.join(ADDRESSES_FILE);
+        let fresh = run_dir.join(format!("{ADDRESSES_FILE}.new"));
+        let text = serde_json::to_vec_pretty(addresses).expect("addresses are plain text");
+        // Renamed into place, so that nobody reads half of it.
+        std::fs::write(&fresh, text)
+            .and_then(|()| std::fs::rename(&fresh, &path))
+            .map_err(|error| ServeError::Addresses {
+                path: path.clone(),
+                error,
+            })?;
+        Ok(Self {
+            path,
+            shown: addresses.clone(),
+        })
+    }
+}
+
+impl Drop for AddressFile {
+    fn drop(&mut self) {
+        // If it stays, readers find that nobody answers there.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

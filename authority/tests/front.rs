@@ -1,0 +1,23 @@
+//! Does the frame of the authority hold: init, serve, enrolment, operators, and every refusal?
+//!
+//! Everything here is the real binary with a real SoftHSM, asked with openssl and curl as an
+//! integrator would.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+#[path = "front/house.rs"]
+mod house;
+
+#[path = "front/certificates.rs"]
+mod certificates;
+#[path = "front/enrolling.rs"]
+mod enrolling;
+#[path = "front/help.rs"]
+mod help;
+#[path = "front/initialising.rs"]
+mod initialising;
+#[path = "front/operating.rs"]
+mod operating;
+#[path = "front/proofs.rs"]
+mod proofs;
+#[path = "front/serving.rs"]
+mod serving;

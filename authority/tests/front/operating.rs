@@ -1,0 +1,315 @@
+//! Who may operate, and what do the verbs answer?
+
+use crate::certificates::{Shown, expired, foreign, operator, operator_named, unrecorded};
+use crate::enrolling::enrol;
+use crate::house::{Daemon, House, Reply};
+
+const LIST: &str = "/v1/operator/terminal-list";
+
+fn post(daemon: &Daemon, path: &str, shown: Option<&Shown>, body: &str) -> Reply {
+    let mut arguments = vec![
+        "-H",
+        "content-type: application/json",
+        "--data-binary",
+        body,
+    ];
+    if let Some(shown) = shown {
+        arguments.extend(shown.curl());
+    }
+    daemon.agents(path, &arguments)
+}
+
+#[test]
+fn a_verb_without_a_certificate_is_refused() {
+    let house = House::new();
+    let daemon = house.serve();
+    post(&daemon, LIST, None, "{}").problem(401, "certificate-needed");
+}
+
+#[test]
+fn a_terminals_certificate_does_not_operate() {
+    let house = House::new();
+    let daemon = house.serve();
+    let (terminal, token) = house.terminal();
+    let shown = enrol(&house, &daemon, &terminal, &token);
+    let reply = post(&daemon, LIST, Some(&shown), "{}");
+    reply.problem(403, "certificate-refused");
+    let detail = reply.json()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail.contains(&format!("the terminal {terminal}")),
+        "{detail}"
+    );
+}
+
+#[test]
+fn a_certificate_that_was_never_recorded_does_not_operate() {
+    let house = House::new();
+    let daemon = house.serve();
+    let shown = unrecorded(&house, operator_named("operator"));
+    let reply = post(&daemon, LIST, Some(&shown), "{}");
+    reply.problem(403, "certificate-refused");
+    assert!(reply.body.contains("it was not issued here"), "{reply:?}");
+}
+
+#[test]
+fn an_expired_certificate_is_refused_by_tls_and_by_name_in_the_verb() {
+    let house = House::new();
+    let daemon = house.serve();
+    let shown = expired(&house, operator_named("operator"));
+    let reply = post(&daemon, LIST, Some(&shown), "{}");
+    assert!(reply.err.contains("certificate expired"), "{reply:?}");
+    shown.use_for_verbs(&house);
+    let said = house.verb(&["terminal", "list"]);
+    said.refused(
+        4,
+        "this operator's certificate has expired",
+        "issue a new one",
+    );
+}
+
+#[test]
+fn a_certificate_of_a_foreign_ca_is_refused_by_tls_and_by_name_in_the_verb() {
+    let house = House::new();
+    let daemon = house.serve();
+    let shown = foreign(&house, operator_named("operator"));
+    let reply = post(&daemon, LIST, Some(&shown), "{}");
+    assert!(reply.err.contains("unknown ca"), "{reply:?}");
+    shown.use_for_verbs(&house);
+    let said = house.verb(&["terminal", "list"]);
+    said.refused(4, "do not trust each other", "[operator] and [trust]");
+}
+
+#[test]
+fn malformed_and_oversized_bodies_are_refused() {
+    let house = House::new();
+    let daemon = house.serve();
+    let shown = operator(&house);
+    post(&daemon, LIST, Some(&shown), "{").problem(400, "malformed-request");
+    post(&daemon, LIST, Some(&shown), "{\"no_such_key\":1}").problem(400, "malformed-request");
+    let large = format!("{{\"after\":\"{}\"}}", "0".repeat(20_000));
+    post(&daemon, LIST, Some(&shown), &large).problem(413, "body-too-large");
+    let mut form = vec!["--data-binary", "{}"];
+    form.extend(shown.curl());
+    daemon.agents(LIST, &form).problem(400, "malformed-request");
+    post(&daemon, "/v1/operator/no-such-verb", Some(&shown), "{}").problem(404, "not-found");
+}
+
+#[test]
+fn a_terminal_is_added_listed_shown_and_banned() {
+    let house = House::new();
+    let _daemon = house.serve();
+    let (terminal, token) = house.terminal();
+    assert!(token.starts_with(&format!("m2j-{terminal}-")), "{token}");
+    let listed = house.verb(&["terminal", "list"]);
+    assert!(
+        listed.out.starts_with(&format!("{terminal}  active")),
+        "{listed:?}"
+    );
+    house.verb(&["terminal", "ban", &terminal, "--reason", "stolen"]);
+    let shown = house
+        .verb(&["terminal", "show", &terminal, "--json"])
+        .json();
+    assert_eq!(shown["ban_reason"], "stolen");
+    let again = house.verb(&["terminal", "ban", &terminal, "--reason", "twice", "--json"]);
+    assert_eq!(again.json()["ban_reason"], "stolen", "the first ban stays");
+}
+
+#[test]
+fn what_there_is_not_is_refused_by_name() {
+    let house = House::new();
+    let _daemon = house.serve();
+    let nobody = "00000000-0000-7000-8000-000000000000";
+    let said = house.verb(&["terminal", "add", "--merchant", nobody]);
+    said.refused(1, &format!("no merchant {nobody}"), "List what there is");
+    let said = house.verb(&["terminal", "show", "00000000"]);
+    said.refused(1, "no terminal 00000000", "List what there is");
+    let said = house.verb(&[
+        "account",
+        "credit",
+        "--account",
+        nobody,
+        "--amount-minor",
+        "1",
+        "--reference",
+        "r",
+    ]);
+    said.refused(1, &format!("no account {nobody}"), "List what there is");
+}
+
+#[test]
+fn a_slip_in_a_terminal_id_is_a_usage_error() {
+    let house = House::new();
+    let said = house.verb(&["terminal", "show", "00000001"]);
+    assert_eq!(said.code, 2);
+    assert!(
+        said.err.contains("its check digit does not fit"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn the_join_token_goes_to_its_file_and_not_to_the_screen() {
+    use std::os::unix::fs::PermissionsExt;
+    let house = House::new();
+    let _daemon = house.serve();
+    let said = house.verb(&[
+        "merchant",
+        "add",
+        "--name",
+        "Shop",
+        "--currency",
+        "EUR",
+        "--json",
+    ]);
+    let merchant = said.json()["merchant"].as_str().unwrap().to_owned();
+    let file = house.scratch("join");
+    let path = file.to_str().unwrap();
+    let add = [
+        "terminal",
+        "add",
+        "--merchant",
+        &merchant,
+        "--join-token-file",
+        path,
+    ];
+    let said = house.verb(&add);
+    assert_eq!(said.code, 0, "{said:?}");
+    let token = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        token.starts_with("m2j-") && !said.out.contains(token.trim()),
+        "{said:?}"
+    );
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    house
+        .verb(&add)
+        .refused(4, "exists", "who may read and write there");
+}
+
+#[test]
+fn money_comes_in_once_per_reference() {
+    let house = House::new();
+    let _daemon = house.serve();
+    let open = [
+        "account",
+        "open",
+        "--issuer",
+        "https://id.example",
+        "--subject",
+        "s1",
+        "--currency",
+        "EUR",
+    ];
+    let mut json = open.to_vec();
+    json.push("--json");
+    let account = house.verb(&json).json()["account"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    house
+        .verb(&open)
+        .refused(1, "has an account in EUR already", "");
+    let credit = |minor: &str| {
+        house.verb(&[
+            "account",
+            "credit",
+            "--account",
+            &account,
+            "--amount-minor",
+            minor,
+            "--reference",
+            "wire 1",
+            "--json",
+        ])
+    };
+    assert_eq!(credit("1000").json()["balance_minor"], 1000);
+    assert_eq!(credit("1000").json()["balance_minor"], 1000);
+    credit("2000").refused(1, "belongs to another credit", "");
+    let view = house.verb(&["account", "check", "--json"]).json();
+    assert_eq!(view["balanced"], true, "{view}");
+}
+
+#[test]
+fn verbs_without_a_daemon_say_that_none_runs() {
+    let house = House::new();
+    house
+        .verb(&["terminal", "list"])
+        .refused(4, "the daemon does not run", "--offline");
+}
+
+#[test]
+fn verbs_work_on_a_stopped_authority_with_offline() {
+    let house = House::new();
+    let said = house.verb(&[
+        "--offline",
+        "merchant",
+        "add",
+        "--name",
+        "Shop",
+        "--currency",
+        "EUR",
+    ]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let listed = house.verb(&["merchant", "list", "--offline"]);
+    assert!(listed.out.contains("Shop"), "{listed:?}");
+}
+
+#[test]
+fn a_changed_audit_row_is_found() {
+    let house = House::new();
+    house.verb(&[
+        "--offline",
+        "merchant",
+        "add",
+        "--name",
+        "Shop",
+        "--currency",
+        "EUR",
+    ]);
+    let said = house.verb(&["--offline", "audit", "verify"]);
+    assert!(said.out.starts_with("the audit chain holds"), "{said:?}");
+    let store = rusqlite::Connection::open(house.dir().join("store.sqlite")).unwrap();
+    let changed = store.execute(
+        "UPDATE audit_rows SET body = replace(body, 'Shop', 'Show')",
+        [],
+    );
+    assert!(changed.unwrap() > 0);
+    drop(store);
+    let said = house.verb(&["--offline", "audit", "verify"]);
+    said.refused(
+        4,
+        "the audit chain does not hold",
+        "compare it with a backup",
+    );
+    assert!(
+        said.out.contains("was changed after it was recorded"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_forged_receipt_is_not_genuine() {
+    let house = House::empty();
+    let (receipt, jwks) = (house.scratch("r.jws"), house.scratch("jwks.json"));
+    std::fs::write(&receipt, "e30.e30.e30").unwrap();
+    let verify = [
+        "receipt",
+        "verify",
+        receipt.to_str().unwrap(),
+        "--jwks",
+        jwks.to_str().unwrap(),
+    ];
+    house
+        .command(&verify)
+        .refused(4, "jwks.json", "check the path");
+    std::fs::write(&jwks, "[]").unwrap();
+    house
+        .command(&verify)
+        .refused(1, "not a JWK set", "/.well-known/jwks.json");
+    std::fs::write(&jwks, "{\"keys\":[]}").unwrap();
+    house
+        .command(&verify)
+        .refused(1, "this receipt is not genuine", "do not rely on it");
+}

@@ -1,0 +1,181 @@
+//! Is what docs/PROTOCOL.md says what this crate does?
+//!
+//! Every fenced block ```` ```json Name ```` is read as the type of that name and must say the same
+//! when written again; the table of refusals and the named limits are compared word by word.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use protocol::audit::CheckpointClaims;
+use protocol::charge::{CHARGE_LIFE_MS, HOLD_MS, HOLD_SIGNED_IN_MS, REFERENCE_MAX, RELEASES_MAX};
+use protocol::jwk::JwkSet;
+use protocol::jws::JWS_MAX;
+use protocol::link::{HOST_MAX, LINK_MAX};
+use protocol::money::{AMOUNT_MINOR_MAX, Money};
+use protocol::problem::{Problem, ProblemType};
+use protocol::receipt::ReceiptClaims;
+use protocol::schedule::{HORIZON_MAX_EPOCHS, ScheduleClaims};
+use protocol::turn::TURN_SHUT;
+use protocol::window::{EARLY_MS, GRACE_MAX_MS, Policy, SHORTEST_MIN_MS};
+use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
+use protocol::wire::claims::{
+    ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, ClaimView,
+    JWKS_PATH, PUBLIC_BODY_MAX,
+};
+use protocol::wire::push::{ChargeState, EVENTS_PATH, KEEP_ALIVE_S, TerminalState};
+use protocol::wire::reports::{
+    AGENT_BODY_MAX, REPORTS_MAX, REPORTS_PATH, ReportRequest, ReportResponse,
+};
+use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+fn description() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/PROTOCOL.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Name and text of every example.
+fn examples() -> Vec<(String, String)> {
+    let text = description();
+    let mut blocks = text.split("```json ").skip(1).map(|rest| {
+        let (name, body) = rest.split_once('\n').unwrap();
+        let (body, _) = body.split_once("```").unwrap();
+        (name.trim().to_owned(), body.to_owned())
+    });
+    let found: Vec<_> = blocks.by_ref().collect();
+    assert!(!found.is_empty());
+    found
+}
+
+fn reads_back<T: DeserializeOwned + Serialize>(body: &str) {
+    let written: Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"));
+    let read: T = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"));
+    assert_eq!(serde_json::to_value(read).unwrap(), written, "{body}");
+}
+
+#[test]
+fn every_example_is_what_its_type_says() {
+    let mut shown = BTreeSet::new();
+    for (name, body) in examples() {
+        match name.as_str() {
+            "ClaimRequest" => reads_back::<ClaimRequest>(&body),
+            "ClaimView" => reads_back::<ClaimView>(&body),
+            "ApprovalRequest" => reads_back::<ApprovalRequest>(&body),
+            "ApprovalResponse" => reads_back::<ApprovalResponse>(&body),
+            "JwkSet" => reads_back::<JwkSet>(&body),
+            "ScheduleResponse" => reads_back::<ScheduleResponse>(&body),
+            "ScheduleClaims" => reads_back::<ScheduleClaims>(&body),
+            "ReceiptClaims" => reads_back::<ReceiptClaims>(&body),
+            "CheckpointClaims" => reads_back::<CheckpointClaims>(&body),
+            "TerminalState" => reads_back::<TerminalState>(&body),
+            "ReportRequest" => reads_back::<ReportRequest>(&body),
+            "ReportResponse" => reads_back::<ReportResponse>(&body),
+            "ChargeRequest" => reads_back::<ChargeRequest>(&body),
+            "ChargeState" => reads_back::<ChargeState>(&body),
+            "Problem" => reads_back::<Problem>(&body),
+            "Money" => reads_back::<Money>(&body),
+            "Policy" => reads_back::<Policy>(&body),
+            other => panic!("no such type: {other}"),
+        }
+        shown.insert(name);
+    }
+    assert_eq!(shown.len(), 17, "every type has an example: {shown:?}");
+}
+
+#[test]
+fn every_refusal_is_in_the_table_as_it_is_sent() {
+    let text = description();
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("| `urn:m2key:problem:"))
+        .collect();
+    let sent: Vec<String> = ProblemType::ALL
+        .iter()
+        .map(|known| {
+            let problem = Problem::new(*known);
+            let (urn, status) = (&problem.type_, problem.status);
+            format!(
+                "| `{urn}` | {status} | {} | {} |",
+                problem.title, problem.next_step
+            )
+        })
+        .collect();
+    assert_eq!(rows, sent);
+}
+
+#[test]
+fn the_default_policy_is_the_one_described() {
+    let (_, body) = examples()
+        .into_iter()
+        .find(|(name, _)| name == "Policy")
+        .unwrap();
+    assert_eq!(
+        serde_json::from_str::<Policy>(&body).unwrap(),
+        Policy::default()
+    );
+}
+
+#[test]
+fn every_named_limit_is_the_one_described() {
+    let text = description();
+    for (name, value) in [
+        ("EARLY_MS", EARLY_MS),
+        ("GRACE_MAX_MS", GRACE_MAX_MS),
+        ("SHORTEST_MIN_MS", SHORTEST_MIN_MS),
+        ("HOLD_MS", HOLD_MS),
+        ("HOLD_SIGNED_IN_MS", HOLD_SIGNED_IN_MS),
+        ("CHARGE_LIFE_MS", CHARGE_LIFE_MS),
+        ("RELEASES_MAX", RELEASES_MAX.into()),
+        ("REFERENCE_MAX", REFERENCE_MAX as i64),
+        ("AMOUNT_MINOR_MAX", AMOUNT_MINOR_MAX),
+        ("HOST_MAX", HOST_MAX as i64),
+        ("LINK_MAX", LINK_MAX as i64),
+        ("JWS_MAX", JWS_MAX as i64),
+        ("HORIZON_MAX_EPOCHS", HORIZON_MAX_EPOCHS.into()),
+        ("TURN_SHUT", TURN_SHUT.into()),
+        ("PUBLIC_BODY_MAX", PUBLIC_BODY_MAX as i64),
+        ("AGENT_BODY_MAX", AGENT_BODY_MAX as i64),
+        ("REPORTS_MAX", REPORTS_MAX as i64),
+        ("KEEP_ALIVE_S", KEEP_ALIVE_S as i64),
+    ] {
+        let row = format!("| `{name}` | {value} |");
+        assert!(text.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn every_path_and_the_cookie_are_described() {
+    let text = description();
+    for path in [
+        CLAIMS_PATH,
+        JWKS_PATH,
+        SCHEDULE_PATH,
+        EVENTS_PATH,
+        REPORTS_PATH,
+        CHARGES_PATH,
+        CLAIM_COOKIE,
+    ] {
+        assert!(
+            text.contains(&format!("`{path}")) || text.contains(&format!(" {path}")),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn every_domain_string_is_described() {
+    let text = description();
+    for domain in [
+        "epoch-offset",
+        "epoch-key",
+        "window",
+        "token",
+        "code",
+        "check",
+        "audit-row",
+    ] {
+        assert!(text.contains(&format!("`m2key/{domain}/1`")), "{domain}");
+    }
+}

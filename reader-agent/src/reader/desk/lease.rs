@@ -1,0 +1,171 @@
+//! What may a worker do, and until when?
+
+use super::{Call, Desk, State, Task, answer};
+use crate::reader::clock;
+use crate::reader::service::{FieldControl, TagConfig, TagEvent, Visit};
+use crate::tag::{TagError, TapLedger};
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+/// One worker's right to act: it ends when the watchdog gave the worker up.
+pub(in crate::reader) struct Lease {
+    pub(super) desk: Arc<Desk>,
+    pub(super) generation: u64,
+}
+
+impl Lease {
+    pub(in crate::reader) fn config(&self) -> &TagConfig {
+        &self.desk.config
+    }
+
+    pub(in crate::reader) fn ledger(&self) -> MutexGuard<'_, TapLedger> {
+        let ledger = self.desk.ledger.lock();
+        ledger.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to do.
+    pub(in crate::reader) fn next_task(&self) -> Task {
+        let mut state = self.desk.locked();
+        state.call = None;
+        loop {
+            if state.stopped || !self.holds(&state) {
+                return Task::Leave;
+            }
+            if let Some(job) = state.waiting.take() {
+                state.attending = false;
+                state.running = Some(job.reply);
+                state.call = Some(Call::letting_go());
+                return Task::Show(job.message);
+            }
+            state.attending = std::mem::take(&mut state.attend);
+            if state.attending {
+                state.call = Some(Call::letting_go());
+                return Task::Attend;
+            }
+            state = self.desk.wait(state);
+        }
+    }
+
+    /// Makes one PC/SC call under the watchdog's eye.
+    pub(in crate::reader) fn call<T>(&self, call: impl FnOnce() -> T) -> Result<T, TagError> {
+        self.call_or(TagError::Stuck, call)
+    }
+
+    /// The same for a call whose not returning means something else than a stuck reader.
+    pub(in crate::reader) fn call_or<T>(
+        &self,
+        hang: TagError,
+        call: impl FnOnce() -> T,
+    ) -> Result<T, TagError> {
+        let started = clock::now();
+        self.while_held(|state| state.call = Some(Call { started, hang }))?;
+        self.desk.changed.notify_all();
+        let result = call();
+        self.while_held(|state| state.call = Some(Call::letting_go()))?;
+        Ok(result)
+    }
+
+    /// Ends the job under way.
+    pub(in crate::reader) fn finish(&self, result: Result<Visit, TagError>) {
+        let _ = self.while_held(|state| {
+            let result = result.map_err(|error| owned_up(error, state));
+            state.call = None;
+            state.busy = matches!(result, Err(TagError::ReaderBusy));
+            state.status.last_error = result.as_ref().err().cloned();
+            if let Some(reply) = state.running.take() {
+                answer(reply, result);
+            }
+        });
+    }
+
+    pub(in crate::reader) fn tag_seen(&self, uid: &[u8]) {
+        let _ = self.while_held(|state| {
+            if state.status.tag_uid.as_deref() != Some(uid) {
+                self.desk.lose_tag(state);
+                state.status.tag_uid = Some(uid.to_vec());
+                self.desk.tell(TagEvent::TagArrived { uid: uid.to_vec() });
+            }
+        });
+    }
+
+    pub(in crate::reader) fn tag_gone(&self) {
+        let _ = self.while_held(|state| self.desk.lose_tag(state));
+    }
+
+    pub(in crate::reader) fn tag_refused(&self, error: TagError) {
+        let _ = self.while_held(|state| {
+            if state.refused.as_ref() != Some(&error) {
+                self.desk.lose_tag(state);
+                state.refused = Some(error.clone());
+                state.status.last_error = Some(error.clone());
+                self.desk.tell(TagEvent::TagRefused(error));
+            }
+        });
+    }
+
+    pub(in crate::reader) fn field_control(&self, control: FieldControl) {
+        let _ = self.while_held(|state| state.status.field_control = control);
+    }
+
+    /// The tag answered at this event count, with the field on.
+    pub(in crate::reader) fn settled(&self, event_count: u32) {
+        let _ = self.while_held(|state| {
+            state.settled = Some(event_count);
+            state.field_off = false;
+        });
+    }
+
+    /// The event count at which the tag was last seen, if we switched the field off after that.
+    pub(in crate::reader) fn last_sight_before_field_off(&self) -> Option<u32> {
+        let state = self.desk.locked();
+        state.settled.filter(|_| state.field_off)
+    }
+
+    /// From here on presence means nothing, and whatever called for attention was our own doing.
+    pub(in crate::reader) fn field_goes_off(&self) -> Result<(), TagError> {
+        self.while_held(|state| {
+            state.field_off = true;
+            state.attend = false;
+        })
+    }
+
+    pub(in crate::reader) fn field_stays_on(&self) {
+        let _ = self.while_held(|state| state.field_off = false);
+    }
+
+    fn while_held<T>(&self, act: impl FnOnce(&mut State) -> T) -> Result<T, TagError> {
+        let mut state = self.desk.locked();
+        if self.holds(&state) {
+            Ok(act(&mut state))
+        } else {
+            Err(TagError::Stuck)
+        }
+    }
+
+    fn holds(&self, state: &State) -> bool {
+        state.generation == self.generation
+    }
+}
+
+impl Drop for Lease {
+    /// A worker ends: the current one is missed, an abandoned one is no longer stuck.
+    fn drop(&mut self) {
+        let mut state = self.desk.locked();
+        if state.generation == self.generation {
+            state.worker_alive = false;
+        } else {
+            state.stuck_workers = state.stuck_workers.saturating_sub(1);
+            if state.stuck_workers == 0 {
+                self.desk.tell(TagEvent::ReaderReady);
+            }
+        }
+        self.desk.changed.notify_all();
+    }
+}
+
+/// A reader that seems taken while a worker of ours hangs in it is what that worker hangs in.
+fn owned_up(error: TagError, state: &State) -> TagError {
+    match (error, &state.hang) {
+        (TagError::ReaderBusy, Some(hang)) if state.stuck_workers > 0 => hang.clone(),
+        (error, _) => error,
+    }
+}
