@@ -53,6 +53,8 @@ pub struct Metrics {
     pub checkpoints: IntCounterVec,
     pub push_streams: IntGauge,
     pub push_frames: IntCounter,
+    /// A second stream of one terminal.
+    pub clone_alarms: IntCounter,
     pub code_misses: IntCounter,
     /// From the call of a writing verb to its durable commit.
     pub store_write_seconds: Histogram,
@@ -115,6 +117,10 @@ impl Metrics {
             sweeps: make.counters("sweeps_total", "Overdue things put right", &["what"]),
             checkpoints: make.outcomes("checkpoints_total", "Audit checkpoints"),
             push_streams: make.gauge("push_streams", "Terminals listening now"),
+            clone_alarms: make.counter(
+                "clone_alarms_total",
+                "Terminals that were in two places at once",
+            ),
             push_frames: make.counter("push_frames_total", "States pushed to terminals"),
             code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
             store_write_seconds: make.histogram(

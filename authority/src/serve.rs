@@ -11,10 +11,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
-use crate::http::{Private, Public, Routes, enrolment, loopback, operators};
+use crate::http::{Private, Public, Routes, agents, enrolment, loopback, operators, public};
 use crate::listen::tls::{self, TlsError};
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
+use crate::services::journey::Journey;
+use crate::services::sign_in::ProviderError;
 
 const ADDRESSES_FILE: &str = "addresses.json";
 
@@ -35,6 +37,8 @@ pub enum ServeError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -51,11 +55,12 @@ pub enum ServeError {
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let _lock = Lock::take(&config.run_dir)?;
     let app = open(config).await?;
+    let journey = Journey::new(&app)?;
     let bound = Bound::bind(&app).await?;
     // Before anybody knows that we serve, so that no signal finds nobody.
     let mut signals = Signals::catch().map_err(ServeError::Signals)?;
     let addresses = AddressFile::write(&app.config.run_dir, &bound.addresses())?;
-    let running = bound.run(&app);
+    let running = bound.run(&journey);
     note(&app, "daemon.started").await;
     tracing::info!(public = %addresses.shown.public, agents = %addresses.shown.agents,
         loopback = %addresses.shown.loopback, "serving");
@@ -68,13 +73,16 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 }
 
 /// The routes of the public listener.
-fn public_routes(_app: &Arc<App>) -> Routes<Public> {
-    Routes::none()
+fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
+    public::routes(journey)
 }
 
 /// The routes of the agents' listener.
-fn private_routes(app: &Arc<App>) -> Routes<Private> {
-    enrolment::routes(app).or(operators::routes(app))
+fn private_routes(journey: &Arc<Journey>) -> Routes<Private> {
+    let app = &journey.app;
+    agents::routes(journey)
+        .or(enrolment::routes(app))
+        .or(operators::routes(app))
 }
 
 /// Three sockets and their TLS, before anything answers on them.
@@ -110,14 +118,16 @@ impl Bound {
         }
     }
 
-    fn run(self, app: &Arc<App>) -> tokio::task::JoinSet<()> {
-        let public = listen::public(self.public, public_routes(app)).over(self.public_tls);
-        let private = listen::private(self.agents, private_routes(app)).over(self.private_tls);
+    fn run(self, journey: &Arc<Journey>) -> tokio::task::JoinSet<()> {
+        let app = &journey.app;
+        let public = listen::public(self.public, public_routes(journey)).over(self.public_tls);
+        let private = listen::private(self.agents, private_routes(journey)).over(self.private_tls);
         let loopback = listen::loopback(self.loopback, loopback::routes(app));
         let mut running = tokio::task::JoinSet::new();
         running.spawn(public.run(app.clone()));
         running.spawn(private.run(app.clone()));
         running.spawn(loopback.run(app.clone()));
+        running.spawn(journey.clone().run());
         running
     }
 }

@@ -228,6 +228,10 @@ impl From<ServeError> for CliError {
         match error {
             ServeError::Lock(error) => error.into(),
             ServeError::Open(error) => error.into(),
+            ServeError::Provider(_) => Self::operator(
+                &error,
+                "compare [[identity_providers]] with config/authority.full.toml",
+            ),
             ServeError::Tls(error) => error.into(),
             ServeError::Bind(error) => error.into(),
             ServeError::Addresses { .. } => {

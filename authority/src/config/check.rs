@@ -139,10 +139,10 @@ fn check_names(raw: &raw::Raw, m: &mut Mistakes) {
 }
 
 fn check_providers(providers: &[raw::RawProvider], m: &mut Mistakes) {
-    const ALGORITHMS: [&str; 2] = ["ES256", "RS256"];
+    const ALGORITHMS: [&str; 3] = ["ES256", "RS256", "PS256"];
     for (place, provider) in providers.iter().enumerate() {
         let key = |field: &str| format!("identity_providers[{place}].{field}");
-        if !provider.jwks_url.starts_with("https://") {
+        if !crate::services::sign_in::is_trustworthy(&provider.jwks_url) {
             m.add(
                 &key("jwks_url"),
                 "not an https address",
@@ -161,7 +161,7 @@ fn check_providers(providers: &[raw::RawProvider], m: &mut Mistakes) {
                 m.add(
                     &key("algorithms"),
                     format!("{algorithm:?} is not known"),
-                    "ES256 or RS256",
+                    "ES256, RS256 or PS256",
                 );
             }
         }

@@ -28,6 +28,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
+pub mod agents;
 pub mod body;
 pub mod enrolment;
 
@@ -36,6 +37,7 @@ pub mod loopback;
 pub mod operators;
 
 pub mod problem;
+pub mod public;
 
 /// Phones, browsers, anybody.
 #[derive(Debug, Clone, Copy)]

@@ -33,11 +33,20 @@ pub fn response(problem: &Problem) -> Response {
     if let Some(seconds) = problem.retry_after_s {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if problem.problem_type() == Some(ProblemType::JoinTokenRefused) {
-        let basic = HeaderValue::from_static("Basic realm=\"m2key enrolment\"");
-        headers.insert(WWW_AUTHENTICATE, basic);
+    if let Some(scheme) = scheme_of(problem) {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
     }
     response
+}
+
+/// How to authenticate where that was missing or not good (RFC 9110, section 11.6.1).
+fn scheme_of(problem: &Problem) -> Option<&'static str> {
+    match problem.problem_type()? {
+        ProblemType::JoinTokenRefused => Some("Basic realm=\"m2key enrolment\""),
+        ProblemType::SignInNeeded => Some("Bearer"),
+        ProblemType::SignInRefused => Some("Bearer error=\"invalid_token\""),
+        _ => None,
+    }
 }
 
 /// A refusal of an extractor, on its way through warp.

@@ -36,6 +36,16 @@ impl Bans {
 }
 
 impl BanListener {
+    /// The next terminal that is banned; none when some were missed.
+    pub async fn next(&mut self) -> Option<TerminalId> {
+        match self.0.recv().await {
+            Ok(banned) => Some(banned),
+            Err(broadcast::error::RecvError::Lagged(_)) => None,
+            // The house is going down and takes the listeners with it.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
     /// Returns once `terminal` is banned, or when so many bans were missed that it may have been:
     /// whoever waits cuts, and a terminal that was not meant connects again.
     pub async fn until_banned(mut self, terminal: TerminalId) {

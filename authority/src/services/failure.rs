@@ -47,7 +47,8 @@ impl Failure {
         }
     }
 
-    fn kind(&self) -> Problem {
+    /// What it is called where strangers look.
+    pub(crate) fn kind(&self) -> Problem {
         match self {
             Self::Refused(problem) => problem.clone(),
             Self::Store(error) => of_store(error),

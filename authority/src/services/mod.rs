@@ -3,13 +3,53 @@
 //! Services take proofs and owned data and answer them or a [`Failure`]; they know neither HTTP nor
 //! SQL nor PKCS#11.
 
+pub mod approvals;
 pub mod bans;
+pub mod charges;
+pub mod checkpoints;
+pub mod claims;
 pub mod enrolment;
+pub mod epoch_keys;
 mod failure;
 pub mod join;
+pub mod journey;
+pub mod jwks;
 pub mod keyring;
+pub mod limiter;
 pub mod operators;
+pub mod phone;
+pub mod push;
 pub mod readiness;
+pub mod receipts;
+pub mod reports;
+pub mod schedules;
 pub mod seeds;
+pub mod sign_in;
+pub mod sweeps;
 
 pub use failure::Failure;
+
+use protocol::ids::ClaimId;
+use protocol::problem::ProblemType;
+use protocol::time::Millis;
+
+/// How it went, as metrics call it: `good`, or the slug of the problem.
+fn outcome<T>(result: &Result<T, Failure>, good: &'static str) -> &'static str {
+    match result {
+        Ok(_) => good,
+        Err(failure) => {
+            let problem = failure.kind().problem_type();
+            problem.unwrap_or(ProblemType::Internal).slug()
+        }
+    }
+}
+
+/// Whole seconds to wait, at least one.
+fn seconds(wait: Millis) -> u32 {
+    u32::try_from(wait.saturating_add(999) / 1000).map_or(1, |seconds| seconds.max(1))
+}
+
+/// The span of what happens to a claim when no request of its phone is in hand.
+fn claim_span(claim: ClaimId) -> tracing::Span {
+    tracing::info_span!("claim", claim = %claim)
+}

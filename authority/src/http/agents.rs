@@ -1,0 +1,183 @@
+//! How do terminals fetch, listen, charge and report? Agents' listener; every route demands the
+//! terminal's certificate, and no route has a terminal in its address.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use protocol::ids::ChargeId;
+use protocol::wire::charges::ChargeRequest;
+use protocol::wire::push::STATE_EVENT;
+use protocol::wire::reports::{AGENT_BODY_MAX, ReportRequest};
+use protocol::wire::schedules::ScheduleQuery;
+use serde::Serialize;
+use tokio_stream::wrappers::ReceiverStream;
+use warp::reply::Response;
+use warp::sse::Event;
+use warp::{Filter, Rejection, Reply};
+
+use super::extract::{AuthenticatedTerminal, terminal};
+use super::problem::answer;
+use super::public::{insert, key_set};
+use super::{Private, Routes, body};
+use crate::services::Failure;
+use crate::services::journey::Journey;
+use crate::services::jwks;
+use crate::services::push::Frame;
+
+/// Everything a terminal may ask.
+pub fn routes(journey: &Arc<Journey>) -> Routes<Private> {
+    schedule(journey)
+        .or(events(journey))
+        .or(charge_start(journey))
+        .or(charge_look(journey))
+        .or(charge_cancel(journey))
+        .or(reports(journey))
+        .or(keys(journey))
+}
+
+fn schedule(journey: &Arc<Journey>) -> Routes<Private> {
+    let route = warp::path!("v1" / "schedule")
+        .and(warp::get())
+        .and(asked_by(journey))
+        .and(warp::query::<ScheduleQuery>())
+        .then(|asked: Asked, query: ScheduleQuery| {
+            asked.answer(move |journey, terminal| async move {
+                let now = journey.app.clock.now();
+                journey.schedules.issue(terminal.id(), &query, now).await
+            })
+        });
+    Routes::new("schedule", route)
+}
+
+fn events(journey: &Arc<Journey>) -> Routes<Private> {
+    let route = warp::path!("v1" / "events")
+        .and(warp::get())
+        .and(asked_by(journey))
+        .map(|asked: Asked| {
+            let Asked { journey, terminal } = asked;
+            let frames = journey.push.open(terminal.id(), terminal.serial());
+            let events =
+                ReceiverStream::new(frames).map(|frame| Ok::<_, Infallible>(event(&frame)));
+            warp::sse::reply(events)
+        });
+    Routes::new("events", route)
+}
+
+fn event(frame: &Frame) -> Event {
+    match frame {
+        Frame::State(state) => Event::default()
+            .id(state.revision.to_string())
+            .event(STATE_EVENT)
+            .json_data(state)
+            .expect("a state serializes: its times are the clock's and the store's"),
+        Frame::KeepAlive => Event::default().comment(""),
+    }
+}
+
+fn charge_start(journey: &Arc<Journey>) -> Routes<Private> {
+    let route = warp::path!("v1" / "charges")
+        .and(warp::post())
+        .and(asked_by(journey))
+        .and(body::json::<ChargeRequest>(AGENT_BODY_MAX))
+        .then(|asked: Asked, request: ChargeRequest| {
+            asked.answer(move |journey, terminal| async move {
+                let now = journey.app.clock.now();
+                journey.charges.start(terminal.id(), request, now).await
+            })
+        });
+    Routes::new("charge-start", route)
+}
+
+fn charge_look(journey: &Arc<Journey>) -> Routes<Private> {
+    let route = warp::path!("v1" / "charges" / ChargeId)
+        .and(warp::get())
+        .and(asked_by(journey))
+        .then(|charge: ChargeId, asked: Asked| {
+            asked.answer(move |journey, terminal| async move {
+                journey.charges.look(terminal.id(), charge).await
+            })
+        });
+    Routes::new("charge-look", route)
+}
+
+fn charge_cancel(journey: &Arc<Journey>) -> Routes<Private> {
+    let route = warp::path!("v1" / "charges" / ChargeId)
+        .and(warp::delete())
+        .and(asked_by(journey))
+        .then(|charge: ChargeId, asked: Asked| {
+            asked.answer(move |journey, terminal| async move {
+                let now = journey.app.clock.now();
+                journey.charges.cancel(terminal.id(), charge, now).await
+            })
+        });
+    Routes::new("charge-cancel", route)
+}
+
+fn reports(journey: &Arc<Journey>) -> Routes<Private> {
+    let route = warp::path!("v1" / "reports")
+        .and(warp::post())
+        .and(asked_by(journey))
+        .and(body::json::<ReportRequest>(AGENT_BODY_MAX))
+        .then(|asked: Asked, request: ReportRequest| {
+            asked.answer(move |journey, terminal| async move {
+                let now = journey.app.clock.now();
+                journey.reports.take(terminal.id(), request, now).await
+            })
+        });
+    Routes::new("reports", route)
+}
+
+fn keys(journey: &Arc<Journey>) -> Routes<Private> {
+    let set = jwks::published(&journey.app.keyring);
+    let route = warp::path!(".well-known" / "jwks.json")
+        .and(warp::get())
+        .and(asked_by(journey))
+        .map(move |_proven: Asked| key_set(set.clone()));
+    Routes::new("agents-jwks", route)
+}
+
+/// A request of a proven terminal.
+struct Asked {
+    terminal: AuthenticatedTerminal,
+    journey: Arc<Journey>,
+}
+
+fn asked_by(
+    journey: &Arc<Journey>,
+) -> impl Filter<Extract = (Asked,), Error = Rejection> + Clone + use<> {
+    let asked = journey.clone();
+    terminal(&journey.app).map(move |terminal| Asked {
+        terminal,
+        journey: asked.clone(),
+    })
+}
+
+impl Asked {
+    /// JSON that nobody may keep, or the problem.
+    async fn answer<T, W, F>(self, work: W) -> Response
+    where
+        T: Serialize,
+        W: FnOnce(Arc<Journey>, AuthenticatedTerminal) -> F,
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let found = work(self.journey, self.terminal).await;
+        answer(found.map(|found| unkept(&found)))
+    }
+}
+
+fn unkept(found: &impl Serialize) -> Response {
+    let mut response = match serde_json::to_vec(found) {
+        Ok(json) => http::Response::new(json).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written");
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+    };
+    insert(&mut response, CONTENT_TYPE, "application/json");
+    insert(&mut response, CACHE_CONTROL, "no-store");
+    response
+}

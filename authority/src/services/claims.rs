@@ -1,0 +1,301 @@
+//! May this phone have the charge?
+//!
+//! ```text
+//! text ─▶ Presented ─▶ limiter (typed) ─▶ terminal ─▶ keys ─▶ turns ─▶ Live ─▶ store.claim
+//! ```
+//! The database is the judge: whatever passes here is spent in its transaction or not at all.
+
+use std::sync::Arc;
+
+use protocol::charge::{HOLD_MS, HOLD_SIGNED_IN_MS, Mark};
+use protocol::ids::{ChargeId, ClaimId, TerminalId};
+use protocol::live::{
+    Candidate, Live, LoadedEpoch, Refusal, candidates, channels_of, explain, recognise,
+};
+use protocol::presented::{Malformed, Presented};
+use protocol::problem::{Problem, ProblemType};
+use protocol::receipt::Payee;
+use protocol::time::Timestamp;
+use protocol::wire::claims::{ClaimState, ClaimView};
+
+use super::epoch_keys::EpochKeys;
+use super::limiter::{self, PERSON_SPAN_MS, Turnstiles};
+use super::phone::{OwnClaim, PhoneCookie};
+use super::push::Push;
+use super::sign_in::SignedIn;
+use super::{Failure, phone, seconds};
+use crate::app::App;
+use crate::ids;
+use crate::store::{Claim, ClaimOutcome, ClaimRecord, TerminalStatus};
+
+/// Turns tokens into claims.
+pub struct Claims {
+    app: Arc<App>,
+    epoch_keys: Arc<EpochKeys>,
+    push: Arc<Push>,
+    turnstiles: Turnstiles,
+}
+
+/// What a claim answers: what the phone shows, and what it keeps.
+#[derive(Debug, Clone)]
+pub struct NewClaim {
+    pub view: ClaimView,
+    pub cookie: PhoneCookie,
+}
+
+impl Claims {
+    pub fn new(app: Arc<App>, epoch_keys: Arc<EpochKeys>, push: Arc<Push>) -> Self {
+        Self {
+            app,
+            epoch_keys,
+            push,
+            turnstiles: Turnstiles::default(),
+        }
+    }
+
+    /// Spends the token and holds the charge. A typed code needs to know who types.
+    pub async fn claim(
+        &self,
+        text: &str,
+        signed_in: Option<&SignedIn>,
+        now: Timestamp,
+    ) -> Result<NewClaim, Failure> {
+        let presented = Presented::parse(text);
+        let claimed = match &presented {
+            Ok(presented) => self.judge(presented, signed_in, now).await,
+            Err(malformed) => Err(malformed_token(malformed)),
+        };
+        let by = match &claimed {
+            Ok(claim) => claim.view.channel.name(),
+            Err(_) => presented.map_or("unread", |it| family(&it)),
+        };
+        let outcome = super::outcome(&claimed, "claimed");
+        let counter = &self.app.metrics.claims;
+        counter.with_label_values(&[by, outcome]).inc();
+        claimed
+    }
+
+    /// What the phone shows of its claim now.
+    pub async fn view(
+        &self,
+        claim: ClaimId,
+        cookie: Option<&PhoneCookie>,
+        now: Timestamp,
+    ) -> Result<ClaimView, Failure> {
+        let own: OwnClaim = phone::find(&*self.app.store, claim, cookie).await?;
+        Ok(view_of(own.record(), now))
+    }
+
+    async fn judge(
+        &self,
+        presented: &Presented,
+        signed_in: Option<&SignedIn>,
+        now: Timestamp,
+    ) -> Result<NewClaim, Failure> {
+        let live = match presented {
+            Presented::Machine { .. } => self.machine(presented, now).await?,
+            Presented::Typed(_) => {
+                let signed_in = signed_in.ok_or(ProblemType::SignInNeeded)?;
+                self.typed(presented, signed_in, now).await?
+            }
+        };
+        let id = ids::fresh(now, ClaimId::from_parts);
+        crate::logging::follow_claim(id);
+        self.hold(id, live, signed_in, now).await
+    }
+
+    async fn machine(&self, presented: &Presented, now: Timestamp) -> Result<Live, Failure> {
+        self.check_terminal(presented.terminal()).await?;
+        let loaded = self.epoch_keys.present(presented.terminal(), now).await?;
+        let candidates = self.candidates(presented, now, &loaded).await?;
+        recognise(presented, &candidates).map_err(|refusal| match refusal {
+            Refusal::Spent => spent(spent_until(presented, &candidates), now).into(),
+            Refusal::Passed | Refusal::Unknown => self.explain(presented, now, &loaded).into(),
+        })
+    }
+
+    /// The limiter comes before any look-up, and one guess is judged at a time.
+    async fn typed(
+        &self,
+        presented: &Presented,
+        signed_in: &SignedIn,
+        now: Timestamp,
+    ) -> Result<Live, Failure> {
+        let (person, terminal) = (signed_in.person(), presented.terminal());
+        let since = now - PERSON_SPAN_MS;
+        let _pass = self.turnstiles.pass(person, terminal).await;
+        let nowhere = limiter::no_window(terminal, now);
+        let store = &self.app.store;
+        let misses = store.misses(person.clone(), nowhere, since).await?;
+        limiter::judge(misses).map_err(|limited| limited.problem(now, now))?;
+        if let Err(refused) = self.check_terminal(terminal).await {
+            self.miss(signed_in, nowhere, now).await?;
+            return Err(refused);
+        }
+        let loaded = self.epoch_keys.present(terminal, now).await?;
+        let candidates = self.candidates(presented, now, &loaded).await?;
+        let current = candidates.iter().find(|it| it.window.contains(now));
+        let window = current.map_or(nowhere, |it| it.id);
+        let closes = current.map_or(now, |it| it.window.closes);
+        let misses = store.misses(person.clone(), window, since).await?;
+        limiter::judge(misses).map_err(|limited| limited.problem(now, closes))?;
+        match recognise(presented, &candidates) {
+            Ok(live) => Ok(live),
+            Err(refusal) => {
+                self.miss(signed_in, window, now).await?;
+                Err(match refusal {
+                    Refusal::Spent => spent(spent_until(presented, &candidates), now).into(),
+                    Refusal::Passed | Refusal::Unknown => ProblemType::TokenUnknown.into(),
+                })
+            }
+        }
+    }
+
+    async fn miss(
+        &self,
+        signed_in: &SignedIn,
+        window: protocol::token::WindowId,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let (store, person) = (&self.app.store, signed_in.person().clone());
+        let since = now - PERSON_SPAN_MS;
+        let misses = store.add_miss(person, window, since, now).await?;
+        self.app.metrics.code_misses.inc();
+        tracing::info!(terminal = %window.terminal, of_person = misses.person,
+            in_window = misses.window, "a typed code missed");
+        Ok(())
+    }
+
+    async fn check_terminal(&self, id: TerminalId) -> Result<(), Failure> {
+        let terminal = self.app.store.terminal(id).await?;
+        match terminal.ok_or(ProblemType::TokenUnknown)?.status {
+            TerminalStatus::Active => Ok(()),
+            TerminalStatus::Banned { .. } => {
+                self.epoch_keys.forget(id);
+                Err(ProblemType::TerminalRefused.into())
+            }
+        }
+    }
+
+    /// The windows this token can be of, with the turns the database holds.
+    async fn candidates<'a>(
+        &self,
+        presented: &Presented,
+        now: Timestamp,
+        loaded: &'a [LoadedEpoch],
+    ) -> Result<Vec<Candidate<'a>>, Failure> {
+        let (policy, channels) = (&self.app.config.policy, channels_of(presented));
+        let mut found = candidates(presented.terminal(), now, policy, loaded, channels);
+        let windows = found.iter().map(|candidate| candidate.id).collect();
+        let turns = self.app.store.turns(windows).await?;
+        for (candidate, turn) in found.iter_mut().zip(turns) {
+            candidate.turn = turn;
+        }
+        Ok(found)
+    }
+
+    fn explain(&self, presented: &Presented, now: Timestamp, loaded: &[LoadedEpoch]) -> Problem {
+        match explain(presented, now, &self.app.config.policy, loaded) {
+            Refusal::Passed => Problem::new(ProblemType::TokenPassed),
+            Refusal::Spent | Refusal::Unknown => Problem::new(ProblemType::TokenUnknown),
+        }
+    }
+
+    async fn hold(
+        &self,
+        id: ClaimId,
+        live: Live,
+        signed_in: Option<&SignedIn>,
+        now: Timestamp,
+    ) -> Result<NewClaim, Failure> {
+        let cookie = PhoneCookie::generate(id);
+        let hold_ms = signed_in.map_or(HOLD_MS, |_| HOLD_SIGNED_IN_MS);
+        let claim = Claim {
+            id,
+            live,
+            phone: cookie.hash(),
+            person: signed_in.map(|it| it.person().clone()),
+            mark: Mark::from_random(ids::random()),
+            at: now,
+            held_until: now + hold_ms,
+            idle_charge: ids::fresh(now, ChargeId::from_parts),
+        };
+        let outcome = self.app.store.claim(claim).await?;
+        let record = held(outcome, &live, now)?;
+        let claimed = &record.claimed;
+        tracing::info!(terminal = %claimed.terminal, charge = %claimed.charge, "token claimed");
+        self.push.changed(claimed.terminal);
+        Ok(NewClaim {
+            view: view_of(&record, now),
+            cookie,
+        })
+    }
+}
+
+fn held(outcome: ClaimOutcome, live: &Live, now: Timestamp) -> Result<ClaimRecord, Failure> {
+    let closes = Some(live.window().closes);
+    match outcome {
+        ClaimOutcome::Claimed(record) => Ok(*record),
+        ClaimOutcome::Spent | ClaimOutcome::TurnsExhausted => Err(spent(closes, now).into()),
+        ClaimOutcome::Held => Err(ProblemType::ChargeHeld.into()),
+        ClaimOutcome::NothingToPay => Err(ProblemType::NothingToPay.into()),
+        ClaimOutcome::TerminalRefused => Err(ProblemType::TerminalRefused.into()),
+    }
+}
+
+fn view_of(record: &ClaimRecord, now: Timestamp) -> ClaimView {
+    let claimed = &record.claimed;
+    // Whoever ends overdue claims may be a moment behind.
+    let over = record.state == ClaimState::Held && now >= claimed.held_until;
+    ClaimView {
+        claim: claimed.claim,
+        terminal: claimed.terminal,
+        channel: claimed.token.window.channel,
+        payee: Payee {
+            id: claimed.payee,
+            name: record.payee_name.clone(),
+        },
+        kind: claimed.kind,
+        amount: claimed.asked,
+        cap: claimed.cap,
+        reference: claimed.reference.clone(),
+        mark: claimed.mark,
+        state: if over {
+            ClaimState::Released
+        } else {
+            record.state
+        },
+        held_until: claimed.held_until,
+    }
+}
+
+/// A terminal that is online shows a new token already; one that is not does so at the boundary.
+fn spent(window_closes: Option<Timestamp>, now: Timestamp) -> Problem {
+    let problem = Problem::new(ProblemType::TokenSpent);
+    match window_closes.filter(|closes| *closes > now) {
+        Some(closes) => problem.with_retry_after(seconds(closes - now)),
+        None => problem,
+    }
+}
+
+/// When the window of a spent token closes.
+fn spent_until(presented: &Presented, candidates: &[Candidate<'_>]) -> Option<Timestamp> {
+    let is_it = |it: &&Candidate<'_>| {
+        recognise(presented, std::slice::from_ref(*it)) == Err(Refusal::Spent)
+    };
+    candidates.iter().find(is_it).map(|it| it.window.closes)
+}
+
+fn malformed_token(malformed: &Malformed) -> Failure {
+    Problem::new(ProblemType::MalformedToken)
+        .with_detail(malformed)
+        .into()
+}
+
+/// How a token came, as far as it tells by its form.
+fn family(presented: &Presented) -> &'static str {
+    match presented {
+        Presented::Machine { .. } => "machine",
+        Presented::Typed(_) => "code",
+    }
+}

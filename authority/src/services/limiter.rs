@@ -1,0 +1,123 @@
+//! May this person try another typed code here?
+//!
+//! 5 misses per person in 15 minutes; 10 per terminal and window by anybody, then that code pauses.
+//! Both are asked before anything is looked up, so a guess past a limit learns nothing. The overall
+//! rate of misses only raises an alarm: a global lock would be an attacker's switch.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use protocol::ids::TerminalId;
+use protocol::problem::{Problem, ProblemType};
+use protocol::time::{Millis, Timestamp};
+use protocol::token::{Channel, WindowId};
+use protocol::window::EpochClock;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::store::{MissCount, PersonKey};
+
+/// Misses of one person within [`PERSON_SPAN_MS`], after which they wait.
+pub const PERSON_MISSES_MAX: u32 = 5;
+/// How far back a person's misses count.
+pub const PERSON_SPAN_MS: Millis = 15 * 60 * 1000;
+/// Misses at one terminal in one window, after which its code pauses until the next.
+pub const WINDOW_MISSES_MAX: u32 = 10;
+/// Guesses that are judged at the same time, of persons and of terminals each.
+const TURNSTILES: usize = 64;
+
+/// Whose limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limited {
+    Person,
+    Window,
+}
+
+/// Decides from the counts before a guess whether it may be made.
+pub fn judge(misses: MissCount) -> Result<(), Limited> {
+    if misses.person >= PERSON_MISSES_MAX {
+        return Err(Limited::Person);
+    }
+    if misses.window >= WINDOW_MISSES_MAX {
+        return Err(Limited::Window);
+    }
+    Ok(())
+}
+
+impl Limited {
+    /// `window_closes` is when the code that pauses now is replaced by the next.
+    pub fn problem(self, now: Timestamp, window_closes: Timestamp) -> Problem {
+        let (problem, wait_ms) = match self {
+            Self::Person => (ProblemType::TooManyMisses, PERSON_SPAN_MS),
+            Self::Window => (ProblemType::CodePaused, window_closes - now),
+        };
+        Problem::new(problem).with_retry_after(super::seconds(wait_ms))
+    }
+}
+
+/// Where a miss is counted that belongs to no window: the terminal is not there, or has no keys.
+///
+/// No window has version 0, so it counts for the person only.
+pub fn no_window(terminal: TerminalId, now: Timestamp) -> WindowId {
+    WindowId {
+        terminal,
+        version: 0,
+        channel: Channel::Code,
+        epoch: EpochClock::of(terminal).epoch_at(now),
+        window: 0,
+    }
+}
+
+/// One guess at a time per person and per terminal: many at once would all be judged by the count
+/// before the first of them.
+pub struct Turnstiles {
+    persons: Vec<Mutex<()>>,
+    terminals: Vec<Mutex<()>>,
+}
+
+/// The right to make one guess.
+pub struct Pass<'a> {
+    _person: MutexGuard<'a, ()>,
+    _terminal: MutexGuard<'a, ()>,
+}
+
+impl Default for Turnstiles {
+    fn default() -> Self {
+        let row = || (0..TURNSTILES).map(|_| Mutex::default()).collect();
+        Self {
+            persons: row(),
+            terminals: row(),
+        }
+    }
+}
+
+impl Turnstiles {
+    /// Persons first, then terminals: always in this order, so nobody waits in a circle.
+    pub async fn pass(&self, person: &PersonKey, terminal: TerminalId) -> Pass<'_> {
+        Pass {
+            _person: self.persons[place(person)].lock().await,
+            _terminal: self.terminals[place(&terminal)].lock().await,
+        }
+    }
+}
+
+fn place(of: &impl Hash) -> usize {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    (hasher.finish() % TURNSTILES as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn misses(person: u32, window: u32) -> Result<(), Limited> {
+        judge(MissCount { person, window })
+    }
+
+    #[test]
+    fn the_sixth_guess_of_a_person_and_the_eleventh_in_a_window_are_not_judged() {
+        assert_eq!(misses(4, 9), Ok(()));
+        assert_eq!(misses(5, 0), Err(Limited::Person));
+        assert_eq!(misses(0, 10), Err(Limited::Window));
+        assert_eq!(misses(5, 10), Err(Limited::Person));
+    }
+}

@@ -1,0 +1,213 @@
+//! What does an access token claim, and do its claims hold?
+//!
+//! Knows the time only by being told, and no network.
+
+use protocol::jws::Parts;
+use protocol::time::{Millis, Timestamp};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+
+use super::keys::{Algorithm, ProviderKey};
+use crate::config::IdentityProvider;
+
+/// Longest access token that is looked at, in bytes.
+pub(super) const ACCESS_TOKEN_MAX: usize = 8 * 1024;
+/// How far the provider's clock and ours may be apart.
+pub(super) const LEEWAY_MS: Millis = 30_000;
+/// Longest name a provider may give a person, in bytes (OpenID Connect Core, section 2).
+pub(super) const SUBJECT_MAX: usize = 255;
+
+/// Why an access token is not good. For the log: strangers hear less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadToken {
+    #[error("not a JWT with the members it needs")]
+    Malformed,
+    #[error("not an access token by its type")]
+    Type,
+    #[error("a critical header that is not understood")]
+    Critical,
+    #[error("signed with an algorithm that is not allowed for its issuer")]
+    Algorithm,
+    #[error("names no key")]
+    NoKid,
+    #[error("from an issuer that is not configured")]
+    Issuer,
+    #[error("signed with a key its issuer does not publish")]
+    UnknownKey,
+    #[error("the identity provider's keys cannot be had")]
+    ProviderDown,
+    #[error("the signature does not fit")]
+    Signature,
+    #[error("meant for somebody else")]
+    Audience,
+    #[error("the sign-in has expired")]
+    Expired,
+    #[error("not good yet")]
+    Early,
+    #[error("names nobody, or with an impossible name")]
+    Subject,
+}
+
+/// A token as it came: nothing of it is true yet.
+pub(super) struct Unverified<'a> {
+    parts: Parts<'a>,
+    header: Header,
+    claims: Claims,
+}
+
+impl<'a> Unverified<'a> {
+    pub(super) fn read(text: &'a str) -> Result<Self, BadToken> {
+        if text.len() > ACCESS_TOKEN_MAX {
+            return Err(BadToken::Malformed);
+        }
+        let parts = Parts::split(text).map_err(|_| BadToken::Malformed)?;
+        let header: Header = read(&parts.header)?;
+        header.check()?;
+        let claims = read(&parts.payload)?;
+        Ok(Self {
+            parts,
+            header,
+            claims,
+        })
+    }
+
+    /// Only to find out whose keys to ask.
+    pub(super) fn issuer(&self) -> &str {
+        &self.claims.iss
+    }
+
+    pub(super) fn kid(&self) -> Result<&str, BadToken> {
+        self.header.kid.as_deref().ok_or(BadToken::NoKid)
+    }
+
+    /// The algorithm, if the configuration allows it: what the token says decides nothing.
+    pub(super) fn algorithm(&self, allowed: &[String]) -> Result<Algorithm, BadToken> {
+        let named = allowed.iter().find(|name| **name == self.header.alg);
+        let known = named.and_then(|name| Algorithm::of(name));
+        known.ok_or(BadToken::Algorithm)
+    }
+
+    pub(super) fn verify(
+        self,
+        key: &ProviderKey,
+        algorithm: Algorithm,
+    ) -> Result<SignedClaims, BadToken> {
+        let input = self.parts.signing_input.as_bytes();
+        if !key.verifies(algorithm, input, &self.parts.signature) {
+            return Err(BadToken::Signature);
+        }
+        Ok(SignedClaims(self.claims))
+    }
+}
+
+/// Claims whose signature fits; whether they hold now is another question.
+pub(super) struct SignedClaims(Claims);
+
+impl SignedClaims {
+    pub(super) fn check(
+        &self,
+        provider: &IdentityProvider,
+        now: Timestamp,
+    ) -> Result<(), BadToken> {
+        let claims = &self.0;
+        if claims.iss != provider.issuer {
+            return Err(BadToken::Issuer);
+        }
+        if !claims.aud.contains(&provider.audience) {
+            return Err(BadToken::Audience);
+        }
+        if now >= claims.exp.at()? + LEEWAY_MS {
+            return Err(BadToken::Expired);
+        }
+        let not_before = claims.nbf.map_or(Ok(now), NumericDate::at)?;
+        if claims.iat.at()? > now + LEEWAY_MS || not_before > now + LEEWAY_MS {
+            return Err(BadToken::Early);
+        }
+        check_subject(&claims.sub)
+    }
+
+    pub(super) fn into_subject(self) -> String {
+        self.0.sub
+    }
+}
+
+fn check_subject(subject: &str) -> Result<(), BadToken> {
+    let fits = (1..=SUBJECT_MAX).contains(&subject.len());
+    if fits && !subject.chars().any(char::is_control) {
+        Ok(())
+    } else {
+        Err(BadToken::Subject)
+    }
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    typ: Option<String>,
+    kid: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+impl Header {
+    fn check(&self) -> Result<(), BadToken> {
+        if self.crit {
+            return Err(BadToken::Critical);
+        }
+        let typ = self.typ.as_deref().unwrap_or_default().to_ascii_lowercase();
+        match typ.strip_prefix("application/").unwrap_or(&typ) {
+            "at+jwt" | "jwt" => Ok(()),
+            _ => Err(BadToken::Type),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: Audience,
+    exp: NumericDate,
+    iat: NumericDate,
+    nbf: Option<NumericDate>,
+}
+
+/// One or several (RFC 7519, section 4.1.3).
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    fn contains(&self, ours: &str) -> bool {
+        match self {
+            Self::One(one) => one == ours,
+            Self::Several(several) => several.iter().any(|one| one == ours),
+        }
+    }
+}
+
+/// Seconds since the Unix epoch, perhaps with a fraction (RFC 7519, section 2).
+#[derive(Clone, Copy, Deserialize)]
+struct NumericDate(f64);
+
+impl NumericDate {
+    fn at(self) -> Result<Timestamp, BadToken> {
+        if !self.0.is_finite() {
+            return Err(BadToken::Malformed);
+        }
+        // Saturates: far away is far enough.
+        Ok(Timestamp::from_ms((self.0 * 1000.0) as i64))
+    }
+}
+
+fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, BadToken> {
+    serde_json::from_slice(json).map_err(|_| BadToken::Malformed)
+}
+
+/// True for whatever stands there, `null` too.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
