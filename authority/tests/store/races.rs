@@ -1,5 +1,10 @@
 //! Who wins when several come at the same moment, and is there only one?
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a race is bounded in time as well as in rounds"
+)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
