@@ -9,7 +9,7 @@ use cryptoki::{
     types::AuthPin,
 };
 use hsm::{
-    HealthState, Hsm, HsmError, KeyKind, KeyLabel, Module, Pin, Pkcs11Hsm, Priority, SealedSeed,
+    HealthState, Hsm, HsmError, KeyKind, KeyLabel, Module, Pkcs11Hsm, Priority, SealedSeed,
     SealingKeys,
 };
 
@@ -70,14 +70,18 @@ async fn a_module_ended_behind_our_back_is_started_again() {
 #[tokio::test]
 async fn processes_that_start_side_by_side_all_get_in() {
     let test = "processes_that_start_side_by_side_all_get_in";
-    if std::env::var_os(ALONE).is_some() {
-        let hsm = Pkcs11Hsm::open(&support::shared_module(), support::options("side-by-side"));
-        hsm.unwrap().random(8).await.unwrap();
-        return;
+    match std::env::var(ALONE).as_deref() {
+        // In a directory of its own: the starts would disturb the raw calls of tests beside it.
+        Err(_) => return run_alone(test),
+        Ok(SIDE) => {
+            let hsm = Pkcs11Hsm::open(&support::shared_module(), support::options("side-by-side"));
+            hsm.unwrap().random(8).await.unwrap();
+            return;
+        }
+        Ok(_) => support::new_token("side-by-side"),
     }
-    support::new_token("side-by-side");
     for _ in 0..STARTS {
-        let children: Vec<_> = (0..SIDE_BY_SIDE).map(|_| alone(test)).collect();
+        let children: Vec<_> = (0..SIDE_BY_SIDE).map(|_| start(test, SIDE)).collect();
         for mut child in children {
             let status = child.wait().unwrap();
             assert!(status.success(), "one did not get in: {status}");
@@ -215,10 +219,25 @@ fn impossible_options_are_refused() {
     }
 }
 
-#[test]
-fn no_error_and_no_option_shows_the_pin() {
-    let pin = Pin::new("1234567890".into()).unwrap();
-    assert!(!format!("{pin:?}").contains("1234567890"));
+#[tokio::test]
+async fn no_refusal_and_no_health_shows_a_pin() {
+    const WRONG: &str = "1234567890";
+    let world = World::on("mute").await;
+    let mut options = support::options("mute");
+    options.pin = support::pin(WRONG);
+    close_all_sessions("mute");
+    let refused = support::try_open(options).err().unwrap();
+    let texts = [
+        format!("{:?} {refused:?} {refused}", support::pin(WRONG)),
+        format!("{:?}", world.hsm.health()),
+        format!("{:?}", world.sign().await),
+    ];
+    for text in texts {
+        assert!(
+            !text.contains(WRONG) && !text.contains(support::USER_PIN),
+            "{text}"
+        );
+    }
 }
 
 struct World {
@@ -284,15 +303,18 @@ const STARTS: usize = 5;
 /// Set in the process that has one test to itself: starting the library again ends the raw sessions
 /// of every test beside it.
 const ALONE: &str = "M2KEY_HSM_TEST_ALONE";
+/// Its value in a process that shares the HSM token of the one that started it.
+const SIDE: &str = "side";
 
 fn run_alone(test: &str) {
-    assert!(alone(test).wait().unwrap().success(), "{test} failed alone");
+    let status = start(test, "1").wait().unwrap();
+    assert!(status.success(), "{test} failed alone");
 }
 
-fn alone(test: &str) -> std::process::Child {
+fn start(test: &str, alone: &str) -> std::process::Child {
     std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", test])
-        .env(ALONE, "1")
+        .env(ALONE, alone)
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap()
