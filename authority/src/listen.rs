@@ -25,6 +25,7 @@ use crate::http::{Loopback, Private, Public, Routes};
 use crate::metrics::Metrics;
 
 mod connection;
+mod rest;
 pub mod tls;
 
 /// Connections one listener serves at once.

@@ -1,4 +1,4 @@
-//! Arguments, then the one verb they ask for; see `authority::cli`.
+//! What does `m2key-authority` do? Reads its arguments and carries out the verb they name: `cli.rs`.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
@@ -52,12 +52,14 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let _lock = Lock::take(&config.run_dir)?;
     let app = open(config).await?;
     let bound = Bound::bind(&app).await?;
+    // Before anybody knows that we serve, so that no signal finds nobody.
+    let mut signals = Signals::catch().map_err(ServeError::Signals)?;
     let addresses = AddressFile::write(&app.config.run_dir, &bound.addresses())?;
     let running = bound.run(&app);
     note(&app, "daemon.started").await;
     tracing::info!(public = %addresses.shown.public, agents = %addresses.shown.agents,
         loopback = %addresses.shown.loopback, "serving");
-    wait_for_the_end().await.map_err(ServeError::Signals)?;
+    signals.wait().await;
     tracing::info!("draining");
     app.start_drain();
     drain(running).await;
@@ -128,14 +130,26 @@ async fn drain(mut running: tokio::task::JoinSet<()>) {
     }
 }
 
-async fn wait_for_the_end() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What ends the daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 async fn note(app: &App, kind: &str) {

@@ -17,5 +17,7 @@ mod help;
 mod initialising;
 #[path = "front/operating.rs"]
 mod operating;
+#[path = "front/proofs.rs"]
+mod proofs;
 #[path = "front/serving.rs"]
 mod serving;

@@ -21,6 +21,7 @@ use tracing::Instrument;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use super::rest::{Lent, lend};
 use super::{
     HANDSHAKE_TIMEOUT, HEADER_MAX, HEADER_TIMEOUT, Plain, PrivateTls, PublicTls, STREAMS_MAX,
     Transport, refused, tls,
@@ -152,7 +153,7 @@ struct Entrance<S> {
 
 impl<S> Service<http::Request<Incoming>> for Entrance<S>
 where
-    S: Service<http::Request<Incoming>, Response = Response, Error = Infallible>,
+    S: Service<http::Request<Lent>, Response = Response, Error = Infallible>,
     S::Future: Send + 'static,
 {
     type Response = Response;
@@ -166,7 +167,10 @@ where
         self.routes.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: http::Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
+        let (head, body) = request.into_parts();
+        let (body, owner) = lend(body);
+        let mut request = http::Request::from_parts(head, body);
         if let Some(certificate) = &self.guest.0 {
             request.extensions_mut().insert(certificate.clone());
         }
@@ -182,6 +186,7 @@ where
         let answer = async move {
             let mut response = answering.await?;
             observe(&app, listener, &response, watch);
+            owner.read_the_rest().await;
             if let Ok(value) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(REQUEST_ID, value);
             }

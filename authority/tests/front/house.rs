@@ -271,7 +271,7 @@ impl Drop for Daemon {
     }
 }
 
-fn curl(url: &str, more: &[&str]) -> Reply {
+pub fn curl(url: &str, more: &[&str]) -> Reply {
     let output = Command::new("curl")
         .args([
             "-sS",
