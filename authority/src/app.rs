@@ -12,13 +12,16 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::services::bans::Bans;
+use crate::services::epoch_keys::EpochKeys;
 use crate::services::keyring::Keyring;
+use crate::services::push::Hub;
 use crate::services::readiness::Watched;
+use crate::services::sign_in::{ProviderKeysError, SignIn};
 use crate::store::Store;
 
 mod open;
 
-pub use open::{OpenError, load_certificate, open, open_hsm, open_issuing};
+pub use open::{OpenError, load_certificate, load_certificates, open, open_hsm, open_issuing};
 
 /// Everything the services share.
 pub struct App {
@@ -35,6 +38,9 @@ pub struct App {
     /// The life of this database, an input of every epoch key.
     pub generation: u32,
     pub bans: Bans,
+    pub epoch_keys: EpochKeys,
+    pub sign_in: SignIn,
+    pub push: Hub,
     /// Certificates whose end readiness watches.
     pub watched: Vec<Watched>,
     drain: watch::Sender<bool>,
@@ -57,6 +63,8 @@ impl App {
     pub async fn assemble(parts: Parts) -> Result<Arc<Self>, AssembleError> {
         let keyring = Keyring::new(&parts.store.keys().await?)?;
         let generation = parts.store.generation().await?;
+        let sign_in = SignIn::new(&parts.config.identity_providers)?;
+        let epoch_keys = EpochKeys::new(parts.hsm.clone(), parts.store.clone(), generation);
         Ok(Arc::new(Self {
             config: parts.config,
             clock: parts.clock,
@@ -68,6 +76,9 @@ impl App {
             keyring,
             generation,
             bans: Bans::default(),
+            epoch_keys,
+            sign_in,
+            push: Hub::default(),
             watched: parts.watched,
             drain: watch::Sender::new(false),
         }))
@@ -81,6 +92,10 @@ impl App {
     /// From now on no new work; what is open ends within the drain deadline.
     pub fn start_drain(&self) {
         self.drain.send_replace(true);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        *self.drain.borrow()
     }
 
     /// Returns once the drain has started: streams and background work end then.
@@ -98,4 +113,6 @@ pub enum AssembleError {
     Store(#[from] crate::store::StoreError),
     #[error(transparent)]
     Keys(#[from] crate::services::keyring::KeyMissing),
+    #[error(transparent)]
+    Providers(#[from] ProviderKeysError),
 }

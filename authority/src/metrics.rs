@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use hsm::HealthState;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -30,6 +31,12 @@ pub struct Metrics {
     pub hsm_operations: IntCounterVec,
     /// By operation.
     pub hsm_seconds: HistogramVec,
+    /// By HSM token: 0 down, 1 recovering, 2 degraded, 3 ready.
+    pub hsm_state: prometheus::IntGaugeVec,
+    /// By HSM token.
+    pub hsm_queued: prometheus::IntGaugeVec,
+    /// By whose: Unix seconds.
+    pub certificate_ends: prometheus::IntGaugeVec,
     /// By outcome.
     pub enrolments: IntCounterVec,
     /// By channel and outcome.
@@ -46,6 +53,8 @@ pub struct Metrics {
     pub checkpoints: IntCounterVec,
     pub push_streams: IntGauge,
     pub push_frames: IntCounter,
+    /// A broken connection nobody noticed, or a copied key.
+    pub push_takeovers: IntCounter,
     pub code_misses: IntCounter,
     /// From the call of a writing verb to its durable commit.
     pub store_write_seconds: Histogram,
@@ -86,6 +95,17 @@ impl Metrics {
                 "Time of a request to the HSM, queue included",
                 &["operation"],
             ),
+            hsm_state: make.gauges(
+                "hsm_state",
+                "0 down, 1 recovering, 2 degraded, 3 ready",
+                &["token"],
+            ),
+            hsm_queued: make.gauges("hsm_queued", "Requests waiting for the HSM", &["token"]),
+            certificate_ends: make.gauges(
+                "certificate_ends_seconds",
+                "When a certificate in use ends, Unix time",
+                &["certificate"],
+            ),
             enrolments: make.outcomes("enrolments_total", "Certificate requests of terminals"),
             claims: make.counters("claims_total", "Tokens presented", &["channel", "outcome"]),
             payments: make.outcomes("payments_total", "Approvals carried out or refused"),
@@ -98,6 +118,7 @@ impl Metrics {
             checkpoints: make.outcomes("checkpoints_total", "Audit checkpoints"),
             push_streams: make.gauge("push_streams", "Terminals listening now"),
             push_frames: make.counter("push_frames_total", "States pushed to terminals"),
+            push_takeovers: make.counter("push_takeovers_total", "Second streams of one terminal"),
             code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
             store_write_seconds: make.histogram(
                 "store_write_seconds",
@@ -105,6 +126,19 @@ impl Metrics {
             ),
             registry,
         })
+    }
+
+    /// What is looked at rather than counted.
+    pub fn look_at_hsm(&self, token: &str, health: &hsm::Health) {
+        let state = match health.state {
+            HealthState::Down => 0,
+            HealthState::Recovering => 1,
+            HealthState::Degraded => 2,
+            HealthState::Ready => 3,
+        };
+        self.hsm_state.with_label_values(&[token]).set(state);
+        let queued = i64::try_from(health.queued).unwrap_or(i64::MAX);
+        self.hsm_queued.with_label_values(&[token]).set(queued);
     }
 
     /// The Prometheus text format.

@@ -11,10 +11,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
-use crate::http::{Private, Public, Routes, enrolment, loopback, operators};
+use crate::http::{Private, Public, Routes, agents, enrolment, loopback, operators, public};
 use crate::listen::tls::{self, TlsError};
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
+use crate::services::upkeep;
 
 const ADDRESSES_FILE: &str = "addresses.json";
 
@@ -68,13 +69,15 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 }
 
 /// The routes of the public listener.
-fn public_routes(_app: &Arc<App>) -> Routes<Public> {
-    Routes::none()
+fn public_routes(app: &Arc<App>) -> Routes<Public> {
+    public::routes(app)
 }
 
 /// The routes of the agents' listener.
 fn private_routes(app: &Arc<App>) -> Routes<Private> {
-    enrolment::routes(app).or(operators::routes(app))
+    enrolment::routes(app)
+        .or(operators::routes(app))
+        .or(agents::routes(app))
 }
 
 /// Three sockets and their TLS, before anything answers on them.
@@ -118,6 +121,7 @@ impl Bound {
         running.spawn(public.run(app.clone()));
         running.spawn(private.run(app.clone()));
         running.spawn(loopback.run(app.clone()));
+        running.spawn(upkeep::run(app.clone()));
         running
     }
 }

@@ -218,6 +218,9 @@ impl From<OpenError> for CliError {
             OpenError::Assemble(AssembleError::Keys(error)) => {
                 Self::operator(error, "this store was not made by `m2key-authority init`")
             }
+            OpenError::Assemble(AssembleError::Providers(error)) => {
+                Self::operator(error, "correct [[identity_providers]] in the configuration")
+            }
         };
         Self { message, ..inner }
     }

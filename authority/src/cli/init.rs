@@ -74,7 +74,8 @@ pub(super) fn run(arguments: &Arguments, init: &InitArguments) -> Result<(), Cli
         Some(_) => draft,
         None => plan(init, &ask_link_host(init)?)?,
     };
-    let made = runtime()?.block_on(make(&plan, place, own_softhsm, &SystemClock))?;
+    let made = runtime()?.block_on(make(&plan, &place, own_softhsm, &SystemClock));
+    let made = made.inspect_err(|_| place.discard())?;
     tell(arguments, &MadeView::from(made));
     Ok(())
 }

@@ -36,9 +36,10 @@ fn ready(app: &Arc<App>) -> Routes<Loopback> {
 }
 
 fn metrics(app: &Arc<App>) -> Routes<Loopback> {
-    let metrics = app.metrics.clone();
+    let app = app.clone();
     let route = warp::path!("metrics").and(warp::get()).map(move || {
-        let text = metrics.text();
+        readiness::measure(&app);
+        let text = app.metrics.text();
         warp::reply::with_header(text, "content-type", "text/plain; version=0.0.4").into_response()
     });
     Routes::new("metrics", route)

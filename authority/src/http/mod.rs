@@ -28,14 +28,16 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
+pub mod agents;
 pub mod body;
 pub mod enrolment;
-
 pub mod extract;
+pub mod jwks;
+pub mod landing;
 pub mod loopback;
 pub mod operators;
-
 pub mod problem;
+pub mod public;
 
 /// Phones, browsers, anybody.
 #[derive(Debug, Clone, Copy)]

@@ -94,7 +94,7 @@ impl Workplace {
     }
 
     /// Under its own name from now on. The paths inside SoftHSM's configuration follow.
-    pub(super) fn finish(self, own_softhsm: bool) -> Result<PathBuf, InitError> {
+    pub(super) fn finish(&self, own_softhsm: bool) -> Result<PathBuf, InitError> {
         if own_softhsm {
             let conf = self.at(SOFTHSM_CONF);
             fs::remove_file(&conf).map_err(InitError::io(&conf))?;
@@ -104,7 +104,12 @@ impl Workplace {
         let marker = self.at(MARKER);
         fs::remove_file(&marker).map_err(InitError::io(&marker))?;
         fs::rename(&self.partial, &self.dir).map_err(InitError::io(&self.dir))?;
-        Ok(self.dir)
+        Ok(self.dir.clone())
+    }
+
+    /// After a failure. What cannot be removed now, the next init removes.
+    pub fn discard(&self) {
+        let _ = fs::remove_dir_all(&self.partial);
     }
 
     fn folder(&self, name: &str) -> Result<(), InitError> {

@@ -13,7 +13,7 @@ use crate::store::{self, AuditLog, Identities, KeyRecord, Terminals};
 /// Makes everything; `own_softhsm` says that SoftHSM's configuration is ours and moves along.
 pub async fn make(
     plan: &Plan,
-    place: Workplace,
+    place: &Workplace,
     own_softhsm: bool,
     clock: &dyn Clock,
 ) -> Result<Made, InitError> {
@@ -21,17 +21,17 @@ pub async fn make(
         tls::public(public)?;
     }
     let now = clock.now();
-    let tokens = hsm_tokens::open(plan, &place)?;
+    let tokens = hsm_tokens::open(plan, place)?;
     let keys = hsm_tokens::make_keys(tokens.authority.as_ref(), now).await?;
     let issuing_point = hsm_tokens::make_issuing_key(tokens.issuing.as_ref() as &dyn Hsm).await?;
-    let chain = make_root(&place, &issuing_point, unix_seconds(now))?;
+    let chain = make_root(place, &issuing_point, unix_seconds(now))?;
     let issuing_hsm = tokens.issuing.clone();
-    let first = First::open(plan, &place, issuing_hsm, chain, unix_seconds(now)).await?;
+    let first = First::open(plan, place, issuing_hsm, chain, unix_seconds(now)).await?;
     let certificates = first.make(plan).await?;
-    fill_store(plan, &place, keys, certificates, now).await?;
+    fill_store(plan, place, keys, certificates, now).await?;
     let root_fingerprint = first.root().fingerprint();
     drop((first, tokens));
-    let softhsm_conf = softhsm_conf(&place, own_softhsm);
+    let softhsm_conf = softhsm_conf(place, own_softhsm);
     let text = configuration::text(plan, softhsm_conf.as_deref());
     Config::parse(&text, &place.dir().join("authority.toml"))?;
     place.public("authority.toml", text.as_bytes())?;

@@ -47,6 +47,13 @@ impl Failure {
         }
     }
 
+    /// One word for metrics: the problem's slug, of what goes out.
+    pub fn label(&self) -> &'static str {
+        self.kind()
+            .problem_type()
+            .map_or("unknown", ProblemType::slug)
+    }
+
     fn kind(&self) -> Problem {
         match self {
             Self::Refused(problem) => problem.clone(),

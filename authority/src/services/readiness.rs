@@ -7,7 +7,7 @@ use protocol::time::Timestamp;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::clock::unix_seconds;
+use crate::clock::{Stopwatch, unix_seconds};
 
 /// A certificate with less time left than this is a warning, not yet a reason.
 pub const EXPIRY_WARNING_S: u64 = 7 * 24 * 3600;
@@ -44,14 +44,38 @@ pub async fn check(app: &App) -> Readiness {
         &app.issuing_hsm.health(),
         &mut readiness,
     );
-    if let Err(error) = app.store.probe().await {
-        readiness.reasons.push(error.to_string());
+    if app.is_draining() {
+        readiness.reasons.push("the daemon is going down".into());
+    }
+    let watch = Stopwatch::start();
+    match app.store.probe().await {
+        Ok(()) => app.metrics.store_write_seconds.observe(watch.seconds()),
+        Err(error) => readiness.reasons.push(error.to_string()),
     }
     for certificate in &app.watched {
         look_at_certificate(certificate, unix_seconds(now), &mut readiness);
     }
     readiness.ready = readiness.reasons.is_empty();
     readiness
+}
+
+/// The same facts as gauges, for whoever draws curves.
+pub fn measure(app: &App) {
+    let config = &app.config;
+    let tokens = [
+        (&config.hsm.token_label, &app.hsm),
+        (&config.issuing.token_label, &app.issuing_hsm),
+    ];
+    for (label, hsm) in tokens {
+        app.metrics.look_at_hsm(label, &hsm.health());
+    }
+    for Watched { name, not_after } in &app.watched {
+        let ends = i64::try_from(*not_after).unwrap_or(i64::MAX);
+        app.metrics
+            .certificate_ends
+            .with_label_values(&[name])
+            .set(ends);
+    }
 }
 
 fn look_at_hsm(name: &str, health: &hsm::Health, readiness: &mut Readiness) {

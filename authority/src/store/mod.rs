@@ -12,6 +12,7 @@ mod merchants;
 mod misses;
 mod payments;
 mod reports;
+pub mod sqlite;
 mod terminals;
 mod tokens;
 

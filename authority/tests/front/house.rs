@@ -98,13 +98,24 @@ impl House {
     }
 
     pub fn init(&self, more: &[&str]) -> Said {
+        self.init_with(None, more)
+    }
+
+    /// With a SoftHSM configuration of the operator's own.
+    pub fn init_with(&self, softhsm_conf: Option<&Path>, more: &[&str]) -> Said {
         let dir = self.dir();
         let mut arguments = vec!["init", "--dir", dir.to_str().unwrap(), "--non-interactive"];
         for listener in ["--public-listen", "--agents-listen", "--loopback-listen"] {
             arguments.extend([listener, "127.0.0.1:0"]);
         }
         arguments.extend(more);
-        self.command(&arguments)
+        let mut command = command(&arguments);
+        if let Some(conf) = softhsm_conf {
+            command.env("SOFTHSM2_CONF", conf);
+        }
+        let said: Said = command.output().unwrap().into();
+        self.assert_mute(&said);
+        said
     }
 
     /// A verb with this house's configuration.

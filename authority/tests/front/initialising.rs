@@ -117,7 +117,12 @@ fn init_says_which_module_is_absent_and_how_to_get_one() {
     let house = House::empty();
     let said = house.init(&["--module", "/nowhere/libhsm.so"]);
     said.refused(4, "/nowhere/libhsm.so", "apt-get install -y softhsm2");
-    assert!(!house.dir().exists(), "nothing half-made is left");
+    for left in ["authority", "authority.partial"] {
+        assert!(
+            !house.scratch(left).exists(),
+            "nothing half-made is left: {left}"
+        );
+    }
 }
 
 #[test]
@@ -146,4 +151,66 @@ fn a_public_certificate_that_is_not_one_is_told_before_anything_is_made() {
     let said = house.init(&["--public-cert", text(&file), "--public-key", text(&file)]);
     said.refused(4, "public certificate cannot be used", "PEM");
     assert!(!house.dir().exists());
+}
+
+/// SoftHSM with tokens of somebody else's making.
+fn softhsm(house: &House) -> std::path::PathBuf {
+    let (conf, tokens) = (house.scratch("own.conf"), house.scratch("tokens"));
+    std::fs::create_dir(&tokens).unwrap();
+    std::fs::write(&conf, format!("directories.tokendir = {}\n", text(&tokens))).unwrap();
+    conf
+}
+
+fn init_token(conf: &std::path::Path, label: &str, pin: &str) {
+    let made = std::process::Command::new("softhsm2-util")
+        .args([
+            "--init-token",
+            "--free",
+            "--label",
+            label,
+            "--so-pin",
+            "12345678",
+            "--pin",
+            pin,
+        ])
+        .env("SOFTHSM2_CONF", conf)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
+#[test]
+fn hsm_tokens_that_exist_are_used_with_their_pins() {
+    let house = House::empty();
+    let conf = softhsm(&house);
+    let mut pins = Vec::new();
+    for (label, pin) in [("m2key-authority", "271828"), ("m2key-issuing", "314159")] {
+        init_token(&conf, label, pin);
+        let file = house.scratch(label);
+        std::fs::write(&file, pin).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        pins.push(file);
+    }
+    let more = [
+        "--pin-file",
+        text(&pins[0]),
+        "--issuing-pin-file",
+        text(&pins[1]),
+    ];
+    let said = house.init_with(Some(&conf), &more);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(house.verb(&["check-hsm"]).code, 0);
+}
+
+#[test]
+fn an_hsm_token_of_another_authority_is_not_touched() {
+    let house = House::empty();
+    let conf = softhsm(&house);
+    init_token(&conf, "m2key-authority", "271828");
+    let said = house.init_with(Some(&conf), &[]);
+    said.refused(
+        4,
+        "labelled \"m2key-authority\" already",
+        "unset SOFTHSM2_CONF",
+    );
 }

@@ -170,6 +170,7 @@ impl Verb for TerminalBan {
             .ban_terminal(self.terminal, self.reason, now)
             .await?;
         // Committed: now whatever is open is cut.
+        app.epoch_keys.forget(self.terminal);
         app.bans.announce(self.terminal);
         banned
             .map(TerminalView::from)

@@ -1,0 +1,192 @@
+//! How does every fact get its audit row, in the transaction of the fact?
+
+use async_trait::async_trait;
+use protocol::audit::{AuditRow, GENESIS, Head};
+use protocol::time::Timestamp;
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+
+use super::SqliteStore;
+use super::persons::{hex, random};
+use super::row::{all, count, find, get, one, signed, time};
+use super::writer::Tx;
+use crate::store::{AuditLog, Result, StoredCheckpoint, StoredRow};
+
+/// The end of this node's chain, as the writer knows it.
+pub(super) struct Chain {
+    node: String,
+    /// Sequence and hash of the last row; none: look it up.
+    head: Option<(u64, [u8; 32])>,
+}
+
+impl Chain {
+    pub(super) fn of(node: String) -> Self {
+        Self { node, head: None }
+    }
+
+    /// After a rollback the database alone knows the end.
+    pub(super) fn forget(&mut self) {
+        self.head = None;
+    }
+
+    fn head(&mut self, conn: &Connection) -> Result<(u64, [u8; 32])> {
+        if let Some(head) = self.head {
+            return Ok(head);
+        }
+        let stored = find(
+            conn,
+            "SELECT sequence, hash FROM audit_rows WHERE node = ?1
+             ORDER BY sequence DESC LIMIT 1",
+            [&self.node],
+            |row| Ok((count(row, "sequence")?, get(row, "hash")?)),
+        )?;
+        Ok(stored.unwrap_or((0, GENESIS)))
+    }
+}
+
+impl Tx<'_> {
+    /// Appends the audit row of what this transaction does.
+    pub(super) fn record(&mut self, kind: &str, at: Timestamp, body: &Value) -> Result<()> {
+        self.record_text(kind, at, body.to_string())
+    }
+
+    fn record_text(&mut self, kind: &str, at: Timestamp, body: String) -> Result<()> {
+        let (sequence, previous) = self.chain.head(self.conn)?;
+        let row = AuditRow {
+            node: self.chain.node.clone(),
+            sequence: sequence + 1,
+            previous,
+            at,
+            kind: kind.into(),
+            body,
+        };
+        let hash = row.hash();
+        self.execute_one(
+            "INSERT INTO audit_rows (node, sequence, previous, at_ms, kind, body, hash)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                row.node,
+                signed(row.sequence),
+                row.previous,
+                row.at.ms(),
+                row.kind,
+                row.body,
+                hash
+            ],
+        )?;
+        self.chain.head = Some((row.sequence, hash));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl AuditLog for SqliteStore {
+    async fn audit_heads(&self) -> Result<Vec<Head>> {
+        self.read(heads).await
+    }
+
+    async fn audit_rows(&self, node: &str, after: u64, limit: u32) -> Result<Vec<StoredRow>> {
+        let node = node.to_owned();
+        self.read(move |conn| {
+            all(
+                conn,
+                "SELECT * FROM audit_rows WHERE node = ?1 AND sequence > ?2
+                 ORDER BY sequence LIMIT ?3",
+                params![node, signed(after), limit],
+                read_row,
+            )
+        })
+        .await
+    }
+
+    async fn add_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<()> {
+        self.write(move |tx| {
+            tx.execute_one(
+                "INSERT INTO checkpoints (number, at_ms, jws)
+                 VALUES ((SELECT coalesce(max(number), 0) + 1 FROM checkpoints), ?1, ?2)",
+                params![checkpoint.at.ms(), checkpoint.jws],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn checkpoints(&self, skip: u64, limit: u32) -> Result<Vec<StoredCheckpoint>> {
+        self.read(move |conn| {
+            all(
+                conn,
+                "SELECT at_ms, jws FROM checkpoints WHERE number > ?1 ORDER BY number LIMIT ?2",
+                params![signed(skip), limit],
+                |row| {
+                    Ok(StoredCheckpoint {
+                        at: time(row, "at_ms")?,
+                        jws: get(row, "jws")?,
+                    })
+                },
+            )
+        })
+        .await
+    }
+
+    async fn note(&self, kind: &str, body: String, at: Timestamp) -> Result<()> {
+        let kind = kind.to_owned();
+        self.write(move |tx| Ok(tx.record_text(&kind, at, body)?))
+            .await
+    }
+
+    async fn probe(&self) -> Result<()> {
+        let value: [u8; 16] = random()?;
+        self.write(move |tx| {
+            tx.execute_one(
+                "INSERT INTO probe (only_row, value) VALUES (1, ?1)
+                 ON CONFLICT DO UPDATE SET value = excluded.value",
+                [value],
+            )?;
+            Ok(())
+        })
+        .await?;
+        // Another probe may have come in between: that one was written, too.
+        self.read(|conn| one(conn, "SELECT value FROM probe", [], |row| get(row, "value")))
+            .await
+            .map(|_: [u8; 16]| ())
+    }
+}
+
+/// One seek per node, because a checkpoint asks every second.
+fn heads(conn: &Connection) -> Result<Vec<Head>> {
+    all(
+        conn,
+        "WITH RECURSIVE nodes (node) AS (
+             SELECT min(node) FROM audit_rows
+             UNION ALL
+             SELECT (SELECT min(node) FROM audit_rows WHERE node > nodes.node)
+             FROM nodes WHERE node IS NOT NULL
+         )
+         SELECT r.node, r.sequence, r.hash FROM nodes
+         JOIN audit_rows r ON r.node = nodes.node AND r.sequence =
+             (SELECT max(sequence) FROM audit_rows WHERE node = nodes.node)",
+        [],
+        |row| {
+            let stored = get::<[u8; 32]>(row, "hash")?;
+            Ok(Head {
+                node: get(row, "node")?,
+                sequence: count(row, "sequence")?,
+                hash: hex(&stored),
+            })
+        },
+    )
+}
+
+fn read_row(row: &Row<'_>) -> Result<StoredRow> {
+    Ok(StoredRow {
+        row: AuditRow {
+            node: get(row, "node")?,
+            sequence: count(row, "sequence")?,
+            previous: get(row, "previous")?,
+            at: time(row, "at_ms")?,
+            kind: get(row, "kind")?,
+            body: get(row, "body")?,
+        },
+        hash: get(row, "hash")?,
+    })
+}

@@ -1,0 +1,307 @@
+//! How does an approval move money once, and its receipt stay the first?
+
+use async_trait::async_trait;
+use protocol::charge::{Approval, Approved, Claimed};
+use protocol::ids::{ClaimId, PaymentId, ReceiptId};
+use protocol::money::Money;
+use protocol::time::Timestamp;
+use protocol::wire::claims::ClaimState;
+use rusqlite::{Connection, Row, params};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::SqliteStore;
+use super::error::corrupt;
+use super::ledger::{Movement, account_of, debit};
+use super::merchants::find_merchant;
+use super::persons::{Person, find_person, hex};
+use super::row::{all, find, get, time, uuid};
+use super::settle::{StoredClaim, find_claim};
+use super::terminals::active_terminal;
+use super::turns::{move_all, raise_revision};
+use super::writer::{Stop, Tx, Verdict};
+use crate::store::{Account, Pay, PayOutcome, Payment, Payments, PersonKey, Result};
+
+#[async_trait]
+impl Payments for SqliteStore {
+    async fn pay(&self, pay: Pay) -> Result<PayOutcome> {
+        self.write(move |tx| carry_out(tx, &pay)).await
+    }
+
+    async fn store_receipt(
+        &self,
+        payment: PaymentId,
+        jws: String,
+        at: Timestamp,
+    ) -> Result<String> {
+        self.write(move |tx| store_receipt(tx, payment, &jws, at))
+            .await
+    }
+
+    async fn payment_of(&self, claim: ClaimId) -> Result<Option<Payment>> {
+        self.read(move |conn| payment_of(conn, claim)).await
+    }
+
+    async fn receipts_due(&self, limit: u32) -> Result<Vec<Payment>> {
+        self.read(move |conn| receipts_due(conn, limit)).await
+    }
+}
+
+/// The stored receipt of a paid claim.
+pub(super) fn receipt_of_claim(conn: &Connection, claim: ClaimId) -> Result<Option<String>> {
+    find(
+        conn,
+        "SELECT jws FROM payments JOIN receipts ON receipts.payment = payments.id
+         WHERE payments.claim = ?1",
+        [claim.0.as_bytes()],
+        |row| get(row, "jws"),
+    )
+}
+
+/// A step of a payment: it goes on, or the payment is refused and no money moved.
+type Step<T> = std::result::Result<T, Stop<PayOutcome>>;
+
+fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
+    let id = pay.approved.claimed().claim;
+    if let Some(earlier) = payment_of(tx.conn, id)? {
+        return Ok(repeated(tx.conn, earlier, pay)?);
+    }
+    let claim = claim_to_pay(tx.conn, pay)?;
+    let (person, account) = payer(tx.conn, pay, &claim)?;
+    if !debit(tx, account.id, pay.approved.amount().amount_minor())? {
+        return Err(Stop::Refused(PayOutcome::FundsShort));
+    }
+    let terminal = claim.record.claimed.terminal;
+    move_money(tx, pay, &account)?;
+    settle(tx, pay)?;
+    insert_payment(tx, pay, &person, &account)?;
+    move_all(tx, terminal, &pay.moved)?;
+    raise_revision(tx, terminal)?;
+    record_payment(tx, pay, &person)?;
+    let payment = payment_of(tx.conn, id)?.ok_or_else(|| corrupt("a payment vanished"))?;
+    Ok(PayOutcome::Paid(Box::new(payment)))
+}
+
+/// The same approval again by the same person has its payment already; any other comes too late.
+fn repeated(conn: &Connection, earlier: Payment, pay: &Pay) -> Result<PayOutcome> {
+    let same_amount = earlier.approved.amount() == pay.approved.amount();
+    Ok(if same_amount && is_payer(conn, earlier.id, &pay.person)? {
+        PayOutcome::Already(Box::new(earlier))
+    } else {
+        PayOutcome::ClaimOver
+    })
+}
+
+fn is_payer(conn: &Connection, payment: PaymentId, person: &PersonKey) -> Result<bool> {
+    let row = find(
+        conn,
+        "SELECT 1 FROM payments
+         JOIN accounts ON accounts.id = payments.account
+         JOIN persons ON persons.id = accounts.person
+         WHERE payments.id = ?1 AND persons.issuer = ?2 AND persons.subject = ?3",
+        params![payment.0.as_bytes(), person.issuer, person.subject],
+        |_| Ok(()),
+    )?;
+    Ok(row.is_some())
+}
+
+/// The claim as it stands now, if this approval still fits it.
+fn claim_to_pay(conn: &Connection, pay: &Pay) -> Step<StoredClaim> {
+    let refused = |outcome| Err(Stop::Refused(outcome));
+    let approved = &pay.approved;
+    if active_terminal(conn, approved.claimed().terminal)?.is_none() {
+        return refused(PayOutcome::TerminalRefused);
+    }
+    let Some(claim) = find_claim(conn, approved.claimed().claim)? else {
+        return refused(PayOutcome::ClaimOver);
+    };
+    let over = pay.at >= claim.record.claimed.held_until;
+    if over || claim.record.state != ClaimState::Held {
+        return refused(PayOutcome::ClaimOver);
+    }
+    if claim.record.claimed != *approved.claimed() {
+        return Err(corrupt("an approval of another claim than the stored one").into());
+    }
+    Ok(claim)
+}
+
+/// Who pays from which account. A claim that a known person made is paid by nobody else.
+fn payer(conn: &Connection, pay: &Pay, claim: &StoredClaim) -> Step<(Person, Account)> {
+    let refused = |outcome| Err(Stop::Refused(outcome));
+    let person = find_person(conn, &pay.person)?;
+    let claimed_by = claim.person.map(|id| *id.as_bytes());
+    if claimed_by.is_some_and(|id| person.as_ref().is_none_or(|person| person.id != id)) {
+        return refused(PayOutcome::ClaimOver);
+    }
+    let Some(person) = person else {
+        return refused(PayOutcome::NoAccount);
+    };
+    match account_of(conn, &person.id, pay.approved.amount().currency())? {
+        Some(account) => Ok((person, account)),
+        None => refused(PayOutcome::NoAccount),
+    }
+}
+
+fn move_money(tx: &Tx<'_>, pay: &Pay, account: &Account) -> Result<()> {
+    let merchant = find_merchant(tx.conn, pay.approved.claimed().payee)?
+        .ok_or_else(|| corrupt("a claim without its payee"))?;
+    let movement = Movement {
+        id: pay.payment.0,
+        from: account.id,
+        to: merchant.account,
+        amount_minor: pay.approved.amount().amount_minor(),
+    };
+    movement.enter(tx)
+}
+
+/// Claim and charge are paid.
+fn settle(tx: &Tx<'_>, pay: &Pay) -> Result<()> {
+    let claimed = pay.approved.claimed();
+    tx.execute_one(
+        "UPDATE claims SET state = 'paid' WHERE id = ?1 AND state = 'held'",
+        [claimed.claim.0.as_bytes()],
+    )?;
+    tx.execute_one(
+        "UPDATE charges SET state = 'paid', paid_minor = ?3
+         WHERE id = ?1 AND state = 'held' AND claim = ?2",
+        params![
+            claimed.charge.0.as_bytes(),
+            claimed.claim.0.as_bytes(),
+            pay.approved.amount().amount_minor()
+        ],
+    )
+}
+
+fn insert_payment(tx: &Tx<'_>, pay: &Pay, person: &Person, account: &Account) -> Result<()> {
+    let claimed = pay.approved.claimed();
+    tx.execute_one(
+        "INSERT INTO payments (id, receipt, claim, account, amount_minor, pseudonym,
+                               rail_reference, paid_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            pay.payment.0.as_bytes(),
+            pay.receipt.0.as_bytes(),
+            claimed.claim.0.as_bytes(),
+            account.id.0.as_bytes(),
+            pay.approved.amount().amount_minor(),
+            person.pseudonym(claimed.payee),
+            pay.payment.to_string(),
+            pay.at.ms()
+        ],
+    )?;
+    tx.execute_one(
+        "INSERT INTO receipts_due (paid_at_ms, payment) VALUES (?1, ?2)",
+        params![pay.at.ms(), pay.payment.0.as_bytes()],
+    )
+}
+
+fn record_payment(tx: &mut Tx<'_>, pay: &Pay, person: &Person) -> Result<()> {
+    let claimed = pay.approved.claimed();
+    let body = json!({
+        "payment": pay.payment,
+        "receipt": pay.receipt,
+        "claim": claimed.claim,
+        "charge": claimed.charge,
+        "terminal": claimed.terminal,
+        "payee": claimed.payee,
+        "amount": pay.approved.amount(),
+        "person": person.commitment(),
+    });
+    tx.record("payment.paid", pay.at, &body)
+}
+
+fn store_receipt(tx: &mut Tx<'_>, payment: PaymentId, jws: &str, at: Timestamp) -> Verdict<String> {
+    if let Some(first) = receipt(tx.conn, payment)? {
+        return Ok(first);
+    }
+    let known = find_payment(tx.conn, payment)?
+        .ok_or_else(|| corrupt(format!("a receipt of no payment: {payment}")))?;
+    tx.execute_one(
+        "INSERT INTO receipts (payment, jws, stored_at_ms) VALUES (?1, ?2, ?3)",
+        params![payment.0.as_bytes(), jws, at.ms()],
+    )?;
+    tx.execute_one(
+        "DELETE FROM receipts_due WHERE paid_at_ms = ?1 AND payment = ?2",
+        params![known.paid_at.ms(), payment.0.as_bytes()],
+    )?;
+    raise_revision(tx, known.approved.claimed().terminal)?;
+    let body = json!({
+        "payment": payment,
+        "receipt": known.receipt,
+        "jws_sha256": hex(&Sha256::digest(jws.as_bytes())),
+    });
+    tx.record("receipt.stored", at, &body)?;
+    Ok(jws.to_owned())
+}
+
+fn receipt(conn: &Connection, payment: PaymentId) -> Result<Option<String>> {
+    find(
+        conn,
+        "SELECT jws FROM receipts WHERE payment = ?1",
+        [payment.0.as_bytes()],
+        |row| get(row, "jws"),
+    )
+}
+
+fn find_payment(conn: &Connection, id: PaymentId) -> Result<Option<Payment>> {
+    find(
+        conn,
+        "SELECT payments.*, receipts.jws FROM payments
+         LEFT JOIN receipts ON receipts.payment = payments.id WHERE payments.id = ?1",
+        [id.0.as_bytes()],
+        |row| read_payment(conn, row),
+    )
+}
+
+fn payment_of(conn: &Connection, claim: ClaimId) -> Result<Option<Payment>> {
+    find(
+        conn,
+        "SELECT payments.*, receipts.jws FROM payments
+         LEFT JOIN receipts ON receipts.payment = payments.id WHERE payments.claim = ?1",
+        [claim.0.as_bytes()],
+        |row| read_payment(conn, row),
+    )
+}
+
+fn receipts_due(conn: &Connection, limit: u32) -> Result<Vec<Payment>> {
+    all(
+        conn,
+        "SELECT payments.*, NULL AS jws FROM receipts_due
+         JOIN payments ON payments.id = receipts_due.payment
+         ORDER BY receipts_due.paid_at_ms, receipts_due.payment LIMIT ?1",
+        [limit],
+        |row| read_payment(conn, row),
+    )
+}
+
+fn read_payment(conn: &Connection, row: &Row<'_>) -> Result<Payment> {
+    let claim = find_claim(conn, ClaimId(uuid(row, "claim")?))?
+        .ok_or_else(|| corrupt("a payment without its claim"))?
+        .record;
+    let paid_at = time(row, "paid_at_ms")?;
+    let amount_minor: i64 = get(row, "amount_minor")?;
+    Ok(Payment {
+        id: PaymentId(uuid(row, "id")?),
+        receipt: ReceiptId(uuid(row, "receipt")?),
+        payee_name: claim.payee_name.clone(),
+        approved: approved_again(claim.claimed, amount_minor, paid_at)?,
+        pseudonym: get(row, "pseudonym")?,
+        paid_at,
+        rail_reference: get(row, "rail_reference")?,
+        receipt_jws: get(row, "jws")?,
+    })
+}
+
+/// What was approved then passes the same check again, or the rows were changed.
+fn approved_again(claimed: Claimed, amount_minor: i64, paid_at: Timestamp) -> Result<Approved> {
+    let currency = claimed
+        .asked
+        .or(claimed.cap)
+        .map(Money::currency)
+        .ok_or_else(|| corrupt("a charge with neither amount nor cap"))?;
+    let amount = Money::new(amount_minor, currency).map_err(|error| corrupt(error.to_string()))?;
+    let payee = claimed.payee;
+    claimed
+        .approve(&Approval { amount, payee }, paid_at)
+        .map_err(|error| corrupt(format!("a payment that does not fit its claim: {error}")))
+}

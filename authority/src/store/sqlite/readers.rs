@@ -1,0 +1,119 @@
+//! How do reads stay out of the writer's way?
+//!
+//! A few read-only connections on blocking threads. Each read is one snapshot.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use super::error::{corrupt, unusable};
+use super::schema;
+use crate::store::{Result, StoreError};
+
+/// Most reads that wait for a connection.
+pub(super) const READS_WAITING_MAX: usize = 4_096;
+
+pub(super) struct Readers {
+    pool: Arc<Pool>,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+struct Pool(Mutex<Vec<Connection>>);
+
+impl Readers {
+    pub(super) fn open(path: &Path, count: usize) -> Result<Self> {
+        let count = count.max(1);
+        let connections = (0..count)
+            .map(|_| schema::open_reader(path))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            pool: Arc::new(Pool(Mutex::new(connections))),
+            permits: Arc::new(Semaphore::new(count)),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let permit = {
+            let _place = Place::take(&self.waiting)?;
+            let permits = Arc::clone(&self.permits);
+            permits.acquire_owned().await
+        }
+        .map_err(|_| unusable("its readers have stopped"))?;
+        let pool = Arc::clone(&self.pool);
+        let reading = tokio::task::spawn_blocking(move || {
+            let lent = Lent::take(&pool);
+            let result = lent.read(work);
+            drop(lent);
+            drop(permit);
+            result
+        });
+        reading
+            .await
+            .unwrap_or_else(|_| Err(corrupt("a read panicked")))
+    }
+}
+
+/// A place in the line of those who wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Result<Self> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) < READS_WAITING_MAX {
+            Ok(place)
+        } else {
+            Err(StoreError::Busy)
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that goes back to the pool, also when a read panics.
+struct Lent<'a> {
+    pool: &'a Pool,
+    conn: Option<Connection>,
+}
+
+impl<'a> Lent<'a> {
+    fn take(pool: &'a Pool) -> Self {
+        let conn = pool.lock().pop();
+        Self { pool, conn }
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let conn = self
+            .conn
+            .as_ref()
+            .ok_or_else(|| corrupt("more readers than connections"))?;
+        let snapshot = conn.unchecked_transaction()?;
+        let result = work(&snapshot);
+        snapshot.finish()?;
+        result
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.pool.lock().extend(self.conn.take());
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,117 @@
+//! Is this file our database, at our version?
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
+
+use super::error::{cannot_write, unusable};
+use crate::store::{Result, StoreError};
+
+/// Steps from one version to the next; the first makes version 1.
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_first.sql")];
+
+/// "M2KY" in the header of the file: ours.
+const APPLICATION_ID: i32 = 0x4d32_4b59;
+/// How long a write waits for another process, e.g. a backup, before it answers busy.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements that each connection keeps.
+const STATEMENTS_MAX: usize = 160;
+/// The write-ahead log is cut back to this size, in bytes.
+const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
+
+/// Opens the one connection that writes; makes the file if there is none.
+pub(super) fn open_writer(path: &Path, node: &str) -> Result<Connection> {
+    make_private(path)?;
+    let mut conn = open(path)?;
+    if conn.is_readonly("main")? {
+        return Err(cannot_write("the file is read-only"));
+    }
+    refuse_foreign(&conn)?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+    migrate(&mut conn)?;
+    own(&conn, node)?;
+    Ok(conn)
+}
+
+/// Opens a connection that only reads.
+pub(super) fn open_reader(path: &Path) -> Result<Connection> {
+    let conn = open(path)?;
+    conn.pragma_update(None, "query_only", true)?;
+    Ok(conn)
+}
+
+fn open(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(conn)
+}
+
+/// Makes the file readable by nobody else; SQLite gives its log the same mode.
+fn make_private(path: &Path) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(of_making(path, &error)),
+    }
+}
+
+fn of_making(path: &Path, error: &std::io::Error) -> StoreError {
+    let detail = format!("{}: {error}", path.display());
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => unusable(detail),
+        _ => cannot_write(detail),
+    }
+}
+
+fn refuse_foreign(conn: &Connection) -> Result<()> {
+    let application_id: i32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application_id != APPLICATION_ID && tables > 0 {
+        return Err(unusable("it is a database, but not one of M2Key"));
+    }
+    Ok(())
+}
+
+fn migrate(conn: &mut Connection) -> Result<()> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: u32 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let Some(steps) = MIGRATIONS.get(version as usize..) else {
+        let known = MIGRATIONS.len();
+        return Err(unusable(format!(
+            "its schema has version {version}, this program knows {known}: use a newer program"
+        )));
+    };
+    for step in steps {
+        tx.execute_batch(step)?;
+    }
+    if !steps.is_empty() {
+        tx.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    Ok(tx.commit()?)
+}
+
+/// A database belongs to the node that made it: two nodes must not append to one chain.
+fn own(conn: &Connection, node: &str) -> Result<()> {
+    conn.execute(
+        "INSERT OR IGNORE INTO meta (only_row, generation, node) VALUES (1, 1, ?1)",
+        [node],
+    )?;
+    let owner: Option<String> = conn
+        .query_row("SELECT node FROM meta", [], |row| row.get(0))
+        .optional()?;
+    match owner {
+        Some(owner) if owner == node => Ok(()),
+        _ => Err(unusable(format!("it belongs to another node than {node}"))),
+    }
+}

@@ -1,0 +1,237 @@
+//! How do concurrent writes share one durable commit?
+//!
+//! ```text
+//! callers ──bounded queue──▶ one thread ──▶ BEGIN IMMEDIATE
+//!                                            SAVEPOINT · job 1 · RELEASE
+//!                                            SAVEPOINT · job 2 · ROLLBACK TO (refused or failed)
+//!                                            ...
+//!                                           COMMIT (durable) ──▶ every caller answered
+//! ```
+//! A caller hears nothing before the commit that holds its write is on the disk.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::audit::Chain;
+use super::error::{cannot_write, corrupt, unusable};
+use crate::store::{Result, StoreError};
+
+/// Most writes that share one commit.
+pub(super) const BATCH_MAX: usize = 256;
+
+/// The handle of the writing thread; dropping it ends the thread after what is queued.
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    pub(super) fn start(conn: Connection, chain: Chain, queue_max: usize) -> Result<Self> {
+        let (queue, jobs) = mpsc::channel(queue_max.max(1));
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || WriterThread { conn, chain, jobs }.run())
+            .map_err(|error| unusable(format!("no thread for the writer: {error}")))?;
+        Ok(Self {
+            queue: Some(queue),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Queues `work`; answers once its transaction is durable.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Verdict<T> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(Write {
+            work: Some(work),
+            result: None,
+            answer,
+        });
+        let queue = self.queue.as_ref().ok_or_else(stopped)?;
+        queue.try_send(job).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        let thread = self.thread.get_mut().ok().and_then(Option::take);
+        if let Some(thread) = thread {
+            // The thread itself never panics out of a job, and there is nobody to tell here.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a piece of work answers: its change stays, or everything it did is undone.
+pub(super) type Verdict<T> = std::result::Result<T, Stop<T>>;
+
+/// Why everything that a piece of work did is undone.
+pub(super) enum Stop<T> {
+    /// A refusal of the domain, and the caller's answer.
+    Refused(T),
+    Failed(StoreError),
+}
+
+impl<T> From<StoreError> for Stop<T> {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl<T> From<rusqlite::Error> for Stop<T> {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// One write's view of the shared transaction.
+pub(super) struct Tx<'a> {
+    pub(super) conn: &'a Connection,
+    pub(super) chain: &'a mut Chain,
+}
+
+impl Tx<'_> {
+    /// Runs one statement and answers how many rows it touched.
+    pub(super) fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
+        Ok(self.conn.prepare_cached(sql)?.execute(params)?)
+    }
+
+    /// Runs one statement that must touch exactly one row.
+    pub(super) fn execute_one(&self, sql: &str, params: impl rusqlite::Params) -> Result<()> {
+        match self.execute(sql, params)? {
+            1 => Ok(()),
+            rows => Err(corrupt(format!("{rows} rows instead of one: {sql}"))),
+        }
+    }
+}
+
+struct WriterThread {
+    conn: Connection,
+    chain: Chain,
+    jobs: mpsc::Receiver<Box<dyn Job>>,
+}
+
+impl WriterThread {
+    fn run(mut self) {
+        while let Some(first) = self.jobs.blocking_recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH_MAX {
+                match self.jobs.try_recv() {
+                    Ok(job) => batch.push(job),
+                    Err(_) => break,
+                }
+            }
+            let committed = self.transact(&mut batch);
+            for job in batch {
+                job.answer(&committed);
+            }
+        }
+    }
+
+    fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<()> {
+        let done = self.attempt(batch);
+        if done.is_err() {
+            self.chain.forget();
+            if !self.conn.is_autocommit() {
+                // If even this fails, the next BEGIN does too, and says so to its callers.
+                let _ = self.conn.execute_batch("ROLLBACK");
+            }
+        }
+        done
+    }
+
+    fn attempt(&mut self, batch: &mut [Box<dyn Job>]) -> Result<()> {
+        self.statement("BEGIN IMMEDIATE")?;
+        for job in batch {
+            self.run_in_savepoint(job.as_mut())?;
+        }
+        self.statement("COMMIT")
+    }
+
+    /// An error here is the whole batch's; the job's own failure stays its own.
+    fn run_in_savepoint(&mut self, job: &mut dyn Job) -> Result<()> {
+        self.statement("SAVEPOINT job")?;
+        let kept = {
+            let mut tx = Tx {
+                conn: &self.conn,
+                chain: &mut self.chain,
+            };
+            catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))).unwrap_or(false)
+        };
+        if self.conn.is_autocommit() {
+            // SQLite gives up a whole transaction by itself when the disk is full or broken.
+            return Err(cannot_write(
+                "the disk refused, and the transaction is gone",
+            ));
+        }
+        if !kept {
+            self.statement("ROLLBACK TO job")?;
+            self.chain.forget();
+        }
+        self.statement("RELEASE job")
+    }
+
+    fn statement(&self, sql: &str) -> Result<()> {
+        self.conn.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+}
+
+trait Job: Send {
+    /// True if what it did stays.
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+
+    fn answer(self: Box<Self>, committed: &Result<()>);
+}
+
+struct Write<T, F> {
+    work: Option<F>,
+    result: Option<Result<T>>,
+    answer: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Job for Write<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Tx<'_>) -> Verdict<T> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        let Some(work) = self.work.take() else {
+            return false;
+        };
+        let (result, kept) = match work(tx) {
+            Ok(value) => (Ok(value), true),
+            Err(Stop::Refused(value)) => (Ok(value), false),
+            Err(Stop::Failed(error)) => (Err(error), false),
+        };
+        self.result = Some(result);
+        kept
+    }
+
+    fn answer(self: Box<Self>, committed: &Result<()>) {
+        let result = match committed {
+            Err(error) => Err(error.clone()),
+            Ok(()) => self
+                .result
+                .unwrap_or_else(|| Err(corrupt("a write panicked and was undone"))),
+        };
+        // A caller that went away needs no answer; its write stands.
+        let _ = self.answer.send(result);
+    }
+}
+
+fn stopped() -> StoreError {
+    unusable("its writer has stopped")
+}
