@@ -1,5 +1,6 @@
 //! How is the agent put together, run and stopped?
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::driver::{self, Driver, INBOX_MAX};
 use crate::error::AgentError;
 use crate::files::Secret;
 use crate::health::Health;
-use crate::identity::Identity;
+use crate::identity::{Identity, Lasts};
 use crate::kiosk::{self, Kiosk};
 use crate::listen::{self, Served};
 use crate::metrics::Metrics;
@@ -46,24 +47,56 @@ struct Parts {
     stop: watch::Sender<bool>,
 }
 
+/// An agent at work.
+pub struct Running {
+    /// Where screen, till and metrics are served.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    /// End in good order when told to.
+    tasks: Vec<JoinHandle<()>>,
+    /// Talk to the authority, and may be cut off at any moment.
+    callers: Vec<JoinHandle<()>>,
+}
+
 /// Builds, runs until told to stop, drains.
 pub async fn run(config: Config) -> Result<(), AgentError> {
+    let running = start(config).await?;
+    let told = platform::told_to_stop().await;
+    tracing::info!("stopping");
+    running.stop().await;
+    told.map_err(|error| AgentError::bug(format!("signals cannot be waited for: {error}")))
+}
+
+/// Opens everything and starts all tasks.
+pub async fn start(config: Config) -> Result<Running, AgentError> {
     let parts = Parts::build(&config)?;
+    warn_of_certificate(&parts);
     let (listener, address) = listen::bind(config.listen).await?;
     let tag = Tag::start(&config, &parts)?;
     let served = parts.served(&config, tag.writer.clone())?;
     write_address(&config.data_dir, address)?;
     tracing::info!(terminal = %config.terminal, %address, authority = config.authority, "running");
-    let mut tasks = parts.spawn_driver()?;
+    let (driver, callers) = parts.spawn_driver()?;
+    let mut tasks = vec![driver];
     tasks.extend(tag.spawn(&parts));
     let stop = parts.stop.subscribe();
     tasks.push(tokio::spawn(listen::serve(listener, address, served, stop)));
-    let told = platform::told_to_stop().await;
-    tracing::info!("stopping");
-    // Receivers hold the tasks; without any there is nothing to stop.
-    let _ = parts.stop.send(true);
-    drain(tasks).await;
-    told.map_err(|error| AgentError::bug(format!("signals cannot be waited for: {error}")))
+    Ok(Running {
+        address,
+        stop: parts.stop,
+        tasks,
+        callers,
+    })
+}
+
+impl Running {
+    /// Blanks the tag, remembers the clock, ends open answers; all within [`STOP_DEADLINE`].
+    pub async fn stop(self) {
+        // Receivers hold the tasks; without any there is nothing to stop.
+        let _ = self.stop.send(true);
+        drain(self.tasks).await;
+        self.callers.iter().for_each(JoinHandle::abort);
+    }
 }
 
 /// The address that opens the screen of a running agent.
@@ -136,7 +169,8 @@ impl Parts {
         })
     }
 
-    fn spawn_driver(&self) -> Result<Vec<JoinHandle<()>>, AgentError> {
+    /// The driver, and the tasks that talk to the authority for it.
+    fn spawn_driver(&self) -> Result<(JoinHandle<()>, Vec<JoinHandle<()>>), AgentError> {
         let (pushed_in, pushed) = mpsc::channel(INBOX_MAX);
         let (errands, errands_out) = mpsc::channel(1);
         let (answers_in, answers) = mpsc::channel(INBOX_MAX);
@@ -155,15 +189,17 @@ impl Parts {
             stop: self.stop.subscribe(),
         };
         let client = || self.client.clone();
-        tokio::spawn(push::follow(client(), revision, pushed_in));
-        tokio::spawn(driver::run_errands(client(), errands_out, answers_in));
-        tokio::spawn(outbox::upload(
-            client(),
-            self.state.clone(),
-            self.reports.clone(),
-            self.metrics.clone(),
-        ));
-        Ok(vec![tokio::spawn(driver.run())])
+        let callers = vec![
+            tokio::spawn(push::follow(client(), revision, pushed_in)),
+            tokio::spawn(driver::run_errands(client(), errands_out, answers_in)),
+            tokio::spawn(outbox::upload(
+                client(),
+                self.state.clone(),
+                self.reports.clone(),
+                self.metrics.clone(),
+            )),
+        ];
+        Ok((tokio::spawn(driver.run()), callers))
     }
 }
 
@@ -203,6 +239,14 @@ impl Tag {
     }
 }
 
+fn warn_of_certificate(parts: &Parts) {
+    match parts.identity.lasts(parts.clock.now_or_wall()) {
+        Lasts::Long => {}
+        Lasts::Expiring { until } => tracing::warn!("{}", driver::expiring(until)),
+        Lasts::Expired { since } => tracing::error!("{}", driver::expired(since)),
+    }
+}
+
 async fn drain(tasks: Vec<JoinHandle<()>>) {
     let all = async {
         for task in tasks {
@@ -216,7 +260,7 @@ async fn drain(tasks: Vec<JoinHandle<()>>) {
     }
 }
 
-fn write_address(dir: &Path, address: std::net::SocketAddr) -> Result<(), AgentError> {
+fn write_address(dir: &Path, address: SocketAddr) -> Result<(), AgentError> {
     let path = dir.join(KIOSK_ADDRESS);
     std::fs::write(&path, format!("{address}\n")).map_err(|e| AgentError::file(&path, &e))
 }

@@ -215,6 +215,12 @@ pub fn expired(since: Timestamp) -> String {
     )
 }
 
+pub fn expiring(until: Timestamp) -> String {
+    format!(
+        "This terminal's certificate expires at {until}. Ask the operator for a new join token in time."
+    )
+}
+
 /// Runs the core's errands one after the other, each until it is answered.
 pub async fn run_errands(
     client: AuthorityClient,

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::core::Board;
-use crate::driver::expired;
+use crate::driver::{expired, expiring};
 use crate::identity::{Identity, Lasts};
 use crate::state::{OUTBOX_MAX, State};
 use crate::tag_writer::TagWriter;
@@ -76,9 +76,7 @@ impl Health {
     fn certificate(&self, problems: &mut Vec<String>, warnings: &mut Vec<String>) {
         match self.identity.lasts(self.clock.now_or_wall()) {
             Lasts::Long => {}
-            Lasts::Expiring { until } => warnings.push(format!(
-                "This terminal's certificate expires at {until}. Ask the operator for a new join token in time."
-            )),
+            Lasts::Expiring { until } => warnings.push(expiring(until)),
             Lasts::Expired { since } => problems.push(expired(since)),
         }
     }

@@ -1,12 +1,17 @@
 #![allow(clippy::unwrap_used)]
 //! Real TLS on a free loopback port; a small server plays the authority.
 use super::*;
+use crate::app;
 use crate::clock;
+use crate::config::Config;
 use crate::error::Whose;
 use crate::identity::{Identity, Lasts};
 use crate::rotation::Fetch;
-use crate::testing::terminal;
+use crate::testing::{Issue, Signer, frame, terminal, till_charge};
+use futures_util::{StreamExt, stream};
 use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
+use protocol::window::EpochClock;
+use protocol::wire::push::ChargeStage;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData, SanType, SignatureAlgorithm,
@@ -183,6 +188,12 @@ fn answer(
 ) -> warp::reply::Response {
     let wanted = Base64::encode_string(format!("{}:SECRET", terminal(1)).as_bytes());
     match path {
+        "/.well-known/jwks.json" => warp::reply::json(&Signer::new(1).keys()).into_response(),
+        "/v1/schedule" => {
+            let epoch = EpochClock::of(terminal(1)).epoch_at(clock::wall());
+            warp::reply::json(&Issue::new(1).epochs(epoch..epoch + 2)).into_response()
+        }
+        "/v1/events" => warp::sse::reply(frames()).into_response(),
         CACERTS_PATH => est::encode(&[&ca.root, &ca.issuing])
             .unwrap()
             .into_response(),
@@ -203,6 +214,19 @@ fn answer(
                 .into_response()
         }
     }
+}
+
+/// One whole state with a charge on offer, and then silence.
+fn frames() -> impl futures_util::Stream<Item = Result<warp::sse::Event, std::convert::Infallible>>
+{
+    let now = clock::wall();
+    let offered = ChargeStage::Offered {
+        until: now + 60_000,
+    };
+    let state = frame(1, now, Some(till_charge(offered)));
+    let event = warp::sse::Event::default().id("1").event("state");
+    let event = event.json_data(state).unwrap();
+    stream::once(async { Ok(event) }).chain(stream::pending())
 }
 
 #[test]
@@ -239,8 +263,7 @@ async fn an_enrolled_terminal_has_an_identity_that_the_authority_accepts() {
     let until = identity.not_after();
     assert_eq!(identity.lasts(until), Lasts::Expired { since: until });
     let client = AuthorityClient::new(&authority.base, &identity).unwrap();
-    let refused = client.schedule(Fetch::Whole).await.err().unwrap();
-    assert!(refused.is(ProblemType::JoinTokenRefused), "{refused}");
+    assert!(client.schedule(Fetch::Whole).await.is_ok());
 }
 
 #[tokio::test]
@@ -298,4 +321,67 @@ async fn an_authority_that_is_not_there_is_tried_later() {
         .err()
         .unwrap();
     assert_eq!(error.whose().exit_code(), 3);
+}
+
+async fn running() -> (Authority, app::Running, tempfile::TempDir) {
+    let authority = Authority::start("authority/one", terminal(1)).await;
+    let join = JoinToken::parse(&format!("m2j-{}-SECRET", terminal(1))).unwrap();
+    let key = SoftwareKey::generate().unwrap();
+    let root = authority.ca.root.fingerprint();
+    let enrolled = enrol(&authority.base, root, &join, &key, clock::wall())
+        .await
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    Identity::save(dir.path(), &key, &enrolled).unwrap();
+    let text = Config::text(&authority.base, terminal(1));
+    let mut config = Config::parse(&format!(
+        "{text}tag = \"none\"\nkiosk_listen = \"127.0.0.1:0\"\n"
+    ))
+    .unwrap();
+    config.data_dir = dir.path().into();
+    (authority, app::start(config).await.unwrap(), dir)
+}
+
+#[tokio::test]
+async fn a_running_agent_shows_the_charge_with_its_tokens_and_stops_when_told() {
+    let (_authority, running, dir) = running().await;
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .tls_backend_preconfigured(tls::none().unwrap())
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    let url = |path: &str| format!("http://{}{path}", running.address);
+    let secret = std::fs::read_to_string(dir.path().join(app::KIOSK_SECRET)).unwrap();
+    let opened = http
+        .get(url(&format!("/kiosk?key={secret}")))
+        .send()
+        .await
+        .unwrap();
+    let cookie = opened.headers()["set-cookie"].to_str().unwrap().to_owned();
+    let events = http.get(url("/kiosk/events")).header("cookie", cookie);
+    let mut views = events.send().await.unwrap();
+    let mut seen = String::new();
+    while !(seen.contains("\"screen\":\"offered\"") && seen.contains("\"qr\":{")) {
+        let part = tokio::time::timeout(Duration::from_secs(60), views.chunk());
+        seen.push_str(&String::from_utf8_lossy(
+            &part.await.unwrap().unwrap().unwrap(),
+        ));
+    }
+    let ready = http.get(url("/ready")).send().await.unwrap();
+    assert_eq!(ready.status(), 200, "{}", ready.text().await.unwrap());
+    let metrics = http
+        .get(url("/metrics"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(metrics.contains("m2key_agent_online 1"), "{metrics}");
+    running.stop().await;
+    let state = crate::state::State::open(&dir.path().join(app::DATABASE)).unwrap();
+    let resumed = state.resume().unwrap();
+    assert_eq!((resumed.sequence, resumed.revision), (Some(1), Some(1)));
+    assert!(state.clock().unwrap().is_some());
 }
