@@ -10,7 +10,7 @@
 use protocol::ids::TerminalId;
 use protocol::jwk::JwkSet;
 use protocol::jws::BadJws;
-use protocol::schedule::BadSchedule;
+use protocol::schedule::{BadSchedule, Rank};
 use protocol::time::{Millis, Timestamp};
 use protocol::wire::push::{ChargeStage, ChargeState, TerminalState};
 use protocol::wire::schedules::ScheduleResponse;
@@ -47,7 +47,7 @@ pub enum Errand {
 pub enum Save {
     Schedule {
         response: ScheduleResponse,
-        sequence: u64,
+        rank: Rank,
         fetch: Fetch,
     },
     Keys(JwkSet),
@@ -57,7 +57,7 @@ pub enum Save {
 /// What the last run left.
 #[derive(Debug, Default)]
 pub struct Resumed {
-    pub sequence: Option<u64>,
+    pub rank: Option<Rank>,
     pub revision: Option<u64>,
     pub keys: Option<JwkSet>,
     /// In the order in which they were followed.
@@ -69,7 +69,7 @@ pub struct Core {
     terminal: TerminalId,
     rotation: Rotation,
     keys: Option<JwkSet>,
-    last_sequence: Option<u64>,
+    last_rank: Option<Rank>,
     heard: Heard,
     wishes: Wishes,
     out_of_service: Option<String>,
@@ -108,7 +108,7 @@ impl Core {
             terminal,
             rotation: Rotation::new(terminal),
             keys: resumed.keys,
-            last_sequence: resumed.sequence,
+            last_rank: resumed.rank,
             heard: Heard {
                 revision: resumed.revision,
                 ..Heard::default()
@@ -266,17 +266,17 @@ impl Core {
         let none = JwkSet::default();
         let keys = self.keys.as_ref().unwrap_or(&none);
         self.rotation
-            .handle_schedule(response, fetch, keys, self.last_sequence)
+            .handle_schedule(response, fetch, keys, self.last_rank)
     }
 
     fn saved(&mut self, response: ScheduleResponse, fetch: Fetch) -> Vec<Save> {
-        self.last_sequence = self.rotation.sequence();
-        let save = |sequence| Save::Schedule {
+        self.last_rank = self.rotation.rank();
+        let save = |rank| Save::Schedule {
             response,
-            sequence,
+            rank,
             fetch,
         };
-        self.last_sequence.map(save).into_iter().collect()
+        self.last_rank.map(save).into_iter().collect()
     }
 
     fn refuse(&mut self, error: NotFollowed, now: Timestamp) {

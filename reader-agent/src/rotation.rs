@@ -17,7 +17,7 @@ use protocol::jwk::JwkSet;
 use protocol::jws::{self, BadJws};
 use protocol::link::LinkHost;
 use protocol::live::LoadedEpoch;
-use protocol::schedule::{self, BadSchedule, Schedule, ScheduleClaims};
+use protocol::schedule::{self, BadSchedule, Rank, Schedule, ScheduleClaims};
 use protocol::time::{Millis, Timestamp};
 use protocol::token::{Channel, WindowId};
 use protocol::turn::{KnownTurns, TurnState};
@@ -91,8 +91,6 @@ pub enum NotFollowed {
     Key { epoch: u32 },
     #[error("the schedule names epoch {epoch}, but its key did not come with it")]
     KeyMissing { epoch: u32 },
-    #[error("the schedule's link host cannot stand in a link")]
-    LinkHost,
 }
 
 /// The rotation of one terminal.
@@ -105,8 +103,7 @@ pub struct Rotation {
 }
 
 struct Following {
-    sequence: u64,
-    generation: u32,
+    rank: Rank,
     policy: CheckedPolicy,
     host: LinkHost,
     epochs: BTreeMap<u32, Epoch>,
@@ -128,7 +125,7 @@ enum Doubt {
 }
 
 impl Rotation {
-    /// A rotation that has heard nothing yet. `last` is the last sequence of earlier runs.
+    /// A rotation that has heard nothing yet.
     pub fn new(terminal: TerminalId) -> Self {
         Self {
             terminal,
@@ -139,22 +136,20 @@ impl Rotation {
         }
     }
 
-    /// Takes in a schedule with its keys, if both are genuine, ours, and not older than `last` or
-    /// what is followed already.
+    /// Takes in a schedule with its keys, if both are genuine, ours, and not older than `last` (of
+    /// earlier runs) or what is followed already.
     pub fn handle_schedule(
         &mut self,
         response: &ScheduleResponse,
         fetch: Fetch,
         keys: &JwkSet,
-        last: Option<u64>,
+        last: Option<Rank>,
     ) -> Result<Followed, NotFollowed> {
         let verified = jws::verify::<ScheduleClaims>(&response.schedule, keys)
             .map_err(NotFollowed::Signature)?;
-        let schedule = schedule::accept(verified, self.terminal, last.max(self.sequence()))?;
-        let host =
-            LinkHost::parse(&schedule.claims().link_host).map_err(|_| NotFollowed::LinkHost)?;
+        let schedule = schedule::accept(verified, self.terminal, last.max(self.rank()))?;
         let epochs = self.matched(&schedule, &response.epoch_keys)?;
-        Ok(self.follow(schedule, host, epochs, fetch))
+        Ok(self.follow(&schedule, epochs, fetch))
     }
 
     /// Takes in what the authority says of turns: absolute, so the past changes nothing.
@@ -186,13 +181,9 @@ impl Rotation {
         Channel::ALL.iter().filter_map(next).min()
     }
 
-    /// The sequence of the schedule that is followed.
-    pub fn sequence(&self) -> Option<u64> {
-        self.followed.as_ref().map(|f| f.sequence)
-    }
-
-    pub fn generation(&self) -> Option<u32> {
-        self.followed.as_ref().map(|f| f.generation)
+    /// Where the schedule that is followed stands in the order of all.
+    pub fn rank(&self) -> Option<Rank> {
+        self.followed.as_ref().map(|f| f.rank)
     }
 
     /// How far the held epochs reach without a gap from `now`.
@@ -246,28 +237,27 @@ impl Rotation {
 
     fn follow(
         &mut self,
-        schedule: Schedule,
-        host: LinkHost,
+        schedule: &Schedule,
         mut epochs: BTreeMap<u32, Epoch>,
         fetch: Fetch,
     ) -> Followed {
-        let claims = schedule.claims();
-        if self.generation().is_some_and(|g| g != claims.generation) {
+        let (rank, host) = (schedule.rank(), schedule.link_host());
+        let same_life = |held: Rank| held.generation == rank.generation;
+        if self.rank().is_some_and(|held| !same_life(held)) {
             // Another life of the database counts its turns anew.
             self.turns = KnownTurns::default();
         }
         let held = self.followed.take();
-        let fits = held.as_ref().is_none_or(|f| {
-            f.generation == claims.generation && f.policy == *schedule.policy() && f.host == host
-        });
+        let fits = held
+            .as_ref()
+            .is_none_or(|f| same_life(f.rank) && f.policy == *schedule.policy() && f.host == *host);
         if let (Fetch::After(after), Some(held), true) = (fetch, held, fits) {
             epochs.extend(held.epochs.into_iter().filter(|(epoch, _)| *epoch <= after));
         }
         self.followed = Some(Following {
-            sequence: claims.sequence,
-            generation: claims.generation,
+            rank,
             policy: *schedule.policy(),
-            host,
+            host: host.clone(),
             epochs,
         });
         match fetch {
@@ -293,7 +283,8 @@ impl Rotation {
             epoch: epoch.loaded.epoch,
             window: window.index,
         };
-        let turn = self.turns.of(&id);
+        let turn = self.turns.to_show(&id);
+        let turn = turn.ok_or(Blank::UntilBoundary { at: window.closes })?;
         Ok(Face {
             text: self.text(following, epoch, id, turn),
             window: id,

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use protocol::ids::EventId;
 use protocol::jwk::JwkSet;
+use protocol::schedule::Rank;
 use protocol::time::Timestamp;
 use protocol::wire::reports::TerminalEvent;
 use protocol::wire::schedules::ScheduleResponse;
@@ -28,7 +29,7 @@ pub const SCHEDULES_MAX: u64 = 200;
 
 const VERSION: i64 = 1;
 const SCHEMA: &str = "
-    -- One value per name: last sequence, known revision, clock, keys that verify.
+    -- One value per name: last rank, known revision, clock, keys that verify.
     CREATE TABLE fact (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     -- Schedules with their epoch keys as they came, in the order in which they were followed.
     CREATE TABLE schedule (
@@ -99,7 +100,7 @@ impl State {
     /// What the last run left.
     pub fn resume(&self) -> Result<Resumed, StateError> {
         Ok(Resumed {
-            sequence: self.fact("sequence")?,
+            rank: self.fact("rank")?,
             revision: self.fact("revision")?,
             keys: self.fact("keys")?,
             schedules: self.schedules()?,
@@ -110,9 +111,9 @@ impl State {
         match save {
             Save::Schedule {
                 response,
-                sequence,
+                rank,
                 fetch,
-            } => self.save_schedule(response, *sequence, *fetch),
+            } => self.save_schedule(response, *rank, *fetch),
             Save::Keys(keys) => self.set_fact("keys", keys),
             Save::Revision(revision) => self.set_fact("revision", revision),
         }
@@ -211,7 +212,7 @@ impl State {
     fn save_schedule(
         &self,
         response: &ScheduleResponse,
-        sequence: u64,
+        rank: Rank,
         fetch: Fetch,
     ) -> Result<(), StateError> {
         let text = zeroize::Zeroizing::new(serde_json::to_string(response)?);
@@ -232,7 +233,7 @@ impl State {
             "DELETE FROM schedule WHERE position <= (SELECT max(position) FROM schedule) - ?1",
             [SCHEDULES_MAX as i64],
         )?;
-        set_fact(&transaction, "sequence", &sequence)?;
+        set_fact(&transaction, "rank", &rank)?;
         Ok(transaction.commit()?)
     }
 

@@ -10,7 +10,7 @@ use protocol::jwk::{Jwk, JwkSet};
 use protocol::jws::{Purpose, Unsigned};
 use protocol::money::{Currency, Money};
 use protocol::receipt::{Payee, ReceiptClaims};
-use protocol::schedule::{EpochCheck, ScheduleClaims};
+use protocol::schedule::{EpochCheck, Rank, ScheduleClaims};
 use protocol::time::Timestamp;
 use protocol::token::{Channel, WindowId};
 use protocol::window::{EpochClock, Policy};
@@ -102,6 +102,14 @@ impl Issue {
             version: self.version,
             key: EpochKey::from_bytes(bytes),
         }
+    }
+}
+
+/// A place in the first generation.
+pub(crate) fn rank(sequence: u64) -> Rank {
+    Rank {
+        generation: 1,
+        sequence,
     }
 }
 

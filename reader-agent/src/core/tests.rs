@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::testing::{
-    Issue, Signer, charge_id, claim_id, frame, mark, receipt_claims, terminal, till_charge,
+    Issue, Signer, charge_id, claim_id, frame, mark, rank, receipt_claims, terminal, till_charge,
 };
 use protocol::window::EpochClock;
 use protocol::wire::push::EndReason;
@@ -171,7 +171,7 @@ fn a_schedule_under_a_key_that_stays_unknown_is_not_asked_for_in_a_loop() {
 #[test]
 fn the_sequence_of_an_earlier_run_still_refuses_an_older_schedule() {
     let resumed = Resumed {
-        sequence: Some(9),
+        rank: Some(rank(9)),
         keys: Some(Signer::new(1).keys()),
         schedules: vec![(Issue::new(9).epochs(FIRST..FIRST + 2), Fetch::Whole)],
         ..Resumed::default()
@@ -186,7 +186,7 @@ fn the_sequence_of_an_earlier_run_still_refuses_an_older_schedule() {
 #[test]
 fn a_restart_offline_shows_the_remembered_schedule_from_the_next_boundary() {
     let resumed = Resumed {
-        sequence: Some(1),
+        rank: Some(rank(1)),
         keys: Some(Signer::new(1).keys()),
         schedules: vec![(Issue::new(1).epochs(FIRST..FIRST + 2), Fetch::Whole)],
         ..Resumed::default()

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::testing::{Issue, Signer, terminal};
+use crate::testing::{Issue, Signer, rank, terminal};
 use protocol::window::EPOCH_MS;
 
 const FIRST: u32 = 500_000;
@@ -151,7 +151,7 @@ fn a_lower_sequence_is_refused_also_that_of_an_earlier_run() {
     let mut fresh = Rotation::new(terminal(1));
     let response = Issue::new(6).epochs(FIRST..FIRST + 1);
     let keys = Signer::new(1).keys();
-    let refused = fresh.handle_schedule(&response, Fetch::Whole, &keys, Some(7));
+    let refused = fresh.handle_schedule(&response, Fetch::Whole, &keys, Some(rank(7)));
     assert_eq!(refused, Err(lower));
     assert_eq!(fresh.poll(opens(FIRST)), Faces::blank(Blank::NoSchedule));
 }
