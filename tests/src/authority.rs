@@ -169,18 +169,46 @@ impl Authority {
     /// A terminal of this merchant; its join token goes into `file`.
     pub fn add_terminal(&self, merchant: MerchantId, file: &Path) -> Result<TerminalId, Failure> {
         let (merchant, file) = (merchant.to_string(), file.display().to_string());
-        let arguments = ["terminal", "add", "--merchant", &merchant, "--join-token-file", &file];
+        let arguments = [
+            "terminal",
+            "add",
+            "--merchant",
+            &merchant,
+            "--join-token-file",
+            &file,
+        ];
         member(&self.verb(&arguments)?, "terminal")
     }
 
     /// An account for a customer of the bank, with money on it.
-    pub fn open_account(&self, issuer: &str, subject: &str, minor: i64) -> Result<AccountId, Failure> {
-        let open = ["account", "open", "--issuer", issuer, "--subject", subject, "--currency", "EUR"];
+    pub fn open_account(
+        &self,
+        issuer: &str,
+        subject: &str,
+        minor: i64,
+    ) -> Result<AccountId, Failure> {
+        let open = [
+            "account",
+            "open",
+            "--issuer",
+            issuer,
+            "--subject",
+            subject,
+            "--currency",
+            "EUR",
+        ];
         let account: AccountId = member(&self.verb(&open)?, "account")?;
         let (id, minor) = (account.to_string(), minor.to_string());
         let reference = format!("opening {subject}");
         self.verb(&[
-            "account", "credit", "--account", &id, "--amount-minor", &minor, "--reference", &reference,
+            "account",
+            "credit",
+            "--account",
+            &id,
+            "--amount-minor",
+            &minor,
+            "--reference",
+            &reference,
         ])?;
         Ok(account)
     }
@@ -189,12 +217,18 @@ impl Authority {
 
     /// Where phones reach it.
     pub fn public_url(&self) -> Result<String, Failure> {
-        Ok(format!("https://{HOST}:{}", self.addresses()?.public.port()))
+        Ok(format!(
+            "https://{HOST}:{}",
+            self.addresses()?.public.port()
+        ))
     }
 
     /// Where terminals and operators reach it.
     pub fn agents_url(&self) -> Result<String, Failure> {
-        Ok(format!("https://{HOST}:{}", self.addresses()?.agents.port()))
+        Ok(format!(
+            "https://{HOST}:{}",
+            self.addresses()?.agents.port()
+        ))
     }
 
     /// Health and metrics.

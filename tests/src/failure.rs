@@ -18,7 +18,11 @@ impl Failure {
 
 /// Refuses with `what` unless it holds.
 pub fn ensure(holds: bool, what: impl Display) -> Result<(), Failure> {
-    if holds { Ok(()) } else { Err(Failure::new(what)) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Failure::new(what))
+    }
 }
 
 impl Display for Failure {

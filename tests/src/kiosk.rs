@@ -1,5 +1,6 @@
 //! What does the screen of a terminal show, to a person and to a phone's camera?
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use reqwest::Client;
@@ -9,10 +10,8 @@ use tokio::sync::Mutex;
 
 use crate::{Failure, wait, web};
 
-const PAGE_PATH: &str = "/";
-const EVENTS_PATH: &str = "/v1/screen";
-/// Light modules around the code, inside the square that the page draws.
-const QUIET_ZONE: usize = 4;
+const PAGE_PATH: &str = "/kiosk";
+const EVENTS_PATH: &str = "/kiosk/events";
 
 /// The kiosk page of one agent, as a browser on that machine opens it.
 pub struct Kiosk {
@@ -24,31 +23,25 @@ pub struct Kiosk {
 /// What the page is told.
 #[derive(Deserialize)]
 pub struct Frame {
-    pub terminal: String,
-    qr: FaceView<QrPath>,
-    code: FaceView<[String; 3]>,
-    pub stage: StageView,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "is", rename_all = "lowercase")]
-enum FaceView<T> {
-    Shown { left_ms: u64, face: T },
-    Blank {},
+    /// How far the payment is, in the page's own words.
+    pub screen: String,
+    /// The two digits of the claim, once a phone has it.
+    pub mark: Option<String>,
+    qr: Option<QrPath>,
+    code: Option<Code>,
 }
 
 #[derive(Deserialize)]
 struct QrPath {
-    side: usize,
+    size: usize,
     path: String,
+    left_ms: u64,
 }
 
-/// How far the payment is, in the page's own words.
 #[derive(Deserialize)]
-pub struct StageView {
-    pub is: String,
-    #[serde(default)]
-    pub mark: Option<String>,
+struct Code {
+    text: String,
+    left_ms: u64,
 }
 
 /// What a camera and a reading person take from the screen.
@@ -83,14 +76,21 @@ impl Kiosk {
     pub fn url(&self) -> Result<String, Failure> {
         let path = self.data.join("kiosk.secret");
         let secret = std::fs::read_to_string(&path).map_err(Failure::of(path.display()))?;
-        Ok(format!("http://{}{PAGE_PATH}?key={}", self.address()?, secret.trim()))
+        Ok(format!(
+            "http://{}{PAGE_PATH}?key={}",
+            self.address()?,
+            secret.trim()
+        ))
     }
 
     /// Opens the page: the key in the address becomes a cookie.
     pub async fn open(&self) -> Result<(), Failure> {
         let response = self.http.get(self.url()?).send().await;
         let response = response.map_err(|e| web::sent(&e))?;
-        let set = response.headers().get("set-cookie").and_then(|value| value.to_str().ok());
+        let set = response
+            .headers()
+            .get("set-cookie")
+            .and_then(|value| value.to_str().ok());
         let pair = set.and_then(|value| value.split(';').next());
         let pair = pair.ok_or_else(|| Failure::new("the kiosk page gives no cookie"))?;
         *self.cookie.lock().await = Some(pair.to_owned());
@@ -120,10 +120,12 @@ impl Kiosk {
     }
 
     /// Waits until the payment on the screen is this far.
-    pub async fn stage(&self, wanted: &str) -> Result<StageView, Failure> {
+    pub async fn shows(&self, wanted: &str) -> Result<Frame, Failure> {
         let look = async || {
-            let stage = self.frame().await.ok()?.stage;
-            (stage.is == wanted).then_some(stage)
+            self.frame()
+                .await
+                .ok()
+                .filter(|frame| frame.screen == wanted)
         };
         wait::until(&format!("the screen to show {wanted:?}"), look).await
     }
@@ -132,16 +134,12 @@ impl Kiosk {
 impl Frame {
     /// QR code and typed code, if both are shown.
     pub fn faces(&self) -> Option<Faces> {
-        let (FaceView::Shown { left_ms: qr_left_ms, face: qr }, FaceView::Shown { left_ms: code_left_ms, face: code }) =
-            (&self.qr, &self.code)
-        else {
-            return None;
-        };
+        let (qr, code) = (self.qr.as_ref()?, self.code.as_ref()?);
         Some(Faces {
             link: qr.decode()?,
-            code: code.join("-"),
-            qr_left_ms: *qr_left_ms,
-            code_left_ms: *code_left_ms,
+            code: code.text.clone(),
+            qr_left_ms: qr.left_ms,
+            code_left_ms: code.left_ms,
         })
     }
 }
@@ -150,15 +148,13 @@ impl QrPath {
     /// What a camera reads off the modules that the page draws.
     fn decode(&self) -> Option<String> {
         let dark = self.dark_modules()?;
-        let width = self.side.checked_sub(2 * QUIET_ZONE)?;
-        let module = |x: usize, y: usize| dark.contains(&(x + QUIET_ZONE, y + QUIET_ZONE));
-        let grid = Grid::new(SimpleGrid::from_func(width, module));
-        grid.decode().ok().map(|(_, text)| text)
+        let grid = SimpleGrid::from_func(self.size, |x, y| dark.contains(&(x, y)));
+        Grid::new(grid).decode().ok().map(|(_, text)| text)
     }
 
     /// Every dark module of a path made of `M<x> <y>h<length>v1h-<length>z`.
-    fn dark_modules(&self) -> Option<std::collections::HashSet<(usize, usize)>> {
-        let mut dark = std::collections::HashSet::new();
+    fn dark_modules(&self) -> Option<HashSet<(usize, usize)>> {
+        let mut dark = HashSet::new();
         for run in self.path.split_terminator('z') {
             let (start, rest) = run.strip_prefix('M')?.split_once('h')?;
             let (x, y) = start.split_once(' ')?;

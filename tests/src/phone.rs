@@ -112,7 +112,8 @@ impl Phone {
         match web::read_answer(response).await? {
             Err(problem) => Ok(Err(problem)),
             Ok(view) => {
-                let cookie = cookie.ok_or_else(|| Failure::new("a claim came without its cookie"))?;
+                let cookie =
+                    cookie.ok_or_else(|| Failure::new("a claim came without its cookie"))?;
                 Ok(Ok(Claim { view, cookie }))
             }
         }
@@ -137,8 +138,11 @@ impl Phone {
     /// Approves amount and payee as this phone shows them: the signature of the payment act.
     pub async fn approve(&self, claim: &Claim) -> Answer<Approved> {
         let amount = claim.view.amount;
-        self.approve_amount(claim, amount.ok_or_else(|| Failure::new("no amount to approve"))?)
-            .await
+        self.approve_amount(
+            claim,
+            amount.ok_or_else(|| Failure::new("no amount to approve"))?,
+        )
+        .await
     }
 
     /// Approves this amount, whatever the terminal asks for.
@@ -148,7 +152,11 @@ impl Phone {
             payee: claim.view.payee.id,
         };
         let url = format!("{}/approval", self.claim_url(claim.view.claim));
-        let post = self.http.post(url).header("cookie", &claim.cookie).json(&request);
+        let post = self
+            .http
+            .post(url)
+            .header("cookie", &claim.cookie)
+            .json(&request);
         let post = self.with_access_token(post);
         let response = post.send().await.map_err(|e| web::sent(&e))?;
         match web::read_bytes(response).await? {
@@ -164,7 +172,10 @@ impl Phone {
     pub async fn must_approve(&self, claim: &Claim) -> Result<Approved, Failure> {
         let refused = |problem: protocol::problem::Problem| {
             let detail = problem.detail.unwrap_or_default();
-            Failure::new(format!("the approval is refused: {} {detail}", problem.title))
+            Failure::new(format!(
+                "the approval is refused: {} {detail}",
+                problem.title
+            ))
         };
         self.approve(claim).await?.map_err(refused)
     }
@@ -175,7 +186,9 @@ impl Phone {
 
     /// A link leads to its own host; what was typed goes to the one the shopper knows.
     fn origin_of(&self, token: &str) -> String {
-        let host = token.strip_prefix("https://").and_then(|rest| rest.split('/').next());
+        let host = token
+            .strip_prefix("https://")
+            .and_then(|rest| rest.split('/').next());
         match host {
             Some(host) if link::parse(token).is_ok() => format!("https://{host}"),
             _ => self.public_url.clone(),
@@ -193,12 +206,14 @@ impl Phone {
 /// `name=value` of the claim's cookie, if it is set as safely as its name promises.
 fn claim_cookie(response: &reqwest::Response) -> Option<String> {
     let set: Vec<_> = response.headers().get_all("set-cookie").iter().collect();
-    set.iter().filter_map(|value| value.to_str().ok()).find_map(|value| {
-        let mut parts = value.split(';').map(str::trim);
-        let pair = parts.next()?;
-        let attributes: Vec<_> = parts.map(str::to_ascii_lowercase).collect();
-        let has = |wanted: &str| attributes.iter().any(|attribute| attribute == wanted);
-        let safe = has("secure") && has("httponly") && has("path=/");
-        (safe && pair.split('=').next() == Some(CLAIM_COOKIE)).then(|| pair.to_owned())
-    })
+    set.iter()
+        .filter_map(|value| value.to_str().ok())
+        .find_map(|value| {
+            let mut parts = value.split(';').map(str::trim);
+            let pair = parts.next()?;
+            let attributes: Vec<_> = parts.map(str::to_ascii_lowercase).collect();
+            let has = |wanted: &str| attributes.iter().any(|attribute| attribute == wanted);
+            let safe = has("secure") && has("httponly") && has("path=/");
+            (safe && pair.split('=').next() == Some(CLAIM_COOKIE)).then(|| pair.to_owned())
+        })
 }

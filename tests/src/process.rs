@@ -56,7 +56,10 @@ impl Said {
     pub fn ok(self) -> Result<Self, Failure> {
         match self.code {
             0 => Ok(self),
-            code => Err(Failure::new(format!("exit code {code}: {}{}", self.out, self.err))),
+            code => Err(Failure::new(format!(
+                "exit code {code}: {}{}",
+                self.out, self.err
+            ))),
         }
     }
 

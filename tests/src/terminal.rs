@@ -44,7 +44,9 @@ impl Terminal {
         let data = dir.join("agent");
         let agents_url = authority.agents_url()?;
         let mut enrol = command("m2key-agent")?;
-        enrol.args(["enrol", "--non-interactive", "--dir"]).arg(&data);
+        enrol
+            .args(["enrol", "--non-interactive", "--dir"])
+            .arg(&data);
         enrol.args(["--authority", &agents_url]);
         enrol.args(["--root-fingerprint", authority.root_fingerprint()]);
         enrol.arg("--join-token-file").arg(join_token);

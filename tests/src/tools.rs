@@ -25,7 +25,10 @@ pub fn run(tool: &str, arguments: &[&str]) -> Result<String, Failure> {
         return Ok(out);
     }
     let err = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::new(format!("{tool} {}: {out}{err}", arguments.join(" "))))
+    Err(Failure::new(format!(
+        "{tool} {}: {out}{err}",
+        arguments.join(" ")
+    )))
 }
 
 /// Runs a tool that must exist, whatever it says.
@@ -39,7 +42,9 @@ pub fn softhsm() -> Result<&'static str, Failure> {
     if Path::new(SOFTHSM_MODULE).exists() {
         return Ok(SOFTHSM_MODULE);
     }
-    Err(Failure::new("SoftHSM is missing: apt-get install -y softhsm2"))
+    Err(Failure::new(
+        "SoftHSM is missing: apt-get install -y softhsm2",
+    ))
 }
 
 /// The browser, under whatever name.
@@ -61,7 +66,12 @@ fn install(tool: &str) -> String {
 pub fn screenshot(url: &str, dir: &Path, size: (u32, u32)) -> Result<PathBuf, Failure> {
     let (profile, picture) = (dir.join("browser"), dir.join("kiosk.png"));
     let output = Command::new(browser()?)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+        ])
         .args(["--disable-background-networking", "--disable-sync"])
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("--window-size={},{}", size.0, size.1))
@@ -74,11 +84,16 @@ pub fn screenshot(url: &str, dir: &Path, size: (u32, u32)) -> Result<PathBuf, Fa
         return Ok(picture);
     }
     let err = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::new(format!("chromium made no picture of {url}: {err}")))
+    Err(Failure::new(format!(
+        "chromium made no picture of {url}: {err}"
+    )))
 }
 
 /// What a QR decoder reads off a picture.
 pub fn decode_qr(picture: &Path) -> Result<String, Failure> {
-    let text = run("zbarimg", &["--quiet", "--raw", &picture.display().to_string()])?;
+    let text = run(
+        "zbarimg",
+        &["--quiet", "--raw", &picture.display().to_string()],
+    )?;
     Ok(text.trim().to_owned())
 }

@@ -44,6 +44,9 @@ impl Later {
 
     /// Waits until it is there.
     pub async fn arrived(&self) -> Result<(), Failure> {
-        until("a window to pass", async || (Instant::now() >= self.0).then_some(())).await
+        until("a window to pass", async || {
+            (Instant::now() >= self.0).then_some(())
+        })
+        .await
     }
 }

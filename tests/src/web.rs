@@ -52,7 +52,9 @@ pub async fn read_bytes(response: Response) -> Answer<Vec<u8>> {
     }
     let text = String::from_utf8_lossy(&bytes);
     let problem = serde_json::from_slice(&bytes);
-    problem.map(Err).map_err(Failure::of(format!("{url} answers {status}: {text}")))
+    problem
+        .map(Err)
+        .map_err(Failure::of(format!("{url} answers {status}: {text}")))
 }
 
 /// The body as this type.
@@ -74,7 +76,11 @@ pub fn sent(error: &reqwest::Error) -> Failure {
 
 fn builder() -> ClientBuilder {
     // A world of its own goes through nobody's proxy.
-    Client::builder().no_proxy().timeout(REQUEST_LIMIT)
+    let redirects = reqwest::redirect::Policy::none();
+    Client::builder()
+        .redirect(redirects)
+        .no_proxy()
+        .timeout(REQUEST_LIMIT)
 }
 
 fn build(builder: ClientBuilder) -> Result<Client, Failure> {

@@ -95,7 +95,9 @@ impl World {
 
     /// One more terminal, enrolled; its agent does not run yet.
     pub fn enrol_terminal(&self) -> Result<Terminal, Failure> {
-        let place = self.dir.join(format!("terminal-{}", self.terminals.len() + 1));
+        let place = self
+            .dir
+            .join(format!("terminal-{}", self.terminals.len() + 1));
         std::fs::create_dir_all(&place)?;
         let join_token = place.join("join-token");
         let id = self.authority.add_terminal(self.merchant, &join_token)?;

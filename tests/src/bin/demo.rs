@@ -27,7 +27,10 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("\nerror: {failure}");
-            eprintln!("hint: the logs are in {}", arguments.dir.join("house/logs").display());
+            eprintln!(
+                "hint: the logs are in {}",
+                arguments.dir.join("house/logs").display()
+            );
             ExitCode::FAILURE
         }
     }
@@ -39,7 +42,10 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
     teller.say("M2Key: the journey of one token, on real parts.");
     let world = story::play(&places, &mut teller).await?;
     let steps = teller.steps().len();
-    teller.say(&format!("\nAll {steps} steps held. Evidence: {}", places.dir().display()));
+    teller.say(&format!(
+        "\nAll {steps} steps held. Evidence: {}",
+        places.dir().display()
+    ));
     if arguments.once {
         return Ok(());
     }

@@ -30,7 +30,11 @@ pub(super) async fn tell(
 ) -> Result<(), Failure> {
     let phone = world.signed_in_phone(SHOPPERS[1]).await?;
     let phone = &phone;
-    let charge = world.terminal().till()?.must_start(PRICE_MINOR, "sale 1042").await?;
+    let charge = world
+        .terminal()
+        .till()?
+        .must_start(PRICE_MINOR, "sale 1042")
+        .await?;
     teller
         .step(
             "The captured token is refused",
@@ -82,8 +86,17 @@ async fn refused(
     };
     let type_ = &problem.type_;
     let fits = problem.problem_type() == Some(expected);
-    ensure(fits, format!("refused as {type_}, not as {}", expected.slug()))?;
-    Ok(((), format!("{} {type_}: {}. {}", problem.status, problem.title, problem.next_step)))
+    ensure(
+        fits,
+        format!("refused as {type_}, not as {}", expected.slug()),
+    )?;
+    Ok((
+        (),
+        format!(
+            "{} {type_}: {}. {}",
+            problem.status, problem.title, problem.next_step
+        ),
+    ))
 }
 
 fn forge(link: &str) -> Result<String, Failure> {

@@ -19,7 +19,7 @@ use crate::world::{SHOPPERS, Site};
 use crate::{Failure, World, web};
 
 /// 4.20 EUR.
-pub const PRICE_MINOR: i64 = 420;
+const PRICE_MINOR: i64 = 420;
 /// What the three channels are tried with.
 const TRIAL_MINOR: i64 = 100;
 
@@ -121,8 +121,16 @@ async fn make_site(places: &Places) -> Result<(Site, String), Failure> {
     let checked = site.authority.verb(&["check-hsm"])?;
     let keys = checked["keys"].as_array().map_or(0, Vec::len);
     let extractable = |key: &&serde_json::Value| key["extractable"] != false;
-    let leaks = checked["keys"].as_array().into_iter().flatten().filter(extractable).count();
-    ensure(keys > 0 && leaks == 0, format!("{leaks} of {keys} keys can leave the HSM"))?;
+    let leaks = checked["keys"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(extractable)
+        .count();
+    ensure(
+        keys > 0 && leaks == 0,
+        format!("{leaks} of {keys} keys can leave the HSM"),
+    )?;
     let seen = format!(
         "{keys} keys, none of which can leave the HSM; root fingerprint {}",
         site.authority.root_fingerprint()
@@ -145,7 +153,9 @@ async fn enrol(site: Site) -> Result<(World, String), Failure> {
     let mut world = site.settle()?;
     world.add_terminal().await?;
     let terminal = world.terminal();
-    let link = Phone::of(SHOPPERS[0], &world.authority, &world.bank)?.tap(terminal).await?;
+    let link = Phone::of(SHOPPERS[0], &world.authority, &world.bank)?
+        .tap(terminal)
+        .await?;
     let seen = format!(
         "terminal {} shows tokens; its tag carries {link}; its screen is {}",
         terminal.id(),
@@ -158,13 +168,23 @@ async fn channels_agree(world: &World) -> Result<((), String), Failure> {
     let phone = world.signed_in_phone(SHOPPERS[0]).await?;
     let mut seen = Vec::new();
     for channel in Channel::ALL {
-        let charge = world.terminal().till()?.must_start(TRIAL_MINOR, "trial").await?;
-        world.terminal().kiosk().stage("offered").await?;
+        let charge = world
+            .terminal()
+            .till()?
+            .must_start(TRIAL_MINOR, "trial")
+            .await?;
+        world.terminal().kiosk().shows("offered").await?;
         let token = take(&phone, world.terminal(), channel).await?;
         let presented = Presented::parse(&token).map_err(Failure::new)?;
-        ensure(presented.terminal() == world.terminal().id(), "a token of another terminal")?;
+        ensure(
+            presented.terminal() == world.terminal().id(),
+            "a token of another terminal",
+        )?;
         let claim = phone.must_claim(&token).await?;
-        ensure(claim.view.channel == channel, format!("taken for {}", claim.view.channel))?;
+        ensure(
+            claim.view.channel == channel,
+            format!("taken for {}", claim.view.channel),
+        )?;
         world.terminal().till()?.cancel(charge.charge).await?;
         seen.push(format!("{channel} {token}"));
     }
@@ -172,7 +192,7 @@ async fn channels_agree(world: &World) -> Result<((), String), Failure> {
 }
 
 /// Takes the token of one channel off the terminal, as that channel is used.
-pub async fn take(phone: &Phone, terminal: &Terminal, channel: Channel) -> Result<String, Failure> {
+async fn take(phone: &Phone, terminal: &Terminal, channel: Channel) -> Result<String, Failure> {
     match channel {
         Channel::Nfc => phone.tap(terminal).await,
         Channel::Qr => phone.scan(terminal).await,
@@ -193,7 +213,12 @@ async fn windows_pass(world: &World) -> Result<(Captured, String), Failure> {
     let tag_now = phone.tap_other_than(terminal, &tag).await?;
     let seen = format!(
         "QR {} became {}, code {} became {}, tag {} became {}",
-        tail(&faces.link), tail(&now.link), faces.code, now.code, tail(&tag), tail(&tag_now)
+        tail(&faces.link),
+        tail(&now.link),
+        faces.code,
+        now.code,
+        tail(&tag),
+        tail(&tag_now)
     );
     let captured = Captured {
         link: faces.link,
@@ -204,19 +229,34 @@ async fn windows_pass(world: &World) -> Result<(Captured, String), Failure> {
 
 async fn tap_and_claim(world: &World) -> Result<(Held, String), Failure> {
     let terminal = world.terminal();
-    terminal.till()?.must_start(PRICE_MINOR, "sale 1041").await?;
-    terminal.kiosk().stage("offered").await?;
+    terminal
+        .till()?
+        .must_start(PRICE_MINOR, "sale 1041")
+        .await?;
+    terminal.kiosk().shows("offered").await?;
     let phone = world.phone(SHOPPERS[0])?;
     let token = phone.tap(terminal).await?;
     let claim = phone.must_claim(&token).await?;
     let view = &claim.view;
-    ensure(view.kind == ChargeKind::Till && view.channel == Channel::Nfc, "not a tapped charge")?;
-    let amount = view.amount.map(|amount| amount.to_string()).unwrap_or_default();
+    ensure(
+        view.kind == ChargeKind::Till && view.channel == Channel::Nfc,
+        "not a tapped charge",
+    )?;
+    let amount = view
+        .amount
+        .map(|amount| amount.to_string())
+        .unwrap_or_default();
     ensure(amount == "4.20 EUR", format!("the phone shows {amount}"))?;
-    let screen = terminal.kiosk().stage("held").await?;
+    let screen = terminal.kiosk().shows("held").await?;
     let mark = view.mark.to_string();
-    ensure(screen.mark.as_deref() == Some(&mark), "screen and phone show different marks")?;
-    let seen = format!("the phone shows {amount} to {}, mark {mark}; so does the screen", view.payee.name);
+    ensure(
+        screen.mark.as_deref() == Some(&mark),
+        "screen and phone show different marks",
+    )?;
+    let seen = format!(
+        "the phone shows {amount} to {}, mark {mark}; so does the screen",
+        view.payee.name
+    );
     Ok((Held { token, claim }, seen))
 }
 
@@ -224,7 +264,10 @@ async fn approve(world: &World, held: &Held) -> Result<(Approved, String), Failu
     let phone = world.signed_in_phone(SHOPPERS[0]).await?;
     let approved = phone.must_approve(&held.claim).await?;
     let again = phone.must_approve(&held.claim).await?;
-    ensure(again.bytes == approved.bytes, "a retry gave another receipt")?;
+    ensure(
+        again.bytes == approved.bytes,
+        "a retry gave another receipt",
+    )?;
     let seen = format!(
         "payment {}; the approval sent again gave the same receipt, byte for byte",
         approved.response.payment
@@ -244,10 +287,18 @@ async fn verify_receipt(
     let keys: JwkSet = web::parse(&jwks)?;
     let verified = jws::verify::<ReceiptClaims>(receipt, &keys).map_err(Failure::new)?;
     let claims = verified.claims();
-    ensure(claims.amount.amount_minor() == PRICE_MINOR, "the receipt is over another amount")?;
-    ensure(claims.terminal == world.terminal().id(), "the receipt is of another terminal")?;
+    ensure(
+        claims.amount.amount_minor() == PRICE_MINOR,
+        "the receipt is over another amount",
+    )?;
+    ensure(
+        claims.terminal == world.terminal().id(),
+        "the receipt is of another terminal",
+    )?;
     let mut verify = command("m2key-authority")?;
-    verify.args(["receipt", "verify"]).arg(places.file("receipt.jws"));
+    verify
+        .args(["receipt", "verify"])
+        .arg(places.file("receipt.jws"));
     let said = Said::by(verify.arg("--jwks").arg(places.file("jwks.json")))?.ok()?;
     Ok(((), said.out.trim().to_owned()))
 }
@@ -259,10 +310,19 @@ async fn till_shows_paid(
 ) -> Result<((), String), Failure> {
     let keys: JwkSet = web::parse(&world.authority.jwks().await?)?;
     let receipt = &approved.response.receipt;
-    let charge = jws::verify::<ReceiptClaims>(receipt, &keys).map_err(Failure::new)?.claims().charge;
+    let charge = jws::verify::<ReceiptClaims>(receipt, &keys)
+        .map_err(Failure::new)?
+        .claims()
+        .charge;
     let at_till = world.terminal().till()?.paid(charge).await?;
-    ensure(at_till == *receipt, "the till holds another receipt than the phone")?;
-    let seen = format!("paid, mark {}, with the same receipt as the phone", held.claim.view.mark);
+    ensure(
+        at_till == *receipt,
+        "the till holds another receipt than the phone",
+    )?;
+    let seen = format!(
+        "paid, mark {}, with the same receipt as the phone",
+        held.claim.view.mark
+    );
     Ok(((), seen))
 }
 
@@ -277,7 +337,9 @@ async fn keep_evidence(places: &Places, world: &World) -> Result<((), String), F
     let terminal = world.terminal();
     places.keep("schedule.jws", terminal.schedule().await?.as_bytes())?;
     // Between two writes, so that the memory is one that a phone could read.
-    Phone::of(SHOPPERS[0], &world.authority, &world.bank)?.tap(terminal).await?;
+    Phone::of(SHOPPERS[0], &world.authority, &world.bank)?
+        .tap(terminal)
+        .await?;
     places.keep("tag.bin", &terminal.tag_memory()?)?;
     Ok(((), format!("in {}", places.dir().display())))
 }
