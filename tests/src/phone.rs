@@ -42,6 +42,16 @@ struct SignedIn {
     access_token: String,
 }
 
+impl Claim {
+    /// What somebody has who saw the claim's id and not the phone.
+    pub fn without_cookie(&self) -> Self {
+        Self {
+            view: self.view.clone(),
+            cookie: String::new(),
+        }
+    }
+}
+
 impl Phone {
     /// A phone that nobody has signed in on yet.
     pub fn of(shopper: &str, authority: &Authority, bank: &Bank) -> Result<Self, Failure> {

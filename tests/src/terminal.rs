@@ -25,7 +25,6 @@ pub struct Terminal {
     logs: PathBuf,
     authority_root: PathBuf,
     agents_url: String,
-    kiosk_port: u16,
 }
 
 impl Terminal {
@@ -51,8 +50,7 @@ impl Terminal {
         enrol.args(["--root-fingerprint", authority.root_fingerprint()]);
         enrol.arg("--join-token-file").arg(join_token);
         Said::by(&mut enrol)?.ok()?;
-        let kiosk_port = ports::free()?;
-        set_listen(&data.join("agent.toml"), kiosk_port)?;
+        set_listen(&data.join("agent.toml"), ports::free()?)?;
         Ok(Self {
             id,
             agent: None,
@@ -64,7 +62,6 @@ impl Terminal {
             logs: logs.to_owned(),
             authority_root: authority.root(),
             agents_url,
-            kiosk_port,
         })
     }
 
@@ -128,19 +125,14 @@ impl Terminal {
         self.dir.join(name)
     }
 
-    /// The schedule as the authority signs it for this terminal, asked for with its certificate.
-    pub async fn schedule(&self) -> Result<String, Failure> {
+    /// What the authority issues to this terminal, asked for with its certificate.
+    pub async fn schedule(&self) -> Result<ScheduleResponse, Failure> {
         let (certificate, key) = (self.file("agent.pem"), self.file("agent.key"));
         let http = web::identified(&self.authority_root, &certificate, &key)?;
         let get = http.get(format!("{}{SCHEDULE_PATH}", self.agents_url));
         let response = get.send().await.map_err(|e| web::sent(&e))?;
-        let answer = web::read_answer::<ScheduleResponse>(response).await?;
-        let refused = |problem: protocol::problem::Problem| Failure::new(problem.title);
-        Ok(answer.map_err(refused)?.schedule)
-    }
-
-    pub fn kiosk_port(&self) -> u16 {
-        self.kiosk_port
+        let answer = web::read_answer(response).await?;
+        answer.map_err(|problem| Failure::new(problem.title))
     }
 }
 

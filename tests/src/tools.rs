@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::Failure;
+use crate::{Failure, wait};
 
 /// Debian's package of a tool whose name differs.
 const PACKAGES: [(&str, &str); 5] = [
@@ -63,23 +63,20 @@ fn install(tool: &str) -> String {
 }
 
 /// Takes a screenshot of `url` with a fresh profile in `dir`; the PNG.
-pub fn screenshot(url: &str, dir: &Path, size: (u32, u32)) -> Result<PathBuf, Failure> {
+pub async fn screenshot(url: &str, dir: &Path, size: (u32, u32)) -> Result<PathBuf, Failure> {
     let (profile, picture) = (dir.join("browser"), dir.join("kiosk.png"));
-    let output = Command::new(browser()?)
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-        ])
-        .args(["--disable-background-networking", "--disable-sync"])
+    let mut browser = tokio::process::Command::new(browser()?);
+    browser
+        .args(["--headless", "--no-sandbox", "--disable-gpu"])
+        .args(["--no-first-run", "--disable-sync"])
+        .arg("--disable-background-networking")
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("--window-size={},{}", size.0, size.1))
         .arg(format!("--screenshot={}", picture.display()))
-        // The page is a live stream: the picture is taken once its scripts have had this long.
-        .arg("--virtual-time-budget=2000")
         .arg(url)
-        .output()?;
+        .kill_on_drop(true);
+    let ended = tokio::time::timeout(wait::LIMIT, browser.output()).await;
+    let output = ended.map_err(Failure::of("chromium takes no picture"))??;
     if picture.exists() {
         return Ok(picture);
     }

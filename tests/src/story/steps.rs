@@ -335,7 +335,8 @@ async fn verify_audit(world: &World) -> Result<((), String), Failure> {
 
 async fn keep_evidence(places: &Places, world: &World) -> Result<((), String), Failure> {
     let terminal = world.terminal();
-    places.keep("schedule.jws", terminal.schedule().await?.as_bytes())?;
+    let issued = terminal.schedule().await?;
+    places.keep("schedule.jws", issued.schedule.as_bytes())?;
     // Between two writes, so that the memory is one that a phone could read.
     Phone::of(SHOPPERS[0], &world.authority, &world.bank)?
         .tap(terminal)
