@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use cryptoki::{
     context::Pkcs11,
+    error::{Error, RvError},
     session::{Session, UserType},
     types::AuthPin,
 };
@@ -122,6 +123,28 @@ async fn a_wrong_pin_is_refused_and_the_right_one_still_opens() {
     assert!(!error.to_string().contains("000000"));
     let open = support::try_open(support::options("wrong-pin"));
     assert!(open.is_ok(), "the right PIN still opens it");
+}
+
+#[tokio::test]
+async fn a_refused_pin_is_never_tried_again_not_even_when_it_would_fit() {
+    const OTHER: &str = "161803";
+    let world = World::on("refused").await;
+    change_pin("refused", support::USER_PIN, OTHER);
+    let error = world.sign().await.unwrap_err();
+    assert_eq!(error.outcome(), "pin-refused", "{error}");
+    change_pin("refused", OTHER, support::USER_PIN);
+    let trials_of_the_breaker = async {
+        loop {
+            let error = world.sign().await.expect_err("the PIN was tried again");
+            assert_eq!(error.outcome(), "pin-refused", "{error}");
+            tokio::task::yield_now().await;
+        }
+    };
+    let several_pauses = Duration::from_secs(1);
+    let ended = tokio::time::timeout(several_pauses, trials_of_the_breaker).await;
+    assert!(ended.is_err(), "the loop has no other end");
+    let open = support::try_open(support::options("refused"));
+    assert!(open.is_ok(), "who opens it anew gets in");
 }
 
 #[tokio::test]
@@ -327,6 +350,18 @@ fn raw() -> Pkcs11 {
 
 fn stray_session(token: &str) -> Session {
     raw().open_rw_session(support::raw_slot(token)).unwrap()
+}
+
+/// Changes the PIN and logs everybody out.
+fn change_pin(token: &str, from: &str, to: &str) {
+    let session = stray_session(token);
+    let (from, to) = (AuthPin::from(from.to_owned()), AuthPin::from(to.to_owned()));
+    match session.login(UserType::User, Some(&from)) {
+        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
+        Err(error) => panic!("{error}"),
+    }
+    session.set_pin(&from, &to).unwrap();
+    close_all_sessions(token);
 }
 
 /// C_CloseAllSessions, which cryptoki does not offer.
