@@ -168,6 +168,9 @@ fn a_file_that_is_no_module_is_refused_by_name() {
 async fn a_module_is_one_per_process() {
     let (one, two) = (support::module(), support::module());
     assert!(Arc::ptr_eq(&one, &two));
+    let other_spelling = support::MODULE.replace("/softhsm/", "/softhsm/../softhsm/");
+    let again = Module::load(Path::new(&other_spelling)).expect("the same library");
+    assert!(Arc::ptr_eq(&support::module(), &again));
 }
 
 #[tokio::test]
