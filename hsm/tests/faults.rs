@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use cryptoki::{
     context::Pkcs11,
+    error::{Error, RvError},
     session::{Session, UserType},
     types::AuthPin,
 };
@@ -125,6 +126,28 @@ async fn a_wrong_pin_is_refused_and_the_right_one_still_opens() {
 }
 
 #[tokio::test]
+async fn a_refused_pin_is_never_tried_again_not_even_when_it_would_fit() {
+    const OTHER: &str = "161803";
+    let world = World::on("refused").await;
+    change_pin("refused", support::USER_PIN, OTHER);
+    let error = world.sign().await.unwrap_err();
+    assert_eq!(error.outcome(), "pin-refused", "{error}");
+    change_pin("refused", OTHER, support::USER_PIN);
+    let trials_of_the_breaker = async {
+        loop {
+            let error = world.sign().await.expect_err("the PIN was tried again");
+            assert_eq!(error.outcome(), "pin-refused", "{error}");
+            tokio::task::yield_now().await;
+        }
+    };
+    let several_pauses = Duration::from_secs(1);
+    let ended = tokio::time::timeout(several_pauses, trials_of_the_breaker).await;
+    assert!(ended.is_err(), "the loop has no other end");
+    let open = support::try_open(support::options("refused"));
+    assert!(open.is_ok(), "who opens it anew gets in");
+}
+
+#[tokio::test]
 async fn an_unknown_hsm_token_is_named() {
     if std::env::var_os(ALONE).is_none() {
         return run_alone("an_unknown_hsm_token_is_named");
@@ -145,6 +168,9 @@ fn a_file_that_is_no_module_is_refused_by_name() {
 async fn a_module_is_one_per_process() {
     let (one, two) = (support::module(), support::module());
     assert!(Arc::ptr_eq(&one, &two));
+    let other_spelling = support::MODULE.replace("/softhsm/", "/softhsm/../softhsm/");
+    let again = Module::load(Path::new(&other_spelling)).expect("the same library");
+    assert!(Arc::ptr_eq(&support::module(), &again));
 }
 
 #[tokio::test]
@@ -327,6 +353,18 @@ fn raw() -> Pkcs11 {
 
 fn stray_session(token: &str) -> Session {
     raw().open_rw_session(support::raw_slot(token)).unwrap()
+}
+
+/// Changes the PIN and logs everybody out.
+fn change_pin(token: &str, from: &str, to: &str) {
+    let session = stray_session(token);
+    let (from, to) = (AuthPin::from(from.to_owned()), AuthPin::from(to.to_owned()));
+    match session.login(UserType::User, Some(&from)) {
+        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
+        Err(error) => panic!("{error}"),
+    }
+    session.set_pin(&from, &to).unwrap();
+    close_all_sessions(token);
 }
 
 /// C_CloseAllSessions, which cryptoki does not offer.
