@@ -18,6 +18,7 @@ mod error;
 mod init;
 mod merchant;
 mod receipt;
+mod renew;
 mod terminal;
 
 pub use error::{CliError, Exit};
@@ -34,6 +35,7 @@ pub struct Arguments {
         long,
         global = true,
         env = "M2KEY_AUTHORITY_CONFIG",
+        hide_env_values = true,
         default_value = "/etc/m2key/authority.toml"
     )]
     config: PathBuf,
@@ -68,6 +70,8 @@ enum Verb {
     /// Receipts: verify
     #[command(subcommand)]
     Receipt(receipt::Verb),
+    /// Give the operator, or a listener of this node, a new key and certificate
+    Renew { what: renew::What },
     /// Read the configuration and say everything that is wrong with it
     CheckConfig,
     /// Ask the HSM for every mechanism and attribute that M2Key needs
@@ -107,6 +111,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
         Verb::Receipt(verb) => receipt::run(arguments, verb),
+        Verb::Renew { what } => renew::run(arguments, *what),
         Verb::CheckConfig => checks::config(arguments),
         Verb::CheckHsm => checks::hsm(arguments),
     }

@@ -153,6 +153,10 @@ pub async fn limits_are_refused_as_the_callers_fault(hsm: &dyn Hsm) {
     let keys = sealing_keys(hsm, "limits").await;
     let seed = seal(hsm, &keys, &[7; CONTEXT_MAX]).await;
     let long_context = vec![7; CONTEXT_MAX + 1];
+    let long_seed = SealedSeed {
+        context: long_context.clone(),
+        ..seed.clone()
+    };
     let results = [
         batch(hsm, &keys, &seed, Vec::new()).await.map(drop),
         batch(hsm, &keys, &seed, vec![Vec::new(); BATCH_MAX + 1])
@@ -162,6 +166,9 @@ pub async fn limits_are_refused_as_the_callers_fault(hsm: &dyn Hsm) {
             .await
             .map(drop),
         hsm.seal_new_seed(&keys, long_context, Priority::Renewal)
+            .await
+            .map(drop),
+        batch(hsm, &keys, &long_seed, vec![Vec::new()])
             .await
             .map(drop),
         hsm.random(0).await.map(drop),

@@ -86,6 +86,7 @@ impl Hsm for MemoryHsm {
         messages: Vec<Vec<u8>>,
         _: Priority,
     ) -> Result<Vec<Mac>, HsmError> {
+        limits::context(&seed.context)?;
         limits::batch(&messages)?;
         let state = self.serve()?;
         let computed = state.bind(keys, &seed.context, &seed.blob)?;

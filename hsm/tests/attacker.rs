@@ -197,6 +197,23 @@ async fn an_unlocked_key_is_found_by_the_inventory() {
     assert!(ours.flat_map(|it| &it.findings).next().is_none());
 }
 
+#[tokio::test]
+async fn a_key_that_is_known_outside_is_found_by_the_inventory() {
+    let attack = Attack::on("imported").await;
+    for (kind, label) in [
+        (KeyType::AES, "known sealing key"),
+        (KeyType::GENERIC_SECRET, "known binding key"),
+    ] {
+        attack.import_locked(kind, label);
+    }
+    let reports = attack.hsm.inventory().await.unwrap();
+    for label in ["known sealing key", "known binding key"] {
+        let report = reports.iter().find(|it| it.label.0 == label).unwrap();
+        let said = report.findings.iter().any(|it| it.contains("CKA_LOCAL"));
+        assert!(said, "{label}: {:?}", report.findings);
+    }
+}
+
 struct Attack {
     hsm: Pkcs11Hsm,
     keys: SealingKeys,
@@ -272,6 +289,31 @@ impl Attack {
         let mut template = seed_template(true, true);
         template.push(Attribute::Value(vec![7; 32]));
         self.session.create_object(&template).unwrap()
+    }
+
+    /// A key that somebody keeps a copy of, locked like ours from the moment it is in.
+    fn import_locked(&self, kind: KeyType, label: &str) {
+        let uses = kind == KeyType::AES;
+        let template = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(kind),
+            Attribute::Token(true),
+            Attribute::Label(label.into()),
+            Attribute::Value(vec![7; 32]),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Modifiable(false),
+            Attribute::Copyable(false),
+            Attribute::Encrypt(false),
+            Attribute::Decrypt(false),
+            Attribute::Derive(false),
+            Attribute::Wrap(uses),
+            Attribute::Unwrap(uses),
+            Attribute::Sign(!uses),
+            Attribute::Verify(!uses),
+        ];
+        self.session.create_object(&template).unwrap();
     }
 
     fn wrap(&self, key: ObjectHandle, seed: ObjectHandle) -> Result<Vec<u8>, Error> {

@@ -5,11 +5,12 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use cryptoki::{
     context::Pkcs11,
+    error::{Error, RvError},
     session::{Session, UserType},
     types::AuthPin,
 };
 use hsm::{
-    HealthState, Hsm, HsmError, KeyKind, KeyLabel, Module, Pin, Pkcs11Hsm, Priority, SealedSeed,
+    HealthState, Hsm, HsmError, KeyKind, KeyLabel, Module, Pkcs11Hsm, Priority, SealedSeed,
     SealingKeys,
 };
 
@@ -70,14 +71,18 @@ async fn a_module_ended_behind_our_back_is_started_again() {
 #[tokio::test]
 async fn processes_that_start_side_by_side_all_get_in() {
     let test = "processes_that_start_side_by_side_all_get_in";
-    if std::env::var_os(ALONE).is_some() {
-        let hsm = Pkcs11Hsm::open(&support::shared_module(), support::options("side-by-side"));
-        hsm.unwrap().random(8).await.unwrap();
-        return;
+    match std::env::var(ALONE).as_deref() {
+        // In a directory of its own: the starts would disturb the raw calls of tests beside it.
+        Err(_) => return run_alone(test),
+        Ok(SIDE) => {
+            let hsm = Pkcs11Hsm::open(&support::shared_module(), support::options("side-by-side"));
+            hsm.unwrap().random(8).await.unwrap();
+            return;
+        }
+        Ok(_) => support::new_token("side-by-side"),
     }
-    support::new_token("side-by-side");
     for _ in 0..STARTS {
-        let children: Vec<_> = (0..SIDE_BY_SIDE).map(|_| alone(test)).collect();
+        let children: Vec<_> = (0..SIDE_BY_SIDE).map(|_| start(test, SIDE)).collect();
         for mut child in children {
             let status = child.wait().unwrap();
             assert!(status.success(), "one did not get in: {status}");
@@ -121,6 +126,28 @@ async fn a_wrong_pin_is_refused_and_the_right_one_still_opens() {
 }
 
 #[tokio::test]
+async fn a_refused_pin_is_never_tried_again_not_even_when_it_would_fit() {
+    const OTHER: &str = "161803";
+    let world = World::on("refused").await;
+    change_pin("refused", support::USER_PIN, OTHER);
+    let error = world.sign().await.unwrap_err();
+    assert_eq!(error.outcome(), "pin-refused", "{error}");
+    change_pin("refused", OTHER, support::USER_PIN);
+    let trials_of_the_breaker = async {
+        loop {
+            let error = world.sign().await.expect_err("the PIN was tried again");
+            assert_eq!(error.outcome(), "pin-refused", "{error}");
+            tokio::task::yield_now().await;
+        }
+    };
+    let several_pauses = Duration::from_secs(1);
+    let ended = tokio::time::timeout(several_pauses, trials_of_the_breaker).await;
+    assert!(ended.is_err(), "the loop has no other end");
+    let open = support::try_open(support::options("refused"));
+    assert!(open.is_ok(), "who opens it anew gets in");
+}
+
+#[tokio::test]
 async fn an_unknown_hsm_token_is_named() {
     if std::env::var_os(ALONE).is_none() {
         return run_alone("an_unknown_hsm_token_is_named");
@@ -141,6 +168,9 @@ fn a_file_that_is_no_module_is_refused_by_name() {
 async fn a_module_is_one_per_process() {
     let (one, two) = (support::module(), support::module());
     assert!(Arc::ptr_eq(&one, &two));
+    let other_spelling = support::MODULE.replace("/softhsm/", "/softhsm/../softhsm/");
+    let again = Module::load(Path::new(&other_spelling)).expect("the same library");
+    assert!(Arc::ptr_eq(&support::module(), &again));
 }
 
 #[tokio::test]
@@ -215,10 +245,25 @@ fn impossible_options_are_refused() {
     }
 }
 
-#[test]
-fn no_error_and_no_option_shows_the_pin() {
-    let pin = Pin::new("1234567890".into()).unwrap();
-    assert!(!format!("{pin:?}").contains("1234567890"));
+#[tokio::test]
+async fn no_refusal_and_no_health_shows_a_pin() {
+    const WRONG: &str = "1234567890";
+    let world = World::on("mute").await;
+    let mut options = support::options("mute");
+    options.pin = support::pin(WRONG);
+    close_all_sessions("mute");
+    let refused = support::try_open(options).err().unwrap();
+    let texts = [
+        format!("{:?} {refused:?} {refused}", support::pin(WRONG)),
+        format!("{:?}", world.hsm.health()),
+        format!("{:?}", world.sign().await),
+    ];
+    for text in texts {
+        assert!(
+            !text.contains(WRONG) && !text.contains(support::USER_PIN),
+            "{text}"
+        );
+    }
 }
 
 struct World {
@@ -284,15 +329,18 @@ const STARTS: usize = 5;
 /// Set in the process that has one test to itself: starting the library again ends the raw sessions
 /// of every test beside it.
 const ALONE: &str = "M2KEY_HSM_TEST_ALONE";
+/// Its value in a process that shares the HSM token of the one that started it.
+const SIDE: &str = "side";
 
 fn run_alone(test: &str) {
-    assert!(alone(test).wait().unwrap().success(), "{test} failed alone");
+    let status = start(test, "1").wait().unwrap();
+    assert!(status.success(), "{test} failed alone");
 }
 
-fn alone(test: &str) -> std::process::Child {
+fn start(test: &str, alone: &str) -> std::process::Child {
     std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", test])
-        .env(ALONE, "1")
+        .env(ALONE, alone)
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap()
@@ -305,6 +353,18 @@ fn raw() -> Pkcs11 {
 
 fn stray_session(token: &str) -> Session {
     raw().open_rw_session(support::raw_slot(token)).unwrap()
+}
+
+/// Changes the PIN and logs everybody out.
+fn change_pin(token: &str, from: &str, to: &str) {
+    let session = stray_session(token);
+    let (from, to) = (AuthPin::from(from.to_owned()), AuthPin::from(to.to_owned()));
+    match session.login(UserType::User, Some(&from)) {
+        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
+        Err(error) => panic!("{error}"),
+    }
+    session.set_pin(&from, &to).unwrap();
+    close_all_sessions(token);
 }
 
 /// C_CloseAllSessions, which cryptoki does not offer.

@@ -12,7 +12,7 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
 use pkcs8::pkcs5::pbes2::Parameters;
 use pkcs8::pkcs5::scrypt;
-use pkcs8::{DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef};
+use pkcs8::{DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, SecretDocument};
 use zeroize::Zeroizing;
 
 use crate::certificate::{Certificate, spki_sha256};
@@ -46,8 +46,16 @@ impl RootKey {
 
     /// Writes encrypted PKCS#8 PEM of mode 0600. A file that is there is never replaced.
     pub fn save(&self, path: &Path, passphrase: &Passphrase) -> Result<(), PkiError> {
+        self.save_under(path, passphrase, encryption_scheme()?)
+    }
+
+    fn save_under(
+        &self,
+        path: &Path,
+        passphrase: &Passphrase,
+        scheme: Parameters,
+    ) -> Result<(), PkiError> {
         let plain = self.0.to_pkcs8_der().map_err(PkiError::bug)?;
-        let scheme = encryption_scheme()?;
         let encrypted = scheme
             .encrypt(passphrase.0.as_bytes(), plain.as_bytes())
             .map_err(PkiError::bug)?;
@@ -62,15 +70,9 @@ impl RootKey {
 
     pub fn load(path: &Path, passphrase: &Passphrase) -> Result<Self, PkiError> {
         let text = files::read_private(path)?;
-        let key = SigningKey::from_pkcs8_encrypted_pem(&text, passphrase.0.as_bytes());
-        key.map(Self).map_err(|error| {
-            match error {
-                // PBES2 knows a wrong passphrase only by padding or content that make no sense.
-                pkcs8::Error::EncryptedPrivateKey(_) => BadFile::WrongPassphrase,
-                _ => BadFile::NotKey,
-            }
-            .at(path)
-        })
+        decrypt(&text, passphrase)
+            .map(Self)
+            .map_err(|problem| problem.at(path))
     }
 
     /// The self-signed root certificate, from `now` on (Unix seconds).
@@ -134,10 +136,47 @@ impl fmt::Debug for Passphrase {
     }
 }
 
+/// PBES2 knows a wrong passphrase only by padding or, once in 256, by content that makes no sense.
+fn decrypt(text: &str, passphrase: &Passphrase) -> Result<SigningKey, BadFile> {
+    let (label, der) = SecretDocument::from_pem(text).map_err(|_| BadFile::NotKey)?;
+    EncryptedPrivateKeyInfoRef::validate_pem_label(label).map_err(|_| BadFile::NotKey)?;
+    let sealed =
+        EncryptedPrivateKeyInfoRef::try_from(der.as_bytes()).map_err(|_| BadFile::NotKey)?;
+    let plain = sealed.decrypt(passphrase.0.as_bytes());
+    let plain = plain.map_err(|_| BadFile::WrongPassphrase)?;
+    SigningKey::from_pkcs8_der(plain.as_bytes()).map_err(|_| BadFile::WrongPassphrase)
+}
+
 fn encryption_scheme() -> Result<Parameters, PkiError> {
     let (mut salt, mut iv) = ([0; 16], [0; 16]);
     getrandom::fill(&mut salt).map_err(|_| PkiError::NoRandom)?;
     getrandom::fill(&mut iv).map_err(|_| PkiError::NoRandom)?;
     let params = scrypt::Params::new(SCRYPT_LOG_N, SCRYPT_R, SCRYPT_P).map_err(PkiError::bug)?;
     Parameters::generate_scrypt_aes256cbc(params, &salt, iv).map_err(PkiError::bug)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Enough that a wrong passphrase unpads to nonsense several times: once in 256.
+    const GUESSES: u32 = 2_000;
+
+    #[test]
+    fn every_wrong_passphrase_is_called_wrong_even_if_what_it_opens_looks_padded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("root.key");
+        let cheap = scrypt::Params::new(1, 1, 1).unwrap();
+        let scheme = Parameters::generate_scrypt_aes256cbc(cheap, &[7; 16], [7; 16]).unwrap();
+        let right = Passphrase(Zeroizing::new("the right passphrase".into()));
+        let key = RootKey::generate().unwrap();
+        key.save_under(&path, &right, scheme).unwrap();
+        assert!(RootKey::load(&path, &right).is_ok());
+        for guess in 0..GUESSES {
+            let wrong = Passphrase(Zeroizing::new(format!("wrong passphrase {guess}")));
+            let refused = RootKey::load(&path, &wrong).unwrap_err();
+            assert_eq!(refused, BadFile::WrongPassphrase.at(&path), "{guess}");
+        }
+    }
 }

@@ -1,5 +1,48 @@
 //! How does a terminal show the token of the moment?
+//!
+//! ```text
+//!  authority ══mTLS══▶ authority/ ──▶ driver ──▶ core ──▶ rotation    which token
+//!                                       │          └────▶ shown       what else is on the screen
+//!                                       ▼
+//!                                     board ──▶ tag_driver ──▶ tag_plan, reader, tag
+//!                                       ├─────▶ kiosk      the screen
+//!                                       └─────▶ till       the till's interface
+//!  authority ◀══mTLS══ outbox ◀── state (agent.db) ◀── taps and writes
+//! ```
+//! `core`, `rotation` and `tag_plan` decide and are told the time; the rest carries it out.
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod authority;
+pub mod backoff;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod core;
+pub mod driver;
+pub mod error;
+pub mod files;
+pub mod health;
+pub mod http;
+pub mod identity;
+pub mod ids;
+pub mod kiosk;
+pub mod listen;
+pub mod logging;
+pub mod metrics;
+pub mod outbox;
+pub mod platform;
 pub mod reader;
+pub mod receipts;
+pub mod rotation;
+pub mod shown;
+pub mod state;
 pub mod tag;
+pub mod tag_driver;
+pub mod tag_pcsc;
+pub mod tag_plan;
+pub mod tag_writer;
+pub mod till;
+
+#[cfg(test)]
+mod testing;

@@ -1,1 +1,19 @@
-fn main() {}
+//! How does the agent start? Arguments, then the command, then an exit code that says whose move it is.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use reader_agent::cli::{self, Cli};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match cli::run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            eprintln!("hint: {}", error.hint());
+            ExitCode::from(error.whose().exit_code())
+        }
+    }
+}

@@ -125,19 +125,23 @@ fn load_chain(issuing: &Path, root: &Path) -> Result<Chain, PkiError> {
 
 /// The first certificate of a PEM file of our own PKI.
 pub fn load_certificate(path: &Path) -> Result<Certificate, PkiError> {
-    let name = || path.display().to_string();
+    let all = load_certificates(path)?;
+    all.into_iter()
+        .next()
+        .ok_or(PkiError::Certificate(pki::BadCertificate::NotPem))
+}
+
+/// All of them, in order.
+pub fn load_certificates(path: &Path) -> Result<Vec<Certificate>, PkiError> {
     let text = std::fs::read_to_string(path).map_err(|error| PkiError::File {
-        path: name(),
+        path: path.display().to_string(),
         problem: match error.kind() {
             std::io::ErrorKind::NotFound => pki::BadFile::Missing,
             std::io::ErrorKind::PermissionDenied => pki::BadFile::Forbidden,
             other => pki::BadFile::Io(other),
         },
     })?;
-    let all = pki::chain::certificates_from_pem(&text)?;
-    all.into_iter()
-        .next()
-        .ok_or(PkiError::Certificate(pki::BadCertificate::NotPem))
+    Ok(pki::chain::certificates_from_pem(&text)?)
 }
 
 fn watch(name: &'static str, certificate: &Certificate) -> Watched {

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use pki::DnsName;
+use pki::{BadCertificate, DnsName, verify_chain};
 use protocol::problem::Problem;
 
 use super::{Arguments, CliError, Exit, runtime};
-use crate::app::{load_certificate, open};
+use crate::app::{load_certificate, load_certificates, open};
 use crate::clock::{Clock, SystemClock, unix_seconds};
 use crate::config::Config;
 use crate::http::operators::OPERATOR_PATH;
@@ -76,6 +76,8 @@ fn client(config: &Config, address: SocketAddr) -> Result<(reqwest::Client, Stri
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()
+        // One request: HTTP/2 would only hide the alert of a refused handshake.
+        .http1_only()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(ANSWER_TIMEOUT)
         .resolve(&host, address)
@@ -108,17 +110,26 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 /// TLS would only say that the certificate is refused; this says why.
 fn check_own_certificate(config: &Config) -> Result<(), CliError> {
     let path = &config.operator.certificate;
-    let certificate = load_certificate(path)?;
-    if unix_seconds(SystemClock.now()) > certificate.not_after() {
-        return Err(CliError::operator(
-            format!(
-                "{}: this operator's certificate has expired",
-                path.display()
-            ),
-            "issue a new one: m2key-pki, as docs/OPERATIONS.md describes",
-        ));
+    let own = load_certificates(path)?;
+    let root = load_certificate(&config.trust.root)?;
+    let now = unix_seconds(SystemClock.now());
+    let (leaf, others) = own
+        .split_first()
+        .ok_or(pki::PkiError::Certificate(BadCertificate::NotPem))?;
+    let said = |what: &str| format!("{}: {what}", path.display());
+    match verify_chain(leaf, others, &root, now) {
+        Ok(_) => Ok(()),
+        Err(BadCertificate::Expired { .. }) => Err(CliError::operator(
+            said("this operator's certificate has expired"),
+            "stop the daemon, then: m2key-authority --offline renew operator",
+        )),
+        Err(error) => Err(CliError::operator(
+            said(&format!(
+                "this operator's certificate is not good here: {error}"
+            )),
+            "check [operator] and [trust]: both must belong to the authority that runs",
+        )),
     }
-    Ok(())
 }
 
 fn not_running() -> CliError {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use pki::{Certificate, csr, est};
-use protocol::ids::TerminalId;
 use protocol::problem::{Problem, ProblemType};
 use warp::reply::Response;
 use warp::{Filter, Reply};
@@ -68,7 +67,6 @@ fn certs_only(certificates: &[Certificate]) -> Answer {
     Ok(response)
 }
 
-/// The join token of a Basic header, if the name in front of it is its own terminal.
 fn join_token(authorization: &str) -> Option<JoinToken> {
     let (scheme, credentials) = authorization.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -76,8 +74,7 @@ fn join_token(authorization: &str) -> Option<JoinToken> {
     }
     let decoded = Zeroizing::new(Base64::decode_vec(credentials.trim()).ok()?);
     let (name, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
-    let (terminal, token): (TerminalId, JoinToken) = (name.parse().ok()?, password.parse().ok()?);
-    (token.terminal() == terminal).then_some(token)
+    JoinToken::from_credentials(name, password).ok()
 }
 
 fn no_join_token() -> Problem {

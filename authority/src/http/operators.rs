@@ -28,6 +28,7 @@ pub fn routes(app: &Arc<App>) -> Routes<Private> {
         .or(verb::<operators::AccountCredit>(app))
         .or(verb::<operators::LedgerCheck>(app))
         .or(verb::<operators::AuditVerify>(app))
+        .or(verb::<operators::CertificateIssue>(app))
 }
 
 fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {

@@ -46,6 +46,30 @@ impl JoinToken {
         }
     }
 
+    /// What a terminal sends in HTTP Basic: its id as the name, and as the password the join token, or
+    /// its secret part alone.
+    pub fn from_credentials(name: &str, password: &str) -> Result<Self, BadJoinToken> {
+        let terminal: TerminalId = name.parse().map_err(|_| BadJoinToken)?;
+        let token = match password.starts_with(PREFIX) {
+            true => password.parse()?,
+            false => Self::of_secret(terminal, password)?,
+        };
+        // A join token names its terminal; another name in front of it is somebody's slip or try.
+        if token.terminal == terminal {
+            Ok(token)
+        } else {
+            Err(BadJoinToken)
+        }
+    }
+
+    fn of_secret(terminal: TerminalId, secret: &str) -> Result<Self, BadJoinToken> {
+        let secret = link::decode(secret).map_err(|_| BadJoinToken)?;
+        Ok(Self {
+            terminal,
+            secret: JoinSecret(*secret.as_bytes()),
+        })
+    }
+
     pub fn terminal(&self) -> TerminalId {
         self.terminal
     }
@@ -78,11 +102,7 @@ impl FromStr for JoinToken {
     fn from_str(text: &str) -> Result<Self, BadJoinToken> {
         let rest = text.trim().strip_prefix(PREFIX).ok_or(BadJoinToken)?;
         let (terminal, secret) = rest.split_once('-').ok_or(BadJoinToken)?;
-        let secret = link::decode(secret).map_err(|_| BadJoinToken)?;
-        Ok(Self {
-            terminal: terminal.parse().map_err(|_| BadJoinToken)?,
-            secret: JoinSecret(*secret.as_bytes()),
-        })
+        Self::of_secret(terminal.parse().map_err(|_| BadJoinToken)?, secret)
     }
 }
 

@@ -11,11 +11,13 @@ use crate::app::App;
 
 mod accounts;
 mod audit;
+mod certificates;
 mod merchants;
 mod terminals;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
 pub use audit::{AuditVerify, AuditView};
+pub use certificates::{CertificateIssue, Holder, IssuedView};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,

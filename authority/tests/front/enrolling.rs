@@ -149,6 +149,17 @@ fn a_join_token_is_good_for_one_key_and_that_key_may_ask_again() {
 }
 
 #[test]
+fn the_secret_part_of_the_join_token_is_enough() {
+    let house = House::new();
+    let daemon = house.serve();
+    let (terminal, token) = house.terminal();
+    let secret = token.rsplit('-').next().unwrap();
+    let (_, csr) = request(&house, "pc");
+    let reply = simpleenroll(&daemon, &format!("{terminal}:{secret}"), &csr);
+    assert_eq!(reply.status, 200, "{reply:?}");
+}
+
+#[test]
 fn a_join_token_of_another_terminal_is_refused() {
     let house = House::new();
     let daemon = house.serve();

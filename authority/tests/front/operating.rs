@@ -63,7 +63,7 @@ fn an_expired_certificate_is_refused_by_tls_and_by_name_in_the_verb() {
     said.refused(
         4,
         "this operator's certificate has expired",
-        "issue a new one",
+        "--offline renew operator",
     );
 }
 
@@ -76,7 +76,7 @@ fn a_certificate_of_a_foreign_ca_is_refused_by_tls_and_by_name_in_the_verb() {
     assert!(reply.err.contains("unknown ca"), "{reply:?}");
     shown.use_for_verbs(&house);
     let said = house.verb(&["terminal", "list"]);
-    said.refused(4, "do not trust each other", "[operator] and [trust]");
+    said.refused(4, "not good here", "[operator] and [trust]");
 }
 
 #[test]
@@ -312,4 +312,39 @@ fn a_forged_receipt_is_not_genuine() {
     house
         .command(&verify)
         .refused(1, "this receipt is not genuine", "do not rely on it");
+}
+
+#[test]
+fn an_expired_operator_comes_back_through_the_stopped_authority() {
+    let house = House::new();
+    expired(&house, operator_named("operator")).use_for_verbs(&house);
+    let said = house.verb(&["--offline", "renew", "operator"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let _daemon = house.serve();
+    assert_eq!(house.verb(&["terminal", "list"]).code, 0);
+}
+
+#[test]
+fn a_renewed_listener_certificate_serves_after_a_restart() {
+    let house = House::new();
+    let daemon = house.serve();
+    let before = std::fs::read(house.dir().join("agents.pem")).unwrap();
+    for what in ["agents", "public"] {
+        assert_eq!(house.verb(&["renew", what]).code, 0, "{what}");
+    }
+    assert_ne!(
+        std::fs::read(house.dir().join("agents.pem")).unwrap(),
+        before
+    );
+    daemon.stop();
+    let _daemon = house.serve();
+    assert_eq!(house.verb(&["terminal", "list"]).code, 0);
+}
+
+#[test]
+fn a_certificate_of_another_ca_is_not_renewed_here() {
+    let house = House::new();
+    foreign(&house, operator_named("operator")).use_for_verbs(&house);
+    let said = house.verb(&["--offline", "renew", "operator"]);
+    said.refused(1, "operator.pem", "others at their CA");
 }

@@ -131,6 +131,7 @@ fn findings(
     attributes: &[Attribute],
 ) -> Result<Vec<String>, Failure> {
     let mut findings = open_locks(kind, attributes);
+    findings.extend(known_outside(attributes));
     match kind {
         KeyKind::Sealing => {
             findings.extend(reads_seeds(session, module, object)?);
@@ -150,6 +151,22 @@ fn open_locks(kind: KeyKind, attributes: &[Attribute]) -> Vec<String> {
         .filter(|wanted| !may_be_absent(wanted, attributes))
         .map(|wanted| format!("wanted {wanted:?}"))
         .collect()
+}
+
+/// Locks say nothing of who kept a copy before the key was locked; only the HSM knows its birth.
+fn known_outside(attributes: &[Attribute]) -> Vec<String> {
+    [
+        (
+            Attribute::Local(true),
+            "CKA_LOCAL: it was not born in the HSM",
+        ),
+        (Attribute::AlwaysSensitive(true), "CKA_ALWAYS_SENSITIVE"),
+        (Attribute::NeverExtractable(true), "CKA_NEVER_EXTRACTABLE"),
+    ]
+    .into_iter()
+    .filter(|(wanted, _)| !attributes.contains(wanted))
+    .map(|(_, what)| format!("wanted {what}"))
+    .collect()
 }
 
 /// A private key of some modules has no word for what it cannot do at all.
@@ -350,7 +367,7 @@ fn label(attributes: &[Attribute]) -> KeyLabel {
     KeyLabel(String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned())
 }
 
-const REPORTED: [AttributeType; 15] = [
+const REPORTED: [AttributeType; 18] = [
     AttributeType::Class,
     AttributeType::KeyType,
     AttributeType::Label,
@@ -366,4 +383,7 @@ const REPORTED: [AttributeType; 15] = [
     AttributeType::Wrap,
     AttributeType::Unwrap,
     AttributeType::Derive,
+    AttributeType::Local,
+    AttributeType::AlwaysSensitive,
+    AttributeType::NeverExtractable,
 ];

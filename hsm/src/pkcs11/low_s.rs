@@ -1,7 +1,8 @@
-//! Why do two signatures over one digest not both count?
+//! Which of the two signatures over one digest do we hand out?
 //!
-//! For every ECDSA signature (r, s) there is a second valid one, (r, n − s). Keeping the smaller s
-//! leaves one form, so nobody can change the bytes of a receipt without breaking it.
+//! For every ECDSA signature (r, s) there is a second valid one, (r, n − s). We hand out the smaller
+//! s, as some verifiers demand. Others, JOSE libraries among them, take both, so the bytes of a
+//! receipt are no proof that nobody touched its signature: what it says is identified by its id.
 
 /// n, the order of P-256, big endian.
 const ORDER: [u8; 32] = [

@@ -235,6 +235,7 @@ impl Hsm for Pkcs11Hsm {
         messages: Vec<Vec<u8>>,
         priority: Priority,
     ) -> Result<Vec<Mac>, HsmError> {
+        limits::context(&seed.context)?;
         limits::batch(&messages)?;
         let (module, keys, seed) = (self.module.clone(), keys.clone(), seed.clone());
         self.call("hmac_batch", priority, move |session| {

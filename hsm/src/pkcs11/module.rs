@@ -61,11 +61,12 @@ pub struct Module {
 impl Module {
     /// Loads and initialises the library at `path`, or returns it if this process has it already.
     pub fn load(path: &Path) -> Result<Arc<Self>, HsmError> {
+        let path = one_spelling(path);
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(module) = loaded.iter().find(|module| module.path == path) {
             return Ok(module.clone());
         }
-        let module = Arc::new(Self::start(path)?);
+        let module = Arc::new(Self::start(&path)?);
         loaded.push(module.clone());
         Ok(module)
     }
@@ -215,6 +216,18 @@ impl Module {
             }
         }
         Ok(None)
+    }
+}
+
+/// One library under two names (Debian links SoftHSM's) would be initialised twice. A bare name stays
+/// as it is: the loader looks for it in the system's directories, never in the current one.
+fn one_spelling(path: &Path) -> PathBuf {
+    let bare = path
+        .parent()
+        .is_none_or(|parent| parent.as_os_str().is_empty());
+    match path.canonicalize() {
+        Ok(real) if !bare => real,
+        _ => path.to_owned(),
     }
 }
 

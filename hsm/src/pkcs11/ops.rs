@@ -5,6 +5,8 @@ use cryptoki::{
     object::{Attribute, AttributeType, ObjectHandle},
 };
 
+use zeroize::Zeroizing;
+
 use super::{
     low_s::low_s,
     module::Module,
@@ -173,9 +175,10 @@ fn bind(
 }
 
 fn hmac(session: &TokenSession, key: ObjectHandle, message: &[u8]) -> Result<[u8; 32], Failure> {
-    let mac = session.raw().sign(&Mechanism::Sha256Hmac, key, message)?;
-    mac.try_into().map_err(|odd: Vec<u8>| {
-        let detail = format!("an HMAC-SHA-256 has {} bytes, not 32", odd.len());
+    // An epoch key, perhaps: it must not stay behind in freed memory.
+    let mac = Zeroizing::new(session.raw().sign(&Mechanism::Sha256Hmac, key, message)?);
+    mac.as_slice().try_into().map_err(|_| {
+        let detail = format!("an HMAC-SHA-256 has {} bytes, not 32", mac.len());
         Failure::new(Class::Bug, detail)
     })
 }

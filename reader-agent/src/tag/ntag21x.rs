@@ -174,9 +174,10 @@ impl WritePlan {
 
     /// Whether the tag holds what was written; the reader's word is not enough.
     pub fn verify(&self, area: &[u8]) -> Result<(), TagError> {
-        let pages = self.wanted.chunks(PAGE).zip(area.chunks(PAGE));
-        match pages.enumerate().find(|(_, (wanted, is))| wanted != is) {
-            Some((index, _)) => Err(TagError::LiesAboutWrites {
+        let mut read = area.chunks(PAGE);
+        let mut wanted = self.wanted.chunks(PAGE);
+        match wanted.position(|page| read.next() != Some(page)) {
+            Some(index) => Err(TagError::LiesAboutWrites {
                 page: page_of(index * PAGE),
             }),
             None => Ok(()),
@@ -434,6 +435,15 @@ mod tests {
             plan.verify(&area),
             Err(TagError::LiesAboutWrites { page: 6 })
         );
+    }
+
+    #[test]
+    fn a_read_back_that_is_cut_short_confirms_nothing() {
+        let plan = WritePlan::new(&image(HEADER, &DELIVERED), b"link").unwrap();
+        for (read, page) in [(0, 4), (4, 5), (9, 6)] {
+            let refused = Err(TagError::LiesAboutWrites { page });
+            assert_eq!(plan.verify(&plan.wanted()[..read]), refused);
+        }
     }
 
     proptest! {

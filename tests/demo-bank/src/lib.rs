@@ -1,1 +1,90 @@
+//! What must a bank offer so that its customers can pay with M2Key?
+//!
+//! Two things: an access token for a customer who has signed in, and the public keys that verify
+//! it. Everything here is a demo of that seam; a bank has an identity provider already.
+//!
+//! ```text
+//!  phone ──POST /token (shopper, password)──▶ bank      answers an access token (`token.rs`)
+//!  phone ──Authorization: Bearer …──────────▶ authority
+//!                         authority ──GET /.well-known/jwks.json──▶ bank
+//! ```
+#![forbid(unsafe_code)]
 
+mod routes;
+mod serve;
+mod token;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use routes::routes;
+pub use serve::{ServeError, serve};
+pub use token::{AccessToken, LIFETIME_S, NoRandom, Signer};
+
+/// The bank's configuration: one small TOML file.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen; without `tls` a loopback address only.
+    pub listen: SocketAddr,
+    /// `iss` of every access token: the address under which others reach this bank.
+    pub issuer: String,
+    /// `aud` of every access token: the payment service it is for.
+    pub audience: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    pub shoppers: Vec<Shopper>,
+}
+
+/// Certificate chain and key, PEM.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A customer. A real bank keeps no password in a file, and asks for two factors.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shopper {
+    /// `sub` of the access tokens: stable, and never an e-mail address.
+    pub name: String,
+    pub password: String,
+    /// What the customer calls the account that pays.
+    pub account: String,
+}
+
+/// The bank at work: its customers and its signing key.
+pub struct Bank {
+    config: Config,
+    signer: Signer,
+}
+
+impl Bank {
+    /// With a fresh signing key: access tokens of an earlier run are void.
+    pub fn open(config: Config) -> Result<Arc<Self>, NoRandom> {
+        let signer = Signer::generate()?;
+        Ok(Arc::new(Self { config, signer }))
+    }
+
+    /// The customer who knows this password.
+    fn sign_in(&self, name: &str, password: &str) -> Option<&Shopper> {
+        let shoppers = &self.config.shoppers;
+        shoppers
+            .iter()
+            .find(|shopper| shopper.name == name)
+            .filter(|shopper| shopper.knows(password))
+    }
+}
+
+impl Shopper {
+    /// Hashes are compared, so that the time it takes says nothing about the password.
+    fn knows(&self, password: &str) -> bool {
+        Sha256::digest(&self.password) == Sha256::digest(password)
+    }
+}

@@ -156,7 +156,7 @@ impl Header {
         }
         let typ = self.typ.as_deref().unwrap_or_default().to_ascii_lowercase();
         match typ.strip_prefix("application/").unwrap_or(&typ) {
-            "at+jwt" | "jwt" => Ok(()),
+            "at+jwt" => Ok(()),
             _ => Err(BadToken::Type),
         }
     }

@@ -1,0 +1,97 @@
+//! Does a store keep its promises?
+//!
+//! `suite` and `races` speak to `dyn Store` only, so that every implementation passes the same facts;
+//! `files` and `crash` are about a file on a disk.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+mod crash;
+mod files;
+mod growth;
+mod operations;
+mod races;
+mod suite;
+mod world;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use authority::store::sqlite::{SqliteOptions, SqliteStore};
+
+use suite::{charges, payments, records, terminals};
+use world::World;
+
+/// The node of every store in these tests.
+const NODE: &str = "node-1";
+
+fn open(path: &Path) -> SqliteStore {
+    SqliteStore::open(path, SqliteOptions::new(NODE)).unwrap()
+}
+
+/// Runs each fact on a fresh SQLite file, then checks books and audit.
+macro_rules! on_sqlite {
+    ($($module:ident: $($fact:ident),+ $(,)?);+ $(;)?) => {
+        mod sqlite {$($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $fact() {
+                let dir = tempfile::tempdir().unwrap();
+                let store = super::open(&dir.path().join("m2key.db"));
+                let world = super::World::new(super::Arc::new(store));
+                super::$module::$fact(&world).await;
+                world.check_books_and_audit().await;
+            }
+        )+)+}
+    };
+}
+
+on_sqlite! {
+    terminals:
+        a_key_is_added_once,
+        a_terminal_is_added_once_with_seed_and_join_token,
+        seeds_are_found_by_epoch,
+        a_ban_ends_what_is_held_and_stays_the_first,
+        a_banned_terminal_is_refused_everywhere,
+        schedule_sequences_rise_and_the_horizon_never_shrinks,
+        a_join_token_is_bound_to_the_first_key,
+        a_certificate_is_recorded_once,
+        merchants_are_listed_in_order;
+    charges:
+        a_charge_is_started_once_and_one_at_a_time,
+        an_overdue_charge_makes_way_for_the_next,
+        an_ended_charge_stays_ended_and_releases_its_claim,
+        what_is_due_comes_oldest_first,
+        a_claim_spends_moves_and_holds,
+        a_token_whose_turn_has_moved_on_is_refused,
+        a_refused_claim_spends_nothing,
+        a_terminal_without_a_till_takes_fixed_or_open_charges,
+        turns_end_at_the_last_one,
+        a_charge_released_three_times_ends;
+    payments:
+        an_approval_pays_once_and_answers_the_same_again,
+        an_approval_that_comes_too_late_moves_nothing,
+        an_open_charge_is_paid_as_approved,
+        a_claim_by_a_known_person_is_paid_by_nobody_else,
+        the_first_receipt_stays,
+        the_terminal_is_told_paid_only_with_a_receipt,
+        the_terminal_is_told_turns_of_its_own_and_of_late_epochs;
+    records:
+        accounts_are_one_per_person_and_currency,
+        a_credit_reference_counts_once,
+        misses_are_counted_per_person_and_window,
+        reports_are_stored_once_and_by_their_own_terminal,
+        checkpoints_come_in_order,
+        pseudonyms_differ_between_merchants,
+        the_audit_names_nobody;
+    races:
+        a_token_is_spent_once_even_when_two_hundred_phones_race,
+        a_charge_is_held_by_one_of_two_phones,
+        a_claim_is_paid_once_even_when_asked_twice,
+        a_claim_is_paid_or_released_never_both,
+        a_charge_is_paid_or_ended_never_both,
+        a_ban_and_a_claim_leave_nothing_held,
+        an_account_is_never_overdrawn,
+        a_join_token_serves_one_of_two_keys,
+        claims_of_many_terminals_share_commits;
+    operations:
+        any_order_of_operations_keeps_the_books;
+}

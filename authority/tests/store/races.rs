@@ -1,0 +1,269 @@
+//! Who wins when several come at the same moment, and is there only one?
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a race is bounded in time as well as in rounds"
+)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use authority::store::{
+    ChargeStatus, ClaimOutcome, ClaimRecord, Pay, PayOutcome, Redeem, TerminalStatus,
+};
+use protocol::ids::TerminalId;
+use protocol::token::Channel;
+use protocol::wire::claims::ClaimState;
+use protocol::wire::push::EndReason;
+
+use crate::world::{NOW, World, eur, join_hash, live, number};
+
+/// Rounds of the big race, unless its time is over before.
+const ROUNDS: usize = 1_000;
+/// How many phones race in each.
+const PHONES: usize = 200;
+/// Rounds of a race of two.
+const DUELS: u32 = 100;
+/// After this long no further round begins.
+const TIME: Duration = Duration::from_secs(15);
+
+pub(crate) async fn a_token_is_spent_once_even_when_two_hundred_phones_race(world: &World) {
+    let merchant = world.merchant_with(Some(eur(100)), None).await;
+    let terminal = world.terminal_of(&merchant, 1).await;
+    let (begun, mut rounds) = (Instant::now(), 0);
+    while rounds < ROUNDS && begun.elapsed() < TIME {
+        let shown = world.shown(terminal, Channel::Nfc).await;
+        let claims = (0..PHONES).map(|_| world.claim_of(shown));
+        let outcomes = all_at_once(claims.map(|claim| {
+            let store = Arc::clone(&world.store);
+            async move { store.claim(claim).await.unwrap() }
+        }))
+        .await;
+        let won = |outcome: &&ClaimOutcome| matches!(outcome, ClaimOutcome::Claimed(_));
+        assert_eq!(outcomes.iter().filter(won).count(), 1, "round {rounds}");
+        let lost = outcomes
+            .iter()
+            .filter(|o| **o == ClaimOutcome::Spent)
+            .count();
+        assert_eq!(lost, PHONES - 1);
+        rounds += 1;
+    }
+    println!(
+        "{rounds} rounds of {PHONES} phones in {:?}",
+        begun.elapsed()
+    );
+}
+
+pub(crate) async fn a_charge_is_held_by_one_of_two_phones(world: &World) {
+    let merchant = world.merchant().await;
+    for n in 0..DUELS {
+        let terminal = world.terminal_of(&merchant, n).await;
+        world.start(terminal, 420).await;
+        let tapped = world.claim_of(live(terminal, Channel::Nfc, 0));
+        let scanned = world.claim_of(live(terminal, Channel::Qr, 0));
+        let (a, b) = tokio::join!(world.store.claim(tapped), world.store.claim(scanned));
+        let outcomes = [a.unwrap(), b.unwrap()];
+        let held = outcomes
+            .iter()
+            .filter(|o| **o == ClaimOutcome::Held)
+            .count();
+        assert_eq!(held, 1, "{outcomes:?}");
+        // The loser's token was not spent: its window is still at turn 0.
+        let windows = [Channel::Nfc, Channel::Qr].map(|c| live(terminal, c, 0).token().window);
+        let turns = world.store.turns(windows.to_vec()).await.unwrap();
+        assert_eq!(turns.iter().sum::<u16>(), 1);
+    }
+}
+
+pub(crate) async fn a_claim_is_paid_once_even_when_asked_twice(world: &World) {
+    let anna = world.shopper("anna", 100_000).await;
+    let merchant = world.merchant().await;
+    for n in 0..DUELS {
+        let record = held(world, world.terminal_of(&merchant, n).await).await;
+        let (one, two) = (pay(world, &record), pay(world, &record));
+        let (a, b) = tokio::join!(world.store.pay(one), world.store.pay(two));
+        let payments = [a.unwrap(), b.unwrap()].map(|outcome| match outcome {
+            PayOutcome::Paid(payment) => (1, *payment),
+            PayOutcome::Already(payment) => (0, *payment),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(payments[0].0 + payments[1].0, 1);
+        assert_eq!(payments[0].1, payments[1].1);
+    }
+    assert_eq!(world.balance(&anna).await, 100_000 - 420 * i64::from(DUELS));
+}
+
+pub(crate) async fn a_claim_is_paid_or_released_never_both(world: &World) {
+    world.shopper("anna", 100_000).await;
+    let merchant = world.merchant().await;
+    for n in 0..DUELS {
+        let record = held(world, world.terminal_of(&merchant, n).await).await;
+        let claim = record.claimed.claim;
+        let payment = pay(world, &record);
+        let release = world.store.release_claim(claim, Vec::new(), NOW);
+        let (paid, released) = in_turns(n, world.store.pay(payment), release).await;
+        let state = world
+            .store
+            .claim_record(claim)
+            .await
+            .unwrap()
+            .unwrap()
+            .state;
+        match (paid.unwrap(), released.unwrap()) {
+            (PayOutcome::Paid(_), false) => assert_eq!(state, ClaimState::Paid),
+            (PayOutcome::ClaimOver, true) => assert_eq!(state, ClaimState::Released),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub(crate) async fn a_charge_is_paid_or_ended_never_both(world: &World) {
+    world.shopper("anna", 100_000).await;
+    let merchant = world.merchant().await;
+    for n in 0..DUELS {
+        let record = held(world, world.terminal_of(&merchant, n).await).await;
+        let charge = record.claimed.charge;
+        let payment = pay(world, &record);
+        let end = world
+            .store
+            .end_charge(charge, EndReason::Cancelled, Vec::new(), NOW);
+        let (paid, ended) = in_turns(n, world.store.pay(payment), end).await;
+        let ended = ended.unwrap().unwrap().status;
+        match paid.unwrap() {
+            PayOutcome::Paid(_) => assert_eq!(ended, ChargeStatus::Paid(record.claimed.claim)),
+            PayOutcome::ClaimOver => assert_eq!(ended, ChargeStatus::Ended(EndReason::Cancelled)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub(crate) async fn a_ban_and_a_claim_leave_nothing_held(world: &World) {
+    let merchant = world.merchant_with(Some(eur(100)), None).await;
+    for n in 0..DUELS {
+        let terminal = world.terminal_of(&merchant, n).await;
+        let claim = world.claim_of(live(terminal, Channel::Nfc, 0));
+        let id = claim.id;
+        let ban = world.store.ban_terminal(terminal, "stolen".into(), NOW);
+        let (claimed, banned) = in_turns(n, world.store.claim(claim), ban).await;
+        let status = banned.unwrap().unwrap().status;
+        assert!(matches!(status, TerminalStatus::Banned { .. }));
+        let state = world.store.claim_record(id).await.unwrap();
+        match claimed.unwrap() {
+            ClaimOutcome::Claimed(_) => assert_eq!(state.unwrap().state, ClaimState::Released),
+            ClaimOutcome::TerminalRefused => assert_eq!(state, None),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub(crate) async fn an_account_is_never_overdrawn(world: &World) {
+    let anna = world.shopper("anna", 10 * 420 + 1).await;
+    let merchant = world.merchant().await;
+    let mut payments = Vec::new();
+    for n in 0..40 {
+        let record = held(world, world.terminal_of(&merchant, n).await).await;
+        payments.push(pay(world, &record));
+    }
+    let outcomes = all_at_once(payments.into_iter().map(|payment| {
+        let store = Arc::clone(&world.store);
+        async move { store.pay(payment).await.unwrap() }
+    }))
+    .await;
+    let short = outcomes
+        .iter()
+        .filter(|o| **o == PayOutcome::FundsShort)
+        .count();
+    assert_eq!(short, 30);
+    assert_eq!(world.balance(&anna).await, 1);
+    let earned = world
+        .store
+        .merchant_balance(merchant.account)
+        .await
+        .unwrap();
+    assert_eq!(earned, 10 * 420);
+}
+
+pub(crate) async fn a_join_token_serves_one_of_two_keys(world: &World) {
+    let merchant = world.merchant().await;
+    for n in 0..DUELS {
+        let terminal = world.terminal_of(&merchant, n).await;
+        let redeem = |key| {
+            world
+                .store
+                .redeem_join_token(terminal, join_hash(n), [key; 32], NOW)
+        };
+        let (a, b) = tokio::join!(redeem(1), redeem(2));
+        let mut outcomes = [a.unwrap(), b.unwrap()];
+        outcomes.sort_by_key(|outcome| *outcome == Redeem::Refused);
+        assert_eq!(outcomes, [Redeem::Good, Redeem::Refused]);
+    }
+}
+
+pub(crate) async fn claims_of_many_terminals_share_commits(world: &World) {
+    let merchant = world.merchant_with(Some(eur(100)), None).await;
+    let mut claims = Vec::new();
+    for n in 0..512 {
+        let terminal = world.terminal_of(&merchant, n).await;
+        claims.push(world.claim_of(live(terminal, Channel::Nfc, 0)));
+    }
+    let begun = Instant::now();
+    let outcomes = all_at_once(claims.into_iter().map(|claim| {
+        let store = Arc::clone(&world.store);
+        async move { store.claim(claim).await.unwrap() }
+    }))
+    .await;
+    println!("{} claims in {:?}", outcomes.len(), begun.elapsed());
+    for outcome in outcomes {
+        assert!(matches!(outcome, ClaimOutcome::Claimed(_)), "{outcome:?}");
+    }
+    assert_eq!(
+        number(0),
+        world.store.terminals(None, 1).await.unwrap()[0].id
+    );
+}
+
+async fn held(world: &World, terminal: TerminalId) -> ClaimRecord {
+    world.start(terminal, 420).await;
+    world.claimed(terminal).await
+}
+
+fn pay(world: &World, record: &ClaimRecord) -> Pay {
+    world.pay_of(record, &crate::world::person("anna"), eur(420))
+}
+
+/// Both at once; the second is polled first in every other round, so that either can win.
+async fn in_turns<A, B>(
+    round: u32,
+    a: impl Future<Output = A>,
+    b: impl Future<Output = B>,
+) -> (A, B) {
+    if round.is_multiple_of(2) {
+        tokio::join!(a, b)
+    } else {
+        let (b, a) = tokio::join!(b, a);
+        (a, b)
+    }
+}
+
+/// Each in its own task, all let go at one barrier.
+async fn all_at_once<T: Send + 'static>(
+    runs: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let runs: Vec<_> = runs.collect();
+    let barrier = Arc::new(tokio::sync::Barrier::new(runs.len()));
+    let tasks: Vec<_> = runs
+        .into_iter()
+        .map(|run| {
+            let barrier = Arc::clone(&barrier);
+            tokio::spawn(async move {
+                barrier.wait().await;
+                run.await
+            })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}

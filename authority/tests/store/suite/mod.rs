@@ -1,0 +1,40 @@
+//! What does each verb answer, refusals included?
+
+pub(crate) mod charges;
+pub(crate) mod payments;
+pub(crate) mod records;
+pub(crate) mod terminals;
+
+use authority::store::{ChargeStatus, PushState};
+use protocol::charge::ChargeKind;
+use protocol::ids::TerminalId;
+use protocol::wire::claims::ClaimState;
+use protocol::wire::push::ChargeStage;
+
+use crate::world::World;
+
+async fn push(world: &World, terminal: TerminalId) -> PushState {
+    world.store.push_state(terminal, 0).await.unwrap().unwrap()
+}
+
+fn stage(state: PushState) -> ChargeStage {
+    state.charge.unwrap().stage
+}
+
+async fn offer(world: &World, terminal: TerminalId) -> Option<ChargeKind> {
+    world.store.charge_on_offer(terminal).await.unwrap()
+}
+
+async fn status_of(world: &World, charge: protocol::ids::ChargeId) -> ChargeStatus {
+    world.store.charge(charge).await.unwrap().unwrap().status
+}
+
+async fn claim_state(world: &World, claim: protocol::ids::ClaimId) -> ClaimState {
+    world
+        .store
+        .claim_record(claim)
+        .await
+        .unwrap()
+        .unwrap()
+        .state
+}

@@ -1,0 +1,266 @@
+//! How is the agent put together, run and stopped?
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::authority::{AuthorityClient, push};
+use crate::clock::Clock;
+use crate::config::{Config, TagPath};
+use crate::core::{Board, Core};
+use crate::driver::{self, Driver, INBOX_MAX};
+use crate::error::AgentError;
+use crate::files::Secret;
+use crate::health::Health;
+use crate::identity::{Identity, Lasts};
+use crate::kiosk::{self, Kiosk};
+use crate::listen::{self, Served};
+use crate::metrics::Metrics;
+use crate::reader::TagEvent;
+use crate::state::State;
+use crate::tag_driver::TagDriver;
+use crate::tag_writer::TagWriter;
+use crate::till::Till;
+use crate::{outbox, platform, tag_pcsc};
+
+pub const DATABASE: &str = "agent.db";
+pub const KIOSK_SECRET: &str = "kiosk.secret";
+pub const TILL_SECRET: &str = "till.secret";
+/// Where a running agent writes the address it listens on.
+pub const KIOSK_ADDRESS: &str = "kiosk.addr";
+/// How long stopping may take, the tag included.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(8);
+
+/// The parts that all tasks share.
+struct Parts {
+    identity: Arc<Identity>,
+    clock: Arc<Clock>,
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+    client: AuthorityClient,
+    board: watch::Sender<Board>,
+    reports: Arc<Notify>,
+    stop: watch::Sender<bool>,
+}
+
+/// An agent at work.
+pub struct Running {
+    /// Where screen, till and metrics are served.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    /// End in good order when told to.
+    tasks: Vec<JoinHandle<()>>,
+    /// Talk to the authority, and may be cut off at any moment.
+    callers: Vec<JoinHandle<()>>,
+}
+
+/// Builds, runs until told to stop, drains.
+pub async fn run(config: Config) -> Result<(), AgentError> {
+    let running = start(config).await?;
+    let told = platform::told_to_stop().await;
+    tracing::info!("stopping");
+    running.stop().await;
+    told.map_err(|error| AgentError::bug(format!("signals cannot be waited for: {error}")))
+}
+
+/// Opens everything and starts all tasks.
+pub async fn start(config: Config) -> Result<Running, AgentError> {
+    let parts = Parts::build(&config)?;
+    warn_of_certificate(&parts);
+    let (listener, address) = listen::bind(config.listen).await?;
+    let tag = Tag::start(&config, &parts)?;
+    let served = parts.served(&config, tag.writer.clone())?;
+    write_address(&config.data_dir, address)?;
+    tracing::info!(terminal = %config.terminal, %address, authority = config.authority, "running");
+    let (driver, callers) = parts.spawn_driver()?;
+    let mut tasks = vec![driver];
+    tasks.extend(tag.spawn(&parts));
+    let stop = parts.stop.subscribe();
+    tasks.push(tokio::spawn(listen::serve(listener, address, served, stop)));
+    Ok(Running {
+        address,
+        stop: parts.stop,
+        tasks,
+        callers,
+    })
+}
+
+impl Running {
+    /// Blanks the tag, remembers the clock, ends open answers; all within [`STOP_DEADLINE`].
+    pub async fn stop(self) {
+        // Receivers hold the tasks; without any there is nothing to stop.
+        let _ = self.stop.send(true);
+        drain(self.tasks).await;
+        self.callers.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The address that opens the screen of a running agent.
+pub fn kiosk_url(config: &Config) -> Result<String, AgentError> {
+    let path = config.data_dir.join(KIOSK_ADDRESS);
+    let text = std::fs::read_to_string(&path).map_err(|_| {
+        AgentError::new(
+            crate::error::Whose::Later,
+            "the agent has not run here yet",
+            "start it: m2key-agent run --config <file>",
+        )
+    })?;
+    let address = text.trim().parse().map_err(AgentError::bug)?;
+    let secret = Secret::load_or_make(&config.data_dir.join(KIOSK_SECRET))?;
+    Ok(kiosk::url(address, &secret))
+}
+
+impl Parts {
+    fn build(config: &Config) -> Result<Self, AgentError> {
+        let identity = Identity::load(&config.data_dir)?;
+        if identity.terminal() != config.terminal {
+            return Err(AgentError::operator(
+                format!(
+                    "the certificate is for terminal {}, the configuration for {}",
+                    identity.terminal(),
+                    config.terminal
+                ),
+                "use the configuration and the data directory of one enrolment",
+            ));
+        }
+        let state = State::open(&config.data_dir.join(DATABASE))?;
+        let client = AuthorityClient::new(&config.authority, &identity)?;
+        Ok(Self {
+            clock: Arc::new(Clock::start(state.clock()?)),
+            board: watch::channel(driver::empty_board(config.terminal)).0,
+            identity: Arc::new(identity),
+            state: Arc::new(state),
+            metrics: Arc::new(Metrics::new()),
+            client,
+            reports: Arc::new(Notify::new()),
+            stop: watch::channel(false).0,
+        })
+    }
+
+    fn served(
+        &self,
+        config: &Config,
+        tag: Option<Arc<dyn TagWriter>>,
+    ) -> Result<Served, AgentError> {
+        let secret = |name| Secret::load_or_make(&config.data_dir.join(name)).map(Arc::new);
+        Ok(Served {
+            kiosk: Kiosk {
+                board: self.board.subscribe(),
+                secret: secret(KIOSK_SECRET)?,
+            },
+            till: Till {
+                desk: Arc::new(self.client.clone()),
+                board: self.board.subscribe(),
+                secret: secret(TILL_SECRET)?,
+                state: self.state.clone(),
+            },
+            health: Health {
+                board: self.board.subscribe(),
+                identity: self.identity.clone(),
+                clock: self.clock.clone(),
+                state: self.state.clone(),
+                tag,
+            },
+            metrics: self.metrics.clone(),
+        })
+    }
+
+    /// The driver, and the tasks that talk to the authority for it.
+    fn spawn_driver(&self) -> Result<(JoinHandle<()>, Vec<JoinHandle<()>>), AgentError> {
+        let (pushed_in, pushed) = mpsc::channel(INBOX_MAX);
+        let (errands, errands_out) = mpsc::channel(1);
+        let (answers_in, answers) = mpsc::channel(INBOX_MAX);
+        let core = Core::resume(self.identity.terminal(), self.state.resume()?);
+        let revision = core.revision();
+        let driver = Driver {
+            core,
+            clock: self.clock.clone(),
+            state: self.state.clone(),
+            metrics: self.metrics.clone(),
+            identity: self.identity.clone(),
+            pushed,
+            errands,
+            answers,
+            board: self.board.clone(),
+            stop: self.stop.subscribe(),
+        };
+        let client = || self.client.clone();
+        let callers = vec![
+            tokio::spawn(push::follow(client(), revision, pushed_in)),
+            tokio::spawn(driver::run_errands(client(), errands_out, answers_in)),
+            tokio::spawn(outbox::upload(
+                client(),
+                self.state.clone(),
+                self.reports.clone(),
+                self.metrics.clone(),
+            )),
+        ];
+        Ok((tokio::spawn(driver.run()), callers))
+    }
+}
+
+/// The tag of this terminal, if it has one.
+struct Tag {
+    writer: Option<Arc<dyn TagWriter>>,
+    events: Option<mpsc::Receiver<TagEvent>>,
+}
+
+impl Tag {
+    fn start(config: &Config, parts: &Parts) -> Result<Self, AgentError> {
+        let TagPath::Pcsc { reader_name } = &config.tag else {
+            return Ok(Self {
+                writer: None,
+                events: None,
+            });
+        };
+        let (service, events) = tag_pcsc::start(reader_name.clone(), parts.state.last_tag()?)?;
+        Ok(Self {
+            writer: Some(Arc::new(service)),
+            events: Some(events),
+        })
+    }
+
+    fn spawn(self, parts: &Parts) -> Option<JoinHandle<()>> {
+        let driver = TagDriver {
+            writer: self.writer?,
+            events: self.events?,
+            board: parts.board.subscribe(),
+            state: parts.state.clone(),
+            clock: parts.clock.clone(),
+            metrics: parts.metrics.clone(),
+            reports: parts.reports.clone(),
+            stop: parts.stop.subscribe(),
+        };
+        Some(tokio::spawn(driver.run()))
+    }
+}
+
+fn warn_of_certificate(parts: &Parts) {
+    match parts.identity.lasts(parts.clock.now_or_wall()) {
+        Lasts::Long => {}
+        Lasts::Expiring { until } => tracing::warn!("{}", driver::expiring(until)),
+        Lasts::Expired { since } => tracing::error!("{}", driver::expired(since)),
+    }
+}
+
+async fn drain(tasks: Vec<JoinHandle<()>>) {
+    let all = async {
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!("a task ended badly: {error}");
+            }
+        }
+    };
+    if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
+        tracing::warn!("not everything stopped in time");
+    }
+}
+
+fn write_address(dir: &Path, address: SocketAddr) -> Result<(), AgentError> {
+    let path = dir.join(KIOSK_ADDRESS);
+    std::fs::write(&path, format!("{address}\n")).map_err(|e| AgentError::file(&path, &e))
+}

@@ -1,0 +1,183 @@
+//! What does the agent ask of the authority once it has a certificate?
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use protocol::ids::{ChargeId, EventId};
+use protocol::jwk::JwkSet;
+use protocol::problem::Problem;
+use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
+use protocol::wire::claims::JWKS_PATH;
+use protocol::wire::push::{ChargeState, EVENTS_PATH};
+use protocol::wire::reports::{REPORTS_PATH, ReportRequest, ReportResponse, TerminalEvent};
+use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
+use reqwest::{RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+
+use super::failure::CallError;
+use super::tls;
+use crate::error::AgentError;
+use crate::identity::Identity;
+use crate::rotation::Fetch;
+
+/// How long a connection may take to come up.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one call may take (the push stream is no call).
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Largest answer that is read, in bytes.
+pub(crate) const ANSWER_MAX: usize = 1_048_576;
+
+/// What the till asks of the authority.
+#[async_trait]
+pub trait ChargeDesk: Send + Sync {
+    async fn start(&self, request: &ChargeRequest) -> Result<ChargeState, CallError>;
+    async fn look(&self, charge: ChargeId) -> Result<ChargeState, CallError>;
+    async fn cancel(&self, charge: ChargeId) -> Result<Option<ChargeState>, CallError>;
+}
+
+/// The authority, over TLS with both sides' certificates.
+#[derive(Clone)]
+pub struct AuthorityClient {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl AuthorityClient {
+    pub fn new(base: &str, identity: &Identity) -> Result<Self, AgentError> {
+        let config = tls::verified(identity.root(), Some(identity))?;
+        Self::with_tls(base, config)
+    }
+
+    pub(super) fn with_tls(base: &str, config: rustls::ClientConfig) -> Result<Self, AgentError> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .https_only(true)
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map_err(AgentError::bug)?;
+        Ok(Self {
+            http,
+            base: base.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    pub async fn schedule(&self, fetch: Fetch) -> Result<ScheduleResponse, CallError> {
+        let path = match fetch {
+            Fetch::Whole => SCHEDULE_PATH.to_owned(),
+            Fetch::After(epoch) => format!("{SCHEDULE_PATH}?after={epoch}"),
+        };
+        json(self.send(self.get(&path)).await?).await
+    }
+
+    pub async fn keys(&self) -> Result<JwkSet, CallError> {
+        json(self.send(self.get(JWKS_PATH)).await?).await
+    }
+
+    pub async fn report(&self, events: Vec<TerminalEvent>) -> Result<Vec<EventId>, CallError> {
+        let request = self
+            .http
+            .post(self.url(REPORTS_PATH))
+            .json(&ReportRequest { events });
+        let response: ReportResponse = json(self.send(request).await?).await?;
+        Ok(response.stored)
+    }
+
+    /// The push stream; its body never ends by itself.
+    pub(super) async fn events(&self, last: Option<&str>) -> Result<Response, CallError> {
+        let mut request = self
+            .http
+            .get(self.url(EVENTS_PATH))
+            .header(http::header::ACCEPT, "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = tokio::time::timeout(CALL_TIMEOUT, request.send())
+            .await
+            .map_err(|_| timed_out())?
+            .map_err(|e| CallError::of(&e))?;
+        accepted(response).await
+    }
+
+    pub(super) fn get(&self, path: &str) -> RequestBuilder {
+        self.http.get(self.url(path))
+    }
+
+    pub(super) fn post(&self, path: &str) -> RequestBuilder {
+        self.http.post(self.url(path))
+    }
+
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
+        let sent = request.timeout(CALL_TIMEOUT).send().await;
+        accepted(sent.map_err(|e| CallError::of(&e))?).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
+
+#[async_trait]
+impl ChargeDesk for AuthorityClient {
+    async fn start(&self, request: &ChargeRequest) -> Result<ChargeState, CallError> {
+        json(self.send(self.post(CHARGES_PATH).json(request)).await?).await
+    }
+
+    async fn look(&self, charge: ChargeId) -> Result<ChargeState, CallError> {
+        json(
+            self.send(self.get(&format!("{CHARGES_PATH}/{charge}")))
+                .await?,
+        )
+        .await
+    }
+
+    async fn cancel(&self, charge: ChargeId) -> Result<Option<ChargeState>, CallError> {
+        let request = self
+            .http
+            .delete(self.url(&format!("{CHARGES_PATH}/{charge}")));
+        let body = body(self.send(request).await?).await?;
+        if body.is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_slice(&body)
+            .map(Some)
+            .map_err(CallError::answer)
+    }
+}
+
+/// A refusal becomes its problem.
+async fn accepted(response: Response) -> Result<Response, CallError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = body(response).await?;
+    Err(match serde_json::from_slice::<Problem>(&body) {
+        Ok(problem) => CallError::Refused(Box::new(problem)),
+        Err(_) => CallError::answer(format!("HTTP status {status} without an explanation")),
+    })
+}
+
+async fn json<T: DeserializeOwned>(response: Response) -> Result<T, CallError> {
+    // The error of a secret's reader says where it stumbled, never over what.
+    serde_json::from_slice(&body(response).await?).map_err(CallError::answer)
+}
+
+pub(super) async fn body(mut response: Response) -> Result<zeroize::Zeroizing<Vec<u8>>, CallError> {
+    let mut all = zeroize::Zeroizing::new(Vec::new());
+    while let Some(part) = response.chunk().await.map_err(|e| CallError::of(&e))? {
+        if all.len() + part.len() > ANSWER_MAX {
+            return Err(CallError::answer(format!("longer than {ANSWER_MAX} bytes")));
+        }
+        all.extend_from_slice(&part);
+    }
+    Ok(all)
+}
+
+fn timed_out() -> CallError {
+    CallError::Unreachable {
+        detail: "no answer in time".into(),
+    }
+}

@@ -1,0 +1,124 @@
+//! Why did a call to the authority come to nothing, and whose move is it?
+
+use std::error::Error;
+
+use protocol::problem::{Problem, ProblemType};
+
+use crate::error::Whose;
+
+/// Why a call came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    #[error("the authority cannot be reached ({detail})")]
+    Unreachable { detail: String },
+    #[error("who answers there is not the authority this terminal trusts ({detail})")]
+    ForeignServer { detail: String },
+    #[error("the authority does not accept this terminal's certificate ({detail})")]
+    OwnCertificate { detail: String },
+    #[error("the root certificate there has another fingerprint: {found}")]
+    Fingerprint { found: String },
+    #[error("the authority says: {}{}", .0.title, detail_of(.0))]
+    Refused(Box<Problem>),
+    #[error("the authority's answer cannot be read ({detail})")]
+    Answer { detail: String },
+}
+
+impl CallError {
+    /// Sorts what went wrong below HTTP.
+    pub fn of(error: &reqwest::Error) -> Self {
+        let detail = innermost(error);
+        match tls_error(error) {
+            Some(rustls::Error::AlertReceived(_)) => Self::OwnCertificate { detail },
+            Some(_) => Self::ForeignServer { detail },
+            None if error.is_decode() || error.is_body() && !error.is_timeout() => {
+                Self::Answer { detail }
+            }
+            None => Self::Unreachable { detail },
+        }
+    }
+
+    pub fn answer(detail: impl std::fmt::Display) -> Self {
+        Self::Answer {
+            detail: detail.to_string(),
+        }
+    }
+
+    /// The authority understood and said no to this terminal itself.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::OwnCertificate { .. } | Self::ForeignServer { .. } => true,
+            Self::Refused(problem) => matches!(
+                problem.problem_type(),
+                Some(
+                    ProblemType::TerminalRefused
+                        | ProblemType::CertificateRefused
+                        | ProblemType::CertificateNeeded
+                )
+            ),
+            _ => false,
+        }
+    }
+
+    pub fn is(&self, problem: ProblemType) -> bool {
+        matches!(self, Self::Refused(p) if p.problem_type() == Some(problem))
+    }
+
+    pub fn whose(&self) -> Whose {
+        match self {
+            Self::Unreachable { .. } => Whose::Later,
+            Self::ForeignServer { .. } | Self::OwnCertificate { .. } => Whose::Operator,
+            Self::Fingerprint { .. } => Whose::Asker,
+            Self::Refused(problem) if problem.status >= 500 => Whose::Later,
+            Self::Refused(_) => Whose::Asker,
+            Self::Answer { .. } => Whose::Operator,
+        }
+    }
+
+    /// What a merchant does next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Unreachable { .. } => {
+                "check the network of this machine and the authority's address, then try again".into()
+            }
+            Self::ForeignServer { .. } => {
+                "check the authority's address; if it is right, compare clocks, then ask the operator whether the root certificate was replaced".into()
+            }
+            Self::OwnCertificate { .. } => {
+                "the certificate may have expired or been banned: ask the operator for a new join token and enrol again".into()
+            }
+            Self::Fingerprint { .. } => {
+                "nothing was sent; compare the fingerprint with the operator by telephone, and check the authority's address".into()
+            }
+            Self::Refused(problem) => problem.next_step.to_string(),
+            Self::Answer { .. } => {
+                "check that the address is the authority's port for terminals (8444 unless set otherwise)".into()
+            }
+        }
+    }
+}
+
+fn detail_of(problem: &Problem) -> String {
+    let detail = problem.detail.as_ref();
+    detail.map(|d| format!(" ({d})")).unwrap_or_default()
+}
+
+fn innermost(error: &dyn Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
+}
+
+/// An I/O error hides what it carries from `source`, so both ways are followed.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls);
+    }
+    let carried = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    carried
+        .and_then(|inner| tls_error(inner))
+        .or_else(|| error.source().and_then(tls_error))
+}

@@ -1,0 +1,215 @@
+//! What can be asked of the agent on the command line?
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use pki::{Fingerprint, SoftwareKey};
+use zeroize::Zeroizing;
+
+use crate::authority::enrol::{self, JoinToken};
+use crate::config::{CONFIG_FILE, Config, check_authority};
+use crate::error::{AgentError, Whose};
+use crate::files::Secret;
+use crate::identity::{CHAIN_FILE, Identity, KEY_FILE};
+use crate::{app, clock, files, logging, platform};
+
+/// How long `status` waits for the running agent.
+const STATUS_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Shows the token of the moment at one terminal: tag, screen and till.
+#[derive(Parser)]
+#[command(name = "m2key-agent", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make this machine a terminal: check the authority, make a key, get a certificate.
+    Enrol(Enrol),
+    /// Run the agent until it is told to stop.
+    Run(At),
+    /// Say in words how the running agent is.
+    Status(At),
+    /// Print the address that opens this terminal's screen.
+    KioskUrl(At),
+    /// Check a configuration without starting anything.
+    CheckConfig(At),
+}
+
+#[derive(clap::Args)]
+struct Enrol {
+    /// Directory for configuration, key and data; it must not hold a terminal yet.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The authority's listener for terminals: https://host:port.
+    #[arg(long)]
+    authority: String,
+    /// Fingerprint of the root certificate, as the operator of the authority tells it.
+    #[arg(long)]
+    root_fingerprint: String,
+    /// File with the one-time join token (m2j-…).
+    #[arg(long)]
+    join_token_file: PathBuf,
+    /// Never ask; fail instead. (Nothing is asked today, so this changes nothing.)
+    #[arg(long)]
+    non_interactive: bool,
+}
+
+#[derive(clap::Args)]
+struct At {
+    /// The configuration that enrolment wrote.
+    #[arg(long, default_value = "/etc/m2key/agent.toml")]
+    config: PathBuf,
+}
+
+/// Carries the command out.
+pub async fn run(cli: Cli) -> Result<(), AgentError> {
+    match cli.command {
+        Command::Enrol(args) => enrol(args).await,
+        Command::Run(at) => {
+            let config = Config::load(&at.config)?;
+            logging::start(config.log);
+            app::run(config).await
+        }
+        Command::Status(at) => status(&Config::load(&at.config)?).await,
+        Command::KioskUrl(at) => {
+            println!("{}", app::kiosk_url(&Config::load(&at.config)?)?);
+            Ok(())
+        }
+        Command::CheckConfig(at) => {
+            let config = Config::load(&at.config)?;
+            println!(
+                "{}: sound, terminal {}",
+                at.config.display(),
+                config.terminal
+            );
+            Ok(())
+        }
+    }
+}
+
+async fn enrol(args: Enrol) -> Result<(), AgentError> {
+    check_authority(&args.authority).map_err(|f| AgentError::usage(&f, f.hint))?;
+    let fingerprint: Fingerprint = args.root_fingerprint.parse().map_err(|error| {
+        AgentError::usage(
+            format!("--root-fingerprint: {error}"),
+            "copy all 64 hexadecimal digits that the operator gave you",
+        )
+    })?;
+    let join = join_token(&args.join_token_file)?;
+    let dir = &args.dir;
+    platform::make_private_dir(dir).map_err(|e| AgentError::file(dir, &e))?;
+    refuse_second(dir)?;
+    let key = enrolment_key(dir)?;
+    println!(
+        "asking {} for a certificate of terminal {}",
+        args.authority, join.terminal
+    );
+    let enrolled = enrol::enrol(&args.authority, fingerprint, &join, &key, clock::wall()).await?;
+    let config = Config::text(args.authority.trim_end_matches('/'), join.terminal);
+    files::write_new(&dir.join(CONFIG_FILE), config.as_bytes())?;
+    for name in [app::KIOSK_SECRET, app::TILL_SECRET] {
+        Secret::load_or_make(&dir.join(name))?;
+    }
+    Identity::save(dir, &key, &enrolled)?;
+    let at = dir.display();
+    println!(
+        "terminal {} is enrolled; its files are in {at}",
+        join.terminal
+    );
+    println!(
+        "till:  give {at}/{} to the till's software",
+        app::TILL_SECRET
+    );
+    println!("next:  m2key-agent run --config {at}/{CONFIG_FILE}");
+    Ok(())
+}
+
+fn join_token(path: &Path) -> Result<JoinToken, AgentError> {
+    let text = fs::read_to_string(path).map_err(|e| AgentError::file(path, &e))?;
+    JoinToken::parse(&Zeroizing::new(text)).ok_or_else(|| {
+        AgentError::new(
+            Whose::Asker,
+            format!("{}: not a join token (m2j-…)", path.display()),
+            "copy the whole line that the operator gave you into this file",
+        )
+    })
+}
+
+fn refuse_second(dir: &Path) -> Result<(), AgentError> {
+    if dir.join(CHAIN_FILE).exists() || dir.join(CONFIG_FILE).exists() {
+        return Err(AgentError::new(
+            Whose::Asker,
+            format!("{} holds an enrolled terminal already", dir.display()),
+            "choose another directory, or move this one away if the terminal is to be enrolled again",
+        ));
+    }
+    Ok(())
+}
+
+/// The key of an enrolment that was cut off is used again.
+fn enrolment_key(dir: &Path) -> Result<SoftwareKey, AgentError> {
+    let path = dir.join(KEY_FILE);
+    if path.exists() {
+        return Ok(SoftwareKey::load(&path)?);
+    }
+    let key = SoftwareKey::generate()?;
+    key.save(&path)?;
+    Ok(key)
+}
+
+async fn status(config: &Config) -> Result<(), AgentError> {
+    let down = |detail: String| {
+        AgentError::new(
+            Whose::Later,
+            format!("the agent does not answer ({detail})"),
+            "start it: m2key-agent run --config <file>",
+        )
+    };
+    let path = config.data_dir.join(app::KIOSK_ADDRESS);
+    let address = fs::read_to_string(path).map_err(|e| down(e.to_string()))?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_backend_preconfigured(crate::authority::tls::none()?)
+        .timeout(STATUS_TIMEOUT)
+        .build()
+        .map_err(AgentError::bug)?;
+    let url = format!("http://{}/ready", address.trim());
+    let response = client
+        .get(url)
+        .send()
+        .await
+        .map_err(|e| down(e.to_string()))?;
+    let ready = response.status().is_success();
+    let report: serde_json::Value = response.json().await.map_err(|e| down(e.to_string()))?;
+    print_report(&report);
+    if ready {
+        return Ok(());
+    }
+    Err(AgentError::operator(
+        "this terminal cannot take payments at the moment",
+        "see the problems above; each says what to do",
+    ))
+}
+
+fn print_report(report: &serde_json::Value) {
+    for name in ["terminal", "shown", "online", "certificate_until"] {
+        println!("{name}: {}", plain(&report[name]));
+    }
+    for name in ["problems", "warnings"] {
+        let lines = report[name].as_array().into_iter().flatten();
+        for line in lines {
+            println!("{}: {}", &name[..name.len() - 1], plain(line));
+        }
+    }
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => value.to_string(),
+    }
+}

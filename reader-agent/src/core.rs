@@ -1,0 +1,459 @@
+//! What does the terminal do with what it hears?
+//!
+//! ```text
+//!  frames of the authority ─┐                ┌─▶ board: faces and the one state that is shown
+//!  schedules, keys ─────────┼─▶ [`Core`] ────┼─▶ errands: what to fetch
+//!  connection up, down ─────┘                └─▶ saves: what must survive a power cut
+//! ```
+//! No I/O, and the time is told; `driver.rs` carries it out.
+
+use protocol::ids::TerminalId;
+use protocol::jwk::JwkSet;
+use protocol::jws::BadJws;
+use protocol::schedule::{BadSchedule, Rank};
+use protocol::time::{Millis, Timestamp};
+use protocol::wire::push::{ChargeStage, ChargeState, TerminalState};
+use protocol::wire::schedules::ScheduleResponse;
+
+use crate::receipts::{self, BadReceipt, PaidReceipt, Said};
+use crate::rotation::{Blank, Faces, Fetch, Followed, NotFollowed, Rotation};
+use crate::shown::{Asked, Paid, Shown};
+
+/// How long "paid" and "ended" stay on the screen when nothing else happens.
+pub const DONE_SHOWN_MS: Millis = 20_000;
+/// How long after a refusal the same errand is not repeated by itself.
+pub const REFUSED_PAUSE_MS: Millis = 30_000;
+
+/// What the screens show at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Board {
+    pub terminal: TerminalId,
+    /// The authority's time; none before it was heard.
+    pub now: Option<Timestamp>,
+    pub faces: Faces,
+    pub shown: Shown,
+    pub online: bool,
+}
+
+/// What to fetch from the authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    Keys,
+    Schedule(Fetch),
+}
+
+/// What must survive a power cut.
+#[derive(Debug)]
+pub enum Save {
+    Schedule {
+        response: ScheduleResponse,
+        rank: Rank,
+        fetch: Fetch,
+    },
+    Keys(JwkSet),
+    Revision(u64),
+}
+
+/// What the last run left.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    pub rank: Option<Rank>,
+    pub revision: Option<u64>,
+    pub keys: Option<JwkSet>,
+    /// In the order in which they were followed.
+    pub schedules: Vec<(ScheduleResponse, Fetch)>,
+}
+
+/// The terminal between what it hears and what it shows.
+pub struct Core {
+    terminal: TerminalId,
+    rotation: Rotation,
+    keys: Option<JwkSet>,
+    last_rank: Option<Rank>,
+    heard: Heard,
+    wishes: Wishes,
+    out_of_service: Option<String>,
+}
+
+/// What the authority's frames have said.
+#[derive(Default)]
+struct Heard {
+    revision: Option<u64>,
+    made: Option<Timestamp>,
+    charge: Option<ChargeState>,
+    charge_since: Option<Timestamp>,
+    receipt: Option<Result<PaidReceipt, BadReceipt>>,
+    online: bool,
+    first_of_stream: bool,
+}
+
+#[derive(Default)]
+struct Wishes {
+    keys: bool,
+    whole: bool,
+    /// Asked for and not answered yet.
+    keys_out: bool,
+    schedule_out: bool,
+    /// The epoch in which the horizon was last asked to grow.
+    grown_in: Option<u32>,
+    not_before: Option<Timestamp>,
+    /// The last schedule was signed with a key that even fresh keys did not hold.
+    key_unknown: bool,
+}
+
+impl Core {
+    /// Goes on where the last run stopped; what it left is verified like anything else.
+    pub fn resume(terminal: TerminalId, resumed: Resumed) -> Self {
+        let mut core = Self {
+            terminal,
+            rotation: Rotation::new(terminal),
+            keys: resumed.keys,
+            last_rank: resumed.rank,
+            heard: Heard {
+                revision: resumed.revision,
+                ..Heard::default()
+            },
+            wishes: Wishes::default(),
+            out_of_service: None,
+        };
+        for (response, fetch) in &resumed.schedules {
+            core.follow_remembered(response, *fetch);
+        }
+        core
+    }
+
+    /// The push stream is up; its first frame is the whole state.
+    pub fn handle_connected(&mut self) {
+        self.heard.first_of_stream = true;
+    }
+
+    /// The push stream is down.
+    pub fn handle_disconnected(&mut self) {
+        self.heard.online = false;
+    }
+
+    /// A frame arrived. Late and doubled ones change nothing.
+    pub fn handle_state(&mut self, state: TerminalState, now: Timestamp) -> Vec<Save> {
+        self.heard.online = true;
+        self.out_of_service = None;
+        if !self.is_news(&state) {
+            return Vec::new();
+        }
+        self.heard.first_of_stream = false;
+        self.heard.revision = Some(state.revision);
+        self.heard.made = Some(state.now);
+        self.rotation.handle_turns(&state.turns);
+        self.wishes.whole |= state.schedule_due;
+        self.handle_charge(state.charge, now);
+        vec![Save::Revision(state.revision)]
+    }
+
+    /// The schedule that was asked for.
+    pub fn handle_schedule(
+        &mut self,
+        response: ScheduleResponse,
+        fetch: Fetch,
+        now: Timestamp,
+    ) -> (Vec<Save>, Result<(), NotFollowed>) {
+        self.wishes.schedule_out = false;
+        self.wishes.grown_in = Some(self.rotation.epoch_at(now));
+        match self.follow(&response, fetch) {
+            Ok(followed) => {
+                self.wishes.whole = followed == Followed::FetchWhole;
+                self.wishes.key_unknown = false;
+                self.out_of_service = None;
+                (self.saved(response, fetch), Ok(()))
+            }
+            Err(error) => {
+                self.refuse(error, now);
+                (Vec::new(), Err(error))
+            }
+        }
+    }
+
+    /// The keys that were asked for; they verify what was waiting for them.
+    pub fn handle_keys(&mut self, keys: JwkSet) -> Vec<Save> {
+        self.wishes.keys_out = false;
+        self.wishes.keys = false;
+        let keys = receipts::trustworthy(keys);
+        self.keys = Some(keys.clone());
+        self.check_receipt();
+        vec![Save::Keys(keys)]
+    }
+
+    /// The authority has nothing beyond what is held: ask again in the next epoch.
+    pub fn handle_nothing_new(&mut self, now: Timestamp) {
+        self.wishes.schedule_out = false;
+        self.wishes.grown_in = Some(self.rotation.epoch_at(now));
+    }
+
+    /// The authority refuses this terminal, in words; its errands rest for a while.
+    pub fn handle_refused(&mut self, errand: Option<Errand>, reason: String, now: Timestamp) {
+        self.out_of_service = Some(reason);
+        if let Some(errand) = errand {
+            self.pause(errand, now);
+        }
+    }
+
+    /// What to fetch now. Each errand is handed out once until it is answered.
+    pub fn poll_errand(&mut self, now: Timestamp) -> Option<Errand> {
+        if self.wishes.not_before.is_some_and(|t| now < t) {
+            return None;
+        }
+        if !self.wishes.keys_out && (self.keys.is_none() || self.wishes.keys) {
+            self.wishes.keys_out = true;
+            return Some(Errand::Keys);
+        }
+        if self.keys.is_none() || self.wishes.schedule_out {
+            return None;
+        }
+        let fetch = self.fetch_due(now)?;
+        self.wishes.schedule_out = true;
+        Some(Errand::Schedule(fetch))
+    }
+
+    /// What the screens show at `now`, the authority's time.
+    pub fn poll(&mut self, now: Option<Timestamp>) -> Board {
+        let faces = match now {
+            Some(now) => self.rotation.poll(now),
+            None => Faces::blank(Blank::NoTime),
+        };
+        let shown = self.shown(&faces, now);
+        Board {
+            terminal: self.terminal,
+            now,
+            faces,
+            shown,
+            online: self.heard.online,
+        }
+    }
+
+    /// The next moment at which [`Self::poll`] may answer differently by itself.
+    pub fn poll_timeout(&self, now: Timestamp) -> Option<Timestamp> {
+        let done = self.done_until().filter(|t| *t > now);
+        [self.rotation.poll_timeout(now), done]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// How far the schedule reaches.
+    pub fn horizon(&self, now: Timestamp) -> Option<Timestamp> {
+        self.rotation.horizon(now)
+    }
+
+    pub fn revision(&self) -> Option<u64> {
+        self.heard.revision
+    }
+
+    fn follow_remembered(&mut self, response: &ScheduleResponse, fetch: Fetch) {
+        // What no longer verifies is simply fetched again.
+        let followed = match &self.keys {
+            Some(keys) => self
+                .rotation
+                .handle_schedule(response, fetch, keys, None)
+                .is_ok(),
+            None => false,
+        };
+        self.wishes.whole |= !followed;
+    }
+
+    fn follow(
+        &mut self,
+        response: &ScheduleResponse,
+        fetch: Fetch,
+    ) -> Result<Followed, NotFollowed> {
+        let none = JwkSet::default();
+        let keys = self.keys.as_ref().unwrap_or(&none);
+        self.rotation
+            .handle_schedule(response, fetch, keys, self.last_rank)
+    }
+
+    fn saved(&mut self, response: ScheduleResponse, fetch: Fetch) -> Vec<Save> {
+        self.last_rank = self.rotation.rank();
+        let save = |rank| Save::Schedule {
+            response,
+            rank,
+            fetch,
+        };
+        self.last_rank.map(save).into_iter().collect()
+    }
+
+    fn refuse(&mut self, error: NotFollowed, now: Timestamp) {
+        let unknown = error == NotFollowed::Signature(BadJws::UnknownKey);
+        let new_key = unknown && !self.wishes.key_unknown;
+        self.wishes.key_unknown = unknown;
+        self.wishes.keys |= unknown;
+        self.wishes.whole |= matches!(
+            error,
+            NotFollowed::Signature(_)
+                | NotFollowed::KeyMissing { .. }
+                | NotFollowed::Schedule(BadSchedule::Horizon)
+        );
+        if !new_key {
+            self.out_of_service = Some(format!("The schedule is refused: {error}."));
+            self.wishes.whole = true;
+        }
+        self.wishes.not_before = Some(now + pause_after(new_key));
+    }
+
+    fn pause(&mut self, errand: Errand, now: Timestamp) {
+        match errand {
+            Errand::Keys => self.wishes.keys_out = false,
+            Errand::Schedule(fetch) => {
+                self.wishes.schedule_out = false;
+                self.wishes.whole |= fetch == Fetch::Whole;
+            }
+        }
+        self.wishes.not_before = Some(now + REFUSED_PAUSE_MS);
+    }
+
+    /// Within a stream the revision rises. The first frame of a new stream may start anew, if it was
+    /// made later than the last one: what counts then is the authority's own clock.
+    fn is_news(&self, state: &TerminalState) -> bool {
+        let rises = self.heard.revision.is_none_or(|r| state.revision > r);
+        let restarts =
+            self.heard.first_of_stream && self.heard.made.is_none_or(|made| state.now >= made);
+        rises || restarts
+    }
+
+    fn handle_charge(&mut self, charge: Option<ChargeState>, now: Timestamp) {
+        if charge == self.heard.charge {
+            return;
+        }
+        self.heard.charge = charge;
+        self.heard.charge_since = Some(now);
+        self.heard.receipt = None;
+        self.check_receipt();
+    }
+
+    fn check_receipt(&mut self) {
+        let Some((said, keys)) = self.said().zip(self.keys.as_ref()) else {
+            return;
+        };
+        if matches!(self.heard.receipt, Some(Ok(_))) {
+            return;
+        }
+        let checked = receipts::check(said, self.terminal, keys);
+        self.wishes.keys |= checked == Err(BadReceipt::Signature(BadJws::UnknownKey));
+        self.heard.receipt = Some(checked);
+    }
+
+    fn said(&self) -> Option<Said<'_>> {
+        let charge = self.heard.charge.as_ref()?;
+        match &charge.stage {
+            ChargeStage::Paid {
+                claim,
+                mark,
+                receipt,
+            } => Some(Said {
+                charge: charge.charge,
+                claim: *claim,
+                mark: *mark,
+                amount: charge.amount,
+                receipt,
+            }),
+            _ => None,
+        }
+    }
+
+    fn fetch_due(&self, now: Timestamp) -> Option<Fetch> {
+        match self.rotation.last_epoch(now) {
+            None => Some(Fetch::Whole),
+            Some(_) if self.wishes.whole => Some(Fetch::Whole),
+            Some(last) if self.wishes.grown_in != Some(self.rotation.epoch_at(now)) => {
+                Some(Fetch::After(last))
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn shown(&self, faces: &Faces, now: Option<Timestamp>) -> Shown {
+        if let Some(reason) = &self.out_of_service {
+            return Shown::OutOfService {
+                reason: reason.clone(),
+            };
+        }
+        match &faces.qr {
+            Err(Blank::NoSchedule | Blank::NoTime) if !self.heard.online => Shown::Starting,
+            Err(reason @ (Blank::PastHorizon { .. } | Blank::BeforeSchedule { .. })) => {
+                Shown::OutOfService {
+                    reason: format!("Out of service: {reason}."),
+                }
+            }
+            _ if !self.heard.online => Shown::Offline {
+                standing: self.standing(),
+            },
+            _ => self.charge_shown(now),
+        }
+    }
+
+    fn standing(&self) -> Option<Asked> {
+        let asked = self.heard.charge.as_ref().map(Asked::of);
+        asked.filter(Asked::is_standing)
+    }
+
+    fn charge_shown(&self, now: Option<Timestamp>) -> Shown {
+        let idle = Shown::Idle { standing: None };
+        let over = now.zip(self.done_until()).is_some_and(|(n, t)| n >= t);
+        match &self.heard.charge {
+            None => idle,
+            Some(_) if over => idle,
+            Some(charge) => Shown::unpaid(charge).unwrap_or_else(|| self.paid_shown(charge)),
+        }
+    }
+
+    /// A charge that says "paid" is shown so only with its receipt; until then the phone still has
+    /// it, and a receipt that is not believed stops everything.
+    fn paid_shown(&self, charge: &ChargeState) -> Shown {
+        let ChargeStage::Paid {
+            claim,
+            mark,
+            receipt,
+        } = &charge.stage
+        else {
+            return Shown::Idle { standing: None };
+        };
+        let asked = Asked::of(charge);
+        match &self.heard.receipt {
+            Some(Ok(verified)) => Shown::Paid(Box::new(Paid {
+                asked,
+                claim: *claim,
+                mark: *mark,
+                receipt: verified.clone(),
+                signed: receipt.clone(),
+            })),
+            Some(Err(error)) if *error != BadReceipt::Signature(BadJws::UnknownKey) => {
+                Shown::OutOfService {
+                    reason: format!("A receipt arrived that is not believed: {error}."),
+                }
+            }
+            _ => Shown::Held {
+                asked,
+                claim: *claim,
+                mark: *mark,
+                until: self.heard.charge_since.unwrap_or(Timestamp::from_ms(0)) + DONE_SHOWN_MS,
+            },
+        }
+    }
+
+    fn done_until(&self) -> Option<Timestamp> {
+        let charge = self.heard.charge.as_ref()?;
+        let done = match charge.stage {
+            ChargeStage::Ended { .. } => true,
+            ChargeStage::Paid { .. } => matches!(self.heard.receipt, Some(Ok(_))),
+            _ => false,
+        };
+        self.heard
+            .charge_since
+            .filter(|_| done)
+            .map(|since| since + DONE_SHOWN_MS)
+    }
+}
+
+fn pause_after(new_key: bool) -> Millis {
+    if new_key { 0 } else { REFUSED_PAUSE_MS }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::testing::{
+    Issue, Signer, charge_id, claim_id, frame, mark, rank, receipt_claims, terminal, till_charge,
+};
+use protocol::window::EpochClock;
+use protocol::wire::push::EndReason;
+
+const FIRST: u32 = 500_000;
+
+fn start() -> Timestamp {
+    EpochClock::of(terminal(1)).opens(FIRST)
+}
+
+/// Online, with keys and a schedule.
+fn running() -> Core {
+    let mut core = Core::resume(terminal(1), Resumed::default());
+    core.handle_keys(Signer::new(1).keys());
+    let response = Issue::new(1).epochs(FIRST..FIRST + 3);
+    core.handle_schedule(response, Fetch::Whole, start())
+        .1
+        .unwrap();
+    core.handle_connected();
+    core.handle_state(frame(1, start(), None), start());
+    core
+}
+
+fn offered() -> ChargeStage {
+    ChargeStage::Offered {
+        until: start() + 60_000,
+    }
+}
+
+fn paid(receipt: String) -> ChargeStage {
+    ChargeStage::Paid {
+        claim: claim_id(1),
+        mark: mark(7),
+        receipt,
+    }
+}
+
+fn shown(core: &mut Core) -> Shown {
+    core.poll(Some(start() + 10)).shown
+}
+
+#[test]
+fn a_charge_goes_from_offered_over_held_to_paid() {
+    let mut core = running();
+    assert_eq!(shown(&mut core), Shown::Idle { standing: None });
+    core.handle_state(frame(2, start(), Some(till_charge(offered()))), start());
+    assert_eq!(shown(&mut core).name(), "offered");
+    let held = ChargeStage::Held {
+        claim: claim_id(1),
+        mark: mark(7),
+        until: start() + 60_000,
+    };
+    core.handle_state(frame(3, start(), Some(till_charge(held))), start());
+    assert_eq!(shown(&mut core).claim(), Some(claim_id(1)));
+    let receipt = Signer::new(1).sign(&receipt_claims(terminal(1), 420));
+    core.handle_state(frame(4, start(), Some(till_charge(paid(receipt)))), start());
+    assert_eq!(shown(&mut core).name(), "paid");
+    let later = Some(start() + DONE_SHOWN_MS);
+    assert_eq!(core.poll(later).shown, Shown::Idle { standing: None });
+}
+
+#[test]
+fn late_and_doubled_frames_change_nothing() {
+    let mut core = running();
+    let offered = frame(3, start(), Some(till_charge(offered())));
+    core.handle_state(offered.clone(), start());
+    let before = shown(&mut core);
+    assert!(core.handle_state(offered, start()).is_empty());
+    assert!(
+        core.handle_state(frame(2, start(), None), start())
+            .is_empty()
+    );
+    assert_eq!(shown(&mut core), before);
+}
+
+#[test]
+fn a_new_stream_may_start_anew_only_with_a_frame_that_is_not_older() {
+    let mut core = running();
+    let charge = Some(till_charge(offered()));
+    core.handle_state(frame(9, start() + 5, charge.clone()), start());
+    core.handle_disconnected();
+    core.handle_connected();
+    assert!(
+        core.handle_state(frame(2, start(), None), start())
+            .is_empty()
+    );
+    assert!(
+        !core
+            .handle_state(frame(2, start() + 6, None), start())
+            .is_empty()
+    );
+    assert_eq!(shown(&mut core), Shown::Idle { standing: None });
+}
+
+#[test]
+fn a_receipt_of_another_terminal_or_charge_is_never_shown_as_paid() {
+    let mut of_another_charge = receipt_claims(terminal(1), 420);
+    of_another_charge.charge = charge_id(2);
+    for claims in [receipt_claims(terminal(2), 420), of_another_charge] {
+        let mut core = running();
+        let stage = paid(Signer::new(1).sign(&claims));
+        core.handle_state(frame(2, start(), Some(till_charge(stage))), start());
+        let shown = shown(&mut core);
+        assert_eq!(shown.name(), "out-of-service");
+        assert_eq!(shown.charge_state(), None);
+    }
+}
+
+#[test]
+fn a_receipt_under_a_new_key_is_shown_once_the_key_was_fetched() {
+    let mut core = running();
+    let signer = Signer::new(2);
+    let stage = paid(signer.sign(&receipt_claims(terminal(1), 420)));
+    core.handle_state(frame(2, start(), Some(till_charge(stage))), start());
+    assert_eq!(shown(&mut core).name(), "held");
+    assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
+    assert_eq!(core.poll_errand(start()), None);
+    core.handle_keys(signer.keys());
+    assert_eq!(shown(&mut core).name(), "paid");
+}
+
+#[test]
+fn keys_come_first_then_the_whole_schedule_then_one_renewal_per_epoch() {
+    let mut core = Core::resume(terminal(1), Resumed::default());
+    assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
+    assert_eq!(core.poll_errand(start()), None);
+    core.handle_keys(Signer::new(1).keys());
+    assert_eq!(
+        core.poll_errand(start()),
+        Some(Errand::Schedule(Fetch::Whole))
+    );
+    assert_eq!(core.poll_errand(start()), None);
+    let response = Issue::new(1).epochs(FIRST..FIRST + 3);
+    core.handle_schedule(response, Fetch::Whole, start())
+        .1
+        .unwrap();
+    assert_eq!(core.poll_errand(start()), None);
+    let next = start() + 3_600_000;
+    let renewal = Errand::Schedule(Fetch::After(FIRST + 2));
+    assert_eq!(core.poll_errand(next), Some(renewal));
+    core.handle_nothing_new(next);
+    assert_eq!(core.poll_errand(next), None);
+}
+
+#[test]
+fn a_schedule_under_a_key_that_stays_unknown_is_not_asked_for_in_a_loop() {
+    let mut core = running();
+    let mut issue = Issue::new(2);
+    issue.signer = Signer::new(2);
+    let stranger = || issue.epochs(FIRST..FIRST + 3);
+    assert!(
+        core.handle_schedule(stranger(), Fetch::Whole, start())
+            .1
+            .is_err()
+    );
+    assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
+    core.handle_keys(Signer::new(1).keys());
+    assert!(
+        core.handle_schedule(stranger(), Fetch::Whole, start())
+            .1
+            .is_err()
+    );
+    assert_eq!(core.poll_errand(start()), None);
+    assert!(core.poll_errand(start() + REFUSED_PAUSE_MS).is_some());
+}
+
+#[test]
+fn the_sequence_of_an_earlier_run_still_refuses_an_older_schedule() {
+    let resumed = Resumed {
+        rank: Some(rank(9)),
+        keys: Some(Signer::new(1).keys()),
+        schedules: vec![(Issue::new(9).epochs(FIRST..FIRST + 2), Fetch::Whole)],
+        ..Resumed::default()
+    };
+    let mut core = Core::resume(terminal(1), resumed);
+    let older = Issue::new(8).epochs(FIRST..FIRST + 2);
+    let (saves, result) = core.handle_schedule(older, Fetch::Whole, start());
+    assert!(saves.is_empty());
+    assert_eq!(result, Err(NotFollowed::Schedule(BadSchedule::Sequence)));
+}
+
+#[test]
+fn a_restart_offline_shows_the_remembered_schedule_from_the_next_boundary() {
+    let resumed = Resumed {
+        rank: Some(rank(1)),
+        keys: Some(Signer::new(1).keys()),
+        schedules: vec![(Issue::new(1).epochs(FIRST..FIRST + 2), Fetch::Whole)],
+        ..Resumed::default()
+    };
+    let mut core = Core::resume(terminal(1), resumed);
+    assert!(core.poll(Some(start() + 1)).faces.qr.is_err());
+    let board = core.poll(Some(start() + 40_001));
+    assert!(board.faces.qr.is_ok());
+    assert_eq!(board.shown, Shown::Offline { standing: None });
+}
+
+#[test]
+fn offline_the_till_has_nothing_on_offer_and_is_told_nothing() {
+    let mut core = running();
+    core.handle_state(frame(2, start(), Some(till_charge(offered()))), start());
+    core.handle_disconnected();
+    let shown = shown(&mut core);
+    assert_eq!(shown, Shown::Offline { standing: None });
+    assert_eq!(shown.charge_state(), None);
+}
+
+#[test]
+fn a_refused_terminal_says_so_until_the_authority_speaks_again() {
+    let mut core = running();
+    let errand = Errand::Schedule(Fetch::Whole);
+    core.handle_refused(Some(errand), "banned".into(), start());
+    assert_eq!(shown(&mut core).name(), "out-of-service");
+    assert_eq!(core.poll_errand(start()), None);
+    core.handle_state(frame(2, start(), None), start());
+    assert_eq!(shown(&mut core).name(), "idle");
+}
+
+#[test]
+fn an_ended_charge_says_why() {
+    let mut core = running();
+    let ended = ChargeStage::Ended {
+        reason: EndReason::Cancelled,
+    };
+    core.handle_state(frame(2, start(), Some(till_charge(ended.clone()))), start());
+    assert_eq!(shown(&mut core).charge_state(), Some(till_charge(ended)));
+}

@@ -1,0 +1,269 @@
+//! Who carries out what the core decides?
+//!
+//! One task owns the core. It hears from the push stream and from the errand runner, keeps what must
+//! survive, and puts the board where screen, till and tag see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::jwk::JwkSet;
+use protocol::problem::ProblemType;
+use protocol::time::{Millis, Timestamp};
+use protocol::wire::schedules::ScheduleResponse;
+use tokio::sync::{mpsc, watch};
+
+use crate::authority::push::Pushed;
+use crate::authority::{AuthorityClient, CallError};
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::core::{Board, Core, Errand, Save};
+use crate::identity::{Identity, Lasts};
+use crate::metrics::Metrics;
+use crate::rotation::{Blank, Faces};
+use crate::shown::Shown;
+use crate::state::State;
+
+/// Looks at the clock at least this often: a timer does not run while the machine sleeps.
+pub const TICK_MAX: Duration = Duration::from_millis(1_000);
+/// The shortest sleep, so that a boundary in the past makes no busy loop.
+pub const TICK_MIN: Duration = Duration::from_millis(5);
+/// How often the clock is remembered for the next start.
+pub const REMEMBER_EVERY_MS: Millis = 60_000;
+/// Errands and frames that may wait for the driver.
+pub const INBOX_MAX: usize = 16;
+
+/// What the driver works with.
+pub struct Driver {
+    pub core: Core,
+    pub clock: Arc<Clock>,
+    pub state: Arc<State>,
+    pub metrics: Arc<Metrics>,
+    pub identity: Arc<Identity>,
+    pub pushed: mpsc::Receiver<Pushed>,
+    pub errands: mpsc::Sender<Errand>,
+    pub answers: mpsc::Receiver<Answer>,
+    pub board: watch::Sender<Board>,
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What an errand brought.
+pub enum Answer {
+    Keys(JwkSet),
+    Schedule(ScheduleResponse, crate::rotation::Fetch),
+    NothingNew,
+    Refused(Errand, String),
+}
+
+impl Driver {
+    pub async fn run(mut self) {
+        let mut remembered: Option<Timestamp> = None;
+        while !*self.stop.borrow() {
+            self.look(&mut remembered);
+            let pause = self.pause();
+            tokio::select! {
+                _ = self.stop.changed() => {}
+                _ = tokio::time::sleep(pause) => {}
+                Some(pushed) = self.pushed.recv() => self.heard(pushed),
+                Some(answer) = self.answers.recv() => self.answered(answer),
+            }
+        }
+        self.remember();
+    }
+
+    /// Everything that follows from the time alone.
+    fn look(&mut self, remembered: &mut Option<Timestamp>) {
+        let now = self.clock.now();
+        let board = self.core.poll(now);
+        let before = self.board.borrow().clone();
+        self.metrics.board_changed(&before.faces, &board);
+        if before.shown.name() != board.shown.name() {
+            log_shown(&board.shown);
+        }
+        self.board.send_if_modified(|held| {
+            let changed = held.faces != board.faces
+                || held.shown != board.shown
+                || held.online != board.online;
+            *held = board;
+            changed
+        });
+        self.send_errand();
+        self.measure(now);
+        let due = |last: Timestamp| now.is_some_and(|now| now - last >= REMEMBER_EVERY_MS);
+        if self.clock.is_heard() && remembered.is_none_or(due) {
+            self.remember();
+            *remembered = now;
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let next = self
+            .clock
+            .now()
+            .and_then(|now| Some(self.core.poll_timeout(now)? - now));
+        let next = next.map(|ms| Duration::from_millis(ms.max(0) as u64 + 1));
+        next.unwrap_or(TICK_MAX).clamp(TICK_MIN, TICK_MAX)
+    }
+
+    fn heard(&mut self, pushed: Pushed) {
+        match pushed {
+            Pushed::Connected => self.core.handle_connected(),
+            Pushed::State(state) => {
+                self.clock.heard(state.now);
+                let now = self.clock.now_or_wall();
+                let saves = self.core.handle_state(*state, now);
+                self.keep(saves);
+            }
+            Pushed::Lost(error) => self.lost(&error),
+        }
+    }
+
+    fn lost(&mut self, error: &CallError) {
+        self.core.handle_disconnected();
+        self.metrics.push_lost();
+        let hint = error.hint();
+        tracing::warn!(hint, "no push from the authority: {error}");
+        if error.is_refusal() {
+            let now = self.clock.now_or_wall();
+            let reason = self.refusal(error);
+            self.core.handle_refused(None, reason, now);
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let now = self.clock.now_or_wall();
+        match answer {
+            Answer::Keys(keys) => {
+                let saves = self.core.handle_keys(keys);
+                self.keep(saves);
+            }
+            Answer::Schedule(response, fetch) => {
+                let (saves, result) = self.core.handle_schedule(response, fetch, now);
+                self.keep(saves);
+                if let Err(error) = result {
+                    tracing::error!("a schedule is not followed: {error}");
+                }
+            }
+            Answer::NothingNew => self.core.handle_nothing_new(now),
+            Answer::Refused(errand, reason) => {
+                self.core.handle_refused(Some(errand), reason, now);
+            }
+        }
+    }
+
+    /// The refusal in plain words: an expired certificate explains most of them.
+    fn refusal(&self, error: &CallError) -> String {
+        match self.identity.lasts(self.clock.now_or_wall()) {
+            Lasts::Expired { since } => expired(since),
+            _ => format!("{error}. Next: {}", error.hint()),
+        }
+    }
+
+    fn send_errand(&mut self) {
+        // Room first: an errand is handed out once.
+        let Ok(room) = self.errands.try_reserve() else {
+            return;
+        };
+        if let Some(errand) = self.core.poll_errand(self.clock.now_or_wall()) {
+            room.send(errand);
+        }
+    }
+
+    fn measure(&self, now: Option<Timestamp>) {
+        let horizon = now.and_then(|now| Some(self.core.horizon(now)? - now));
+        let left = self.identity.not_after() - self.clock.now_or_wall();
+        self.metrics.times(
+            horizon.unwrap_or(0) / 1000,
+            self.clock.offset_ms().unwrap_or(0),
+            left / 1000,
+        );
+    }
+
+    fn keep(&self, saves: Vec<Save>) {
+        for save in saves {
+            if let Err(error) = self.state.save(&save) {
+                self.metrics.storage_failed();
+                tracing::error!(hint = error.hint(), "not kept for the next start: {error}");
+            }
+        }
+    }
+
+    fn remember(&self) {
+        let Some(clock) = self.clock.remember() else {
+            return;
+        };
+        if let Err(error) = self.state.save_clock(clock) {
+            self.metrics.storage_failed();
+            tracing::error!(hint = error.hint(), "the clock is not remembered: {error}");
+        }
+    }
+}
+
+/// What is on the board before anything was heard.
+pub fn empty_board(terminal: protocol::ids::TerminalId) -> Board {
+    Board {
+        terminal,
+        now: None,
+        faces: Faces::blank(Blank::NoTime),
+        shown: Shown::Starting,
+        online: false,
+    }
+}
+
+pub fn expired(since: Timestamp) -> String {
+    format!(
+        "This terminal's certificate expired at {since}. Ask the operator for a new join token and enrol again."
+    )
+}
+
+pub fn expiring(until: Timestamp) -> String {
+    format!(
+        "This terminal's certificate expires at {until}. Ask the operator for a new join token in time."
+    )
+}
+
+/// Runs the core's errands one after the other, each until it is answered.
+pub async fn run_errands(
+    client: AuthorityClient,
+    mut errands: mpsc::Receiver<Errand>,
+    answers: mpsc::Sender<Answer>,
+) {
+    while let Some(errand) = errands.recv().await {
+        let mut backoff = Backoff::default();
+        let answer = loop {
+            match run_errand(&client, errand).await {
+                Ok(answer) => break answer,
+                Err(error) if error.is_refusal() => {
+                    let reason = format!("{error}. Next: {}", error.hint());
+                    tracing::warn!("{reason}");
+                    break Answer::Refused(errand, reason);
+                }
+                Err(error) => {
+                    tracing::debug!(?errand, "tried again later: {error}");
+                    tokio::time::sleep(backoff.pause()).await;
+                }
+            }
+        };
+        if answers.send(answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn run_errand(client: &AuthorityClient, errand: Errand) -> Result<Answer, CallError> {
+    match errand {
+        Errand::Keys => client.keys().await.map(Answer::Keys),
+        Errand::Schedule(fetch) => match client.schedule(fetch).await {
+            Ok(response) => Ok(Answer::Schedule(response, fetch)),
+            Err(error) if error.is(ProblemType::EpochOutOfHorizon) => Ok(Answer::NothingNew),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn log_shown(shown: &Shown) {
+    let claim = shown.claim().map(|c| c.to_string());
+    match shown {
+        Shown::OutOfService { reason } => tracing::warn!(shown = shown.name(), "{reason}"),
+        _ => tracing::info!(shown = shown.name(), claim, "screen"),
+    }
+}

@@ -1,0 +1,14 @@
+//! What does each operating system do in its own way?
+//!
+//! Everything unix-only is in `unix.rs`; elsewhere the directory's access list takes the place of
+//! file modes, and the process is stopped from the console.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub(crate) use unix::{make_private_dir, new_private_file, since_boot_ms, told_to_stop};
+
+#[cfg(not(unix))]
+mod other;
+#[cfg(not(unix))]
+pub(crate) use other::{make_private_dir, new_private_file, since_boot_ms, told_to_stop};

@@ -1,0 +1,22 @@
+//! What stands in where there is no unix?
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+/// The standard clock counts time asleep here; see `clock.rs`.
+pub(crate) fn since_boot_ms() -> Option<i64> {
+    None
+}
+
+pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+pub(crate) async fn told_to_stop() -> io::Result<()> {
+    tokio::signal::ctrl_c().await
+}

@@ -1,0 +1,67 @@
+//! How does unix count time asleep, keep files private and stop a daemon?
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Milliseconds since this machine started, time asleep included (CLOCK_BOOTTIME, to 10 ms).
+///
+/// Read from `/proc/uptime`, because reading that clock itself takes unsafe code. None where there
+/// is no such file.
+pub(crate) fn since_boot_ms() -> Option<i64> {
+    let text = fs::read_to_string("/proc/uptime").ok()?;
+    parse_uptime(&text)
+}
+
+fn parse_uptime(text: &str) -> Option<i64> {
+    let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
+    if hundredths.len() != 2 {
+        return None;
+    }
+    let seconds: i64 = seconds.parse().ok()?;
+    Some(seconds * 1000 + hundredths.parse::<i64>().ok()? * 10)
+}
+
+/// A directory that only its owner can enter; fine if it is there and is so already.
+pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
+    if !path.is_dir() {
+        return DirBuilder::new().recursive(true).mode(0o700).create(path);
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+/// Opens a file of mode 0600 for writing that was not there before.
+pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Returns when the process is told to stop: SIGTERM from a service manager, SIGINT from a person.
+pub(crate) async fn told_to_stop() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptime_is_read_to_a_hundredth_and_nonsense_is_not() {
+        assert_eq!(parse_uptime("357.25 1021.07\n"), Some(357_250));
+        for bad in ["", "357", "a.bc 1", "1.2.3", "357.2 1"] {
+            assert_eq!(parse_uptime(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! What survives a power cut?
+//!
+//! One SQLite file, `agent.db`, mode 0600: it holds the cached epoch keys (a day of tokens at most)
+//! and the reports that the authority does not have yet. Write-ahead log with `synchronous = FULL`:
+//! what a method has returned from is on the disk.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use protocol::ids::EventId;
+use protocol::jwk::JwkSet;
+use protocol::schedule::Rank;
+use protocol::time::Timestamp;
+use protocol::wire::reports::TerminalEvent;
+use protocol::wire::schedules::ScheduleResponse;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::de::DeserializeOwned;
+
+use crate::clock::Remembered;
+use crate::core::{Resumed, Save};
+use crate::error::AgentError;
+use crate::platform;
+use crate::rotation::Fetch;
+
+/// Most reports that wait for the authority; some months of a busy terminal.
+pub const OUTBOX_MAX: u64 = 100_000;
+/// Most schedules that are kept beside the whole one they extend.
+pub const SCHEDULES_MAX: u64 = 200;
+
+const VERSION: i64 = 1;
+const SCHEMA: &str = "
+    -- One value per name: last rank, known revision, clock, keys that verify.
+    CREATE TABLE fact (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    -- Schedules with their epoch keys as they came, in the order in which they were followed.
+    CREATE TABLE schedule (
+        position INTEGER PRIMARY KEY NOT NULL,
+        after_epoch INTEGER, -- NULL: the whole horizon
+        response TEXT NOT NULL
+    ) STRICT;
+    -- Reports the authority does not have yet, oldest first.
+    CREATE TABLE outbox (
+        position INTEGER PRIMARY KEY NOT NULL,
+        id TEXT NOT NULL UNIQUE,
+        event TEXT NOT NULL
+    ) STRICT;
+    -- How worn a tag is, and where its counter stood after our last visit.
+    CREATE TABLE tag (
+        uid TEXT PRIMARY KEY NOT NULL,
+        writes INTEGER NOT NULL,
+        pages INTEGER NOT NULL,
+        counter INTEGER,
+        last_visit_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Why something was not kept or not found again.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("the outbox holds {OUTBOX_MAX} reports that the authority has not taken")]
+    OutboxFull,
+    #[error("the disk is full")]
+    DiskFull,
+    #[error("agent.db was written by a newer version ({found}) of this program")]
+    Newer { found: i64 },
+    #[error("agent.db: {0}")]
+    Sql(rusqlite::Error),
+    #[error("agent.db holds what this version did not write: {0}")]
+    Content(#[from] serde_json::Error),
+}
+
+/// The agent's own database.
+pub struct State(Mutex<Connection>);
+
+/// What is known of one tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagWear {
+    pub uid: String,
+    pub writes: u64,
+    pub pages: u64,
+    pub counter: Option<u32>,
+}
+
+impl State {
+    /// Opens or makes the database.
+    pub fn open(path: &Path) -> Result<Self, AgentError> {
+        if !path.exists() {
+            platform::new_private_file(path).map_err(|e| AgentError::file(path, &e))?;
+        }
+        let open = || -> Result<Connection, StateError> {
+            let mut connection = Connection::open(path)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "secure_delete", "ON")?;
+            migrate(&mut connection)?;
+            Ok(connection)
+        };
+        Ok(Self(Mutex::new(open()?)))
+    }
+
+    /// What the last run left.
+    pub fn resume(&self) -> Result<Resumed, StateError> {
+        Ok(Resumed {
+            rank: self.fact("rank")?,
+            revision: self.fact("revision")?,
+            keys: self.fact("keys")?,
+            schedules: self.schedules()?,
+        })
+    }
+
+    pub fn save(&self, save: &Save) -> Result<(), StateError> {
+        match save {
+            Save::Schedule {
+                response,
+                rank,
+                fetch,
+            } => self.save_schedule(response, *rank, *fetch),
+            Save::Keys(keys) => self.set_fact("keys", keys),
+            Save::Revision(revision) => self.set_fact("revision", revision),
+        }
+    }
+
+    pub fn clock(&self) -> Result<Option<Remembered>, StateError> {
+        let stored: Option<(i64, i64)> = self.fact("clock")?;
+        Ok(stored.map(|(difference, seen)| Remembered {
+            authority_minus_wall_ms: difference,
+            last_seen: Timestamp::from_ms(seen),
+        }))
+    }
+
+    pub fn save_clock(&self, clock: Remembered) -> Result<(), StateError> {
+        self.set_fact(
+            "clock",
+            &(clock.authority_minus_wall_ms, clock.last_seen.ms()),
+        )
+    }
+
+    /// Keeps a report until the authority has it. The same id again is the same report.
+    pub fn push(&self, event: &TerminalEvent) -> Result<(), StateError> {
+        push_event(&self.lock(), event)
+    }
+
+    /// The oldest reports.
+    pub fn oldest(&self, count: usize) -> Result<Vec<TerminalEvent>, StateError> {
+        let connection = self.lock();
+        let mut query =
+            connection.prepare("SELECT event FROM outbox ORDER BY position LIMIT ?1")?;
+        let rows = query.query_map([count as i64], |row| row.get::<_, String>(0))?;
+        rows.map(|row| -> Result<TerminalEvent, StateError> {
+            let text: String = row?;
+            Ok(serde_json::from_str(&text)?)
+        })
+        .collect()
+    }
+
+    /// The authority has these.
+    pub fn forget(&self, stored: &[EventId]) -> Result<(), StateError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for id in stored {
+            transaction.execute("DELETE FROM outbox WHERE id = ?1", [id.to_string()])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    pub fn outbox_length(&self) -> Result<u64, StateError> {
+        outbox_length(&self.lock())
+    }
+
+    /// A visit to a tag: its wear, its counter and its reports, all or nothing, so that a tap is
+    /// neither lost nor told twice.
+    pub fn tag_visited(
+        &self,
+        visit: &TagVisited<'_>,
+        events: &[TerminalEvent],
+    ) -> Result<(), StateError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        transaction.execute(
+            "INSERT INTO tag (uid, writes, pages, counter, last_visit_ms) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (uid) DO UPDATE SET writes = writes + excluded.writes,
+                pages = pages + excluded.pages, counter = excluded.counter,
+                last_visit_ms = excluded.last_visit_ms",
+            params![
+                visit.uid,
+                i64::from(visit.pages > 0),
+                visit.pages,
+                visit.counter,
+                visit.at.ms()
+            ],
+        )?;
+        for event in events {
+            push_event(&transaction, event)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// The tag that was visited last.
+    pub fn last_tag(&self) -> Result<Option<TagWear>, StateError> {
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(TagWear {
+                uid: row.get(0)?,
+                writes: row.get::<_, i64>(1)? as u64,
+                pages: row.get::<_, i64>(2)? as u64,
+                counter: row.get(3)?,
+            })
+        };
+        let query =
+            "SELECT uid, writes, pages, counter FROM tag ORDER BY last_visit_ms DESC LIMIT 1";
+        Ok(self.lock().query_row(query, [], row).optional()?)
+    }
+
+    fn save_schedule(
+        &self,
+        response: &ScheduleResponse,
+        rank: Rank,
+        fetch: Fetch,
+    ) -> Result<(), StateError> {
+        let text = zeroize::Zeroizing::new(serde_json::to_string(response)?);
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let after = match fetch {
+            Fetch::Whole => {
+                transaction.execute("DELETE FROM schedule", [])?;
+                None
+            }
+            Fetch::After(epoch) => Some(epoch),
+        };
+        transaction.execute(
+            "INSERT INTO schedule (after_epoch, response) VALUES (?1, ?2)",
+            params![after, text.as_str()],
+        )?;
+        transaction.execute(
+            "DELETE FROM schedule WHERE position <= (SELECT max(position) FROM schedule) - ?1",
+            [SCHEDULES_MAX as i64],
+        )?;
+        set_fact(&transaction, "rank", &rank)?;
+        Ok(transaction.commit()?)
+    }
+
+    fn schedules(&self) -> Result<Vec<(ScheduleResponse, Fetch)>, StateError> {
+        let connection = self.lock();
+        let mut query =
+            connection.prepare("SELECT after_epoch, response FROM schedule ORDER BY position")?;
+        let rows = query.query_map([], |row| {
+            Ok((row.get::<_, Option<u32>>(0)?, row.get::<_, String>(1)?))
+        })?;
+        rows.map(|row| {
+            let (after, text) = row?;
+            let text = zeroize::Zeroizing::new(text);
+            let fetch = after.map_or(Fetch::Whole, Fetch::After);
+            Ok((serde_json::from_str(&text)?, fetch))
+        })
+        .collect()
+    }
+
+    fn fact<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
+        let query = "SELECT value FROM fact WHERE name = ?1";
+        let text: Option<String> = self
+            .lock()
+            .query_row(query, [name], |row| row.get(0))
+            .optional()?;
+        Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+    }
+
+    fn set_fact<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
+        set_fact(&self.lock(), name, value)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a visit to a tag did.
+#[derive(Debug, Clone, Copy)]
+pub struct TagVisited<'a> {
+    pub uid: &'a str,
+    pub pages: u32,
+    pub counter: Option<u32>,
+    pub at: Timestamp,
+}
+
+/// The known sets of keys are facts like any other.
+impl State {
+    pub fn keys(&self) -> Result<Option<JwkSet>, StateError> {
+        self.fact("keys")
+    }
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StateError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        0 => {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            Ok(transaction.commit()?)
+        }
+        VERSION => Ok(()),
+        found => Err(StateError::Newer { found }),
+    }
+}
+
+fn push_event(connection: &Connection, event: &TerminalEvent) -> Result<(), StateError> {
+    if outbox_length(connection)? >= OUTBOX_MAX {
+        return Err(StateError::OutboxFull);
+    }
+    connection.execute(
+        "INSERT INTO outbox (id, event) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING",
+        params![event.id.to_string(), serde_json::to_string(event)?],
+    )?;
+    Ok(())
+}
+
+fn outbox_length(connection: &Connection) -> Result<u64, StateError> {
+    let count: i64 = connection.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
+    Ok(count as u64)
+}
+
+fn set_fact<T: serde::Serialize>(
+    connection: &Connection,
+    name: &str,
+    value: &T,
+) -> Result<(), StateError> {
+    connection.execute(
+        "INSERT INTO fact (name, value) VALUES (?1, ?2)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        params![name, serde_json::to_string(value)?],
+    )?;
+    Ok(())
+}
+
+impl From<rusqlite::Error> for StateError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
+            _ => Self::Sql(error),
+        }
+    }
+}
+
+impl StateError {
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::OutboxFull => "see why the authority takes no reports: m2key-agent status",
+            Self::DiskFull => "free some space on the disk of the data directory",
+            Self::Newer { .. } => "install the newer version again",
+            Self::Sql(_) | Self::Content(_) => {
+                "stop the agent and move agent.db away; it is filled again, but reports in it are lost"
+            }
+        }
+    }
+}
+
+impl From<StateError> for AgentError {
+    fn from(error: StateError) -> Self {
+        let hint = error.hint();
+        Self::operator(error, hint)
+    }
+}
+
+#[cfg(test)]
+mod tests;

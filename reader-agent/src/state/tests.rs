@@ -1,0 +1,96 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::testing::{event, event_id};
+
+fn open(dir: &tempfile::TempDir) -> State {
+    State::open(&dir.path().join("agent.db")).unwrap()
+}
+
+#[test]
+fn reports_survive_a_cut_in_their_order_and_are_not_doubled() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir);
+    for n in [3, 1, 2, 1] {
+        state.push(&event(n)).unwrap();
+    }
+    // A power cut leaves the log behind: copy the files as they lie there, without closing.
+    let after = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), after.path().join(file.file_name())).unwrap();
+    }
+    let again = open(&after);
+    assert_eq!(
+        again.oldest(10).unwrap(),
+        vec![event(3), event(1), event(2)]
+    );
+    again.forget(&[event_id(1), event_id(9)]).unwrap();
+    assert_eq!(again.oldest(10).unwrap(), vec![event(3), event(2)]);
+    assert_eq!(again.oldest(1).unwrap(), vec![event(3)]);
+}
+
+#[test]
+fn a_visit_keeps_wear_counter_and_reports_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let visit = |pages, counter, at| TagVisited {
+        uid: "04A1",
+        pages,
+        counter: Some(counter),
+        at: Timestamp::from_ms(at),
+    };
+    let state = open(&dir);
+    state.tag_visited(&visit(11, 5, 1), &[event(1)]).unwrap();
+    state.tag_visited(&visit(0, 6, 2), &[event(2)]).unwrap();
+    drop(state);
+    let state = open(&dir);
+    let worn = TagWear {
+        uid: "04A1".into(),
+        writes: 1,
+        pages: 11,
+        counter: Some(6),
+    };
+    assert_eq!(state.last_tag().unwrap(), Some(worn));
+    assert_eq!(state.outbox_length().unwrap(), 2);
+}
+
+#[test]
+fn a_full_disk_is_called_one_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir);
+    state.push(&event(1)).unwrap();
+    let pages: i64 = state
+        .lock()
+        .pragma_query_value(None, "page_count", |row| row.get(0))
+        .unwrap();
+    state
+        .lock()
+        .pragma_update(None, "max_page_count", pages)
+        .unwrap();
+    let full = (2..10_000).find_map(|n| state.push(&event(n)).err());
+    assert!(matches!(full, Some(StateError::DiskFull)), "{full:?}");
+    assert_eq!(state.oldest(1).unwrap(), vec![event(1)]);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_its_owner_can_read_the_database() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir);
+    state.push(&event(1)).unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let mode = file.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+    }
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    open(&dir)
+        .lock()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
+    let error = State::open(&dir.path().join("agent.db")).err().unwrap();
+    assert!(error.to_string().contains("newer version"), "{error}");
+}

@@ -1,0 +1,221 @@
+//! Does the tag hold the token of the moment, and does the authority hear of it?
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::ndef;
+use protocol::time::Timestamp;
+use protocol::wire::reports::{Seen, SeenWindow, TerminalEvent};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::clock::Clock;
+use crate::core::Board;
+use crate::ids;
+use crate::metrics::Metrics;
+use crate::reader::TagEvent;
+use crate::rotation::{Face, Shows};
+use crate::shown::Shown;
+use crate::state::{State, TagVisited};
+use crate::tag_plan::{TagPlan, TagStep};
+use crate::tag_writer::{TagFailure, TagVisit, TagWriter};
+
+/// How long the tag may take to be blanked when the agent stops.
+pub const BLANK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What the driver works with.
+pub struct TagDriver {
+    pub writer: Arc<dyn TagWriter>,
+    pub events: mpsc::Receiver<TagEvent>,
+    pub board: watch::Receiver<Board>,
+    pub state: Arc<State>,
+    pub clock: Arc<Clock>,
+    pub metrics: Arc<Metrics>,
+    /// Rung when a report waits.
+    pub reports: Arc<Notify>,
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What was on the tag before, so that taps are told for the right window.
+#[derive(Default)]
+struct Memory {
+    plan: TagPlan,
+    last: Option<SeenWindow>,
+    told: Option<&'static str>,
+    paid: Option<protocol::ids::ClaimId>,
+}
+
+impl TagDriver {
+    /// Writes until told to stop, then blanks: a tag nobody tends would go stale.
+    pub async fn run(mut self) {
+        let mut memory = Memory::default();
+        while !*self.stop.borrow() {
+            self.step(&mut memory).await;
+            self.wait(&mut memory).await;
+        }
+        if tokio::time::timeout(BLANK_DEADLINE, self.writer.blank())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the tag was not blanked in time; its token expires with its window");
+        }
+    }
+
+    async fn step(&mut self, memory: &mut Memory) {
+        let (wanted, paid) = {
+            let board = self.board.borrow_and_update();
+            (board.faces.nfc.clone(), paid(&board.shown))
+        };
+        if paid.is_some() && memory.paid != paid {
+            memory.plan.paid();
+            memory.paid = paid;
+        }
+        let Some(step) = memory.plan.poll(&wanted, self.clock.ticks_ms()) else {
+            return;
+        };
+        match self.carry_out(&step).await {
+            Ok(visit) => self.visited(memory, &step, &wanted, &visit),
+            Err(failure) => self.failed(memory, &failure),
+        }
+    }
+
+    async fn wait(&mut self, memory: &mut Memory) {
+        let now = self.clock.ticks_ms();
+        let retry = memory.plan.poll_timeout().map(|t| (t - now).max(1) as u64);
+        let pause = Duration::from_millis(retry.unwrap_or(u64::from(u32::MAX)));
+        tokio::select! {
+            _ = self.stop.changed() => {}
+            _ = self.board.changed() => {}
+            _ = tokio::time::sleep(pause) => {}
+            Some(event) = self.events.recv() => self.heard(memory, &event),
+        }
+    }
+
+    async fn carry_out(&self, step: &TagStep) -> Result<TagVisit, TagFailure> {
+        match step {
+            TagStep::Blank => self.writer.blank().await,
+            TagStep::Show(face) => match ndef::uri_message(face.text()) {
+                Ok(message) => self.writer.show(message).await,
+                Err(error) => Err(TagFailure {
+                    kind: "link",
+                    reason: format!("the link does not fit on a tag: {error}"),
+                }),
+            },
+        }
+    }
+
+    fn visited(&self, memory: &mut Memory, step: &TagStep, wanted: &Shows, visit: &TagVisit) {
+        memory.plan.done(step, wanted, self.clock.ticks_ms());
+        memory.told = None;
+        let at = self.clock.now_or_wall();
+        let written = match step {
+            TagStep::Show(face) => Some(seen(face)),
+            TagStep::Blank => None,
+        };
+        let before = std::mem::replace(&mut memory.last, written);
+        self.metrics.tag_visited(visit);
+        tracing::debug!(tag = visit.uid, pages = visit.pages, "tag written");
+        let events = events_of(visit, before, written, at);
+        let visited = TagVisited {
+            uid: &visit.uid,
+            pages: visit.pages,
+            counter: visit.counter,
+            at,
+        };
+        match self.state.tag_visited(&visited, &events) {
+            Ok(()) => self.reports.notify_one(),
+            Err(error) => {
+                self.metrics.storage_failed();
+                tracing::error!(
+                    hint = error.hint(),
+                    "a visit to the tag was not kept: {error}"
+                );
+            }
+        }
+    }
+
+    fn failed(&self, memory: &mut Memory, failure: &TagFailure) {
+        memory.plan.failed(self.clock.ticks_ms());
+        if failure.kind == "superseded" {
+            return;
+        }
+        self.metrics.tag_failed(failure.kind);
+        // The same trouble again is told once, or a missing tag would fill the outbox.
+        if memory.told.replace(failure.kind) == Some(failure.kind) {
+            return;
+        }
+        tracing::warn!(kind = failure.kind, "{failure}");
+        let at = self.clock.now_or_wall();
+        let event = event(
+            at,
+            Seen::TagFailed {
+                reason: failure.reason.clone(),
+            },
+        );
+        match self.state.push(&event) {
+            Ok(()) => self.reports.notify_one(),
+            Err(error) => tracing::error!(hint = error.hint(), "a report was not kept: {error}"),
+        }
+    }
+
+    fn heard(&self, memory: &mut Memory, event: &TagEvent) {
+        tracing::debug!(?event, "reader");
+        match event {
+            TagEvent::ReaderArrived { .. }
+            | TagEvent::ReaderReady
+            | TagEvent::TagArrived { .. }
+            | TagEvent::PcscdBack => memory.plan.arrived(),
+            TagEvent::ReaderGone
+            | TagEvent::TagRemoved
+            | TagEvent::TagRefused(_)
+            | TagEvent::PcscdAbsent => {}
+        }
+    }
+}
+
+fn paid(shown: &Shown) -> Option<protocol::ids::ClaimId> {
+    match shown {
+        Shown::Paid(paid) => Some(paid.claim),
+        _ => None,
+    }
+}
+
+fn events_of(
+    visit: &TagVisit,
+    before: Option<SeenWindow>,
+    written: Option<SeenWindow>,
+    at: Timestamp,
+) -> Vec<TerminalEvent> {
+    let tap = visit
+        .taps
+        .filter(|count| *count > 0)
+        .map(|count| Seen::Tap {
+            tag_uid: visit.uid.clone(),
+            count,
+            window: before,
+        });
+    let written = written.map(|window| Seen::TagWritten {
+        tag_uid: visit.uid.clone(),
+        pages: visit.pages,
+        window,
+    });
+    let seen = [tap, written].into_iter().flatten();
+    seen.map(|what| event(at, what)).collect()
+}
+
+fn event(at: Timestamp, what: Seen) -> TerminalEvent {
+    TerminalEvent {
+        id: ids::event_id(at),
+        at,
+        what,
+    }
+}
+
+fn seen(face: &Face) -> SeenWindow {
+    SeenWindow {
+        channel: face.window.channel,
+        version: face.window.version,
+        epoch: face.window.epoch,
+        window: face.window.window,
+        turn: face.turn,
+    }
+}

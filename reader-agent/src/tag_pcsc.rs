@@ -1,0 +1,74 @@
+//! How does the driver reach the tag on this machine's reader?
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::error::AgentError;
+use crate::reader::{TagConfig, TagEvent, TagService, Visit};
+use crate::state::TagWear;
+use crate::tag::{LastCounter, TagError};
+use crate::tag_writer::{TagFailure, TagHealth, TagVisit, TagWriter};
+
+/// Starts the reader's threads; their events say when to write again.
+pub fn start(
+    reader_name: Option<String>,
+    last: Option<TagWear>,
+) -> Result<(TagService, mpsc::Receiver<TagEvent>), AgentError> {
+    let config = TagConfig {
+        reader_name,
+        last_counter: last.and_then(last_counter),
+        ..TagConfig::default()
+    };
+    TagService::start(config).map_err(|error| {
+        AgentError::operator(
+            format!("the reader's threads do not start: {error}"),
+            "see which limits this account has for threads and memory",
+        )
+    })
+}
+
+#[async_trait]
+impl TagWriter for TagService {
+    async fn show(&self, message: Vec<u8>) -> Result<TagVisit, TagFailure> {
+        told(TagService::show(self, message).await)
+    }
+
+    async fn blank(&self) -> Result<TagVisit, TagFailure> {
+        told(TagService::blank(self).await)
+    }
+
+    fn status(&self) -> TagHealth {
+        let status = TagService::status(self);
+        let absent = status
+            .pcscd_absent
+            .then(|| TagError::PcscdAbsent.to_string());
+        TagHealth {
+            reader: status.reader,
+            problem: absent.or(status.last_error.map(|e| e.to_string())),
+        }
+    }
+}
+
+fn told(visit: Result<Visit, TagError>) -> Result<TagVisit, TagFailure> {
+    match visit {
+        Ok(visit) => Ok(TagVisit {
+            uid: visit.tag_uid.iter().map(|b| format!("{b:02X}")).collect(),
+            pages: visit.pages_written,
+            taps: visit.taps_since_last,
+            counter: visit.counter,
+        }),
+        Err(error) => Err(TagFailure {
+            kind: error.kind(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+fn last_counter(wear: TagWear) -> Option<LastCounter> {
+    let digits = wear.uid.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    Some(LastCounter {
+        tag_uid: digits.map(byte).collect::<Option<Vec<u8>>>()?,
+        value: wear.counter?,
+    })
+}

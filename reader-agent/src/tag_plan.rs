@@ -1,0 +1,190 @@
+//! When is the tag written, and when is it left dead so that nobody can wear it out?
+//!
+//! At every boundary, and after a spend on it. Spends that came to nothing (a token burnt, no payment
+//! after it) have a budget per hour; past it the tag is blanked until the next boundary.
+
+use std::collections::VecDeque;
+
+use protocol::time::Millis;
+
+use crate::rotation::{Face, Shows};
+
+/// Writes per hour for spends that no payment followed.
+pub const FRUITLESS_WRITES_MAX: usize = 30;
+const HOUR_MS: Millis = 3_600_000;
+/// Between two tries at a tag that could not be written, at first and at most.
+pub const RETRY_FIRST_MS: Millis = 1_000;
+pub const RETRY_LONGEST_MS: Millis = 60_000;
+
+/// What to do with the tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TagStep {
+    Show(Face),
+    Blank,
+}
+
+/// Decides; `tag_driver.rs` writes. Times are steady milliseconds.
+#[derive(Default)]
+pub struct TagPlan {
+    on_tag: OnTag,
+    fruitless: VecDeque<Millis>,
+    failures: u32,
+    not_before: Option<Millis>,
+}
+
+#[derive(Default, Debug, Clone, PartialEq, Eq)]
+enum OnTag {
+    /// Just started, a failed write, or another tag.
+    #[default]
+    Unknown,
+    Nothing,
+    Face(Face),
+    /// Blanked within this window, because the budget was used up.
+    Dead(Face),
+}
+
+impl TagPlan {
+    /// The next step, if the tag does not hold what it should.
+    pub fn poll(&mut self, wanted: &Shows, now: Millis) -> Option<TagStep> {
+        if self.not_before.is_some_and(|t| now < t) {
+            return None;
+        }
+        match (wanted, &self.on_tag) {
+            (Err(_), OnTag::Nothing) => None,
+            (Err(_), _) => Some(TagStep::Blank),
+            (Ok(face), OnTag::Face(held)) if held.is_token_of(face) => None,
+            (Ok(face), OnTag::Dead(held)) if held.window == face.window => None,
+            (Ok(face), OnTag::Face(held)) if held.window == face.window => {
+                Some(self.after_spend(face.clone(), now))
+            }
+            (Ok(face), _) => Some(TagStep::Show(face.clone())),
+        }
+    }
+
+    /// When to poll again although nothing new was heard.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        self.not_before
+    }
+
+    pub fn done(&mut self, step: &TagStep, wanted: &Shows, now: Millis) {
+        self.failures = 0;
+        self.not_before = None;
+        let before = std::mem::take(&mut self.on_tag);
+        self.on_tag = match (step, wanted) {
+            (TagStep::Show(face), _) => {
+                if matches!(&before, OnTag::Face(held) if held.window == face.window) {
+                    self.fruitless.push_back(now);
+                }
+                OnTag::Face(face.clone())
+            }
+            (TagStep::Blank, Ok(face)) => OnTag::Dead(face.clone()),
+            (TagStep::Blank, Err(_)) => OnTag::Nothing,
+        };
+    }
+
+    /// The write failed: what is on the tag is not known, and the next try waits longer.
+    pub fn failed(&mut self, now: Millis) {
+        let pause = RETRY_FIRST_MS << self.failures.min(6);
+        self.failures += 1;
+        self.not_before = Some(now + pause.min(RETRY_LONGEST_MS));
+        self.on_tag = OnTag::Unknown;
+    }
+
+    /// A tag or a reader arrived: what lies there may be anything.
+    pub fn arrived(&mut self) {
+        self.failures = 0;
+        self.not_before = None;
+        self.on_tag = OnTag::Unknown;
+    }
+
+    /// A payment followed: that spend came to something.
+    pub fn paid(&mut self) {
+        self.fruitless.pop_back();
+    }
+
+    fn after_spend(&mut self, face: Face, now: Millis) -> TagStep {
+        while self.fruitless.front().is_some_and(|t| *t + HOUR_MS <= now) {
+            self.fruitless.pop_front();
+        }
+        if self.fruitless.len() < FRUITLESS_WRITES_MAX {
+            TagStep::Show(face)
+        } else {
+            TagStep::Blank
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rotation::Blank;
+    use crate::testing::nfc_face;
+
+    fn step(plan: &mut TagPlan, wanted: &Shows, now: Millis) -> Option<TagStep> {
+        let step = plan.poll(wanted, now)?;
+        plan.done(&step, wanted, now);
+        Some(step)
+    }
+
+    #[test]
+    fn the_tag_is_written_once_per_token_and_blanked_without_one() {
+        let mut plan = TagPlan::default();
+        let face = Ok(nfc_face(0, 0));
+        assert!(matches!(step(&mut plan, &face, 0), Some(TagStep::Show(_))));
+        assert_eq!(step(&mut plan, &face, 1), None);
+        let none = Err(Blank::NoSchedule);
+        assert_eq!(step(&mut plan, &none, 2), Some(TagStep::Blank));
+        assert_eq!(step(&mut plan, &none, 3), None);
+        assert!(matches!(step(&mut plan, &face, 4), Some(TagStep::Show(_))));
+    }
+
+    #[test]
+    fn burning_tokens_kills_the_tag_only_until_the_boundary() {
+        let mut plan = TagPlan::default();
+        let burnt = |turn: usize| Ok(nfc_face(0, turn as u16));
+        for turn in 0..=FRUITLESS_WRITES_MAX {
+            let step = step(&mut plan, &burnt(turn), turn as Millis);
+            assert!(matches!(step, Some(TagStep::Show(_))), "{turn}");
+        }
+        let next = FRUITLESS_WRITES_MAX + 1;
+        assert_eq!(step(&mut plan, &burnt(next), 100), Some(TagStep::Blank));
+        assert_eq!(step(&mut plan, &burnt(next + 1), 101), None);
+        let boundary = Ok(nfc_face(1, 0));
+        assert!(matches!(
+            step(&mut plan, &boundary, 102),
+            Some(TagStep::Show(_))
+        ));
+    }
+
+    #[test]
+    fn spends_that_were_paid_cost_nothing_and_old_ones_are_forgotten() {
+        let mut plan = TagPlan::default();
+        for turn in 0..200 {
+            let face = Ok(nfc_face(0, turn));
+            let step = step(&mut plan, &face, Millis::from(turn));
+            assert!(matches!(step, Some(TagStep::Show(_))), "{turn}");
+            plan.paid();
+        }
+        for turn in 200..300 {
+            let face = Ok(nfc_face(0, turn));
+            let now = Millis::from(turn) * HOUR_MS / 20;
+            assert!(matches!(
+                step(&mut plan, &face, now),
+                Some(TagStep::Show(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn a_tag_that_refuses_is_tried_again_later_and_an_arriving_one_at_once() {
+        let mut plan = TagPlan::default();
+        let face = Ok(nfc_face(0, 0));
+        assert!(plan.poll(&face, 0).is_some());
+        plan.failed(0);
+        assert_eq!(plan.poll(&face, RETRY_FIRST_MS - 1), None);
+        assert!(plan.poll(&face, RETRY_FIRST_MS).is_some());
+        plan.failed(RETRY_FIRST_MS);
+        plan.arrived();
+        assert!(plan.poll(&face, RETRY_FIRST_MS).is_some());
+    }
+}

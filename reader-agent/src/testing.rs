@@ -1,0 +1,205 @@
+//! What do the unit tests of several modules share?
+#![allow(clippy::unwrap_used)]
+
+use p256::ecdsa::signature::hazmat::PrehashSigner;
+use p256::ecdsa::{Signature, SigningKey};
+use protocol::charge::{ChargeKind, Mark};
+use protocol::derive::EpochKey;
+use protocol::ids::{ChargeId, ClaimId, EventId, MerchantId, PaymentId, ReceiptId, TerminalId};
+use protocol::jwk::{Jwk, JwkSet};
+use protocol::jws::{Purpose, Unsigned};
+use protocol::money::{Currency, Money};
+use protocol::receipt::{Payee, ReceiptClaims};
+use protocol::schedule::{EpochCheck, Rank, ScheduleClaims};
+use protocol::time::Timestamp;
+use protocol::token::{Channel, WindowId};
+use protocol::window::{EpochClock, Policy};
+use protocol::wire::push::{ChargeStage, ChargeState, TerminalState};
+use protocol::wire::reports::{Seen, TerminalEvent};
+use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
+
+use crate::rotation::Face;
+
+/// An authority's signing key.
+pub(crate) struct Signer {
+    key: SigningKey,
+    jwk: Jwk,
+}
+
+impl Signer {
+    pub(crate) fn new(seed: u8) -> Self {
+        let key = SigningKey::from_slice(&[seed; 32]).unwrap();
+        let point = key.verifying_key().to_sec1_point(false);
+        let jwk = Jwk::from_point(point.as_bytes().try_into().unwrap()).unwrap();
+        Self { key, jwk }
+    }
+
+    pub(crate) fn keys(&self) -> JwkSet {
+        JwkSet {
+            keys: vec![self.jwk.clone()],
+        }
+    }
+
+    pub(crate) fn sign<C: Purpose>(&self, claims: &C) -> String {
+        let unsigned = Unsigned::new(claims, self.jwk.kid.as_deref().unwrap());
+        let signature: Signature = self.key.sign_prehash(&unsigned.digest()).unwrap();
+        unsigned.with_signature(&signature.to_bytes().into())
+    }
+}
+
+/// A schedule as the authority would issue it.
+pub(crate) struct Issue {
+    pub(crate) signer: Signer,
+    pub(crate) terminal: TerminalId,
+    pub(crate) sequence: u64,
+    pub(crate) generation: u32,
+    pub(crate) version: u32,
+    pub(crate) policy: Policy,
+}
+
+impl Issue {
+    pub(crate) fn new(sequence: u64) -> Self {
+        Self {
+            signer: Signer::new(1),
+            terminal: terminal(1),
+            sequence,
+            generation: 1,
+            version: 1,
+            policy: Policy::default(),
+        }
+    }
+
+    pub(crate) fn epochs(&self, epochs: std::ops::Range<u32>) -> ScheduleResponse {
+        let clock = EpochClock::of(self.terminal);
+        let keys: Vec<EpochKeyEntry> = epochs.clone().map(|e| self.entry(e)).collect();
+        let claims = ScheduleClaims {
+            iss: "spiffe://m2key.example/authority/one".into(),
+            sub: format!("spiffe://m2key.example/terminal/{}", self.terminal),
+            iat: 0,
+            terminal: self.terminal,
+            generation: self.generation,
+            sequence: self.sequence,
+            valid_from: clock.opens(epochs.start).secs(),
+            valid_until: clock.closes(epochs.end.max(1) - 1).secs(),
+            policy: self.policy,
+            link_host: "pay.example".into(),
+            epochs: keys
+                .iter()
+                .map(|k| EpochCheck::new(k.epoch, k.version, &k.key))
+                .collect(),
+        };
+        ScheduleResponse {
+            schedule: self.signer.sign(&claims),
+            epoch_keys: keys,
+        }
+    }
+
+    pub(crate) fn entry(&self, epoch: u32) -> EpochKeyEntry {
+        let mut bytes = [self.version as u8; 32];
+        bytes[..4].copy_from_slice(&epoch.to_be_bytes());
+        EpochKeyEntry {
+            epoch,
+            version: self.version,
+            key: EpochKey::from_bytes(bytes),
+        }
+    }
+}
+
+/// A place in the first generation.
+pub(crate) fn rank(sequence: u64) -> Rank {
+    Rank {
+        generation: 1,
+        sequence,
+    }
+}
+
+pub(crate) fn terminal(n: u32) -> TerminalId {
+    TerminalId::from_number(1_234_000 + n).unwrap()
+}
+
+pub(crate) fn charge_id(n: u64) -> ChargeId {
+    ChargeId::from_parts(n, &[1; 10])
+}
+
+pub(crate) fn claim_id(n: u64) -> ClaimId {
+    ClaimId::from_parts(n, &[2; 10])
+}
+
+pub(crate) fn event_id(n: u64) -> EventId {
+    EventId::from_parts(n, &[3; 10])
+}
+
+pub(crate) fn event(n: u64) -> TerminalEvent {
+    TerminalEvent {
+        id: event_id(n),
+        at: Timestamp::from_ms(n as i64),
+        what: Seen::TagFailed {
+            reason: format!("reason {n}"),
+        },
+    }
+}
+
+pub(crate) fn mark(n: u8) -> Mark {
+    Mark::try_from(n).unwrap()
+}
+
+pub(crate) fn money(minor: i64) -> Money {
+    Money::new(minor, Currency::EUR).unwrap()
+}
+
+/// Claim 1 has paid charge 1 under mark 07.
+pub(crate) fn receipt_claims(terminal: TerminalId, minor: i64) -> ReceiptClaims {
+    ReceiptClaims {
+        iss: "spiffe://m2key.example/authority/one".into(),
+        sub: "payer".into(),
+        jti: "1".into(),
+        iat: 0,
+        receipt: ReceiptId::from_parts(1, &[4; 10]),
+        payment: PaymentId::from_parts(1, &[5; 10]),
+        claim: claim_id(1),
+        charge: charge_id(1),
+        kind: ChargeKind::Till,
+        reference: None,
+        terminal,
+        channel: Channel::Qr,
+        payee: Payee {
+            id: MerchantId::from_parts(1, &[6; 10]),
+            name: "Corner Shop".into(),
+        },
+        amount: money(minor),
+        mark: mark(7),
+        rail: "ledger".into(),
+        rail_reference: "1".into(),
+    }
+}
+
+pub(crate) fn till_charge(stage: ChargeStage) -> ChargeState {
+    ChargeState {
+        charge: charge_id(1),
+        kind: ChargeKind::Till,
+        amount: Some(money(420)),
+        reference: Some("Order 17".into()),
+        stage,
+    }
+}
+
+pub(crate) fn frame(revision: u64, now: Timestamp, charge: Option<ChargeState>) -> TerminalState {
+    TerminalState {
+        revision,
+        now,
+        turns: Vec::new(),
+        charge,
+        schedule_due: false,
+    }
+}
+
+pub(crate) fn nfc_face(window: u16, turn: u16) -> Face {
+    let id = WindowId {
+        terminal: terminal(1),
+        version: 1,
+        channel: Channel::Nfc,
+        epoch: 1,
+        window,
+    };
+    Face::for_tests("https://pay.example/t/x", id, turn)
+}

@@ -1,0 +1,318 @@
+#![allow(clippy::unwrap_used)]
+//! Real HTTP on a free loopback port, with a desk that plays the authority.
+use super::*;
+use crate::authority::tls;
+use crate::driver::empty_board;
+use crate::http::{hardened, own_host, refusals};
+use crate::kiosk::{self, Kiosk};
+use crate::shown::{Asked, Paid, Shown};
+use crate::testing::{
+    Signer, charge_id, claim_id, mark, money, receipt_claims, terminal, till_charge,
+};
+use async_trait::async_trait;
+use protocol::time::Timestamp;
+use reqwest::{Method, StatusCode};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+struct Desk(Mutex<Result<ChargeState, CallError>>);
+
+#[async_trait]
+impl ChargeDesk for Desk {
+    async fn start(&self, request: &ChargeRequest) -> Result<ChargeState, CallError> {
+        let mut state = self.0.lock().unwrap().clone()?;
+        state.charge = request.charge;
+        Ok(state)
+    }
+    async fn look(&self, _: ChargeId) -> Result<ChargeState, CallError> {
+        self.0.lock().unwrap().clone()
+    }
+    async fn cancel(&self, _: ChargeId) -> Result<Option<ChargeState>, CallError> {
+        self.0.lock().unwrap().clone().map(|_| None)
+    }
+}
+
+struct Terminal {
+    address: SocketAddr,
+    till: String,
+    kiosk: String,
+    board: watch::Sender<Board>,
+    desk: Arc<Desk>,
+    http: reqwest::Client,
+    _dir: tempfile::TempDir,
+}
+
+const BODY: &str = r#"{"charge":"01890000-0000-7000-8000-000000000001","amount":{"amount_minor":420,"currency":"EUR"}}"#;
+
+fn offered() -> ChargeStage {
+    ChargeStage::Offered {
+        until: Timestamp::from_ms(60_000),
+    }
+}
+
+impl Terminal {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = |name| Arc::new(Secret::load_or_make(&dir.path().join(name)).unwrap());
+        let (till, kiosk) = (secret("till"), secret("kiosk"));
+        let (board, receiver) = watch::channel(empty_board(terminal(1)));
+        let desk = Arc::new(Desk(Mutex::new(Ok(till_charge(offered())))));
+        let state = State::open(&dir.path().join("agent.db")).unwrap();
+        state
+            .save(&crate::core::Save::Keys(Signer::new(1).keys()))
+            .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let till_part = Till {
+            desk: desk.clone(),
+            board: receiver.clone(),
+            secret: till.clone(),
+            state: Arc::new(state),
+        };
+        let kiosk_part = Kiosk {
+            board: receiver,
+            secret: kiosk.clone(),
+        };
+        let routes = own_host(address)
+            .and(routes(till_part).or(kiosk::routes(kiosk_part)).unify())
+            .recover(refusals)
+            .unify()
+            .map(hardened)
+            .boxed();
+        tokio::spawn(accept(listener, routes));
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_backend_preconfigured(tls::none().unwrap())
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        Self {
+            address,
+            till: till.expose().to_owned(),
+            kiosk: kiosk.expose().to_owned(),
+            board,
+            desk,
+            http,
+            _dir: dir,
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http
+            .request(method, format!("http://{}{path}", self.address))
+    }
+
+    fn till(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.request(method, path).bearer_auth(&self.till)
+    }
+
+    fn show(&self, shown: Shown) {
+        self.board.send_modify(|board| board.shown = shown);
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, routes: BoxedFilter<(Response,)>) {
+    let service = hyper_util::service::TowerToHyperService::new(warp::service(routes));
+    while let Ok((stream, _)) = listener.accept().await {
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let service = service.clone();
+        tokio::spawn(async move {
+            let server = hyper::server::conn::http1::Builder::new();
+            let _ = server.serve_connection(io, service).await;
+        });
+    }
+}
+
+async fn problem(request: reqwest::RequestBuilder) -> (u16, Problem) {
+    let response = request.send().await.unwrap();
+    let media = response.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(media, protocol::problem::PROBLEM_JSON);
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+fn paid(receipt: String) -> ChargeStage {
+    ChargeStage::Paid {
+        claim: claim_id(1),
+        mark: mark(7),
+        receipt,
+    }
+}
+
+#[tokio::test]
+async fn the_till_starts_a_charge_and_gets_its_state() {
+    let terminal = Terminal::start().await;
+    let sent = terminal.till(Method::POST, "/v1/charges").body(BODY).send();
+    let response = sent.await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let state: ChargeState = response.json().await.unwrap();
+    assert_eq!(state.stage, offered());
+    let cancelled = terminal.till(Method::DELETE, &format!("/v1/charges/{}", charge_id(1)));
+    assert_eq!(
+        cancelled.send().await.unwrap().status(),
+        StatusCode::NO_CONTENT
+    );
+}
+
+#[tokio::test]
+async fn without_its_secret_nobody_is_the_till() {
+    let terminal = Terminal::start().await;
+    for request in [
+        terminal.request(Method::POST, "/v1/charges").body(BODY),
+        terminal
+            .request(Method::POST, "/v1/charges")
+            .body(BODY)
+            .bearer_auth("guess"),
+        terminal.request(Method::GET, &format!("/v1/charges/{}", charge_id(1))),
+    ] {
+        let (status, problem) = problem(request).await;
+        assert_eq!(status, 401);
+        assert!(problem.next_step.contains("till.secret"));
+    }
+}
+
+#[tokio::test]
+async fn another_host_or_origin_is_refused_before_anything_else() {
+    let terminal = Terminal::start().await;
+    for (name, value) in [
+        ("host", "pay.example"),
+        ("host", "127.0.0.1:1"),
+        ("origin", "http://evil.example"),
+        ("origin", "null"),
+        ("origin", "https://127.0.0.1"),
+    ] {
+        let request = terminal
+            .till(Method::POST, "/v1/charges")
+            .header(name, value);
+        assert_eq!(problem(request.body(BODY)).await.0, 403, "{name}: {value}");
+        let request = terminal.request(Method::GET, "/kiosk").header(name, value);
+        assert_eq!(problem(request).await.0, 403, "{name}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn bad_bodies_and_ids_are_problems_with_a_next_step() {
+    let terminal = Terminal::start().await;
+    let post = || terminal.till(Method::POST, "/v1/charges");
+    let long_reference = BODY.replace("}}", &format!("}},\"reference\":\"{}\"}}", "x".repeat(65)));
+    for (request, wanted) in [
+        (post().body("{"), 400),
+        (post().body(BODY.replace("420", "-1")), 400),
+        (post().body(BODY.replace("\"charge\"", "\"chargee\"")), 400),
+        (post().body(long_reference), 400),
+        (
+            post().body("x".repeat(crate::http::BODY_MAX as usize + 1)),
+            413,
+        ),
+        (terminal.till(Method::GET, "/v1/charges/nonsense"), 400),
+        (terminal.till(Method::GET, "/v1/nowhere"), 404),
+        (terminal.till(Method::PUT, "/v1/charges"), 405),
+    ] {
+        let (status, problem) = problem(request).await;
+        assert_eq!(status, wanted, "{problem:?}");
+        assert!(!problem.next_step.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_is_away_is_a_503_with_what_to_do() {
+    let terminal = Terminal::start().await;
+    *terminal.desk.0.lock().unwrap() = Err(CallError::Unreachable {
+        detail: "refused".into(),
+    });
+    let (status, problem) = problem(terminal.till(Method::POST, "/v1/charges").body(BODY)).await;
+    assert_eq!(status, 503);
+    assert_eq!(problem.retry_after_s, Some(AWAY_RETRY_S));
+    assert!(problem.next_step.contains("network"));
+}
+
+#[tokio::test]
+async fn the_till_is_told_paid_only_with_a_receipt_that_verifies() {
+    let terminal_1 = Terminal::start().await;
+    let path = format!("/v1/charges/{}", charge_id(1));
+    let forged = Signer::new(2).sign(&receipt_claims(terminal(1), 420));
+    *terminal_1.desk.0.lock().unwrap() = Ok(till_charge(paid(forged)));
+    assert_eq!(problem(terminal_1.till(Method::GET, &path)).await.0, 500);
+    let good = Signer::new(1).sign(&receipt_claims(terminal(1), 420));
+    *terminal_1.desk.0.lock().unwrap() = Ok(till_charge(paid(good.clone())));
+    let response = terminal_1.till(Method::GET, &path).send().await.unwrap();
+    let state: ChargeState = response.json().await.unwrap();
+    assert_eq!(state.stage, paid(good));
+}
+
+#[tokio::test]
+async fn the_event_stream_tells_every_state_of_its_charge_once() {
+    let terminal = Terminal::start().await;
+    let asked = Asked::of(&till_charge(offered()));
+    let until = Timestamp::from_ms(60_000);
+    terminal.show(Shown::Offered {
+        asked: asked.clone(),
+        until,
+    });
+    let path = format!("/v1/charges/{}/events", charge_id(1));
+    let mut response = terminal.till(Method::GET, &path).send().await.unwrap();
+    let first = response.chunk().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&first).contains("\"offered\""));
+    terminal.show(Shown::Held {
+        asked,
+        claim: claim_id(1),
+        mark: mark(7),
+        until,
+    });
+    let second = response.chunk().await.unwrap().unwrap();
+    let second = String::from_utf8_lossy(&second);
+    assert!(second.contains("\"held\"") && !second.contains("\"offered\""));
+}
+
+#[tokio::test]
+async fn the_kiosk_opens_with_its_key_once_and_then_with_its_cookie() {
+    let terminal = Terminal::start().await;
+    let get = |path: &str| terminal.request(Method::GET, path);
+    assert_eq!(problem(get("/kiosk")).await.0, 403);
+    assert_eq!(problem(get("/kiosk?key=guess")).await.0, 403);
+    assert_eq!(problem(get("/kiosk/events")).await.0, 403);
+    let opened = get(&format!("/kiosk?key={}", terminal.kiosk))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(opened.status(), StatusCode::SEE_OTHER);
+    assert_eq!(opened.headers()["location"], "/kiosk");
+    let cookie = opened.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"));
+    assert!(!cookie.contains(&terminal.kiosk));
+    let pair = cookie.split(';').next().unwrap().to_owned();
+    for path in ["/kiosk", "/kiosk/kiosk.css", "/kiosk/kiosk.js"] {
+        let page = get(path).header("cookie", &pair).send().await.unwrap();
+        assert_eq!(page.status(), StatusCode::OK, "{path}");
+        let csp = page.headers()["content-security-policy"].to_str().unwrap();
+        assert!(csp.contains("default-src 'none'") && !csp.contains("unsafe"));
+    }
+}
+
+#[tokio::test]
+async fn the_screen_says_paid_with_amount_and_mark_of_the_receipt() {
+    let terminal_1 = Terminal::start().await;
+    let signed = Signer::new(1).sign(&receipt_claims(terminal(1), 420));
+    let said = Said {
+        charge: charge_id(1),
+        claim: claim_id(1),
+        mark: mark(7),
+        amount: Some(money(420)),
+        receipt: &signed,
+    };
+    let receipt = receipts::check(said, terminal(1), &Signer::new(1).keys()).unwrap();
+    terminal_1.show(Shown::Paid(Box::new(Paid {
+        asked: Asked::of(&till_charge(offered())),
+        claim: claim_id(1),
+        mark: mark(7),
+        receipt,
+        signed: signed.clone(),
+    })));
+    let view = kiosk::View::of(&terminal_1.board.borrow());
+    assert_eq!((view.screen, view.title), ("paid", "Paid"));
+    assert_eq!(view.amount.as_deref(), Some("4.20"));
+    assert_eq!(view.mark.as_deref(), Some("07"));
+    assert_eq!(view.qr, None);
+}

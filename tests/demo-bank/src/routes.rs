@@ -1,0 +1,113 @@
+//! How do phone and authority talk to the bank?
+//!
+//! Answers and errors have the form of RFC 6749, so that ordinary client libraries read them.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use warp::filters::BoxedFilter;
+use warp::reply::{Response, json as json_reply, with_header, with_status};
+use warp::{Filter, Reply};
+
+use crate::token::LIFETIME_S;
+use crate::{Bank, Shopper};
+
+/// Largest form that is read, in bytes.
+const FORM_MAX: u64 = 1_024;
+
+/// What the phone sends to `POST /token`.
+#[derive(Deserialize)]
+struct SignIn {
+    shopper: String,
+    password: String,
+}
+
+/// What it gets (RFC 6749, section 5.1), and the name of the account that will pay.
+#[derive(Serialize)]
+struct SignedIn<'a> {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: i64,
+    account: &'a str,
+}
+
+/// `POST /token`, `GET /.well-known/jwks.json`, `GET /.well-known/oauth-authorization-server`.
+pub fn routes(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
+    token(bank)
+        .or(jwks(bank))
+        .unify()
+        .or(metadata(bank))
+        .unify()
+        .boxed()
+}
+
+fn token(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
+    let bank = bank.clone();
+    warp::path!("token")
+        .and(warp::post())
+        .and(warp::body::content_length_limit(FORM_MAX))
+        .and(warp::body::form())
+        .map(
+            move |form: SignIn| match bank.sign_in(&form.shopper, &form.password) {
+                Some(shopper) => signed_in(&bank, shopper),
+                None => refused(),
+            },
+        )
+        .boxed()
+}
+
+fn signed_in(bank: &Bank, shopper: &Shopper) -> Response {
+    let config = &bank.config;
+    tracing::info!(shopper = shopper.name, "signed in");
+    let answer = SignedIn {
+        access_token: bank
+            .signer
+            .issue(&config.issuer, &shopper.name, &config.audience, now()),
+        token_type: "Bearer",
+        expires_in: LIFETIME_S,
+        account: &shopper.account,
+    };
+    with_header(json_reply(&answer), "cache-control", "no-store").into_response()
+}
+
+/// The same words for an unknown shopper and a wrong password.
+fn refused() -> Response {
+    tracing::info!("a sign-in was refused");
+    let error = json!({
+        "error": "invalid_grant",
+        "error_description": "shopper or password is not right",
+    });
+    with_status(json_reply(&error), StatusCode::BAD_REQUEST).into_response()
+}
+
+fn jwks(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
+    let keys = bank.signer.published();
+    warp::path!(".well-known" / "jwks.json")
+        .and(warp::get())
+        .map(move || json_reply(&keys).into_response())
+        .boxed()
+}
+
+/// RFC 8414, the members that an authority needs.
+fn metadata(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
+    let issuer = &bank.config.issuer;
+    let metadata = json!({
+        "issuer": issuer,
+        "token_endpoint": format!("{issuer}/token"),
+        "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+        "response_types_supported": [],
+        "grant_types_supported": ["password"],
+    });
+    warp::path!(".well-known" / "oauth-authorization-server")
+        .and(warp::get())
+        .map(move || json_reply(&metadata).into_response())
+        .boxed()
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() as i64)
+}

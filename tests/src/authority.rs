@@ -1,0 +1,281 @@
+//! How does an authority of our own come up, and how is it asked?
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use protocol::ids::{AccountId, MerchantId, TerminalId};
+use protocol::jwk::JwkSet;
+use protocol::wire::claims::JWKS_PATH;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::bank::Bank;
+use crate::process::{Daemon, Said, command};
+use crate::{Failure, ports, tools, web};
+
+const HOST: &str = "localhost";
+
+/// Short windows, so that a person can watch them pass; the rules of `protocol::window` hold.
+const QUICK_POLICY: &str = "
+[policy.nfc]
+shortest_ms = 8000
+longest_ms = 16000
+grace_ms = 6000
+
+[policy.qr]
+shortest_ms = 5000
+longest_ms = 10000
+grace_ms = 6000
+
+[policy.code]
+shortest_ms = 8000
+longest_ms = 16000
+grace_ms = 10000
+";
+
+/// How long tokens live in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As operators get it: half a minute for a QR code, minutes for a tag.
+    Default,
+    /// Seconds.
+    Quick,
+}
+
+/// An authority in a folder, and its daemon while it runs.
+pub struct Authority {
+    dir: PathBuf,
+    logs: PathBuf,
+    root_fingerprint: String,
+    daemon: Option<Daemon>,
+}
+
+/// What `init` prints.
+#[derive(Deserialize)]
+struct Made {
+    root_fingerprint: String,
+}
+
+/// What the running daemon writes.
+#[derive(Deserialize)]
+struct Addresses {
+    public: SocketAddr,
+    agents: SocketAddr,
+    loopback: SocketAddr,
+}
+
+impl Authority {
+    /// Makes HSM tokens, keys, certificates, store and configuration; nothing runs yet.
+    pub fn init(dir: &Path, logs: &Path) -> Result<Self, Failure> {
+        tools::softhsm()?;
+        let public = ports::free()?;
+        let mut init = command("m2key-authority")?;
+        init.args(["init", "--non-interactive", "--json", "--dir"])
+            .arg(dir);
+        init.args(["--link-host", &format!("{HOST}:{public}")]);
+        init.args(["--name", HOST]);
+        let listeners = [
+            ("--public-listen", public),
+            ("--agents-listen", ports::free()?),
+            ("--loopback-listen", ports::free()?),
+        ];
+        for (listener, port) in listeners {
+            init.args([listener, &format!("127.0.0.1:{port}")]);
+        }
+        let made: Made = web::parse(Said::by(&mut init)?.ok()?.out.as_bytes())?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            logs: logs.to_owned(),
+            root_fingerprint: made.root_fingerprint,
+            daemon: None,
+        })
+    }
+
+    /// Accepts the access tokens of this bank from the next start on.
+    pub fn trust(&self, bank: &Bank, audience: &str) -> Result<(), Failure> {
+        let mut section = String::from("\n[[identity_providers]]\nname = \"Demo Bank\"\n");
+        let values = [
+            ("issuer", bank.issuer().to_owned()),
+            ("audience", audience.to_owned()),
+            ("jwks_url", bank.jwks_url()),
+            ("ca_file", bank.ca().display().to_string()),
+        ];
+        for (key, value) in values {
+            let value = toml::Value::String(value);
+            writeln!(section, "{key} = {value}").map_err(Failure::of("the configuration"))?;
+        }
+        self.append(&section)
+    }
+
+    /// Sets how long tokens live, from the next start on.
+    pub fn set_pace(&self, pace: Pace) -> Result<(), Failure> {
+        match pace {
+            Pace::Default => Ok(()),
+            Pace::Quick => self.append(QUICK_POLICY),
+        }
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    pub async fn serve(&mut self) -> Result<(), Failure> {
+        let mut serve = command("m2key-authority")?;
+        serve.arg("--config").arg(self.config()).arg("serve");
+        let mut daemon = Daemon::start("m2key-authority", serve, &self.logs)?;
+        let http = web::plain()?;
+        let ready = async || {
+            let url = format!("http://{}/ready", self.addresses().ok()?.loopback);
+            let answer = http.get(url).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        };
+        daemon.ready("the authority to be ready", ready).await?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// SIGKILL, as if the power had gone.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill();
+        }
+    }
+
+    /// Asks it to stop, and waits for its exit code.
+    pub async fn stop(&mut self) -> Result<Option<i32>, Failure> {
+        match self.daemon.take() {
+            Some(mut daemon) => daemon.stop().await,
+            None => Ok(None),
+        }
+    }
+
+    // ── the operator's verbs ──────────────────────────────────────────────────────────────────
+
+    /// Any verb of `m2key-authority`, with the JSON it answers.
+    pub fn verb(&self, arguments: &[&str]) -> Result<Value, Failure> {
+        self.say(arguments)?.ok()?.json()
+    }
+
+    /// Any verb, whatever comes of it.
+    pub fn say(&self, arguments: &[&str]) -> Result<Said, Failure> {
+        let mut verb = command("m2key-authority")?;
+        verb.arg("--json").arg("--config").arg(self.config());
+        Said::by(verb.args(arguments))
+    }
+
+    pub fn add_merchant(&self, name: &str) -> Result<MerchantId, Failure> {
+        let view = self.verb(&["merchant", "add", "--name", name, "--currency", "EUR"])?;
+        member(&view, "merchant")
+    }
+
+    /// A terminal of this merchant; its join token goes into `file`.
+    pub fn add_terminal(&self, merchant: MerchantId, file: &Path) -> Result<TerminalId, Failure> {
+        let (merchant, file) = (merchant.to_string(), file.display().to_string());
+        let arguments = [
+            "terminal",
+            "add",
+            "--merchant",
+            &merchant,
+            "--join-token-file",
+            &file,
+        ];
+        member(&self.verb(&arguments)?, "terminal")
+    }
+
+    /// An account for a customer of the bank, with money on it.
+    pub fn open_account(
+        &self,
+        issuer: &str,
+        subject: &str,
+        minor: i64,
+    ) -> Result<AccountId, Failure> {
+        let open = [
+            "account",
+            "open",
+            "--issuer",
+            issuer,
+            "--subject",
+            subject,
+            "--currency",
+            "EUR",
+        ];
+        let account: AccountId = member(&self.verb(&open)?, "account")?;
+        let (id, minor) = (account.to_string(), minor.to_string());
+        let reference = format!("opening {subject}");
+        self.verb(&[
+            "account",
+            "credit",
+            "--account",
+            &id,
+            "--amount-minor",
+            &minor,
+            "--reference",
+            &reference,
+        ])?;
+        Ok(account)
+    }
+
+    // ── what it publishes ─────────────────────────────────────────────────────────────────────
+
+    /// Where phones reach it.
+    pub fn public_url(&self) -> Result<String, Failure> {
+        Ok(format!(
+            "https://{HOST}:{}",
+            self.addresses()?.public.port()
+        ))
+    }
+
+    /// Where terminals and operators reach it.
+    pub fn agents_url(&self) -> Result<String, Failure> {
+        Ok(format!(
+            "https://{HOST}:{}",
+            self.addresses()?.agents.port()
+        ))
+    }
+
+    /// Health and metrics.
+    pub fn loopback_url(&self) -> Result<String, Failure> {
+        Ok(format!("http://{}", self.addresses()?.loopback))
+    }
+
+    /// The published keys, as they were sent.
+    pub async fn jwks(&self) -> Result<Vec<u8>, Failure> {
+        let url = format!("{}{JWKS_PATH}", self.public_url()?);
+        let response = web::trusting(&self.root())?.get(url).send().await;
+        let answer = web::read_bytes(response.map_err(|e| web::sent(&e))?).await?;
+        let bytes = answer.map_err(|problem| Failure::new(problem.title))?;
+        web::parse::<JwkSet>(&bytes)?;
+        Ok(bytes)
+    }
+
+    pub fn root_fingerprint(&self) -> &str {
+        &self.root_fingerprint
+    }
+
+    /// A file in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.file("root.pem")
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.file("authority.toml")
+    }
+
+    fn addresses(&self) -> Result<Addresses, Failure> {
+        let path = self.file("run/addresses.json");
+        let text = std::fs::read(&path).map_err(Failure::of("the authority does not serve"))?;
+        web::parse(&text)
+    }
+
+    fn append(&self, text: &str) -> Result<(), Failure> {
+        let mut all = std::fs::read_to_string(self.config())?;
+        all.push_str(text);
+        Ok(std::fs::write(self.config(), all)?)
+    }
+}
+
+fn member<T: serde::de::DeserializeOwned>(view: &Value, name: &str) -> Result<T, Failure> {
+    serde_json::from_value(view[name].clone()).map_err(Failure::of(format!("no {name} in {view}")))
+}

@@ -1,0 +1,122 @@
+//! How does a demo bank of our own come up, with customers nobody else knows?
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use demo_bank::{Config, Shopper, Tls};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
+
+use crate::process::{Daemon, command};
+use crate::{Failure, ports, web};
+
+const HOST: &str = "localhost";
+const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";
+const JWKS_PATH: &str = "/.well-known/jwks.json";
+
+/// A running demo bank with TLS under a private CA of its own.
+pub struct Bank {
+    config: Config,
+    ca: PathBuf,
+    _daemon: Daemon,
+}
+
+impl Bank {
+    /// Opens a bank in `dir` for these customers; its access tokens are for `audience`.
+    pub async fn open(
+        dir: &Path,
+        logs: &Path,
+        audience: &str,
+        names: &[&str],
+    ) -> Result<Self, Failure> {
+        std::fs::create_dir_all(dir)?;
+        make_certificates(dir).map_err(Failure::of("the bank's certificates"))?;
+        let config = configuration(dir, audience, names)?;
+        let file = dir.join("demo-bank.toml");
+        let text = toml::to_string(&config).map_err(Failure::of("the bank's configuration"))?;
+        std::fs::write(&file, text)?;
+        let mut program = command("demo-bank")?;
+        program.arg("--config").arg(&file);
+        let mut daemon = Daemon::start("demo-bank", program, logs)?;
+        let ca = dir.join("ca.pem");
+        let http = web::trusting(&ca)?;
+        let metadata = format!("{}{METADATA_PATH}", config.issuer);
+        let open = async || http.get(&metadata).send().await.ok();
+        daemon.ready("the bank to open", open).await?;
+        Ok(Self {
+            config,
+            ca,
+            _daemon: daemon,
+        })
+    }
+
+    /// `iss` of its access tokens, and where it is reached.
+    pub fn issuer(&self) -> &str {
+        &self.config.issuer
+    }
+
+    pub fn jwks_url(&self) -> String {
+        format!("{}{JWKS_PATH}", self.config.issuer)
+    }
+
+    /// The CA that its TLS certificate leads to.
+    pub fn ca(&self) -> &Path {
+        &self.ca
+    }
+
+    /// The name and password of a customer, as the shopper keeps them in mind.
+    pub fn shopper(&self, name: &str) -> Result<&Shopper, Failure> {
+        let found = self.config.shoppers.iter().find(|s| s.name == name);
+        found.ok_or_else(|| Failure::new(format!("the bank has no customer {name}")))
+    }
+}
+
+fn configuration(dir: &Path, audience: &str, names: &[&str]) -> Result<Config, Failure> {
+    let port = ports::free()?;
+    let shopper = |name: &&str| {
+        Ok(Shopper {
+            name: (*name).into(),
+            password: random_password()?,
+            account: format!("Everyday account of {name}"),
+        })
+    };
+    Ok(Config {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        issuer: format!("https://{HOST}:{port}"),
+        audience: audience.into(),
+        tls: Some(Tls {
+            certificate: dir.join("bank.pem"),
+            key: dir.join("bank.key"),
+        }),
+        shoppers: names.iter().map(shopper).collect::<Result<_, Failure>>()?,
+    })
+}
+
+fn random_password() -> Result<String, Failure> {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).map_err(Failure::of("random bytes"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn make_certificates(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let ca_key = KeyPair::generate()?;
+    let mut ca = CertificateParams::new(Vec::new())?;
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.distinguished_name = named("Demo bank CA");
+    let ca_certificate = ca.self_signed(&ca_key)?;
+    let key = KeyPair::generate()?;
+    let mut leaf = CertificateParams::new(vec![HOST.into()])?;
+    leaf.distinguished_name = named("Demo bank");
+    let certificate = leaf.signed_by(&key, &Issuer::new(ca, ca_key))?;
+    std::fs::write(dir.join("ca.pem"), ca_certificate.pem())?;
+    std::fs::write(dir.join("bank.pem"), certificate.pem())?;
+    std::fs::write(dir.join("bank.key"), key.serialize_pem())?;
+    Ok(())
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut full = DistinguishedName::new();
+    full.push(DnType::CommonName, name);
+    full
+}

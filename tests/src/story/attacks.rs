@@ -1,0 +1,119 @@
+//! What does somebody get who tries a token that is not theirs to use?
+
+use protocol::link::{self, LinkHost};
+use protocol::problem::ProblemType;
+use protocol::token::MachineToken;
+
+use super::Teller;
+use crate::failure::ensure;
+use crate::phone::Phone;
+use crate::wait::Later;
+use crate::world::SHOPPERS;
+use crate::{Failure, World};
+
+/// The grace of the quick policy, and a second for clocks.
+pub(super) const GRACE_MS: u64 = 7_000;
+const PRICE_MINOR: i64 = 420;
+
+/// A link that somebody photographed, and when its window and grace are over.
+pub(super) struct Captured {
+    pub(super) link: String,
+    pub(super) passed: Later,
+}
+
+/// Four tries of another shopper while the till asks for the next payment.
+pub(super) async fn tell(
+    teller: &mut Teller,
+    world: &World,
+    captured: &Captured,
+    spent: &str,
+) -> Result<(), Failure> {
+    let phone = world.signed_in_phone(SHOPPERS[1]).await?;
+    let phone = &phone;
+    let charge = world
+        .terminal()
+        .till()?
+        .must_start(PRICE_MINOR, "sale 1042")
+        .await?;
+    teller
+        .step(
+            "The captured token is refused",
+            "Another shopper, signed in, sends the token that was just spent, while the till asks for the next\npayment.",
+            refused(phone, spent, ProblemType::TokenSpent),
+        )
+        .await?;
+    teller
+        .step(
+            "A token of a passed window is refused",
+            "The link photographed before the change, once window and grace are over.",
+            async {
+                captured.passed.arrived().await?;
+                refused(phone, &captured.link, ProblemType::TokenPassed).await
+            },
+        )
+        .await?;
+    teller
+        .step(
+            "A forged token is refused",
+            "The link on the screen with one bit of its token changed.",
+            async {
+                let forged = forge(&phone.scan(world.terminal()).await?)?;
+                refused(phone, &forged, ProblemType::TokenUnknown).await
+            },
+        )
+        .await?;
+    teller
+        .step(
+            "Another terminal's token is refused",
+            "The token on the screen, sent as if a second terminal of the merchant had shown it.",
+            async {
+                let moved = move_to_other_terminal(world, &phone.scan(world.terminal()).await?)?;
+                refused(phone, &moved, ProblemType::TokenUnknown).await
+            },
+        )
+        .await?;
+    world.terminal().till()?.cancel(charge.charge).await
+}
+
+async fn refused(
+    phone: &Phone,
+    token: &str,
+    expected: ProblemType,
+) -> Result<((), String), Failure> {
+    let problem = match phone.claim(token).await? {
+        Ok(_) => return Err(Failure::new(format!("{token} was accepted"))),
+        Err(problem) => problem,
+    };
+    let type_ = &problem.type_;
+    let fits = problem.problem_type() == Some(expected);
+    ensure(
+        fits,
+        format!("refused as {type_}, not as {}", expected.slug()),
+    )?;
+    Ok((
+        (),
+        format!(
+            "{} {type_}: {}. {}",
+            problem.status, problem.title, problem.next_step
+        ),
+    ))
+}
+
+fn forge(link: &str) -> Result<String, Failure> {
+    let (terminal, token) = link::parse(link).map_err(Failure::new)?;
+    let mut bytes = *token.as_bytes();
+    bytes[0] ^= 1;
+    Ok(host_of(link)?.link(terminal, &MachineToken::from_bytes(bytes)))
+}
+
+fn move_to_other_terminal(world: &World, link: &str) -> Result<String, Failure> {
+    let file = world.dir().join("second-join-token");
+    let other = world.authority.add_terminal(world.merchant, &file)?;
+    let (_, token) = link::parse(link).map_err(Failure::new)?;
+    Ok(host_of(link)?.link(other, &token))
+}
+
+fn host_of(link: &str) -> Result<LinkHost, Failure> {
+    let host = link.split('/').nth(2).unwrap_or_default();
+    LinkHost::parse(host).map_err(Failure::new)
+}

@@ -1,0 +1,143 @@
+//! What stands on the counter? A PC with a reader, a tag on it, and `m2key-agent`.
+
+use std::path::{Path, PathBuf};
+
+use protocol::ids::TerminalId;
+use protocol::ndef;
+use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
+
+use crate::authority::Authority;
+use crate::kiosk::Kiosk;
+use crate::pcsc::{Pcscd, VirtualReader, VirtualTag};
+use crate::process::{Daemon, Said, command};
+use crate::till::Till;
+use crate::{Failure, ports, web};
+
+/// A terminal with real parts; what is dropped first stands first.
+pub struct Terminal {
+    id: TerminalId,
+    agent: Option<Daemon>,
+    pcscd: Pcscd,
+    reader: VirtualReader,
+    kiosk: Kiosk,
+    till: Option<Till>,
+    dir: PathBuf,
+    logs: PathBuf,
+    authority_root: PathBuf,
+    agents_url: String,
+}
+
+impl Terminal {
+    /// Reader and tag are there, and the agent has enrolled with the join token in this file.
+    pub fn enrol(
+        dir: &Path,
+        authority: &Authority,
+        id: TerminalId,
+        join_token: &Path,
+        logs: &Path,
+    ) -> Result<Self, Failure> {
+        std::fs::create_dir_all(dir)?;
+        let reader = VirtualReader::acr122u(dir)?;
+        let pcscd = Pcscd::launch(dir, &[reader.entry()])?;
+        reader.place(VirtualTag::new(id.number()));
+        let data = dir.join("agent");
+        let agents_url = authority.agents_url()?;
+        let mut enrol = command("m2key-agent")?;
+        enrol
+            .args(["enrol", "--non-interactive", "--dir"])
+            .arg(&data);
+        enrol.args(["--authority", &agents_url]);
+        enrol.args(["--root-fingerprint", authority.root_fingerprint()]);
+        enrol.arg("--join-token-file").arg(join_token);
+        Said::by(&mut enrol)?.ok()?;
+        set_listen(&data.join("agent.toml"), ports::free()?)?;
+        Ok(Self {
+            id,
+            agent: None,
+            pcscd,
+            reader,
+            kiosk: Kiosk::of(&data)?,
+            till: None,
+            dir: data,
+            logs: logs.to_owned(),
+            authority_root: authority.root(),
+            agents_url,
+        })
+    }
+
+    /// Starts the agent and waits until its screen shows tokens.
+    pub async fn run(&mut self) -> Result<(), Failure> {
+        self.start().await?;
+        self.kiosk.faces().await?;
+        Ok(())
+    }
+
+    /// Starts the agent and waits until its screen answers, whatever it shows.
+    pub async fn start(&mut self) -> Result<(), Failure> {
+        let mut run = command("m2key-agent")?;
+        run.arg("run").arg("--config").arg(self.file("agent.toml"));
+        run.env("PCSCLITE_CSOCK_NAME", self.pcscd.socket());
+        let name = format!("m2key-agent-{}", self.id);
+        let mut agent = Daemon::start(&name, run, &self.logs)?;
+        let kiosk = &self.kiosk;
+        let opened = async || kiosk.open().await.ok();
+        agent.ready("the terminal's screen", opened).await?;
+        let secret = std::fs::read_to_string(self.file("till.secret"))?;
+        self.till = Some(Till::at(&self.kiosk.address()?, &secret)?);
+        self.agent = Some(agent);
+        Ok(())
+    }
+
+    /// SIGKILL, as if the power had gone; pcscd, reader and tag stay.
+    pub fn kill_agent(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.kill();
+        }
+    }
+
+    pub fn id(&self) -> TerminalId {
+        self.id
+    }
+
+    pub fn kiosk(&self) -> &Kiosk {
+        &self.kiosk
+    }
+
+    pub fn till(&self) -> Result<&Till, Failure> {
+        let till = self.till.as_ref();
+        till.ok_or_else(|| Failure::new("the agent does not run"))
+    }
+
+    /// What a phone reads now: nothing while the reader holds the tag, or while it is blank.
+    pub fn tap(&self) -> Option<String> {
+        let message = self.reader.tap().ok()??;
+        ndef::read_uri(&message).ok()
+    }
+
+    /// The tag's raw memory, from page 0.
+    pub fn tag_memory(&self) -> Result<Vec<u8>, Failure> {
+        let memory = self.reader.with_tag(|tag| tag.memory());
+        memory.ok_or_else(|| Failure::new("no tag lies on the reader"))
+    }
+
+    /// A file of the agent's.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// What the authority issues to this terminal, asked for with its certificate.
+    pub async fn schedule(&self) -> Result<ScheduleResponse, Failure> {
+        let (certificate, key) = (self.file("agent.pem"), self.file("agent.key"));
+        let http = web::identified(&self.authority_root, &certificate, &key)?;
+        let get = http.get(format!("{}{SCHEDULE_PATH}", self.agents_url));
+        let response = get.send().await.map_err(|e| web::sent(&e))?;
+        let answer = web::read_answer(response).await?;
+        answer.map_err(|problem| Failure::new(problem.title))
+    }
+}
+
+fn set_listen(config: &Path, port: u16) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(config).map_err(Failure::of(config.display()))?;
+    let listen = format!("kiosk_listen = \"127.0.0.1:{port}\"\n");
+    Ok(std::fs::write(config, format!("{listen}{text}"))?)
+}

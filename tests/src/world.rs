@@ -1,0 +1,135 @@
+//! What does a whole M2Key in one folder look like?
+
+use std::path::{Path, PathBuf};
+
+use protocol::ids::MerchantId;
+use tempfile::TempDir;
+
+use crate::Failure;
+use crate::authority::{Authority, Pace};
+use crate::bank::Bank;
+use crate::phone::Phone;
+use crate::terminal::Terminal;
+
+/// An audience is only a name: the payment service that the bank's access tokens are for.
+const AUDIENCE: &str = "https://pay.example";
+pub const SHOPPERS: [&str; 2] = ["shopper-one", "shopper-two"];
+/// What every shopper's account starts with: 50.00 EUR.
+pub const OPENING_MINOR: i64 = 5_000;
+
+/// Bank, authority, merchant and its terminals. Dropped from the top: first who asks, then who answers.
+pub struct World {
+    pub terminals: Vec<Terminal>,
+    pub authority: Authority,
+    pub bank: Bank,
+    pub merchant: MerchantId,
+    dir: PathBuf,
+    _temp: Option<TempDir>,
+}
+
+/// A bank, and an authority that was made but does not serve yet.
+pub struct Site {
+    pub authority: Authority,
+    pub bank: Bank,
+    dir: PathBuf,
+}
+
+impl Site {
+    /// Makes both in `dir`, and introduces them to each other.
+    pub async fn prepare(dir: &Path, pace: Pace) -> Result<Self, Failure> {
+        let logs = dir.join("logs");
+        std::fs::create_dir_all(&logs)?;
+        let authority = Authority::init(&dir.join("authority"), &logs)?;
+        let bank = Bank::open(&dir.join("bank"), &logs, AUDIENCE, &SHOPPERS).await?;
+        authority.trust(&bank, AUDIENCE)?;
+        authority.set_pace(pace)?;
+        Ok(Self {
+            authority,
+            bank,
+            dir: dir.to_owned(),
+        })
+    }
+
+    /// With a merchant, and an account for every shopper; the authority must serve.
+    pub fn settle(self) -> Result<World, Failure> {
+        let merchant = self.authority.add_merchant("Corner Shop")?;
+        for name in SHOPPERS {
+            let issuer = self.bank.issuer();
+            self.authority.open_account(issuer, name, OPENING_MINOR)?;
+        }
+        Ok(World {
+            terminals: Vec::new(),
+            authority: self.authority,
+            bank: self.bank,
+            merchant,
+            dir: self.dir,
+            _temp: None,
+        })
+    }
+}
+
+impl World {
+    /// In a folder that goes away with it: everything runs, with one terminal.
+    pub async fn new() -> Result<Self, Failure> {
+        Self::with(Pace::Default).await
+    }
+
+    /// The same with other windows.
+    pub async fn with(pace: Pace) -> Result<Self, Failure> {
+        let temp = TempDir::new()?;
+        let mut site = Site::prepare(temp.path(), pace).await?;
+        site.authority.serve().await?;
+        let mut world = site.settle()?;
+        world._temp = Some(temp);
+        world.add_terminal().await?;
+        Ok(world)
+    }
+
+    /// One more terminal of the merchant, enrolled and running.
+    pub async fn add_terminal(&mut self) -> Result<(), Failure> {
+        let mut terminal = self.enrol_terminal()?;
+        terminal.run().await?;
+        self.terminals.push(terminal);
+        Ok(())
+    }
+
+    /// One more terminal, enrolled; its agent does not run yet.
+    pub fn enrol_terminal(&self) -> Result<Terminal, Failure> {
+        let place = self
+            .dir
+            .join(format!("terminal-{}", self.terminals.len() + 1));
+        std::fs::create_dir_all(&place)?;
+        let join_token = place.join("join-token");
+        let id = self.authority.add_terminal(self.merchant, &join_token)?;
+        Terminal::enrol(&place, &self.authority, id, &join_token, &self.logs())
+    }
+
+    /// The first terminal.
+    pub fn terminal(&self) -> &Terminal {
+        &self.terminals[0]
+    }
+
+    pub fn terminal_mut(&mut self) -> &mut Terminal {
+        &mut self.terminals[0]
+    }
+
+    /// A shopper's phone; nobody has signed in on it.
+    pub fn phone(&self, shopper: &str) -> Result<Phone, Failure> {
+        Phone::of(shopper, &self.authority, &self.bank)
+    }
+
+    /// A shopper's phone, signed in at the bank.
+    pub async fn signed_in_phone(&self, shopper: &str) -> Result<Phone, Failure> {
+        let mut phone = self.phone(shopper)?;
+        phone.sign_in(&self.bank).await?;
+        Ok(phone)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.dir.join("logs")
+    }
+}
