@@ -155,7 +155,12 @@ async fn the_public_key_is_no_password() {
 async fn other_types_criticals_and_shapes_are_refused() {
     let world = World::new().await;
     let claims = claims(&world);
-    for typ in [json!("logout+jwt"), json!("m2key-receipt+jwt"), Value::Null] {
+    for typ in [
+        json!("JWT"),
+        json!("logout+jwt"),
+        json!("m2key-receipt+jwt"),
+        Value::Null,
+    ] {
         let mut header = header();
         header["typ"] = typ.clone();
         assert!(
@@ -233,7 +238,7 @@ async fn a_new_key_of_the_provider_is_found() {
     assert!(accepted(&world, &world.sign_in("ann")).await);
     let next = SigningKey::from_slice(&[11; 32]).unwrap();
     world.provider.publish(provider::public(&next, "two"));
-    let header = json!({ "alg": "ES256", "typ": "JWT", "kid": "two" });
+    let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": "two" });
     let token = provider::sign(&next, &header, &claims(&world));
     assert!(!accepted(&world, &token).await, "asked a moment ago");
     world.advance(10_000);
