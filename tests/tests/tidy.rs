@@ -206,7 +206,8 @@ fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
 fn shipped_modules() -> Vec<PathBuf> {
     let sources = SHIPPED.map(|name| root().join(name).join("src"));
     let mut modules = files("rs");
-    modules.retain(|file| sources.iter().any(|source| file.starts_with(source)));
+    let ships = |file: &PathBuf| sources.iter().any(|source| file.starts_with(source));
+    modules.retain(|file| ships(file) && !file.ends_with("tests.rs"));
     modules
 }
 
@@ -214,7 +215,7 @@ fn opens_with_a_question(text: &str) -> bool {
     let opening = text.lines().map_while(|line| line.strip_prefix("//!"));
     opening
         .take_while(|line| !line.trim().is_empty())
-        .any(|line| line.trim_end().ends_with('?'))
+        .any(|line| line.contains('?'))
 }
 
 /// The lines of a document outside its fenced blocks.

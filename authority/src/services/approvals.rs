@@ -22,6 +22,7 @@ use super::receipts::Receipts;
 use super::sign_in::SignedIn;
 use super::{Failure, phone};
 use crate::app::App;
+use crate::clock::Stopwatch;
 use crate::ids;
 use crate::store::{Pay, PayOutcome, Payment};
 
@@ -129,7 +130,11 @@ impl Approvals {
             at: now,
             moved,
         };
-        match self.app.store.pay(pay).await? {
+        let writing = Stopwatch::start();
+        let outcome = self.app.store.pay(pay).await?;
+        let seconds = writing.seconds();
+        self.app.metrics.store_write_seconds.observe(seconds);
+        match outcome {
             PayOutcome::Paid(payment) => {
                 tracing::info!(payment = %payment.id, "paid");
                 Ok(*payment)

@@ -25,6 +25,7 @@ use super::push::Push;
 use super::sign_in::SignedIn;
 use super::{Failure, phone, seconds};
 use crate::app::App;
+use crate::clock::Stopwatch;
 use crate::ids;
 use crate::store::{Claim, ClaimOutcome, ClaimRecord, TerminalStatus};
 
@@ -220,7 +221,10 @@ impl Claims {
             held_until: now + hold_ms,
             idle_charge: ids::fresh(now, ChargeId::from_parts),
         };
+        let writing = Stopwatch::start();
         let outcome = self.app.store.claim(claim).await?;
+        let seconds = writing.seconds();
+        self.app.metrics.store_write_seconds.observe(seconds);
         let record = held(outcome, &live, now)?;
         let claimed = &record.claimed;
         tracing::info!(terminal = %claimed.terminal, charge = %claimed.charge, "token claimed");
