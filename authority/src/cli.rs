@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{environment, logging, serve};
+use crate::{core_dumps, environment, logging, serve};
 
 mod account;
 mod audit;
@@ -103,6 +103,7 @@ impl Arguments {
 
 /// Carries out the verb.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
+    core_dumps::forbid().map_err(|error| CliError::core_dumps(&error))?;
     match &arguments.verb {
         Verb::Init(init) => init::run(arguments, init),
         Verb::Serve => run_daemon(arguments),

@@ -138,3 +138,43 @@ pub enum ChainFault {
     #[error("was changed after it was recorded")]
     Changed,
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn row(sequence: u64, previous: [u8; 32], body: &str) -> AuditRow {
+        AuditRow {
+            node: "node".into(),
+            sequence,
+            previous,
+            at: Timestamp::from_ms(1_795_459_200_000),
+            kind: "test".into(),
+            body: body.into(),
+        }
+    }
+
+    #[test]
+    fn a_row_that_was_written_anew_with_its_own_hash_breaks_the_chain_behind_it() {
+        let first = row(1, GENESIS, "paid 4.20");
+        let second = row(2, first.hash(), "paid 1.00");
+        let forged = row(1, GENESIS, "paid 0.42");
+        let mut check = ChainCheck::default();
+        check.take(&forged, &forged.hash()).unwrap();
+        let broken = check.take(&second, &second.hash()).unwrap_err();
+        assert_eq!((broken.at, broken.fault), (2, ChainFault::Unlinked));
+    }
+
+    #[test]
+    fn a_row_that_is_missing_or_does_not_fit_its_hash_breaks_the_chain() {
+        let first = row(1, GENESIS, "paid 4.20");
+        let second = row(2, first.hash(), "paid 1.00");
+        let fault = |row: &AuditRow, hash: [u8; 32]| {
+            let mut check = ChainCheck::default();
+            check.take(row, &hash).unwrap_err().fault
+        };
+        assert_eq!(fault(&second, second.hash()), ChainFault::Missing);
+        assert_eq!(fault(&first, second.hash()), ChainFault::Changed);
+    }
+}

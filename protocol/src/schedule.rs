@@ -204,3 +204,16 @@ pub enum BadSchedule {
     #[error("the schedule's links would lead to no host")]
     LinkHost,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_value_fits_its_own_key_and_no_other() {
+        let (own, other) = (EpochKey::from_bytes([1; 32]), EpochKey::from_bytes([2; 32]));
+        let check = EpochCheck::new(7, 1, &own);
+        assert!(check.fits(&own));
+        assert!(!check.fits(&other));
+    }
+}

@@ -558,6 +558,7 @@ fn an_approval_fits_its_charge_exactly_or_is_refused() {
     );
     assert_eq!(say(open(), euros(500), payee, 0), None);
     assert_eq!(say(open(), euros(501), payee, 0), Some(Amount));
+    assert_eq!(say(open(), yen, payee, 0), Some(Amount));
     let capped_till = claimed(ChargeKind::Till, None, Some(euros(500)));
     assert_eq!(say(capped_till, euros(1), payee, 0), Some(Amount));
 }

@@ -70,6 +70,10 @@ pub async fn run(cli: Cli) -> Result<(), AgentError> {
     match cli.command {
         Command::Enrol(args) => enrol(args).await,
         Command::Run(at) => {
+            platform::forbid_core_dumps().map_err(|error| {
+                let hint = "let this account lower its own limits (setrlimit, prctl)";
+                AgentError::operator(format!("core dumps cannot be switched off ({error})"), hint)
+            })?;
             let config = Config::load(&at.config)?;
             logging::start(config.log);
             app::run(config).await

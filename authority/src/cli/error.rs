@@ -65,6 +65,15 @@ impl CliError {
         )
     }
 
+    /// Nothing is opened while the memory of this process could be written to a file.
+    pub(super) fn core_dumps(error: &std::io::Error) -> Self {
+        let message = format!("core dumps cannot be switched off ({error})");
+        Self::operator(
+            message,
+            "let this account lower its own limits (setrlimit, prctl)",
+        )
+    }
+
     pub(super) fn no_runtime(error: &std::io::Error) -> Self {
         let message = format!("the system gives no threads ({error})");
         Self::operator(message, "check the limits of this account (ulimit -a)")

@@ -267,6 +267,10 @@ impl Daemon {
         )
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM, then its end.
     pub fn stop(mut self) -> i32 {
         let pid = self.child.id().to_string();

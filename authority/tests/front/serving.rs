@@ -29,6 +29,18 @@ fn after_init_the_daemon_is_alive_and_ready() {
 }
 
 #[test]
+fn no_core_dump_can_hold_its_keys() {
+    let house = House::new();
+    let daemon = house.serve();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let numbers: Vec<&str> = core.unwrap().split_whitespace().skip(4).take(2).collect();
+    assert_eq!(numbers, ["0", "0"]);
+}
+
+#[test]
 fn sigterm_ends_it_in_order() {
     let house = House::new();
     let daemon = house.serve();

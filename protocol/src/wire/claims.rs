@@ -1,4 +1,4 @@
-//! Phone and authority: claim, look, approve. Public listener.
+//! How does a phone claim, look and approve? On the public listener.
 
 use alloc::string::String;
 use core::fmt;

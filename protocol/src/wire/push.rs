@@ -1,4 +1,4 @@
-//! Authority to terminal, at once: what changed. Agents' listener, server-sent events.
+//! How does a terminal learn at once what changed? On the agents' listener, by server-sent events.
 //!
 //! Every frame is the whole state, never a difference: a frame that is lost, doubled or late is
 //! harmless. `id` is the revision, `event` is `state`.

@@ -9,6 +9,11 @@ pub(crate) fn since_boot_ms() -> Option<i64> {
     None
 }
 
+/// Crash reports are the system's own matter here.
+pub(crate) fn forbid_core_dumps() -> io::Result<()> {
+    Ok(())
+}
+
 pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Milliseconds since this machine started, time asleep included (CLOCK_BOOTTIME, to 10 ms).
@@ -23,6 +24,18 @@ fn parse_uptime(text: &str) -> Option<i64> {
     }
     let seconds: i64 = seconds.parse().ok()?;
     Some(seconds * 1000 + hundredths.parse::<i64>().ok()? * 10)
+}
+
+/// No core file, and no other process of this account may look inside: epoch keys lie in memory.
+pub(crate) fn forbid_core_dumps() -> io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
 }
 
 /// A directory that only its owner can enter; fine if it is there and is so already.

@@ -4,6 +4,7 @@ use authority::store::{ChargeStatus, ClaimOutcome, Due, StartCharge, StoreError}
 use protocol::charge::{ChargeKind, HOLD_MS, RELEASES_MAX};
 use protocol::money::Money;
 use protocol::token::Channel;
+use protocol::turn::TURN_SHUT;
 use protocol::wire::claims::ClaimState;
 use protocol::wire::push::{ChargeStage, EndReason};
 
@@ -227,16 +228,21 @@ pub(crate) async fn turns_end_at_the_last_one(world: &World) {
     let merchant = world.merchant_with(Some(eur(250)), None).await;
     let terminal = world.terminal_of(&merchant, 1).await;
     let window = live(terminal, Channel::Qr, 0).token().window;
-    let many = vec![window; usize::from(u16::MAX) + 2];
+    let last = TURN_SHUT - 1;
     let mut charge = world.new_charge(terminal, 420);
-    charge.moved = many;
+    charge.moved = vec![window; usize::from(last)];
+    let id = charge.id;
     world.store.start_charge(charge).await.unwrap();
-    assert_eq!(world.store.turns(vec![window]).await.unwrap(), [u16::MAX]);
-    let claim = world.claim_of(live(terminal, Channel::Qr, u16::MAX));
-    let token = claim.live.token();
-    let outcome = world.store.claim(claim).await;
-    assert_eq!(outcome, Ok(ClaimOutcome::TurnsExhausted));
-    assert_eq!(world.store.is_spent(token).await, Ok(false));
+    assert_eq!(world.store.turns(vec![window]).await.unwrap(), [last]);
+    let claim = world.claim_of(live(terminal, Channel::Qr, last));
+    let claimed = world.store.claim(claim).await.unwrap();
+    assert!(matches!(claimed, ClaimOutcome::Claimed(_)), "{claimed:?}");
+    assert_eq!(world.store.turns(vec![window]).await.unwrap(), [TURN_SHUT]);
+    let ended = world
+        .store
+        .end_charge(id, EndReason::Cancelled, vec![window], NOW);
+    ended.await.unwrap();
+    assert_eq!(world.store.turns(vec![window]).await.unwrap(), [TURN_SHUT]);
 }
 
 pub(crate) async fn a_charge_released_three_times_ends(world: &World) {

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::error::Whose;
 use crate::identity::{Identity, Lasts};
 use crate::rotation::Fetch;
-use crate::testing::{Issue, Signer, frame, terminal, till_charge};
+use crate::testing::{Issue, Signer, frame, rank, terminal, till_charge};
 use futures_util::{StreamExt, stream};
 use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
 use protocol::window::EpochClock;
@@ -382,6 +382,6 @@ async fn a_running_agent_shows_the_charge_with_its_tokens_and_stops_when_told() 
     running.stop().await;
     let state = crate::state::State::open(&dir.path().join(app::DATABASE)).unwrap();
     let resumed = state.resume().unwrap();
-    assert_eq!((resumed.sequence, resumed.revision), (Some(1), Some(1)));
+    assert_eq!((resumed.rank, resumed.revision), (Some(rank(1)), Some(1)));
     assert!(state.clock().unwrap().is_some());
 }

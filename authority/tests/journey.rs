@@ -1,0 +1,23 @@
+//! Does a token's journey hold: shown, spent, approved, paid, receipted, and refused wherever it must be?
+//!
+//! The services and the public listener over a real SQLite file, with keys in memory and a clock that
+//! only the test moves. Phones speak HTTP; the identity provider is a server on loopback.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+#[path = "journey/provider.rs"]
+mod provider;
+#[path = "journey/world.rs"]
+mod world;
+
+#[path = "journey/approving.rs"]
+mod approving;
+#[path = "journey/claiming.rs"]
+mod claiming;
+#[path = "journey/guessing.rs"]
+mod guessing;
+#[path = "journey/receipts.rs"]
+mod receipts;
+#[path = "journey/signing_in.rs"]
+mod signing_in;
+#[path = "journey/terminals.rs"]
+mod terminals;

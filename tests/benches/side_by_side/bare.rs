@@ -1,0 +1,81 @@
+//! What can HSM and disk do when nothing of ours is in the way?
+
+use std::path::Path;
+use std::time::Instant;
+
+use hsm::{HsmError, Module, Pin};
+use rusqlite::Connection;
+
+use super::Fault;
+use super::ours::{SPAN, World};
+use super::table::EPOCHS;
+
+/// Inserts that share a commit.
+const GROUP: usize = 64;
+
+/// The same HSM token and the same disk, in bare loops.
+pub(crate) struct Bare {
+    hsm: hsm::bare::Bare,
+    sealed: hsm::SealedSeed,
+    messages: Vec<Vec<u8>>,
+    database: Connection,
+}
+
+impl Bare {
+    pub(crate) fn open(home: &Path, world: &World) -> Result<Self, Fault> {
+        let config = &world.app().config;
+        let module = Module::load(&config.hsm.module)?;
+        let pin = Pin::from_file(&config.hsm.pin_file)?;
+        let keyring = &world.app().keyring;
+        let label = &config.hsm.token_label;
+        let keys = keyring.sealing();
+        let hsm = hsm::bare::Bare::open(&module, label, &pin, keys, &keyring.receipt().label)?;
+        Ok(Self {
+            hsm,
+            sealed: world.sealed().clone(),
+            messages: (0..EPOCHS).map(|n| vec![n as u8; 34]).collect(),
+            database: database(&home.join("bare.sqlite"))?,
+        })
+    }
+
+    pub(crate) fn epoch_keys(&self) -> Result<f64, HsmError> {
+        rate(|| self.hsm.epoch_keys(&self.sealed, &self.messages))
+    }
+
+    pub(crate) fn signatures(&self) -> Result<f64, HsmError> {
+        rate(|| self.hsm.sign(&[7; 32]).map(|_| 1))
+    }
+
+    /// Rows a second, durable, [`GROUP`] to a commit.
+    pub(crate) fn commits(&self) -> rusqlite::Result<f64> {
+        rate(|| {
+            self.database.execute_batch("BEGIN IMMEDIATE")?;
+            let mut insert = self
+                .database
+                .prepare_cached("INSERT INTO spent VALUES (randomblob(24), randomblob(200))")?;
+            for _ in 0..GROUP {
+                insert.execute([])?;
+            }
+            self.database.execute_batch("COMMIT")?;
+            Ok(GROUP)
+        })
+    }
+}
+
+fn database(path: &Path) -> rusqlite::Result<Connection> {
+    let database = Connection::open(path)?;
+    database.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         CREATE TABLE spent (token BLOB PRIMARY KEY NOT NULL, rest BLOB NOT NULL) WITHOUT ROWID;",
+    )?;
+    Ok(database)
+}
+
+/// How much a second `step` does, told by its own count.
+fn rate<E>(mut step: impl FnMut() -> Result<usize, E>) -> Result<f64, E> {
+    let (start, mut done) = (Instant::now(), 0);
+    while start.elapsed() < SPAN {
+        done += step()?;
+    }
+    Ok(done as f64 / start.elapsed().as_secs_f64())
+}

@@ -1,0 +1,109 @@
+//! How much of what HSM and disk can do is left for payments?
+//!
+//! One run, one machine, one HSM token: every line stands beside a bare loop of the same PKCS#11
+//! calls or the same durable commits, measured in turn with it. `make bench` prints the table and
+//! writes it into docs/PERFORMANCE.md.
+//!
+//! The process starts itself twice: once as `m2key-authority init`, once with the environment that
+//! SoftHSM reads.
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+mod bare;
+mod ours;
+mod table;
+
+const ROLE: &str = "M2KEY_BENCH_ROLE";
+const DIR: &str = "M2KEY_BENCH_DIR";
+const AUTHORITY: &str = "authority";
+const MEASURE: &str = "measure";
+/// Where the token directory of SoftHSM is said; its library reads nothing else.
+const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
+
+fn main() -> ExitCode {
+    let done = match std::env::var(ROLE).as_deref() {
+        Ok(AUTHORITY) => return init(),
+        Ok(MEASURE) => measure(),
+        _ => direct(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// Makes an authority in an empty directory, then measures beside it.
+fn direct() -> Result<(), Fault> {
+    let place = tempfile::tempdir()?;
+    let home = place.path().join("authority");
+    let own = std::env::current_exe()?;
+    let made = Command::new(&own)
+        .env(ROLE, AUTHORITY)
+        .args([
+            "init",
+            "--non-interactive",
+            "--link-host",
+            "localhost",
+            "--dir",
+        ])
+        .arg(&home)
+        .output()?;
+    if !made.status.success() {
+        return Err(String::from_utf8_lossy(&made.stderr).into());
+    }
+    let measured = Command::new(&own)
+        .env(ROLE, MEASURE)
+        .env(DIR, &home)
+        .env(SOFTHSM2_CONF, home.join("softhsm2.conf"))
+        .status()?;
+    if measured.success() {
+        Ok(())
+    } else {
+        Err("the measurement failed".into())
+    }
+}
+
+fn init() -> ExitCode {
+    match authority::cli::run(&authority::cli::Arguments::read()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.tell(),
+    }
+}
+
+fn measure() -> Result<(), Fault> {
+    let home = PathBuf::from(std::env::var(DIR)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let rows = runtime.block_on(rows(&home))?;
+    let text = table::render(&rows);
+    println!("\n{text}");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PERFORMANCE.md");
+    table::write_into(&page, &text)?;
+    println!("written into docs/PERFORMANCE.md");
+    Ok(())
+}
+
+/// Bare and ours take turns, so that a slow moment of the machine hits both; medians are told.
+async fn rows(home: &Path) -> Result<Vec<table::Row>, Fault> {
+    let world = ours::World::open(home).await?;
+    let bare = bare::Bare::open(home, &world)?;
+    let mut rounds = table::Rounds::default();
+    for round in 1..=table::ROUNDS {
+        eprintln!("round {round} of {}", table::ROUNDS);
+        rounds.bare_epoch_keys.push(bare.epoch_keys()?);
+        rounds.epoch_keys.push(world.epoch_keys().await?);
+        rounds.bare_signatures.push(bare.signatures()?);
+        rounds.schedules.push(world.schedules().await?);
+        rounds.bare_commits.push(bare.commits()?);
+        rounds.payments.push(world.payments().await?);
+    }
+    Ok(rounds.rows())
+}

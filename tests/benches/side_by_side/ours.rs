@@ -1,0 +1,265 @@
+//! What does the authority do on the same HSM token and disk?
+//!
+//! The services themselves, without HTTP and TLS around them: those cost the same whatever is asked.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use authority::app::{App, open};
+use authority::config::Config;
+use authority::services::journey::Journey;
+use authority::services::operators::{
+    AccountCredit, AccountOpen, MerchantAdd, TerminalAdd, carry_out,
+};
+use authority::services::sign_in::SignedIn;
+use demo_bank::{Bank, Shopper};
+use hsm::{Priority, SealedSeed};
+use protocol::ids::TerminalId;
+use protocol::link::LinkHost;
+use protocol::live::candidates;
+use protocol::money::{Currency, Money};
+use protocol::token::Channel;
+use protocol::wire::claims::ApprovalRequest;
+use protocol::wire::schedules::ScheduleQuery;
+
+use super::Fault;
+use super::table::EPOCHS;
+
+/// How long one measurement takes.
+pub(crate) const SPAN: Duration = Duration::from_millis(1_500);
+/// Tills and phones at work side by side.
+const TERMINALS: usize = 64;
+const AUDIENCE: &str = "https://pay.example";
+const SHOPPER: &str = "shopper-one";
+/// Of a shopper who exists for this run only.
+const PASSWORD: &str = "side-by-side";
+/// How often, and how far apart, the bank is knocked at while it opens.
+const OPENING_TRIES: usize = 100;
+const OPENING_PAUSE: Duration = Duration::from_millis(20);
+/// Enough for every payment of a run.
+const PURSE_MINOR: i64 = 10_000_000_000;
+
+/// An authority with terminals, a shopper, and a bank that vouches for them.
+pub(crate) struct World {
+    journey: Arc<Journey>,
+    terminals: Vec<TerminalId>,
+    shopper: SignedIn,
+    sealed: SealedSeed,
+    host: LinkHost,
+}
+
+impl World {
+    pub(crate) async fn open(home: &Path) -> Result<Self, Fault> {
+        let bank = open_bank().await?;
+        let app = open(config(home, &bank)?).await?;
+        let journey = Journey::new(&app)?;
+        let terminals = enrol(&app, &bank).await?;
+        let now = app.clock.now();
+        let token = access_token(&bank).await?;
+        let shopper = journey.sign_in.verify(&token, now).await?;
+        let epoch = protocol::window::EpochClock::of(terminals[0]).epoch_at(now);
+        let seed = app
+            .store
+            .seed_for(terminals[0], epoch)
+            .await?
+            .ok_or("no seed")?;
+        let host = app.config.public.link_host.clone();
+        Ok(Self {
+            journey,
+            terminals,
+            shopper,
+            sealed: seed.sealed,
+            host,
+        })
+    }
+
+    pub(crate) fn app(&self) -> &App {
+        &self.journey.app
+    }
+
+    pub(crate) fn sealed(&self) -> &SealedSeed {
+        &self.sealed
+    }
+
+    pub(crate) async fn epoch_keys(&self) -> Result<f64, Fault> {
+        let messages: Vec<Vec<u8>> = (0..EPOCHS).map(|n| vec![n as u8; 34]).collect();
+        self.rate(async |_| {
+            let (keys, batch) = (self.app().keyring.sealing(), messages.clone());
+            let hsm = &self.app().hsm;
+            Ok(hsm
+                .hmac_batch(keys, &self.sealed, batch, Priority::Payment)
+                .await?
+                .len())
+        })
+        .await
+    }
+
+    pub(crate) async fn schedules(&self) -> Result<f64, Fault> {
+        self.rate(async |terminal| {
+            let (query, now) = (ScheduleQuery::default(), self.app().clock.now());
+            self.journey.schedules.issue(terminal, &query, now).await?;
+            Ok(1)
+        })
+        .await
+    }
+
+    /// Claim, approval, books, receipt; every phone at its own terminal.
+    pub(crate) async fn payments(&self) -> Result<f64, Fault> {
+        self.rate(async |terminal| {
+            let now = self.app().clock.now();
+            let link = self.link(terminal).await?;
+            let claims = &self.journey.claims;
+            let claim = claims.claim(&link, Some(&self.shopper), now).await?;
+            let amount = Money::new(420, Currency::EUR)?;
+            let request = ApprovalRequest {
+                amount,
+                payee: claim.view.payee.id,
+            };
+            let (id, cookie) = (claim.view.claim, Some(&claim.cookie));
+            let approvals = &self.journey.approvals;
+            approvals
+                .approve(id, cookie, &self.shopper, &request, now)
+                .await?;
+            Ok(1)
+        })
+        .await
+    }
+
+    /// What the terminal's QR code shows now.
+    async fn link(&self, terminal: TerminalId) -> Result<String, Fault> {
+        let now = self.app().clock.now();
+        let loaded = self.journey.epoch_keys.present(terminal, now).await?;
+        let found = candidates(
+            terminal,
+            now,
+            &self.app().config.policy,
+            &loaded,
+            &[Channel::Qr],
+        );
+        let open = found
+            .iter()
+            .find(|it| it.window.contains(now))
+            .ok_or("no window is open")?;
+        let turn = self.app().store.turns(vec![open.id]).await?[0];
+        let of_epoch = loaded
+            .iter()
+            .find(|it| it.epoch == open.id.epoch)
+            .ok_or("no key")?;
+        Ok(self.host.link(
+            terminal,
+            &of_epoch.key.token(Channel::Qr, open.id.window, turn),
+        ))
+    }
+
+    /// How much a second all terminals do side by side.
+    async fn rate<F>(&self, step: impl Fn(TerminalId) -> F) -> Result<f64, Fault>
+    where
+        F: Future<Output = Result<usize, Fault>>,
+    {
+        let start = Instant::now();
+        let at_work = self.terminals.iter().map(|terminal| {
+            let step = &step;
+            async move {
+                let mut done = 0;
+                while start.elapsed() < SPAN {
+                    done += step(*terminal).await?;
+                }
+                Ok::<_, Fault>(done)
+            }
+        });
+        let done: usize = futures_util::future::try_join_all(at_work)
+            .await?
+            .iter()
+            .sum();
+        Ok(done as f64 / start.elapsed().as_secs_f64())
+    }
+}
+
+/// A demo bank on loopback, in this process; its address.
+async fn open_bank() -> Result<String, Fault> {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, harness::ports::free()?));
+    let issuer = format!("http://{listen}");
+    let shopper = Shopper {
+        name: SHOPPER.into(),
+        password: PASSWORD.into(),
+        account: "Everyday".into(),
+    };
+    let bank = Bank::open(demo_bank::Config {
+        listen,
+        issuer: issuer.clone(),
+        audience: AUDIENCE.into(),
+        tls: None,
+        shoppers: vec![shopper],
+    });
+    let bank = bank.map_err(|_| "no random bytes")?;
+    tokio::spawn(demo_bank::serve(bank, std::future::pending()));
+    Ok(issuer)
+}
+
+async fn access_token(bank: &str) -> Result<String, Fault> {
+    let form = format!("shopper={SHOPPER}&password={PASSWORD}");
+    let ask = reqwest::Client::builder().no_proxy().build()?;
+    let mut last = None;
+    for _ in 0..OPENING_TRIES {
+        let request = ask.post(format!("{bank}/token")).body(form.clone());
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        match request.send().await {
+            Ok(answer) => {
+                let body: serde_json::Value = answer.json().await?;
+                return Ok(body["access_token"]
+                    .as_str()
+                    .ok_or("no access token")?
+                    .to_owned());
+            }
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(OPENING_PAUSE).await;
+    }
+    Err(last.map_or("the bank never opened".into(), Into::into))
+}
+
+fn config(home: &Path, bank: &str) -> Result<Config, Fault> {
+    let path = home.join("authority.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let provider = format!(
+        "{text}\n[[identity_providers]]\nname = \"Demo Bank\"\nissuer = \"{bank}\"\n\
+         audience = \"{AUDIENCE}\"\njwks_url = \"{bank}/.well-known/jwks.json\"\n"
+    );
+    Ok(Config::parse(&provider, &path)?)
+}
+
+/// A merchant who lets shoppers choose the amount, its terminals, and a shopper with a full purse.
+async fn enrol(app: &App, bank: &str) -> Result<Vec<TerminalId>, Fault> {
+    let merchant = MerchantAdd {
+        name: "Corner Bakery".into(),
+        currency: Currency::EUR,
+        fixed_minor: None,
+        open_cap_minor: Some(10_000),
+    };
+    let merchant = carry_out(app, "bench", merchant).await?.merchant;
+    let mut terminals = Vec::with_capacity(TERMINALS);
+    for n in 0..TERMINALS {
+        let add = TerminalAdd {
+            merchant,
+            name: format!("Counter {n}"),
+        };
+        terminals.push(carry_out(app, "bench", add).await?.terminal);
+    }
+    let purse = AccountOpen {
+        issuer: bank.into(),
+        subject: SHOPPER.into(),
+        currency: Currency::EUR,
+    };
+    let account = carry_out(app, "bench", purse).await?.account;
+    let amount = Money::new(PURSE_MINOR, Currency::EUR)?;
+    let credit = AccountCredit {
+        account,
+        amount,
+        reference: "bench".into(),
+    };
+    carry_out(app, "bench", credit).await?;
+    Ok(terminals)
+}
