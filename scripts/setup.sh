@@ -32,6 +32,7 @@ TEST="
 vsmartcard-vpcd  Debian's virtual reader: one smoke test with a driver that is not ours
 zbar-tools       zbarimg reads the QR code off the kiosk screenshot
 chromium         renders the kiosk page for that screenshot
+python3          runs our second opinions on JWS and NDEF, written without our code
 "
 
 LINT="

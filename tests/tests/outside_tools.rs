@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use harness::process::Said;
 use harness::story::Step;
-use harness::{World, tools};
+use harness::{Failure, World, tools};
 use serde_json::Value;
 
 /// What DESIGN promises, and the folder in which everything ran.
@@ -167,20 +167,30 @@ async fn zbarimg_reads_the_link_off_the_kiosk_as_chromium_draws_it() {
         .unwrap();
     let kiosk = terminal.kiosk();
     kiosk.shows("offered").await.unwrap();
+    let mut last = String::new();
     for attempt in 0..PICTURES {
         let before = kiosk.faces().await.unwrap().link;
-        let dir = world.dir().join(format!("picture-{attempt}"));
-        std::fs::create_dir(&dir).unwrap();
-        let url = kiosk.url().unwrap();
-        let picture = tools::screenshot(&url, &dir, (1280, 900)).await.unwrap();
-        let read = tools::decode_qr(&picture).unwrap();
-        // A window may have passed in between: then another picture.
-        if kiosk.faces().await.unwrap().link == before {
-            assert_eq!(read, before);
-            return;
+        let read = picture_of(&world, attempt).await;
+        // A window may have passed in between, or the page was not drawn yet: another picture.
+        match read {
+            Ok(read) if kiosk.faces().await.unwrap().link == before => {
+                assert_eq!(read, before);
+                return;
+            }
+            Ok(_) => "the QR code changed while the picture was taken".clone_into(&mut last),
+            Err(failure) => last = failure.to_string(),
         }
     }
-    panic!("the QR code changed during each of {PICTURES} pictures");
+    panic!("none of {PICTURES} pictures can be compared: {last}");
+}
+
+/// What zbarimg reads off a picture of the kiosk.
+async fn picture_of(world: &World, attempt: usize) -> Result<String, Failure> {
+    let dir = world.dir().join(format!("picture-{attempt}"));
+    std::fs::create_dir(&dir)?;
+    let url = world.terminal().kiosk().url()?;
+    let picture = tools::screenshot(&url, &dir, (1280, 900)).await?;
+    tools::decode_qr(&picture)
 }
 
 /// The "Access" line of every object that holds a secret.
