@@ -113,6 +113,9 @@ impl EpochKeys {
         terminal: TerminalId,
         epochs: &[u32],
     ) -> Result<Vec<(Seed, Vec<u32>)>, Failure> {
+        if let Some(seed) = self.only_seed(terminal, epochs).await? {
+            return Ok(vec![(seed, epochs.to_vec())]);
+        }
         let mut found: Vec<(Seed, Vec<u32>)> = Vec::new();
         for epoch in epochs {
             let Some(seed) = self.app.store.seed_for(terminal, *epoch).await? else {
@@ -124,6 +127,26 @@ impl EpochKeys {
             }
         }
         Ok(found)
+    }
+
+    /// The seed of all of them, if it is one: versions only rise, so what is in force at both ends is
+    /// in force in between. `epochs` rise.
+    async fn only_seed(
+        &self,
+        terminal: TerminalId,
+        epochs: &[u32],
+    ) -> Result<Option<Seed>, Failure> {
+        let (Some(first), Some(last)) = (epochs.first(), epochs.last()) else {
+            return Ok(None);
+        };
+        let store = &self.app.store;
+        let seed = store.seed_for(terminal, *first).await?;
+        if first == last {
+            return Ok(seed);
+        }
+        let at_the_end = store.seed_for(terminal, *last).await?;
+        let same = seed.as_ref().map(|it| it.version) == at_the_end.map(|it| it.version);
+        Ok(seed.filter(|_| same))
     }
 
     fn split(
