@@ -32,6 +32,8 @@ pub mod tls;
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// From accept to the end of the TLS handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the handshake to the first whole head of a request; then [`HEADER_TIMEOUT`] counts.
+pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// For the head of an HTTP/1 request, and for an idle connection to send its next one.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest head of a request, in bytes.

@@ -172,12 +172,16 @@ impl Core {
     }
 
     /// The keys that were asked for; they verify what was waiting for them.
-    pub fn handle_keys(&mut self, keys: JwkSet) -> Vec<Save> {
+    pub fn handle_keys(&mut self, keys: JwkSet, now: Timestamp) -> Vec<Save> {
         self.wishes.keys_out = false;
         self.wishes.keys = false;
         let keys = receipts::trustworthy(keys);
         self.keys = Some(keys.clone());
         self.check_receipt();
+        if self.wishes.keys {
+            // Fresh keys do not hold the receipt's either: asking at once would not end.
+            self.wishes.not_before = Some(now + REFUSED_PAUSE_MS);
+        }
         vec![Save::Keys(keys)]
     }
 

@@ -133,7 +133,7 @@ impl Driver {
         let now = self.clock.now_or_wall();
         match answer {
             Answer::Keys(keys) => {
-                let saves = self.core.handle_keys(keys);
+                let saves = self.core.handle_keys(keys, now);
                 self.keep(saves);
             }
             Answer::Schedule(response, fetch) => {

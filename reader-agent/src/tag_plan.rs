@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use protocol::time::Millis;
+use protocol::token::WindowId;
 
 use crate::rotation::{Face, Shows};
 
@@ -27,6 +28,9 @@ pub enum TagStep {
 #[derive(Default)]
 pub struct TagPlan {
     on_tag: OnTag,
+    /// The last token written: a spend counts, and a dead tag stays dead, whatever comes between.
+    last: Option<Face>,
+    dead: Option<WindowId>,
     fruitless: VecDeque<Millis>,
     failures: u32,
     not_before: Option<Millis>,
@@ -39,8 +43,6 @@ enum OnTag {
     Unknown,
     Nothing,
     Face(Face),
-    /// Blanked within this window, because the budget was used up.
-    Dead(Face),
 }
 
 impl TagPlan {
@@ -53,10 +55,10 @@ impl TagPlan {
             (Err(_), OnTag::Nothing) => None,
             (Err(_), _) => Some(TagStep::Blank),
             (Ok(face), OnTag::Face(held)) if held.is_token_of(face) => None,
-            (Ok(face), OnTag::Dead(held)) if held.window == face.window => None,
-            (Ok(face), OnTag::Face(held)) if held.window == face.window => {
-                Some(self.after_spend(face.clone(), now))
+            (Ok(face), on_tag) if self.dead == Some(face.window) => {
+                (*on_tag != OnTag::Nothing).then_some(TagStep::Blank)
             }
+            (Ok(face), _) if self.is_spend(face) => Some(self.after_spend(face.clone(), now)),
             (Ok(face), _) => Some(TagStep::Show(face.clone())),
         }
     }
@@ -69,16 +71,18 @@ impl TagPlan {
     pub fn done(&mut self, step: &TagStep, wanted: &Shows, now: Millis) {
         self.failures = 0;
         self.not_before = None;
-        let before = std::mem::take(&mut self.on_tag);
-        self.on_tag = match (step, wanted) {
-            (TagStep::Show(face), _) => {
-                if matches!(&before, OnTag::Face(held) if held.window == face.window) {
+        self.on_tag = match step {
+            TagStep::Show(face) => {
+                if self.is_spend(face) {
                     self.fruitless.push_back(now);
                 }
+                self.last = Some(face.clone());
                 OnTag::Face(face.clone())
             }
-            (TagStep::Blank, Ok(face)) => OnTag::Dead(face.clone()),
-            (TagStep::Blank, Err(_)) => OnTag::Nothing,
+            TagStep::Blank => {
+                self.dead = wanted.as_ref().ok().map(|face| face.window).or(self.dead);
+                OnTag::Nothing
+            }
         };
     }
 
@@ -100,6 +104,13 @@ impl TagPlan {
     /// A payment followed: that spend came to something.
     pub fn paid(&mut self) {
         self.fruitless.pop_back();
+    }
+
+    /// Another token of the window that was written last.
+    fn is_spend(&self, face: &Face) -> bool {
+        let same_window = |last: &&Face| last.window == face.window;
+        let last = self.last.as_ref().filter(same_window);
+        last.is_some_and(|last| !last.is_token_of(face))
     }
 
     fn after_spend(&mut self, face: Face, now: Millis) -> TagStep {
@@ -154,6 +165,35 @@ mod tests {
             step(&mut plan, &boundary, 102),
             Some(TagStep::Show(_))
         ));
+    }
+
+    #[test]
+    fn a_tag_that_is_moved_or_fails_in_between_has_no_more_writes_and_stays_dead() {
+        type Disturb = fn(&mut TagPlan);
+        let disturbances: [Disturb; 2] = [TagPlan::arrived, |plan| {
+            plan.failed(0);
+            plan.not_before = None;
+        }];
+        for disturb in disturbances {
+            let mut plan = TagPlan::default();
+            let mut shown = 0;
+            for turn in 0..100 {
+                let face = Ok(nfc_face(0, turn));
+                if let Some(TagStep::Show(_)) = step(&mut plan, &face, 0) {
+                    shown += 1;
+                }
+                disturb(&mut plan);
+            }
+            assert_eq!(shown, FRUITLESS_WRITES_MAX + 1);
+            let none = Err(Blank::NoSchedule);
+            assert_eq!(step(&mut plan, &none, 1), Some(TagStep::Blank));
+            assert_eq!(step(&mut plan, &Ok(nfc_face(0, 100)), 1), None);
+            let boundary = Ok(nfc_face(1, 0));
+            assert!(matches!(
+                step(&mut plan, &boundary, 1),
+                Some(TagStep::Show(_))
+            ));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -23,8 +24,8 @@ use warp::reply::Response;
 
 use super::rest::{Lent, lend};
 use super::{
-    HANDSHAKE_TIMEOUT, HEADER_MAX, HEADER_TIMEOUT, Plain, PrivateTls, PublicTls, STREAMS_MAX,
-    Transport, refused, tls,
+    FIRST_REQUEST_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_MAX, HEADER_TIMEOUT, Plain, PrivateTls,
+    PublicTls, STREAMS_MAX, Transport, refused, tls,
 };
 use crate::app::App;
 use crate::clock::Stopwatch;
@@ -106,16 +107,22 @@ impl<T: Transport> Door<T> {
     }
 
     async fn talk(&self, stream: T::Stream, guest: Guest) {
+        let asked = Arc::new(AtomicBool::new(false));
         let service = TowerToHyperService::new(Entrance {
             routes: warp::service(self.routes.clone()),
             guest,
             listener: self.name,
             app: self.app.clone(),
+            asked: asked.clone(),
         });
         let http = http_limits();
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = never_asks(&asked) => {
+                refused(&self.app.metrics, self.name, "no-request");
+                return;
+            }
             () = self.app.draining() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -124,6 +131,15 @@ impl<T: Transport> Door<T> {
         if let Err(error) = ended {
             tracing::debug!(listener = self.name, %error, "a connection ended early");
         }
+    }
+}
+
+/// Returns when no request came in time. hyper waits for ever for the first bytes, which tell HTTP/1
+/// from 2, and for an HTTP/2 preface: whoever sends nothing would keep a place of the listener.
+async fn never_asks(asked: &AtomicBool) {
+    tokio::time::sleep(FIRST_REQUEST_TIMEOUT).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -149,6 +165,8 @@ struct Entrance<S> {
     guest: Guest,
     listener: &'static str,
     app: Arc<App>,
+    /// Whether this connection has brought a request.
+    asked: Arc<AtomicBool>,
 }
 
 impl<S> Service<http::Request<Incoming>> for Entrance<S>
@@ -168,6 +186,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
+        self.asked.store(true, Ordering::Relaxed);
         let (head, body) = request.into_parts();
         let (body, owner) = lend(body);
         let mut request = http::Request::from_parts(head, body);

@@ -1,6 +1,10 @@
 //! Does the daemon come up, answer, refuse and go down as it should?
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+
+use authority::listen::FIRST_REQUEST_TIMEOUT;
 
 use crate::house::{House, text};
 
@@ -59,6 +63,33 @@ fn what_no_route_takes_is_a_problem_and_not_bare() {
     daemon.loopback("/nothing").problem(404, "not-found");
     let wrong_method = daemon.agents("/.well-known/est/cacerts", &["-X", "DELETE"]);
     wrong_method.problem(405, "method-not-allowed");
+}
+
+#[test]
+fn a_connection_that_never_asks_gives_its_place_back() {
+    let house = House::new();
+    let daemon = house.serve();
+    let connect = |first: &[u8]| {
+        let mut socket = TcpStream::connect(("127.0.0.1", daemon.port("loopback"))).unwrap();
+        let patience = FIRST_REQUEST_TIMEOUT * 2;
+        socket.set_read_timeout(Some(patience)).unwrap();
+        socket.write_all(first).unwrap();
+        socket
+    };
+    // The last has asked once, and may ask again.
+    let mut silent = connect(b"");
+    let mut half_a_preface = connect(b"PRI * HTTP/2.0\r\n");
+    let mut preface_only = connect(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let live = b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut asked = connect(live);
+    assert_ne!(asked.read(&mut [0; 4096]).unwrap(), 0);
+    for socket in [&mut silent, &mut half_a_preface, &mut preface_only] {
+        socket.read_to_end(&mut Vec::new()).unwrap();
+    }
+    asked.write_all(live).unwrap();
+    assert_ne!(asked.read(&mut [0; 4096]).unwrap(), 0);
+    let metrics = daemon.loopback("/metrics").body;
+    assert!(metrics.contains("no-request"), "{metrics}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn start() -> Timestamp {
 /// Online, with keys and a schedule.
 fn running() -> Core {
     let mut core = Core::resume(terminal(1), Resumed::default());
-    core.handle_keys(Signer::new(1).keys());
+    core.handle_keys(Signer::new(1).keys(), start());
     let response = Issue::new(1).epochs(FIRST..FIRST + 3);
     core.handle_schedule(response, Fetch::Whole, start())
         .1
@@ -119,7 +119,22 @@ fn a_receipt_under_a_new_key_is_shown_once_the_key_was_fetched() {
     assert_eq!(shown(&mut core).name(), "held");
     assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
     assert_eq!(core.poll_errand(start()), None);
-    core.handle_keys(signer.keys());
+    core.handle_keys(signer.keys(), start());
+    assert_eq!(shown(&mut core).name(), "paid");
+}
+
+#[test]
+fn a_receipt_under_a_key_that_stays_unknown_does_not_fetch_keys_in_a_loop() {
+    let mut core = running();
+    let stage = paid(Signer::new(2).sign(&receipt_claims(terminal(1), 420)));
+    core.handle_state(frame(2, start(), Some(till_charge(stage))), start());
+    assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
+    core.handle_keys(Signer::new(1).keys(), start());
+    assert_eq!(shown(&mut core).name(), "held");
+    assert_eq!(core.poll_errand(start()), None);
+    let later = start() + REFUSED_PAUSE_MS;
+    assert_eq!(core.poll_errand(later), Some(Errand::Keys));
+    core.handle_keys(Signer::new(2).keys(), later);
     assert_eq!(shown(&mut core).name(), "paid");
 }
 
@@ -128,7 +143,7 @@ fn keys_come_first_then_the_whole_schedule_then_one_renewal_per_epoch() {
     let mut core = Core::resume(terminal(1), Resumed::default());
     assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
     assert_eq!(core.poll_errand(start()), None);
-    core.handle_keys(Signer::new(1).keys());
+    core.handle_keys(Signer::new(1).keys(), start());
     assert_eq!(
         core.poll_errand(start()),
         Some(Errand::Schedule(Fetch::Whole))
@@ -158,7 +173,7 @@ fn a_schedule_under_a_key_that_stays_unknown_is_not_asked_for_in_a_loop() {
             .is_err()
     );
     assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
-    core.handle_keys(Signer::new(1).keys());
+    core.handle_keys(Signer::new(1).keys(), start());
     assert!(
         core.handle_schedule(stranger(), Fetch::Whole, start())
             .1
