@@ -61,7 +61,8 @@ pub async fn serve(
 ) {
     let service = warp::service(routes(address, served));
     let service = TowerToHyperService::new(service);
-    let mut server = auto::Builder::new(TokioExecutor::new());
+    // Told the version, hyper counts the headers' time from the first moment, not the first byte.
+    let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
     server
         .http1()
         .timer(TokioTimer::new())

@@ -22,6 +22,9 @@ use crate::tag_writer::{TagFailure, TagVisit, TagWriter};
 /// How long the tag may take to be blanked when the agent stops.
 pub const BLANK_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Most bytes of a reason in a report: the authority refuses a whole batch for a longer one, for ever.
+const REASON_MAX: usize = 256;
+
 /// What the driver works with.
 pub struct TagDriver {
     pub writer: Arc<dyn TagWriter>,
@@ -148,7 +151,7 @@ impl TagDriver {
         let event = event(
             at,
             Seen::TagFailed {
-                reason: failure.reason.clone(),
+                reason: shortened(&failure.reason),
             },
         );
         match self.state.push(&event) {
@@ -170,6 +173,10 @@ impl TagDriver {
             | TagEvent::PcscdAbsent => {}
         }
     }
+}
+
+fn shortened(reason: &str) -> String {
+    reason[..reason.floor_char_boundary(REASON_MAX)].to_owned()
 }
 
 fn paid(shown: &Shown) -> Option<protocol::ids::ClaimId> {
@@ -217,5 +224,22 @@ fn seen(face: &Face) -> SeenWindow {
         epoch: face.window.epoch,
         window: face.window.window,
         turn: face.turn,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tag::TagError;
+
+    #[test]
+    fn a_reason_of_any_length_fits_into_a_report() {
+        let wanted = Some("ü".repeat(300));
+        let long = TagError::NoReader { wanted }.to_string();
+        assert!(long.len() > REASON_MAX);
+        let short = shortened(&long);
+        assert!((REASON_MAX - 1..=REASON_MAX).contains(&short.len()));
+        assert!(long.starts_with(&short));
+        assert_eq!(shortened("no tag"), "no tag");
     }
 }
