@@ -2,7 +2,7 @@
 //!
 //! The only file, besides their own, that names the concrete store, HSM and issuer.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hsm::Hsm;
 use pki::Issuer;
@@ -26,12 +26,11 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Seeds and signatures.
     pub hsm: Arc<dyn Hsm>,
-    /// The issuing CA's own HSM token; only its health is asked here.
-    pub issuing_hsm: Arc<dyn Hsm>,
     pub store: Arc<dyn Store>,
     pub issuer: Arc<dyn Issuer>,
     pub metrics: Arc<Metrics>,
-    pub keyring: Keyring,
+    /// Swapped whole when a key is rotated.
+    keyring: RwLock<Arc<Keyring>>,
     /// The life of this database, an input of every epoch key.
     pub generation: u32,
     pub bans: Bans,
@@ -45,7 +44,6 @@ pub struct Parts {
     pub config: Config,
     pub clock: Arc<dyn Clock>,
     pub hsm: Arc<dyn Hsm>,
-    pub issuing_hsm: Arc<dyn Hsm>,
     pub store: Arc<dyn Store>,
     pub issuer: Arc<dyn Issuer>,
     pub metrics: Arc<Metrics>,
@@ -61,16 +59,28 @@ impl App {
             config: parts.config,
             clock: parts.clock,
             hsm: parts.hsm,
-            issuing_hsm: parts.issuing_hsm,
             store: parts.store,
             issuer: parts.issuer,
             metrics: parts.metrics,
-            keyring,
+            keyring: RwLock::new(Arc::new(keyring)),
             generation,
             bans: Bans::default(),
             watched: parts.watched,
             drain: watch::Sender::new(false),
         }))
+    }
+
+    /// The keys as of now. A request takes them once, so that it sees one set from start to end.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        let keyring = self.keyring.read().unwrap_or_else(PoisonError::into_inner);
+        keyring.clone()
+    }
+
+    /// Reads the keys table again, after a rotation is committed.
+    pub async fn reload_keyring(&self) -> Result<(), AssembleError> {
+        let fresh = Arc::new(Keyring::new(&self.store.keys().await?)?);
+        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
     }
 
     /// The authority's own SPIFFE ID, the `iss` of everything it signs.

@@ -120,6 +120,7 @@ impl CheckedCsr {
         point(&self.key)
     }
 
+    #[cfg(feature = "ca")]
     pub(crate) fn key(&self) -> &VerifyingKey {
         &self.key
     }

@@ -1,5 +1,6 @@
 //! Whose move is it when a name, a key or a certificate is refused?
 
+#[cfg(feature = "ca")]
 use hsm::HsmError;
 
 use crate::certificate::BadCertificate;
@@ -23,6 +24,7 @@ pub enum PkiError {
     #[error("{path}: {problem}")]
     File { path: String, problem: BadFile },
     /// The HSM said no; its variant says whether to wait or to call someone.
+    #[cfg(feature = "ca")]
     #[error(transparent)]
     Hsm(#[from] HsmError),
     /// The key and the certificate of the issuing CA do not belong together.
@@ -62,6 +64,7 @@ impl PkiError {
     pub fn whose_move(&self) -> Move {
         match self {
             Self::Csr(_) | Self::Certificate(_) | Self::Name(_) => Move::Asker,
+            #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_move(error),
             Self::File { .. }
             | Self::ForeignIssuingKey { .. }
@@ -80,6 +83,7 @@ impl PkiError {
             Self::Certificate(error) => error.hint(),
             Self::Name(error) => error.hint(),
             Self::File { problem, .. } => problem.hint(),
+            #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),
             Self::ForeignIssuingKey { .. } => {
                 "name the key that belongs to the installed issuing certificate"
@@ -115,6 +119,7 @@ impl Move {
     }
 }
 
+#[cfg(feature = "ca")]
 fn hsm_move(error: &HsmError) -> Move {
     match error {
         HsmError::Busy { .. } | HsmError::SessionLost { .. } => Move::Later,
@@ -130,6 +135,7 @@ fn hsm_move(error: &HsmError) -> Move {
     }
 }
 
+#[cfg(feature = "ca")]
 fn hsm_hint(whose: Move) -> &'static str {
     match whose {
         Move::Later => "try again in a few seconds",
@@ -138,7 +144,7 @@ fn hsm_hint(whose: Move) -> &'static str {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "ca"))]
 mod tests {
     use super::*;
 

@@ -4,32 +4,58 @@
 //! date. What holds the CA applies the profiles.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use async_trait::async_trait;
-use hsm::{Hsm, KeyLabel, Priority};
 use protocol::ids::TerminalId;
 
 use crate::certificate::Certificate;
 use crate::chain::Chain;
+use crate::crl::{CrlRequest, SignedCrl};
 use crate::csr::CheckedCsr;
 use crate::error::PkiError;
+use crate::lifecycle::KeyState;
 use crate::names::{DnsName, Segment, SpiffeId, TrustDomain};
+#[cfg(feature = "ca")]
 use crate::profiles::{self, Profile};
-use crate::signing::{Period, Unsigned};
 
-/// Issues end-entity certificates.
+/// Issues end-entity certificates, and says which of them are revoked.
 #[async_trait]
 pub trait Issuer: Send + Sync + 'static {
     /// Signs one certificate. The caller has decided that the holder of this key may have this name.
     async fn issue(&self, request: IssueRequest) -> Result<IssuedCertificate, PkiError>;
 
+    /// Signs the revocation list of one issuing CA. A number that is not above the last one is refused.
+    async fn sign_crl(&self, request: CrlRequest) -> Result<SignedCrl, PkiError>;
+
     /// What leads from the certificates issued here to the root, as of now: it changes when the issuing
     /// CA is rotated.
     fn chain(&self) -> Chain;
 
+    /// Every issuing CA that is not retired, the active one first.
+    fn issuing_cas(&self) -> Vec<IssuingCa>;
+
+    /// What readiness and metrics show; never blocks and never asks the signer.
+    fn health(&self) -> IssuerHealth;
+
     /// The domain all names issued here belong to.
     fn trust_domain(&self) -> &TrustDomain;
+}
+
+/// One issuing CA and where it stands in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuingCa {
+    pub chain: Chain,
+    pub state: KeyState,
+}
+
+/// Whether certificates can be issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IssuerHealth {
+    Ready,
+    /// It works, with something to look at, in words.
+    Degraded(String),
+    /// It does not, and why.
+    Down(String),
 }
 
 /// A key, a decision, and the time.
@@ -51,6 +77,8 @@ pub enum IssueTo {
         dns: Vec<DnsName>,
         addresses: Vec<IpAddr>,
     },
+    /// A key in the node's HSM that signs statements (schedules, receipts, checkpoints): no TLS.
+    Statement(Segment),
 }
 
 /// A certificate, and what a database wants to know about it.
@@ -66,81 +94,20 @@ pub struct IssuedCertificate {
     pub spki_sha256: [u8; 32],
 }
 
-/// The issuing CA with its key in an HSM.
-pub struct HsmIssuer {
-    hsm: Arc<dyn Hsm>,
-    key: KeyLabel,
-    chain: Chain,
-    domain: TrustDomain,
-}
-
-impl HsmIssuer {
-    /// Refuses to start when the HSM's key is not the one in the issuing certificate.
-    pub async fn open(
-        hsm: Arc<dyn Hsm>,
-        key: KeyLabel,
-        chain: Chain,
-        domain: TrustDomain,
-    ) -> Result<Self, PkiError> {
-        if hsm.public_key(&key).await? != chain.issuing().public_point() {
-            return Err(PkiError::ForeignIssuingKey { label: key.0 });
-        }
-        Ok(Self {
-            hsm,
-            key,
-            chain,
-            domain,
-        })
-    }
-
-    fn prepare(&self, request: &IssueRequest) -> Result<Unsigned, PkiError> {
-        let profile = request.to.profile(&self.domain)?;
-        request.csr.asks_only_for(profile.names())?;
-        let issuing = self.chain.issuing();
-        if !(issuing.not_before()..=issuing.not_after()).contains(&request.now) {
-            return Err(PkiError::IssuerNotValid);
-        }
-        let period = Period::of(&profile, request.now, issuing.not_after());
-        let issuer = issuing.x509().tbs_certificate().subject().clone();
-        Unsigned::new(
-            profile,
-            issuer,
-            *issuing.verifying_key(),
-            request.csr.key(),
-            period,
-        )
-    }
-}
-
-#[async_trait]
-impl Issuer for HsmIssuer {
-    async fn issue(&self, request: IssueRequest) -> Result<IssuedCertificate, PkiError> {
-        let unsigned = self.prepare(&request)?;
-        let digest = unsigned.digest();
-        let signature = self.hsm.sign(&self.key, digest, Priority::Renewal).await?;
-        Ok(unsigned.assemble(signature)?.into())
-    }
-
-    fn chain(&self) -> Chain {
-        self.chain.clone()
-    }
-
-    fn trust_domain(&self) -> &TrustDomain {
-        &self.domain
-    }
-}
-
 impl IssueTo {
     /// The name that will stand in the certificate.
     pub fn spiffe_id(&self) -> SpiffeId {
         match self {
             Self::Terminal(id) => SpiffeId::Terminal(*id),
             Self::Operator(name) => SpiffeId::Operator(name.clone()),
-            Self::Authority { node, .. } => SpiffeId::Authority(node.clone()),
+            Self::Authority { node, .. } | Self::Statement(node) => {
+                SpiffeId::Authority(node.clone())
+            }
         }
     }
 
-    fn profile(&self, domain: &TrustDomain) -> Result<Profile, PkiError> {
+    #[cfg(feature = "ca")]
+    pub(crate) fn profile(&self, domain: &TrustDomain) -> Result<Profile, PkiError> {
         let id = self.spiffe_id();
         match self {
             Self::Terminal(_) => profiles::terminal(&id, domain),
@@ -148,6 +115,7 @@ impl IssueTo {
             Self::Authority { dns, addresses, .. } => {
                 profiles::authority(&id, domain, dns, addresses)
             }
+            Self::Statement(_) => profiles::statement(&id, domain),
         }
     }
 }

@@ -10,19 +10,23 @@
 //! ```
 //!
 //! A SPIFFE ID in the certificate is the only identity of a machine or an operator ([`names`]).
-//! Everything here works on bytes, files and the [`hsm::Hsm`] trait; nothing talks to a network, and
+//! Everything here works on bytes, files and the `hsm::Hsm` trait (feature `ca`); nothing talks to a network, and
 //! nobody here looks at a clock: the caller says what time it is, in Unix seconds.
 #![forbid(unsafe_code)]
 
 mod certificate;
 pub mod chain;
+pub mod crl;
 pub mod csr;
 mod error;
 pub mod est;
 mod files;
+#[cfg(feature = "ca")]
+mod hsm_issuer;
 pub mod inspect;
 pub mod issuer;
 pub mod keys;
+pub mod lifecycle;
 pub mod names;
 mod pem;
 pub mod profiles;
@@ -35,8 +39,11 @@ pub use chain::{Chain, Fingerprint};
 pub use csr::{BadCsr, CheckedCsr};
 pub use error::{Move, PkiError};
 pub use files::BadFile;
-pub use issuer::{HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer};
+#[cfg(feature = "ca")]
+pub use hsm_issuer::HsmIssuer;
+pub use issuer::{IssueRequest, IssueTo, IssuedCertificate, Issuer, IssuerHealth, IssuingCa};
 pub use keys::SoftwareKey;
+pub use lifecycle::{KeyState, Step, WrongStep};
 pub use names::{BadName, DnsName, Segment, SpiffeId, TrustDomain};
 pub use root::{Passphrase, RootKey};
 pub use verify::{Peer, VerifiedCertificate, identity_of, verify_chain};

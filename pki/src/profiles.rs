@@ -31,6 +31,8 @@ pub const ROOT_LIFETIME_SECONDS: u64 = 20 * YEAR_SECONDS;
 pub const ISSUING_LIFETIME_SECONDS: u64 = 5 * YEAR_SECONDS;
 pub const AUTHORITY_LIFETIME_SECONDS: u64 = 90 * DAY_SECONDS;
 pub const OPERATOR_LIFETIME_SECONDS: u64 = 90 * DAY_SECONDS;
+/// As long as the issuing CA: what was signed is verified for years.
+pub const STATEMENT_LIFETIME_SECONDS: u64 = ISSUING_LIFETIME_SECONDS;
 pub const TERMINAL_LIFETIME_SECONDS: u64 = 7 * DAY_SECONDS;
 /// Certificates begin this long ago, because a fresh one must be good on a machine whose clock is
 /// late.
@@ -44,6 +46,9 @@ const ISSUING_PATH_LENGTH: u8 = 0;
 
 pub(crate) const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 pub(crate) const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+/// id-kp-documentSigning (RFC 9336).
+pub(crate) const DOCUMENT_SIGNING: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.36");
 
 /// Everything the issuer decides about a certificate, whatever the request asked for.
 #[derive(Debug, Clone)]
@@ -103,11 +108,18 @@ pub fn operator(id: &SpiffeId, domain: &TrustDomain) -> Result<Profile, PkiError
     end_entity(id, domain, CLIENT_AUTH, OPERATOR_LIFETIME_SECONDS)
 }
 
+/// A key that signs statements of an authority node: no TLS server and no client, so that a leaked
+/// statement key opens no connection, and a TLS key signs no receipt (RFC 9336).
+pub fn statement(id: &SpiffeId, domain: &TrustDomain) -> Result<Profile, PkiError> {
+    end_entity(id, domain, DOCUMENT_SIGNING, STATEMENT_LIFETIME_SECONDS)
+}
+
 impl Profile {
     pub(crate) fn lifetime_seconds(&self) -> u64 {
         self.lifetime_seconds
     }
 
+    #[cfg(feature = "ca")]
     pub(crate) fn names(&self) -> &[GeneralName] {
         &self.names
     }

@@ -29,6 +29,7 @@ use protocol::window::{
 use protocol::wire::push::{ChargeStage, ChargeState, EndReason, TerminalState};
 use protocol::wire::reports::{Seen, SeenWindow, TerminalEvent};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
+use protocol::wire::upkeep::Upkeep;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -243,7 +244,8 @@ proptest! {
             reference: None,
             stage,
         });
-        json_round_trip(&TerminalState { revision, now, turns, charge, schedule_due: due });
+        let upkeep = Upkeep { renew_now: due, trust_sequence: revision, keys_tag: String::new(), checkpoint: None };
+        json_round_trip(&TerminalState { revision, now, turns, charge, schedule_due: due, upkeep });
         json_round_trip(&Head { node: "one".into(), sequence: revision, hash: String::new() });
     }
 

@@ -190,6 +190,7 @@ pub(crate) fn frame(revision: u64, now: Timestamp, charge: Option<ChargeState>) 
         turns: Vec::new(),
         charge,
         schedule_due: false,
+        upkeep: Default::default(),
     }
 }
 

@@ -48,13 +48,12 @@ pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
     ));
     let label = hsm::KeyLabel(config.issuing.key_label.clone());
     let domain: TrustDomain = config.trust.domain.clone();
-    let issuer = HsmIssuer::open(issuing_hsm.clone(), label, chain, domain).await?;
+    let issuer = HsmIssuer::open(issuing_hsm, label, chain, domain).await?;
     let store = open_store(&config)?;
     let parts = Parts {
         config,
         clock: Arc::new(SystemClock),
         hsm,
-        issuing_hsm,
         store: Arc::new(store),
         issuer: Arc::new(issuer),
         metrics,

@@ -132,11 +132,10 @@ fn reports(journey: &Arc<Journey>) -> Routes<Private> {
 }
 
 fn keys(journey: &Arc<Journey>) -> Routes<Private> {
-    let set = jwks::published(&journey.app.keyring);
     let route = warp::path!(".well-known" / "jwks.json")
         .and(warp::get())
         .and(asked_by(journey))
-        .map(move |_proven: Asked| key_set(set.clone()));
+        .map(|asked: Asked| key_set(jwks::published(&asked.journey.app.keyring())));
     Routes::new("agents-jwks", route)
 }
 

@@ -108,10 +108,10 @@ fn approve(journey: &Arc<Journey>) -> Routes<Public> {
 }
 
 fn keys(journey: &Arc<Journey>) -> Routes<Public> {
-    let set = jwks::published(&journey.app.keyring);
+    let app = journey.app.clone();
     let route = warp::path!(".well-known" / "jwks.json")
         .and(warp::get())
-        .map(move || key_set(set.clone()));
+        .map(move || key_set(jwks::published(&app.keyring())));
     Routes::new("jwks", route)
 }
 

@@ -94,7 +94,9 @@ fn record_of(issued: &IssuedCertificate, to: &IssueTo) -> store::Certificate {
     let subject = match to {
         IssueTo::Terminal(id) => Subject::Terminal(*id),
         IssueTo::Operator(name) => Subject::Operator(name.to_string()),
-        IssueTo::Authority { node, .. } => Subject::Authority(node.to_string()),
+        IssueTo::Authority { node, .. } | IssueTo::Statement(node) => {
+            Subject::Authority(node.to_string())
+        }
     };
     record(issued, subject)
 }

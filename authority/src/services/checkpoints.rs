@@ -44,8 +44,9 @@ impl Checkpoints {
             generation: self.app.generation,
             heads,
         };
-        let key = self.app.keyring.checkpoint();
-        let jws = keyring::sign(&self.app.hsm, key, &claims, Priority::Renewal).await?;
+        let keys = self.app.keyring();
+        let jws =
+            keyring::sign(&self.app.hsm, keys.checkpoint(), &claims, Priority::Renewal).await?;
         let checkpoint = StoredCheckpoint { at: now, jws };
         self.app.store.add_checkpoint(checkpoint).await?;
         *self.signed.lock().unwrap_or_else(PoisonError::into_inner) = claims.heads;

@@ -29,12 +29,25 @@ pub const NAME_MAX: usize = 80;
 /// Most entries of one list.
 pub const LIST_MAX: u32 = 1_000;
 
+/// How many people a verb needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// The one who asks.
+    One,
+    /// As many more as the approval policy says.
+    Approved,
+}
+
 /// One thing an operator can ask for.
 pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The last part of its address, and its name in the audit chain.
     const NAME: &'static str;
     /// Whether it changes anything: then the audit chain says who asked.
     const CHANGES: bool;
+    /// Whether other operators must agree before it is carried out.
+    fn gate(&self) -> Gate {
+        Gate::One
+    }
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 
     fn run(self, app: &App) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use protocol::ids::TerminalId;
 use protocol::live::epochs_needed;
 use protocol::wire::push::{KEEP_ALIVE_S, TerminalState};
+use protocol::wire::upkeep::Upkeep;
 use tokio::sync::{mpsc, watch};
 
 use super::Failure;
@@ -166,6 +167,7 @@ impl Push {
             turns: pushed.turns,
             charge: pushed.charge,
             schedule_due: self.schedules.is_due(terminal, known.version),
+            upkeep: Upkeep::default(),
         }))
     }
 

@@ -3,6 +3,7 @@
 //! Computed from the HSM's health, a write to the store, and the certificates in use.
 
 use hsm::HealthState;
+use pki::IssuerHealth;
 use protocol::time::Timestamp;
 use serde::Serialize;
 
@@ -39,11 +40,7 @@ pub async fn check(app: &App) -> Readiness {
         at: now,
     };
     look_at_hsm("HSM", &app.hsm.health(), &mut readiness);
-    look_at_hsm(
-        "HSM of the issuing CA",
-        &app.issuing_hsm.health(),
-        &mut readiness,
-    );
+    look_at_issuer(app.issuer.health(), &mut readiness);
     if app.is_draining() {
         readiness.reasons.push("the daemon is going down".into());
     }
@@ -62,13 +59,8 @@ pub async fn check(app: &App) -> Readiness {
 /// The same facts as gauges, for whoever draws curves.
 pub fn measure(app: &App) {
     let config = &app.config;
-    let tokens = [
-        (&config.hsm.token_label, &app.hsm),
-        (&config.issuing.token_label, &app.issuing_hsm),
-    ];
-    for (label, hsm) in tokens {
-        app.metrics.look_at_hsm(label, &hsm.health());
-    }
+    let label = &config.hsm.token_label;
+    app.metrics.look_at_hsm(label, &app.hsm.health());
     for Watched { name, not_after } in &app.watched {
         let ends = i64::try_from(*not_after).unwrap_or(i64::MAX);
         app.metrics
@@ -99,6 +91,16 @@ fn look_at_hsm(name: &str, health: &hsm::Health, readiness: &mut Readiness) {
             .reasons
             .push(format!("the queue of the {name} is full"));
     }
+}
+
+/// Without the issuing CA nobody enrols or renews, but payments go on.
+fn look_at_issuer(health: IssuerHealth, readiness: &mut Readiness) {
+    let said = match health {
+        IssuerHealth::Ready => return,
+        IssuerHealth::Degraded(why) => format!("the issuing CA is degraded: {why}"),
+        IssuerHealth::Down(why) => format!("the issuing CA does not answer: {why}"),
+    };
+    readiness.warnings.push(said);
 }
 
 fn look_at_certificate(certificate: &Watched, now: u64, readiness: &mut Readiness) {

@@ -67,8 +67,8 @@ impl Receipts {
 
     async fn sign_and_store(&self, payment: &Payment, now: Timestamp) -> Result<String, Failure> {
         let claims = claims_of(payment, self.app.issuer_uri());
-        let key = self.app.keyring.receipt();
-        let jws = keyring::sign(&self.app.hsm, key, &claims, Priority::Payment).await?;
+        let keys = self.app.keyring();
+        let jws = keyring::sign(&self.app.hsm, keys.receipt(), &claims, Priority::Payment).await?;
         let stored = self.app.store.store_receipt(payment.id, jws, now).await?;
         tracing::info!(receipt = %payment.receipt, "receipt stored");
         Ok(stored)

@@ -82,8 +82,9 @@ impl Schedules {
             .await?
             .ok_or(ProblemType::TerminalRefused)?;
         let claims = self.claims(terminal, sequence, &keys, now)?;
-        let key = self.app.keyring.schedule();
-        let schedule = keyring::sign(&self.app.hsm, key, &claims, Priority::Renewal).await?;
+        let ring = self.app.keyring();
+        let schedule =
+            keyring::sign(&self.app.hsm, ring.schedule(), &claims, Priority::Renewal).await?;
         if first.epoch <= present {
             self.remember(terminal, first.version);
         }

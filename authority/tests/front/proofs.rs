@@ -60,7 +60,6 @@ impl Stage {
             config: Config::parse(&sample, &dir.path().join("authority.toml")).unwrap(),
             clock: clock.clone(),
             hsm: hsm.clone(),
-            issuing_hsm: hsm,
             store: Arc::new(store),
             issuer: Arc::new(issuer),
             metrics: Metrics::new(),

@@ -114,7 +114,8 @@ async fn a_checkpoint_is_signed_when_a_chain_has_moved_and_only_then() {
         .await;
     assert_eq!(world.journey.checkpoint(world.now()).await.unwrap(), 1);
     let stored = world.store.checkpoints(0, 9).await.unwrap();
-    let keys = world.app.keyring.jwks();
+    let ring = world.app.keyring();
+    let keys = ring.jwks();
     let last = jws::verify::<protocol::audit::CheckpointClaims>(&stored[1].jws, keys).unwrap();
     assert_eq!(
         last.claims().heads,

@@ -99,7 +99,7 @@ async fn schedules_rise_and_verify_and_are_of_one_terminal() {
             .await
             .unwrap()
     };
-    let read = |jws: &str| jws::verify::<ScheduleClaims>(jws, world.app.keyring.jwks()).unwrap();
+    let read = |jws: &str| jws::verify::<ScheduleClaims>(jws, world.app.keyring().jwks()).unwrap();
     let first = issue().await;
     let schedule = accept(read(&first.schedule), world.terminal, None).unwrap();
     assert_eq!(

@@ -21,7 +21,10 @@ use authority::store::{
     Terminal, TerminalStatus, Terminals, Tokens,
 };
 use hsm::{Hsm, HsmError, KeyKind, MemoryHsm, Priority};
-use pki::{Chain, IssueRequest, IssuedCertificate, Issuer, PkiError, TrustDomain};
+use pki::crl::{CrlRequest, SignedCrl};
+use pki::{
+    Chain, IssueRequest, IssuedCertificate, Issuer, IssuerHealth, IssuingCa, PkiError, TrustDomain,
+};
 use protocol::code::TypedCode;
 use protocol::ids::{AccountId, ChargeId, MerchantId, TerminalId};
 use protocol::jwk::Jwk;
@@ -132,7 +135,6 @@ impl World {
             config: config(&provider),
             clock: clock.clone(),
             hsm: hsm.clone(),
-            issuing_hsm: hsm.clone(),
             store: store.clone(),
             issuer: Arc::new(NoIssuer),
             metrics: Metrics::new(),
@@ -197,7 +199,7 @@ impl World {
     }
 
     pub async fn add_terminal(&self, id: TerminalId) {
-        let keys = self.app.keyring.sealing().clone();
+        let keys = self.app.keyring().sealing().clone();
         let header = seeds::context(id, 1, 1);
         let sealed = self
             .hsm
@@ -296,7 +298,7 @@ impl World {
     pub async fn shown_at(&self, terminal: TerminalId, channel: Channel) -> String {
         let now = self.now();
         let response = self.schedule(terminal).await;
-        let verified = jws::verify::<ScheduleClaims>(&response.schedule, self.app.keyring.jwks());
+        let verified = jws::verify::<ScheduleClaims>(&response.schedule, self.app.keyring().jwks());
         let schedule = accept(verified.unwrap(), terminal, None).unwrap();
         let clock = EpochClock::of(terminal);
         let epoch = clock.epoch_at(now);
@@ -519,8 +521,20 @@ impl Issuer for NoIssuer {
         panic!("the journey issues no certificates")
     }
 
+    async fn sign_crl(&self, _: CrlRequest) -> Result<SignedCrl, PkiError> {
+        panic!("the journey revokes nothing")
+    }
+
     fn chain(&self) -> Chain {
         panic!("the journey shows no chain")
+    }
+
+    fn issuing_cas(&self) -> Vec<IssuingCa> {
+        panic!("the journey shows no chain")
+    }
+
+    fn health(&self) -> IssuerHealth {
+        IssuerHealth::Ready
     }
 
     fn trust_domain(&self) -> &TrustDomain {

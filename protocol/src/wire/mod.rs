@@ -8,3 +8,4 @@ pub mod claims;
 pub mod push;
 pub mod reports;
 pub mod schedules;
+pub mod upkeep;

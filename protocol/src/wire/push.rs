@@ -13,6 +13,7 @@ use crate::ids::{ChargeId, ClaimId};
 use crate::money::Money;
 use crate::time::Timestamp;
 use crate::turn::TurnState;
+use crate::wire::upkeep::Upkeep;
 
 /// `GET /v1/events`, `Accept: text/event-stream`, `Last-Event-ID` with the last revision seen.
 pub const EVENTS_PATH: &str = "/v1/events";
@@ -35,6 +36,9 @@ pub struct TerminalState {
     pub charge: Option<ChargeState>,
     /// Fetch a schedule now: policy or seed version changed.
     pub schedule_due: bool,
+    /// What to look after besides.
+    #[serde(default)]
+    pub upkeep: Upkeep,
 }
 
 /// One charge as till and screen show it.

@@ -26,7 +26,7 @@ impl Bare {
         let config = &world.app().config;
         let module = Module::load(&config.hsm.module)?;
         let pin = Pin::from_file(&config.hsm.pin_file)?;
-        let keyring = &world.app().keyring;
+        let keyring = world.app().keyring();
         let label = &config.hsm.token_label;
         let keys = keyring.sealing();
         let hsm = hsm::bare::Bare::open(&module, label, &pin, keys, &keyring.receipt().label)?;

@@ -87,10 +87,10 @@ impl World {
     pub(crate) async fn epoch_keys(&self) -> Result<f64, Fault> {
         let messages: Vec<Vec<u8>> = (0..EPOCHS).map(|n| vec![n as u8; 34]).collect();
         self.rate(async |_| {
-            let (keys, batch) = (self.app().keyring.sealing(), messages.clone());
+            let (keys, batch) = (self.app().keyring().sealing().clone(), messages.clone());
             let hsm = &self.app().hsm;
             Ok(hsm
-                .hmac_batch(keys, &self.sealed, batch, Priority::Payment)
+                .hmac_batch(&keys, &self.sealed, batch, Priority::Payment)
                 .await?
                 .len())
         })

@@ -66,7 +66,7 @@ async fn promised_heads(app: &App, view: &mut AuditView) -> Result<Promised, Fai
         let page = app.store.checkpoints(view.checkpoints, PAGE).await?;
         for checkpoint in &page {
             view.checkpoints += 1;
-            match jws::verify::<CheckpointClaims>(&checkpoint.jws, app.keyring.jwks()) {
+            match jws::verify::<CheckpointClaims>(&checkpoint.jws, app.keyring().jwks()) {
                 Ok(verified) => {
                     for head in verified.into_claims().heads {
                         let node = promised.entry(head.node).or_default();

@@ -184,7 +184,7 @@ async fn try_add(
 ) -> Result<Option<JoinView>, Failure> {
     let now = app.clock.now();
     let header = seeds::context(id, FIRST_VERSION, FIRST_VERSION);
-    let keys = app.keyring.sealing().clone();
+    let keys = app.keyring().sealing().clone();
     let sealed = app
         .hsm
         .seal_new_seed(&keys, header, Priority::Renewal)

@@ -9,7 +9,13 @@ use super::error::{cannot_write, unusable};
 use crate::store::{Result, StoreError};
 
 /// Steps from one version to the next; the first makes version 1.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_first.sql"),
+    include_str!("../../../migrations/sqlite/0002_identities.sql"),
+    include_str!("../../../migrations/sqlite/0003_fence.sql"),
+    include_str!("../../../migrations/sqlite/0004_rotation.sql"),
+    include_str!("../../../migrations/sqlite/0005_approvals.sql"),
+];
 
 /// "M2KY" in the header of the file: ours.
 const APPLICATION_ID: i32 = 0x4d32_4b59;
