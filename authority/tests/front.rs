@@ -19,5 +19,7 @@ mod initialising;
 mod operating;
 #[path = "front/proofs.rs"]
 mod proofs;
+#[path = "front/rotating.rs"]
+mod rotating;
 #[path = "front/serving.rs"]
 mod serving;

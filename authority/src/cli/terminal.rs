@@ -10,8 +10,8 @@ use protocol::ids::{MerchantId, TerminalId};
 use super::daemon::ask;
 use super::{Arguments, CliError, Say, tell};
 use crate::services::operators::{
-    JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
-    Terminals,
+    JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalUnban,
+    TerminalView, Terminals,
 };
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +48,16 @@ pub(super) enum Verb {
         /// Why, for the audit chain
         #[arg(long)]
         reason: String,
+    },
+    /// Take a banned terminal back: a new seed, and a join token to enrol with
+    Unban {
+        terminal: TerminalId,
+        /// Why, for the audit chain
+        #[arg(long)]
+        reason: String,
+        /// Write the join token to this new file (mode 0600) instead of showing it
+        #[arg(long)]
+        join_token_file: Option<PathBuf>,
     },
 }
 
@@ -95,6 +105,19 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
             };
             tell(arguments, &ask(arguments, verb)?);
             Ok(())
+        }
+        Verb::Unban {
+            terminal,
+            reason,
+            join_token_file,
+        } => {
+            let verb = TerminalUnban {
+                terminal: *terminal,
+                reason: reason.clone(),
+            };
+            hand_over(arguments, join_token_file.as_deref(), || {
+                ask(arguments, verb)
+            })
         }
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
-use suite::{charges, payments, records, terminals};
+use suite::{charges, payments, records, rotation, terminals};
 use world::World;
 
 /// The node of every store in these tests.
@@ -55,6 +55,14 @@ on_sqlite! {
         a_join_token_is_bound_to_the_first_key,
         a_certificate_is_recorded_once,
         merchants_are_listed_in_order;
+    rotation:
+        one_key_of_a_purpose_is_active_and_steps_may_be_repeated,
+        a_key_is_not_retired_while_a_seed_under_it_counts,
+        new_seeds_are_counted_once_with_their_operation,
+        a_token_of_a_replaced_seed_is_refused_in_the_transaction,
+        a_schedule_of_keys_of_a_replaced_seed_is_not_counted,
+        a_seed_under_a_replaced_key_is_not_added,
+        an_operation_ends_once_and_keeps_its_rows;
     charges:
         a_charge_is_started_once_and_one_at_a_time,
         an_overdue_charge_makes_way_for_the_next,

@@ -215,7 +215,7 @@ async fn try_add(
     Ok(added.then(|| view_of(&token, now)))
 }
 
-fn view_of(token: &JoinToken, now: Timestamp) -> JoinView {
+pub(super) fn view_of(token: &JoinToken, now: Timestamp) -> JoinView {
     JoinView {
         terminal: token.terminal(),
         join_token: token.expose().to_string(),
