@@ -55,6 +55,9 @@ pub async fn check(app: &App) -> Readiness {
     }
     let keys = app.keyring();
     readiness.warnings.extend(due::overdue(keys.records(), now));
+    readiness
+        .warnings
+        .extend(app.operations.troubles_in_words());
     readiness.ready = readiness.reasons.is_empty();
     readiness
 }

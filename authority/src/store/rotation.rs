@@ -195,7 +195,7 @@ pub struct KeyStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stepped {
     /// It is in the state now, perhaps since before.
-    Done(KeyRecord),
+    Done(Box<KeyRecord>),
     Unknown,
     Wrong(WrongStep),
     /// These terminals still depend on it. Nothing was changed.

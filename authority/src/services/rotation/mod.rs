@@ -41,6 +41,8 @@ const STEPS_MAX: u32 = 1_000_000;
 pub struct Operations {
     in_hand: AsyncMutex<()>,
     has_runner: AtomicBool,
+    /// A signing key may lack its certificate, and the last try to get one did not fail.
+    uncertified: AtomicBool,
     wake: Notify,
     moved: watch::Sender<()>,
     troubles: Mutex<BTreeMap<OperationId, String>>,
@@ -51,6 +53,7 @@ impl Default for Operations {
         Self {
             in_hand: AsyncMutex::default(),
             has_runner: AtomicBool::new(false),
+            uncertified: AtomicBool::new(true),
             wake: Notify::new(),
             moved: watch::Sender::new(()),
             troubles: Mutex::default(),
@@ -62,6 +65,12 @@ impl Operations {
     /// Why it does not get on at the moment.
     pub fn trouble(&self, id: OperationId) -> Option<String> {
         self.troubles().get(&id).cloned()
+    }
+
+    /// Everything that does not get on, in words.
+    pub fn troubles_in_words(&self) -> Vec<String> {
+        let say = |(id, why): (&OperationId, &String)| format!("operation {id} waits: {why}");
+        self.troubles().iter().map(say).collect()
     }
 
     fn note(&self, id: OperationId, trouble: Option<String>) {
@@ -114,23 +123,20 @@ pub async fn carry_out(app: &App, asked: Asked, work: Work) -> Result<Operation,
 /// Carries out what is running, until the drain starts.
 pub async fn run(app: &App) {
     app.operations.has_runner.store(true, Ordering::SeqCst);
-    loop {
-        let pass = pass(app).await;
-        let pause = match &pass {
-            Ok(0) => RETRY_EVERY,
-            Ok(_) => Duration::ZERO,
-            Err(_) => RETRY_EVERY,
-        };
-        if let Err(why) = pass {
+    let mut rested = true;
+    while !app.is_draining() {
+        let passed = pass_over(app, rested).await;
+        if let Err(why) = &passed {
             tracing::warn!(error = %why, "operations cannot be looked at, and are tried again");
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = app.operations.wake.notified() => {}
-            () = app.draining() => break,
+        rested = false;
+        if passed.is_ok_and(|moved| moved > 0) {
+            continue;
         }
-        if app.is_draining() {
-            break;
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_EVERY) => rested = true,
+            () = app.operations.wake.notified() => {}
+            () = app.draining() => {}
         }
     }
     app.operations.has_runner.store(false, Ordering::SeqCst);
@@ -139,9 +145,20 @@ pub async fn run(app: &App) {
 /// One step of every running operation, unless an urgent one is there: then of the urgent ones. How
 /// many got on.
 pub async fn pass(app: &App) -> Result<usize, Failure> {
+    pass_over(app, true).await
+}
+
+/// What is in trouble is tried only by a runner that has `rested`.
+async fn pass_over(app: &App, rested: bool) -> Result<usize, Failure> {
     publish(app).await?;
-    statements::certify_one(app).await;
+    if rested || app.operations.uncertified.load(Ordering::SeqCst) {
+        let went_well = statements::certify_one(app).await;
+        app.operations
+            .uncertified
+            .store(went_well, Ordering::SeqCst);
+    }
     let mut running = app.store.running_operations().await?;
+    running.retain(|operation| rested || is_free(app, operation));
     if running
         .iter()
         .any(|it| it.work.is_urgent() && is_free(app, it))

@@ -304,7 +304,7 @@ fn choose<'a>(keys: &'a [KeyRecord], wanted: &str, step: Step) -> Result<&'a Key
     let ready: Vec<&KeyRecord> = of_purpose().filter(|key| leads_on(key, step)).collect();
     match ready.as_slice() {
         [only] => Ok(only),
-        [] => Err(none_ready(purpose, of_purpose().last(), step)),
+        [] => Err(none_ready(purpose, of_purpose().next_back(), step)),
         several => {
             let labels: Vec<&str> = several.iter().map(|key| key.label.0.as_str()).collect();
             let detail = format!("several could be {step}: name one of {}", labels.join(", "));

@@ -19,23 +19,26 @@ use crate::store::{KeyRecord, Subject};
 /// A certificate with less time left is replaced.
 const RENEW_BEFORE_END_S: u64 = 30 * 24 * 3600;
 
-/// Certifies the first key that lacks a good certificate. What fails is tried again.
-pub(super) async fn certify_one(app: &App) {
+/// Certifies the first key that lacks a good certificate; true if another may be lacking. What fails
+/// is tried again.
+pub(super) async fn certify_one(app: &App) -> bool {
     if matches!(app.issuer.health(), IssuerHealth::Down(_)) {
-        return;
+        return false;
     }
     let now = app.clock.now();
     let keys = app.keyring();
     let lacking = |key: &&KeyRecord| signs(key) && !has_certificate(app, key, now);
     let Some(key) = keys.records().iter().find(lacking) else {
-        return;
+        return false;
     };
-    match certify(app, key, now).await {
+    let certified = certify(app, key, now).await;
+    match &certified {
         Ok(()) => tracing::info!(label = key.label.0, "signing key certified"),
         Err(why) => {
             tracing::warn!(label = key.label.0, error = %why, "a signing key has no certificate");
         }
     }
+    certified.is_ok()
 }
 
 fn signs(key: &KeyRecord) -> bool {

@@ -115,7 +115,7 @@ async fn step(
         at: app.clock.now(),
     });
     let key = match stepped.await? {
-        Stepped::Done(key) => key,
+        Stepped::Done(key) => *key,
         Stepped::Unknown => return Err(refused(ProblemType::Unknown, format!("no key {kid}"))),
         Stepped::Wrong(wrong) => {
             let detail = format!("{kid}: {wrong}; {}", wrong.hint());

@@ -79,7 +79,7 @@ pub(super) fn step(tx: &mut Tx<'_>, step: &KeyStep) -> Verdict<Stepped> {
         return Ok(Stepped::Unknown);
     };
     let to = match key.state.after(step.step) {
-        Ok(to) if to == key.state => return Ok(Stepped::Done(key)),
+        Ok(to) if to == key.state => return Ok(Stepped::Done(Box::new(key))),
         Ok(to) => to,
         Err(wrong) => return Ok(Stepped::Wrong(wrong)),
     };
@@ -94,7 +94,7 @@ pub(super) fn step(tx: &mut Tx<'_>, step: &KeyStep) -> Verdict<Stepped> {
     }
     put(tx, step, &key, to)?;
     let now = find_key(tx.conn, &step.kid)?;
-    now.map(Stepped::Done)
+    now.map(|key| Stepped::Done(Box::new(key)))
         .ok_or_else(|| Stop::Failed(corrupt("a key vanished")))
 }
 
