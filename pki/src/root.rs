@@ -16,6 +16,7 @@ use pkcs8::{DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, Secr
 use zeroize::Zeroizing;
 
 use crate::certificate::{Certificate, spki_sha256};
+use crate::crl::{self, CrlRequest, SignedCrl};
 use crate::error::PkiError;
 use crate::files::{self, BadFile, Replace};
 use crate::keys::random_scalar;
@@ -102,12 +103,28 @@ impl RootKey {
         self.sign(Unsigned::new(profile, issuer, key, &subject_key, period)?)
     }
 
+    /// The list of issuing certificates that `root` no longer stands for.
+    pub fn sign_crl(
+        &self,
+        root: &Certificate,
+        request: &CrlRequest,
+    ) -> Result<SignedCrl, PkiError> {
+        if root.verifying_key() != self.0.verifying_key() {
+            return Err(PkiError::ForeignRootKey);
+        }
+        let unsigned = crl::Unsigned::new(root, request)?;
+        let signature = self.sign_digest(unsigned.digest())?;
+        unsigned.assemble(signature)
+    }
+
     fn sign(&self, unsigned: Unsigned) -> Result<Certificate, PkiError> {
-        let signature: Signature = self
-            .0
-            .sign_prehash(&unsigned.digest())
-            .map_err(PkiError::bug)?;
-        unsigned.assemble(signature.to_bytes().into())
+        let signature = self.sign_digest(unsigned.digest())?;
+        unsigned.assemble(signature)
+    }
+
+    fn sign_digest(&self, digest: [u8; 32]) -> Result<[u8; 64], PkiError> {
+        let signature: Signature = self.0.sign_prehash(&digest).map_err(PkiError::bug)?;
+        Ok(signature.to_bytes().into())
     }
 }
 
