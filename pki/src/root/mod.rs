@@ -3,8 +3,17 @@
 //! The same functions serve the offline ceremony and the authority's `init`. The key lies in a file
 //! under a passphrase ([`RootKey`]) or in an HSM token; [`RootSigner`] is either.
 
+mod ceremony;
+mod log;
+mod place;
+mod plans;
+mod refusal;
 mod signer;
 
+pub use ceremony::Ceremony;
+pub use place::KeyPlace;
+pub use plans::{CrlPlan, CrlWish, IssuingPlan};
+pub use refusal::BadCeremony;
 pub use signer::RootSigner;
 
 use std::fmt;
