@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use pki::crl::Reason;
+use pki::profiles::CrlBase;
 use pki::root::{Ceremony, CrlWish};
 use pki::{PkiError, read_public, refuse_taken, write_new};
 
@@ -49,6 +50,10 @@ pub(crate) struct SignArguments {
     /// Sign although there is a certificate for this key already
     #[arg(long)]
     again: bool,
+    /// Where the root's revocation list will be served, e.g. http://crl.example/crl/ (default: the
+    /// certificate does not say)
+    #[arg(long, value_name = "URL")]
+    crl_base: Option<CrlBase>,
     #[command(flatten)]
     at: At,
     #[command(flatten)]
@@ -108,6 +113,7 @@ fn sign(arguments: &SignArguments) -> Result<String, PkiError> {
     refuse_taken(&arguments.out)?;
     let mut ceremony = Ceremony::open(dir, clock::now())?;
     let plan = ceremony.plan_issuing(&read_public(&arguments.request)?, arguments.again)?;
+    let plan = plan.listed_at(arguments.crl_base.clone());
     let words = plan.words();
     if !arguments.consent.to(&words)? {
         return Ok(words);

@@ -115,6 +115,7 @@ impl Ceremony {
         Ok(IssuingPlan {
             root,
             request,
+            crl_base: None,
             now: self.now,
         })
     }
@@ -127,7 +128,7 @@ impl Ceremony {
     ) -> Result<Certificate, PkiError> {
         self.adopt(&plan.root)?;
         let signed = signer
-            .sign_issuing(&plan.root, &plan.request, plan.now)
+            .sign_issuing(&plan.root, &plan.request, plan.crl_base.as_ref(), plan.now)
             .await?;
         let serial = signed.serial_hex();
         let facts = [

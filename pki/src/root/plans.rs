@@ -4,13 +4,14 @@ use crate::certificate::{Certificate, hex};
 use crate::crl::{CrlRequest, Reason, Revoked};
 use crate::csr::CheckedCsr;
 use crate::dates::in_words;
-use crate::profiles::ISSUING_LIFETIME_SECONDS;
+use crate::profiles::{CrlBase, ISSUING_LIFETIME_SECONDS};
 
 /// An issuing certificate that people have not agreed to yet.
 #[derive(Debug, Clone)]
 pub struct IssuingPlan {
     pub(super) root: Certificate,
     pub(super) request: CheckedCsr,
+    pub(super) crl_base: Option<CrlBase>,
     pub(super) now: u64,
 }
 
@@ -34,16 +35,27 @@ pub struct CrlPlan {
 }
 
 impl IssuingPlan {
+    /// The same, and the certificate says where the root's revocation list is.
+    pub fn listed_at(mut self, base: Option<CrlBase>) -> Self {
+        self.crl_base = base;
+        self
+    }
+
     /// What people are asked to agree to.
     pub fn words(&self) -> String {
         let until = self
             .now
             .saturating_add(ISSUING_LIFETIME_SECONDS)
             .min(self.root.not_after());
+        let listed = match &self.crl_base {
+            Some(base) => format!("under {base}, for the root to publish"),
+            None => "the certificate does not say".into(),
+        };
         format!(
             "An issuing certificate, which may issue to machines and operators:\n\
              \x20 for key     SHA-256 {}\n\
              \x20 until       {}\n\
+             \x20 root's list {listed}\n\
              \x20 by root     {}\n\
              \x20 today is    {} by the clock of this machine\n",
             hex(&self.request.spki_sha256()),
