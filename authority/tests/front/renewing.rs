@@ -181,6 +181,17 @@ async fn a_banned_terminal_does_not_renew_in_time_or_late() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_terminal_of_another_ca_does_not_get_through_tls() {
+    let (stage, foreign) = (Stage::set().await, Stage::set().await);
+    foreign.clock.by(-10 * DAY_MS);
+    let (machine, expired) = foreign.enrolled().await;
+    machine.request("next");
+    let reply = stage.renew(&machine, &expired, "next").await;
+    assert_eq!(reply.status, 0, "{reply:?}");
+    assert!(reply.err.contains("unknown ca"), "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_certificate_nothing_is_renewed() {
     let stage = Stage::set().await;
     let (machine, _) = stage.enrolled().await;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use authority::clock::Stopwatch;
 use authority::services::operators::{CertificateRevoke, TerminalBan, Verb};
+use authority::services::readiness;
 use authority::store::{Certificate, Identities, Revocations, Subject};
 use pki::KeyState;
 use pki::crl::Reason;
@@ -171,6 +172,12 @@ async fn a_number_never_goes_back_even_when_the_signer_has_seen_a_higher_one() {
     assert!(stage.journey.crls.publish_all(now).await.is_err());
     let kept = stage.journey.crls.get(&issuing_key(&stage)).unwrap();
     assert_eq!(kept.number, 702, "the last list stays");
+    let warned = async |hours: i64| {
+        stage.clock.by(hours * HOUR_MS);
+        let found = readiness::check(&stage.app).await;
+        found.warnings.iter().any(|it| it.contains("not made anew"))
+    };
+    assert!(!warned(2).await && warned(4).await);
     stage.issuer.fails.store(false, Ordering::SeqCst);
     assert!(number_of(&read(&stage, &list(&stage).await)) > 702);
 }
