@@ -24,7 +24,7 @@ impl Revocations for SqliteStore {
         serial: &str,
         reason: Reason,
         at: Timestamp,
-    ) -> Result<Option<CertificateRecord>> {
+    ) -> Result<Option<Box<CertificateRecord>>> {
         let serial = serial.to_owned();
         self.write(move |tx| revoke_one(tx, &serial, reason, at))
             .await
@@ -110,14 +110,14 @@ fn revoke_one(
     serial: &str,
     reason: Reason,
     at: Timestamp,
-) -> Verdict<Option<CertificateRecord>> {
+) -> Verdict<Option<Box<CertificateRecord>>> {
     let Some(found) = find_certificate(tx.conn, serial)? else {
         return Ok(None);
     };
     if found.revoked.is_none() {
         insert(tx, &found, reason, "certificate-revoke", at)?;
     }
-    Ok(find_certificate(tx.conn, serial)?)
+    Ok(find_certificate(tx.conn, serial)?.map(Box::new))
 }
 
 /// Revokes everything that a banned terminal could still come with, now or within the longest grace.
