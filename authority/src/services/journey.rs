@@ -27,7 +27,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often receipts are taken up that could not be signed.
 const RESUME_EVERY: Duration = Duration::from_secs(2);
 /// How often certificates are counted for the metrics.
-const COUNT_EVERY: Duration = Duration::from_secs(60);
+const COUNT_EVERY: Duration = Duration::from_secs(300);
 /// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
 const ISSUING_EVERY: Duration = Duration::from_secs(1);
 /// How often the audit chains are bound by a signature, if they have moved.

@@ -25,10 +25,9 @@ pub async fn ban(
     let banned = app.store.ban_terminal(terminal, reason, now).await?;
     // Committed: now whatever is open is cut.
     app.bans.announce(terminal);
-    let counter = &app.metrics.revocations;
-    counter
-        .with_label_values(&[Reason::PrivilegeWithdrawn.name()])
-        .inc();
+    if banned.is_some() {
+        count(app, Reason::PrivilegeWithdrawn);
+    }
     Ok(banned)
 }
 
@@ -42,8 +41,12 @@ pub async fn revoke(
     let revoked = app.store.revoke_certificate(serial, reason, now).await?;
     if revoked.is_some() {
         app.bans.announce_revoked(serial);
-        let counter = &app.metrics.revocations;
-        counter.with_label_values(&[reason.name()]).inc();
+        count(app, reason);
     }
     Ok(revoked)
+}
+
+fn count(app: &App, reason: Reason) {
+    let counter = &app.metrics.revocations;
+    counter.with_label_values(&[reason.name()]).inc();
 }

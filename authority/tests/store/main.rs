@@ -64,6 +64,7 @@ on_sqlite! {
         a_successor_that_ended_unused_is_renewed_in_its_turn,
         one_terminal_is_issued_so_many_and_no_more,
         a_ban_revokes_what_could_still_be_renewed,
+        a_ban_between_join_token_and_record_leaves_no_certificate,
         a_revoked_certificate_stays_on_its_list_until_it_ended,
         numbers_of_lists_never_go_back,
         an_alarm_is_counted_and_does_not_fill_the_disk,

@@ -86,26 +86,31 @@ pub(super) fn is_key_certified(conn: &Connection, spki_sha256: [u8; 32]) -> Resu
     Ok(found.is_some())
 }
 
-/// One look per kind, along the index by end.
+/// One walk along the index of what is in force; every kind is answered.
 pub(super) fn in_force(conn: &Connection, at: Timestamp) -> Result<Vec<InForce>> {
-    let count_kind = |kind| {
-        one(
-            conn,
-            "SELECT count(*) AS certificates, min(not_after_ms) AS first_end_ms
-             FROM certificates c
-             WHERE superseded_at_ms IS NULL AND not_after_ms >= ?1 AND subject_kind = ?2
-               AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.serial = c.serial)",
-            params![at.ms(), kind],
-            |row| {
-                Ok(InForce {
-                    kind,
-                    certificates: count(row, "certificates")?,
-                    first_end: time_or_none(row, "first_end_ms")?,
-                })
-            },
-        )
+    let found = all(
+        conn,
+        "SELECT subject_kind, count(*) AS certificates, min(not_after_ms) AS first_end_ms
+         FROM certificates c
+         WHERE superseded_at_ms IS NULL AND not_after_ms >= ?1
+           AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.serial = c.serial)
+         GROUP BY subject_kind",
+        [at.ms()],
+        |row| {
+            let kind: String = get(row, "subject_kind")?;
+            let first_end = time(row, "first_end_ms")?;
+            Ok((kind, count(row, "certificates")?, first_end))
+        },
+    )?;
+    let of_kind = |kind| {
+        let of_it = found.iter().find(|(found, _, _)| found == kind);
+        InForce {
+            kind,
+            certificates: of_it.map_or(0, |(_, certificates, _)| *certificates),
+            first_end: of_it.map(|(_, _, first_end)| *first_end),
+        }
     };
-    KINDS.into_iter().map(count_kind).collect()
+    Ok(KINDS.into_iter().map(of_kind).collect())
 }
 
 /// Follows the successors of `under`. One for this key that has ended unused is renewed in its turn:

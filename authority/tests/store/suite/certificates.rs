@@ -263,6 +263,22 @@ pub(crate) async fn a_ban_revokes_what_could_still_be_renewed(world: &World) {
     assert_eq!(revoked.count(), 2);
 }
 
+pub(crate) async fn a_ban_between_join_token_and_record_leaves_no_certificate(world: &World) {
+    let terminal = world.terminal(1).await;
+    let hash = join_hash(1);
+    let redeemed = world
+        .store
+        .redeem_join_token(terminal, hash, [1; 32], NOW)
+        .await;
+    assert_eq!(redeemed, Ok(Redeem::Good));
+    let banned = world.store.ban_terminal(terminal, "stolen".into(), NOW);
+    banned.await.unwrap().unwrap();
+    let signed = certificate(terminal, "01", 1, NOW);
+    let recorded = add(world, signed, Right::JoinToken(hash), NOW).await;
+    assert_eq!(recorded, Recorded::Refused);
+    assert_eq!(world.store.certificate("01").await, Ok(None));
+}
+
 pub(crate) async fn a_revoked_certificate_stays_on_its_list_until_it_ended(world: &World) {
     let terminal = enrolled(world).await;
     let mut other = certificate(terminal, "0b", 9, NOW);
