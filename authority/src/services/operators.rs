@@ -10,14 +10,21 @@ use super::Failure;
 use crate::app::App;
 
 mod accounts;
+mod alarms;
 mod audit;
 mod certificates;
+mod join_tokens;
 mod merchants;
 mod terminals;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
+pub use alarms::{AlarmList, AlarmView, Alarms};
 pub use audit::{AuditVerify, AuditView};
-pub use certificates::{CertificateIssue, Holder, IssuedView};
+pub use certificates::{
+    CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
+    Certificates, Holder, Issued, IssuedView,
+};
+pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
@@ -34,8 +41,8 @@ pub const LIST_MAX: u32 = 1_000;
 pub enum Gate {
     /// The one who asks.
     One,
-    /// As many more as the approval policy says.
-    Approved,
+    /// As many more as the consent policy says.
+    Consented,
 }
 
 /// One thing an operator can ask for.
@@ -44,7 +51,7 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     const NAME: &'static str;
     /// Whether it changes anything: then the audit chain says who asked.
     const CHANGES: bool;
-    /// Whether other operators must agree before it is carried out.
+    /// Whether other operators must consent before it is carried out.
     fn gate(&self) -> Gate {
         Gate::One
     }
