@@ -15,6 +15,7 @@ mod audit;
 mod checks;
 mod daemon;
 mod error;
+mod fence;
 mod init;
 mod merchant;
 mod receipt;
@@ -67,6 +68,9 @@ enum Verb {
     /// The audit chain: verify
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// The restore fence: is this database the latest? status, raise
+    #[command(subcommand)]
+    Fence(fence::Verb),
     /// Receipts: verify
     #[command(subcommand)]
     Receipt(receipt::Verb),
@@ -111,6 +115,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Merchant(verb) => merchant::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
+        Verb::Fence(verb) => fence::run(arguments, verb),
         Verb::Receipt(verb) => receipt::run(arguments, verb),
         Verb::Renew { what } => renew::run(arguments, *what),
         Verb::CheckConfig => checks::config(arguments),

@@ -21,8 +21,8 @@ mod known;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fact::hex;
 pub use fact::{Fact, GENESIS, Line, Revoked};
-pub(crate) use fact::{hex, unhex};
 pub use file::{Contents, Found, read};
 pub use known::{Ban, Known, Revocation, Shown};
 
@@ -77,8 +77,16 @@ pub struct Last {
 enum Order {
     Write(Vec<(Timestamp, Fact)>, Done),
     /// A journal that is lost or cannot be believed gives its place to a new one.
-    Renew(String, oneshot::Sender<Result<Option<PathBuf>, Unwritten>>),
+    Renew(Renewal, oneshot::Sender<Result<Option<PathBuf>, Unwritten>>),
     Tell(oneshot::Sender<Known>),
+}
+
+/// The journal that takes the place of one that cannot be believed.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    pub journal: String,
+    /// Whether what could be read of the old one goes on to count.
+    pub keeps: bool,
 }
 
 impl Journal {
@@ -121,11 +129,10 @@ impl Journal {
         told.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
-    /// Begins anew with an empty journal named `journal`; what was there is set aside and its new
-    /// place told.
-    pub async fn renew(&self, journal: String) -> Result<Option<PathBuf>, Unwritten> {
+    /// Begins a new file; the old one is set aside and its new place told.
+    pub async fn renew(&self, renewal: Renewal) -> Result<Option<PathBuf>, Unwritten> {
         let (tell, told) = oneshot::channel();
-        self.order(Order::Renew(journal, tell))?;
+        self.order(Order::Renew(renewal, tell))?;
         told.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
@@ -214,10 +221,10 @@ impl Writer {
                     facts.extend(more);
                     callers.push(done);
                 }
-                Order::Renew(journal, tell) => {
+                Order::Renew(renewal, tell) => {
                     self.answer(std::mem::take(&mut facts), std::mem::take(&mut callers));
                     // Whoever asked and went away finds the new journal all the same.
-                    let _ = tell.send(self.renew(journal));
+                    let _ = tell.send(self.renew(renewal));
                 }
                 Order::Tell(tell) => {
                     self.answer(std::mem::take(&mut facts), std::mem::take(&mut callers));
@@ -261,12 +268,16 @@ impl Writer {
         }
     }
 
-    fn renew(&mut self, journal: String) -> Result<Option<PathBuf>, Unwritten> {
+    fn renew(&mut self, renewal: Renewal) -> Result<Option<PathBuf>, Unwritten> {
         let path = &self.shared.path;
         let aside = file::set_aside(path);
         let aside = aside.map_err(|error| self.shared.unwritten(&error.to_string()))?;
-        let node = self.pen.known().node.clone();
-        self.pen = Pen::new(path.clone(), Known::nothing(journal, node));
+        let Renewal { journal, keeps } = renewal;
+        let known = match keeps {
+            true => self.pen.known().renamed(journal),
+            false => Known::nothing(journal, self.pen.known().node.clone()),
+        };
+        self.pen = Pen::new(path.clone(), known);
         self.shared.seen().last = Last::of(self.pen.known());
         self.owed.clear();
         Ok(aside)

@@ -121,6 +121,9 @@ async fn check_certificate(app: &App, peer: &Peer, subject: &Subject) -> Result<
     if unix_seconds(app.clock.now()) > peer.not_after {
         return Err(certificate_refused("it has expired").into());
     }
+    if app.fence.is_revoked_outside(&peer.serial) {
+        return Err(certificate_refused("it was revoked").into());
+    }
     match app.store.certificate(&peer.serial).await? {
         Some(recorded)
             if recorded.subject == *subject && recorded.spki_sha256 == peer.spki_sha256 =>

@@ -29,6 +29,8 @@ pub fn routes(app: &Arc<App>) -> Routes<Private> {
         .or(verb::<operators::LedgerCheck>(app))
         .or(verb::<operators::AuditVerify>(app))
         .or(verb::<operators::CertificateIssue>(app))
+        .or(verb::<operators::FenceStatus>(app))
+        .or(verb::<operators::FenceRaise>(app))
 }
 
 fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {

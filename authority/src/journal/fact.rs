@@ -13,7 +13,7 @@ const LINE: &[u8] = b"m2key/journal-line/1\0";
 /// The hash before the first line there ever was.
 pub const GENESIS: [u8; 32] = [0; 32];
 /// Longest line that is read, in bytes: the heads of all chains are the longest.
-pub const LINE_MAX: usize = 64 * 1024;
+const LINE_MAX: usize = 64 * 1024;
 
 /// One thing that a restored database must be found not to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub enum Fact {
     Revoked(Revoked),
     /// A revocation list of this issuing CA has this number, or is about to.
     Crl {
-        issuer: String,
+        issuer_key: String,
         number: u64,
     },
     /// The audit chains stood so.
@@ -61,16 +61,11 @@ pub enum Fact {
 pub struct Revoked {
     /// Lower-case hex.
     pub serial: String,
-    /// SHA-256 of the issuing CA's public key, lower-case hex.
-    pub issuer: String,
-    /// `terminal`, `operator` or `authority`.
-    pub subject_kind: String,
-    pub subject: String,
-    /// Of its own public key, lower-case hex.
-    pub spki_sha256: String,
-    pub not_before: Timestamp,
+    /// Key identifier of the issuing CA, lower-case hex.
+    pub issuer_key: String,
     pub not_after: Timestamp,
     pub revoked_at: Timestamp,
+    /// As revocation lists call it.
     pub reason: String,
 }
 

@@ -74,6 +74,15 @@ impl Known {
         }
     }
 
+    /// The same knowledge in a new journal, whose lines count from 1.
+    pub(super) fn renamed(&self, journal: String) -> Self {
+        Self {
+            journal,
+            last: (0, GENESIS),
+            ..self.clone()
+        }
+    }
+
     /// Takes one more fact. Numbers only rise and refusals only grow, in whatever order they come.
     pub fn take(&mut self, fact: &Fact) {
         match fact {
@@ -96,8 +105,8 @@ impl Known {
                 let serial = certificate.serial.clone();
                 self.revoked.entry(serial).or_insert(revocation);
             }
-            Fact::Crl { issuer, number } => {
-                let highest = self.crls.entry(issuer.clone()).or_default();
+            Fact::Crl { issuer_key, number } => {
+                let highest = self.crls.entry(issuer_key.clone()).or_default();
                 *highest = (*highest).max(*number);
             }
             Fact::Checkpoint { heads } => {
@@ -139,8 +148,8 @@ impl Known {
                 generation: self.generation,
             });
         }
-        let crl = |(issuer, number): (&String, &u64)| Fact::Crl {
-            issuer: issuer.clone(),
+        let crl = |(issuer_key, number): (&String, &u64)| Fact::Crl {
+            issuer_key: issuer_key.clone(),
             number: *number,
         };
         facts.extend(self.crls.iter().map(crl));

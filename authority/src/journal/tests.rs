@@ -32,11 +32,7 @@ fn banned(number: u32, version: u32) -> Fact {
 fn revoked(serial: &str, not_after: Timestamp) -> Fact {
     Fact::Revoked(Revoked {
         serial: serial.into(),
-        issuer: "aa".into(),
-        subject_kind: "terminal".into(),
-        subject: "00000000".into(),
-        spki_sha256: "bb".into(),
-        not_before: NOW,
+        issuer_key: "aa".into(),
         not_after,
         revoked_at: NOW,
         reason: "key-compromise".into(),
@@ -67,7 +63,7 @@ fn shown(generation: u32, sequence: u64) -> Fact {
 
 fn crl(number: u64) -> Fact {
     Fact::Crl {
-        issuer: "aa".into(),
+        issuer_key: "aa".into(),
         number,
     }
 }
@@ -295,7 +291,7 @@ async fn a_write_that_failed_is_owed_and_comes_first_at_the_next() {
 }
 
 #[tokio::test]
-async fn a_renewed_journal_begins_empty_and_keeps_the_old_one_aside() {
+async fn a_renewed_journal_has_its_own_lines_and_keeps_the_old_one_aside() {
     let (_dir, path) = place();
     let journal = Journal::open(&path, folded(&[])).unwrap();
     write(&journal, &life()).await;
@@ -304,12 +300,20 @@ async fn a_renewed_journal_begins_empty_and_keeps_the_old_one_aside() {
         .open(&path)
         .unwrap();
     file.write_all(b"rubbish\n").unwrap();
-    let aside = journal.renew("j-2".into()).await.unwrap().unwrap();
-    assert!(aside.exists() && !path.exists());
-    write(&journal, &[generation(7)]).await;
-    let known = contents(&path).known;
-    assert_eq!((known.journal.as_str(), known.generation), ("j-2", 7));
-    assert!(known.bans.is_empty());
+    for keeps in [true, false] {
+        let renewal = Renewal {
+            journal: "j-2".into(),
+            keeps,
+        };
+        let aside = journal.renew(renewal).await.unwrap().unwrap();
+        assert!(aside.exists() && !path.exists());
+        write(&journal, &[generation(7)]).await;
+        let found = contents(&path);
+        assert_eq!((found.broken, found.first), (None, 1));
+        let known = found.known;
+        assert_eq!((known.journal.as_str(), known.generation), ("j-2", 7));
+        assert_eq!(known.bans.is_empty(), !keeps);
+    }
 }
 
 #[tokio::test]

@@ -104,6 +104,9 @@ impl Journey {
                 _ = ticks.tick() => {}
                 () = self.app.draining() => return,
             }
+            if self.app.fence.fenced().is_some() {
+                continue;
+            }
             if let Err(why) = work(self.app.clock.now()).await {
                 tracing::warn!(what, error = %why, "background work failed, and is tried again");
             }

@@ -68,6 +68,7 @@ pub struct Keyring {
     receipt: SigningKey,
     checkpoint: SigningKey,
     jwks: JwkSet,
+    checkpoint_keys: JwkSet,
 }
 
 /// The database names no active key for a purpose, or one that is not a key.
@@ -95,6 +96,7 @@ impl Keyring {
             receipt: signing(KeyPurpose::Receipt)?,
             checkpoint: signing(KeyPurpose::Checkpoint)?,
             jwks: jwks_of(records),
+            checkpoint_keys: checkpoint_keys(records),
         })
     }
 
@@ -118,6 +120,11 @@ impl Keyring {
     /// What verifies everything that was ever signed here; it never drops a key.
     pub fn jwks(&self) -> &JwkSet {
         &self.jwks
+    }
+
+    /// What verifies a checkpoint that somebody shows. A key that may have been stolen could fence us.
+    pub fn checkpoint_keys(&self) -> &JwkSet {
+        &self.checkpoint_keys
     }
 }
 
@@ -147,5 +154,15 @@ fn jwks_of(records: &[KeyRecord]) -> JwkSet {
     let public = |record: &KeyRecord| Jwk::from_point(record.public_point.as_ref()?).ok();
     JwkSet {
         keys: records.iter().filter_map(public).collect(),
+    }
+}
+
+fn checkpoint_keys(records: &[KeyRecord]) -> JwkSet {
+    let believed = |record: &&KeyRecord| {
+        record.purpose == KeyPurpose::Checkpoint.name() && record.state != "tainted"
+    };
+    let public = |record: &KeyRecord| Jwk::from_point(record.public_point.as_ref()?).ok();
+    JwkSet {
+        keys: records.iter().filter(believed).filter_map(public).collect(),
     }
 }

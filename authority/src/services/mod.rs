@@ -11,6 +11,7 @@ pub mod claims;
 pub mod enrolment;
 pub mod epoch_keys;
 mod failure;
+pub mod fence;
 pub mod join;
 pub mod journey;
 pub mod jwks;

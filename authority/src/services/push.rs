@@ -88,6 +88,7 @@ impl Push {
                 () = hub.pump(terminal, wake, frames) => {}
                 () = bans.until_banned(terminal) => {}
                 () = hub.app.draining() => {}
+                () = hub.app.fence.until_fenced() => {}
             }
             hub.leave(terminal, number);
         });
@@ -136,14 +137,15 @@ impl Push {
         wake: &mut watch::Receiver<()>,
     ) -> Option<Frame> {
         wake.borrow_and_update();
-        let state = match self.state(terminal).await {
+        let (checkpoint, round) = self.app.fence.checkpoint();
+        let state = match self.state(terminal, checkpoint).await {
             Ok(state) => state?,
             Err(why) => {
                 tracing::warn!(%terminal, error = %why, "a stream ends because it cannot look");
                 return None;
             }
         };
-        let now_sent = (state.revision, state.schedule_due);
+        let now_sent = (state.revision, state.schedule_due, round);
         if sent.replace(now_sent) == Some(now_sent) {
             return Some(Frame::KeepAlive);
         }
@@ -151,7 +153,11 @@ impl Push {
         Some(Frame::State(Box::new(state)))
     }
 
-    async fn state(&self, terminal: TerminalId) -> Result<Option<TerminalState>, Failure> {
+    async fn state(
+        &self,
+        terminal: TerminalId,
+        checkpoint: Option<String>,
+    ) -> Result<Option<TerminalState>, Failure> {
         let now = self.app.clock.now();
         let epoch = epochs_needed(terminal, now).first().copied().unwrap_or(0);
         let Some(pushed) = self.app.store.push_state(terminal, epoch).await? else {
@@ -167,7 +173,10 @@ impl Push {
             turns: pushed.turns,
             charge: pushed.charge,
             schedule_due: self.schedules.is_due(terminal, known.version),
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep {
+                checkpoint,
+                ..Upkeep::default()
+            },
         }))
     }
 
@@ -207,5 +216,5 @@ impl Push {
     }
 }
 
-/// What tells one state from the next: revision, and whether a schedule is due.
-type Sent = (u64, bool);
+/// What tells one state from the next: revision, whether a schedule is due, and the checkpoint's round.
+type Sent = (u64, bool, u64);

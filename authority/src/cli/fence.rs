@@ -1,0 +1,117 @@
+//! `m2key-authority fence …`: is this database the latest, and what if it is not?
+
+use clap::Subcommand;
+
+use super::daemon::ask;
+use super::{Arguments, CliError, Exit, Say, tell};
+use crate::services::operators::{FenceRaise, FenceStatus, FenceView, RaisedView};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Say whether the database is behind its journal, and why
+    Status,
+    /// Make a restored database safe: what was shown before it is void, what was refused stays refused
+    #[command(
+        long_about = "Make a restored database safe: what was shown before it is void, what was \
+        refused stays refused.\n\nThe generation rises, and with it every token and schedule changes. \
+        Bans and revocations of the journal are carried out again, open join tokens die, charges on \
+        offer or held end. Only if the latest database is lost: otherwise put that one in its place."
+    )]
+    Raise {
+        /// What happened, for the audit chain
+        #[arg(long)]
+        reason: String,
+        /// Although nothing speaks against this database, e.g. when its journal was restored with it
+        #[arg(long)]
+        anyway: bool,
+    },
+}
+
+pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
+    match verb {
+        Verb::Status => status(arguments),
+        Verb::Raise { reason, anyway } => {
+            let verb = FenceRaise {
+                reason: reason.clone(),
+                anyway: *anyway,
+            };
+            tell(arguments, &ask(arguments, verb)?);
+            Ok(())
+        }
+    }
+}
+
+fn status(arguments: &Arguments) -> Result<(), CliError> {
+    let view = ask(arguments, FenceStatus {})?;
+    tell(arguments, &view);
+    if !view.fenced {
+        return Ok(());
+    }
+    Err(CliError::new(
+        Exit::OperatorNeeded,
+        "the database is behind the world, and nothing is served",
+        "is there a later one, or the right journal? put it in its place and start again\n\
+         only if it is lost: m2key-authority fence raise --reason \"…\", then start again",
+    ))
+}
+
+impl Say for FenceView {
+    fn say(&self) -> String {
+        let mut lines = vec![match (self.fenced, self.since) {
+            (true, Some(since)) => format!("fenced since {since}: nothing is served"),
+            (true, None) => "fenced: nothing is served".into(),
+            (false, _) => "not fenced: the database holds everything its journal knows".into(),
+        }];
+        lines.extend(self.reasons.iter().map(|reason| format!("  {reason}")));
+        lines.push(format!("generation {}", self.generation));
+        let journal = &self.journal;
+        lines.push(format!(
+            "journal {}: {} lines, {} ban(s), {} revocation(s)",
+            journal.path.display(),
+            journal.lines,
+            journal.bans,
+            journal.revocations
+        ));
+        if let Some(failure) = &journal.failure {
+            lines.push(format!("  it cannot be written: {failure}"));
+        }
+        lines.extend(self.raises.iter().map(|raise| {
+            format!(
+                "raised to {} at {}: {} ({} audit rows lost)",
+                raise.generation, raise.at, raise.reason, raise.lost_rows
+            )
+        }));
+        lines.join("\n")
+    }
+}
+
+impl Say for RaisedView {
+    fn say(&self) -> String {
+        let mut lines = vec![
+            format!("generation {}, was {}", self.generation, self.was),
+            format!(
+                "  {} audit row(s) were lost with the later database",
+                self.lost_rows
+            ),
+            format!(
+                "  {} terminal(s) banned again, {} certificate(s) revoked again",
+                self.banned_again.len(),
+                self.revoked_again
+            ),
+            format!(
+                "  {} join token(s) and {} open charge(s) ended",
+                self.join_tokens_ended, self.charges_ended
+            ),
+        ];
+        lines.extend(self.banned_again.iter().map(|id| format!("  banned: {id}")));
+        if let Some(aside) = &self.journal_set_aside {
+            lines.push(format!("the old journal is now {}", aside.display()));
+        }
+        lines.push(
+            "now start the daemon again; terminals fetch their schedules by themselves, and those \
+             added after the backup are added anew"
+                .into(),
+        );
+        lines.join("\n")
+    }
+}
