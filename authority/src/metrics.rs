@@ -56,6 +56,8 @@ pub struct Metrics {
     /// A second stream of one terminal.
     pub clone_alarms: IntCounter,
     pub code_misses: IntCounter,
+    /// By outcome.
+    pub adoptions: IntCounterVec,
     /// Checkpoints shown that the database does not contain.
     pub fence_alarms: IntCounter,
     /// 1 while nothing is served.
@@ -127,6 +129,10 @@ impl Metrics {
             ),
             push_frames: make.counter("push_frames_total", "States pushed to terminals"),
             code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
+            adoptions: make.outcomes(
+                "adoptions_total",
+                "Certificates that a restore had lost, when shown",
+            ),
             fence_alarms: make.counter(
                 "fence_alarms_total",
                 "Checkpoints of ours that terminals showed and the database lacks",

@@ -4,6 +4,7 @@
 use hsm::HsmError;
 
 use crate::certificate::BadCertificate;
+use crate::crl::{BadCrl, BadList};
 use crate::csr::BadCsr;
 use crate::files::BadFile;
 use crate::names::BadName;
@@ -20,6 +21,12 @@ pub enum PkiError {
     /// The one who chose this name must choose another.
     #[error("the name is refused: {0}")]
     Name(#[from] BadName),
+    /// The one who asks for this revocation list must ask differently.
+    #[error("the revocation list is not signed: {0}")]
+    Crl(#[from] BadCrl),
+    /// The one who shows this revocation list must bring another.
+    #[error("the revocation list is refused: {0}")]
+    List(#[from] BadList),
     /// Someone with access to this machine must look at the file.
     #[error("{path}: {problem}")]
     File { path: String, problem: BadFile },
@@ -63,7 +70,9 @@ pub enum Move {
 impl PkiError {
     pub fn whose_move(&self) -> Move {
         match self {
-            Self::Csr(_) | Self::Certificate(_) | Self::Name(_) => Move::Asker,
+            Self::Csr(_) | Self::Certificate(_) | Self::Name(_) | Self::Crl(_) | Self::List(_) => {
+                Move::Asker
+            }
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_move(error),
             Self::File { .. }
@@ -82,6 +91,8 @@ impl PkiError {
             Self::Csr(error) => error.hint(),
             Self::Certificate(error) => error.hint(),
             Self::Name(error) => error.hint(),
+            Self::Crl(error) => error.hint(),
+            Self::List(error) => error.hint(),
             Self::File { problem, .. } => problem.hint(),
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use hsm::{HealthState, Hsm, KeyLabel, Priority};
 
 use crate::chain::Chain;
-use crate::crl::{CrlRequest, SignedCrl};
+use crate::crl::{self, CrlRequest, SignedCrl};
 use crate::error::PkiError;
 use crate::issuer::{IssueRequest, IssuedCertificate, Issuer, IssuerHealth, IssuingCa};
 use crate::lifecycle::KeyState;
@@ -69,10 +69,10 @@ impl Issuer for HsmIssuer {
     }
 
     async fn sign_crl(&self, request: CrlRequest) -> Result<SignedCrl, PkiError> {
-        Err(PkiError::bug(format!(
-            "list {} is not signed yet",
-            request.number
-        )))
+        let unsigned = crl::Unsigned::new(self.chain.issuing(), &request)?;
+        let digest = unsigned.digest();
+        let signature = self.hsm.sign(&self.key, digest, Priority::Renewal).await?;
+        unsigned.assemble(signature)
     }
 
     fn chain(&self) -> Chain {

@@ -45,5 +45,5 @@ pub use issuer::{IssueRequest, IssueTo, IssuedCertificate, Issuer, IssuerHealth,
 pub use keys::SoftwareKey;
 pub use lifecycle::{KeyState, Step, WrongStep};
 pub use names::{BadName, DnsName, Segment, SpiffeId, TrustDomain};
-pub use root::{Passphrase, RootKey};
+pub use root::{Passphrase, RootKey, RootSigner};
 pub use verify::{Peer, VerifiedCertificate, identity_of, verify_chain};

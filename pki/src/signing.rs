@@ -80,13 +80,7 @@ impl Unsigned {
 
     /// The certificate, if `r || s` is the issuer's signature of it.
     pub(crate) fn assemble(self, signature: [u8; 64]) -> Result<Certificate, PkiError> {
-        let signature = Signature::from_slice(&signature)
-            .map_err(PkiError::bug)?
-            .normalize_s();
-        self.issuer
-            .0
-            .verify_prehash(&self.digest, &signature)
-            .map_err(|_| PkiError::bug("a signature just made does not verify"))?;
+        let signature = checked_signature(&self.issuer.0, &self.digest, signature)?;
         let bits = BitString::from_bytes(signature.to_der().as_bytes()).map_err(PkiError::bug)?;
         let signed = self
             .builder
@@ -94,6 +88,20 @@ impl Unsigned {
             .map_err(PkiError::bug)?;
         Certificate::from_der(&signed.to_der().map_err(PkiError::bug)?).map_err(PkiError::bug)
     }
+}
+
+/// `r || s` with low s, if it is `key`'s signature of `digest`.
+pub(crate) fn checked_signature(
+    key: &VerifyingKey,
+    digest: &[u8; 32],
+    signature: [u8; 64],
+) -> Result<Signature, PkiError> {
+    let signature = Signature::from_slice(&signature)
+        .map_err(PkiError::bug)?
+        .normalize_s();
+    key.verify_prehash(digest, &signature)
+        .map_err(|_| PkiError::bug("a signature just made does not verify"))?;
+    Ok(signature)
 }
 
 /// The builder asks only for the public half and the algorithm.
@@ -122,8 +130,8 @@ fn random_serial() -> Result<SerialNumber, PkiError> {
     SerialNumber::new(&bytes).map_err(PkiError::bug)
 }
 
-/// Years 1970 to 9999; the builder writes UTCTime until 2049 and GeneralizedTime after it.
-fn time(unix: u64) -> Result<Time, PkiError> {
+/// Years 1970 to 9999; UTCTime until 2049 and GeneralizedTime after it.
+pub(crate) fn time(unix: u64) -> Result<Time, PkiError> {
     der::DateTime::from_unix_duration(Duration::from_secs(unix))
         .map(Time::from)
         .map_err(|_| PkiError::ClockWrong)

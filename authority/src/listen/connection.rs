@@ -55,12 +55,12 @@ impl Guest {
 
     /// Whom the certificate names, in words; nobody without one of our PKI.
     fn name(&self) -> Option<String> {
-        let peer = self.0.as_ref()?.0.as_ref().as_ref().ok()?;
+        let peer = self.0.as_ref()?.read.as_ref().as_ref().ok()?;
         Some(format!("{} {}", peer.id.role(), peer.id.name()))
     }
 
     fn terminal(&self) -> Option<TerminalId> {
-        match self.0.as_ref()?.0.as_ref().as_ref().ok()?.id {
+        match self.0.as_ref()?.read.as_ref().as_ref().ok()?.id {
             SpiffeId::Terminal(id) => Some(id),
             SpiffeId::Authority(_) | SpiffeId::Operator(_) => None,
         }

@@ -3,6 +3,7 @@
 //! Services take proofs and owned data and answer them or a [`Failure`]; they know neither HTTP nor
 //! SQL nor PKCS#11.
 
+pub mod adoption;
 pub mod approvals;
 pub mod bans;
 pub mod charges;

@@ -11,14 +11,15 @@ use rusqlite::{Connection, Row, params};
 use serde_json::json;
 
 use super::SqliteStore;
-use super::identities::insert_adopted;
+use super::certificates::insert_adopted;
 use super::persons::hex;
+use super::revocations::{pass_number, revoke_again};
 use super::row::{all, count, find, get, one, signed, terminal, time, uuid};
 use super::settle::{end, find_charge};
 use super::terminals::{ban, find_terminal};
 use super::turns::raise_revision;
 use super::writer::{Tx, Verdict};
-use crate::journal::{Fact, Known, Last};
+use crate::journal::{Fact, Known, Last, Revoked};
 use crate::store::fence::Missing;
 use crate::store::{
     Adopted, Certificate, Difference, Fences, Raise, RaiseRecord, Raised, Result, StoredCheckpoint,
@@ -89,9 +90,9 @@ fn differs(conn: &Connection, known: &Known) -> Result<Difference> {
         wrote: find(conn, "SELECT * FROM fence", [], read_last)?,
         missing: Missing {
             bans: missing_bans(conn, known, generation)?,
-            revocations: Vec::new(),
+            revocations: missing_revocations(conn, known, generation)?,
             heads: missing_heads(conn, known, generation)?,
-            crls: Vec::new(),
+            crls: missing_numbers(conn, known)?,
         },
         unjournalled: unjournalled(conn, known, generation)?,
     })
@@ -115,6 +116,37 @@ fn missing_bans(conn: &Connection, known: &Known, generation: u32) -> Result<Vec
         };
         if !holds && ban.generation >= generation {
             missing.push(*id);
+        }
+    }
+    Ok(missing)
+}
+
+fn missing_revocations(conn: &Connection, known: &Known, generation: u32) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for (serial, revocation) in &known.revoked {
+        if revocation.generation >= generation && !is_revoked(conn, serial)? {
+            missing.push(serial.clone());
+        }
+    }
+    Ok(missing)
+}
+
+fn is_revoked(conn: &Connection, serial: &str) -> Result<bool> {
+    let sql = "SELECT 1 FROM revocations WHERE serial = ?1";
+    Ok(find(conn, sql, [serial], |_| Ok(()))?.is_some())
+}
+
+fn missing_numbers(conn: &Connection, known: &Known) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for (issuer_key, number) in &known.crls {
+        let here = find(
+            conn,
+            "SELECT number FROM crls WHERE issuer_key = ?1",
+            [issuer_key],
+            |row| count(row, "number"),
+        )?;
+        if here.unwrap_or(0) < *number {
+            missing.push(issuer_key.clone());
         }
     }
     Ok(missing)
@@ -167,7 +199,42 @@ fn unjournalled(
             facts.push((at, fact));
         }
     }
+    facts.extend(revoked(conn)?.into_iter().filter_map(|revoked| {
+        let journalled = known.revoked.contains_key(&revoked.serial);
+        (!journalled).then_some((revoked.revoked_at, Fact::Revoked(revoked)))
+    }));
+    facts.extend(
+        list_numbers(conn)?
+            .into_iter()
+            .filter_map(|(issuer_key, number)| {
+                let journalled = known.crls.get(&issuer_key).is_some_and(|it| *it >= number);
+                (!journalled).then_some((begun, Fact::Crl { issuer_key, number }))
+            }),
+    );
     Ok(facts)
+}
+
+fn revoked(conn: &Connection) -> Result<Vec<Revoked>> {
+    all(
+        conn,
+        "SELECT * FROM revocations ORDER BY serial",
+        [],
+        |row| {
+            Ok(Revoked {
+                serial: get(row, "serial")?,
+                issuer_key: get(row, "issuer_key")?,
+                not_after: time(row, "not_after_ms")?,
+                revoked_at: time(row, "revoked_at_ms")?,
+                reason: get(row, "reason")?,
+            })
+        },
+    )
+}
+
+fn list_numbers(conn: &Connection) -> Result<Vec<(String, u64)>> {
+    all(conn, "SELECT * FROM crls ORDER BY issuer_key", [], |row| {
+        Ok((get(row, "issuer_key")?, count(row, "number")?))
+    })
 }
 
 /// When the newest audit row was written; facts without a time of their own get this one.
@@ -218,6 +285,13 @@ fn raise_generation(tx: &mut Tx<'_>, raise: &Raise, at: Timestamp) -> Verdict<Op
         },
     );
     raised.bans = ban_again(tx, &raise.known, at)?;
+    for revocation in raise.known.revoked.values() {
+        let added = revoke_again(tx, &revocation.certificate, at)?;
+        raised.revocations += u64::from(added);
+    }
+    for (issuer_key, number) in &raise.known.crls {
+        pass_number(tx, issuer_key, *number)?;
+    }
     raised.join_tokens = kill_join_tokens(tx, at)?;
     raised.charges = end_charges(tx, at)?;
     note_raise(tx, raise, &raised, at)?;
@@ -290,7 +364,8 @@ fn ban_again(tx: &mut Tx<'_>, known: &Known, at: Timestamp) -> Result<Vec<Termin
 /// One that was redeemed in the lost time looks unused here: none of them is good any more.
 fn kill_join_tokens(tx: &mut Tx<'_>, at: Timestamp) -> Result<u64> {
     let killed = tx.execute(
-        "UPDATE join_tokens SET expires_at_ms = ?1 WHERE expires_at_ms > ?1",
+        "UPDATE join_tokens SET revoked_at_ms = ?1
+         WHERE expires_at_ms > ?1 AND revoked_at_ms IS NULL",
         [at.ms()],
     )?;
     Ok(killed as u64)
@@ -336,6 +411,9 @@ fn why_not(conn: &Connection, certificate: &Certificate) -> Result<Option<Adopte
     let Some(raised) = raised.filter(|raised| certificate.not_before <= raised.at) else {
         return Ok(Some(Adopted::NotLost));
     };
+    if is_revoked(conn, &certificate.serial)? {
+        return Ok(Some(Adopted::Revoked));
+    }
     let here = find_terminal(conn, id)?;
     let is_meant =
         here.is_some_and(|it| it.status == TerminalStatus::Active && it.added_at <= raised.at);
