@@ -62,6 +62,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let addresses = AddressFile::write(&app.config.run_dir, &bound.addresses())?;
     let running = bound.run(&journey);
     note(&app, "daemon.started").await;
+    if app.fence.fenced().is_some() {
+        tracing::warn!("fenced: serving nothing but health and the verbs of the fence");
+    }
     tracing::info!(public = %addresses.shown.public, agents = %addresses.shown.agents,
         loopback = %addresses.shown.loopback, "serving");
     signals.wait().await;

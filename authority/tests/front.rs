@@ -19,5 +19,7 @@ mod initialising;
 mod operating;
 #[path = "front/proofs.rs"]
 mod proofs;
+#[path = "front/restoring.rs"]
+mod restoring;
 #[path = "front/serving.rs"]
 mod serving;
