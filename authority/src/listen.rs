@@ -25,6 +25,7 @@ use crate::http::operators::OPERATOR_PATH;
 use crate::http::{Loopback, Private, Public, Routes};
 use crate::metrics::Metrics;
 
+mod client_verifier;
 mod connection;
 mod rest;
 pub mod tls;

@@ -32,7 +32,7 @@ pub use payments::{Pay, PayOutcome, Payment, Payments};
 pub use reports::Reports;
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
-    RevokedSerial, reason_name, reason_of,
+    RevokedSerial,
 };
 pub use terminals::{KeyRecord, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};

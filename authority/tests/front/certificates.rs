@@ -32,7 +32,8 @@ impl Shown {
     /// As the verbs take it.
     pub fn serial(&self) -> String {
         let pem = std::fs::read_to_string(&self.certificate).unwrap();
-        pki::Certificate::from_pem(&pem).unwrap().serial_hex()
+        let all = pki::chain::certificates_from_pem(&pem).unwrap();
+        all[0].serial_hex()
     }
 
     /// Makes it the certificate that the verbs of this house use.

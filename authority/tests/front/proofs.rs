@@ -186,7 +186,7 @@ async fn listen(dir: &TempDir, app: &Arc<App>) -> u16 {
     .unwrap();
     key.save(&files.key).unwrap();
     let tls = PrivateTls {
-        config: tls::private(&files, &dir.path().join("root.pem")).unwrap(),
+        config: tls::private(&files, &dir.path().join("root.pem"), &domain).unwrap(),
         domain,
     };
     let who = warp::path!("who")

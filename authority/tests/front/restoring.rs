@@ -26,7 +26,7 @@ impl House {
     /// `sqlite3 store.sqlite ".backup …"`, while the daemon serves.
     fn back_up(&self) {
         let live = rusqlite::Connection::open(self.store()).unwrap();
-        live.backup("main", self.scratch("backup.sqlite"), None)
+        live.backup("main", self.scratch("backup.sqlite"), None::<fn(_)>)
             .unwrap();
     }
 
@@ -116,7 +116,13 @@ fn after_a_restore_nothing_is_served_until_the_raise_and_nothing_refused_is_good
 
     house.ban(&stolen);
     let serial = of_revoked.serial();
-    let revoke = ["certificate", "revoke", &serial, "--reason", "key-compromise"];
+    let revoke = [
+        "certificate",
+        "revoke",
+        &serial,
+        "--reason",
+        "key-compromise",
+    ];
     assert_eq!(house.verb(&revoke).code, 0);
     let of_lost_certificate = enrol(&house, &daemon, &lost_certificate, &token);
     let (_, of_lost_terminal) = house.enrolled(&daemon);
@@ -240,15 +246,23 @@ fn a_terminal_that_saw_a_later_database_fences_a_running_one_for_good() {
     assert_eq!(daemon.loopback("/ready").status, 200);
     let own = house.last_checkpoint();
     let listened = listen(&daemon, &shown, &own);
-    assert_eq!(listened.status, 200, "its own past fences nothing: {listened:?}");
-    assert!(listened.body.contains("\"checkpoint\":\"ey"), "{listened:?}");
+    assert_eq!(
+        listened.status, 200,
+        "its own past fences nothing: {listened:?}"
+    );
+    assert!(
+        listened.body.contains("\"checkpoint\":\"ey"),
+        "{listened:?}"
+    );
     let (head, _) = later.rsplit_once('.').unwrap();
     let (_, foreign_signature) = own.rsplit_once('.').unwrap();
     let forged = format!("{head}.{foreign_signature}");
     assert_eq!(listen(&daemon, &shown, &forged).status, 200, "a forged one");
     assert_eq!(listen(&daemon, &shown, "rubbish").status, 200);
     let stranger = ["-H", &format!("m2key-checkpoint: {later}")];
-    daemon.agents(EVENTS, &stranger).problem(401, "certificate-needed");
+    daemon
+        .agents(EVENTS, &stranger)
+        .problem(401, "certificate-needed");
     assert_eq!(daemon.loopback("/ready").status, 200);
 
     listen(&daemon, &shown, &later).problem(503, "fenced");
@@ -258,13 +272,19 @@ fn a_terminal_that_saw_a_later_database_fences_a_running_one_for_good() {
     assert!(metrics.contains("m2key_authority_fence_alarms_total 1"));
     assert_eq!(daemon.stop(), 0);
     let daemon = house.serve();
-    assert!(reasons(&daemon).contains("audit chain"), "a restart forgets nothing");
+    assert!(
+        reasons(&daemon).contains("audit chain"),
+        "a restart forgets nothing"
+    );
     assert_eq!(house.raise()["generation"], 2);
     assert_eq!(daemon.stop(), 0);
     let daemon = house.serve();
     assert_eq!(ask(&daemon, SCHEDULE, &shown).status, 200);
     let listened = listen(&daemon, &shown, &later);
-    assert_eq!(listened.status, 200, "an old generation's checkpoint: {listened:?}");
+    assert_eq!(
+        listened.status, 200,
+        "an old generation's checkpoint: {listened:?}"
+    );
 }
 
 #[test]
@@ -304,7 +324,10 @@ fn a_generation_is_not_raised_by_mistake() {
         let _daemon = house.serve();
         house.verb(&["fence", "status", "--json"]).json()
     };
-    assert_eq!((&status["generation"], &status["fenced"]), (&2.into(), &false.into()));
+    assert_eq!(
+        (&status["generation"], &status["fenced"]),
+        (&2.into(), &false.into())
+    );
 }
 
 #[test]
@@ -313,19 +336,30 @@ fn an_operator_whose_certificate_was_revoked_in_the_lost_time_raises_nothing() {
     let daemon = house.serve();
     house.back_up();
     let serial = operator(&house).serial();
-    let revoke = ["certificate", "revoke", &serial, "--reason", "key-compromise"];
+    let revoke = [
+        "certificate",
+        "revoke",
+        &serial,
+        "--reason",
+        "key-compromise",
+    ];
     assert_eq!(house.verb(&revoke).code, 0);
     assert_eq!(daemon.stop(), 0);
     house.restore();
     let _daemon = house.serve();
     let raise = ["fence", "raise", "--reason", "me again"];
-    house.verb(&raise).refused(1, "it was revoked", "certificate");
+    house
+        .verb(&raise)
+        .refused(1, "it was revoked", "certificate");
 }
 
 #[test]
 fn a_journal_that_cannot_be_written_is_told_before_anything_is_served() {
     let house = House::new();
-    house.edit_config("journal = \"fence.journal\"", "journal = \"nowhere/fence.journal\"");
+    house.edit_config(
+        "journal = \"fence.journal\"",
+        "journal = \"nowhere/fence.journal\"",
+    );
     house
         .verb(&["serve"])
         .refused(4, "nowhere/fence.journal", "[fence] journal");

@@ -601,8 +601,11 @@ async fn a_terminal_added_after_the_raise_is_not_the_lost_one_of_the_same_number
     let (place, start, terminal) = after_a_raise().await;
     start.stop();
     let conn = rusqlite::Connection::open(place.database()).unwrap();
-    conn.execute("UPDATE terminals SET added_at_ms = ?1", [RAISED_AT.ms() + 1])
-        .unwrap();
+    conn.execute(
+        "UPDATE terminals SET added_at_ms = ?1",
+        [RAISED_AT.ms() + 1],
+    )
+    .unwrap();
     let start = place.start().await;
     let lost = certificate(terminal, "02", 2, NOW + 1);
     let adopted = start.world.store.adopt_certificate(lost, RAISED_AT).await;

@@ -15,8 +15,7 @@ use super::writer::{Tx, Verdict};
 use crate::journal::{Fact, Revoked};
 use crate::store::{
     AlarmKind, AlarmRecord, Certificate, CertificateRecord, CloneAlarm, CrlRecord,
-    RENEWAL_GRACE_MAX_MS, Result, Revocation, Revocations, RevokedSerial, Subject, reason_name,
-    reason_of,
+    RENEWAL_GRACE_MAX_MS, Result, Revocation, Revocations, RevokedSerial, Subject,
 };
 
 #[async_trait]
@@ -164,7 +163,7 @@ fn tell(tx: &mut Tx<'_>, certificate: &Certificate, revocation: Revocation) {
         issuer_key: certificate.issuer_key.clone(),
         not_after: certificate.not_after,
         revoked_at: revocation.at,
-        reason: reason_name(revocation.reason).into(),
+        reason: revocation.reason.to_string(),
     });
     tx.tell(revocation.at, fact);
 }
@@ -204,7 +203,7 @@ fn insert(
             certificate.issuer_key,
             certificate.not_after.ms(),
             at.ms(),
-            reason_name(reason),
+            reason.name(),
             by
         ],
     )?;
@@ -214,7 +213,7 @@ fn insert(
         "serial": certificate.serial,
         "subject_kind": kind,
         "subject": subject,
-        "reason": reason_name(reason),
+        "reason": reason.name(),
         "by": by,
     });
     tx.record("certificate.revoked", at, &body)
@@ -284,7 +283,8 @@ pub(super) fn read_revocation(row: &Row<'_>) -> Result<Option<Revocation>> {
         return Ok(None);
     };
     let name: String = get(row, "reason")?;
-    let reason = reason_of(&name).ok_or_else(|| corrupt(format!("revoked for {name}")))?;
+    let reason = name.parse();
+    let reason = reason.map_err(|_| corrupt(format!("revoked for {name}")))?;
     Ok(Some(Revocation { at, reason }))
 }
 
