@@ -76,7 +76,7 @@ enum Verb {
     /// The audit chain: verify
     #[command(subcommand)]
     Audit(audit::Verb),
-    /// The restore fence: is this database the latest? status, raise
+    /// The restore fence: is this database the latest? status, compare, raise
     #[command(subcommand)]
     Fence(fence::Verb),
     /// Receipts: verify

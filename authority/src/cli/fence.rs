@@ -1,15 +1,28 @@
 //! `m2key-authority fence …`: is this database the latest, and what if it is not?
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
+use protocol::jws::JWS_MAX;
+use serde::Serialize;
 
 use super::daemon::ask;
+use super::receipt::read;
 use super::{Arguments, CliError, Exit, Say, tell};
-use crate::services::operators::{FenceRaise, FenceStatus, FenceView, RaisedView};
+use crate::services::operators::{
+    ComparedView, FenceCompare, FenceRaise, FenceStatus, FenceView, RaisedView,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Say whether the database is behind its journal, and why
     Status,
+    /// Say which payments a restore has lost, from the receipts that shoppers and tills hold
+    Compare {
+        /// Receipts: a compact JWS in each file
+        #[arg(required = true)]
+        receipts: Vec<PathBuf>,
+    },
     /// Make a restored database safe: what was shown before it is void, what was refused stays refused
     #[command(
         long_about = "Make a restored database safe: what was shown before it is void, what was \
@@ -30,6 +43,7 @@ pub(super) enum Verb {
 pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
     match verb {
         Verb::Status => status(arguments),
+        Verb::Compare { receipts } => compare(arguments, receipts),
         Verb::Raise { reason, anyway } => {
             let verb = FenceRaise {
                 reason: reason.clone(),
@@ -53,6 +67,41 @@ fn status(arguments: &Arguments) -> Result<(), CliError> {
         "is there a later one, or the right journal? put it in its place and start again\n\
          only if it is lost: m2key-authority fence raise --reason \"…\", then start again",
     ))
+}
+
+fn compare(arguments: &Arguments, receipts: &[PathBuf]) -> Result<(), CliError> {
+    let mut compared = Compared::default();
+    for path in receipts {
+        let receipt = read(path, JWS_MAX as u64)?;
+        compared
+            .receipts
+            .push(ask(arguments, FenceCompare { receipt })?);
+    }
+    tell(arguments, &compared);
+    Ok(())
+}
+
+/// What was found for each receipt.
+#[derive(Debug, Default, Serialize)]
+struct Compared {
+    receipts: Vec<ComparedView>,
+}
+
+impl Say for Compared {
+    fn say(&self) -> String {
+        let line = |it: &ComparedView| {
+            let what = match it.lost {
+                true => "LOST    ",
+                false => "in books",
+            };
+            format!(
+                "{what}  {} at {}, terminal {}, to {} by {}, payment {}",
+                it.amount, it.paid_at, it.terminal, it.payee, it.payer, it.payment
+            )
+        };
+        let lines: Vec<String> = self.receipts.iter().map(line).collect();
+        lines.join("\n")
+    }
 }
 
 impl Say for FenceView {

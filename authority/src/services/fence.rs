@@ -261,6 +261,11 @@ async fn keep_evidence(app: &App, shown_by: &str, claims: CheckpointClaims) {
     let Some(journal) = app.fence.journal() else {
         return;
     };
+    // One that is itself in doubt is left as it is, and fences the next start anyway.
+    let fenced = app.fence.fenced();
+    if fenced.is_some_and(|it| it.reasons.iter().any(Reason::is_of_journal)) {
+        return;
+    }
     let fact = Fact::Shown {
         terminal: shown_by.into(),
         generation: claims.generation,
@@ -274,4 +279,50 @@ async fn keep_evidence(app: &App, shown_by: &str, claims: CheckpointClaims) {
 /// 128 random bits.
 pub(super) fn fresh_name() -> String {
     hex(&crate::ids::random::<16>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
+
+    #[test]
+    fn terminals_hear_of_a_checkpoint_at_most_once_a_minute_and_always_the_latest() {
+        let fence = Fence::default();
+        assert_eq!(fence.checkpoint(), (None, 0));
+        let mut rounds = Vec::new();
+        for second in 0..=120 {
+            fence.checkpoint_taken(format!("jws {second}"), NOW + second * 1_000);
+            let (latest, round) = fence.checkpoint();
+            assert_eq!(latest, Some(format!("jws {second}")));
+            rounds.push(round);
+        }
+        rounds.dedup();
+        assert_eq!(rounds, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_fence_stays_up_with_its_first_moment_and_every_reason_once() {
+        let fence = Fence::default();
+        assert_eq!(fence.problem(), None);
+        fence.put_up(vec![Reason::JournalGone], NOW);
+        fence.put_up(vec![Reason::JournalGone, Reason::JournalForeign], NOW + 1);
+        let fenced = fence.fenced().expect("it is up");
+        assert_eq!(fenced.since, NOW);
+        assert_eq!(
+            fenced.reasons,
+            [Reason::JournalGone, Reason::JournalForeign]
+        );
+        assert_eq!(
+            fence.problem().and_then(|it| it.detail),
+            None,
+            "strangers hear no reason"
+        );
+        assert!(
+            fence
+                .operator_problem()
+                .is_some_and(|it| it.detail.is_some())
+        );
+    }
 }

@@ -15,6 +15,7 @@ mod audit;
 mod certificates;
 mod fence;
 mod join_tokens;
+mod lost;
 mod merchants;
 mod terminals;
 
@@ -27,6 +28,7 @@ pub use certificates::{
 };
 pub use fence::{FenceRaise, FenceStatus, FenceView, RaisedView};
 pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
+pub use lost::{ComparedView, FenceCompare};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
