@@ -26,7 +26,7 @@ const PKIX_CRL: &str = "application/pkix-crl";
 pub fn routes<L: 'static>(crls: &Arc<Crls>) -> Routes<L> {
     let crls = crls.clone();
     let route = warp::path!("crl" / String)
-        .and(warp::get().or(warp::head()).unify())
+        .and(warp::get())
         .and(warp::header::headers_cloned())
         .map(move |file: String, asked: HeaderMap| answer(list(&crls, &file, &asked)));
     Routes::new("crl", route)

@@ -8,14 +8,6 @@ use protocol::ids::TerminalId;
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 
-fn opened() -> Fact {
-    Fact::Opened {
-        journal: "j-1".into(),
-        node: "node-1".into(),
-        after: None,
-    }
-}
-
 fn generation(generation: u32) -> Fact {
     Fact::Generation { generation }
 }

@@ -28,6 +28,8 @@ use crate::store::RevokedSerial;
 pub const CRL_EVERY: Duration = Duration::from_secs(3_600);
 /// How long a list is good: those who read it last an hour ago may be without us for a day.
 pub const CRL_LIFE_MS: Millis = 24 * 3_600_000;
+/// A list that is older than this is late, and readiness warns.
+pub const CRL_LATE_MS: Millis = 3 * 3_600_000;
 /// From a revocation to its list, so that many make one. With the time to sign below ten seconds.
 pub const CRL_DEBOUNCE: Duration = Duration::from_secs(5);
 /// After a list that could not be made.

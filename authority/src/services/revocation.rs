@@ -38,7 +38,7 @@ pub async fn revoke(
     serial: &str,
     reason: Reason,
     now: Timestamp,
-) -> Result<Option<CertificateRecord>, Failure> {
+) -> Result<Option<Box<CertificateRecord>>, Failure> {
     let revoked = app.store.revoke_certificate(serial, reason, now).await?;
     if revoked.is_some() {
         app.bans.announce_revoked(serial);

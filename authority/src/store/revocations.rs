@@ -73,7 +73,7 @@ pub trait Revocations {
         serial: &str,
         reason: Reason,
         at: Timestamp,
-    ) -> Result<Option<CertificateRecord>>;
+    ) -> Result<Option<Box<CertificateRecord>>>;
 
     /// Revoked certificates of this issuing CA that end at `ends_from` or later, by serial.
     async fn revoked(&self, issuer_key: &str, ends_from: Timestamp) -> Result<Vec<RevokedSerial>>;

@@ -175,7 +175,7 @@ impl Verb for CertificateRevoke {
         let now = app.clock.now();
         let revoked = revocation::revoke(app, &self.serial, reason, now).await?;
         let revoked = revoked.ok_or_else(|| unknown(&self.serial))?;
-        Ok(CertificateView::of(revoked, now))
+        Ok(CertificateView::of(*revoked, now))
     }
 }
 

@@ -25,7 +25,7 @@ impl Revocations for SqliteStore {
         serial: &str,
         reason: Reason,
         at: Timestamp,
-    ) -> Result<Option<CertificateRecord>> {
+    ) -> Result<Option<Box<CertificateRecord>>> {
         let serial = serial.to_owned();
         self.write(move |tx| revoke_one(tx, &serial, reason, at))
             .await
@@ -111,7 +111,7 @@ fn revoke_one(
     serial: &str,
     reason: Reason,
     at: Timestamp,
-) -> Verdict<Option<CertificateRecord>> {
+) -> Verdict<Option<Box<CertificateRecord>>> {
     let Some(found) = find_certificate(tx.conn, serial)? else {
         return Ok(None);
     };
@@ -120,7 +120,7 @@ fn revoke_one(
         // Again: the journal may not have taken it the first time.
         Some(first) => tell(tx, &found.certificate, first),
     }
-    Ok(find_certificate(tx.conn, serial)?)
+    Ok(find_certificate(tx.conn, serial)?.map(Box::new))
 }
 
 /// Carries out again what the journal knows and a restored database has lost; its certificate may be
