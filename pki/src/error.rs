@@ -8,6 +8,7 @@ use crate::crl::{BadCrl, BadList};
 use crate::csr::BadCsr;
 use crate::files::BadFile;
 use crate::names::BadName;
+use crate::root::BadCeremony;
 
 /// Why nothing was issued, read or believed. Messages hold no key and no passphrase.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum PkiError {
     /// The one who shows this revocation list must bring another.
     #[error("the revocation list is refused: {0}")]
     List(#[from] BadList),
+    /// What the people at a ceremony have to settle first.
+    #[error(transparent)]
+    Ceremony(#[from] BadCeremony),
     /// Someone with access to this machine must look at the file.
     #[error("{path}: {problem}")]
     File { path: String, problem: BadFile },
@@ -75,6 +79,7 @@ impl PkiError {
             }
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_move(error),
+            Self::Ceremony(error) => error.whose_move(),
             Self::File { .. }
             | Self::ForeignIssuingKey { .. }
             | Self::ForeignRootKey
@@ -93,6 +98,7 @@ impl PkiError {
             Self::Name(error) => error.hint(),
             Self::Crl(error) => error.hint(),
             Self::List(error) => error.hint(),
+            Self::Ceremony(error) => error.hint(),
             Self::File { problem, .. } => problem.hint(),
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),

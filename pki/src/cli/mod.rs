@@ -2,9 +2,12 @@
 //!
 //! One file per group of verbs. A verb gives back the text for standard output, or why not.
 
+mod ask;
 mod inspect;
+mod key;
 mod root;
 
+use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -55,4 +58,18 @@ fn print(text: &str) -> ExitCode {
 fn fail(error: &PkiError) -> ExitCode {
     eprintln!("error: {error}\nhint: {}", error.hint());
     ExitCode::from(error.whose_move().exit_code())
+}
+
+/// Waits for what an HSM may take a while for.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, PkiError>>) -> Result<T, PkiError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    runtime.map_err(|error| bug(&error))?.block_on(work)
+}
+
+fn bug(detail: &std::io::Error) -> PkiError {
+    PkiError::Bug {
+        detail: detail.to_string(),
+    }
 }

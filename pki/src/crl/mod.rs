@@ -7,7 +7,8 @@ mod build;
 mod read;
 
 pub use build::Unsigned;
-pub use read::{BadList, RevocationList};
+pub use read::{BadList, RevocationList, from_file};
+pub(crate) use read::{check_signature, entry, number, parse};
 
 use crate::pem;
 
