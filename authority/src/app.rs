@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::services::bans::Bans;
+use crate::services::fence::Fence;
 use crate::services::keyring::Keyring;
 use crate::services::readiness::Watched;
 use crate::store::Store;
@@ -34,6 +35,8 @@ pub struct App {
     /// The life of this database, an input of every epoch key.
     pub generation: u32,
     pub bans: Bans,
+    /// Whether anything is served at all.
+    pub fence: Fence,
     /// Certificates whose end readiness watches.
     pub watched: Vec<Watched>,
     drain: watch::Sender<bool>,
@@ -65,6 +68,7 @@ impl App {
             keyring: RwLock::new(Arc::new(keyring)),
             generation,
             bans: Bans::default(),
+            fence: Fence::default(),
             watched: parts.watched,
             drain: watch::Sender::new(false),
         }))

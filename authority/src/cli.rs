@@ -17,6 +17,7 @@ mod certificate;
 mod checks;
 mod daemon;
 mod error;
+mod fence;
 mod init;
 mod merchant;
 mod receipt;
@@ -75,6 +76,9 @@ enum Verb {
     /// The audit chain: verify
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// The restore fence: is this database the latest? status, compare, raise
+    #[command(subcommand)]
+    Fence(fence::Verb),
     /// Receipts: verify
     #[command(subcommand)]
     Receipt(receipt::Verb),
@@ -121,6 +125,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Merchant(verb) => merchant::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
+        Verb::Fence(verb) => fence::run(arguments, verb),
         Verb::Receipt(verb) => receipt::run(arguments, verb),
         Verb::Renew { what } => renew::run(arguments, *what),
         Verb::CheckConfig => checks::config(arguments),

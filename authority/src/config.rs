@@ -29,6 +29,7 @@ pub struct Config {
     pub hsm: HsmConfig,
     pub issuing: IssuingConfig,
     pub store: StoreConfig,
+    pub fence: FenceConfig,
     pub policy: CheckedPolicy,
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
@@ -90,6 +91,13 @@ pub struct IssuingConfig {
     pub token_label: String,
     pub pin_file: PathBuf,
     pub key_label: String,
+}
+
+/// What a restored database is compared with.
+#[derive(Debug, Clone)]
+pub struct FenceConfig {
+    /// The journal outside the database.
+    pub journal: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -221,6 +229,7 @@ mod tests {
         assert_eq!(minimal.hsm.queue_max, full.hsm.queue_max);
         assert_eq!(minimal.hsm.deadline_ms, full.hsm.deadline_ms);
         assert_eq!(minimal.store.readers, full.store.readers);
+        assert_eq!(minimal.fence.journal, full.fence.journal);
     }
 
     #[test]

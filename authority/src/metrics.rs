@@ -65,6 +65,12 @@ pub struct Metrics {
     /// A second key or a second stream of one terminal.
     pub clone_alarms: IntCounter,
     pub code_misses: IntCounter,
+    /// By outcome.
+    pub adoptions: IntCounterVec,
+    /// Checkpoints shown that the database does not contain.
+    pub fence_alarms: IntCounter,
+    /// 1 while nothing is served.
+    pub fenced: IntGauge,
     /// From the call of a writing verb to its durable commit.
     pub store_write_seconds: Histogram,
 }
@@ -149,6 +155,18 @@ impl Metrics {
             ),
             push_frames: make.counter("push_frames_total", "States pushed to terminals"),
             code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
+            adoptions: make.outcomes(
+                "adoptions_total",
+                "Certificates that a restore had lost, when shown",
+            ),
+            fence_alarms: make.counter(
+                "fence_alarms_total",
+                "Checkpoints of ours that terminals showed and the database lacks",
+            ),
+            fenced: make.gauge(
+                "fenced",
+                "1 while the database is behind and nothing is served",
+            ),
             store_write_seconds: make.histogram(
                 "store_write_seconds",
                 "Time from a write to its durable commit",

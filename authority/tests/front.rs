@@ -23,6 +23,8 @@ mod operating;
 mod proofs;
 #[path = "front/renewing.rs"]
 mod renewing;
+#[path = "front/restoring.rs"]
+mod restoring;
 #[path = "front/revoking.rs"]
 mod revoking;
 #[path = "front/serving.rs"]

@@ -91,7 +91,7 @@ impl Say for Genuine {
     }
 }
 
-fn read(path: &Path, max: u64) -> Result<String, CliError> {
+pub(super) fn read(path: &Path, max: u64) -> Result<String, CliError> {
     use std::io::Read;
     let failed = |error| CliError::file(path, &error);
     let mut text = String::new();

@@ -11,10 +11,13 @@ use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
 use super::{
-    AgentsConfig, CertificateFiles, Config, EnrolmentConfig, HsmConfig, IdentityProvider,
-    IssuingConfig, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, TrustConfig,
+    AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
+    IdentityProvider, IssuingConfig, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig,
+    TrustConfig,
 };
 
+/// The journal's name beside the store.
+const JOURNAL_NAME: &str = "fence.journal";
 pub(super) const DAY_MS: Millis = 24 * 3_600_000;
 
 #[derive(Deserialize)]
@@ -31,6 +34,8 @@ pub(super) struct Raw {
     pub hsm: RawHsm,
     pub issuing: RawIssuing,
     pub store: StoreConfig,
+    #[serde(default)]
+    pub fence: RawFence,
     #[serde(default)]
     pub policy: Policy,
     #[serde(default)]
@@ -121,6 +126,13 @@ pub struct StoreConfig {
     /// Connections that only read.
     #[serde(default = "readers")]
     pub readers: usize,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFence {
+    /// Beside the store where nobody names a place.
+    pub journal: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -220,6 +232,12 @@ impl Raw {
                 token_label: self.issuing.token_label,
                 pin_file: at(self.issuing.pin_file),
                 key_label: self.issuing.key_label,
+            },
+            fence: FenceConfig {
+                journal: match self.fence.journal {
+                    Some(journal) => at(journal),
+                    None => at(self.store.path.with_file_name(JOURNAL_NAME)),
+                },
             },
             store: StoreConfig {
                 path: at(self.store.path),

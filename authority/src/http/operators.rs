@@ -35,6 +35,9 @@ pub fn routes(app: &Arc<App>) -> Routes<Private> {
         .or(verb::<operators::JoinTokenList>(app))
         .or(verb::<operators::JoinTokenRevoke>(app))
         .or(verb::<operators::AlarmList>(app))
+        .or(verb::<operators::FenceStatus>(app))
+        .or(verb::<operators::FenceRaise>(app))
+        .or(verb::<operators::FenceCompare>(app))
 }
 
 fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {

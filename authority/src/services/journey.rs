@@ -74,8 +74,18 @@ impl Journey {
         }))
     }
 
-    /// What goes on without being asked, until the drain starts.
+    /// What goes on without being asked, until the drain starts, or the fence goes up: then all of it is
+    /// dropped where it stands, as a power cut would.
     pub async fn run(self: Arc<Self>) {
+        tokio::select! {
+            // First, so that a fenced start begins nothing.
+            biased;
+            () = self.app.fence.until_fenced() => {}
+            () = self.background() => {}
+        }
+    }
+
+    async fn background(&self) {
         tokio::join!(
             self.every(SWEEP_EVERY, "sweep", |now| self.sweep(now)),
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),

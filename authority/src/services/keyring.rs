@@ -68,6 +68,7 @@ pub struct Keyring {
     receipt: SigningKey,
     checkpoint: SigningKey,
     jwks: JwkSet,
+    checkpoint_keys: JwkSet,
 }
 
 /// The database names no active key for a purpose, or one that is not a key.
@@ -95,6 +96,7 @@ impl Keyring {
             receipt: signing(KeyPurpose::Receipt)?,
             checkpoint: signing(KeyPurpose::Checkpoint)?,
             jwks: jwks_of(records),
+            checkpoint_keys: checkpoint_keys(records),
         })
     }
 
@@ -118,6 +120,11 @@ impl Keyring {
     /// What verifies everything that was ever signed here; it never drops a key.
     pub fn jwks(&self) -> &JwkSet {
         &self.jwks
+    }
+
+    /// What verifies a checkpoint that somebody shows. A key that may have been stolen could fence us.
+    pub fn checkpoint_keys(&self) -> &JwkSet {
+        &self.checkpoint_keys
     }
 }
 
@@ -147,5 +154,52 @@ fn jwks_of(records: &[KeyRecord]) -> JwkSet {
     let public = |record: &KeyRecord| Jwk::from_point(record.public_point.as_ref()?).ok();
     JwkSet {
         keys: records.iter().filter_map(public).collect(),
+    }
+}
+
+fn checkpoint_keys(records: &[KeyRecord]) -> JwkSet {
+    let believed = |record: &&KeyRecord| {
+        record.purpose == KeyPurpose::Checkpoint.name() && record.state != "tainted"
+    };
+    let public = |record: &KeyRecord| Jwk::from_point(record.public_point.as_ref()?).ok();
+    JwkSet {
+        keys: records.iter().filter(believed).filter_map(public).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::time::Timestamp;
+
+    use super::*;
+
+    /// The generator of P-256: a point that everybody knows, and nobody's key.
+    const POINT: &str = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
+                         4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+
+    fn record(purpose: KeyPurpose, state: &str) -> KeyRecord {
+        let mut point = [0; 65];
+        for (place, byte) in point.iter_mut().enumerate() {
+            let digits = &POINT[2 * place..2 * place + 2];
+            *byte = u8::from_str_radix(digits, 16).expect("hexadecimal digits");
+        }
+        KeyRecord {
+            kid: format!("{} {state}", purpose.name()),
+            purpose: purpose.name().into(),
+            state: state.into(),
+            label: purpose.label(1),
+            public_point: Some(point),
+            made_at: Timestamp::from_ms(0),
+        }
+    }
+
+    #[test]
+    fn a_shown_checkpoint_counts_under_checkpoint_keys_that_nobody_has_stolen() {
+        let count = |purpose, state| checkpoint_keys(&[record(purpose, state)]).keys.len();
+        for good in ["active", "retired"] {
+            assert_eq!(count(KeyPurpose::Checkpoint, good), 1, "{good}");
+        }
+        assert_eq!(count(KeyPurpose::Checkpoint, "tainted"), 0);
+        assert_eq!(count(KeyPurpose::Receipt, "active"), 0);
     }
 }

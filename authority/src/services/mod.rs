@@ -3,6 +3,7 @@
 //! Services take proofs and owned data and answer them or a [`Failure`]; they know neither HTTP nor
 //! SQL nor PKCS#11.
 
+pub mod adoption;
 pub mod approvals;
 pub mod bans;
 pub mod charges;
@@ -12,6 +13,7 @@ pub mod crls;
 pub mod enrolment;
 pub mod epoch_keys;
 mod failure;
+pub mod fence;
 pub mod join;
 pub mod journey;
 pub mod jwks;

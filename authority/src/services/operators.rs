@@ -13,7 +13,9 @@ mod accounts;
 mod alarms;
 mod audit;
 mod certificates;
+mod fence;
 mod join_tokens;
+mod lost;
 mod merchants;
 mod terminals;
 
@@ -24,7 +26,9 @@ pub use certificates::{
     CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
     Certificates, Holder, Issued, IssuedView,
 };
+pub use fence::{FenceRaise, FenceStatus, FenceView, RaisedView};
 pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
+pub use lost::{ComparedView, FenceCompare};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
@@ -51,6 +55,8 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     const NAME: &'static str;
     /// Whether it changes anything: then the audit chain says who asked.
     const CHANGES: bool;
+    /// Whether it may be carried out while the database is behind the world and nothing is served.
+    const WHILE_FENCED: bool = false;
     /// Whether other operators must consent before it is carried out.
     fn gate(&self) -> Gate {
         Gate::One
@@ -62,6 +68,9 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
 
 /// Carries out `verb` for the operator `by`.
 pub async fn carry_out<V: Verb>(app: &App, by: &str, verb: V) -> Result<V::Answer, Failure> {
+    if let Some(problem) = app.fence.operator_problem().filter(|_| !V::WHILE_FENCED) {
+        return Err(problem.into());
+    }
     if V::CHANGES {
         let body = serde_json::json!({ "operator": by, "verb": V::NAME }).to_string();
         app.store

@@ -114,6 +114,7 @@ impl Push {
                 () = pumping => {}
                 () = bans.until_banned(terminal) => {}
                 () = hub.app.draining() => {}
+                () = hub.app.fence.until_fenced() => {}
             }
             hub.leave(terminal, number);
         });
@@ -251,6 +252,7 @@ impl Push {
         wake: &mut watch::Receiver<()>,
     ) -> Option<Frame> {
         wake.borrow_and_update();
+        let (_, round) = self.app.fence.checkpoint();
         let state = match self.state(terminal, issuer).await {
             Ok(state) => state?,
             Err(why) => {
@@ -258,10 +260,20 @@ impl Push {
                 return None;
             }
         };
-        let now_sent = (state.revision, state.schedule_due, state.upkeep.renew_now);
-        if sent.replace(now_sent) == Some(now_sent) {
+        let now_sent = Sent {
+            revision: state.revision,
+            schedule_due: state.schedule_due,
+            upkeep: Upkeep {
+                // A new one comes every second; `round` says when it is worth a frame of its own.
+                checkpoint: None,
+                ..state.upkeep.clone()
+            },
+            round,
+        };
+        if sent.as_ref() == Some(&now_sent) {
             return Some(Frame::KeepAlive);
         }
+        *sent = Some(now_sent);
         self.app.metrics.push_frames.inc();
         Some(Frame::State(Box::new(state)))
     }
@@ -287,6 +299,7 @@ impl Push {
             charge: pushed.charge,
             schedule_due: self.schedules.is_due(terminal, known.version),
             upkeep: Upkeep {
+                checkpoint: self.app.fence.checkpoint().0,
                 renew_now: self.renew_now(issuer),
                 ..Upkeep::default()
             },
@@ -339,5 +352,11 @@ impl Push {
     }
 }
 
-/// What tells one state from the next: revision, whether a schedule is due, and a renewal.
-type Sent = (u64, bool, bool);
+/// What tells one state from the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sent {
+    revision: u64,
+    schedule_due: bool,
+    upkeep: Upkeep,
+    round: u64,
+}

@@ -40,6 +40,7 @@ pub async fn check(app: &App) -> Readiness {
         warnings: Vec::new(),
         at: now,
     };
+    look_at_fence(app, &mut readiness);
     look_at_hsm("HSM", &app.hsm.health(), &mut readiness);
     look_at_issuer(app.issuer.health(), &mut readiness);
     if app.is_draining() {
@@ -63,12 +64,29 @@ pub fn measure(app: &App) {
     let config = &app.config;
     let label = &config.hsm.token_label;
     app.metrics.look_at_hsm(label, &app.hsm.health());
+    let fenced = app.fence.fenced().is_some();
+    app.metrics.fenced.set(i64::from(fenced));
     for Watched { name, not_after } in &app.watched {
         let ends = i64::try_from(*not_after).unwrap_or(i64::MAX);
         app.metrics
             .certificate_ends
             .with_label_values(&[name])
             .set(ends);
+    }
+}
+
+fn look_at_fence(app: &App, readiness: &mut Readiness) {
+    if let Some(fenced) = app.fence.fenced() {
+        let why = fenced.reasons.iter();
+        readiness
+            .reasons
+            .extend(why.map(|reason| format!("fenced: {reason}")));
+    }
+    let failure = app.fence.journal().and_then(|journal| journal.failure());
+    if let Some(failure) = failure {
+        readiness
+            .warnings
+            .push(format!("the journal cannot be written: {failure}"));
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod audit;
 mod charges;
+mod fence;
 mod identities;
 mod ledger;
 mod merchants;
@@ -19,6 +20,7 @@ mod tokens;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
+pub use fence::{Adopted, Difference, Fences, Raise, RaiseRecord, Raised};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
     Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
@@ -48,6 +50,7 @@ pub trait Store:
     + Misses
     + Reports
     + AuditLog
+    + Fences
     + Send
     + Sync
     + 'static
@@ -66,6 +69,7 @@ impl<T> Store for T where
         + Misses
         + Reports
         + AuditLog
+        + Fences
         + Send
         + Sync
         + 'static
@@ -81,6 +85,9 @@ pub enum StoreError {
     /// The disk is full or the file cannot be written: an operator is needed; nothing was changed.
     #[error("the store cannot write ({detail})")]
     CannotWrite { detail: String },
+    /// It is committed and holds, but the journal does not have it: an operator is needed.
+    #[error("{detail}")]
+    Unjournalled { detail: String },
     /// The database is not there, not ours, or from another version.
     #[error("the store cannot be used ({detail})")]
     Unusable { detail: String },

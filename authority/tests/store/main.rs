@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod fence;
 mod files;
 mod growth;
 mod operations;
