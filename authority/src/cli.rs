@@ -11,10 +11,13 @@ use crate::config::Config;
 use crate::{core_dumps, environment, logging, serve};
 
 mod account;
+mod alarm;
 mod audit;
+mod certificate;
 mod checks;
 mod daemon;
 mod error;
+mod fence;
 mod init;
 mod key;
 mod merchant;
@@ -61,6 +64,12 @@ enum Verb {
     /// Terminals: add, join, list, show, ban, unban
     #[command(subcommand)]
     Terminal(terminal::Verb),
+    /// Certificates: list, show, revoke
+    #[command(subcommand)]
+    Certificate(certificate::Verb),
+    /// Terminals that were in two places at once: list
+    #[command(subcommand)]
+    Alarm(alarm::Verb),
     /// Merchants: add, list
     #[command(subcommand)]
     Merchant(merchant::Verb),
@@ -70,6 +79,9 @@ enum Verb {
     /// The audit chain: verify
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// The restore fence: is this database the latest? status, compare, raise
+    #[command(subcommand)]
+    Fence(fence::Verb),
     /// Receipts: verify
     #[command(subcommand)]
     Receipt(receipt::Verb),
@@ -125,9 +137,12 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Init(init) => init::run(arguments, init),
         Verb::Serve => run_daemon(arguments),
         Verb::Terminal(verb) => terminal::run(arguments, verb),
+        Verb::Certificate(verb) => certificate::run(arguments, verb),
+        Verb::Alarm(verb) => alarm::run(arguments, verb),
         Verb::Merchant(verb) => merchant::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
+        Verb::Fence(verb) => fence::run(arguments, verb),
         Verb::Receipt(verb) => receipt::run(arguments, verb),
         Verb::Keys => key::list(arguments),
         Verb::Key(verb) => key::run(arguments, verb),

@@ -10,6 +10,7 @@ pub mod environment;
 pub mod http;
 pub mod ids;
 pub mod init;
+pub mod journal;
 pub mod listen;
 pub mod lock;
 pub mod logging;

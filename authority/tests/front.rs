@@ -6,6 +6,8 @@
 
 #[path = "front/house.rs"]
 mod house;
+#[path = "front/stage.rs"]
+mod stage;
 
 #[path = "front/certificates.rs"]
 mod certificates;
@@ -19,6 +21,12 @@ mod initialising;
 mod operating;
 #[path = "front/proofs.rs"]
 mod proofs;
+#[path = "front/renewing.rs"]
+mod renewing;
+#[path = "front/restoring.rs"]
+mod restoring;
+#[path = "front/revoking.rs"]
+mod revoking;
 #[path = "front/rotating.rs"]
 mod rotating;
 #[path = "front/serving.rs"]

@@ -1,13 +1,15 @@
 //! Who is who, and who may say so?
 //!
 //! ```text
-//!   root key (offline, encrypted file)          [root]
+//!   root key (offline; encrypted file or HSM)    [root]
 //!     └─ root certificate, path length 1        [profiles]
 //!          └─ issuing certificate, path length 0, key in the HSM
 //!               ├─ authority   server           [issuer] ◀── checked CSR [csr]
 //!               ├─ terminal    client, 7 days
-//!               └─ operator    client
+//!               ├─ operator    client
+//!               └─ statement   signs, no TLS
 //! ```
+//! Root and issuing CA say which certificates are no longer good ([`crl`]).
 //!
 //! A SPIFFE ID in the certificate is the only identity of a machine or an operator ([`names`]).
 //! Everything here works on bytes, files and the `hsm::Hsm` trait (feature `ca`); nothing talks to a network, and
@@ -18,6 +20,7 @@ mod certificate;
 pub mod chain;
 pub mod crl;
 pub mod csr;
+mod dates;
 mod error;
 pub mod est;
 mod files;
@@ -38,12 +41,12 @@ pub use certificate::{BadCertificate, CERTIFICATE_MAX_BYTES, Certificate};
 pub use chain::{Chain, Fingerprint};
 pub use csr::{BadCsr, CheckedCsr};
 pub use error::{Move, PkiError};
-pub use files::BadFile;
+pub use files::{BadFile, read_public, refuse_taken, write_new};
 #[cfg(feature = "ca")]
 pub use hsm_issuer::HsmIssuer;
 pub use issuer::{IssueRequest, IssueTo, IssuedCertificate, Issuer, IssuerHealth, IssuingCa};
 pub use keys::SoftwareKey;
 pub use lifecycle::{KeyState, Step, WrongStep};
 pub use names::{BadName, DnsName, Segment, SpiffeId, TrustDomain};
-pub use root::{Passphrase, RootKey};
+pub use root::{BadCeremony, Passphrase, RootKey, RootSigner};
 pub use verify::{Peer, VerifiedCertificate, identity_of, verify_chain};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use protocol::ids::{AccountId, MerchantId, TerminalId};
 use protocol::jwk::JwkSet;
 use protocol::wire::claims::JWKS_PATH;
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -118,6 +119,15 @@ impl Authority {
 
     /// Starts the daemon and waits until it is ready.
     pub async fn serve(&mut self) -> Result<(), Failure> {
+        self.start(StatusCode::OK).await
+    }
+
+    /// Starts the daemon on a database that is behind the world: it answers, and is not ready.
+    pub async fn serve_fenced(&mut self) -> Result<(), Failure> {
+        self.start(StatusCode::SERVICE_UNAVAILABLE).await
+    }
+
+    async fn start(&mut self, expected: StatusCode) -> Result<(), Failure> {
         let mut serve = command("m2key-authority")?;
         serve.arg("--config").arg(self.config()).arg("serve");
         let mut daemon = Daemon::start("m2key-authority", serve, &self.logs)?;
@@ -125,9 +135,9 @@ impl Authority {
         let ready = async || {
             let url = format!("http://{}/ready", self.addresses().ok()?.loopback);
             let answer = http.get(url).send().await.ok()?;
-            answer.status().is_success().then_some(())
+            (answer.status() == expected).then_some(())
         };
-        daemon.ready("the authority to be ready", ready).await?;
+        daemon.ready("the authority to answer", ready).await?;
         self.daemon = Some(daemon);
         Ok(())
     }

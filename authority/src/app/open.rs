@@ -14,6 +14,7 @@ use super::{App, AssembleError, Parts};
 use crate::clock::SystemClock;
 use crate::config::{Config, HsmConfig};
 use crate::metrics::Metrics;
+use crate::services::fence::{self, JournalError};
 use crate::services::readiness::Watched;
 use crate::store::StoreError;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
@@ -27,6 +28,8 @@ pub enum OpenError {
     Pki(#[from] PkiError),
     #[error("{path}: {error}")]
     Store { path: String, error: StoreError },
+    #[error("the journal outside the database: {0}")]
+    Journal(#[from] JournalError),
     #[error(transparent)]
     Assemble(#[from] AssembleError),
 }
@@ -50,6 +53,8 @@ pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
     let domain: TrustDomain = config.trust.domain.clone();
     let issuer = HsmIssuer::open(issuing_hsm, label, chain, domain).await?;
     let store = open_store(&config)?;
+    let beginning = fence::begin(config.node.as_str(), &config.fence.journal)?;
+    store.attach(beginning.journal.clone());
     let parts = Parts {
         config,
         clock: Arc::new(SystemClock),
@@ -59,7 +64,9 @@ pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
         metrics,
         watched,
     };
-    Ok(App::assemble(parts).await?)
+    let app = App::assemble(parts).await?;
+    fence::judge(&app, beginning).await?;
+    Ok(app)
 }
 
 /// The HSM token of seeds and signatures.

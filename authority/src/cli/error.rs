@@ -191,6 +191,10 @@ fn store_advice(error: &StoreError) -> (Exit, &'static str) {
             Exit::OperatorNeeded,
             "free some space or make the store writable; nothing was changed",
         ),
+        StoreError::Unjournalled { .. } => (
+            Exit::OperatorNeeded,
+            "make the place of [fence] journal writable; the same verb again then says when it is safe",
+        ),
         StoreError::Unusable { .. } => (
             Exit::OperatorNeeded,
             "check [store] path; `m2key-authority init` makes a new authority",
@@ -223,6 +227,10 @@ impl From<OpenError> for CliError {
             OpenError::Hsm { error, .. } => error.into(),
             OpenError::Pki(error) => error.into(),
             OpenError::Store { error, .. } => error.into(),
+            OpenError::Journal(_) => Self::operator(
+                "",
+                "let the account of the daemon write to the place of [fence] journal",
+            ),
             OpenError::Assemble(AssembleError::Store(error)) => error.into(),
             OpenError::Assemble(AssembleError::Keys(error)) => {
                 Self::operator(error, "this store was not made by `m2key-authority init`")
@@ -309,7 +317,7 @@ impl From<Problem> for CliError {
         };
         let exit = match problem.problem_type() {
             Some(ProblemType::Busy) => Exit::TryLater,
-            Some(ProblemType::NotReady) => Exit::OperatorNeeded,
+            Some(ProblemType::NotReady | ProblemType::Fenced) => Exit::OperatorNeeded,
             Some(ProblemType::Internal) => Exit::OurBug,
             _ => Exit::Refused,
         };

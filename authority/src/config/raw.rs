@@ -6,13 +6,19 @@ use std::path::{Path, PathBuf};
 
 use pki::{Segment, TrustDomain};
 use protocol::link::LinkHost;
+use protocol::time::Millis;
 use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
 use super::{
-    AgentsConfig, CertificateFiles, Config, HsmConfig, IdentityProvider, IssuingConfig, LogConfig,
-    LoopbackConfig, PublicConfig, ScheduleConfig, TrustConfig,
+    AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
+    IdentityProvider, IssuingConfig, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig,
+    TrustConfig,
 };
+
+/// The journal's name beside the store.
+const JOURNAL_NAME: &str = "fence.journal";
+pub(super) const DAY_MS: Millis = 24 * 3_600_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,9 +35,13 @@ pub(super) struct Raw {
     pub issuing: RawIssuing,
     pub store: StoreConfig,
     #[serde(default)]
+    pub fence: RawFence,
+    #[serde(default)]
     pub policy: Policy,
     #[serde(default)]
     pub schedule: RawSchedule,
+    #[serde(default)]
+    pub enrolment: RawEnrolment,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
     #[serde(default)]
@@ -118,10 +128,23 @@ pub struct StoreConfig {
     pub readers: usize,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFence {
+    /// Beside the store where nobody names a place.
+    pub journal: Option<PathBuf>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSchedule {
     pub horizon_epochs: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEnrolment {
+    pub renewal_grace_days: u32,
 }
 
 #[derive(Deserialize)]
@@ -210,6 +233,12 @@ impl Raw {
                 pin_file: at(self.issuing.pin_file),
                 key_label: self.issuing.key_label,
             },
+            fence: FenceConfig {
+                journal: match self.fence.journal {
+                    Some(journal) => at(journal),
+                    None => at(self.store.path.with_file_name(JOURNAL_NAME)),
+                },
+            },
             store: StoreConfig {
                 path: at(self.store.path),
                 ..self.store
@@ -217,6 +246,9 @@ impl Raw {
             policy: checked.policy,
             schedule: ScheduleConfig {
                 horizon_epochs: self.schedule.horizon_epochs,
+            },
+            enrolment: EnrolmentConfig {
+                renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
             identity_providers: self.identity_providers.into_iter().map(provider).collect(),
             log: LogConfig {
@@ -248,6 +280,14 @@ impl Default for RawOperator {
 impl Default for RawSchedule {
     fn default() -> Self {
         Self { horizon_epochs: 24 }
+    }
+}
+
+impl Default for RawEnrolment {
+    fn default() -> Self {
+        Self {
+            renewal_grace_days: 30,
+        }
     }
 }
 

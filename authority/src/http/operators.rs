@@ -36,6 +36,15 @@ pub fn routes(app: &Arc<App>) -> Routes<Private> {
         .or(verb::<operators::OperationList>(app))
         .or(verb::<operators::OperationShow>(app))
         .or(verb::<operators::OperationTranscript>(app))
+        .or(verb::<operators::CertificateList>(app))
+        .or(verb::<operators::CertificateShow>(app))
+        .or(verb::<operators::CertificateRevoke>(app))
+        .or(verb::<operators::JoinTokenList>(app))
+        .or(verb::<operators::JoinTokenRevoke>(app))
+        .or(verb::<operators::AlarmList>(app))
+        .or(verb::<operators::FenceStatus>(app))
+        .or(verb::<operators::FenceRaise>(app))
+        .or(verb::<operators::FenceCompare>(app))
 }
 
 fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {

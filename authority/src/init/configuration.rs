@@ -41,7 +41,9 @@ fn head(plan: &Plan) -> String {
          # Health and metrics.\n\
          [loopback]\nlisten = {}\n\n\
          [operator]\ncertificate = \"operator.pem\"\nkey = \"operator.key\"\n\n\
-         [store]\npath = \"store.sqlite\"\n\n",
+         [store]\npath = \"store.sqlite\"\n\n\
+         # Compared with the store at every start: better on another disk, and never restored with it.\n\
+         [fence]\njournal = \"fence.journal\"\n\n",
         string(node.as_str()),
         string(domain.as_str()),
         string(&listen.public.to_string()),

@@ -73,7 +73,9 @@ impl From<ProblemType> for Failure {
 fn of_store(error: &StoreError) -> Problem {
     match error {
         StoreError::Busy => busy(),
-        StoreError::CannotWrite { .. } | StoreError::Unusable { .. } => not_ready(),
+        StoreError::CannotWrite { .. }
+        | StoreError::Unjournalled { .. }
+        | StoreError::Unusable { .. } => not_ready(),
         StoreError::Corrupt { .. } => Problem::new(ProblemType::Internal),
     }
 }

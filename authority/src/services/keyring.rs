@@ -36,6 +36,7 @@ pub struct Keyring {
     jwks: JwkSet,
     believed: JwkSet,
     tag: String,
+    checkpoint_keys: JwkSet,
 }
 
 /// The database names no active key for a purpose, or one that is not a key.
@@ -68,6 +69,7 @@ impl Keyring {
             tag: tag_of(&believed),
             jwks,
             believed,
+            checkpoint_keys: checkpoint_keys(records),
         })
     }
 
@@ -107,6 +109,11 @@ impl Keyring {
     /// Another one whenever terminals should fetch the keys again.
     pub fn tag(&self) -> &str {
         &self.tag
+    }
+
+    /// What verifies a checkpoint that somebody shows. A key that may have been stolen could fence us.
+    pub fn checkpoint_keys(&self) -> &JwkSet {
+        &self.checkpoint_keys
     }
 }
 
@@ -173,4 +180,47 @@ fn tag_of(set: &JwkSet) -> String {
         hash.update(b"\n");
     }
     Base64UrlUnpadded::encode_string(&hash.finalize()[..TAG_LEN])
+}
+
+fn checkpoint_keys(records: &[KeyRecord]) -> JwkSet {
+    let believed = |record: &&KeyRecord| {
+        record.purpose == KeyPurpose::Checkpoint && record.tainted_at.is_none()
+    };
+    let public = |record: &KeyRecord| Jwk::from_point(record.public_point.as_ref()?).ok();
+    JwkSet {
+        keys: records.iter().filter(believed).filter_map(public).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::time::Timestamp;
+
+    use super::*;
+
+    /// The generator of P-256: a point that everybody knows, and nobody's key.
+    const POINT: &str = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
+                         4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+
+    fn record(purpose: KeyPurpose, state: KeyState) -> KeyRecord {
+        let mut point = [0; 65];
+        for (place, byte) in point.iter_mut().enumerate() {
+            let digits = &POINT[2 * place..2 * place + 2];
+            *byte = u8::from_str_radix(digits, 16).expect("hexadecimal digits");
+        }
+        let made_at = Timestamp::from_ms(0);
+        KeyRecord::new(purpose, state, purpose.label(1), Some(point), made_at)
+    }
+
+    #[test]
+    fn a_shown_checkpoint_counts_under_checkpoint_keys_that_nobody_has_stolen() {
+        let count = |purpose, state| checkpoint_keys(&[record(purpose, state)]).keys.len();
+        for good in [KeyState::Active, KeyState::Retired] {
+            assert_eq!(count(KeyPurpose::Checkpoint, good), 1, "{good}");
+        }
+        let mut stolen = record(KeyPurpose::Checkpoint, KeyState::Retired);
+        stolen.tainted_at = Some(stolen.made_at);
+        assert!(checkpoint_keys(&[stolen]).keys.is_empty());
+        assert_eq!(count(KeyPurpose::Receipt, KeyState::Active), 0);
+    }
 }

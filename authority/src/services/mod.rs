@@ -3,15 +3,18 @@
 //! Services take proofs and owned data and answer them or a [`Failure`]; they know neither HTTP nor
 //! SQL nor PKCS#11.
 
+pub mod adoption;
 pub mod approvals;
 pub mod bans;
 pub mod changes;
 pub mod charges;
 pub mod checkpoints;
 pub mod claims;
+pub mod crls;
 pub mod enrolment;
 pub mod epoch_keys;
 mod failure;
+pub mod fence;
 pub mod join;
 pub mod journey;
 pub mod jwks;
@@ -22,7 +25,9 @@ pub mod phone;
 pub mod push;
 pub mod readiness;
 pub mod receipts;
+pub mod renewal;
 pub mod reports;
+pub mod revocation;
 pub mod rotation;
 pub mod schedules;
 pub mod seeds;

@@ -11,18 +11,29 @@ use super::rotation::Asked;
 use crate::app::App;
 
 mod accounts;
+mod alarms;
 mod audit;
 mod certificates;
+mod fence;
+mod join_tokens;
 mod keys;
+mod lost;
 mod merchants;
 mod operations;
 mod seeds;
 mod terminals;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
+pub use alarms::{AlarmList, AlarmView, Alarms};
 pub use audit::{AuditVerify, AuditView};
-pub use certificates::{CertificateIssue, Holder, IssuedView};
+pub use certificates::{
+    CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
+    Certificates, Holder, Issued, IssuedView,
+};
+pub use fence::{FenceRaise, FenceStatus, FenceView, RaisedView};
+pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
 pub use keys::{KeyList, KeyStep, KeyView, Keys, Planned};
+pub use lost::{ComparedView, FenceCompare};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
 pub use operations::{
     OperationList, OperationShow, OperationTranscript, OperationView, OperationsView,
@@ -54,6 +65,8 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     const NAME: &'static str;
     /// Whether it changes anything: then the audit chain says who asked.
     const CHANGES: bool;
+    /// Whether it may be carried out while the database is behind the world and nothing is served.
+    const WHILE_FENCED: bool = false;
     /// Whether other operators must consent before it is carried out.
     fn gate(&self) -> Gate {
         Gate::One
@@ -101,6 +114,9 @@ impl Asker {
 
 /// Carries out `verb` for the operator `by`.
 pub async fn carry_out<V: Verb>(app: &App, by: &str, verb: V) -> Result<V::Answer, Failure> {
+    if let Some(problem) = app.fence.operator_problem().filter(|_| !V::WHILE_FENCED) {
+        return Err(problem.into());
+    }
     if V::CHANGES {
         let body = serde_json::json!({ "operator": by, "verb": V::NAME }).to_string();
         app.store

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::rotation::due;
 use crate::app::App;
 use crate::clock::{Stopwatch, unix_seconds};
+use crate::services::crls::{CRL_LATE_MS, CRL_LIFE_MS};
 
 /// A certificate with less time left than this is a warning, not yet a reason.
 pub const EXPIRY_WARNING_S: u64 = 7 * 24 * 3600;
@@ -40,6 +41,7 @@ pub async fn check(app: &App) -> Readiness {
         warnings: Vec::new(),
         at: now,
     };
+    look_at_fence(app, &mut readiness);
     look_at_hsm("HSM", &app.hsm.health(), &mut readiness);
     look_at_issuer(app.issuer.health(), &mut readiness);
     if app.is_draining() {
@@ -58,6 +60,7 @@ pub async fn check(app: &App) -> Readiness {
     readiness
         .warnings
         .extend(app.operations.troubles_in_words());
+    look_at_lists(app, now, &mut readiness).await;
     readiness.ready = readiness.reasons.is_empty();
     readiness
 }
@@ -68,12 +71,29 @@ pub fn measure(app: &App) {
     let config = &app.config;
     let label = &config.hsm.token_label;
     app.metrics.look_at_hsm(label, &app.hsm.health());
+    let fenced = app.fence.fenced().is_some();
+    app.metrics.fenced.set(i64::from(fenced));
     for Watched { name, not_after } in &app.watched {
         let ends = i64::try_from(*not_after).unwrap_or(i64::MAX);
         app.metrics
             .certificate_ends
             .with_label_values(&[name])
             .set(ends);
+    }
+}
+
+fn look_at_fence(app: &App, readiness: &mut Readiness) {
+    if let Some(fenced) = app.fence.fenced() {
+        let why = fenced.reasons.iter();
+        readiness
+            .reasons
+            .extend(why.map(|reason| format!("fenced: {reason}")));
+    }
+    let failure = app.fence.journal().and_then(|journal| journal.failure());
+    if let Some(failure) = failure {
+        readiness
+            .warnings
+            .push(format!("the journal cannot be written: {failure}"));
     }
 }
 
@@ -108,6 +128,26 @@ fn look_at_issuer(health: IssuerHealth, readiness: &mut Readiness) {
         IssuerHealth::Down(why) => format!("the issuing CA does not answer: {why}"),
     };
     readiness.warnings.push(said);
+}
+
+/// Others go on with the last list until its end; that it is not made anew is for us to see before.
+async fn look_at_lists(app: &App, now: Timestamp, readiness: &mut Readiness) {
+    for ca in app.issuer.issuing_cas() {
+        let Some(key) = ca.chain.issuing().key_id_hex() else {
+            continue;
+        };
+        // What is wrong with the store is said already.
+        let list = app.store.crl(&key).await.ok().flatten();
+        let Some(ends) = list.and_then(|list| list.next_update) else {
+            continue;
+        };
+        if ends - now < CRL_LIFE_MS - CRL_LATE_MS {
+            let hours = (ends - now).max(0) / 3_600_000;
+            readiness.warnings.push(format!(
+                "the revocation list of issuing CA {key} is not made anew, and ends in {hours} h"
+            ));
+        }
+    }
 }
 
 fn look_at_certificate(certificate: &Watched, now: u64, readiness: &mut Readiness) {

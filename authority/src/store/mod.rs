@@ -6,12 +6,14 @@
 
 mod audit;
 mod charges;
+mod fence;
 mod identities;
 mod ledger;
 mod merchants;
 mod misses;
 mod payments;
 mod reports;
+mod revocations;
 mod rotation;
 pub mod sqlite;
 mod terminals;
@@ -19,12 +21,20 @@ mod tokens;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
-pub use identities::{Certificate, Identities, JoinToken, Redeem, Subject};
+pub use fence::{Adopted, Difference, Fences, Raise, RaiseRecord, Raised};
+pub use identities::{
+    Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
+    Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
+};
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
 pub use reports::Reports;
+pub use revocations::{
+    AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
+    RevokedSerial,
+};
 pub use rotation::{
     KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, NewSeed, NoSuchPurpose, OPERATION_ROWS_MAX,
     Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
@@ -37,6 +47,7 @@ pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 pub trait Store:
     Terminals
     + Identities
+    + Revocations
     + Merchants
     + Tokens
     + Charges
@@ -46,6 +57,7 @@ pub trait Store:
     + Reports
     + Rotation
     + AuditLog
+    + Fences
     + Send
     + Sync
     + 'static
@@ -55,6 +67,7 @@ pub trait Store:
 impl<T> Store for T where
     T: Terminals
         + Identities
+        + Revocations
         + Merchants
         + Tokens
         + Charges
@@ -64,6 +77,7 @@ impl<T> Store for T where
         + Reports
         + Rotation
         + AuditLog
+        + Fences
         + Send
         + Sync
         + 'static
@@ -79,6 +93,9 @@ pub enum StoreError {
     /// The disk is full or the file cannot be written: an operator is needed; nothing was changed.
     #[error("the store cannot write ({detail})")]
     CannotWrite { detail: String },
+    /// It is committed and holds, but the journal does not have it: an operator is needed.
+    #[error("{detail}")]
+    Unjournalled { detail: String },
     /// The database is not there, not ours, or from another version.
     #[error("the store cannot be used ({detail})")]
     Unusable { detail: String },

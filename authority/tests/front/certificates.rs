@@ -29,6 +29,13 @@ impl Shown {
         ["--cert", text(&self.certificate), "--key", text(&self.key)]
     }
 
+    /// As the verbs take it.
+    pub fn serial(&self) -> String {
+        let pem = std::fs::read_to_string(&self.certificate).unwrap();
+        let all = pki::chain::certificates_from_pem(&pem).unwrap();
+        all[0].serial_hex()
+    }
+
     /// Makes it the certificate that the verbs of this house use.
     pub fn use_for_verbs(&self, house: &House) {
         std::fs::copy(&self.certificate, house.dir().join("operator.pem")).unwrap();

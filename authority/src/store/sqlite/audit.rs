@@ -7,9 +7,11 @@ use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use super::SqliteStore;
+use super::fence::remember;
 use super::persons::{hex, random};
 use super::row::{all, count, find, get, one, signed, time};
 use super::writer::Tx;
+use crate::journal::{Fact, Journal};
 use crate::store::{
     AuditLog, OPERATION_ROWS_MAX, OperationId, Result, StoredCheckpoint, StoredRow,
 };
@@ -127,8 +129,14 @@ impl AuditLog for SqliteStore {
         .await
     }
 
-    async fn add_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<()> {
+    async fn add_checkpoint(&self, checkpoint: StoredCheckpoint, heads: Vec<Head>) -> Result<()> {
         self.write(move |tx| {
+            tx.tell(checkpoint.at, Fact::Checkpoint { heads });
+            // The line before this checkpoint's own, which is written after the commit.
+            let last = tx.journal().map(Journal::last).filter(|last| last.n > 0);
+            if let Some(last) = last {
+                remember(tx, &last)?;
+            }
             tx.execute_one(
                 "INSERT INTO checkpoints (number, at_ms, jws)
                  VALUES ((SELECT coalesce(max(number), 0) + 1 FROM checkpoints), ?1, ?2)",

@@ -11,11 +11,13 @@ use serde_json::json;
 use super::SqliteStore;
 use super::error::corrupt;
 use super::identities::insert_join_token;
+use super::revocations::revoke_all;
 use super::rotation::keys;
 use super::row::{all, count, find, get, one, terminal, time, uuid};
 use super::settle::{end, find_charge};
 use super::turns::raise_revision;
 use super::writer::{Tx, Verdict};
+use crate::journal::Fact;
 use crate::store::{
     JoinToken, KeyRecord, NewSchedule, OperationId, Result, Scheduled, Seed, Terminal,
     TerminalStatus, Terminals,
@@ -86,7 +88,7 @@ impl Terminals for SqliteStore {
         reason: String,
         at: Timestamp,
     ) -> Result<Option<Terminal>> {
-        self.write(move |tx| ban(tx, id, &reason, at)).await
+        self.write(move |tx| Ok(ban(tx, id, &reason, at)?)).await
     }
 
     async fn record_schedule(&self, schedule: NewSchedule) -> Result<Scheduled> {
@@ -187,14 +189,21 @@ pub(super) fn insert_seed(
     }
 }
 
-fn ban(tx: &mut Tx<'_>, id: TerminalId, reason: &str, at: Timestamp) -> Verdict<Option<Terminal>> {
-    let found = find_terminal(tx.conn, id)?;
-    if found
-        .as_ref()
-        .is_none_or(|t| t.status != TerminalStatus::Active)
-    {
-        return Ok(found);
+pub(super) fn ban(
+    tx: &mut Tx<'_>,
+    id: TerminalId,
+    reason: &str,
+    at: Timestamp,
+) -> Result<Option<Terminal>> {
+    let Some(found) = find_terminal(tx.conn, id)? else {
+        return Ok(None);
+    };
+    if let TerminalStatus::Banned { at, reason } = &found.status {
+        // Again: the journal may not have taken it the first time.
+        tell_ban(tx, &found, *at, reason);
+        return Ok(Some(found));
     }
+    tell_ban(tx, &found, at, reason);
     tx.execute_one(
         "UPDATE terminals SET banned_at_ms = ?2, ban_reason = ?3
          WHERE id = ?1 AND banned_at_ms IS NULL",
@@ -203,8 +212,19 @@ fn ban(tx: &mut Tx<'_>, id: TerminalId, reason: &str, at: Timestamp) -> Verdict<
     let body = json!({ "terminal": id, "reason": reason });
     tx.record("terminal.banned", at, &body)?;
     end_all(tx, id, at)?;
+    revoke_all(tx, id, at)?;
     raise_revision(tx, id)?;
-    Ok(find_terminal(tx.conn, id)?)
+    find_terminal(tx.conn, id)
+}
+
+fn tell_ban(tx: &mut Tx<'_>, banned: &Terminal, banned_at: Timestamp, reason: &str) {
+    let fact = Fact::Banned {
+        terminal: banned.id,
+        version: banned.version,
+        banned_at,
+        reason: reason.into(),
+    };
+    tx.tell(banned_at, fact);
 }
 
 /// Ends every charge that is offered or held there; what is held is released with it.
