@@ -12,9 +12,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::services::bans::Bans;
+use crate::services::changes::Changes;
 use crate::services::fence::Fence;
 use crate::services::keyring::Keyring;
 use crate::services::readiness::Watched;
+use crate::services::rotation::Operations;
 use crate::store::Store;
 
 mod open;
@@ -37,6 +39,10 @@ pub struct App {
     pub bans: Bans,
     /// Whether anything is served at all.
     pub fence: Fence,
+    /// Keys and seeds that were replaced.
+    pub changes: Changes,
+    /// What operators asked for and is carried out in steps.
+    pub operations: Operations,
     /// Certificates whose end readiness watches.
     pub watched: Vec<Watched>,
     drain: watch::Sender<bool>,
@@ -69,6 +75,8 @@ impl App {
             generation,
             bans: Bans::default(),
             fence: Fence::default(),
+            changes: Changes::default(),
+            operations: Operations::default(),
             watched: parts.watched,
             drain: watch::Sender::new(false),
         }))

@@ -27,5 +27,7 @@ mod renewing;
 mod restoring;
 #[path = "front/revoking.rs"]
 mod revoking;
+#[path = "front/rotating.rs"]
+mod rotating;
 #[path = "front/serving.rs"]
 mod serving;

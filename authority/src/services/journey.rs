@@ -7,8 +7,8 @@ use std::time::Duration;
 use protocol::time::Timestamp;
 use tokio::time::MissedTickBehavior;
 
-use super::Failure;
 use super::approvals::Approvals;
+use super::changes::Change;
 use super::charges::Charges;
 use super::checkpoints::Checkpoints;
 use super::claims::Claims;
@@ -20,6 +20,7 @@ use super::reports::Reports;
 use super::schedules::Schedules;
 use super::sign_in::{ProviderError, SignIn};
 use super::sweeps::Sweeps;
+use super::{Failure, rotation};
 use crate::app::App;
 
 /// How often overdue claims and charges are looked for.
@@ -94,6 +95,8 @@ impl Journey {
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
             self.crls.run(),
             self.hear_bans(),
+            self.hear_changes(),
+            rotation::run(&self.app),
         );
     }
 
@@ -152,6 +155,33 @@ impl Journey {
             }
             if let Err(why) = work(self.app.clock.now()).await {
                 tracing::warn!(what, error = %why, "background work failed, and is tried again");
+            }
+        }
+    }
+
+    async fn hear_changes(&self) {
+        let mut changes = self.app.changes.listen();
+        loop {
+            tokio::select! {
+                change = changes.next() => self.follow(&change),
+                () = self.app.draining() => return,
+            }
+        }
+    }
+
+    /// Terminals hear of it, and what was loaded of old seeds is forgotten.
+    pub fn follow(&self, change: &Change) {
+        match change {
+            Change::Terminals(terminals) => {
+                for terminal in terminals.iter() {
+                    self.epoch_keys.forget(*terminal);
+                    self.push.changed(*terminal);
+                }
+            }
+            Change::Keys => self.push.all_changed(),
+            Change::All => {
+                self.epoch_keys.forget_all();
+                self.push.all_changed();
             }
         }
     }

@@ -6,6 +6,7 @@
 pub mod adoption;
 pub mod approvals;
 pub mod bans;
+pub mod changes;
 pub mod charges;
 pub mod checkpoints;
 pub mod claims;
@@ -27,6 +28,7 @@ pub mod receipts;
 pub mod renewal;
 pub mod reports;
 pub mod revocation;
+pub mod rotation;
 pub mod schedules;
 pub mod seeds;
 pub mod sign_in;

@@ -92,6 +92,13 @@ impl Push {
         }
     }
 
+    /// Call after something changed that concerns every terminal.
+    pub fn all_changed(&self) {
+        for open in self.streams().of.values() {
+            open.wake.send_replace(());
+        }
+    }
+
     /// Opens the terminal's stream; the state comes at once. An older stream of it ends.
     ///
     /// `certificate` is the serial the terminal came with: for alarms, and to have it renewed in time.
@@ -297,10 +304,11 @@ impl Push {
             now,
             turns: pushed.turns,
             charge: pushed.charge,
-            schedule_due: self.schedules.is_due(terminal, known.version),
+            schedule_due: self.schedules.is_due(&known),
             upkeep: Upkeep {
                 checkpoint: self.app.fence.checkpoint().0,
                 renew_now: self.renew_now(issuer),
+                keys_tag: self.app.keyring().tag().to_owned(),
                 ..Upkeep::default()
             },
         }))

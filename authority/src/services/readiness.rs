@@ -7,6 +7,7 @@ use pki::IssuerHealth;
 use protocol::time::Timestamp;
 use serde::Serialize;
 
+use super::rotation::due;
 use crate::app::App;
 use crate::clock::{Stopwatch, unix_seconds};
 use crate::services::crls::{CRL_LATE_MS, CRL_LIFE_MS};
@@ -55,12 +56,18 @@ pub async fn check(app: &App) -> Readiness {
         look_at_certificate(certificate, unix_seconds(now), &mut readiness);
     }
     look_at_lists(app, now, &mut readiness).await;
+    let keys = app.keyring();
+    readiness.warnings.extend(due::overdue(keys.records(), now));
+    readiness
+        .warnings
+        .extend(app.operations.troubles_in_words());
     readiness.ready = readiness.reasons.is_empty();
     readiness
 }
 
 /// The same facts as gauges, for whoever draws curves.
 pub fn measure(app: &App) {
+    due::measure(app);
     let config = &app.config;
     let label = &config.hsm.token_label;
     app.metrics.look_at_hsm(label, &app.hsm.health());

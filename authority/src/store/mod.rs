@@ -14,6 +14,7 @@ mod misses;
 mod payments;
 mod reports;
 mod revocations;
+mod rotation;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -34,7 +35,12 @@ pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
     RevokedSerial,
 };
-pub use terminals::{KeyRecord, Seed, Terminal, TerminalStatus, Terminals};
+pub use rotation::{
+    KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, NewSeed, NoSuchPurpose, OPERATION_ROWS_MAX,
+    Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
+    Stepped, Stranded, ToReseed, When, Whose, Work,
+};
+pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 
 /// Everything the services ask of a database.
@@ -49,6 +55,7 @@ pub trait Store:
     + Ledger
     + Misses
     + Reports
+    + Rotation
     + AuditLog
     + Fences
     + Send
@@ -68,6 +75,7 @@ impl<T> Store for T where
         + Ledger
         + Misses
         + Reports
+        + Rotation
         + AuditLog
         + Fences
         + Send
