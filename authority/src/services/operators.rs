@@ -34,8 +34,8 @@ pub const LIST_MAX: u32 = 1_000;
 pub enum Gate {
     /// The one who asks.
     One,
-    /// As many more as the approval policy says.
-    Approved,
+    /// As many more as the consent policy says.
+    Consented,
 }
 
 /// One thing an operator can ask for.
@@ -44,7 +44,7 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     const NAME: &'static str;
     /// Whether it changes anything: then the audit chain says who asked.
     const CHANGES: bool;
-    /// Whether other operators must agree before it is carried out.
+    /// Whether other operators must consent before it is carried out.
     fn gate(&self) -> Gate {
         Gate::One
     }

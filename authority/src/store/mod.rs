@@ -12,6 +12,7 @@ mod merchants;
 mod misses;
 mod payments;
 mod reports;
+mod rotation;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -24,7 +25,12 @@ pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
 pub use reports::Reports;
-pub use terminals::{KeyRecord, Seed, Terminal, TerminalStatus, Terminals};
+pub use rotation::{
+    KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, NewSeed, NoSuchPurpose, OPERATION_ROWS_MAX,
+    Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
+    Stepped, Stranded, ToReseed, When, Whose, Work,
+};
+pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 
 /// Everything the services ask of a database.
@@ -38,6 +44,7 @@ pub trait Store:
     + Ledger
     + Misses
     + Reports
+    + Rotation
     + AuditLog
     + Send
     + Sync
@@ -55,6 +62,7 @@ impl<T> Store for T where
         + Ledger
         + Misses
         + Reports
+        + Rotation
         + AuditLog
         + Send
         + Sync

@@ -17,6 +17,7 @@ mod payments;
 mod persons;
 mod readers;
 mod reports;
+mod rotation;
 mod row;
 mod schema;
 mod settle;
