@@ -8,6 +8,8 @@ use crate::crl::{BadCrl, BadList};
 use crate::csr::BadCsr;
 use crate::files::BadFile;
 use crate::names::BadName;
+#[cfg(feature = "ca")]
+use crate::signer::SignerError;
 
 /// Why nothing was issued, read or believed. Messages hold no key and no passphrase.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +36,10 @@ pub enum PkiError {
     #[cfg(feature = "ca")]
     #[error(transparent)]
     Hsm(#[from] HsmError),
+    /// The signer, or the way to it; its variant says whose move it is.
+    #[cfg(feature = "ca")]
+    #[error(transparent)]
+    Signer(#[from] SignerError),
     /// The key and the certificate of the issuing CA do not belong together.
     #[error("the key {label:?} in the HSM is not the one in the issuing certificate")]
     ForeignIssuingKey { label: String },
@@ -75,6 +81,8 @@ impl PkiError {
             }
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_move(error),
+            #[cfg(feature = "ca")]
+            Self::Signer(error) => error.whose_move(),
             Self::File { .. }
             | Self::ForeignIssuingKey { .. }
             | Self::ForeignRootKey
@@ -86,7 +94,7 @@ impl PkiError {
     }
 
     /// What to do about it, for the line after `error:`.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
         match self {
             Self::Csr(error) => error.hint(),
             Self::Certificate(error) => error.hint(),
@@ -96,6 +104,8 @@ impl PkiError {
             Self::File { problem, .. } => problem.hint(),
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),
+            #[cfg(feature = "ca")]
+            Self::Signer(error) => error.hint(),
             Self::ForeignIssuingKey { .. } => {
                 "name the key that belongs to the installed issuing certificate"
             }

@@ -106,6 +106,22 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8], replace: Replace) -> Resu
     written.map_err(|error| BadFile::from(error).at(path))
 }
 
+/// Writes a file of mode 0644 that is either whole or as before, also after a power cut.
+#[cfg(feature = "ca")]
+pub(crate) fn write_public(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+    use std::os::unix::fs::PermissionsExt;
+    const PUBLIC: u32 = 0o644;
+    let temporary = temporary_beside(path)?;
+    let written = write_synced(&temporary, bytes)
+        .and_then(|()| fs::set_permissions(&temporary, fs::Permissions::from_mode(PUBLIC)))
+        .and_then(|()| publish(&temporary, path, Replace::Yes));
+    if written.is_err() {
+        // As above: there is nothing to add to what went wrong.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map_err(|error| BadFile::from(error).at(path))
+}
+
 /// Reads a secret, and refuses one that others can read.
 pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, PkiError> {
     let read = || -> Result<Zeroizing<String>, BadFile> {
