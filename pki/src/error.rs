@@ -8,6 +8,7 @@ use crate::crl::{BadCrl, BadList};
 use crate::csr::BadCsr;
 use crate::files::BadFile;
 use crate::names::BadName;
+use crate::root::BadCeremony;
 #[cfg(feature = "ca")]
 use crate::signer::SignerError;
 
@@ -29,6 +30,9 @@ pub enum PkiError {
     /// The one who shows this revocation list must bring another.
     #[error("the revocation list is refused: {0}")]
     List(#[from] BadList),
+    /// What the people at a ceremony have to settle first.
+    #[error(transparent)]
+    Ceremony(#[from] BadCeremony),
     /// Someone with access to this machine must look at the file.
     #[error("{path}: {problem}")]
     File { path: String, problem: BadFile },
@@ -83,6 +87,7 @@ impl PkiError {
             Self::Hsm(error) => hsm_move(error),
             #[cfg(feature = "ca")]
             Self::Signer(error) => error.whose_move(),
+            Self::Ceremony(error) => error.whose_move(),
             Self::File { .. }
             | Self::ForeignIssuingKey { .. }
             | Self::ForeignRootKey
@@ -101,6 +106,7 @@ impl PkiError {
             Self::Name(error) => error.hint(),
             Self::Crl(error) => error.hint(),
             Self::List(error) => error.hint(),
+            Self::Ceremony(error) => error.hint(),
             Self::File { problem, .. } => problem.hint(),
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),

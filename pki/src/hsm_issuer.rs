@@ -12,6 +12,7 @@ use crate::error::PkiError;
 use crate::issuer::{IssueRequest, IssuedCertificate, Issuer, IssuerHealth, IssuingCa};
 use crate::lifecycle::KeyState;
 use crate::names::TrustDomain;
+use crate::profiles::CrlBase;
 use crate::signing::{Period, Unsigned};
 
 /// The issuing CA with its key in an HSM.
@@ -20,6 +21,7 @@ pub struct HsmIssuer {
     key: KeyLabel,
     chain: Chain,
     domain: TrustDomain,
+    crl_base: Option<CrlBase>,
 }
 
 impl HsmIssuer {
@@ -38,7 +40,14 @@ impl HsmIssuer {
             key,
             chain,
             domain,
+            crl_base: None,
         })
+    }
+
+    /// The same, and every certificate says where the revocation list of its issuer is.
+    pub fn listed_at(mut self, base: Option<CrlBase>) -> Self {
+        self.crl_base = base;
+        self
     }
 
     pub(crate) fn own_chain(&self) -> &Chain {
@@ -64,6 +73,7 @@ impl HsmIssuer {
     /// What will be signed: the profile's decision about this request.
     pub(crate) fn prepare(&self, request: &IssueRequest) -> Result<Unsigned, PkiError> {
         let profile = request.to.profile(&self.domain)?;
+        let profile = profile.listed_at(self.crl_base.as_ref());
         request.csr.asks_only_for(profile.names())?;
         let issuing = self.chain.issuing();
         if !(issuing.not_before()..=issuing.not_after()).contains(&request.now) {

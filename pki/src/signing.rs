@@ -4,8 +4,6 @@
 //! [`Unsigned::digest`] goes out, the signature comes back to [`Unsigned::assemble`], which believes
 //! it only after it verified it.
 
-use std::time::Duration;
-
 use der::Encode;
 use der::asn1::BitString;
 use p256::ecdsa::signature::Keypair;
@@ -16,11 +14,12 @@ use spki::{AlgorithmIdentifierOwned, DynSignatureAlgorithmIdentifier, SubjectPub
 use x509_cert::builder::{Builder, CertificateBuilder};
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
-use x509_cert::time::{Time, Validity};
+use x509_cert::time::Validity;
 
 #[cfg(feature = "ca")]
 use crate::certificate::serial_text;
 use crate::certificate::{Certificate, ECDSA_WITH_SHA256};
+use crate::dates::to_x509;
 use crate::error::PkiError;
 use crate::profiles::{BACKDATE_SECONDS, Issued, Profile};
 
@@ -66,7 +65,7 @@ impl Unsigned {
         period: Period,
     ) -> Result<Self, PkiError> {
         let spki = SubjectPublicKeyInfoOwned::from_key(subject_key).map_err(PkiError::bug)?;
-        let validity = Validity::new(time(period.not_before)?, time(period.not_after)?);
+        let validity = Validity::new(to_x509(period.not_before)?, to_x509(period.not_after)?);
         let (profile, serial) = (profile.issued_by(issuer), random_serial()?);
         let mut builder = CertificateBuilder::new(profile, serial.clone(), validity, spki)
             .map_err(PkiError::bug)?;
@@ -150,11 +149,4 @@ fn random_serial() -> Result<SerialNumber, PkiError> {
     let mut bytes = [0; SERIAL_BYTES];
     getrandom::fill(&mut bytes).map_err(|_| PkiError::NoRandom)?;
     SerialNumber::new(&bytes).map_err(PkiError::bug)
-}
-
-/// Years 1970 to 9999; UTCTime until 2049 and GeneralizedTime after it.
-pub(crate) fn time(unix: u64) -> Result<Time, PkiError> {
-    der::DateTime::from_unix_duration(Duration::from_secs(unix))
-        .map(Time::from)
-        .map_err(|_| PkiError::ClockWrong)
 }

@@ -17,8 +17,9 @@ use super::{
     BadCrl, CRL_LIFETIME_MAX_SECONDS, CrlRequest, REVOKED_MAX, Reason, Revoked, SignedCrl,
 };
 use crate::certificate::{Certificate, ECDSA_WITH_SHA256};
+use crate::dates::to_x509;
 use crate::error::PkiError;
-use crate::signing::{checked_signature, time};
+use crate::signing::checked_signature;
 
 /// Longest serial number (RFC 5280, 4.1.2.2).
 const SERIAL_MAX_BYTES: usize = 20;
@@ -94,8 +95,8 @@ fn body(issuer: &Certificate, request: &CrlRequest) -> Result<TbsCertList, PkiEr
         version: Version::V2,
         signature: algorithm(),
         issuer: issuer.x509().tbs_certificate().subject().clone(),
-        this_update: time(request.this_update)?,
-        next_update: Some(time(request.next_update)?),
+        this_update: to_x509(request.this_update)?,
+        next_update: Some(to_x509(request.next_update)?),
         // An empty list must not be there at all (RFC 5280, 5.1.2.6).
         revoked_certificates: (!entries.is_empty()).then_some(entries),
         crl_extensions: Some(extensions(issuer.verifying_key(), request.number)?),
@@ -128,7 +129,7 @@ fn entries(revoked: &[Revoked]) -> Result<Vec<RevokedCert>, PkiError> {
         .map(|(serial, entry)| {
             Ok(RevokedCert {
                 serial_number: SerialNumber::<Rfc5280>::new(&serial).map_err(|_| BadCrl::Serial)?,
-                revocation_date: time(entry.at)?,
+                revocation_date: to_x509(entry.at)?,
                 crl_entry_extensions: reasons.of(entry.reason),
             })
         })

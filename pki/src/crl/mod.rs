@@ -7,7 +7,7 @@ mod build;
 mod read;
 
 pub use build::Unsigned;
-pub use read::{BadList, RevocationList};
+pub use read::{BadList, RevocationList, from_file};
 
 use crate::pem;
 

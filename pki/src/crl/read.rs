@@ -1,5 +1,7 @@
 //! What does a signed list say, and did this CA sign it?
 
+use std::path::Path;
+
 use der::{Decode, Encode};
 use p256::ecdsa::DerSignature;
 use p256::ecdsa::signature::Verifier;
@@ -7,8 +9,10 @@ use x509_cert::crl::{CertificateList, RevokedCert};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::{CrlNumber, CrlReason, KeyUsage};
 
-use super::{CRL_MAX_BYTES, Reason, Revoked};
+use super::{CRL_LABEL, CRL_MAX_BYTES, Reason, Revoked};
 use crate::certificate::{Certificate, ECDSA_WITH_SHA256, hex};
+use crate::error::PkiError;
+use crate::{files, pem};
 
 /// A list whose signature was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +65,20 @@ impl RevocationList {
             next_update: tbs.next_update?.to_unix_duration().as_secs(),
             revoked: entries.iter().map(entry).collect(),
         })
+    }
+}
+
+/// The DER in a PEM or DER file.
+pub fn from_file(path: &Path) -> Result<Vec<u8>, PkiError> {
+    // PEM is a third larger than what is in it.
+    let bytes = files::read_public_up_to(path, 2 * CRL_MAX_BYTES as u64)?;
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        return Ok(bytes);
+    };
+    let blocks = pem::blocks(text).map_err(|_| BadList::NotOurs)?;
+    match blocks.as_slice() {
+        [block] if block.label == CRL_LABEL => Ok(block.der().map_err(|_| BadList::NotOurs)?),
+        _ => Err(BadList::NotOurs.into()),
     }
 }
 

@@ -3,8 +3,17 @@
 //! The same functions serve the offline ceremony and the authority's `init`. The key lies in a file
 //! under a passphrase ([`RootKey`]) or in an HSM token; [`RootSigner`] is either.
 
+mod ceremony;
+mod log;
+mod place;
+mod plans;
+mod refusal;
 mod signer;
 
+pub use ceremony::Ceremony;
+pub use place::KeyPlace;
+pub use plans::{CrlPlan, CrlWish, IssuingPlan};
+pub use refusal::BadCeremony;
 pub use signer::RootSigner;
 
 use std::fmt;
@@ -26,7 +35,7 @@ use crate::error::PkiError;
 use crate::files::{self, BadFile, Replace};
 use crate::keys::random_scalar;
 use crate::pem;
-use crate::profiles;
+use crate::profiles::{self, CrlBase};
 use crate::signing::{Period, Unsigned};
 
 /// How long a passphrase may be.
@@ -94,7 +103,7 @@ impl RootKey {
         now: u64,
     ) -> Result<Certificate, PkiError> {
         check_own(root, self.0.verifying_key())?;
-        self.sign(unsigned_issuing(root, point, now)?)
+        self.sign(unsigned_issuing(root, point, None, now)?)
     }
 
     /// The list of issuing certificates that `root` no longer stands for.
@@ -129,9 +138,14 @@ fn unsigned_root(key: &VerifyingKey, now: u64) -> Result<Unsigned, PkiError> {
 }
 
 /// An issuing certificate under `root` without its signature.
-fn unsigned_issuing(root: &Certificate, point: &[u8; 65], now: u64) -> Result<Unsigned, PkiError> {
+fn unsigned_issuing(
+    root: &Certificate,
+    point: &[u8; 65],
+    crl_base: Option<&CrlBase>,
+    now: u64,
+) -> Result<Unsigned, PkiError> {
     let subject_key = VerifyingKey::from_sec1_bytes(point).map_err(PkiError::bug)?;
-    let profile = profiles::issuing(&spki_sha256(&subject_key))?;
+    let profile = profiles::issuing(&spki_sha256(&subject_key))?.listed_at(crl_base);
     let period = Period::of(&profile, now, root.not_after());
     let issuer = root.x509().tbs_certificate().subject().clone();
     let root_key = *root.verifying_key();

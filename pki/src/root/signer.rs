@@ -13,6 +13,7 @@ use crate::certificate::{Certificate, point, spki_sha256};
 use crate::crl::{self, CrlRequest, SignedCrl};
 use crate::csr::CheckedCsr;
 use crate::error::PkiError;
+use crate::profiles::CrlBase;
 use crate::signing::Unsigned;
 
 /// A root key that can sign, in a file under a passphrase or in an HSM token.
@@ -53,16 +54,18 @@ impl RootSigner {
         self.sign(unsigned_root(&self.public, now)?).await
     }
 
-    /// An issuing certificate under `root` for whoever holds the key of the request.
+    /// An issuing certificate under `root` for whoever holds the key of the request; it says where the
+    /// root's revocation list is, if anywhere.
     pub async fn sign_issuing(
         &self,
         root: &Certificate,
         request: &CheckedCsr,
+        crl_base: Option<&CrlBase>,
         now: u64,
     ) -> Result<Certificate, PkiError> {
         check_own(root, &self.public)?;
         request.asks_only_for(&[])?;
-        let unsigned = unsigned_issuing(root, &request.public_point(), now)?;
+        let unsigned = unsigned_issuing(root, &request.public_point(), crl_base, now)?;
         self.sign(unsigned).await
     }
 

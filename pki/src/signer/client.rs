@@ -27,7 +27,7 @@ use crate::certificate::Certificate;
 use crate::chain::{Chain, certificates_from_pem};
 use crate::crl::{CrlRequest, SignedCrl};
 use crate::error::PkiError;
-use crate::files;
+use crate::files::{self, Replace};
 use crate::issuer::{IssueRequest, IssuedCertificate, Issuer, IssuerHealth, IssuingCa};
 use crate::lifecycle::KeyState;
 use crate::names::TrustDomain;
@@ -218,7 +218,7 @@ impl Seen {
         if pem.is_empty() || same() {
             return;
         }
-        if let Err(error) = files::write_public(&self.known, pem.as_bytes()) {
+        if let Err(error) = files::write_public(&self.known, pem.as_bytes(), Replace::Yes) {
             tracing::warn!(%error, "the issuing certificates are not kept for the next start");
         }
     }

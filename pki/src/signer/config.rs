@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use super::SignerError;
 use crate::error::PkiError;
-use crate::names::TrustDomain;
+use crate::names::{BadName, TrustDomain};
+use crate::profiles::CrlBase;
 
 /// Longest path of a Unix socket that every system takes (sun_path holds 108 bytes on Linux).
 pub const SOCKET_PATH_MAX_BYTES: usize = 103;
@@ -30,6 +31,8 @@ pub struct SignerConfig {
     /// The two sockets.
     pub run_dir: PathBuf,
     pub access: Access,
+    /// Where the revocation lists will be served, if certificates shall say so.
+    pub crl_base: Option<CrlBase>,
     pub hsm: SignerHsm,
     pub log: SignerLog,
 }
@@ -91,6 +94,7 @@ struct Raw {
     run_dir: PathBuf,
     #[serde(default)]
     access: Access,
+    crl_base: Option<String>,
     hsm: SignerHsm,
     #[serde(default)]
     log: SignerLog,
@@ -144,6 +148,11 @@ impl Raw {
         if domain.is_err() {
             mistakes.push("trust_domain: 1 to 255 of a-z 0-9 . _ -, e.g. pay.example".into());
         }
+        let crl_base = self.crl_base.as_deref().map(str::parse).transpose();
+        let crl_base = crl_base.unwrap_or_else(|error: BadName| {
+            mistakes.push(format!("crl_base: {error}: {}", error.hint()));
+            None
+        });
         self.hsm.check(&mut mistakes);
         let run_dir = folder.join(self.run_dir);
         if run_dir.join("signer.sock").as_os_str().len() > SOCKET_PATH_MAX_BYTES {
@@ -164,6 +173,7 @@ impl Raw {
             state_dir: folder.join(self.state_dir),
             run_dir,
             access: self.access,
+            crl_base,
             hsm: SignerHsm {
                 module: folder.join(self.hsm.module),
                 pin_file: folder.join(self.hsm.pin_file),
@@ -260,6 +270,7 @@ mod tests {
     fn all_mistakes_are_told_at_once() {
         let text = FULL
             .replace("\"pay.example\"", "\"Pay Example\"")
+            .replace("http://pay", "ftp://pay")
             .replace("workers = 1", "workers = 0")
             .replace("deadline_ms = 5000", "deadline_ms = 1")
             .replace(
@@ -268,6 +279,7 @@ mod tests {
             );
         let said = parse(&text).unwrap_err().to_string();
         for key in [
+            "crl_base: ",
             "trust_domain: ",
             "hsm.workers: ",
             "hsm.deadline_ms: ",

@@ -62,6 +62,8 @@ pub enum SignerError {
         /// At most [`NAMED_MAX`].
         holders: Vec<String>,
     },
+    #[error("this HSM token or a key in it is not as safe as M2Key needs")]
+    NotAsItMustBe,
     #[error("{}", .0)]
     Configuration(String),
 }
@@ -114,6 +116,7 @@ impl SignerError {
             | Self::Damaged { .. }
             | Self::LogNotWritten { .. }
             | Self::WeakKey { .. }
+            | Self::NotAsItMustBe
             | Self::Configuration(_) => Move::Operator,
             Self::NotUnderstood { .. } => Move::Ours,
         }
@@ -163,6 +166,9 @@ impl SignerError {
             Self::WouldStrand { .. } => {
                 "wait until they have renewed under the active issuing CA; a compromised one is \
                  tainted first"
+            }
+            Self::NotAsItMustBe => {
+                "each line above that says MISSING or WRONG names what to change"
             }
             Self::Configuration(_) => "compare with config/signer.full.toml",
         }

@@ -229,7 +229,7 @@ impl Writer {
 }
 
 /// Checks every file that is there, and calls `see` for every line: the count of lines.
-pub fn read_all(folder: &Path, mut see: impl FnMut(&Line)) -> Result<u64, SignerError> {
+pub(super) fn read_all(folder: &Path, mut see: impl FnMut(&Line)) -> Result<u64, SignerError> {
     let (mut before, mut lines) = (None, 0);
     for number in segments(folder)? {
         let path = segment(folder, number);

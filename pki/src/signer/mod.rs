@@ -29,12 +29,13 @@ use crate::hsm_issuer::HsmIssuer;
 use crate::issuer::{IssueRequest, IssueTo, IssuedCertificate, IssuerHealth, IssuingCa};
 use crate::lifecycle::KeyState;
 use crate::names::TrustDomain;
+use crate::profiles::CrlBase;
 
 mod client;
 mod config;
 mod error;
 mod lock;
-pub mod log;
+mod log;
 mod server;
 mod state;
 mod steps;
@@ -44,12 +45,13 @@ pub use client::{ClientOptions, SignerClient, ask_admin};
 pub use config::{Access, LogFormat, SOCKET_PATH_MAX_BYTES, SignerConfig, SignerHsm, SignerLog};
 pub use error::{SignerError, Told};
 pub use lock::SignerLock;
+pub use log::{Entry, Line, SEGMENT_MAX_BYTES};
 pub use server::{CONNECTIONS_MAX, Doors, Uids};
 pub use state::{KEY_LABEL_BEGIN, LIVE_KEYS_MAX};
 pub use steps::{AdminAnswer, KeyView};
 pub use wire::AdminAsk;
 
-use log::{Entry, Log};
+use log::Log;
 use state::State;
 
 /// Further than this apart, one of the two clocks is wrong, and nothing is dated by it.
@@ -67,6 +69,7 @@ pub struct Signer {
     hsm: Arc<dyn Hsm>,
     domain: TrustDomain,
     roots: PathBuf,
+    crl_base: Option<CrlBase>,
     state_dir: PathBuf,
     clock: Arc<dyn Clock>,
     log: Log,
@@ -75,6 +78,11 @@ pub struct Signer {
     cas: AsyncRwLock<Vec<Ca>>,
     /// What others are shown, without waiting for anything.
     shown: RwLock<Shown>,
+}
+
+/// Checks the whole log of a signer, and calls `see` for every line: the count of lines.
+pub fn read_log(config: &SignerConfig, see: impl FnMut(&Line)) -> Result<u64, PkiError> {
+    Ok(log::read_all(&config.state_dir.join(LOG_FOLDER), see)?)
 }
 
 /// One issuing key that has a certificate and is not retired.
@@ -104,6 +112,7 @@ impl Signer {
             hsm,
             domain: config.trust_domain.clone(),
             roots: config.roots.clone(),
+            crl_base: config.crl_base.clone(),
             log: Log::open(&state_dir.join(LOG_FOLDER))?,
             state: Mutex::new(State::load(&state_dir)?),
             state_dir,
@@ -247,7 +256,7 @@ impl Signer {
                 Ok(issuer) => cas.push(Ca {
                     label: key.label.clone(),
                     state: key.state,
-                    issuer: Arc::new(issuer),
+                    issuer: Arc::new(issuer.listed_at(self.crl_base.clone())),
                 }),
                 // A tainted key that is gone already cannot be missed.
                 Err(PkiError::Hsm(HsmError::KeyUnknown { .. }))

@@ -15,6 +15,7 @@ use super::{AdminAsk, LOG_FOLDER, STATEMENT, Signer, SignerError};
 use crate::certificate::{Certificate, hex};
 use crate::chain::{Chain, certificates_from_pem};
 use crate::csr::{self, UnsignedRequest};
+use crate::dates;
 use crate::error::PkiError;
 use crate::files;
 use crate::hsm_issuer::HsmIssuer;
@@ -187,7 +188,7 @@ impl Signer {
         let (hsm, hsm_label) = (self.hsm.clone(), KeyLabel(label.clone()));
         HsmIssuer::open(hsm, hsm_label, chain.clone(), self.domain.clone()).await?;
         let serial = chain.issuing().serial_hex();
-        let ends = when(chain.issuing().not_after());
+        let ends = dates::in_words(chain.issuing().not_after());
         if dry_run {
             return Ok(done(vec![format!(
                 "would install the certificate {serial}, good until {ends}, for {label}"
@@ -437,10 +438,4 @@ fn done(said: Vec<String>) -> AdminAnswer {
 fn would(said: Vec<String>) -> Vec<String> {
     let plan = |sentence: String| format!("would come to this: {sentence}");
     said.into_iter().map(plan).collect()
-}
-
-/// RFC 3339.
-fn when(unix: u64) -> String {
-    let ms = i64::try_from(unix).unwrap_or(i64::MAX / 1000) * 1000;
-    protocol::time::Timestamp::from_ms(ms).to_string()
 }
