@@ -21,7 +21,7 @@ use crate::store::Store;
 
 mod open;
 
-pub use open::{OpenError, load_certificate, load_certificates, open, open_hsm, open_issuing};
+pub use open::{OpenError, load_certificate, load_certificates, open, open_hsm, open_signer};
 
 /// Everything the services share.
 pub struct App {

@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use pki::process;
 
 use crate::config::Config;
-use crate::{core_dumps, environment, logging, serve};
+use crate::{logging, serve};
 
 mod account;
 mod alarm;
@@ -57,7 +58,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a new authority: HSM tokens and keys, root and issuing CA, store, configuration
+    /// Make a new authority and its signer: HSM tokens, keys, root, issuing CA, store, configurations
     Init(Box<init::InitArguments>),
     /// Run the daemon until SIGTERM or SIGINT
     Serve,
@@ -125,14 +126,14 @@ impl Arguments {
     /// The configuration, in a process with the environment that the PKCS#11 module needs.
     fn load_for_hsm(&self) -> Result<Config, CliError> {
         let config = self.load_config()?;
-        environment::ensure(&config.hsm.environment)?;
+        process::ensure_environment(&config.hsm.environment)?;
         Ok(config)
     }
 }
 
 /// Carries out the verb.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
-    core_dumps::forbid().map_err(|error| CliError::core_dumps(&error))?;
+    process::forbid_core_dumps().map_err(|error| CliError::core_dumps(&error))?;
     match &arguments.verb {
         Verb::Init(init) => init::run(arguments, init),
         Verb::Serve => run_daemon(arguments),

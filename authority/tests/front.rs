@@ -31,3 +31,5 @@ mod revoking;
 mod rotating;
 #[path = "front/serving.rs"]
 mod serving;
+#[path = "front/signing.rs"]
+mod signing;

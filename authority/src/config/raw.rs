@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
-    IdentityProvider, IssuingConfig, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig,
+    IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
     TrustConfig,
 };
 
@@ -32,7 +32,7 @@ pub(super) struct Raw {
     #[serde(default)]
     pub operator: RawOperator,
     pub hsm: RawHsm,
-    pub issuing: RawIssuing,
+    pub signer: RawSigner,
     pub store: StoreConfig,
     #[serde(default)]
     pub fence: RawFence,
@@ -109,10 +109,12 @@ pub(super) struct RawHsm {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawIssuing {
-    pub token_label: String,
-    pub pin_file: PathBuf,
-    pub key_label: String,
+pub(super) struct RawSigner {
+    pub socket: PathBuf,
+    #[serde(default = "signer_deadline_ms")]
+    pub deadline_ms: u64,
+    #[serde(default = "signer_queue_max")]
+    pub queue_max: usize,
 }
 
 /// The embedded database.
@@ -228,10 +230,10 @@ impl Raw {
                 queue_max: self.hsm.queue_max,
                 deadline_ms: self.hsm.deadline_ms,
             },
-            issuing: IssuingConfig {
-                token_label: self.issuing.token_label,
-                pin_file: at(self.issuing.pin_file),
-                key_label: self.issuing.key_label,
+            signer: SignerConfig {
+                socket: at(self.signer.socket),
+                deadline_ms: self.signer.deadline_ms,
+                queue_max: self.signer.queue_max,
             },
             fence: FenceConfig {
                 journal: match self.fence.journal {
@@ -326,6 +328,15 @@ fn readers() -> usize {
 
 fn deadline_ms() -> u64 {
     5_000
+}
+
+/// A list of many revoked certificates takes seconds.
+fn signer_deadline_ms() -> u64 {
+    10_000
+}
+
+fn signer_queue_max() -> usize {
+    256
 }
 
 fn algorithms() -> Vec<String> {
