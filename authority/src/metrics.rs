@@ -35,6 +35,8 @@ pub struct Metrics {
     pub hsm_state: prometheus::IntGaugeVec,
     /// By HSM token.
     pub hsm_queued: prometheus::IntGaugeVec,
+    /// The signer: 0 down, 1 degraded, 2 ready.
+    pub issuer_state: IntGauge,
     /// By whose: Unix seconds.
     pub certificate_ends: prometheus::IntGaugeVec,
     /// By outcome.
@@ -124,6 +126,7 @@ impl Metrics {
                 &["token"],
             ),
             hsm_queued: make.gauges("hsm_queued", "Requests waiting for the HSM", &["token"]),
+            issuer_state: make.gauge("issuer_state", "0 down, 1 degraded, 2 ready"),
             certificate_ends: make.gauges(
                 "certificate_ends_seconds",
                 "When a certificate in use ends, Unix time",
@@ -213,6 +216,15 @@ impl Metrics {
         self.hsm_state.with_label_values(&[token]).set(state);
         let queued = i64::try_from(health.queued).unwrap_or(i64::MAX);
         self.hsm_queued.with_label_values(&[token]).set(queued);
+    }
+
+    /// The same of the issuing CA, as it was last seen.
+    pub fn look_at_issuer(&self, health: &pki::IssuerHealth) {
+        self.issuer_state.set(match health {
+            pki::IssuerHealth::Down(_) => 0,
+            pki::IssuerHealth::Degraded(_) => 1,
+            pki::IssuerHealth::Ready => 2,
+        });
     }
 
     /// The Prometheus text format.

@@ -71,6 +71,7 @@ pub fn measure(app: &App) {
     let config = &app.config;
     let label = &config.hsm.token_label;
     app.metrics.look_at_hsm(label, &app.hsm.health());
+    app.metrics.look_at_issuer(&app.issuer.health());
     let fenced = app.fence.fenced().is_some();
     app.metrics.fenced.set(i64::from(fenced));
     for Watched { name, not_after } in &app.watched {

@@ -51,12 +51,14 @@ enum Issuing {
     },
     /// Believe nothing any more that this key issued
     Taint {
+        /// As `issuing list` shows it
         label: String,
         #[command(flatten)]
         dry_run: DryRun,
     },
     /// Destroy a key that nobody needs any more
     Retire {
+        /// As `issuing list` shows it
         label: String,
         #[command(flatten)]
         dry_run: DryRun,

@@ -7,6 +7,8 @@ use pki::{Issuer, IssuerHealth};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use base64ct::{Base64, Encoding};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use crate::world::{NOW, World, request, signer_error};
@@ -77,9 +79,17 @@ async fn a_frame_that_is_too_long_or_makes_no_sense_ends_the_connection_and_noth
     let long = [0xff; 8].to_vec();
     let nonsense = framed("{\"id\":1,\"ask\":{\"issue\":[[[[");
     let trailing = framed("{\"id\":1,\"ask\":\"look\"} and more");
-    for bytes in [long, nonsense, trailing] {
+    // Begun, and then nothing more comes.
+    let half = framed("{\"id\":1,\"ask\":\"look\"}")[..9].to_vec();
+    let wrong = [
+        (long, "at most 16777216"),
+        (nonsense, "not understood"),
+        (trailing, "not understood"),
+        (half, "took longer"),
+    ];
+    for (bytes, why) in wrong {
         let answer = raw(world.config.socket(), bytes).await;
-        assert!(answer.contains("\"Err\""), "{answer}");
+        assert!(answer.contains(why), "{answer}");
     }
     client.issue(request(1, NOW)).await.unwrap();
 }
@@ -111,6 +121,52 @@ async fn the_sockets_are_for_their_owner_and_for_the_group_that_is_named() {
     drop(doors);
     let _doors = Doors::bind(&world.config).unwrap();
     assert_eq!(mode(&world.config.socket()), 0o600);
+}
+
+/// Between client and signer: every request for a certificate is exchanged for another one.
+async fn exchange_requests(listener: tokio::net::UnixListener, signer: std::path::PathBuf) {
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut behind = tokio::net::UnixStream::connect(&signer).await.unwrap();
+        tokio::spawn(async move {
+            while let Some(mut asked) = frame(&mut client).await {
+                if let Some(issue) = asked["ask"].get_mut("issue") {
+                    let other = request(1, NOW).csr.der().to_vec();
+                    issue["csr"] = Base64::encode_string(&other).into();
+                }
+                send(&mut behind, &asked).await;
+                let answer = frame(&mut behind).await.unwrap();
+                send(&mut client, &answer).await;
+            }
+        });
+    }
+}
+
+async fn frame(from: &mut tokio::net::UnixStream) -> Option<serde_json::Value> {
+    let length = from.read_u32().await.ok()?;
+    let mut bytes = vec![0; length as usize];
+    from.read_exact(&mut bytes).await.ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+async fn send(to: &mut tokio::net::UnixStream, content: &serde_json::Value) {
+    to.write_all(&framed(&content.to_string())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_another_key_is_not_taken_for_the_answer() {
+    let world = World::new().await;
+    let _stop = world.serve();
+    let socket = world.dir.path().join("between.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    tokio::spawn(exchange_requests(listener, world.config.socket()));
+    let options = ClientOptions {
+        socket,
+        ..world.client_options()
+    };
+    let client = SignerClient::open(options).await.unwrap();
+    let refused = signer_error(client.issue(request(1, NOW)).await);
+    assert!(refused.to_string().contains("a certificate of another key"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -178,7 +178,7 @@ async fn a_long_list_comes_through_the_wire() {
     let entry = list.revoked[0].clone();
     list.revoked = (1..=50_000)
         .map(|n| pki::crl::Revoked {
-            serial: format!("{n:032x}"),
+            serial: format!("01{n:030x}"),
             ..entry.clone()
         })
         .collect();
