@@ -460,6 +460,37 @@ async fn an_unbanned_terminal_comes_back_under_another_seed_only() {
 }
 
 #[tokio::test]
+async fn an_unban_whose_hsm_died_goes_on_by_itself_and_only_once() {
+    let world = World::new().await;
+    let terminal = world.terminal;
+    let ban = world
+        .store
+        .ban_terminal(terminal, "lost".into(), world.now());
+    ban.await.unwrap().unwrap();
+    world.hsm.fail_after(0, gone());
+    let unban = TerminalUnban {
+        terminal,
+        reason: "found again".into(),
+    };
+    let waits = carry_out(&world.app, "olga", unban).await.unwrap_err();
+    assert!(waits.to_string().contains("goes on by itself"), "{waits}");
+    let known = world.store.terminal(terminal).await.unwrap().unwrap();
+    assert!(matches!(known.status, TerminalStatus::Banned { .. }));
+    let warnings = authority::services::readiness::check(&world.app)
+        .await
+        .warnings;
+    assert!(
+        warnings.iter().any(|it| it.contains("waits: ")),
+        "{warnings:?}"
+    );
+    let world = world.restart().await;
+    world.hsm.heal();
+    while rotation::pass(&world.app).await.unwrap() > 0 {}
+    let known = world.store.terminal(terminal).await.unwrap().unwrap();
+    assert_eq!((known.status, known.version), (TerminalStatus::Active, 2));
+}
+
+#[tokio::test]
 async fn a_banned_terminal_is_passed_over_by_new_seeds_for_all() {
     let world = World::new().await;
     world.add_terminal(number(1)).await;
