@@ -1,5 +1,6 @@
 //! Who gets in, with what, and how many?
 
+use base64ct::{Base64, Encoding};
 use pki::signer::{
     AdminAsk, CONNECTIONS_MAX, ClientOptions, Doors, SignerClient, SignerError, Uids, ask_admin,
 };
@@ -7,7 +8,6 @@ use pki::{Issuer, IssuerHealth};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use base64ct::{Base64, Encoding};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
@@ -166,7 +166,10 @@ async fn a_certificate_of_another_key_is_not_taken_for_the_answer() {
     };
     let client = SignerClient::open(options).await.unwrap();
     let refused = signer_error(client.issue(request(1, NOW)).await);
-    assert!(refused.to_string().contains("a certificate of another key"), "{refused}");
+    assert!(
+        refused.to_string().contains("a certificate of another key"),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
