@@ -12,8 +12,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::services::bans::Bans;
+use crate::services::changes::Changes;
 use crate::services::keyring::Keyring;
 use crate::services::readiness::Watched;
+use crate::services::rotation::Operations;
 use crate::store::Store;
 
 mod open;
@@ -34,6 +36,10 @@ pub struct App {
     /// The life of this database, an input of every epoch key.
     pub generation: u32,
     pub bans: Bans,
+    /// Keys and seeds that were replaced.
+    pub changes: Changes,
+    /// What operators asked for and is carried out in steps.
+    pub operations: Operations,
     /// Certificates whose end readiness watches.
     pub watched: Vec<Watched>,
     drain: watch::Sender<bool>,
@@ -65,6 +71,8 @@ impl App {
             keyring: RwLock::new(Arc::new(keyring)),
             generation,
             bans: Bans::default(),
+            changes: Changes::default(),
+            operations: Operations::default(),
             watched: parts.watched,
             drain: watch::Sender::new(false),
         }))

@@ -56,6 +56,14 @@ pub struct Metrics {
     /// A second stream of one terminal.
     pub clone_alarms: IntCounter,
     pub code_misses: IntCounter,
+    /// By purpose and label of keys in the HSM: seconds since it was made.
+    pub key_age: prometheus::IntGaugeVec,
+    /// 0 prepared, 1 active, 2 superseded, 3 tainted, 4 retired.
+    pub key_state: prometheus::IntGaugeVec,
+    /// When its next step is due, Unix seconds; 0: never.
+    pub key_due: prometheus::IntGaugeVec,
+    /// Terminals that wait for a new seed of the operation in hand.
+    pub seeds_to_replace: IntGauge,
     /// From the call of a writing verb to its durable commit.
     pub store_write_seconds: Histogram,
 }
@@ -123,6 +131,25 @@ impl Metrics {
             ),
             push_frames: make.counter("push_frames_total", "States pushed to terminals"),
             code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
+            key_age: make.gauges(
+                "key_age_seconds",
+                "How old a key in the HSM is",
+                &["purpose", "label"],
+            ),
+            key_state: make.gauges(
+                "key_state",
+                "0 prepared, 1 active, 2 superseded, 3 tainted, 4 retired",
+                &["purpose", "label"],
+            ),
+            key_due: make.gauges(
+                "key_due_seconds",
+                "When the next step of a key is due, Unix time; 0: never",
+                &["purpose", "label"],
+            ),
+            seeds_to_replace: make.gauge(
+                "seeds_to_replace",
+                "Terminals that wait for a new seed of the operation in hand",
+            ),
             store_write_seconds: make.histogram(
                 "store_write_seconds",
                 "Time from a write to its durable commit",

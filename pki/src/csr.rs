@@ -7,7 +7,8 @@ use std::str::FromStr;
 use der::asn1::{BitString, Ia5String, SetOfVec};
 use der::{Decode, Encode};
 use p256::ecdsa::signature::{Signer, Verifier};
-use p256::ecdsa::{DerSignature, VerifyingKey};
+use p256::ecdsa::{DerSignature, Signature, VerifyingKey};
+use sha2::{Digest, Sha256};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::attr::{Attribute, Attributes};
 use x509_cert::ext::pkix::SubjectAltName;
@@ -97,6 +98,35 @@ pub fn new_unnamed(key: &SoftwareKey, common_name: &Segment) -> Result<Vec<u8>, 
     request(key, common_name.as_str(), None)
 }
 
+/// A request for a key that is in an HSM: the digest goes there, the signature comes back.
+pub struct UnsignedRequest {
+    info: CertReqInfo,
+    digest: [u8; 32],
+}
+
+impl UnsignedRequest {
+    /// For the certificate of `id`; `point` is the public key, uncompressed SEC 1.
+    pub fn new(point: &[u8; 65], id: &SpiffeId, domain: &TrustDomain) -> Result<Self, PkiError> {
+        let key = VerifyingKey::from_sec1_bytes(point).map_err(|_| BadCsr::Key)?;
+        let uri = Ia5String::new(&id.uri(domain)).map_err(PkiError::bug)?;
+        let names = SubjectAltName(vec![GeneralName::UniformResourceIdentifier(uri)]);
+        let info = info(&key, &id.name(), Some(names))?;
+        let digest = Sha256::digest(info.to_der().map_err(PkiError::bug)?).into();
+        Ok(Self { info, digest })
+    }
+
+    /// What is to be signed.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// The request (DER); `signature` is `r || s`. Whoever takes it verifies it.
+    pub fn assemble(self, signature: &[u8; 64]) -> Result<Vec<u8>, PkiError> {
+        let signature = Signature::from_slice(signature).map_err(PkiError::bug)?;
+        signed(self.info, &signature.to_der()).map_err(PkiError::bug)
+    }
+}
+
 /// The same as PEM.
 pub fn to_pem(der: &[u8]) -> String {
     pem::armour(CSR_LABELS[0], der)
@@ -182,16 +212,23 @@ fn request(
     common_name: &str,
     names: Option<SubjectAltName>,
 ) -> Result<Vec<u8>, PkiError> {
+    let info = info(key.signing().verifying_key(), common_name, names)?;
+    sign(info, key).map_err(PkiError::bug)
+}
+
+fn info(
+    key: &VerifyingKey,
+    common_name: &str,
+    names: Option<SubjectAltName>,
+) -> Result<CertReqInfo, PkiError> {
     let subject = Name::from_str(&format!("CN={common_name}")).map_err(PkiError::bug)?;
     let attributes = attributes(&subject, names).map_err(PkiError::bug)?;
-    let info = CertReqInfo {
+    Ok(CertReqInfo {
         version: Default::default(),
-        public_key: SubjectPublicKeyInfoOwned::from_key(key.signing().verifying_key())
-            .map_err(PkiError::bug)?,
+        public_key: SubjectPublicKeyInfoOwned::from_key(key).map_err(PkiError::bug)?,
         subject,
         attributes,
-    };
-    sign(info, key).map_err(PkiError::bug)
+    })
 }
 
 fn attributes(subject: &Name, names: Option<SubjectAltName>) -> der::Result<Attributes> {
@@ -205,6 +242,10 @@ fn attributes(subject: &Name, names: Option<SubjectAltName>) -> der::Result<Attr
 
 fn sign(info: CertReqInfo, key: &SoftwareKey) -> der::Result<Vec<u8>> {
     let signature: DerSignature = key.signing().sign(&info.to_der()?);
+    signed(info, &signature)
+}
+
+fn signed(info: CertReqInfo, signature: &DerSignature) -> der::Result<Vec<u8>> {
     CertReq {
         info,
         algorithm: AlgorithmIdentifierOwned {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hsm::{Hsm, KeyKind, KeyLabel, Module, OpenOptions, Pin, Pkcs11Hsm};
-use protocol::jwk::Jwk;
+use pki::lifecycle::KeyState;
 use protocol::link;
 use protocol::time::Timestamp;
 use protocol::token::MachineToken;
@@ -52,12 +52,9 @@ pub(super) async fn make_keys(hsm: &dyn Hsm, now: Timestamp) -> Result<Vec<KeyRe
             KeyKind::Sealing | KeyKind::Binding => None,
         };
         records.push(KeyRecord {
-            kid: kid(&label, point.as_ref()),
-            purpose: purpose.name().into(),
-            state: "active".into(),
-            label,
-            public_point: point,
-            made_at: now,
+            // Nobody asks before the daemon runs, and then it tells of them.
+            published_at: Some(now),
+            ..KeyRecord::new(purpose, KeyState::Active, label, point, now)
         });
     }
     Ok(records)
@@ -91,9 +88,4 @@ fn make(module: &Module, place: &Workplace, label: &str, name: &str) -> Result<P
 /// 128 bits in letters and digits.
 pub(super) fn random_pin() -> Zeroizing<String> {
     Zeroizing::new(link::encode(&MachineToken::from_bytes(ids::random())))
-}
-
-fn kid(label: &KeyLabel, point: Option<&[u8; 65]>) -> String {
-    let thumbprint = point.and_then(|point| Jwk::from_point(point).ok());
-    thumbprint.map_or_else(|| label.0.clone(), |jwk| jwk.thumbprint())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use protocol::time::Timestamp;
 use tokio::time::MissedTickBehavior;
 
-use super::Failure;
+use super::changes::Change;
 use super::approvals::Approvals;
 use super::charges::Charges;
 use super::checkpoints::Checkpoints;
@@ -19,6 +19,7 @@ use super::reports::Reports;
 use super::schedules::Schedules;
 use super::sign_in::{ProviderError, SignIn};
 use super::sweeps::Sweeps;
+use super::{Failure, rotation};
 use crate::app::App;
 
 /// How often overdue claims and charges are looked for.
@@ -74,6 +75,8 @@ impl Journey {
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.hear_bans(),
+            self.hear_changes(),
+            rotation::run(&self.app),
         );
     }
 
@@ -106,6 +109,33 @@ impl Journey {
             }
             if let Err(why) = work(self.app.clock.now()).await {
                 tracing::warn!(what, error = %why, "background work failed, and is tried again");
+            }
+        }
+    }
+
+    async fn hear_changes(&self) {
+        let mut changes = self.app.changes.listen();
+        loop {
+            tokio::select! {
+                change = changes.next() => self.follow(&change),
+                () = self.app.draining() => return,
+            }
+        }
+    }
+
+    /// Terminals hear of it, and what was loaded of old seeds is forgotten.
+    pub fn follow(&self, change: &Change) {
+        match change {
+            Change::Terminals(terminals) => {
+                for terminal in terminals.iter() {
+                    self.epoch_keys.forget(*terminal);
+                    self.push.changed(*terminal);
+                }
+            }
+            Change::Keys => self.push.all_changed(),
+            Change::All => {
+                self.epoch_keys.forget_all();
+                self.push.all_changed();
             }
         }
     }

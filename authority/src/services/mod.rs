@@ -5,6 +5,7 @@
 
 pub mod approvals;
 pub mod bans;
+pub mod changes;
 pub mod charges;
 pub mod checkpoints;
 pub mod claims;
@@ -22,6 +23,7 @@ pub mod push;
 pub mod readiness;
 pub mod receipts;
 pub mod reports;
+pub mod rotation;
 pub mod schedules;
 pub mod seeds;
 pub mod sign_in;

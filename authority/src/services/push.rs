@@ -70,6 +70,13 @@ impl Push {
         }
     }
 
+    /// Call after something changed that concerns every terminal.
+    pub fn all_changed(&self) {
+        for open in self.streams().of.values() {
+            open.wake.send_replace(());
+        }
+    }
+
     /// Opens the terminal's stream; the state comes at once. An older stream of it ends.
     ///
     /// `certificate` is the serial the terminal came with, for the alarm.
@@ -143,10 +150,15 @@ impl Push {
                 return None;
             }
         };
-        let now_sent = (state.revision, state.schedule_due);
-        if sent.replace(now_sent) == Some(now_sent) {
+        let now_sent = Sent {
+            revision: state.revision,
+            schedule_due: state.schedule_due,
+            keys_tag: state.upkeep.keys_tag.clone(),
+        };
+        if sent.as_ref() == Some(&now_sent) {
             return Some(Frame::KeepAlive);
         }
+        *sent = Some(now_sent);
         self.app.metrics.push_frames.inc();
         Some(Frame::State(Box::new(state)))
     }
@@ -166,8 +178,11 @@ impl Push {
             now,
             turns: pushed.turns,
             charge: pushed.charge,
-            schedule_due: self.schedules.is_due(terminal, known.version),
-            upkeep: Upkeep::default(),
+            schedule_due: self.schedules.is_due(&known),
+            upkeep: Upkeep {
+                keys_tag: self.app.keyring().tag().to_owned(),
+                ..Upkeep::default()
+            },
         }))
     }
 
@@ -207,5 +222,10 @@ impl Push {
     }
 }
 
-/// What tells one state from the next: revision, and whether a schedule is due.
-type Sent = (u64, bool);
+/// What tells one state from the next.
+#[derive(PartialEq, Eq)]
+struct Sent {
+    revision: u64,
+    schedule_due: bool,
+    keys_tag: String,
+}

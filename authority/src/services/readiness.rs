@@ -7,6 +7,7 @@ use pki::IssuerHealth;
 use protocol::time::Timestamp;
 use serde::Serialize;
 
+use super::rotation::due;
 use crate::app::App;
 use crate::clock::{Stopwatch, unix_seconds};
 
@@ -52,12 +53,15 @@ pub async fn check(app: &App) -> Readiness {
     for certificate in &app.watched {
         look_at_certificate(certificate, unix_seconds(now), &mut readiness);
     }
+    let keys = app.keyring();
+    readiness.warnings.extend(due::overdue(keys.records(), now));
     readiness.ready = readiness.reasons.is_empty();
     readiness
 }
 
 /// The same facts as gauges, for whoever draws curves.
 pub fn measure(app: &App) {
+    due::measure(app);
     let config = &app.config;
     let label = &config.hsm.token_label;
     app.metrics.look_at_hsm(label, &app.hsm.health());

@@ -13,6 +13,7 @@ mod misses;
 mod payments;
 mod reports;
 mod revocations;
+mod rotation;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -32,7 +33,12 @@ pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
     RevokedSerial, reason_name, reason_of,
 };
-pub use terminals::{KeyRecord, Seed, Terminal, TerminalStatus, Terminals};
+pub use rotation::{
+    KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, NewSeed, NoSuchPurpose, OPERATION_ROWS_MAX,
+    Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
+    Stepped, Stranded, ToReseed, When, Whose, Work,
+};
+pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 
 /// Everything the services ask of a database.
@@ -47,6 +53,7 @@ pub trait Store:
     + Ledger
     + Misses
     + Reports
+    + Rotation
     + AuditLog
     + Send
     + Sync
@@ -65,6 +72,7 @@ impl<T> Store for T where
         + Ledger
         + Misses
         + Reports
+        + Rotation
         + AuditLog
         + Send
         + Sync

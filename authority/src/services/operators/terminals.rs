@@ -197,6 +197,7 @@ async fn try_add(
         version: FIRST_VERSION,
         sequence: 0,
         issued_until: None,
+        refetch: false,
         added_at: now,
     };
     let seed = Seed {

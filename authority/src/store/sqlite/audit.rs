@@ -10,7 +10,9 @@ use super::SqliteStore;
 use super::persons::{hex, random};
 use super::row::{all, count, find, get, one, signed, time};
 use super::writer::Tx;
-use crate::store::{AuditLog, Result, StoredCheckpoint, StoredRow};
+use crate::store::{
+    AuditLog, OPERATION_ROWS_MAX, OperationId, Result, StoredCheckpoint, StoredRow,
+};
 
 /// The end of this node's chain, as the writer knows it.
 pub(super) struct Chain {
@@ -48,6 +50,32 @@ impl Tx<'_> {
     /// Appends the audit row of what this transaction does.
     pub(super) fn record(&mut self, kind: &str, at: Timestamp, body: &Value) -> Result<()> {
         self.record_text(kind, at, body.to_string())
+    }
+
+    /// The same, kept for the transcript of an operation as long as it is not too long.
+    pub(super) fn record_for(
+        &mut self,
+        operation: OperationId,
+        kind: &str,
+        at: Timestamp,
+        body: &Value,
+    ) -> Result<()> {
+        self.record(kind, at, body)?;
+        let (sequence, _) = self.chain.head(self.conn)?;
+        self.execute(
+            "INSERT INTO operation_rows (operation, node, sequence) SELECT ?1, ?2, ?3
+             WHERE (SELECT count(*) FROM (SELECT 1 FROM operation_rows WHERE operation = ?1
+                                          LIMIT ?4)) < ?4 OR ?5",
+            params![
+                operation.0.as_bytes(),
+                self.chain.node,
+                signed(sequence),
+                OPERATION_ROWS_MAX,
+                // How it ended is part of every transcript.
+                kind == "operation.ended"
+            ],
+        )?;
+        Ok(())
     }
 
     fn record_text(&mut self, kind: &str, at: Timestamp, body: String) -> Result<()> {
@@ -177,7 +205,7 @@ fn heads(conn: &Connection) -> Result<Vec<Head>> {
     )
 }
 
-fn read_row(row: &Row<'_>) -> Result<StoredRow> {
+pub(super) fn read_row(row: &Row<'_>) -> Result<StoredRow> {
     Ok(StoredRow {
         row: AuditRow {
             node: get(row, "node")?,

@@ -19,6 +19,7 @@ mod persons;
 mod readers;
 mod reports;
 mod revocations;
+mod rotation;
 mod row;
 mod schema;
 mod settle;
