@@ -16,6 +16,7 @@
 
 mod certificate;
 pub mod chain;
+pub mod consent;
 pub mod crl;
 pub mod csr;
 mod error;
@@ -28,6 +29,7 @@ pub mod issuer;
 pub mod keys;
 pub mod lifecycle;
 pub mod names;
+mod operator_key;
 mod pem;
 pub mod profiles;
 pub mod root;
@@ -45,5 +47,6 @@ pub use issuer::{IssueRequest, IssueTo, IssuedCertificate, Issuer, IssuerHealth,
 pub use keys::SoftwareKey;
 pub use lifecycle::{KeyState, Step, WrongStep};
 pub use names::{BadName, DnsName, Segment, SpiffeId, TrustDomain};
+pub use operator_key::OperatorKey;
 pub use root::{Passphrase, RootKey, RootSigner};
 pub use verify::{Peer, VerifiedCertificate, identity_of, verify_chain};

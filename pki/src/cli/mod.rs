@@ -4,6 +4,7 @@
 
 mod inspect;
 mod root;
+mod transcript;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,12 +29,16 @@ pub(crate) enum Command {
     /// The root, which is kept offline
     #[command(subcommand)]
     Root(root::Root),
+    /// Transcripts of what several operators consented to
+    #[command(subcommand)]
+    Transcript(transcript::Transcript),
 }
 
 pub(crate) fn run(command: Command) -> Result<String, PkiError> {
     match command {
         Command::Look(look) => inspect::run(look),
         Command::Root(verb) => root::run(verb),
+        Command::Transcript(verb) => transcript::run(verb),
     }
 }
 
