@@ -24,6 +24,7 @@ use crate::app::App;
 use crate::http::{Loopback, Private, Public, Routes};
 use crate::metrics::Metrics;
 
+mod client_verifier;
 mod connection;
 mod rest;
 pub mod tls;

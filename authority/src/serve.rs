@@ -11,7 +11,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
-use crate::http::{Private, Public, Routes, agents, enrolment, loopback, operators, public};
+use crate::http::{Loopback, Private, Public, Routes};
+use crate::http::{agents, crls, enrolment, loopback, operators, public};
 use crate::listen::tls::{self, TlsError};
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
@@ -74,7 +75,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
 /// The routes of the public listener.
 fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
-    public::routes(journey)
+    public::routes(journey).or(crls::routes(&journey.crls))
 }
 
 /// The routes of the agents' listener.
@@ -83,6 +84,11 @@ fn private_routes(journey: &Arc<Journey>) -> Routes<Private> {
     agents::routes(journey)
         .or(enrolment::routes(app))
         .or(operators::routes(app))
+}
+
+/// The routes of the loopback listener.
+fn loopback_routes(journey: &Arc<Journey>) -> Routes<Loopback> {
+    loopback::routes(&journey.app).or(crls::routes(&journey.crls))
 }
 
 /// Three sockets and their TLS, before anything answers on them.
@@ -100,7 +106,7 @@ impl Bound {
         Ok(Self {
             public_tls: PublicTls(tls::public(&config.public.tls)?),
             private_tls: PrivateTls {
-                config: tls::private(&config.agents.tls, &config.trust.root)?,
+                config: tls::private(&config.agents.tls, &config.trust.root, &config.trust.domain)?,
                 domain: config.trust.domain.clone(),
             },
             public: Listening::bind(config.public.listen).await?,
@@ -122,7 +128,7 @@ impl Bound {
         let app = &journey.app;
         let public = listen::public(self.public, public_routes(journey)).over(self.public_tls);
         let private = listen::private(self.agents, private_routes(journey)).over(self.private_tls);
-        let loopback = listen::loopback(self.loopback, loopback::routes(app));
+        let loopback = listen::loopback(self.loopback, loopback_routes(journey));
         let mut running = tokio::task::JoinSet::new();
         running.spawn(public.run(app.clone()));
         running.spawn(private.run(app.clone()));

@@ -6,6 +6,8 @@
 
 #[path = "front/house.rs"]
 mod house;
+#[path = "front/stage.rs"]
+mod stage;
 
 #[path = "front/certificates.rs"]
 mod certificates;
@@ -19,5 +21,9 @@ mod initialising;
 mod operating;
 #[path = "front/proofs.rs"]
 mod proofs;
+#[path = "front/renewing.rs"]
+mod renewing;
+#[path = "front/revoking.rs"]
+mod revoking;
 #[path = "front/serving.rs"]
 mod serving;

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 pub(super) fn config(arguments: &Arguments) -> Result<(), CliError> {
     let config = arguments.load_config()?;
     tls::public(&config.public.tls)?;
-    tls::private(&config.agents.tls, &config.trust.root)?;
+    tls::private(&config.agents.tls, &config.trust.root, &config.trust.domain)?;
     load_certificate(&config.trust.issuing)?;
     for file in [
         &config.hsm.module,

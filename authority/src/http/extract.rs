@@ -14,7 +14,7 @@ use warp::{Filter, Rejection};
 use super::problem::refuse;
 use crate::app::App;
 use crate::services::Failure;
-use crate::store::{CertificateRecord, FirstUse, Subject, TerminalStatus, reason_name};
+use crate::store::{CertificateRecord, FirstUse, Subject, TerminalStatus};
 
 /// A terminal with a certificate we issued and recorded, in its time, not revoked, not superseded by a
 /// later one, and not banned.
@@ -211,8 +211,8 @@ async fn recorded(app: &App, peer: &Peer, subject: &Subject) -> Result<Certifica
 
 fn in_force(record: &CertificateRecord) -> Result<(), Problem> {
     if let Some(revoked) = record.revoked {
-        let reason = reason_name(revoked.reason);
-        return Err(certificate_refused(format!("it was revoked ({reason})")));
+        let detail = format!("it was revoked ({})", revoked.reason);
+        return Err(certificate_refused(detail));
     }
     if record.superseded_at.is_some() {
         let why = "a later certificate of this terminal is in use";

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConnection, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
+use super::client_verifier::EndedTerminals;
 use super::connection::Guest;
 use crate::config::CertificateFiles;
 use crate::http::extract::PeerCertificate;
@@ -34,7 +35,13 @@ pub fn public(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsError> {
 
 /// For terminals and operators: a client certificate is verified against `root` when it comes;
 /// whether one must come is for the route to say.
-pub fn private(files: &CertificateFiles, root: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+///
+/// A terminal's certificate that has ended is let through, for the route of renewals.
+pub fn private(
+    files: &CertificateFiles,
+    root: &Path,
+    domain: &TrustDomain,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = builder().map_err(|problem| failed(&files.certificate, problem))?;
     let mut roots = RootCertStore::empty();
     for certificate in chain(root)? {
@@ -46,6 +53,7 @@ pub fn private(files: &CertificateFiles, root: &Path) -> Result<Arc<ServerConfig
         .allow_unauthenticated()
         .build()
         .map_err(|error| failed(root, error))?;
+    let verifier = Arc::new(EndedTerminals::also(verifier, domain.clone()));
     with_certificate(builder.with_client_cert_verifier(verifier), files)
 }
 

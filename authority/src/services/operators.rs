@@ -10,14 +10,21 @@ use super::Failure;
 use crate::app::App;
 
 mod accounts;
+mod alarms;
 mod audit;
 mod certificates;
+mod join_tokens;
 mod merchants;
 mod terminals;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
+pub use alarms::{AlarmList, AlarmView, Alarms};
 pub use audit::{AuditVerify, AuditView};
-pub use certificates::{CertificateIssue, Holder, IssuedView};
+pub use certificates::{
+    CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
+    Certificates, Holder, Issued, IssuedView,
+};
+pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,

@@ -127,13 +127,13 @@ pub enum FirstUse {
     Refused,
 }
 
-/// How many certificates of one kind are in force, and what is left of them.
+/// How many certificates of one kind are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InForce {
     pub kind: &'static str,
     pub certificates: u64,
-    /// When the first of them ends.
-    pub first_end: Timestamp,
+    /// When the first of them ends; none if there is none.
+    pub first_end: Option<Timestamp>,
 }
 
 #[async_trait]

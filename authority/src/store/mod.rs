@@ -31,7 +31,7 @@ pub use payments::{Pay, PayOutcome, Payment, Payments};
 pub use reports::Reports;
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
-    RevokedSerial, reason_name, reason_of,
+    RevokedSerial,
 };
 pub use rotation::{
     KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, NewSeed, NoSuchPurpose, OPERATION_ROWS_MAX,

@@ -102,31 +102,6 @@ pub trait Revocations {
     async fn alarms(&self, limit: u32) -> Result<Vec<AlarmRecord>>;
 }
 
-/// As tables, JSON and the command line have it (RFC 5280, 5.3.1, with hyphens).
-pub fn reason_name(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Unspecified => "unspecified",
-        Reason::KeyCompromise => "key-compromise",
-        Reason::CaCompromise => "ca-compromise",
-        Reason::Superseded => "superseded",
-        Reason::CessationOfOperation => "cessation-of-operation",
-        Reason::PrivilegeWithdrawn => "privilege-withdrawn",
-    }
-}
-
-/// The reason of this name.
-pub fn reason_of(name: &str) -> Option<Reason> {
-    const ALL: [Reason; 6] = [
-        Reason::Unspecified,
-        Reason::KeyCompromise,
-        Reason::CaCompromise,
-        Reason::Superseded,
-        Reason::CessationOfOperation,
-        Reason::PrivilegeWithdrawn,
-    ];
-    ALL.into_iter().find(|reason| reason_name(*reason) == name)
-}
-
 impl AlarmKind {
     pub fn name(self) -> &'static str {
         match self {

@@ -86,11 +86,10 @@ pub(super) fn is_key_certified(conn: &Connection, spki_sha256: [u8; 32]) -> Resu
     Ok(found.is_some())
 }
 
-/// One look per kind, along the index of what is in force.
+/// One look per kind, along the index by end.
 pub(super) fn in_force(conn: &Connection, at: Timestamp) -> Result<Vec<InForce>> {
-    let mut found = Vec::new();
-    for kind in KINDS {
-        found.extend(one(
+    let count_kind = |kind| {
+        one(
             conn,
             "SELECT count(*) AS certificates, min(not_after_ms) AS first_end_ms
              FROM certificates c
@@ -98,17 +97,15 @@ pub(super) fn in_force(conn: &Connection, at: Timestamp) -> Result<Vec<InForce>>
                AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.serial = c.serial)",
             params![at.ms(), kind],
             |row| {
-                let first_end = time_or_none(row, "first_end_ms")?;
-                let certificates = count(row, "certificates")?;
-                Ok(first_end.map(|first_end| InForce {
+                Ok(InForce {
                     kind,
-                    certificates,
-                    first_end,
-                }))
+                    certificates: count(row, "certificates")?,
+                    first_end: time_or_none(row, "first_end_ms")?,
+                })
             },
-        )?);
-    }
-    Ok(found)
+        )
+    };
+    KINDS.into_iter().map(count_kind).collect()
 }
 
 /// Follows the successors of `under`. One for this key that has ended unused is renewed in its turn:

@@ -14,7 +14,7 @@ use super::row::{all, count, find, get, signed, terminal, time, time_or_none};
 use super::writer::{Tx, Verdict};
 use crate::store::{
     AlarmKind, AlarmRecord, CertificateRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Result,
-    Revocation, Revocations, RevokedSerial, Subject, reason_name, reason_of,
+    Revocation, Revocations, RevokedSerial, Subject,
 };
 
 #[async_trait]
@@ -155,7 +155,7 @@ fn insert(
             certificate.issuer_key,
             certificate.not_after.ms(),
             at.ms(),
-            reason_name(reason),
+            reason.name(),
             by
         ],
     )?;
@@ -164,7 +164,7 @@ fn insert(
         "serial": certificate.serial,
         "subject_kind": kind,
         "subject": subject,
-        "reason": reason_name(reason),
+        "reason": reason.name(),
         "by": by,
     });
     tx.record("certificate.revoked", at, &body)
@@ -227,7 +227,8 @@ pub(super) fn read_revocation(row: &Row<'_>) -> Result<Option<Revocation>> {
         return Ok(None);
     };
     let name: String = get(row, "reason")?;
-    let reason = reason_of(&name).ok_or_else(|| corrupt(format!("revoked for {name}")))?;
+    let reason = name.parse();
+    let reason = reason.map_err(|_| corrupt(format!("revoked for {name}")))?;
     Ok(Some(Revocation { at, reason }))
 }
 
