@@ -18,9 +18,12 @@ mod checks;
 mod daemon;
 mod error;
 mod init;
+mod key;
 mod merchant;
+mod operation;
 mod receipt;
 mod renew;
+mod seed;
 mod terminal;
 
 pub use error::{CliError, Exit};
@@ -57,7 +60,7 @@ enum Verb {
     Init(Box<init::InitArguments>),
     /// Run the daemon until SIGTERM or SIGINT
     Serve,
-    /// Terminals: add, join, list, show, ban
+    /// Terminals: add, join, list, show, ban, unban
     #[command(subcommand)]
     Terminal(terminal::Verb),
     /// Certificates: list, show, revoke
@@ -78,6 +81,20 @@ enum Verb {
     /// Receipts: verify
     #[command(subcommand)]
     Receipt(receipt::Verb),
+    /// Every key: purpose, state, age, when it is due, and who took the last step
+    Keys,
+    /// Keys in the HSM: prepare, activate, taint, retire
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// Seeds of terminals: rotate
+    #[command(subcommand)]
+    Seed(seed::Verb),
+    /// What operators asked for: list, show, transcript
+    #[command(subcommand)]
+    Operation(operation::Verb),
+    /// Transcripts of operations: verify
+    #[command(subcommand)]
+    Transcript(operation::TranscriptVerb),
     /// Give the operator, or a listener of this node, a new key and certificate
     Renew { what: renew::What },
     /// Read the configuration and say everything that is wrong with it
@@ -122,6 +139,11 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
         Verb::Receipt(verb) => receipt::run(arguments, verb),
+        Verb::Keys => key::list(arguments),
+        Verb::Key(verb) => key::run(arguments, verb),
+        Verb::Seed(verb) => seed::run(arguments, verb),
+        Verb::Operation(verb) => operation::run(arguments, verb),
+        Verb::Transcript(verb) => operation::verify(arguments, verb),
         Verb::Renew { what } => renew::run(arguments, *what),
         Verb::CheckConfig => checks::config(arguments),
         Verb::CheckHsm => checks::hsm(arguments),

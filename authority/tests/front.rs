@@ -25,5 +25,7 @@ mod proofs;
 mod renewing;
 #[path = "front/revoking.rs"]
 mod revoking;
+#[path = "front/rotating.rs"]
+mod rotating;
 #[path = "front/serving.rs"]
 mod serving;

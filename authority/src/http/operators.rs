@@ -35,6 +35,13 @@ pub fn routes(app: &Arc<App>) -> Routes<Private> {
         .or(verb::<operators::JoinTokenList>(app))
         .or(verb::<operators::JoinTokenRevoke>(app))
         .or(verb::<operators::AlarmList>(app))
+        .or(verb::<operators::KeyList>(app))
+        .or(verb::<operators::KeyStep>(app))
+        .or(verb::<operators::SeedRotate>(app))
+        .or(verb::<operators::TerminalUnban>(app))
+        .or(verb::<operators::OperationList>(app))
+        .or(verb::<operators::OperationShow>(app))
+        .or(verb::<operators::OperationTranscript>(app))
 }
 
 fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {

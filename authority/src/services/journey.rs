@@ -7,8 +7,8 @@ use std::time::Duration;
 use protocol::time::Timestamp;
 use tokio::time::MissedTickBehavior;
 
-use super::changes::Change;
 use super::approvals::Approvals;
+use super::changes::Change;
 use super::charges::Charges;
 use super::checkpoints::Checkpoints;
 use super::claims::Claims;

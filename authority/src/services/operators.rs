@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
+use super::rotation::Asked;
 use crate::app::App;
 
 mod accounts;
@@ -14,7 +15,10 @@ mod alarms;
 mod audit;
 mod certificates;
 mod join_tokens;
+mod keys;
 mod merchants;
+mod operations;
+mod seeds;
 mod terminals;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
@@ -25,7 +29,13 @@ pub use certificates::{
     Certificates, Holder, Issued, IssuedView,
 };
 pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
+pub use keys::{KeyList, KeyStep, KeyView, Keys, Planned};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
+pub use operations::{
+    OperationList, OperationShow, OperationTranscript, OperationView, OperationsView,
+    TranscriptView,
+};
+pub use seeds::{Fleet, SeedRotate, TerminalUnban};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
     Terminals,
@@ -58,6 +68,42 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 
     fn run(self, app: &App) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+
+    /// The same, for a verb that records who asked.
+    fn run_as(
+        self,
+        app: &App,
+        asker: &Asker,
+    ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send {
+        let _ = asker;
+        self.run(app)
+    }
+}
+
+/// Who asks, and what others agreed to.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    pub by: String,
+    /// The request that other operators consented to.
+    pub consent: Option<String>,
+}
+
+impl Asker {
+    /// Nobody who could be named: a caller inside the house.
+    fn unnamed() -> Self {
+        Self {
+            by: "authority".into(),
+            consent: None,
+        }
+    }
+
+    fn of(&self, verb: &'static str) -> Asked {
+        Asked {
+            verb,
+            by: self.by.clone(),
+            consent: self.consent.clone(),
+        }
+    }
 }
 
 /// Carries out `verb` for the operator `by`.
@@ -68,7 +114,11 @@ pub async fn carry_out<V: Verb>(app: &App, by: &str, verb: V) -> Result<V::Answe
             .note("operator.asked", body, app.clock.now())
             .await?;
     }
-    let done = verb.run(app).await;
+    let asker = Asker {
+        by: by.to_owned(),
+        consent: None,
+    };
+    let done = verb.run_as(app, &asker).await;
     tracing::info!(
         operator = by,
         verb = V::NAME,

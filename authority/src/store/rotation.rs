@@ -127,7 +127,10 @@ pub enum Whose {
     Merchant(MerchantId),
     All,
     /// Their newest seed is under another pair of keys.
-    NotUnder { sealing: String, binding: String },
+    NotUnder {
+        sealing: String,
+        binding: String,
+    },
     /// A seed that still counts is under this key.
     Under(String),
 }

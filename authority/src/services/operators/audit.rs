@@ -95,7 +95,9 @@ async fn promised_heads(app: &App, view: &mut AuditView) -> Result<Promised, Fai
 /// came after the taint is nobody's.
 fn is_forged(verified: &Verified<CheckpointClaims>) -> bool {
     let claims = verified.claims();
-    verified.tainted_at().is_some_and(|since| claims.iat >= since)
+    verified
+        .tainted_at()
+        .is_some_and(|since| claims.iat >= since)
 }
 
 async fn walk(

@@ -211,7 +211,7 @@ async fn try_add(
     Ok(added.then(|| view_of(&token, now)))
 }
 
-fn view_of(token: &JoinToken, now: Timestamp) -> JoinView {
+pub(super) fn view_of(token: &JoinToken, now: Timestamp) -> JoinView {
     JoinView {
         terminal: token.terminal(),
         id: JoinTokenId::of(&token.hash()).to_string(),

@@ -142,7 +142,10 @@ pub async fn pass(app: &App) -> Result<usize, Failure> {
     publish(app).await?;
     statements::certify_one(app).await;
     let mut running = app.store.running_operations().await?;
-    if running.iter().any(|it| it.work.is_urgent() && is_free(app, it)) {
+    if running
+        .iter()
+        .any(|it| it.work.is_urgent() && is_free(app, it))
+    {
         running.retain(|operation| operation.work.is_urgent());
     }
     let mut moved = 0;

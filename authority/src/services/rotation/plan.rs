@@ -14,9 +14,7 @@ use super::{name_all, refused, say_whose};
 use crate::app::App;
 use crate::services::Failure;
 use crate::services::jwks::JWKS_MAX_AGE_S;
-use crate::store::{
-    KeyPurpose, KeyRecord, OperationId, TerminalStatus, When, Whose, Work,
-};
+use crate::store::{KeyPurpose, KeyRecord, OperationId, TerminalStatus, When, Whose, Work};
 
 /// What will be done, exactly, and in words.
 #[derive(Debug, Clone)]
@@ -73,7 +71,10 @@ pub async fn plan_seeds(app: &App, wanted: SeedsWanted) -> Result<Plan, Failure>
         reason,
     } = wanted;
     Ok(Plan {
-        says: vec![format!("makes a new seed for {whose}: {count}"), effect(when)],
+        says: vec![
+            format!("makes a new seed for {whose}: {count}"),
+            effect(when),
+        ],
         work: Work::Reseed {
             whose: chosen,
             when,
@@ -85,7 +86,10 @@ pub async fn plan_seeds(app: &App, wanted: SeedsWanted) -> Result<Plan, Failure>
 pub async fn plan_unban(app: &App, terminal: TerminalId, reason: String) -> Result<Plan, Failure> {
     let known = app.store.terminal(terminal).await?;
     let Some(known) = known else {
-        return Err(refused(ProblemType::Unknown, format!("no terminal {terminal}")));
+        return Err(refused(
+            ProblemType::Unknown,
+            format!("no terminal {terminal}"),
+        ));
     };
     if known.status == TerminalStatus::Active {
         let detail = format!("terminal {terminal} is not banned");
@@ -113,7 +117,9 @@ async fn plan_prepare(app: &App, keys: &[KeyRecord], wanted: &str) -> Result<Pla
         return Err(refused(ProblemType::AlreadyExists, detail));
     }
     let label = next_label(app, keys, purpose).await?;
-    let mut says = vec![format!("makes a {purpose} key in the HSM, labelled {label}")];
+    let mut says = vec![format!(
+        "makes a {purpose} key in the HSM, labelled {label}"
+    )];
     says.push(match purpose.keeps_seeds() {
         true => "no seed is under it before it is activated".into(),
         false => format!(
@@ -128,11 +134,7 @@ async fn plan_prepare(app: &App, keys: &[KeyRecord], wanted: &str) -> Result<Pla
 }
 
 /// Above every number that the table or the HSM knows: a label never means two keys.
-async fn next_label(
-    app: &App,
-    keys: &[KeyRecord],
-    purpose: KeyPurpose,
-) -> Result<String, Failure> {
+async fn next_label(app: &App, keys: &[KeyRecord], purpose: KeyPurpose) -> Result<String, Failure> {
     let in_hsm = app.hsm.inventory().await?;
     let known = keys.iter().map(|key| &key.label);
     let known = known.chain(in_hsm.iter().map(|report| &report.label));
@@ -221,9 +223,9 @@ async fn plan_taint(app: &App, keys: &[KeyRecord], wanted: &str) -> Result<Plan,
     let key = choose(keys, wanted, Step::Taint)?;
     let label = &key.label.0;
     let says = match key.purpose {
-        KeyPurpose::Schedule => vec![
-            format!("terminals believe no schedule that {label} signed, and fetch new ones now"),
-        ],
+        KeyPurpose::Schedule => vec![format!(
+            "terminals believe no schedule that {label} signed, and fetch new ones now"
+        )],
         KeyPurpose::Receipt | KeyPurpose::Checkpoint => vec![
             format!("terminals believe nothing that {label} signed"),
             format!(

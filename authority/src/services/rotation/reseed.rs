@@ -32,7 +32,10 @@ pub(super) async fn batch(
     if next.is_empty() {
         app.metrics.seeds_to_replace.set(0);
         let said = say_whose(&whose);
-        return Ok(Advance::Done(format!("new seeds: {} ({said})", operation.done)));
+        return Ok(Advance::Done(format!(
+            "new seeds: {} ({said})",
+            operation.done
+        )));
     }
     let terminals: Vec<TerminalId> = next.iter().map(|it| it.terminal).collect();
     let batch = Reseed {
@@ -56,12 +59,7 @@ pub(super) async fn unban(
     operation: &Operation,
     terminal: TerminalId,
 ) -> Result<Advance, Failure> {
-    let done = batch(
-        app,
-        operation,
-        Whose::Banned(terminal),
-        When::Compromised,
-    );
+    let done = batch(app, operation, Whose::Banned(terminal), When::Compromised);
     match done.await? {
         Advance::Done(_) if operation.done == 0 => {
             let detail = format!("terminal {terminal} is not banned");
@@ -104,13 +102,7 @@ async fn seal_all(app: &App, next: &[ToReseed]) -> Result<Vec<NewSeed>, Failure>
     try_join_all(next.iter().map(seal)).await
 }
 
-fn told(
-    app: &App,
-    operation: &Operation,
-    terminals: Vec<TerminalId>,
-    when: When,
-    total: u64,
-) {
+fn told(app: &App, operation: &Operation, terminals: Vec<TerminalId>, when: When, total: u64) {
     let done = operation.done.saturating_add(terminals.len() as u64);
     let left = i64::try_from(total.saturating_sub(done)).unwrap_or(i64::MAX);
     app.metrics.seeds_to_replace.set(left);

@@ -69,7 +69,9 @@ async fn certify(app: &App, key: &KeyRecord, now: Timestamp) -> Result<(), Failu
     let to = IssueTo::Statement(app.config.node.clone());
     let domain = &app.config.trust.domain;
     let request = csr::UnsignedRequest::new(point, &to.spiffe_id(), domain)?;
-    let signature = app.hsm.sign(&key.label, request.digest(), Priority::Renewal);
+    let signature = app
+        .hsm
+        .sign(&key.label, request.digest(), Priority::Renewal);
     let request = request.assemble(&signature.await?)?;
     let issued = app
         .issuer
@@ -80,7 +82,9 @@ async fn certify(app: &App, key: &KeyRecord, now: Timestamp) -> Result<(), Failu
         })
         .await?;
     let subject = Subject::Authority(app.config.node.to_string());
-    app.store.add_certificate(record(&issued, subject), now).await?;
+    app.store
+        .add_certificate(record(&issued, subject), now)
+        .await?;
     let chain = issued.pem + &app.issuer.chain().issuing().pem();
     app.store.certify_key(key.kid.clone(), chain, now).await?;
     reload(app).await

@@ -49,9 +49,8 @@ pub(super) async fn prepare(
 async fn adopt(app: &App, purpose: KeyPurpose, label: &KeyLabel) -> Result<(), Failure> {
     let reports = app.hsm.inventory().await?;
     let mine = reports.iter().filter(|report| report.label == *label);
-    let as_made = |report: &hsm::KeyReport| {
-        report.kind == Some(purpose.kind()) && report.findings.is_empty()
-    };
+    let as_made =
+        |report: &hsm::KeyReport| report.kind == Some(purpose.kind()) && report.findings.is_empty();
     if mine.clone().count() > 0 && mine.clone().all(as_made) {
         return Ok(());
     }

@@ -92,13 +92,13 @@ pub async fn of(app: &App, id: OperationId) -> Result<String, Failure> {
 }
 
 /// Verifies a transcript with nothing but the published keys.
-pub fn verify(
-    compact: &str,
-    keys: &JwkSet,
-) -> Result<Verified<TranscriptClaims>, BadTranscript> {
+pub fn verify(compact: &str, keys: &JwkSet) -> Result<Verified<TranscriptClaims>, BadTranscript> {
     let verified = jws::verify_kept::<TranscriptClaims>(compact, keys)?;
     let claims = verified.claims();
-    if verified.tainted_at().is_some_and(|since| claims.iat >= since) {
+    if verified
+        .tainted_at()
+        .is_some_and(|since| claims.iat >= since)
+    {
         return Err(BadTranscript::Tainted);
     }
     for row in &claims.rows {

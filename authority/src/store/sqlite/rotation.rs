@@ -152,7 +152,8 @@ impl Rotation for SqliteStore {
 }
 
 fn begin(tx: &mut Tx<'_>, operation: &Operation) -> Verdict<()> {
-    let work = serde_json::to_string(&operation.work).map_err(|error| corrupt(error.to_string()))?;
+    let work =
+        serde_json::to_string(&operation.work).map_err(|error| corrupt(error.to_string()))?;
     tx.execute_one(
         "INSERT INTO operations (id, verb, work, asked_by, consent, state, done, started_at_ms)
          VALUES (?1, ?2, ?3, ?4, ?5, 'running', 0, ?6)",
@@ -172,7 +173,12 @@ fn begin(tx: &mut Tx<'_>, operation: &Operation) -> Verdict<()> {
         "operator": operation.asked_by,
         "consent": operation.consent,
     });
-    Ok(tx.record_for(operation.id, "operation.started", operation.started_at, &body)?)
+    Ok(tx.record_for(
+        operation.id,
+        "operation.started",
+        operation.started_at,
+        &body,
+    )?)
 }
 
 fn end(

@@ -184,7 +184,9 @@ fn replace(tx: &mut Tx<'_>, batch: &Reseed, new: &NewSeed, terminal: &Terminal) 
 fn first_epoch(batch: &Reseed, terminal: &Terminal) -> Result<u32> {
     match batch.when {
         When::Planned => {
-            let unknown = terminal.issued_until.map_or(0, |last| last.saturating_add(1));
+            let unknown = terminal
+                .issued_until
+                .map_or(0, |last| last.saturating_add(1));
             Ok(unknown.max(EpochClock::of(terminal.id).epoch_at(batch.at)))
         }
         When::Compromised => {
