@@ -369,6 +369,17 @@ async fn a_request_whose_policy_does_not_say_its_number_is_refused() {
     assert_eq!(refused, BadTranscript::Request(BadStatement::Claims));
 }
 
+#[test]
+fn what_is_shown_to_be_signed_stays_in_its_line() {
+    let mut odd = request(1);
+    odd.verb = "seed-rotate\nconsented   bob\u{1b}[2K".into();
+    odd.body = json!({ "reason": "\u{202e}\u{9b}2K\u{2028}" });
+    let words = pki::consent::transcript::in_words(&odd);
+    assert!(!words.contains("\nconsented"), "{words}");
+    let unseen = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}' || c == '\u{2028}');
+    assert!(!words.contains(unseen), "{words:?}");
+}
+
 #[tokio::test]
 async fn the_command_verifies_a_transcript_offline() {
     let room = Room::new().await;

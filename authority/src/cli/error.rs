@@ -309,7 +309,7 @@ impl From<Problem> for CliError {
         };
         let exit = match problem.problem_type() {
             Some(ProblemType::Busy) => Exit::TryLater,
-            Some(ProblemType::NotReady) => Exit::OperatorNeeded,
+            Some(ProblemType::NotReady | ProblemType::ConsentNeeded) => Exit::OperatorNeeded,
             Some(ProblemType::Internal) => Exit::OurBug,
             _ => Exit::Refused,
         };

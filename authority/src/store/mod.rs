@@ -6,6 +6,7 @@
 
 mod audit;
 mod charges;
+mod consents;
 mod identities;
 mod ledger;
 mod merchants;
@@ -20,6 +21,10 @@ mod tokens;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
+pub use consents::{
+    AddOperator, AddRequest, Bar, Begin, Consents, Counted, Heard, NewRequest, OPEN_REQUESTS_MAX,
+    OPERATORS_MAX, OperatorRecord, OperatorRevoked, RequestId, RequestRecord, RequestState, Voice,
+};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
     Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
@@ -46,6 +51,7 @@ pub trait Store:
     Terminals
     + Identities
     + Revocations
+    + Consents
     + Merchants
     + Tokens
     + Charges
@@ -65,6 +71,7 @@ impl<T> Store for T where
     T: Terminals
         + Identities
         + Revocations
+        + Consents
         + Merchants
         + Tokens
         + Charges

@@ -4,7 +4,7 @@ use protocol::jws::Purpose;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::policy::{LIFE_MAX_H, Policy};
+use super::policy::Policy;
 use super::statement::{BadStatement, Dated, Signed};
 use crate::names::{SpiffeId, TrustDomain};
 
@@ -105,11 +105,11 @@ impl Dated for Refusal {
 impl Request {
     /// Whether it keeps its own rules; `domain` is the one it must belong to.
     pub fn check(&self, domain: &TrustDomain) -> Result<(), BadStatement> {
-        let life_s = i64::from(LIFE_MAX_H) * 3600;
+        let life_s = i64::from(self.policy.life_h) * 3600;
         let authority = SpiffeId::parse(&self.iss, domain);
         let in_order = matches!(authority, Ok(SpiffeId::Authority(_)))
-            && (1..=life_s).contains(&self.exp.saturating_sub(self.iat))
             && self.policy.check().is_ok()
+            && self.exp.saturating_sub(self.iat) == life_s
             && self.required == self.policy.required_for(&self.verb)
             && self.body.to_string().len() <= BODY_MAX_BYTES;
         match in_order {

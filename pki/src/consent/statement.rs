@@ -41,6 +41,9 @@ pub struct Anchors<'a> {
 pub enum AsOf {
     /// Unix seconds of somebody's clock.
     Time(u64),
+    /// The same, but for a certificate that has ended it is its end: who renews it proves to have been
+    /// its holder.
+    TimeOrEnd(u64),
     /// When the statement says that it was made: for evidence that was kept.
     Statement,
 }
@@ -196,6 +199,7 @@ pub fn verify<C: Purpose + Dated>(
     let claims: C = serde_json::from_slice(&parts.payload).map_err(|_| BadStatement::Claims)?;
     let at = match as_of {
         AsOf::Time(at) => at,
+        AsOf::TimeOrEnd(at) => at.min(leaf.not_after()),
         AsOf::Statement => u64::try_from(claims.said_at()).map_err(|_| BadStatement::Claims)?,
     };
     let name = operator_of(leaf, others, anchors, at)?;

@@ -201,7 +201,7 @@ impl Shown {
                 text,
                 "refused     {}: {}",
                 refusal.name(),
-                refusal.claims().reason
+                plain(&refusal.claims().reason)
             );
         }
         let enough = if self.is_enough() {
@@ -235,15 +235,29 @@ pub fn in_words(request: &Request) -> String {
     let body = serde_json::to_string_pretty(&request.body).expect("JSON reads back as JSON");
     format!(
         "request     {}\nverb        {}\nwith        {}\nasked by    {} at {}\nof          {}\nuntil       {}\nneeds       {} besides the one who asks\n",
-        request.jti,
-        request.verb,
-        body.replace('\n', "\n            "),
-        request.asked_by,
+        plain(&request.jti),
+        plain(&request.verb),
+        body.lines()
+            .map(plain)
+            .collect::<Vec<_>>()
+            .join("\n            "),
+        plain(&request.asked_by),
         Timestamp::from_secs(request.iat),
-        request.iss,
+        plain(&request.iss),
         Timestamp::from_secs(request.exp),
         request.required,
     )
+}
+
+/// Nothing that somebody wrote can move the cursor, begin a line or turn the direction of reading: who
+/// signs must see what they sign.
+fn plain(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = |c: char| match c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}') {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 fn list(names: &[String]) -> String {
