@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::services::bans::Bans;
 use crate::services::changes::Changes;
+use crate::services::consent::CarryingOut;
 use crate::services::fence::Fence;
 use crate::services::keyring::Keyring;
 use crate::services::readiness::Watched;
@@ -43,6 +44,8 @@ pub struct App {
     pub changes: Changes,
     /// What operators asked for and is carried out in steps.
     pub operations: Operations,
+    /// What others consented to and is carried out just now.
+    pub carrying_out: CarryingOut,
     /// Certificates whose end readiness watches.
     pub watched: Vec<Watched>,
     drain: watch::Sender<bool>,
@@ -77,6 +80,7 @@ impl App {
             fence: Fence::default(),
             changes: Changes::default(),
             operations: Operations::default(),
+            carrying_out: CarryingOut::default(),
             watched: parts.watched,
             drain: watch::Sender::new(false),
         }))

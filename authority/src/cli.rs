@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use pki::process;
 
-use crate::config::Config;
+use crate::config::{Config, OperatorConfig};
 use crate::{logging, serve};
 
 mod account;
@@ -16,6 +16,7 @@ mod alarm;
 mod audit;
 mod certificate;
 mod checks;
+mod consent;
 mod daemon;
 mod error;
 mod fence;
@@ -23,6 +24,9 @@ mod init;
 mod key;
 mod merchant;
 mod operation;
+mod operator;
+mod own;
+mod policy;
 mod receipt;
 mod renew;
 mod seed;
@@ -52,6 +56,9 @@ pub struct Arguments {
     /// Work on a stopped authority instead of asking the running daemon
     #[arg(long, global = true)]
     offline: bool,
+    /// Speak as the operator in this file instead of the one in the configuration
+    #[arg(long, global = true, env = "M2KEY_OPERATOR", hide_env_values = true)]
+    operator: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -77,6 +84,15 @@ enum Verb {
     /// Shoppers' accounts of the built-in ledger: open, credit, check
     #[command(subcommand)]
     Account(account::Verb),
+    /// Operators: request, add, list, revoke
+    #[command(subcommand)]
+    Operator(operator::Verb),
+    /// What several operators must agree to: list, show, sign, refuse, carry-out, transcript
+    #[command(subcommand)]
+    Consent(consent::Verb),
+    /// How many operators must consent to what: show, set
+    #[command(subcommand)]
+    Policy(policy::Verb),
     /// The audit chain: verify
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -120,7 +136,11 @@ impl Arguments {
     }
 
     fn load_config(&self) -> Result<Config, CliError> {
-        Ok(Config::load(&self.config)?)
+        let mut config = Config::load(&self.config)?;
+        if let Some(operator) = &self.operator {
+            config.operator = OperatorConfig::load(operator)?;
+        }
+        Ok(config)
     }
 
     /// The configuration, in a process with the environment that the PKCS#11 module needs.
@@ -142,6 +162,9 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Alarm(verb) => alarm::run(arguments, verb),
         Verb::Merchant(verb) => merchant::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
+        Verb::Operator(verb) => operator::run(arguments, verb),
+        Verb::Consent(verb) => consent::run(arguments, verb),
+        Verb::Policy(verb) => policy::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
         Verb::Fence(verb) => fence::run(arguments, verb),
         Verb::Receipt(verb) => receipt::run(arguments, verb),

@@ -13,8 +13,10 @@ use protocol::time::Millis;
 use protocol::window::CheckedPolicy;
 
 mod check;
+mod operator;
 mod raw;
 
+pub use operator::{OperatorConfig, OperatorHsm, OperatorKeyPlace};
 pub use raw::{LogFormat, StoreConfig};
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
@@ -25,7 +27,7 @@ pub struct Config {
     pub public: PublicConfig,
     pub agents: AgentsConfig,
     pub loopback: LoopbackConfig,
-    pub operator: CertificateFiles,
+    pub operator: OperatorConfig,
     pub hsm: HsmConfig,
     pub signer: SignerConfig,
     pub store: StoreConfig,

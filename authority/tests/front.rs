@@ -11,6 +11,8 @@ mod stage;
 
 #[path = "front/certificates.rs"]
 mod certificates;
+#[path = "front/consenting.rs"]
+mod consenting;
 #[path = "front/enrolling.rs"]
 mod enrolling;
 #[path = "front/help.rs"]
@@ -33,3 +35,5 @@ mod rotating;
 mod serving;
 #[path = "front/signing.rs"]
 mod signing;
+#[path = "front/two_people.rs"]
+mod two_people;

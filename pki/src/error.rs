@@ -4,6 +4,8 @@
 use hsm::HsmError;
 
 use crate::certificate::BadCertificate;
+use crate::consent::BadStatement;
+use crate::consent::transcript::BadTranscript;
 use crate::crl::{BadCrl, BadList};
 use crate::csr::BadCsr;
 use crate::files::BadFile;
@@ -33,6 +35,12 @@ pub enum PkiError {
     /// What the people at a ceremony have to settle first.
     #[error(transparent)]
     Ceremony(#[from] BadCeremony),
+    /// The one who signed this must sign anew.
+    #[error("the statement is refused: {0}")]
+    Statement(#[from] BadStatement),
+    /// The one who shows this transcript must bring another.
+    #[error("the transcript is refused: {0}")]
+    Transcript(#[from] BadTranscript),
     /// Someone with access to this machine must look at the file.
     #[error("{path}: {problem}")]
     File { path: String, problem: BadFile },
@@ -80,9 +88,13 @@ pub enum Move {
 impl PkiError {
     pub fn whose_move(&self) -> Move {
         match self {
-            Self::Csr(_) | Self::Certificate(_) | Self::Name(_) | Self::Crl(_) | Self::List(_) => {
-                Move::Asker
-            }
+            Self::Csr(_)
+            | Self::Certificate(_)
+            | Self::Name(_)
+            | Self::Crl(_)
+            | Self::List(_)
+            | Self::Statement(_)
+            | Self::Transcript(_) => Move::Asker,
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_move(error),
             #[cfg(feature = "ca")]
@@ -107,6 +119,8 @@ impl PkiError {
             Self::Crl(error) => error.hint(),
             Self::List(error) => error.hint(),
             Self::Ceremony(error) => error.hint(),
+            Self::Statement(error) => error.hint(),
+            Self::Transcript(error) => error.hint(),
             Self::File { problem, .. } => problem.hint(),
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),

@@ -320,7 +320,9 @@ impl From<Problem> for CliError {
         };
         let exit = match problem.problem_type() {
             Some(ProblemType::Busy) => Exit::TryLater,
-            Some(ProblemType::NotReady | ProblemType::Fenced) => Exit::OperatorNeeded,
+            Some(ProblemType::NotReady | ProblemType::Fenced | ProblemType::ConsentNeeded) => {
+                Exit::OperatorNeeded
+            }
             Some(ProblemType::Internal) => Exit::OurBug,
             _ => Exit::Refused,
         };

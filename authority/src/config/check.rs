@@ -68,6 +68,10 @@ pub(super) fn check(raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>
     );
     check_numbers(&raw, m);
     check_names(&raw, m);
+    if raw.operator.has_two_keys() {
+        let hint = "either key = a file, or [operator.pkcs11]";
+        m.add("operator.key", "the key is in two places", hint);
+    }
     check_providers(&raw.identity_providers, m);
     let (Some(node), Some(domain), Some(link_host), Some(policy), true) =
         (node, domain, link_host, policy, m.0.is_empty())

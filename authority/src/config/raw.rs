@@ -10,6 +10,7 @@ use protocol::time::Millis;
 use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
+use super::operator::RawOperator;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
     IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
@@ -82,13 +83,6 @@ pub(super) struct RawAgents {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLoopback {
     pub listen: SocketAddr,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawOperator {
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -220,7 +214,7 @@ impl Raw {
             loopback: LoopbackConfig {
                 listen: self.loopback.listen,
             },
-            operator: files(self.operator.certificate, self.operator.key),
+            operator: self.operator.resolve(folder),
             hsm: HsmConfig {
                 module: at(self.hsm.module),
                 token_label: self.hsm.token_label,
@@ -266,15 +260,6 @@ impl Default for RawLoopback {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
-        }
-    }
-}
-
-impl Default for RawOperator {
-    fn default() -> Self {
-        Self {
-            certificate: "operator.pem".into(),
-            key: "operator.key".into(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::listen::tls;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
-use crate::store::{self, AuditLog, Identities, KeyRecord, Terminals};
+use crate::store::{self, AuditLog, Consents, Identities, KeyRecord, Terminals};
 
 /// The first half; `own_softhsm` says that SoftHSM's configurations are ours and move along.
 pub async fn make_signer(
@@ -71,7 +71,12 @@ async fn fill_store(
         store.add_key(key).await?;
     }
     for certificate in certificates {
-        store.add_certificate(certificate, now).await?;
+        match certificate.subject {
+            store::Subject::Operator(_) => {
+                store.add_operator(certificate, "init", now).await?;
+            }
+            _ => store.add_certificate(certificate, now).await?,
+        }
     }
     let body = serde_json::json!({ "node": plan.node.as_str() }).to_string();
     store.note("authority.initialised", body, now).await?;

@@ -163,6 +163,16 @@ impl House {
         self.command(&all)
     }
 
+    /// The same, with a SoftHSM configuration that is not the house's.
+    pub fn verb_with_softhsm(&self, softhsm_conf: &Path, arguments: &[&str]) -> Said {
+        let config = self.config();
+        let mut command = command(&["--config", config.to_str().unwrap()]);
+        command.args(arguments).env("SOFTHSM2_CONF", softhsm_conf);
+        let said: Said = command.output().unwrap().into();
+        self.assert_mute(&said);
+        said
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Said {
         let said: Said = command(arguments).output().unwrap().into();
         self.assert_mute(&said);

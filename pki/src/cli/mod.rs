@@ -8,6 +8,7 @@ mod issuing;
 mod key;
 mod root;
 mod signer;
+mod transcript;
 
 use std::future::Future;
 use std::io::Write;
@@ -37,6 +38,9 @@ pub(crate) enum Command {
     Signer(signer::SignerArguments),
     /// The keys of the issuing CA, asked of the running signer
     Issuing(issuing::IssuingArguments),
+    /// Transcripts of what several operators consented to
+    #[command(subcommand)]
+    Transcript(transcript::Transcript),
 }
 
 pub(crate) fn run(command: Command) -> Result<String, PkiError> {
@@ -45,6 +49,7 @@ pub(crate) fn run(command: Command) -> Result<String, PkiError> {
         Command::Root(verb) => root::run(verb),
         Command::Signer(arguments) => signer::run(arguments),
         Command::Issuing(arguments) => issuing::run(arguments),
+        Command::Transcript(verb) => transcript::run(verb),
     }
 }
 
