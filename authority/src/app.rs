@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::services::bans::Bans;
 use crate::services::changes::Changes;
+use crate::services::consent::CarryingOut;
 use crate::services::fence::Fence;
 use crate::services::keyring::Keyring;
 use crate::services::readiness::Watched;
@@ -21,7 +22,7 @@ use crate::store::Store;
 
 mod open;
 
-pub use open::{OpenError, load_certificate, load_certificates, open, open_hsm, open_issuing};
+pub use open::{OpenError, load_certificate, load_certificates, open, open_hsm, open_signer};
 
 /// Everything the services share.
 pub struct App {
@@ -37,12 +38,14 @@ pub struct App {
     /// The life of this database, an input of every epoch key.
     pub generation: u32,
     pub bans: Bans,
+    /// Whether anything is served at all.
+    pub fence: Fence,
     /// Keys and seeds that were replaced.
     pub changes: Changes,
     /// What operators asked for and is carried out in steps.
     pub operations: Operations,
-    /// Whether anything is served at all.
-    pub fence: Fence,
+    /// What others consented to and is carried out just now.
+    pub carrying_out: CarryingOut,
     /// Certificates whose end readiness watches.
     pub watched: Vec<Watched>,
     drain: watch::Sender<bool>,
@@ -74,9 +77,10 @@ impl App {
             keyring: RwLock::new(Arc::new(keyring)),
             generation,
             bans: Bans::default(),
+            fence: Fence::default(),
             changes: Changes::default(),
             operations: Operations::default(),
-            fence: Fence::default(),
+            carrying_out: CarryingOut::default(),
             watched: parts.watched,
             drain: watch::Sender::new(false),
         }))

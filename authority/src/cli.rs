@@ -6,15 +6,17 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use pki::process;
 
-use crate::config::Config;
-use crate::{core_dumps, environment, logging, serve};
+use crate::config::{Config, OperatorConfig};
+use crate::{logging, serve};
 
 mod account;
 mod alarm;
 mod audit;
 mod certificate;
 mod checks;
+mod consent;
 mod daemon;
 mod error;
 mod fence;
@@ -22,6 +24,9 @@ mod init;
 mod key;
 mod merchant;
 mod operation;
+mod operator;
+mod own;
+mod policy;
 mod receipt;
 mod renew;
 mod seed;
@@ -51,13 +56,16 @@ pub struct Arguments {
     /// Work on a stopped authority instead of asking the running daemon
     #[arg(long, global = true)]
     offline: bool,
+    /// Speak as the operator in this file instead of the one in the configuration
+    #[arg(long, global = true, env = "M2KEY_OPERATOR", hide_env_values = true)]
+    operator: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a new authority: HSM tokens and keys, root and issuing CA, store, configuration
+    /// Make a new authority and its signer: HSM tokens, keys, root, issuing CA, store, configurations
     Init(Box<init::InitArguments>),
     /// Run the daemon until SIGTERM or SIGINT
     Serve,
@@ -76,6 +84,15 @@ enum Verb {
     /// Shoppers' accounts of the built-in ledger: open, credit, check
     #[command(subcommand)]
     Account(account::Verb),
+    /// Operators: request, add, list, revoke
+    #[command(subcommand)]
+    Operator(operator::Verb),
+    /// What several operators must agree to: list, show, sign, refuse, carry-out, transcript
+    #[command(subcommand)]
+    Consent(consent::Verb),
+    /// How many operators must consent to what: show, set
+    #[command(subcommand)]
+    Policy(policy::Verb),
     /// The audit chain: verify
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -119,20 +136,24 @@ impl Arguments {
     }
 
     fn load_config(&self) -> Result<Config, CliError> {
-        Ok(Config::load(&self.config)?)
+        let mut config = Config::load(&self.config)?;
+        if let Some(operator) = &self.operator {
+            config.operator = OperatorConfig::load(operator)?;
+        }
+        Ok(config)
     }
 
     /// The configuration, in a process with the environment that the PKCS#11 module needs.
     fn load_for_hsm(&self) -> Result<Config, CliError> {
         let config = self.load_config()?;
-        environment::ensure(&config.hsm.environment)?;
+        process::ensure_environment(&config.hsm.environment)?;
         Ok(config)
     }
 }
 
 /// Carries out the verb.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
-    core_dumps::forbid().map_err(|error| CliError::core_dumps(&error))?;
+    process::forbid_core_dumps().map_err(|error| CliError::core_dumps(&error))?;
     match &arguments.verb {
         Verb::Init(init) => init::run(arguments, init),
         Verb::Serve => run_daemon(arguments),
@@ -141,6 +162,9 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Alarm(verb) => alarm::run(arguments, verb),
         Verb::Merchant(verb) => merchant::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
+        Verb::Operator(verb) => operator::run(arguments, verb),
+        Verb::Consent(verb) => consent::run(arguments, verb),
+        Verb::Policy(verb) => policy::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
         Verb::Fence(verb) => fence::run(arguments, verb),
         Verb::Receipt(verb) => receipt::run(arguments, verb),

@@ -13,8 +13,10 @@ use protocol::time::Millis;
 use protocol::window::CheckedPolicy;
 
 mod check;
+mod operator;
 mod raw;
 
+pub use operator::{OperatorConfig, OperatorHsm, OperatorKeyPlace};
 pub use raw::{LogFormat, StoreConfig};
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
@@ -25,9 +27,9 @@ pub struct Config {
     pub public: PublicConfig,
     pub agents: AgentsConfig,
     pub loopback: LoopbackConfig,
-    pub operator: CertificateFiles,
+    pub operator: OperatorConfig,
     pub hsm: HsmConfig,
-    pub issuing: IssuingConfig,
+    pub signer: SignerConfig,
     pub store: StoreConfig,
     pub fence: FenceConfig,
     pub policy: CheckedPolicy,
@@ -43,6 +45,7 @@ pub struct Config {
 pub struct TrustConfig {
     pub domain: TrustDomain,
     pub root: PathBuf,
+    /// The issuing certificates as the signer last showed them; the daemon keeps it up to date.
     pub issuing: PathBuf,
 }
 
@@ -86,11 +89,14 @@ pub struct HsmConfig {
     pub deadline_ms: u64,
 }
 
+/// The process that holds the issuing CA.
 #[derive(Debug, Clone)]
-pub struct IssuingConfig {
-    pub token_label: String,
-    pub pin_file: PathBuf,
-    pub key_label: String,
+pub struct SignerConfig {
+    pub socket: PathBuf,
+    /// From a question to its answer.
+    pub deadline_ms: u64,
+    /// Most questions that wait for their turn.
+    pub queue_max: usize,
 }
 
 /// What a restored database is compared with.
@@ -228,6 +234,8 @@ mod tests {
         );
         assert_eq!(minimal.hsm.queue_max, full.hsm.queue_max);
         assert_eq!(minimal.hsm.deadline_ms, full.hsm.deadline_ms);
+        assert_eq!(minimal.signer.deadline_ms, full.signer.deadline_ms);
+        assert_eq!(minimal.signer.queue_max, full.signer.queue_max);
         assert_eq!(minimal.store.readers, full.store.readers);
         assert_eq!(minimal.fence.journal, full.fence.journal);
     }
@@ -245,7 +253,7 @@ mod tests {
             .replace("horizon_epochs = 24", "horizon_epochs = 0")
             .replace("renewal_grace_days = 30", "renewal_grace_days = 91")
             .replace("node = \"authority-1\"", "node = \"Authority 1\"")
-            .replace("\"m2key-issuing\"", "\"m2key-authority\"")
+            .replace("deadline_ms = 10000", "deadline_ms = 1")
             .replace(
                 "https://id.bank.example/jwks",
                 "http://id.bank.example/jwks",
@@ -256,8 +264,8 @@ mod tests {
             "node",
             "schedule.horizon_epochs",
             "enrolment.renewal_grace_days",
+            "signer.deadline_ms",
             "loopback.listen",
-            "issuing.token_label",
             "identity_providers[0].jwks_url",
             "identity_providers[0].algorithms",
         ];

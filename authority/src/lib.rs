@@ -5,8 +5,6 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod core_dumps;
-pub mod environment;
 pub mod http;
 pub mod ids;
 pub mod init;

@@ -11,6 +11,8 @@ mod stage;
 
 #[path = "front/certificates.rs"]
 mod certificates;
+#[path = "front/consenting.rs"]
+mod consenting;
 #[path = "front/enrolling.rs"]
 mod enrolling;
 #[path = "front/help.rs"]
@@ -31,3 +33,7 @@ mod revoking;
 mod rotating;
 #[path = "front/serving.rs"]
 mod serving;
+#[path = "front/signing.rs"]
+mod signing;
+#[path = "front/two_people.rs"]
+mod two_people;

@@ -26,12 +26,14 @@ use crate::pem;
 /// Largest request worth reading, in any of its forms. Ours have about 300 bytes.
 pub const CSR_MAX_BYTES: usize = 8 * 1024;
 
+const ISSUING_COMMON_NAME: &str = "M2Key issuing CA";
 const CSR_LABELS: [&str; 2] = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
 
 /// A request whose sender holds the private key. The subject it asks for is not kept: what is issued
 /// is decided by whoever issues, and [`agrees_with`](Self::agrees_with) compares the names asked for.
 #[derive(Debug, Clone)]
 pub struct CheckedCsr {
+    der: Vec<u8>,
     key: VerifyingKey,
     names: Vec<GeneralName>,
 }
@@ -82,7 +84,7 @@ pub fn check(body: &[u8]) -> Result<CheckedCsr, BadCsr> {
     let key = p256_key(&request.info.public_key).ok_or(BadCsr::Key)?;
     check_signature(&request, &key)?;
     let names = names_asked(&request.info.attributes)?;
-    Ok(CheckedCsr { key, names })
+    Ok(CheckedCsr { der, key, names })
 }
 
 /// A request (DER) for the certificate of `id`, signed by `key`.
@@ -115,6 +117,14 @@ impl UnsignedRequest {
         Ok(Self { info, digest })
     }
 
+    /// For the certificate of an issuing CA: its name is for the root to choose.
+    pub fn for_issuing(point: &[u8; 65]) -> Result<Self, PkiError> {
+        let key = VerifyingKey::from_sec1_bytes(point).map_err(|_| BadCsr::Key)?;
+        let info = info(&key, ISSUING_COMMON_NAME, None)?;
+        let digest = Sha256::digest(info.to_der().map_err(PkiError::bug)?).into();
+        Ok(Self { info, digest })
+    }
+
     /// What is to be signed.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
@@ -133,6 +143,11 @@ pub fn to_pem(der: &[u8]) -> String {
 }
 
 impl CheckedCsr {
+    /// The request itself, for another process that checks it again.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     /// Refuses a request that names anyone else; asking for no name at all is fine. Ask this before a
     /// join token is spent.
     pub fn agrees_with(&self, id: &SpiffeId, domain: &TrustDomain) -> Result<(), BadCsr> {
@@ -255,4 +270,11 @@ fn signed(info: CertReqInfo, signature: &DerSignature) -> der::Result<Vec<u8>> {
         signature: BitString::from_bytes(signature.as_bytes())?,
     }
     .to_der()
+}
+
+/// SHA-256 of the subject public key info of a key that is in an HSM.
+#[cfg(feature = "ca")]
+pub(crate) fn point_spki_sha256(point: &[u8; 65]) -> Result<[u8; 32], PkiError> {
+    let key = VerifyingKey::from_sec1_bytes(point).map_err(|_| BadCsr::Key)?;
+    Ok(spki_sha256(&key))
 }

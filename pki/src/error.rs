@@ -4,11 +4,15 @@
 use hsm::HsmError;
 
 use crate::certificate::BadCertificate;
+use crate::consent::BadStatement;
+use crate::consent::transcript::BadTranscript;
 use crate::crl::{BadCrl, BadList};
 use crate::csr::BadCsr;
 use crate::files::BadFile;
 use crate::names::BadName;
 use crate::root::BadCeremony;
+#[cfg(feature = "ca")]
+use crate::signer::SignerError;
 
 /// Why nothing was issued, read or believed. Messages hold no key and no passphrase.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +35,12 @@ pub enum PkiError {
     /// What the people at a ceremony have to settle first.
     #[error(transparent)]
     Ceremony(#[from] BadCeremony),
+    /// The one who signed this must sign anew.
+    #[error("the statement is refused: {0}")]
+    Statement(#[from] BadStatement),
+    /// The one who shows this transcript must bring another.
+    #[error("the transcript is refused: {0}")]
+    Transcript(#[from] BadTranscript),
     /// Someone with access to this machine must look at the file.
     #[error("{path}: {problem}")]
     File { path: String, problem: BadFile },
@@ -38,6 +48,10 @@ pub enum PkiError {
     #[cfg(feature = "ca")]
     #[error(transparent)]
     Hsm(#[from] HsmError),
+    /// The signer, or the way to it; its variant says whose move it is.
+    #[cfg(feature = "ca")]
+    #[error(transparent)]
+    Signer(#[from] SignerError),
     /// The key and the certificate of the issuing CA do not belong together.
     #[error("the key {label:?} in the HSM is not the one in the issuing certificate")]
     ForeignIssuingKey { label: String },
@@ -74,11 +88,17 @@ pub enum Move {
 impl PkiError {
     pub fn whose_move(&self) -> Move {
         match self {
-            Self::Csr(_) | Self::Certificate(_) | Self::Name(_) | Self::Crl(_) | Self::List(_) => {
-                Move::Asker
-            }
+            Self::Csr(_)
+            | Self::Certificate(_)
+            | Self::Name(_)
+            | Self::Crl(_)
+            | Self::List(_)
+            | Self::Statement(_)
+            | Self::Transcript(_) => Move::Asker,
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_move(error),
+            #[cfg(feature = "ca")]
+            Self::Signer(error) => error.whose_move(),
             Self::Ceremony(error) => error.whose_move(),
             Self::File { .. }
             | Self::ForeignIssuingKey { .. }
@@ -91,7 +111,7 @@ impl PkiError {
     }
 
     /// What to do about it, for the line after `error:`.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
         match self {
             Self::Csr(error) => error.hint(),
             Self::Certificate(error) => error.hint(),
@@ -99,9 +119,13 @@ impl PkiError {
             Self::Crl(error) => error.hint(),
             Self::List(error) => error.hint(),
             Self::Ceremony(error) => error.hint(),
+            Self::Statement(error) => error.hint(),
+            Self::Transcript(error) => error.hint(),
             Self::File { problem, .. } => problem.hint(),
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),
+            #[cfg(feature = "ca")]
+            Self::Signer(error) => error.hint(),
             Self::ForeignIssuingKey { .. } => {
                 "name the key that belongs to the installed issuing certificate"
             }

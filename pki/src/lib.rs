@@ -18,6 +18,7 @@
 
 mod certificate;
 pub mod chain;
+pub mod consent;
 pub mod crl;
 pub mod csr;
 mod dates;
@@ -31,9 +32,14 @@ pub mod issuer;
 pub mod keys;
 pub mod lifecycle;
 pub mod names;
+mod operator_key;
 mod pem;
+#[cfg(feature = "ca")]
+pub mod process;
 pub mod profiles;
 pub mod root;
+#[cfg(feature = "ca")]
+pub mod signer;
 mod signing;
 pub mod verify;
 
@@ -48,5 +54,6 @@ pub use issuer::{IssueRequest, IssueTo, IssuedCertificate, Issuer, IssuerHealth,
 pub use keys::SoftwareKey;
 pub use lifecycle::{KeyState, Step, WrongStep};
 pub use names::{BadName, DnsName, Segment, SpiffeId, TrustDomain};
+pub use operator_key::OperatorKey;
 pub use root::{BadCeremony, Passphrase, RootKey, RootSigner};
 pub use verify::{Peer, VerifiedCertificate, identity_of, verify_chain};

@@ -4,7 +4,7 @@ use hsm::{Hsm, KeyReport, Requirement};
 use serde::Serialize;
 
 use super::{Arguments, CliError, Say, runtime, tell};
-use crate::app::{load_certificate, open_hsm, open_issuing};
+use crate::app::{load_certificates, open_hsm};
 use crate::listen::tls;
 use crate::metrics::Metrics;
 
@@ -13,12 +13,8 @@ pub(super) fn config(arguments: &Arguments) -> Result<(), CliError> {
     let config = arguments.load_config()?;
     tls::public(&config.public.tls)?;
     tls::private(&config.agents.tls, &config.trust.root, &config.trust.domain)?;
-    load_certificate(&config.trust.issuing)?;
-    for file in [
-        &config.hsm.module,
-        &config.hsm.pin_file,
-        &config.issuing.pin_file,
-    ] {
+    load_certificates(&config.trust.issuing)?;
+    for file in [&config.hsm.module, &config.hsm.pin_file] {
         std::fs::metadata(file).map_err(|error| CliError::file(file, &error))?;
     }
     tell(
@@ -58,10 +54,8 @@ pub(super) fn hsm(arguments: &Arguments) -> Result<(), CliError> {
     let metrics = Metrics::new();
     let view = runtime()?.block_on(async {
         let authority = open_hsm(&config.hsm, &metrics)?;
-        let issuing = open_issuing(&config, &metrics)?;
         let requirements = authority.check().await?;
-        let mut keys = authority.inventory().await?;
-        keys.extend(issuing.inventory().await?);
+        let keys = authority.inventory().await?;
         Ok::<_, CliError>(HsmView::new(&requirements, &keys))
     })?;
     tell(arguments, &view);

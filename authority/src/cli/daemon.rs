@@ -1,82 +1,193 @@
 //! How does a verb reach the authority: the running daemon, or the stopped one?
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pki::{BadCertificate, DnsName, verify_chain};
-use protocol::problem::Problem;
+use protocol::problem::{Problem, ProblemType};
 
+use super::consent::ask_others;
+use super::own::Own;
 use super::{Arguments, CliError, Exit, runtime};
-use crate::app::{load_certificate, load_certificates, open};
+use crate::app::{App, load_certificate, load_certificates, open};
 use crate::clock::{Clock, SystemClock, unix_seconds};
 use crate::config::Config;
 use crate::http::operators::OPERATOR_PATH;
 use crate::listen::tls;
 use crate::lock::Lock;
 use crate::serve::Addresses;
+use crate::services::Failure;
+use crate::services::consent::OFFLINE_OPERATOR;
 use crate::services::operators::{Verb, carry_out};
+use pki::process;
 
 /// How long the daemon may take for one verb: an audit of years takes a while.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Who asks, in the audit chain, when the authority is stopped.
-const OFFLINE_OPERATOR: &str = "offline";
 
-/// Carries out `verb` where the arguments say.
+/// Carries out `verb` where the arguments say. If others must consent first, they are asked.
 pub(super) fn ask<V: Verb>(arguments: &Arguments, verb: V) -> Result<V::Answer, CliError> {
-    if arguments.offline {
-        let config = arguments.load_for_hsm()?;
-        return runtime()?.block_on(offline(config, verb));
-    }
-    let config = arguments.load_config()?;
-    runtime()?.block_on(online(&config, verb))
+    let desk = Desk::open(arguments)?;
+    desk.run(async {
+        let body = serde_json::to_value(&verb).map_err(|error| not_understood(&error))?;
+        match desk.send(verb).await {
+            Ok(answer) => Ok(answer),
+            Err(Unsent::Refused(problem)) if needs_consent(&problem) => {
+                Err(ask_others(&desk, V::NAME, body).await?)
+            }
+            Err(unsent) => Err(unsent.into()),
+        }
+    })
 }
 
-async fn offline<V: Verb>(config: Config, verb: V) -> Result<V::Answer, CliError> {
+/// Where verbs are carried out: by the running daemon, or here on the stopped authority.
+pub(super) struct Desk {
+    pub(super) config: Config,
+    runtime: tokio::runtime::Runtime,
+    line: Line,
+}
+
+enum Line {
+    Daemon {
+        client: reqwest::Client,
+        url: String,
+        own: Own,
+    },
+    Stopped {
+        app: Arc<App>,
+        _lock: Lock,
+    },
+}
+
+/// Why there is no answer.
+pub(super) enum Unsent {
+    Refused(Problem),
+    Failed(CliError),
+}
+
+impl Desk {
+    pub(super) fn open(arguments: &Arguments) -> Result<Self, CliError> {
+        let runtime = runtime()?;
+        let (config, line) = match arguments.offline {
+            true => {
+                let config = arguments.load_for_hsm()?;
+                let line = runtime.block_on(stopped(config.clone()))?;
+                (config, line)
+            }
+            false => {
+                let config = arguments.load_config()?;
+                process::ensure_environment(&config.operator.environment())?;
+                let line = runtime.block_on(daemon(&config))?;
+                (config, line)
+            }
+        };
+        Ok(Self {
+            config,
+            runtime,
+            line,
+        })
+    }
+
+    pub(super) fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    pub(super) async fn send<V: Verb>(&self, verb: V) -> Result<V::Answer, Unsent> {
+        match &self.line {
+            Line::Daemon { client, url, .. } => post(client, url, verb).await,
+            Line::Stopped { app, .. } => Ok(carry_out(app, OFFLINE_OPERATOR, verb).await?),
+        }
+    }
+
+    /// The operator who signs.
+    pub(super) async fn own(&self) -> Result<Cow<'_, Own>, CliError> {
+        match &self.line {
+            Line::Daemon { own, .. } => Ok(Cow::Borrowed(own)),
+            Line::Stopped { .. } => Ok(Cow::Owned(Own::load(&self.config).await?)),
+        }
+    }
+}
+
+async fn stopped(config: Config) -> Result<Line, CliError> {
     let _lock = Lock::take(&config.run_dir)?;
     let app = open(config).await?;
-    Ok(carry_out(&app, OFFLINE_OPERATOR, verb).await?)
+    Ok(Line::Stopped { app, _lock })
 }
 
-async fn online<V: Verb>(config: &Config, verb: V) -> Result<V::Answer, CliError> {
+async fn daemon(config: &Config) -> Result<Line, CliError> {
     let addresses = Addresses::read(&config.run_dir).ok_or_else(not_running)?;
     check_own_certificate(config)?;
-    let (client, host) = client(config, reachable(addresses.agents))?;
+    let own = Own::load(config).await?;
+    let (client, host) = client(config, &own, reachable(addresses.agents))?;
     let port = addresses.agents.port();
-    let url = format!("https://{host}:{port}{OPERATOR_PATH}/{}", V::NAME);
+    let url = format!("https://{host}:{port}{OPERATOR_PATH}");
+    Ok(Line::Daemon { client, url, own })
+}
+
+async fn post<V: Verb>(client: &reqwest::Client, url: &str, verb: V) -> Result<V::Answer, Unsent> {
+    let url = format!("{url}/{}", V::NAME);
     let sent = client.post(url).json(&verb).send().await;
     let answer = sent.map_err(|error| unanswered(&error))?;
     let accepted = answer.status().is_success();
     let body = answer.bytes().await.map_err(|error| unanswered(&error))?;
     if accepted {
-        return serde_json::from_slice(&body).map_err(|error| not_understood(&error));
+        return Ok(serde_json::from_slice(&body).map_err(|error| not_understood(&error))?);
     }
-    let problem: Problem = serde_json::from_slice(&body).map_err(|error| not_understood(&error))?;
-    Err(problem.into())
+    let problem = serde_json::from_slice(&body).map_err(|error| not_understood(&error))?;
+    Err(Unsent::Refused(problem))
 }
 
-fn client(config: &Config, address: SocketAddr) -> Result<(reqwest::Client, String), CliError> {
+fn needs_consent(problem: &Problem) -> bool {
+    problem.problem_type() == Some(ProblemType::ConsentNeeded)
+}
+
+impl From<CliError> for Unsent {
+    fn from(error: CliError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Failure> for Unsent {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(problem) => Self::Refused(problem),
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
+impl From<Unsent> for CliError {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Refused(problem) => problem.into(),
+            Unsent::Failed(error) => error,
+        }
+    }
+}
+
+fn client(
+    config: &Config,
+    own: &Own,
+    address: SocketAddr,
+) -> Result<(reqwest::Client, String), CliError> {
     let mut roots = rustls::RootCertStore::empty();
     for root in tls::chain(&config.trust.root)? {
         roots
             .add(root)
             .map_err(|error| unusable("trust.root", &error))?;
     }
-    let (chain, key) = (
-        tls::chain(&config.operator.certificate)?,
-        tls::private_key(&config.operator.key)?,
-    );
     let tls = rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("TLS", &error))?
         .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(|error| unusable("operator", &error))?;
+        .with_client_cert_resolver(own.resolver());
     let host = host_of(config, address.ip());
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()
-        // One request: HTTP/2 would only hide the alert of a refused handshake.
+        // One connection, few requests: HTTP/2 would only hide the alert of a refused handshake.
         .http1_only()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(ANSWER_TIMEOUT)
@@ -165,7 +276,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-fn not_understood(error: &serde_json::Error) -> CliError {
+pub(super) fn not_understood(error: &serde_json::Error) -> CliError {
     CliError::new(
         Exit::OurBug,
         format!("the daemon's answer is not understood ({error})"),

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use hsm::HsmError;
+use pki::process::EnvironmentError;
 use pki::{Move, PkiError};
 use protocol::problem::{Problem, ProblemType};
 
 use crate::app::{AssembleError, OpenError};
 use crate::config::ConfigError;
-use crate::environment::EnvironmentError;
 use crate::init::InitError;
 use crate::listen::BindError;
 use crate::listen::tls::TlsError;
@@ -226,6 +226,9 @@ impl From<OpenError> for CliError {
         let inner: Self = match error {
             OpenError::Hsm { error, .. } => error.into(),
             OpenError::Pki(error) => error.into(),
+            OpenError::ForeignSigner { .. } => {
+                Self::operator("", "[signer] and [trust] must belong to one authority")
+            }
             OpenError::Store { error, .. } => error.into(),
             OpenError::Journal(_) => Self::operator(
                 "",
@@ -317,7 +320,9 @@ impl From<Problem> for CliError {
         };
         let exit = match problem.problem_type() {
             Some(ProblemType::Busy) => Exit::TryLater,
-            Some(ProblemType::NotReady | ProblemType::Fenced) => Exit::OperatorNeeded,
+            Some(ProblemType::NotReady | ProblemType::Fenced | ProblemType::ConsentNeeded) => {
+                Exit::OperatorNeeded
+            }
             Some(ProblemType::Internal) => Exit::OurBug,
             _ => Exit::Refused,
         };

@@ -7,7 +7,7 @@ use pki::{BadCertificate, PkiError, SoftwareKey, SpiffeId, csr, identity_of, ver
 use serde::Serialize;
 
 use super::daemon::ask;
-use super::{Arguments, CliError, Exit, Say, tell};
+use super::{Arguments, CliError, Exit, Say, operator, tell};
 use crate::app::{load_certificate, load_certificates};
 use crate::clock::{Clock, SystemClock, unix_seconds};
 use crate::config::{CertificateFiles, Config};
@@ -28,7 +28,7 @@ pub(super) enum What {
 pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
     let config = arguments.load_config()?;
     let files = match what {
-        What::Operator => &config.operator,
+        What::Operator => return operator::renew(arguments),
         What::Agents => &config.agents.tls,
         What::Public => &config.public.tls,
     };
@@ -37,10 +37,8 @@ pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
     let request = csr::new(&key, &id, &config.trust.domain)?;
     let verb = CertificateIssue {
         request: csr::to_pem(&request),
-        holder: match &id {
-            SpiffeId::Operator(name) => Holder::Operator(name.to_string()),
-            SpiffeId::Authority(_) | SpiffeId::Terminal(_) => Holder::Node,
-        },
+        holder: Holder::Node,
+        proof: None,
     };
     let issued = ask(arguments, verb)?;
     replace(files, &key, &issued.chain)?;
@@ -49,7 +47,7 @@ pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
         &Renewed {
             certificate: files.certificate.clone(),
             not_after: issued.not_after.to_string(),
-            restart: !matches!(what, What::Operator),
+            restart: true,
         },
     );
     Ok(())
@@ -77,7 +75,11 @@ fn holder(config: &Config, files: &CertificateFiles) -> Result<SpiffeId, CliErro
 }
 
 /// Both are written beside the old ones first, so that a full disk leaves those.
-fn replace(files: &CertificateFiles, key: &SoftwareKey, chain: &str) -> Result<(), CliError> {
+pub(super) fn replace(
+    files: &CertificateFiles,
+    key: &SoftwareKey,
+    chain: &str,
+) -> Result<(), CliError> {
     let (new_key, new_chain) = (beside(&files.key), beside(&files.certificate));
     key.save(&new_key)?;
     std::fs::write(&new_chain, chain).map_err(|error| CliError::file(&new_chain, &error))?;
@@ -87,17 +89,17 @@ fn replace(files: &CertificateFiles, key: &SoftwareKey, chain: &str) -> Result<(
     Ok(())
 }
 
-fn beside(path: &Path) -> PathBuf {
+pub(super) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()
 }
 
 #[derive(Serialize)]
-struct Renewed {
-    certificate: PathBuf,
-    not_after: String,
-    restart: bool,
+pub(super) struct Renewed {
+    pub(super) certificate: PathBuf,
+    pub(super) not_after: String,
+    pub(super) restart: bool,
 }
 
 impl Say for Renewed {

@@ -10,9 +10,10 @@ use protocol::time::Millis;
 use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
+use super::operator::RawOperator;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
-    IdentityProvider, IssuingConfig, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig,
+    IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
     TrustConfig,
 };
 
@@ -32,7 +33,7 @@ pub(super) struct Raw {
     #[serde(default)]
     pub operator: RawOperator,
     pub hsm: RawHsm,
-    pub issuing: RawIssuing,
+    pub signer: RawSigner,
     pub store: StoreConfig,
     #[serde(default)]
     pub fence: RawFence,
@@ -86,13 +87,6 @@ pub(super) struct RawLoopback {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawOperator {
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct RawHsm {
     pub module: PathBuf,
     pub token_label: String,
@@ -109,10 +103,12 @@ pub(super) struct RawHsm {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawIssuing {
-    pub token_label: String,
-    pub pin_file: PathBuf,
-    pub key_label: String,
+pub(super) struct RawSigner {
+    pub socket: PathBuf,
+    #[serde(default = "signer_deadline_ms")]
+    pub deadline_ms: u64,
+    #[serde(default = "signer_queue_max")]
+    pub queue_max: usize,
 }
 
 /// The embedded database.
@@ -218,7 +214,7 @@ impl Raw {
             loopback: LoopbackConfig {
                 listen: self.loopback.listen,
             },
-            operator: files(self.operator.certificate, self.operator.key),
+            operator: self.operator.resolve(folder),
             hsm: HsmConfig {
                 module: at(self.hsm.module),
                 token_label: self.hsm.token_label,
@@ -228,10 +224,10 @@ impl Raw {
                 queue_max: self.hsm.queue_max,
                 deadline_ms: self.hsm.deadline_ms,
             },
-            issuing: IssuingConfig {
-                token_label: self.issuing.token_label,
-                pin_file: at(self.issuing.pin_file),
-                key_label: self.issuing.key_label,
+            signer: SignerConfig {
+                socket: at(self.signer.socket),
+                deadline_ms: self.signer.deadline_ms,
+                queue_max: self.signer.queue_max,
             },
             fence: FenceConfig {
                 journal: match self.fence.journal {
@@ -264,15 +260,6 @@ impl Default for RawLoopback {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
-        }
-    }
-}
-
-impl Default for RawOperator {
-    fn default() -> Self {
-        Self {
-            certificate: "operator.pem".into(),
-            key: "operator.key".into(),
         }
     }
 }
@@ -326,6 +313,15 @@ fn readers() -> usize {
 
 fn deadline_ms() -> u64 {
     5_000
+}
+
+/// A list of many revoked certificates takes seconds.
+fn signer_deadline_ms() -> u64 {
+    10_000
+}
+
+fn signer_queue_max() -> usize {
+    256
 }
 
 fn algorithms() -> Vec<String> {

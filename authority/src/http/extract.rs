@@ -193,6 +193,10 @@ async fn prove_operator(app: &App, seen: Seen) -> Result<AuthenticatedOperator, 
     if ended_ago_ms(app, &peer).is_some() {
         return Err(certificate_refused("it has expired").into());
     }
+    let operator = app.store.operator(&name, app.clock.now()).await?;
+    if operator.is_none_or(|operator| operator.revoked.is_some()) {
+        return Err(certificate_refused(format!("{name} is no operator")).into());
+    }
     Ok(AuthenticatedOperator { name })
 }
 

@@ -11,40 +11,18 @@ use crate::app::App;
 use crate::services::operators::{self, Verb, carry_out};
 
 /// Largest request of an operator, in bytes.
-pub const OPERATOR_BODY_MAX: u64 = 16 * 1024;
+pub const OPERATOR_BODY_MAX: u64 = 17 * 1024;
 /// Where the verbs are.
 pub const OPERATOR_PATH: &str = "/v1/operator";
 
 /// Every verb. The route's type demands an operator's certificate.
 pub fn routes(app: &Arc<App>) -> Routes<Private> {
-    verb::<operators::TerminalAdd>(app)
-        .or(verb::<operators::TerminalJoin>(app))
-        .or(verb::<operators::TerminalList>(app))
-        .or(verb::<operators::TerminalShow>(app))
-        .or(verb::<operators::TerminalBan>(app))
-        .or(verb::<operators::MerchantAdd>(app))
-        .or(verb::<operators::MerchantList>(app))
-        .or(verb::<operators::AccountOpen>(app))
-        .or(verb::<operators::AccountCredit>(app))
-        .or(verb::<operators::LedgerCheck>(app))
-        .or(verb::<operators::AuditVerify>(app))
-        .or(verb::<operators::CertificateIssue>(app))
-        .or(verb::<operators::KeyList>(app))
-        .or(verb::<operators::KeyStep>(app))
-        .or(verb::<operators::SeedRotate>(app))
-        .or(verb::<operators::TerminalUnban>(app))
-        .or(verb::<operators::OperationList>(app))
-        .or(verb::<operators::OperationShow>(app))
-        .or(verb::<operators::OperationTranscript>(app))
-        .or(verb::<operators::CertificateList>(app))
-        .or(verb::<operators::CertificateShow>(app))
-        .or(verb::<operators::CertificateRevoke>(app))
-        .or(verb::<operators::JoinTokenList>(app))
-        .or(verb::<operators::JoinTokenRevoke>(app))
-        .or(verb::<operators::AlarmList>(app))
-        .or(verb::<operators::FenceStatus>(app))
-        .or(verb::<operators::FenceRaise>(app))
-        .or(verb::<operators::FenceCompare>(app))
+    macro_rules! all {
+        ($first:ident, $($verb:ident),+ $(,)?) => {
+            verb::<operators::$first>(app)$(.or(verb::<operators::$verb>(app)))+
+        };
+    }
+    operators::every_verb!(all)
 }
 
 fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {

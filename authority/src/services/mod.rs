@@ -10,6 +10,7 @@ pub mod changes;
 pub mod charges;
 pub mod checkpoints;
 pub mod claims;
+pub mod consent;
 pub mod crls;
 pub mod enrolment;
 pub mod epoch_keys;

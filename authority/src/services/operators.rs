@@ -3,23 +3,30 @@
 //! Each verb is a request type with its answer; the running daemon takes it over HTTP, and a stopped
 //! one through `--offline`: the same function either way.
 
+use protocol::problem::ProblemType;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
+use super::consent::{Admission, Wanted, admit};
 use super::rotation::Asked;
 use crate::app::App;
+use crate::store::RequestId;
 
 mod accounts;
 mod alarms;
 mod audit;
 mod certificates;
+mod consents;
+mod every;
 mod fence;
 mod join_tokens;
 mod keys;
 mod lost;
 mod merchants;
 mod operations;
+mod people;
+mod policy;
 mod seeds;
 mod terminals;
 
@@ -30,6 +37,11 @@ pub use certificates::{
     CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
     Certificates, Holder, Issued, IssuedView,
 };
+pub use consents::{
+    CarriedOut, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList, ConsentRefuse, ConsentShow,
+    ConsentSign, Drafted, RequestView, Requests, ShownRequest,
+};
+pub use every::{Named, every_verb, named, names};
 pub use fence::{FenceRaise, FenceStatus, FenceView, RaisedView};
 pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
 pub use keys::{KeyList, KeyStep, KeyView, Keys, Planned};
@@ -39,6 +51,8 @@ pub use operations::{
     OperationList, OperationShow, OperationTranscript, OperationView, OperationsView,
     TranscriptView,
 };
+pub use people::{OperatorAdd, OperatorList, OperatorRevoke, OperatorView, Operators, Renewal};
+pub use policy::{PolicySet, PolicyShow, PolicyView};
 pub use seeds::{Fleet, SeedRotate, TerminalUnban};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
@@ -71,6 +85,8 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn gate(&self) -> Gate {
         Gate::One
     }
+    /// Whether its answer holds no secret, so that it may be kept for an asker who did not hear it.
+    const ANSWER_KEPT: bool = false;
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 
     fn run(self, app: &App) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
@@ -112,29 +128,87 @@ impl Asker {
     }
 }
 
-/// Carries out `verb` for the operator `by`.
+/// Carries out `verb` for the operator `by`, if as many others consented as the policy says.
 pub async fn carry_out<V: Verb>(app: &App, by: &str, verb: V) -> Result<V::Answer, Failure> {
+    carry_out_request(app, by, verb, None).await
+}
+
+/// The one place that everything operators ask for passes. `request`: the one that others consented
+/// to; none: whichever is for exactly this.
+async fn carry_out_request<V: Verb>(
+    app: &App,
+    by: &str,
+    verb: V,
+    request: Option<RequestId>,
+) -> Result<V::Answer, Failure> {
     if let Some(problem) = app.fence.operator_problem().filter(|_| !V::WHILE_FENCED) {
         return Err(problem.into());
     }
-    if V::CHANGES {
-        let body = serde_json::json!({ "operator": by, "verb": V::NAME }).to_string();
-        app.store
-            .note("operator.asked", body, app.clock.now())
-            .await?;
-    }
+    let admission = match verb.gate() {
+        Gate::One => Admission::NotNeeded,
+        Gate::Consented => {
+            let (verb, body) = (V::NAME, written(&verb)?);
+            let body = &body;
+            admit(
+                app,
+                by,
+                &Wanted {
+                    verb,
+                    body,
+                    request,
+                },
+            )
+            .await?
+        }
+    };
+    let grant = match admission {
+        Admission::NotNeeded => None,
+        Admission::Granted(grant) => Some(grant),
+        Admission::Done(answer) => return said_before::<V>(answer),
+    };
     let asker = Asker {
         by: by.to_owned(),
-        consent: None,
+        consent: grant.as_ref().map(|grant| grant.id().to_string()),
     };
+    note_asked::<V>(app, &asker).await?;
     let done = verb.run_as(app, &asker).await;
-    tracing::info!(
-        operator = by,
-        verb = V::NAME,
-        ok = done.is_ok(),
-        "operator verb"
-    );
-    done
+    let ok = done.is_ok();
+    tracing::info!(operator = by, verb = V::NAME, ok, "operator verb");
+    let answer = done?;
+    if let Some(grant) = grant {
+        let kept = V::ANSWER_KEPT.then(|| written(&answer)).transpose()?;
+        grant.end(kept).await?;
+    }
+    Ok(answer)
+}
+
+async fn note_asked<V: Verb>(app: &App, asker: &Asker) -> Result<(), Failure> {
+    if !V::CHANGES {
+        return Ok(());
+    }
+    let mut body = serde_json::json!({ "operator": asker.by, "verb": V::NAME });
+    if let Some(consent) = &asker.consent {
+        body["consent"] = consent.as_str().into();
+    }
+    let now = app.clock.now();
+    Ok(app
+        .store
+        .note("operator.asked", body.to_string(), now)
+        .await?)
+}
+
+/// A request is carried out once; who did not hear the answer gets the same again, if it was kept.
+fn said_before<V: Verb>(answer: Option<String>) -> Result<V::Answer, Failure> {
+    let answer = answer.and_then(|answer| serde_json::from_str(&answer).ok());
+    answer.ok_or_else(|| {
+        let detail = "it was carried out before, and its answer is not kept";
+        refused(ProblemType::ConsentRefused, detail)
+    })
+}
+
+/// The same value is always written the same way.
+fn written(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(malformed)
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
@@ -148,10 +222,10 @@ fn check_name(name: &str) -> Result<(), Failure> {
 }
 
 fn malformed(detail: impl std::fmt::Display) -> Failure {
-    refused(protocol::problem::ProblemType::MalformedRequest, detail)
+    refused(ProblemType::MalformedRequest, detail)
 }
 
-fn refused(problem: protocol::problem::ProblemType, detail: impl std::fmt::Display) -> Failure {
+fn refused(problem: ProblemType, detail: impl std::fmt::Display) -> Failure {
     protocol::problem::Problem::new(problem)
         .with_detail(detail)
         .into()

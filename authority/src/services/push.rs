@@ -306,9 +306,9 @@ impl Push {
             charge: pushed.charge,
             schedule_due: self.schedules.is_due(&known),
             upkeep: Upkeep {
-                keys_tag: self.app.keyring().tag().to_owned(),
                 checkpoint: self.app.fence.checkpoint().0,
                 renew_now: self.renew_now(issuer),
+                keys_tag: self.app.keyring().tag().to_owned(),
                 ..Upkeep::default()
             },
         }))

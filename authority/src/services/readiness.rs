@@ -55,12 +55,13 @@ pub async fn check(app: &App) -> Readiness {
     for certificate in &app.watched {
         look_at_certificate(certificate, unix_seconds(now), &mut readiness);
     }
+    look_at_lists(app, now, &mut readiness).await;
     let keys = app.keyring();
     readiness.warnings.extend(due::overdue(keys.records(), now));
     readiness
         .warnings
         .extend(app.operations.troubles_in_words());
-    look_at_lists(app, now, &mut readiness).await;
+    look_at_operators(app, now, &mut readiness).await;
     readiness.ready = readiness.reasons.is_empty();
     readiness
 }
@@ -71,6 +72,7 @@ pub fn measure(app: &App) {
     let config = &app.config;
     let label = &config.hsm.token_label;
     app.metrics.look_at_hsm(label, &app.hsm.health());
+    app.metrics.look_at_issuer(&app.issuer.health());
     let fenced = app.fence.fenced().is_some();
     app.metrics.fenced.set(i64::from(fenced));
     for Watched { name, not_after } in &app.watched {
@@ -95,6 +97,30 @@ fn look_at_fence(app: &App, readiness: &mut Readiness) {
             .warnings
             .push(format!("the journal cannot be written: {failure}"));
     }
+}
+
+/// Two people, and one to spare: a lost key must not stop what the policy guards.
+async fn look_at_operators(app: &App, now: Timestamp, readiness: &mut Readiness) {
+    // A store that cannot be read is told above.
+    let (Ok(policy), Ok(operators)) = (
+        app.store.consent_policy().await,
+        app.store.operators(now).await,
+    ) else {
+        return;
+    };
+    let able = operators.iter().filter(|it| it.can_sign()).count();
+    let needed = policy.strictest() as usize + 1;
+    let said = match (needed, able) {
+        (1, _) => "one operator can do everything alone: see `policy set`".into(),
+        (needed, able) if able < needed => format!(
+            "{able} operators can sign, and the policy needs {needed}: what it guards cannot be done"
+        ),
+        (needed, able) if able == needed => format!(
+            "all of the {able} operators are needed: if one loses their key, nobody can replace it"
+        ),
+        _ => return,
+    };
+    readiness.warnings.push(said);
 }
 
 fn look_at_hsm(name: &str, health: &hsm::Health, readiness: &mut Readiness) {

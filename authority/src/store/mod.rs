@@ -6,6 +6,7 @@
 
 mod audit;
 mod charges;
+mod consents;
 mod fence;
 mod identities;
 mod ledger;
@@ -21,6 +22,10 @@ mod tokens;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
+pub use consents::{
+    AddOperator, AddRequest, Bar, Begin, Consents, Counted, Heard, NewRequest, OPEN_REQUESTS_MAX,
+    OPERATORS_MAX, OperatorRecord, OperatorRevoked, RequestId, RequestRecord, RequestState, Voice,
+};
 pub use fence::{Adopted, Difference, Fences, Raise, RaiseRecord, Raised};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
@@ -48,6 +53,7 @@ pub trait Store:
     Terminals
     + Identities
     + Revocations
+    + Consents
     + Merchants
     + Tokens
     + Charges
@@ -68,6 +74,7 @@ impl<T> Store for T where
     T: Terminals
         + Identities
         + Revocations
+        + Consents
         + Merchants
         + Tokens
         + Charges

@@ -221,8 +221,9 @@ pub struct OperatorCertificate {
 
 #[async_trait]
 pub trait Rotation {
-    /// Records what is going to be done.
-    async fn begin_operation(&self, operation: Operation) -> Result<()>;
+    /// Records what is going to be done. What others consented to is done once: the operation that was
+    /// begun with the same consent is answered, and nothing new begins.
+    async fn begin_operation(&self, operation: Operation) -> Result<OperationId>;
 
     async fn operation(&self, id: OperationId) -> Result<Option<Operation>>;
 

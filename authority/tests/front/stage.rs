@@ -226,7 +226,9 @@ impl Stage {
         let root = self.dir.path().join("root.pem");
         let url = format!("https://localhost:{}{path}", self.port);
         let mut arguments = vec!["--cacert".to_owned(), text(&root).to_owned()];
-        arguments.extend(["-H".into(), "content-type: application/pkcs10".into()]);
+        if !more.iter().any(|it| it.starts_with("content-type:")) {
+            arguments.extend(["-H".into(), "content-type: application/pkcs10".into()]);
+        }
         arguments.extend(shown.iter().flat_map(|it| it.curl()).map(String::from));
         arguments.extend_from_slice(more);
         let asking = tokio::task::spawn_blocking(move || {
@@ -354,8 +356,7 @@ async fn store(dir: &TempDir, hsm: &MemoryHsm) -> SqliteStore {
         let label = purpose.label(1);
         hsm.generate_key(purpose.kind(), &label).await.unwrap();
         let point = hsm.public_key(&label).await.ok();
-        let now = SystemClock.now();
-        let key = KeyRecord::new(purpose, KeyState::Active, label, point, now);
+        let key = KeyRecord::new(purpose, KeyState::Active, label, point, SystemClock.now());
         assert!(store.add_key(key).await.unwrap());
     }
     store

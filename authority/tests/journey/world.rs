@@ -501,7 +501,7 @@ fn config(provider: &Provider) -> Config {
         public = {{ certificate = "p.pem", key = "p.key", link_host = "pay.example" }}
         agents = {{ certificate = "a.pem", key = "a.key", names = ["localhost"] }}
         hsm = {{ module = "none.so", token_label = "m2key", pin_file = "pin" }}
-        issuing = {{ token_label = "m2key-issuing", pin_file = "pin2", key_label = "issuing" }}
+        signer = {{ socket = "signer.sock" }}
         store = {{ path = "store.sqlite" }}
         [[identity_providers]]
         name = "demo bank"

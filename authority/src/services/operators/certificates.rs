@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use pki::crl::Reason;
-use pki::{Certificate, DnsName, IssueRequest, IssueTo, PkiError, Segment, csr};
+use pki::{Certificate, DnsName, IssueRequest, IssueTo, PkiError, csr};
 use protocol::ids::TerminalId;
 use protocol::problem::ProblemType;
 use protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{LIST_MAX, Verb, malformed, refused};
+use super::people::renew;
+use super::{Asker, LIST_MAX, Verb, malformed, refused};
 use crate::app::App;
 use crate::clock::unix_seconds;
 use crate::services::enrolment::record;
@@ -23,6 +24,10 @@ pub struct CertificateIssue {
     /// PKCS#10, PEM.
     pub request: String,
     pub holder: Holder,
+    /// An operator's renewal signed with the old key ([`super::Renewal`]): a stopped authority has no
+    /// TLS to know them by.
+    #[serde(default)]
+    pub proof: Option<String>,
 }
 
 /// Whose certificate it will be.
@@ -113,23 +118,37 @@ impl Verb for CertificateIssue {
     type Answer = IssuedView;
 
     async fn run(self, app: &App) -> Result<IssuedView, Failure> {
-        let csr = csr::check(self.request.as_bytes()).map_err(PkiError::from)?;
-        let (to, subject) = holder(app, &self.holder)?;
-        if app.store.is_key_certified(csr.spki_sha256()).await? {
-            return Err(ProblemType::KeyReused.into());
-        }
-        let at = app.clock.now();
-        let now = unix_seconds(at);
-        let issued = app.issuer.issue(IssueRequest { csr, to, now }).await?;
-        let row = record(&issued, subject);
-        let not_after = row.not_after;
-        app.store.add_certificate(row, at).await?;
-        Ok(IssuedView {
-            serial: issued.serial,
-            not_after,
-            chain: issued.pem + &app.issuer.chain().issuing().pem(),
-        })
+        self.run_as(app, &Asker::unnamed()).await
     }
+
+    /// An operator renews their own only: who could issue another one a certificate would be two.
+    async fn run_as(self, app: &App, asker: &Asker) -> Result<IssuedView, Failure> {
+        match &self.holder {
+            Holder::Operator(name) => {
+                renew(app, asker, name, &self.request, self.proof.as_deref()).await
+            }
+            Holder::Node => issue_to_node(app, &self.request).await,
+        }
+    }
+}
+
+async fn issue_to_node(app: &App, request: &str) -> Result<IssuedView, Failure> {
+    let csr = csr::check(request.as_bytes()).map_err(PkiError::from)?;
+    let (to, subject) = node(app)?;
+    if app.store.is_key_certified(csr.spki_sha256()).await? {
+        return Err(ProblemType::KeyReused.into());
+    }
+    let at = app.clock.now();
+    let now = unix_seconds(at);
+    let issued = app.issuer.issue(IssueRequest { csr, to, now }).await?;
+    let row = record(&issued, subject);
+    let not_after = row.not_after;
+    app.store.add_certificate(row, at).await?;
+    Ok(IssuedView {
+        serial: issued.serial,
+        not_after,
+        chain: issued.pem + &app.issuer.chain().issuing().pem(),
+    })
 }
 
 impl Verb for CertificateList {
@@ -171,11 +190,33 @@ impl Verb for CertificateRevoke {
     type Answer = CertificateView;
 
     async fn run(self, app: &App) -> Result<CertificateView, Failure> {
+        self.run_as(app, &Asker::unnamed()).await
+    }
+
+    async fn run_as(self, app: &App, asker: &Asker) -> Result<CertificateView, Failure> {
         let reason: Reason = self.reason.parse().map_err(malformed)?;
+        check_leaves_operators(app, asker, &self.serial).await?;
         let now = app.clock.now();
         let revoked = revocation::revoke(app, &self.serial, reason, now).await?;
         let revoked = revoked.ok_or_else(|| unknown(&self.serial))?;
         Ok(CertificateView::of(*revoked, now))
+    }
+}
+
+/// Where consent is needed, nobody takes another operator's voice away alone.
+async fn check_leaves_operators(app: &App, asker: &Asker, serial: &str) -> Result<(), Failure> {
+    let found = app.store.certificate(serial).await?;
+    let Some(Subject::Operator(name)) = found.map(|found| found.certificate.subject) else {
+        return Ok(());
+    };
+    let alone = app.store.consent_policy().await?.strictest() == 0;
+    match alone || name == asker.by {
+        true => Ok(()),
+        false => {
+            let detail =
+                format!("{name} could not consent to anything: use `operator revoke {name}`");
+            Err(refused(ProblemType::WouldStrand, detail))
+        }
     }
 }
 
@@ -237,33 +278,24 @@ fn unknown(serial: &str) -> Failure {
     refused(ProblemType::Unknown, detail)
 }
 
-fn holder(app: &App, holder: &Holder) -> Result<(IssueTo, Subject), Failure> {
-    match holder {
-        Holder::Operator(name) => {
-            let name: Segment = name.parse().map_err(PkiError::from)?;
-            let subject = Subject::Operator(name.to_string());
-            Ok((IssueTo::Operator(name), subject))
-        }
-        Holder::Node => {
-            let names = &app.config.agents.names;
-            let node = app.config.node.clone();
-            let subject = Subject::Authority(node.to_string());
-            let addresses: Vec<IpAddr> = names.iter().filter_map(|n| n.parse().ok()).collect();
-            let is_dns = |name: &&String| name.parse::<IpAddr>().is_err();
-            let dns: Result<Vec<DnsName>, _> = names
-                .iter()
-                .filter(is_dns)
-                .map(|name| name.parse())
-                .collect();
-            let dns = dns.map_err(PkiError::from)?;
-            Ok((
-                IssueTo::Authority {
-                    node,
-                    dns,
-                    addresses,
-                },
-                subject,
-            ))
-        }
-    }
+fn node(app: &App) -> Result<(IssueTo, Subject), Failure> {
+    let names = &app.config.agents.names;
+    let node = app.config.node.clone();
+    let subject = Subject::Authority(node.to_string());
+    let addresses: Vec<IpAddr> = names.iter().filter_map(|n| n.parse().ok()).collect();
+    let is_dns = |name: &&String| name.parse::<IpAddr>().is_err();
+    let dns: Result<Vec<DnsName>, _> = names
+        .iter()
+        .filter(is_dns)
+        .map(|name| name.parse())
+        .collect();
+    let dns = dns.map_err(PkiError::from)?;
+    Ok((
+        IssueTo::Authority {
+            node,
+            dns,
+            addresses,
+        },
+        subject,
+    ))
 }

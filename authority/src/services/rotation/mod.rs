@@ -111,8 +111,7 @@ pub async fn carry_out(app: &App, asked: Asked, work: Work) -> Result<Operation,
         started_at: at,
         ended_at: None,
     };
-    let id = operation.id;
-    app.store.begin_operation(operation).await?;
+    let id = app.store.begin_operation(operation).await?;
     let now = match app.operations.has_runner.load(Ordering::SeqCst) {
         true => wait(app, id).await,
         false => drive(app, id).await,

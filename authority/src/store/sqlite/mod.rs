@@ -9,6 +9,7 @@
 mod audit;
 mod certificates;
 mod charges;
+mod consents;
 mod error;
 mod fence;
 mod identities;

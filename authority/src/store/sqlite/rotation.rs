@@ -22,7 +22,7 @@ pub(super) mod seeds;
 
 #[async_trait]
 impl Rotation for SqliteStore {
-    async fn begin_operation(&self, operation: Operation) -> Result<()> {
+    async fn begin_operation(&self, operation: Operation) -> Result<OperationId> {
         self.write(move |tx| begin(tx, &operation)).await
     }
 
@@ -153,7 +153,16 @@ impl Rotation for SqliteStore {
     }
 }
 
-fn begin(tx: &mut Tx<'_>, operation: &Operation) -> Verdict<()> {
+fn begin(tx: &mut Tx<'_>, operation: &Operation) -> Verdict<OperationId> {
+    let before = find(
+        tx.conn,
+        "SELECT id FROM operations WHERE consent = ?1",
+        [&operation.consent],
+        |row| uuid(row, "id"),
+    )?;
+    if let Some(before) = before {
+        return Ok(OperationId(before));
+    }
     let work =
         serde_json::to_string(&operation.work).map_err(|error| corrupt(error.to_string()))?;
     tx.execute_one(
@@ -175,12 +184,13 @@ fn begin(tx: &mut Tx<'_>, operation: &Operation) -> Verdict<()> {
         "operator": operation.asked_by,
         "consent": operation.consent,
     });
-    Ok(tx.record_for(
+    tx.record_for(
         operation.id,
         "operation.started",
         operation.started_at,
         &body,
-    )?)
+    )?;
+    Ok(operation.id)
 }
 
 fn end(

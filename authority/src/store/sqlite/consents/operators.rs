@@ -1,0 +1,189 @@
+//! Where are the operators, and does a change leave enough of them?
+
+use pki::consent::Policy;
+use protocol::time::Timestamp;
+use rusqlite::{Connection, Row, params};
+use serde_json::json;
+
+use super::super::certificates::{add_certificate, is_key_certified};
+use super::super::error::corrupt;
+use super::super::row::{all, count, find, get, one, time, time_or_none};
+use super::super::writer::{Tx, Verdict};
+use crate::store::{
+    AddOperator, Bar, Certificate, OPERATORS_MAX, OperatorRecord, OperatorRevoked, Result, Subject,
+};
+
+/// With the end of the last certificate that is good at ?1.
+const RECORD: &str = "SELECT o.*, (
+        SELECT max(c.not_after_ms) FROM certificates c
+        WHERE c.subject_kind = 'operator' AND c.subject = o.name AND c.not_after_ms >= ?1
+          AND c.superseded_at_ms IS NULL
+          AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.serial = c.serial)
+    ) AS good_until_ms FROM operators o";
+
+pub(super) fn list(conn: &Connection, at: Timestamp) -> Result<Vec<OperatorRecord>> {
+    all(
+        conn,
+        &format!("{RECORD} ORDER BY o.name LIMIT ?2"),
+        params![at.ms(), OPERATORS_MAX],
+        read_operator,
+    )
+}
+
+pub(super) fn find_operator(
+    conn: &Connection,
+    name: &str,
+    at: Timestamp,
+) -> Result<Option<OperatorRecord>> {
+    find(
+        conn,
+        &format!("{RECORD} WHERE o.name = ?2"),
+        params![at.ms(), name],
+        read_operator,
+    )
+}
+
+/// Whether there is an operator of this name who was not revoked.
+pub(super) fn is_operator(conn: &Connection, name: &str) -> Result<bool> {
+    let found = find(
+        conn,
+        "SELECT 1 FROM operators WHERE name = ?1 AND revoked_at_ms IS NULL",
+        [name],
+        |_| Ok(()),
+    )?;
+    Ok(found.is_some())
+}
+
+/// Whether this is a certificate of theirs that is good at `at`, and they are an operator.
+pub(super) fn signs_with(
+    conn: &Connection,
+    name: &str,
+    serial: &str,
+    at: Timestamp,
+) -> Result<bool> {
+    let found = find(
+        conn,
+        "SELECT 1 FROM certificates c JOIN operators o ON o.name = c.subject
+         WHERE c.serial = ?2 AND c.subject_kind = 'operator' AND o.name = ?1
+           AND o.revoked_at_ms IS NULL AND c.not_after_ms >= ?3 AND c.superseded_at_ms IS NULL
+           AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.serial = c.serial)",
+        params![name, serial, at.ms()],
+        |_| Ok(()),
+    )?;
+    Ok(found.is_some())
+}
+
+pub(super) fn policy(conn: &Connection) -> Result<Policy> {
+    let stored: Option<String> = find(conn, "SELECT policy FROM consent_policy", [], |row| {
+        get(row, "policy")
+    })?;
+    let Some(stored) = stored else {
+        return Ok(Policy::default());
+    };
+    serde_json::from_str(&stored).map_err(|error| corrupt(format!("the consent policy: {error}")))
+}
+
+pub(super) fn add(
+    tx: &mut Tx<'_>,
+    certificate: &Certificate,
+    by: &str,
+    at: Timestamp,
+) -> Verdict<AddOperator> {
+    let Subject::Operator(name) = &certificate.subject else {
+        return Err(corrupt("a certificate of an operator was expected").into());
+    };
+    if find_operator(tx.conn, name, at)?.is_some() {
+        return Ok(AddOperator::NameTaken);
+    }
+    if is_key_certified(tx.conn, certificate.spki_sha256)? {
+        return Ok(AddOperator::KeyReused);
+    }
+    let there: u64 = one(
+        tx.conn,
+        "SELECT count(*) AS there FROM operators",
+        [],
+        |row| count(row, "there"),
+    )?;
+    if there >= u64::from(OPERATORS_MAX) {
+        return Ok(AddOperator::TooMany);
+    }
+    tx.execute_one(
+        "INSERT INTO operators (name, added_by, added_at_ms) VALUES (?1, ?2, ?3)",
+        params![name, by, at.ms()],
+    )?;
+    let body = json!({ "operator": name, "by": by, "serial": certificate.serial });
+    tx.record("operator.added", at, &body)?;
+    match add_certificate(tx, certificate, at) {
+        Ok(()) => Ok(AddOperator::Added),
+        Err(super::super::writer::Stop::Failed(error)) => Err(error.into()),
+        Err(super::super::writer::Stop::Refused(())) => {
+            Err(corrupt("a certificate is recorded or not").into())
+        }
+    }
+}
+
+pub(super) fn revoke(tx: &mut Tx<'_>, name: &str, by: &str, at: Timestamp) -> Verdict<Bar> {
+    let Some(found) = find_operator(tx.conn, name, at)? else {
+        return Ok(Bar::Unknown);
+    };
+    if found.revoked.is_some() {
+        return Ok(Bar::Done);
+    }
+    let able = able(tx.conn, at)? - u32::from(found.can_sign());
+    let required = policy(tx.conn)?.strictest();
+    // Somebody must be left to ask, too, whatever the policy says.
+    if able < required + 1 {
+        return Ok(Bar::Stranded { able, required });
+    }
+    tx.execute_one(
+        "UPDATE operators SET revoked_by = ?2, revoked_at_ms = ?3
+         WHERE name = ?1 AND revoked_at_ms IS NULL",
+        params![name, by, at.ms()],
+    )?;
+    let body = json!({ "operator": name, "by": by });
+    tx.record("operator.revoked", at, &body)?;
+    Ok(Bar::Done)
+}
+
+pub(super) fn set_policy(
+    tx: &mut Tx<'_>,
+    policy: &Policy,
+    by: &str,
+    at: Timestamp,
+) -> Verdict<Bar> {
+    let (able, required) = (able(tx.conn, at)?, policy.strictest());
+    if able < required + 1 {
+        return Ok(Bar::Stranded { able, required });
+    }
+    let text = serde_json::to_string(policy).map_err(|error| corrupt(error.to_string()))?;
+    tx.execute_one(
+        "INSERT INTO consent_policy (only_row, policy, set_by, set_at_ms) VALUES (1, ?1, ?2, ?3)
+         ON CONFLICT (only_row) DO UPDATE SET policy = excluded.policy, set_by = excluded.set_by,
+             set_at_ms = excluded.set_at_ms",
+        params![text, by, at.ms()],
+    )?;
+    let body = json!({ "policy": policy, "by": by });
+    tx.record("consent.policy_set", at, &body)?;
+    Ok(Bar::Done)
+}
+
+/// How many operators could sign at this moment.
+fn able(conn: &Connection, at: Timestamp) -> Result<u32> {
+    let able = list(conn, at)?.iter().filter(|it| it.can_sign()).count();
+    u32::try_from(able).map_err(|_| corrupt("more operators than there can be"))
+}
+
+fn read_operator(row: &Row<'_>) -> Result<OperatorRecord> {
+    let revoked_by: Option<String> = get(row, "revoked_by")?;
+    let revoked = revoked_by.map(|by| {
+        let at = time(row, "revoked_at_ms")?;
+        Ok::<_, crate::store::StoreError>(OperatorRevoked { by, at })
+    });
+    Ok(OperatorRecord {
+        name: get(row, "name")?,
+        added_by: get(row, "added_by")?,
+        added_at: time(row, "added_at_ms")?,
+        revoked: revoked.transpose()?,
+        good_until: time_or_none(row, "good_until_ms")?,
+    })
+}
