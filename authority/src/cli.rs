@@ -57,8 +57,14 @@ pub struct Arguments {
     #[arg(long, global = true)]
     offline: bool,
     /// Speak as the operator in this file instead of the one in the configuration
-    #[arg(long, global = true, env = "M2KEY_OPERATOR", hide_env_values = true)]
-    operator: Option<PathBuf>,
+    #[arg(
+        long = "as",
+        global = true,
+        value_name = "FILE",
+        env = "M2KEY_OPERATOR",
+        hide_env_values = true
+    )]
+    speak_as: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -137,7 +143,7 @@ impl Arguments {
 
     fn load_config(&self) -> Result<Config, CliError> {
         let mut config = Config::load(&self.config)?;
-        if let Some(operator) = &self.operator {
+        if let Some(operator) = &self.speak_as {
             config.operator = OperatorConfig::load(operator)?;
         }
         Ok(config)

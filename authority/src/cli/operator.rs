@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::daemon::{Desk, ask};
 use super::own::{Own, open_hsm};
-use super::renew::{Renewed, beside, replace};
+use super::renew::{Renewed, beside, holder, replace};
 use super::{Arguments, CliError, Exit, Say, runtime, tell};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CertificateFiles, OperatorHsm, OperatorKeyPlace};
@@ -218,8 +218,10 @@ fn read_request(path: &Path) -> Result<String, CliError> {
 /// The next certificate of the operator who asks: under a new key, or for the key on the card. To a
 /// stopped authority the old key signs for it, also after its certificate has ended.
 pub(super) fn renew(arguments: &Arguments) -> Result<(), CliError> {
+    let config = arguments.load_config()?;
+    holder(&config, &config.operator.certificate)?;
+    let place = config.operator;
     let desk = Desk::open(arguments)?;
-    let place = desk.config.operator.clone();
     let (fresh, issued) = desk.run(async {
         let own = desk.own().await?;
         let fresh = match &place.key {
@@ -334,7 +336,7 @@ impl Say for Requested {
         format!(
             "request   {0}\nan operator makes you one with:\n  \
              m2key-authority operator add {name} --request {0} --certificate {1}\n\
-             then your verbs are: m2key-authority --operator {2} …",
+             then your verbs are: m2key-authority --as {2} …",
             request.display(),
             certificate.display(),
             profile.display(),

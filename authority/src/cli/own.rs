@@ -23,7 +23,7 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// As `[operator]` or the file of `--operator` say.
+    /// As `[operator]` or the file of `--as` say.
     pub(super) async fn load(config: &Config) -> Result<Self, CliError> {
         let path = &config.operator.certificate;
         let chain = load_certificates(path)?;
@@ -34,7 +34,7 @@ impl Own {
             return Err(CliError::new(
                 Exit::OperatorNeeded,
                 format!("{}: it is not an operator's certificate", path.display()),
-                "check [operator], or the file given with --operator",
+                "check [operator], or the file given with --as",
             ));
         };
         let key = open_key(&config.operator.key).await?;

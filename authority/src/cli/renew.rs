@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
         What::Agents => &config.agents.tls,
         What::Public => &config.public.tls,
     };
-    let id = holder(&config, files)?;
+    let id = holder(&config, &files.certificate)?;
     let key = SoftwareKey::generate()?;
     let request = csr::new(&key, &id, &config.trust.domain)?;
     let verb = CertificateIssue {
@@ -54,8 +54,8 @@ pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
 }
 
 /// Whose certificate it is now; it may have expired, but it must be ours.
-fn holder(config: &Config, files: &CertificateFiles) -> Result<SpiffeId, CliError> {
-    let chain = load_certificates(&files.certificate)?;
+pub(super) fn holder(config: &Config, certificate: &Path) -> Result<SpiffeId, CliError> {
+    let chain = load_certificates(certificate)?;
     let root = load_certificate(&config.trust.root)?;
     let (leaf, others) = chain
         .split_first()
@@ -68,7 +68,7 @@ fn holder(config: &Config, files: &CertificateFiles) -> Result<SpiffeId, CliErro
         }
         Err(error) => Err(CliError::new(
             Exit::Refused,
-            format!("{}: {error}", files.certificate.display()),
+            format!("{}: {error}", certificate.display()),
             "only certificates of our own issuing CA are renewed here; others at their CA",
         )),
     }

@@ -342,10 +342,10 @@ pub fn verify_now<C: Purpose + Dated>(app: &App, text: &str) -> Result<Signed<C>
     verify_as_of(app, text, AsOf::Time(now))
 }
 
-/// The same, where an ended certificate counts as of its end: for its own renewal alone.
+/// The same, where the certificate may have ended: for its own renewal alone.
 pub fn verify_ended<C: Purpose + Dated>(app: &App, text: &str) -> Result<Signed<C>, Failure> {
     let now = u64::try_from(app.clock.now().secs()).unwrap_or(0);
-    verify_as_of(app, text, AsOf::TimeOrEnd(now))
+    verify_as_of(app, text, AsOf::TimeOrEnded(now))
 }
 
 fn verify_as_of<C: Purpose + Dated>(

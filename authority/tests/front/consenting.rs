@@ -866,6 +866,9 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("consent-sign", json!({ "statement": "s" }), one),
         ("consent-refuse", json!({ "statement": "s" }), one),
         ("consent-carry-out", json!({ "id": id }), one),
+        ("fence-status", json!({}), one),
+        ("fence-compare", json!({ "receipt": "r" }), one),
+        ("fence-raise", json!({ "reason": "restored" }), consented),
     ];
     for (name, body, gate) in &decided {
         let verb = named(name).unwrap_or_else(|| panic!("no verb {name}"));

@@ -31,7 +31,7 @@ fn bob(house: &House, more: &[&str]) -> String {
 }
 
 fn as_bob(house: &House, profile: &str, arguments: &[&str]) -> Said {
-    let mut all = vec!["--operator", profile];
+    let mut all = vec!["--as", profile];
     all.extend(arguments);
     house.verb(&all)
 }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::certificate::{BadCertificate, Certificate, hex};
 use crate::names::{SpiffeId, TrustDomain};
-use crate::verify::{INTERMEDIATES_MAX, verify_chain};
+use crate::verify::{INTERMEDIATES_MAX, peer, verify_chain};
 
 /// Longest statement that is looked at, in bytes.
 pub const STATEMENT_MAX_BYTES: usize = 16 * 1024;
@@ -41,9 +41,8 @@ pub struct Anchors<'a> {
 pub enum AsOf {
     /// Unix seconds of somebody's clock.
     Time(u64),
-    /// The same, but for a certificate that has ended it is its end: who renews it proves to have been
-    /// its holder.
-    TimeOrEnd(u64),
+    /// The same, but the signer's own certificate may have ended: who renews it proves to hold its key.
+    TimeOrEnded(u64),
     /// When the statement says that it was made: for evidence that was kept.
     Statement,
 }
@@ -198,11 +197,12 @@ pub fn verify<C: Purpose + Dated>(
     check_signature(leaf, &parts)?;
     let claims: C = serde_json::from_slice(&parts.payload).map_err(|_| BadStatement::Claims)?;
     let at = match as_of {
-        AsOf::Time(at) => at,
-        AsOf::TimeOrEnd(at) => at.min(leaf.not_after()),
+        AsOf::Time(at) | AsOf::TimeOrEnded(at) => at,
         AsOf::Statement => u64::try_from(claims.said_at()).map_err(|_| BadStatement::Claims)?,
     };
-    let name = operator_of(leaf, others, anchors, at)?;
+    let may_have_ended = matches!(as_of, AsOf::TimeOrEnded(_));
+    check_chain(leaf, others, anchors.roots, at, may_have_ended)?;
+    let name = operator_of(leaf, anchors.domain)?;
     if claims.said_by() != name {
         return Err(BadStatement::OtherName);
     }
@@ -249,28 +249,30 @@ fn check_signature(leaf: &Certificate, parts: &Parts<'_>) -> Result<(), BadState
         .map_err(|_| BadStatement::Signature)
 }
 
-fn operator_of(
+fn check_chain(
     leaf: &Certificate,
     others: &[Certificate],
-    anchors: &Anchors<'_>,
+    roots: &[Certificate],
     at: u64,
-) -> Result<String, BadStatement> {
+    may_have_ended: bool,
+) -> Result<(), BadStatement> {
     let mut refusal = BadCertificate::ForeignRoot;
-    for root in anchors.roots {
+    for root in roots {
         match verify_chain(leaf, others, root, at) {
-            Ok(verified) => {
-                let peer = verified.identity(anchors.domain);
-                return match peer.map_err(BadStatement::Certificate)?.id {
-                    SpiffeId::Operator(name) => Ok(name.to_string()),
-                    SpiffeId::Terminal(_) | SpiffeId::Authority(_) => {
-                        Err(BadStatement::NotOperator)
-                    }
-                };
-            }
+            Ok(_) => return Ok(()),
+            // Whoever is told of an expiry knows that everything else was in order.
+            Err(BadCertificate::Expired { .. }) if may_have_ended => return Ok(()),
             // Of several roots only one is the signer's: that one's reason is the one to tell.
             Err(BadCertificate::ForeignRoot) => {}
             Err(other) => refusal = other,
         }
     }
     Err(BadStatement::Certificate(refusal))
+}
+
+fn operator_of(leaf: &Certificate, domain: &TrustDomain) -> Result<String, BadStatement> {
+    match peer(leaf, domain).map_err(BadStatement::Certificate)?.id {
+        SpiffeId::Operator(name) => Ok(name.to_string()),
+        SpiffeId::Terminal(_) | SpiffeId::Authority(_) => Err(BadStatement::NotOperator),
+    }
 }

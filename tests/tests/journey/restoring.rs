@@ -62,7 +62,7 @@ async fn nothing_spent_or_approved_is_good_again_after_a_restore_and_the_termina
     // What the database forgot, its receipt still proves; and the terminal goes on by itself.
     let keys = published_keys(&world).await;
     let receipt = jws::verify::<ReceiptClaims>(&lost.response.receipt, &keys).unwrap();
-    assert_eq!(receipt.claims().amount.minor(), PRICE);
+    assert_eq!(receipt.claims().amount.amount_minor(), PRICE);
     let file = world.dir().join("lost.jws");
     std::fs::write(&file, &lost.response.receipt).unwrap();
     let compare = ["fence", "compare", file.to_str().unwrap()];
