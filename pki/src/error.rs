@@ -7,6 +7,7 @@ use crate::certificate::BadCertificate;
 use crate::csr::BadCsr;
 use crate::files::BadFile;
 use crate::names::BadName;
+use crate::trust::BadTrust;
 
 /// Why nothing was issued, read or believed. Messages hold no key and no passphrase.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum PkiError {
     /// The one who chose this name must choose another.
     #[error("the name is refused: {0}")]
     Name(#[from] BadName),
+    /// The one who gave this trust bundle must give another.
+    #[error("the trust bundle is refused: {0}")]
+    Trust(#[from] BadTrust),
     /// Someone with access to this machine must look at the file.
     #[error("{path}: {problem}")]
     File { path: String, problem: BadFile },
@@ -63,7 +67,7 @@ pub enum Move {
 impl PkiError {
     pub fn whose_move(&self) -> Move {
         match self {
-            Self::Csr(_) | Self::Certificate(_) | Self::Name(_) => Move::Asker,
+            Self::Csr(_) | Self::Certificate(_) | Self::Name(_) | Self::Trust(_) => Move::Asker,
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_move(error),
             Self::File { .. }
@@ -82,6 +86,7 @@ impl PkiError {
             Self::Csr(error) => error.hint(),
             Self::Certificate(error) => error.hint(),
             Self::Name(error) => error.hint(),
+            Self::Trust(error) => error.hint(),
             Self::File { problem, .. } => problem.hint(),
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),

@@ -32,6 +32,7 @@ mod pem;
 pub mod profiles;
 pub mod root;
 mod signing;
+pub mod trust;
 pub mod verify;
 
 pub use certificate::{BadCertificate, CERTIFICATE_MAX_BYTES, Certificate};
@@ -46,4 +47,5 @@ pub use keys::SoftwareKey;
 pub use lifecycle::{KeyState, Step, WrongStep};
 pub use names::{BadName, DnsName, Segment, SpiffeId, TrustDomain};
 pub use root::{Passphrase, RootKey};
+pub use trust::{BadTrust, TrustAnchors, TrustBundle, TrustedRoot};
 pub use verify::{Peer, VerifiedCertificate, identity_of, verify_chain};

@@ -102,6 +102,17 @@ impl RootKey {
         self.sign(Unsigned::new(profile, issuer, key, &subject_key, period)?)
     }
 
+    /// Whether this is the key of `root`.
+    pub(crate) fn is_of(&self, root: &Certificate) -> bool {
+        root.verifying_key() == self.0.verifying_key()
+    }
+
+    /// ECDSA over a SHA-256 digest: `r || s`.
+    pub(crate) fn sign_digest(&self, digest: &[u8; 32]) -> Result<[u8; 64], PkiError> {
+        let signature: Signature = self.0.sign_prehash(digest).map_err(PkiError::bug)?;
+        Ok(signature.to_bytes().into())
+    }
+
     fn sign(&self, unsigned: Unsigned) -> Result<Certificate, PkiError> {
         let signature: Signature = self
             .0
