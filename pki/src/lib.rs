@@ -35,7 +35,7 @@ mod signing;
 pub mod trust;
 pub mod verify;
 
-pub use certificate::{BadCertificate, CERTIFICATE_MAX_BYTES, Certificate};
+pub use certificate::{BadCertificate, CERTIFICATE_MAX_BYTES, Certificate, validity};
 pub use chain::{Chain, Fingerprint};
 pub use csr::{BadCsr, CheckedCsr};
 pub use error::{Move, PkiError};

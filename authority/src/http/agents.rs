@@ -13,6 +13,7 @@ use protocol::wire::charges::ChargeRequest;
 use protocol::wire::push::STATE_EVENT;
 use protocol::wire::reports::{AGENT_BODY_MAX, ReportRequest};
 use protocol::wire::schedules::ScheduleQuery;
+use protocol::wire::upkeep::TRUST_HEADER;
 use serde::Serialize;
 use tokio_stream::wrappers::ReceiverStream;
 use warp::reply::Response;
@@ -149,10 +150,17 @@ fn asked_by(
     journey: &Arc<Journey>,
 ) -> impl Filter<Extract = (Asked,), Error = Rejection> + Clone + use<> {
     let asked = journey.clone();
-    terminal(&journey.app).map(move |terminal| Asked {
-        terminal,
-        journey: asked.clone(),
-    })
+    terminal(&journey.app)
+        .and(warp::header::optional::<u64>(TRUST_HEADER))
+        .then(move |terminal: AuthenticatedTerminal, follows: Option<u64>| {
+            let journey = asked.clone();
+            async move {
+                // Who says nothing trusts the root it pinned.
+                let sequence = follows.unwrap_or(0);
+                journey.followers.saw(terminal.id(), sequence).await;
+                Asked { terminal, journey }
+            }
+        })
 }
 
 impl Asked {

@@ -100,6 +100,13 @@ fn a_party_that_was_away_for_two_rotations_follows_from_what_it_pinned() {
 }
 
 #[test]
+fn a_root_is_known_since_the_list_that_first_named_it() {
+    let line = Line::rotated();
+    let since = |index: usize| line.last().believed_since(&line.roots[index].certificate);
+    assert_eq!((since(0), since(1)), (0, 1));
+}
+
+#[test]
 fn a_stranger_proves_nothing() {
     let (ours, theirs) = (Line::rotated(), Line::rotated());
     for party in [ours.pinned(0), TrustAnchors::of(&ours.bundles[0])] {
