@@ -1,6 +1,6 @@
 //! Which list of roots does a terminal follow, as far as it says so?
 //!
-//! Terminals say it with every request; the store hears of it when it changes, and once an hour.
+//! Terminals say it when they connect; the store hears of it when it changes, and once an hour.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

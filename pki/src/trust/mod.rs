@@ -98,6 +98,8 @@ pub enum BadTrust {
     Forked { held: u64, offered: u64 },
     #[error("no line of signatures leads to it from the roots that are trusted here")]
     NotProven,
+    #[error("this root has signed another list {sequence} of roots before")]
+    SignedOther { sequence: u64 },
     #[error("no root in it is {0}")]
     NoSuchRoot(Fingerprint),
     #[error(transparent)]
@@ -127,6 +129,9 @@ impl BadTrust {
             Self::NotProven => {
                 "compare the root fingerprints with the operator of the authority; if they fit, enrol \
                  again with the new one"
+            }
+            Self::SignedOther { .. } => {
+                "go on with that one; only if it was abandoned and destroyed, sign this one with --again"
             }
             Self::NoSuchRoot(_) => {
                 "m2key-pki root trust show lists the roots and their fingerprints"
@@ -224,7 +229,7 @@ impl TrustBundle {
 
     /// Whole or not at all; an older one under this name is replaced.
     pub fn save(&self, path: &Path) -> Result<(), PkiError> {
-        files::write_private(path, self.to_json().as_bytes(), Replace::Yes)
+        files::write_public(path, self.to_json().as_bytes(), Replace::Yes)
     }
 
     fn last(&self) -> &RootList {
