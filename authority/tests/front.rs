@@ -21,3 +21,5 @@ mod operating;
 mod proofs;
 #[path = "front/serving.rs"]
 mod serving;
+#[path = "front/trust.rs"]
+mod trust;

@@ -14,7 +14,7 @@ use super::{App, AssembleError, Parts};
 use crate::clock::SystemClock;
 use crate::config::{Config, HsmConfig};
 use crate::metrics::Metrics;
-use crate::services::trust::Trust;
+use crate::services::trust::{Trust, TrustFileError};
 use crate::store::StoreError;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 
@@ -25,6 +25,8 @@ pub enum OpenError {
     Hsm { token: String, error: HsmError },
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error(transparent)]
+    Trust(#[from] TrustFileError),
     #[error("{path}: {error}")]
     Store { path: String, error: StoreError },
     #[error(transparent)]

@@ -118,19 +118,20 @@ fn check_own_certificate(config: &Config) -> Result<(), CliError> {
         .split_first()
         .ok_or(pki::PkiError::Certificate(BadCertificate::NotPem))?;
     let said = |what: &str| format!("{}: {what}", path.display());
-    match trust.anchors().verify(leaf, others, now) {
-        Ok(_) => Ok(()),
-        Err(BadCertificate::Expired { .. }) => Err(CliError::operator(
+    // Also under a root that is believed no more: the daemon knows its issuing CA.
+    if !trust.is_ours(leaf, others, now) {
+        return Err(CliError::operator(
+            said("this operator's certificate is not good here: it leads to no root of ours"),
+            "check [operator] and [trust]: both must belong to the authority that runs",
+        ));
+    }
+    if now > leaf.not_after() {
+        return Err(CliError::operator(
             said("this operator's certificate has expired"),
             "stop the daemon, then: m2key-authority --offline renew operator",
-        )),
-        Err(error) => Err(CliError::operator(
-            said(&format!(
-                "this operator's certificate is not good here: {error}"
-            )),
-            "check [operator] and [trust]: both must belong to the authority that runs",
-        )),
+        ));
     }
+    Ok(())
 }
 
 fn not_running() -> CliError {

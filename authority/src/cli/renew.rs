@@ -65,17 +65,17 @@ fn holder(config: &Config, files: &CertificateFiles) -> Result<SpiffeId, CliErro
         .split_first()
         .ok_or(PkiError::Certificate(BadCertificate::NotPem))?;
     let now = unix_seconds(SystemClock.now());
-    match trust.anchors().verify(leaf, others, now) {
-        // Whoever is told of an expiry knows that everything else was in order.
-        Ok(_) | Err(BadCertificate::Expired { .. }) => {
-            Ok(identity_of(leaf.der(), &config.trust.domain)?.id)
-        }
-        Err(error) => Err(CliError::new(
-            Exit::Refused,
-            format!("{}: {error}", files.certificate.display()),
-            "only certificates of our own issuing CA are renewed here; others at their CA",
-        )),
+    if trust.is_ours(leaf, others, now) {
+        return Ok(identity_of(leaf.der(), &config.trust.domain)?.id);
     }
+    Err(CliError::new(
+        Exit::Refused,
+        format!(
+            "{}: it leads to no root of this authority",
+            files.certificate.display()
+        ),
+        "only certificates of our own issuing CA are renewed here; others at their CA",
+    ))
 }
 
 #[derive(Serialize)]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use pki::{Certificate, SpiffeId, validity};
+use pki::{Certificate, Chain, SpiffeId, validity};
 use rustls::ServerConfig;
 
 use super::pair;
@@ -51,6 +51,13 @@ struct Kept {
 struct Believed {
     anchors: Vec<Certificate>,
     issuing: Vec<Certificate>,
+}
+
+impl Believed {
+    fn lead_to(&self, issuing: &Certificate) -> bool {
+        let mut roots = self.anchors.iter();
+        roots.any(|root| Chain::new(issuing.clone(), root.clone()).is_ok())
+    }
 }
 
 /// When a file was written, and how long it is: another one has another stamp.
@@ -99,13 +106,12 @@ impl Credentials {
         Certificate::from_der(self.kept().own.chain().first()?).ok()
     }
 
-    /// Every certificate that it shows.
+    /// Its own certificate, and whatever may lead from it to a root.
     pub(super) fn shown(&self) -> Vec<Certificate> {
         let kept = self.kept();
-        let own = kept.own.with_more(&kept.believed.issuing);
-        let all = own.chain().iter();
-        all.filter_map(|der| Certificate::from_der(der).ok())
-            .collect()
+        let own = kept.own.chain().iter();
+        let own = own.filter_map(|der| Certificate::from_der(der).ok());
+        own.chain(kept.believed.issuing.iter().cloned()).collect()
     }
 
     /// Takes up files that have changed, or all of them if `again`. What is refused stays refused until
@@ -243,19 +249,33 @@ fn configure(
     match audience {
         Audience::Anybody => tls::public(own),
         Audience::OurOwn => {
-            // Every way from our certificate to a root, for terminals that know only one of the roots.
-            let leaf = own.chain().first().map(|der| Certificate::from_der(der));
-            let ways: Vec<Certificate> = match leaf {
-                Some(Ok(leaf)) => {
-                    let mut ways = believed.issuing.clone();
-                    ways.retain(|issuing| leaf.is_issued_by(issuing));
-                    ways
-                }
-                _ => Vec::new(),
-            };
-            tls::private(&own.with_more(&ways), &believed.anchors)
+            let ways = ways(own, believed);
+            match ways.is_empty() {
+                true => tls::private(own, &believed.anchors),
+                false => tls::private(&own.with_ways(&ways), &believed.anchors),
+            }
         }
     }
+}
+
+/// Every way from our certificate to a root, for terminals that know only one of them; those to a root
+/// that is believed no more are left out, because OpenSSL takes the first it finds.
+fn ways(own: &Own, believed: &Believed) -> Vec<Certificate> {
+    let mut all = own
+        .chain()
+        .iter()
+        .flat_map(|der| Certificate::from_der(der));
+    let Some(leaf) = all.next() else {
+        return Vec::new();
+    };
+    let mut ways: Vec<Certificate> = Vec::new();
+    for way in believed.issuing.iter().cloned().chain(all) {
+        let leads = leaf.is_issued_by(&way) && believed.lead_to(&way);
+        if leads && !ways.contains(&way) {
+            ways.push(way);
+        }
+    }
+    ways
 }
 
 fn stamp(files: &CertificateFiles) -> Stamp {

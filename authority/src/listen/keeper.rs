@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::{BadCertificate, Certificate, PkiError, SoftwareKey, SpiffeId, csr};
+use protocol::time::{Millis, Timestamp};
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use super::credentials::{Credentials, count};
 use super::pair;
@@ -21,7 +22,7 @@ use crate::services::trust::Trust;
 /// How often files, roots and issuing CAs are looked at.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long after a renewal that failed the next one is tried.
-const RENEWAL_RETRY: Duration = Duration::from_secs(60);
+const RENEWAL_RETRY_MS: Millis = 60_000;
 
 /// Keeps what listeners show, until the drain.
 pub struct Keeper {
@@ -35,7 +36,7 @@ pub struct Keeper {
 struct Kept {
     credentials: Arc<Credentials>,
     /// No renewal before.
-    next_try: Option<Instant>,
+    next_try: Option<Timestamp>,
 }
 
 impl Keeper {
@@ -121,7 +122,8 @@ impl Keeper {
 
 impl Kept {
     async fn renew_if_due(&mut self, app: &App) {
-        let waits = self.next_try.is_some_and(|next| Instant::now() < next);
+        let now = app.clock.now();
+        let waits = self.next_try.is_some_and(|next| now < next);
         let Some(leaf) = self.credentials.leaf() else {
             return;
         };
@@ -136,7 +138,7 @@ impl Kept {
                 self.credentials.reread(app, true);
             }
             Err(error) => {
-                self.next_try = Some(Instant::now() + RENEWAL_RETRY);
+                self.next_try = Some(now + RENEWAL_RETRY_MS);
                 count(app, name, "not-renewed");
                 tracing::warn!(listener = name, %error, "its certificate is not renewed yet");
                 let warning = format!("{name}: its certificate cannot be renewed: {error}");
@@ -146,27 +148,23 @@ impl Kept {
     }
 }
 
-/// Ours, and past half of its life or of another issuing CA than the active one. A certificate that the
-/// operator got elsewhere is renewed there.
+/// Ours, and past half of its life, of another issuing CA than the active one, or under a root that is
+/// believed no more. A certificate that the operator got elsewhere is renewed there.
 fn is_due(app: &App, leaf: &Certificate, shown: &[Certificate]) -> bool {
-    let now = unix_seconds(app.clock.now());
-    let trust = app.trust();
-    let identity = match trust.anchors().verify(leaf, shown, now) {
-        Ok(verified) => verified
-            .identity(&app.config.trust.domain)
-            .map(|peer| peer.id),
-        // Everything but the date was in order.
-        Err(BadCertificate::Expired { .. }) => {
-            pki::identity_of(leaf.der(), &app.config.trust.domain)
-                .map(|peer| peer.id)
-                .map_err(|_| BadCertificate::NotOneName)
-        }
-        Err(error) => Err(error),
-    };
-    let ours = identity == Ok(SpiffeId::Authority(app.config.node.clone()));
-    let (begins, ends) = (leaf.not_before(), leaf.not_after());
-    let half = begins + ends.saturating_sub(begins) / 2;
-    ours && (now >= half || !leaf.is_issued_by(app.issuer.chain().issuing()))
+    let (now, trust) = (unix_seconds(app.clock.now()), app.trust());
+    let own = SpiffeId::Authority(app.config.node.clone());
+    let named = pki::identity_of(leaf.der(), &app.config.trust.domain);
+    if !named.is_ok_and(|peer| peer.id == own) || !trust.is_ours(leaf, shown, now) {
+        return false;
+    }
+    is_past_half(leaf, now)
+        || !leaf.is_issued_by(app.issuer.chain().issuing())
+        || trust.anchors().verify(leaf, shown, now).is_err()
+}
+
+fn is_past_half(certificate: &Certificate, now: u64) -> bool {
+    let (begins, ends) = (certificate.not_before(), certificate.not_after());
+    now >= begins + ends.saturating_sub(begins) / 2
 }
 
 /// A new key, a certificate for it, and both in the place of the old ones.
@@ -199,4 +197,25 @@ fn with_all_ways(credentials: &Credentials, chain: &str) -> Result<String, BadCe
         }
     }
     Ok(all.iter().map(Certificate::pem).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_second_half_of_a_life_begins_in_its_middle() {
+        let now = 1_795_435_200;
+        let certificate = pki::RootKey::generate().unwrap().certificate(now).unwrap();
+        let half = (certificate.not_before() + certificate.not_after()) / 2;
+        for (at, past) in [
+            (now, false),
+            (half - 1, false),
+            (half, true),
+            (u64::MAX, true),
+        ] {
+            assert_eq!(is_past_half(&certificate, at), past, "{at}");
+        }
+    }
 }

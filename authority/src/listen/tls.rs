@@ -45,17 +45,14 @@ impl Own {
         &self.0.cert
     }
 
-    /// The same key, and further certificates that lead from it to a root.
-    pub fn with_more(&self, more: &[pki::Certificate]) -> Self {
+    /// The same key and certificate, and these ways from it to a root.
+    pub fn with_ways(&self, ways: &[pki::Certificate]) -> Self {
         let mut own = CertifiedKey::clone(&self.0);
-        let fresh = more
+        own.cert.truncate(1);
+        let ways = ways
             .iter()
-            .map(|more| CertificateDer::from(more.der().to_vec()));
-        for more in fresh {
-            if !own.cert.contains(&more) {
-                own.cert.push(more);
-            }
-        }
+            .map(|way| CertificateDer::from(way.der().to_vec()));
+        own.cert.extend(ways);
         Self(Arc::new(own))
     }
 }

@@ -7,10 +7,20 @@
 use std::path::Path;
 
 use pki::trust::BadTrust;
-use pki::{Certificate, PkiError, TrustAnchors, TrustBundle};
+use pki::{
+    BadCertificate, BadFile, Certificate, PkiError, TrustAnchors, TrustBundle, verify_chain,
+};
 
 use crate::app::load_certificate;
 use crate::config::TrustConfig;
+
+/// The files do not say which roots are trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct TrustFileError {
+    pub path: String,
+    pub problem: PkiError,
+}
 
 /// The roots in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,15 +39,23 @@ impl Trust {
     }
 
     /// What the files say: the bundle, if there is one and the configured root proves it.
-    pub fn load(config: &TrustConfig) -> Result<Self, PkiError> {
-        let pinned = Self::pinned(load_certificate(&config.root)?);
+    pub fn load(config: &TrustConfig) -> Result<Self, TrustFileError> {
+        let at = |path: &Path, problem: PkiError| TrustFileError {
+            path: path.display().to_string(),
+            problem,
+        };
+        let root = load_certificate(&config.root).map_err(|error| at(&config.root, error))?;
+        let pinned = Self::pinned(root);
+        let wrong = |error| at(&config.bundle, error);
         match TrustBundle::load(&config.bundle) {
-            Ok(bundle) => Ok(pinned.followed_by(bundle)?),
+            Ok(bundle) => pinned
+                .followed_by(bundle)
+                .map_err(|error| wrong(error.into())),
             Err(PkiError::File {
-                problem: pki::BadFile::Missing,
+                problem: BadFile::Missing,
                 ..
             }) => Ok(pinned),
-            Err(error) => Err(error),
+            Err(error) => Err(wrong(error)),
         }
     }
 
@@ -62,6 +80,17 @@ impl Trust {
     /// The roots that are believed.
     pub fn roots(&self) -> &[Certificate] {
         self.anchors.roots()
+    }
+
+    /// Whether one of our roots, believed or not, ever led to this certificate; its date aside.
+    pub fn is_ours(&self, leaf: &Certificate, others: &[Certificate], now: u64) -> bool {
+        let listed = self.bundle.iter().flat_map(TrustBundle::ever_listed);
+        let mut roots = listed.chain(self.roots());
+        roots.any(|root| {
+            let verified = verify_chain(leaf, others, root, now);
+            // Whoever is told of an expiry knows that everything else was in order.
+            matches!(verified, Ok(_) | Err(BadCertificate::Expired { .. }))
+        })
     }
 
     /// 0 before the first bundle.

@@ -1,6 +1,6 @@
 //! Certificates that an honest authority would not issue: expired, foreign, never recorded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,6 +27,19 @@ impl Shown {
 
     pub fn curl(&self) -> [&str; 4] {
         ["--cert", text(&self.certificate), "--key", text(&self.key)]
+    }
+
+    pub fn certificate(&self) -> &Path {
+        &self.certificate
+    }
+
+    pub fn key(&self) -> &Path {
+        &self.key
+    }
+
+    pub fn serial(&self) -> String {
+        let pem = std::fs::read_to_string(&self.certificate).unwrap();
+        pki::chain::certificates_from_pem(&pem).unwrap()[0].serial_hex()
     }
 
     /// Makes it the certificate that the verbs of this house use.

@@ -325,7 +325,7 @@ fn an_expired_operator_comes_back_through_the_stopped_authority() {
 }
 
 #[test]
-fn a_renewed_listener_certificate_serves_after_a_restart() {
+fn a_renewed_listener_certificate_serves_also_after_a_restart() {
     let house = House::new();
     let daemon = house.serve();
     let before = std::fs::read(house.dir().join("agents.pem")).unwrap();

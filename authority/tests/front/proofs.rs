@@ -9,16 +9,20 @@ use authority::app::{App, Parts};
 use authority::clock::{Clock, SystemClock};
 use authority::config::{CertificateFiles, Config};
 use authority::http::{Private, Routes, extract};
-use authority::listen::{self, Listening, PrivateTls, tls};
+use authority::listen::credentials::{Audience, Credentials};
+use authority::listen::{self, Listening, PrivateTls};
 use authority::metrics::Metrics;
 use authority::services::enrolment::{enrol, record};
 use authority::services::join::JoinToken;
 use authority::services::keyring::KeyPurpose;
 use authority::services::operators::{MerchantAdd, TerminalAdd, TerminalBan, Verb};
+use authority::services::trust::Trust;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 use authority::store::{KeyRecord, Subject, Terminals};
 use hsm::{Hsm, KeyKind, KeyLabel, MemoryHsm};
-use pki::{Chain, HsmIssuer, IssueRequest, IssueTo, RootKey, SoftwareKey, SpiffeId, csr};
+use pki::{
+    Certificate, Chain, HsmIssuer, IssueRequest, IssueTo, RootKey, SoftwareKey, SpiffeId, csr,
+};
 use protocol::ids::TerminalId;
 use protocol::money::Currency;
 use protocol::time::Timestamp;
@@ -56,14 +60,16 @@ impl Stage {
         let store = store(&dir, hsm.as_ref()).await;
         let sample =
             include_str!("../../../config/authority.toml").replace("pay.example", "m2key.example");
+        let config = Config::parse(&sample, &dir.path().join("authority.toml")).unwrap();
+        let root = Certificate::load(&dir.path().join("root.pem")).unwrap();
         let parts = Parts {
-            config: Config::parse(&sample, &dir.path().join("authority.toml")).unwrap(),
+            config,
             clock: clock.clone(),
             hsm: hsm.clone(),
             store: Arc::new(store),
             issuer: Arc::new(issuer),
             metrics: Metrics::new(),
-            watched: Vec::new(),
+            trust: Trust::pinned(root),
         };
         let app = App::assemble(parts).await.unwrap();
         let port = listen(&dir, &app).await;
@@ -186,7 +192,7 @@ async fn listen(dir: &TempDir, app: &Arc<App>) -> u16 {
     .unwrap();
     key.save(&files.key).unwrap();
     let tls = PrivateTls {
-        config: tls::private(&files, &dir.path().join("root.pem")).unwrap(),
+        shows: Credentials::open(app, "agents listener", &files, Audience::OurOwn).unwrap(),
         domain,
     };
     let who = warp::path!("who")

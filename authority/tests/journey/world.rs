@@ -15,6 +15,7 @@ use authority::metrics::Metrics;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
 use authority::services::seeds;
+use authority::services::trust::Trust;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 use authority::store::{
     Credit, JoinToken, KeyRecord, Ledger, Merchant, Merchants, NewAccount, PersonKey, Seed,
@@ -23,7 +24,8 @@ use authority::store::{
 use hsm::{Hsm, HsmError, KeyKind, MemoryHsm, Priority};
 use pki::crl::{CrlRequest, SignedCrl};
 use pki::{
-    Chain, IssueRequest, IssuedCertificate, Issuer, IssuerHealth, IssuingCa, PkiError, TrustDomain,
+    Chain, IssueRequest, IssuedCertificate, Issuer, IssuerHealth, IssuingCa, PkiError, RootKey,
+    TrustDomain,
 };
 use protocol::code::TypedCode;
 use protocol::ids::{AccountId, ChargeId, MerchantId, TerminalId};
@@ -45,6 +47,12 @@ use crate::provider::{AUDIENCE, ISSUER, Provider};
 
 pub const START: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 pub const MINUTE: i64 = 60_000;
+
+/// A root that nothing here hangs on.
+fn pinned() -> Trust {
+    let root = RootKey::generate().unwrap();
+    Trust::pinned(root.certificate(START.ms().unsigned_abs() / 1000).unwrap())
+}
 
 pub struct HandClock(AtomicI64);
 
@@ -138,7 +146,7 @@ impl World {
             store: store.clone(),
             issuer: Arc::new(NoIssuer),
             metrics: Metrics::new(),
-            watched: Vec::new(),
+            trust: pinned(),
         })
         .await
         .unwrap();

@@ -183,6 +183,17 @@ impl TrustBundle {
         self.last().believed()
     }
 
+    /// Every root that was ever listed, whatever became of it.
+    pub fn ever_listed(&self) -> Vec<&Certificate> {
+        let mut all: Vec<&Certificate> = Vec::new();
+        for root in self.lists.iter().flat_map(|list| &list.roots) {
+            if !all.contains(&&root.certificate) {
+                all.push(&root.certificate);
+            }
+        }
+        all
+    }
+
     /// The root that new issuing certificates come from.
     pub fn active(&self) -> &Certificate {
         let active = self

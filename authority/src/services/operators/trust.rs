@@ -1,7 +1,7 @@
 //! How does the next list of trusted roots get into force, and whom would it leave behind?
 
 use pki::lifecycle::KeyState;
-use pki::{Certificate, PkiError, TrustBundle};
+use pki::{BadTrust, Certificate, IssuingCa, TrustBundle};
 use protocol::ids::TerminalId;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Gate, Verb, refused};
 use crate::app::App;
+use crate::clock::unix_seconds;
 use crate::services::Failure;
 use crate::services::trust::Trust;
 use crate::store::Behind;
@@ -93,12 +94,12 @@ impl Verb for TrustInstall {
 
     /// May be repeated after a crash: what is in force already changes nothing.
     async fn run(self, app: &App) -> Result<TrustPlan, Failure> {
-        let bundle = TrustBundle::parse(&self.bundle).map_err(PkiError::from)?;
+        let bundle = TrustBundle::parse(&self.bundle).map_err(|error| wrong(&error))?;
         let now = app.trust();
         if now.bundle() == Some(&bundle) {
             return Ok(plan(&now, Vec::new(), Behind::default()));
         }
-        let next = now.followed_by(bundle).map_err(PkiError::from)?;
+        let next = now.followed_by(bundle).map_err(|error| wrong(&error))?;
         check_issuing(app, &next)?;
         let behind = behind(app, &next).await?;
         if behind.count > 0 && !self.now && !self.dry_run {
@@ -158,22 +159,23 @@ async fn put_in_force(app: &App, next: Trust) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Every issuing CA whose certificates are in use must still hang on a root.
+/// The active issuing CA must still hang on a root, by a certificate that is good today: everything that
+/// is shown or issued from now on is believed through it.
 fn check_issuing(app: &App, next: &Trust) -> Result<(), Failure> {
-    let issuing = app.issuer.chain();
-    let hangs = app
-        .issuer
-        .issuing_cas()
-        .iter()
-        .filter(|ca| ca.chain.issuing().spki_sha256() == issuing.issuing().spki_sha256())
-        .any(|ca| next.anchors().chain_of(ca.chain.issuing()).is_ok());
-    if hangs {
+    let (now, active) = (unix_seconds(app.clock.now()), app.issuer.chain());
+    let hangs = |ca: &IssuingCa| {
+        let issuing = ca.chain.issuing();
+        issuing.spki_sha256() == active.issuing().spki_sha256()
+            && (issuing.not_before()..=issuing.not_after()).contains(&now)
+            && next.anchors().chain_of(issuing).is_ok()
+    };
+    if app.issuer.issuing_cas().iter().any(hangs) {
         return Ok(());
     }
     let detail = format!(
         "the active issuing CA {} hangs on no root that would be trusted: sign its request under the \
          new root (m2key-pki root sign) and install the certificate first",
-        &issuing.issuing().serial_hex()
+        active.issuing().serial_hex()
     );
     Err(refused(ProblemType::WouldStrand, detail))
 }
@@ -184,12 +186,16 @@ async fn behind(app: &App, next: &Trust) -> Result<Behind, Failure> {
         return Ok(Behind::default());
     };
     let needed = bundle.believed_since(bundle.active());
-    // The first list may make another root active only where everybody pinned that one.
     Ok(app.store.behind(needed, seen_since(app), NAMED_MAX).await?)
 }
 
 fn seen_since(app: &App) -> Timestamp {
     app.clock.now() - FORGOTTEN_AFTER_MS
+}
+
+fn wrong(error: &BadTrust) -> Failure {
+    let detail = format!("the trust bundle is refused: {error}; {}", error.hint());
+    refused(ProblemType::MalformedRequest, detail)
 }
 
 fn strands(behind: &Behind) -> Failure {

@@ -34,12 +34,12 @@ impl TrustFollowers for SqliteStore {
         self.read(move |conn| {
             all(
                 conn,
-                "SELECT sequence, count(*) AS terminals FROM trust_followers
+                "SELECT trust_followers.sequence AS list, count(*) AS terminals FROM trust_followers
                  JOIN terminals ON id = terminal
                  WHERE banned_at_ms IS NULL AND seen_at_ms >= ?1
-                 GROUP BY trust_followers.sequence ORDER BY trust_followers.sequence",
+                 GROUP BY list ORDER BY list",
                 [seen_since.ms()],
-                |row| Ok((count(row, "sequence")?, count(row, "terminals")?)),
+                |row| Ok((count(row, "list")?, count(row, "terminals")?)),
             )
         })
         .await
