@@ -51,13 +51,18 @@ struct Kept {
 struct Believed {
     anchors: Vec<Certificate>,
     issuing: Vec<Certificate>,
+    /// The root that what we show should lead to.
+    active: Option<Certificate>,
 }
 
 impl Believed {
     fn lead_to(&self, issuing: &Certificate) -> bool {
-        let mut roots = self.anchors.iter();
-        roots.any(|root| Chain::new(issuing.clone(), root.clone()).is_ok())
+        self.anchors.iter().any(|root| leads(issuing, root))
     }
+}
+
+fn leads(issuing: &Certificate, root: &Certificate) -> bool {
+    Chain::new(issuing.clone(), root.clone()).is_ok()
 }
 
 /// When a file was written, and how long it is: another one has another stamp.
@@ -238,6 +243,7 @@ fn believed(app: &App, audience: Audience) -> Believed {
     Believed {
         anchors: [trust.roots(), &issuing[..]].concat(),
         issuing,
+        active: Some(trust.active().clone()),
     }
 }
 
@@ -258,8 +264,8 @@ fn configure(
     }
 }
 
-/// Every way from our certificate to a root, for terminals that know only one of them; those to a root
-/// that is believed no more are left out, because OpenSSL takes the first it finds.
+/// The ways from our certificate to the active root; to any that is believed, as long as none leads
+/// there. Not all of them: OpenSSL tries one way only, and takes the one that ends last.
 fn ways(own: &Own, believed: &Believed) -> Vec<Certificate> {
     let mut all = own
         .chain()
@@ -270,12 +276,19 @@ fn ways(own: &Own, believed: &Believed) -> Vec<Certificate> {
     };
     let mut ways: Vec<Certificate> = Vec::new();
     for way in believed.issuing.iter().cloned().chain(all) {
-        let leads = leaf.is_issued_by(&way) && believed.lead_to(&way);
-        if leads && !ways.contains(&way) {
+        let leads_up = leaf.is_issued_by(&way) && believed.lead_to(&way);
+        if leads_up && !ways.contains(&way) {
             ways.push(way);
         }
     }
-    ways
+    let active = believed.active.as_ref();
+    let to_active = |way: &&Certificate| active.is_some_and(|root| leads(way, root));
+    let preferred: Vec<Certificate> = ways.iter().filter(to_active).cloned().collect();
+    if preferred.is_empty() {
+        ways
+    } else {
+        preferred
+    }
 }
 
 fn stamp(files: &CertificateFiles) -> Stamp {

@@ -73,6 +73,14 @@ impl Trust {
         })
     }
 
+    /// The one that new issuing certificates come from.
+    pub fn active(&self) -> &Certificate {
+        match &self.bundle {
+            Some(bundle) => bundle.active(),
+            None => &self.anchors.roots()[0],
+        }
+    }
+
     pub fn anchors(&self) -> &TrustAnchors {
         &self.anchors
     }
