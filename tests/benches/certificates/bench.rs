@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use authority::services::enrolment::record;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 use authority::store::{self, Identities, Subject};
 use hsm::{Hsm, KeyKind, KeyLabel, Module, OpenOptions, Pin, Pkcs11Hsm, SealingKeys};
@@ -178,12 +179,5 @@ fn name(caller: usize) -> String {
 }
 
 fn row(issued: &IssuedCertificate, caller: usize) -> store::Certificate {
-    let time = |unix: u64| Timestamp::from_ms(unix as i64 * 1000);
-    store::Certificate {
-        serial: issued.serial.clone(),
-        subject: Subject::Operator(name(caller)),
-        spki_sha256: issued.spki_sha256,
-        not_before: time(issued.not_before),
-        not_after: time(issued.not_after),
-    }
+    record(issued, Subject::Operator(name(caller)))
 }
