@@ -11,7 +11,9 @@ use crate::config::Config;
 use crate::{core_dumps, environment, logging, serve};
 
 mod account;
+mod alarm;
 mod audit;
+mod certificate;
 mod checks;
 mod daemon;
 mod error;
@@ -59,6 +61,12 @@ enum Verb {
     /// Terminals: add, join, list, show, ban
     #[command(subcommand)]
     Terminal(terminal::Verb),
+    /// Certificates: list, show, revoke
+    #[command(subcommand)]
+    Certificate(certificate::Verb),
+    /// Terminals that were in two places at once: list
+    #[command(subcommand)]
+    Alarm(alarm::Verb),
     /// Merchants: add, list
     #[command(subcommand)]
     Merchant(merchant::Verb),
@@ -112,6 +120,8 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Init(init) => init::run(arguments, init),
         Verb::Serve => run_daemon(arguments),
         Verb::Terminal(verb) => terminal::run(arguments, verb),
+        Verb::Certificate(verb) => certificate::run(arguments, verb),
+        Verb::Alarm(verb) => alarm::run(arguments, verb),
         Verb::Merchant(verb) => merchant::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use pki::{Segment, TrustDomain};
 use protocol::link::LinkHost;
+use protocol::time::Millis;
 use protocol::window::CheckedPolicy;
 
 mod check;
@@ -30,6 +31,7 @@ pub struct Config {
     pub store: StoreConfig,
     pub policy: CheckedPolicy,
     pub schedule: ScheduleConfig,
+    pub enrolment: EnrolmentConfig,
     pub identity_providers: Vec<IdentityProvider>,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
@@ -96,6 +98,12 @@ pub struct IssuingConfig {
 #[derive(Debug, Clone, Copy)]
 pub struct ScheduleConfig {
     pub horizon_epochs: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct EnrolmentConfig {
+    /// How long after its end a certificate of a terminal may still be renewed.
+    pub renewal_grace_ms: Millis,
 }
 
 /// Whose access tokens are accepted.
@@ -209,6 +217,10 @@ mod tests {
             minimal.schedule.horizon_epochs,
             full.schedule.horizon_epochs
         );
+        assert_eq!(
+            minimal.enrolment.renewal_grace_ms,
+            full.enrolment.renewal_grace_ms
+        );
         assert_eq!(minimal.hsm.queue_max, full.hsm.queue_max);
         assert_eq!(minimal.hsm.deadline_ms, full.hsm.deadline_ms);
         assert_eq!(minimal.store.readers, full.store.readers);
@@ -225,6 +237,7 @@ mod tests {
         let text = FULL
             .replace("127.0.0.1:9464", "0.0.0.0:9464")
             .replace("horizon_epochs = 24", "horizon_epochs = 0")
+            .replace("renewal_grace_days = 30", "renewal_grace_days = 91")
             .replace("node = \"authority-1\"", "node = \"Authority 1\"")
             .replace("\"m2key-issuing\"", "\"m2key-authority\"")
             .replace(
@@ -236,6 +249,7 @@ mod tests {
         let expected = [
             "node",
             "schedule.horizon_epochs",
+            "enrolment.renewal_grace_days",
             "loopback.listen",
             "issuing.token_label",
             "identity_providers[0].jwks_url",

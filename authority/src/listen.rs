@@ -24,6 +24,7 @@ use crate::http::{Loopback, Private, Public, Routes};
 use crate::metrics::Metrics;
 use credentials::Credentials;
 
+mod client_verifier;
 mod connection;
 pub mod credentials;
 pub mod keeper;

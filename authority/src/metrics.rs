@@ -43,6 +43,15 @@ pub struct Metrics {
     pub credentials: IntCounterVec,
     /// By outcome.
     pub enrolments: IntCounterVec,
+    pub renewals: IntCounterVec,
+    /// By reason.
+    pub revocations: IntCounterVec,
+    /// By outcome.
+    pub crls: IntCounterVec,
+    /// By kind: what is neither over, superseded nor revoked.
+    pub certificates_in_force: prometheus::IntGaugeVec,
+    /// By kind: Unix seconds at which the first of them ends.
+    pub certificates_first_end: prometheus::IntGaugeVec,
     /// By channel and outcome.
     pub claims: IntCounterVec,
     /// By outcome.
@@ -57,7 +66,7 @@ pub struct Metrics {
     pub checkpoints: IntCounterVec,
     pub push_streams: IntGauge,
     pub push_frames: IntCounter,
-    /// A second stream of one terminal.
+    /// A second key or a second stream of one terminal.
     pub clone_alarms: IntCounter,
     pub code_misses: IntCounter,
     /// From the call of a writing verb to its durable commit.
@@ -117,6 +126,23 @@ impl Metrics {
                 &["listener", "outcome"],
             ),
             enrolments: make.outcomes("enrolments_total", "Certificate requests of terminals"),
+            renewals: make.outcomes("renewals_total", "Renewals asked for by terminals"),
+            revocations: make.counters(
+                "revocations_total",
+                "Certificates revoked, and bans",
+                &["reason"],
+            ),
+            crls: make.outcomes("crls_total", "Revocation lists"),
+            certificates_in_force: make.gauges(
+                "certificates_in_force",
+                "Certificates neither over, superseded nor revoked",
+                &["kind"],
+            ),
+            certificates_first_end: make.gauges(
+                "certificates_first_end_seconds",
+                "When the first certificate in force ends, Unix time",
+                &["kind"],
+            ),
             claims: make.counters("claims_total", "Tokens presented", &["channel", "outcome"]),
             payments: make.outcomes("payments_total", "Approvals carried out or refused"),
             receipts: make.outcomes("receipts_total", "Receipts signed and stored"),

@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
-use crate::http::{Private, Public, Routes, agents, enrolment, loopback, operators, public, trust};
+use crate::http::{Loopback, Private, Public, Routes};
+use crate::http::{agents, crls, enrolment, loopback, operators, public, trust};
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
 use crate::listen::tls::TlsError;
@@ -78,7 +79,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
 /// The routes of the public listener.
 fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
-    public::routes(journey)
+    public::routes(journey).or(crls::routes(&journey.crls))
 }
 
 /// The routes of the agents' listener.
@@ -88,6 +89,11 @@ fn private_routes(journey: &Arc<Journey>) -> Routes<Private> {
         .or(enrolment::routes(app))
         .or(trust::routes(app))
         .or(operators::routes(app))
+}
+
+/// The routes of the loopback listener.
+fn loopback_routes(journey: &Arc<Journey>) -> Routes<Loopback> {
+    loopback::routes(&journey.app).or(crls::routes(&journey.crls))
 }
 
 /// Three sockets and their TLS, before anything answers on them.
@@ -140,7 +146,7 @@ impl Bound {
         let public = listen::public(self.public, public_routes(journey)).over(public_tls);
         let private = listen::private(self.agents, private_routes(journey)).over(private_tls);
         let keeper = Keeper::new(app.clone(), [self.agents_show, self.public_shows], reload);
-        let loopback = listen::loopback(self.loopback, loopback::routes(app));
+        let loopback = listen::loopback(self.loopback, loopback_routes(journey));
         let mut running = tokio::task::JoinSet::new();
         running.spawn(public.run(app.clone()));
         running.spawn(private.run(app.clone()));

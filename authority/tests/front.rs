@@ -6,6 +6,8 @@
 
 #[path = "front/house.rs"]
 mod house;
+#[path = "front/stage.rs"]
+mod stage;
 
 #[path = "front/certificates.rs"]
 mod certificates;
@@ -19,6 +21,10 @@ mod initialising;
 mod operating;
 #[path = "front/proofs.rs"]
 mod proofs;
+#[path = "front/renewing.rs"]
+mod renewing;
+#[path = "front/revoking.rs"]
+mod revoking;
 #[path = "front/serving.rs"]
 mod serving;
 #[path = "front/trust.rs"]

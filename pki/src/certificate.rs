@@ -11,6 +11,7 @@ use p256::ecdsa::VerifyingKey;
 use sha2::{Digest, Sha256};
 use spki::{EncodePublicKey, SubjectPublicKeyInfoOwned};
 use x509_cert::certificate::Version;
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
 use x509_cert::time::Time;
 
 use crate::chain::Fingerprint;
@@ -168,6 +169,21 @@ impl Certificate {
     /// SHA-256 of the subject public key info: the same for every certificate of one key.
     pub fn spki_sha256(&self) -> [u8; 32] {
         spki_sha256(&self.key)
+    }
+
+    /// The key identifier of its own key (RFC 5280, 4.2.1.2), lower-case hexadecimal: names the key of
+    /// a CA wherever people meet it.
+    pub fn key_id_hex(&self) -> Option<String> {
+        let found = self.x509.tbs_certificate().get_extension();
+        let (_, id): (bool, SubjectKeyIdentifier) = found.ok()??;
+        Some(hex(id.0.as_bytes()))
+    }
+
+    /// The key identifier of the key that signed it (RFC 5280, 4.2.1.1), lower-case hexadecimal.
+    pub fn issuer_key_id_hex(&self) -> Option<String> {
+        let found = self.x509.tbs_certificate().get_extension();
+        let (_, id): (bool, AuthorityKeyIdentifier) = found.ok()??;
+        id.key_identifier.map(|id| hex(id.as_bytes()))
     }
 
     /// The public key as an uncompressed SEC 1 point.

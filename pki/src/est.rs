@@ -10,7 +10,7 @@
 use der::asn1::{Any, ObjectIdentifier, SetOfVec};
 use der::{Decode, Encode, Sequence};
 
-use crate::certificate::{BadCertificate, Certificate};
+use crate::certificate::{BadCertificate, Certificate, ECDSA_WITH_SHA256};
 use crate::error::PkiError;
 use crate::pem;
 
@@ -21,6 +21,11 @@ pub const EST_CERTIFICATES_MAX: usize = 24;
 /// The media type of the body.
 pub const EST_CERTS_ONLY: &str = "application/pkcs7-mime; smime-type=certs-only";
 
+/// The media type of what a request must be like.
+pub const EST_CSR_ATTRIBUTES: &str = "application/csrattrs";
+
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const P_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
 const DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
 
@@ -41,6 +46,12 @@ struct SignedData {
     #[asn1(context_specific = "1", tag_mode = "IMPLICIT", optional = "true")]
     crls: Option<SetOfVec<Any>>,
     signers: SetOfVec<Any>,
+}
+
+#[derive(Sequence)]
+struct Attribute {
+    oid: ObjectIdentifier,
+    values: SetOfVec<Any>,
 }
 
 #[derive(Sequence)]
@@ -73,6 +84,23 @@ pub fn encode(certificates: &[&Certificate]) -> Result<String, PkiError> {
     Ok(pem::base64_lines(&der))
 }
 
+/// The body of /csrattrs (RFC 7030, 4.5.2): a P-256 key, and ECDSA with SHA-256 over the request.
+pub fn csr_attributes() -> Result<String, PkiError> {
+    let attributes = || -> der::Result<Vec<u8>> {
+        let key = Attribute {
+            oid: EC_PUBLIC_KEY,
+            values: SetOfVec::try_from(vec![Any::encode_from(&P_256)?])?,
+        };
+        let all = [
+            Any::encode_from(&key)?,
+            Any::encode_from(&ECDSA_WITH_SHA256)?,
+        ];
+        all.to_vec().to_der()
+    };
+    let der = attributes().map_err(PkiError::bug)?;
+    Ok(pem::base64_lines(&der))
+}
+
 /// Reads such a body back; at least one certificate, no signer.
 pub fn decode(body: &[u8]) -> Result<Vec<Certificate>, BadCertificate> {
     if body.len() > EST_MAX_BYTES {
@@ -90,6 +118,18 @@ pub fn decode(body: &[u8]) -> Result<Vec<Certificate>, BadCertificate> {
         return Err(BadCertificate::NotDer);
     }
     found.iter().map(read).collect()
+}
+
+/// The certificates (DER) of a PKCS#7 file, whoever wrote it.
+pub(crate) fn certificates_in(der: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let info = ContentInfo::from_der(der).ok()?;
+    let found = info.content.certificates.unwrap_or_default();
+    let all: der::Result<Vec<_>> = found
+        .iter()
+        .take(EST_CERTIFICATES_MAX)
+        .map(Any::to_der)
+        .collect();
+    all.ok().filter(|_| info.content_type == SIGNED_DATA)
 }
 
 /// The one certificate of a /simpleenroll answer that belongs to this key.

@@ -1,13 +1,15 @@
 //! Who is who, and who may say so?
 //!
 //! ```text
-//!   root key (offline, encrypted file)          [root]
+//!   root key (offline; encrypted file or HSM)    [root]
 //!     └─ root certificate, path length 1        [profiles]
 //!          └─ issuing certificate, path length 0, key in the HSM
 //!               ├─ authority   server           [issuer] ◀── checked CSR [csr]
 //!               ├─ terminal    client, 7 days
-//!               └─ operator    client
+//!               ├─ operator    client
+//!               └─ statement   signs, no TLS
 //! ```
+//! Root and issuing CA say which certificates are no longer good ([`crl`]).
 //!
 //! A SPIFFE ID in the certificate is the only identity of a machine or an operator ([`names`]).
 //! Everything here works on bytes, files and the `hsm::Hsm` trait (feature `ca`); nothing talks to a network, and

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::{DAY, NOW, openssl, openssl_ok};
+use common::{DAY, NOW, OneKeyHsm, openssl, openssl_ok};
 use pki::crl::{Reason, RevocationList};
 use pki::root::{Ceremony, CrlWish, KeyPlace};
 use pki::{BadCeremony, Certificate, Chain, Passphrase, PkiError, RootSigner, SoftwareKey, csr};
@@ -246,6 +246,40 @@ fn a_ceremony_without_its_hsm_or_with_a_wrong_pin_or_passphrase_signs_nothing() 
     table.ok("root init --dir file --passphrase-file passphrase", "");
     let sign = "root sign request.pem --out issuing.pem --dir file --yes";
     table.refused(&format!("{sign} --passphrase-file wrong"), 4);
+}
+
+#[tokio::test]
+async fn an_hsm_that_is_gone_in_the_middle_leaves_nothing_signed_and_the_verb_may_be_repeated() {
+    let table = Table::new();
+    let label = || hsm::KeyLabel("m2key-root-1".into());
+    let signer = |fails| {
+        let mut hsm = OneKeyHsm::new(9);
+        hsm.fails = fails;
+        RootSigner::in_hsm(std::sync::Arc::new(hsm), label())
+    };
+    let lost = hsm::HsmError::DeviceLost {
+        detail: "unplugged".into(),
+    };
+    let (sound, gone) = (
+        signer(None).await.unwrap(),
+        signer(Some(lost)).await.unwrap(),
+    );
+    let root = sound.certificate(NOW).await.unwrap();
+    fs::create_dir(table.root()).unwrap();
+    fs::write(table.root().join("root.pem"), root.pem()).unwrap();
+    let mut ceremony = Ceremony::open(&table.root(), NOW).unwrap();
+    let request = table.request("r.pem");
+    let plan = ceremony.plan_issuing(&request, false).unwrap();
+    let refused = ceremony.sign_issuing(plan, &gone).await.unwrap_err();
+    assert_eq!(refused.whose_move(), pki::Move::Operator);
+    let plan = ceremony.plan_crl(&wish(&[])).unwrap();
+    assert!(ceremony.sign_crl(plan, &gone).await.is_err());
+    assert!(!ceremony.steps().contains("signed"), "{}", ceremony.steps());
+    assert!(!table.root().join("root.crl").exists());
+    let plan = ceremony.plan_issuing(&request, false).unwrap();
+    ceremony.sign_issuing(plan, &sound).await.unwrap();
+    let plan = ceremony.plan_crl(&wish(&[])).unwrap();
+    assert_eq!(ceremony.sign_crl(plan, &sound).await.unwrap().number, 1);
 }
 
 #[tokio::test]

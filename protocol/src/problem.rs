@@ -83,8 +83,8 @@ problems! {
     SuccessorExists "successor-exists" 409 "This certificate was renewed with another key" "Tell the operator at once: somebody may hold a copy of this machine's key.";
     RenewalTooLate "renewal-too-late" 403 "This certificate expired too long ago to be renewed" "Ask the operator for a new join token and enrol again.";
     // the operator's move
-    ApprovalNeeded "approval-needed" 403 "Other operators must agree first" "Have the request approved, then carry it out.";
-    ApprovalRefused "approval-refused" 403 "This approval does not count" "Compare it with the request: who asked, who agreed, and until when.";
+    ConsentNeeded "consent-needed" 403 "Other operators must consent first" "Have them sign the request, then carry it out.";
+    ConsentRefused "consent-refused" 403 "This consent does not count" "Compare it with the request: who asked, who consented, and until when.";
     WrongKeyState "wrong-key-state" 409 "The key is not in the state for this step" "List the keys, then take the step that comes next.";
     WouldStrand "would-strand" 409 "Somebody would be left without" "Wait for those who are named, or replace what they depend on first.";
     Fenced "fenced" 503 "This database is older than the world" "An operator must raise its generation first.";

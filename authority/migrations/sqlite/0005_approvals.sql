@@ -1,1 +1,1 @@
--- What more than one operator must agree to.
+-- What more than one operator must consent to.

@@ -4,14 +4,15 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use protocol::ids::{MerchantId, TerminalId};
 
 use super::daemon::ask;
-use super::{Arguments, CliError, Say, tell};
+use super::{Arguments, CliError, Exit, Say, tell};
+use crate::services::join::JoinTokenId;
 use crate::services::operators::{
-    JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
-    Terminals,
+    JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens, JoinView, TerminalAdd, TerminalBan,
+    TerminalJoin, TerminalList, TerminalShow, TerminalView, Terminals,
 };
 
 #[derive(Debug, Subcommand)]
@@ -27,13 +28,8 @@ pub(super) enum Verb {
         #[arg(long)]
         join_token_file: Option<PathBuf>,
     },
-    /// Make a further join token, e.g. after the PC was replaced
-    Join {
-        terminal: TerminalId,
-        /// Write the join token to this new file (mode 0600) instead of showing it
-        #[arg(long)]
-        join_token_file: Option<PathBuf>,
-    },
+    /// Make a further join token, e.g. after the PC was replaced; or list them and take them back
+    Join(Join),
     /// List terminals
     List {
         /// Only those after this one
@@ -48,6 +44,37 @@ pub(super) enum Verb {
         /// Why, for the audit chain
         #[arg(long)]
         reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct Join {
+    /// Which terminal gets a further join token
+    #[arg(required = true)]
+    terminal: Option<TerminalId>,
+    /// Write the join token to this new file (mode 0600) instead of showing it
+    #[arg(long)]
+    join_token_file: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Option<JoinVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum JoinVerb {
+    /// List join tokens that can still be used, newest first
+    List {
+        /// Of this terminal only
+        #[arg(long)]
+        terminal: Option<TerminalId>,
+        /// Used, expired and revoked ones, too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Take a join token back: from now on it answers nothing
+    Revoke {
+        /// As `terminal join list` shows it
+        id: JoinTokenId,
     },
 }
 
@@ -66,17 +93,7 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
                 ask(arguments, verb)
             })
         }
-        Verb::Join {
-            terminal,
-            join_token_file,
-        } => {
-            let verb = TerminalJoin {
-                terminal: *terminal,
-            };
-            hand_over(arguments, join_token_file.as_deref(), || {
-                ask(arguments, verb)
-            })
-        }
+        Verb::Join(join) => run_join(arguments, join),
         Verb::List { after } => {
             tell(arguments, &ask(arguments, TerminalList { after: *after })?);
             Ok(())
@@ -96,6 +113,32 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
             tell(arguments, &ask(arguments, verb)?);
             Ok(())
         }
+    }
+}
+
+fn run_join(arguments: &Arguments, join: &Join) -> Result<(), CliError> {
+    match (&join.verb, join.terminal) {
+        (Some(JoinVerb::List { terminal, all }), _) => {
+            let verb = JoinTokenList {
+                terminal: *terminal,
+                all: *all,
+            };
+            tell(arguments, &ask(arguments, verb)?);
+            Ok(())
+        }
+        (Some(JoinVerb::Revoke { id }), _) => {
+            let verb = JoinTokenRevoke { id: id.to_string() };
+            tell(arguments, &ask(arguments, verb)?);
+            Ok(())
+        }
+        (None, Some(terminal)) => hand_over(arguments, join.join_token_file.as_deref(), || {
+            ask(arguments, TerminalJoin { terminal })
+        }),
+        (None, None) => Err(CliError::new(
+            Exit::Usage,
+            "which terminal?",
+            "m2key-authority terminal join <TERMINAL>, or terminal join list",
+        )),
     }
 }
 
@@ -128,9 +171,36 @@ impl Say for JoinView {
         let Self {
             terminal,
             join_token,
+            id,
             expires_at,
         } = self;
-        format!("terminal    {terminal}\njoin token  {join_token}\ngood until  {expires_at}, once")
+        format!(
+            "terminal    {terminal}\njoin token  {join_token}\nid          {id}\n\
+             good until  {expires_at}, once"
+        )
+    }
+}
+
+impl Say for JoinTokenView {
+    fn say(&self) -> String {
+        let Self {
+            id,
+            terminal,
+            state,
+            expires_at,
+            ..
+        } = self;
+        format!("{id}  {terminal}  {state:7}  until {expires_at}")
+    }
+}
+
+impl Say for JoinTokens {
+    fn say(&self) -> String {
+        if self.join_tokens.is_empty() {
+            return "no join tokens".into();
+        }
+        let lines: Vec<_> = self.join_tokens.iter().map(Say::say).collect();
+        lines.join("\n")
     }
 }
 

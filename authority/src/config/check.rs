@@ -7,6 +7,7 @@ use protocol::link::LinkHost;
 use protocol::schedule::HORIZON_MAX_EPOCHS;
 
 use super::{Config, Mistake, raw};
+use crate::store::RENEWAL_GRACE_MAX_MS;
 
 /// Collects mistakes, so that all are told at once.
 #[derive(Default)]
@@ -104,6 +105,12 @@ fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
         horizon,
         2,
         u64::from(HORIZON_MAX_EPOCHS),
+    );
+    m.range(
+        "enrolment.renewal_grace_days",
+        u64::from(raw.enrolment.renewal_grace_days),
+        0,
+        u64::try_from(RENEWAL_GRACE_MAX_MS / raw::DAY_MS).unwrap_or(0),
     );
     m.range("store.queue_max", raw.store.queue_max as u64, 1, 65_536);
     m.range("store.readers", raw.store.readers as u64, 1, 64);

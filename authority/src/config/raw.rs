@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 
 use pki::{Segment, TrustDomain};
 use protocol::link::LinkHost;
+use protocol::time::Millis;
 use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
 use super::{
-    AgentsConfig, CertificateFiles, Config, HsmConfig, IdentityProvider, IssuingConfig, LogConfig,
-    LoopbackConfig, PublicConfig, ScheduleConfig, TrustConfig,
+    AgentsConfig, CertificateFiles, Config, EnrolmentConfig, HsmConfig, IdentityProvider,
+    IssuingConfig, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, TrustConfig,
 };
+
+pub(super) const DAY_MS: Millis = 24 * 3_600_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +35,8 @@ pub(super) struct Raw {
     pub policy: Policy,
     #[serde(default)]
     pub schedule: RawSchedule,
+    #[serde(default)]
+    pub enrolment: RawEnrolment,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
     #[serde(default)]
@@ -124,6 +129,12 @@ pub struct StoreConfig {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSchedule {
     pub horizon_epochs: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEnrolment {
+    pub renewal_grace_days: u32,
 }
 
 #[derive(Deserialize)]
@@ -221,6 +232,9 @@ impl Raw {
             schedule: ScheduleConfig {
                 horizon_epochs: self.schedule.horizon_epochs,
             },
+            enrolment: EnrolmentConfig {
+                renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
+            },
             identity_providers: self.identity_providers.into_iter().map(provider).collect(),
             log: LogConfig {
                 format: self.log.format,
@@ -251,6 +265,14 @@ impl Default for RawOperator {
 impl Default for RawSchedule {
     fn default() -> Self {
         Self { horizon_epochs: 24 }
+    }
+}
+
+impl Default for RawEnrolment {
+    fn default() -> Self {
+        Self {
+            renewal_grace_days: 30,
+        }
     }
 }
 

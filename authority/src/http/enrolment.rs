@@ -1,8 +1,10 @@
-//! How does a terminal get its certificate? EST (RFC 7030) on the agents' listener.
+//! How does a terminal get its certificates? EST (RFC 7030) on the agents' listener.
 //!
 //! ```text
-//! GET  /.well-known/est/cacerts        issuing and root certificate; compare the root's fingerprint
-//! POST /.well-known/est/simpleenroll   Authorization: Basic <terminal>:<join token>, PKCS#10 in base64
+//! GET  /.well-known/est/cacerts          issuing and root certificates; compare the root's fingerprint
+//! GET  /.well-known/est/csrattrs         what a request must be like
+//! POST /.well-known/est/simpleenroll     Authorization: Basic <terminal>:<join token>, PKCS#10 in base64
+//! POST /.well-known/est/simplereenroll   under the certificate that is renewed, PKCS#10 in base64
 //! ```
 
 use std::sync::Arc;
@@ -15,17 +17,21 @@ use warp::reply::Response;
 use warp::{Filter, Reply};
 use zeroize::Zeroizing;
 
+use super::extract::{Renewing, renewing};
 use super::problem::{Answer, answer};
 use super::{Private, Routes, body};
 use crate::app::App;
-use crate::services::enrolment;
 use crate::services::join::JoinToken;
+use crate::services::{Failure, enrolment, renewal};
 
 const CONTENT_TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
 
-/// Both take no client certificate: a terminal that enrols has none yet.
+/// Only the last demands a client certificate: a terminal that enrols has none yet.
 pub fn routes(app: &Arc<App>) -> Routes<Private> {
-    cacerts(app).or(simpleenroll(app))
+    cacerts(app)
+        .or(csrattrs())
+        .or(simpleenroll(app))
+        .or(simplereenroll(app))
 }
 
 fn cacerts(app: &Arc<App>) -> Routes<Private> {
@@ -33,6 +39,15 @@ fn cacerts(app: &Arc<App>) -> Routes<Private> {
     let route = warp::path!(".well-known" / "est" / "cacerts").and(warp::get());
     let serve = move || answer(certs_only(&enrolment::chain(&app)));
     Routes::new("est-cacerts", route.map(serve))
+}
+
+fn csrattrs() -> Routes<Private> {
+    let route = warp::path!(".well-known" / "est" / "csrattrs").and(warp::get());
+    let serve = || {
+        let attributes = est::csr_attributes().map_err(Failure::from);
+        answer(attributes.map(|body| base64(body, est::EST_CSR_ATTRIBUTES)))
+    };
+    Routes::new("est-csrattrs", route.map(serve))
 }
 
 fn simpleenroll(app: &Arc<App>) -> Routes<Private> {
@@ -48,6 +63,24 @@ fn simpleenroll(app: &Arc<App>) -> Routes<Private> {
     Routes::new("est-simpleenroll", route)
 }
 
+fn simplereenroll(app: &Arc<App>) -> Routes<Private> {
+    let asked_app = app.clone();
+    let route = warp::path!(".well-known" / "est" / "simplereenroll")
+        .and(warp::post())
+        .and(renewing(app))
+        .and(body::bytes(csr::CSR_MAX_BYTES as u64))
+        .then(move |terminal: Renewing, body: Vec<u8>| {
+            let app = asked_app.clone();
+            async move { answer(renew(&app, &terminal, &body).await) }
+        });
+    Routes::new("est-simplereenroll", route)
+}
+
+async fn renew(app: &App, terminal: &Renewing, body: &[u8]) -> Answer {
+    let renewed = renewal::renew(app, terminal.id(), terminal.serial(), body).await?;
+    certs_only(&[renewed])
+}
+
 async fn enrol(app: &App, authorization: Option<Zeroizing<String>>, body: &[u8]) -> Answer {
     let token = authorization
         .and_then(|header| join_token(&header))
@@ -58,13 +91,16 @@ async fn enrol(app: &App, authorization: Option<Zeroizing<String>>, body: &[u8])
 
 fn certs_only(certificates: &[Certificate]) -> Answer {
     let all: Vec<_> = certificates.iter().collect();
-    let mut response: Response = est::encode(&all)?.into_response();
+    Ok(base64(est::encode(&all)?, est::EST_CERTS_ONLY))
+}
+
+fn base64(body: String, media: &'static str) -> Response {
+    let mut response: Response = body.into_response();
     let headers = response.headers_mut();
-    let media = http::HeaderValue::from_static(est::EST_CERTS_ONLY);
-    headers.insert(CONTENT_TYPE, media);
+    headers.insert(CONTENT_TYPE, http::HeaderValue::from_static(media));
     let base64 = http::HeaderValue::from_static("base64");
     headers.insert(CONTENT_TRANSFER_ENCODING, base64);
-    Ok(response)
+    response
 }
 
 fn join_token(authorization: &str) -> Option<JoinToken> {

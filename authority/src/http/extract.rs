@@ -1,22 +1,23 @@
 //! Who sends this request, proven?
 //!
-//! Only these filters make [`AuthenticatedTerminal`] and [`AuthenticatedOperator`]; a handler that
-//! takes one as its first argument cannot be reached without.
+//! Only these filters make [`AuthenticatedTerminal`], [`ExpiredTerminal`] and [`AuthenticatedOperator`];
+//! a handler that takes one as its first argument cannot be reached without.
 
 use std::sync::Arc;
 
 use pki::{Peer, SpiffeId};
 use protocol::ids::TerminalId;
 use protocol::problem::{Problem, ProblemType};
+use protocol::time::{Millis, Timestamp};
 use warp::{Filter, Rejection};
 
 use super::problem::refuse;
 use crate::app::App;
-use crate::clock::unix_seconds;
 use crate::services::Failure;
-use crate::store::{Subject, TerminalStatus};
+use crate::store::{CertificateRecord, FirstUse, Subject, TerminalStatus};
 
-/// A terminal with a certificate we issued and recorded, in its time, not banned.
+/// A terminal with a certificate we issued and recorded, in its time, not revoked, not superseded by a
+/// later one, and not banned.
 #[derive(Debug, Clone)]
 pub struct AuthenticatedTerminal {
     id: TerminalId,
@@ -31,6 +32,38 @@ impl AuthenticatedTerminal {
     /// Of the certificate it came with, lower-case hex.
     pub fn serial(&self) -> &str {
         &self.serial
+    }
+}
+
+/// The same, but its certificate has ended, no longer ago than the grace. It proved that it still holds
+/// the key; only renewal takes it.
+#[derive(Debug, Clone)]
+pub struct ExpiredTerminal {
+    id: TerminalId,
+    serial: String,
+}
+
+/// A terminal that may renew its certificate.
+#[derive(Debug, Clone)]
+pub enum Renewing {
+    InTime(AuthenticatedTerminal),
+    Expired(ExpiredTerminal),
+}
+
+impl Renewing {
+    pub fn id(&self) -> TerminalId {
+        match self {
+            Self::InTime(terminal) => terminal.id,
+            Self::Expired(terminal) => terminal.id,
+        }
+    }
+
+    /// Of the certificate that is to be renewed.
+    pub fn serial(&self) -> &str {
+        match self {
+            Self::InTime(terminal) => &terminal.serial,
+            Self::Expired(terminal) => &terminal.serial,
+        }
     }
 }
 
@@ -62,6 +95,17 @@ pub fn terminal(
     })
 }
 
+/// Demands a terminal whose certificate may have ended: for renewal alone.
+pub fn renewing(
+    app: &Arc<App>,
+) -> impl Filter<Extract = (Renewing,), Error = Rejection> + Clone + use<> {
+    let app = app.clone();
+    peer().and_then(move |peer| {
+        let app = app.clone();
+        async move { prove_renewing(&app, peer).await.map_err(refuse) }
+    })
+}
+
 /// Demands an operator.
 pub fn operator(
     app: &Arc<App>,
@@ -80,23 +124,55 @@ fn peer() -> impl Filter<Extract = (Seen,), Error = std::convert::Infallible> + 
 }
 
 async fn prove_terminal(app: &App, seen: Seen) -> Result<AuthenticatedTerminal, Failure> {
+    let (id, peer) = known_terminal(app, seen).await?;
+    match ended_ago_ms(app, &peer) {
+        Some(_) => Err(certificate_refused("it has expired").into()),
+        None => Ok(AuthenticatedTerminal {
+            id,
+            serial: peer.serial,
+        }),
+    }
+}
+
+async fn prove_renewing(app: &App, seen: Seen) -> Result<Renewing, Failure> {
+    let (id, peer) = known_terminal(app, seen).await?;
+    let serial = peer.serial.clone();
+    match ended_ago_ms(app, &peer) {
+        None => Ok(Renewing::InTime(AuthenticatedTerminal { id, serial })),
+        Some(ago) if ago <= app.config.enrolment.renewal_grace_ms => {
+            Ok(Renewing::Expired(ExpiredTerminal { id, serial }))
+        }
+        Some(_) => Err(ProblemType::RenewalTooLate.into()),
+    }
+}
+
+/// A terminal that is not banned, with a certificate that we issued and that is in force, ended or
+/// not. Coming with it is its first use, from which on older ones are refused.
+async fn known_terminal(app: &App, seen: Seen) -> Result<(TerminalId, Peer), Failure> {
     let peer = peer_of(seen)?;
     let SpiffeId::Terminal(id) = peer.id else {
         return Err(wrong_role(&peer, "a terminal").into());
     };
-    check_certificate(app, &peer, &Subject::Terminal(id)).await?;
+    let record = recorded(app, &peer, &Subject::Terminal(id)).await?;
     match app.store.terminal(id).await? {
-        None => Err(certificate_refused("its terminal is not known here").into()),
+        None => return Err(certificate_refused("its terminal is not known here").into()),
         Some(terminal) => match terminal.status {
-            TerminalStatus::Active => Ok(AuthenticatedTerminal {
-                id,
-                serial: peer.serial,
-            }),
-            TerminalStatus::Banned { .. } => Err(Problem::new(ProblemType::TerminalRefused)
-                .with_detail(format!("terminal {id} is banned"))
-                .into()),
+            TerminalStatus::Active => {}
+            TerminalStatus::Banned { .. } => {
+                return Err(Problem::new(ProblemType::TerminalRefused)
+                    .with_detail(format!("terminal {id} is banned"))
+                    .into());
+            }
         },
     }
+    in_force(&record)?;
+    if record.used_at.is_none() {
+        let used = app.store.use_certificate(&peer.serial, app.clock.now());
+        if used.await? == FirstUse::Refused {
+            return Err(certificate_refused("it is no longer in force").into());
+        }
+    }
+    Ok((id, peer))
 }
 
 async fn prove_operator(app: &App, seen: Seen) -> Result<AuthenticatedOperator, Failure> {
@@ -105,7 +181,11 @@ async fn prove_operator(app: &App, seen: Seen) -> Result<AuthenticatedOperator, 
         return Err(wrong_role(&peer, "an operator").into());
     };
     let name = name.as_str().to_owned();
-    check_certificate(app, &peer, &Subject::Operator(name.clone())).await?;
+    let record = recorded(app, &peer, &Subject::Operator(name.clone())).await?;
+    in_force(&record)?;
+    if ended_ago_ms(app, &peer).is_some() {
+        return Err(certificate_refused("it has expired").into());
+    }
     Ok(AuthenticatedOperator { name })
 }
 
@@ -116,19 +196,36 @@ fn peer_of(seen: Seen) -> Result<Peer, Problem> {
     }
 }
 
-/// Ours, in its time, and for whom it says.
-async fn check_certificate(app: &App, peer: &Peer, subject: &Subject) -> Result<(), Failure> {
-    if unix_seconds(app.clock.now()) > peer.not_after {
-        return Err(certificate_refused("it has expired").into());
-    }
+/// Ours, and for whom it says.
+async fn recorded(app: &App, peer: &Peer, subject: &Subject) -> Result<CertificateRecord, Failure> {
     match app.store.certificate(&peer.serial).await? {
-        Some(recorded)
-            if recorded.subject == *subject && recorded.spki_sha256 == peer.spki_sha256 =>
+        Some(record)
+            if record.certificate.subject == *subject
+                && record.certificate.spki_sha256 == peer.spki_sha256 =>
         {
-            Ok(())
+            Ok(record)
         }
         _ => Err(certificate_refused("it was not issued here").into()),
     }
+}
+
+fn in_force(record: &CertificateRecord) -> Result<(), Problem> {
+    if let Some(revoked) = record.revoked {
+        let detail = format!("it was revoked ({})", revoked.reason);
+        return Err(certificate_refused(detail));
+    }
+    if record.superseded_at.is_some() {
+        let why = "a later certificate of this terminal is in use";
+        return Err(certificate_refused(why));
+    }
+    Ok(())
+}
+
+/// How long ago it ended; none while it is good. It is good to the end of its last second.
+fn ended_ago_ms(app: &App, peer: &Peer) -> Option<Millis> {
+    let not_after = i64::try_from(peer.not_after).unwrap_or(i64::MAX);
+    let ago = app.clock.now() - Timestamp::from_secs(not_after.saturating_add(1));
+    (ago >= 0).then_some(ago)
 }
 
 fn wrong_role(peer: &Peer, wanted: &str) -> Problem {

@@ -29,6 +29,12 @@ pub fn routes(app: &Arc<App>) -> Routes<Private> {
         .or(verb::<operators::CertificateIssue>(app))
         .or(verb::<operators::TrustInstall>(app))
         .or(verb::<operators::TrustShow>(app))
+        .or(verb::<operators::CertificateList>(app))
+        .or(verb::<operators::CertificateShow>(app))
+        .or(verb::<operators::CertificateRevoke>(app))
+        .or(verb::<operators::JoinTokenList>(app))
+        .or(verb::<operators::JoinTokenRevoke>(app))
+        .or(verb::<operators::AlarmList>(app))
 }
 
 fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use pki::SpiffeId;
+use pki::{Peer, SpiffeId};
 use protocol::ids::TerminalId;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,6 +33,7 @@ use crate::http::RouteName;
 use crate::http::extract::PeerCertificate;
 use crate::ids;
 use crate::logging::request_span;
+use crate::services::bans::{BanListener, RevocationListener};
 
 const REQUEST_ID: &str = "x-request-id";
 /// How long, and how much, a client may go on after its handshake failed.
@@ -50,11 +51,19 @@ impl Guest {
         Self(certificate)
     }
 
+    fn peer(&self) -> Option<&Peer> {
+        self.0.as_ref()?.0.as_ref().as_ref().ok()
+    }
+
     fn terminal(&self) -> Option<TerminalId> {
-        match self.0.as_ref()?.0.as_ref().as_ref().ok()?.id {
+        match self.peer()?.id {
             SpiffeId::Terminal(id) => Some(id),
             SpiffeId::Authority(_) | SpiffeId::Operator(_) => None,
         }
+    }
+
+    fn serial(&self) -> Option<String> {
+        Some(self.peer()?.serial.clone())
     }
 }
 
@@ -68,7 +77,7 @@ pub(super) struct Door<T> {
 
 impl<T: Transport> Door<T> {
     pub(super) async fn serve(&self, socket: TcpStream) {
-        let bans = self.app.bans.listen();
+        let cut = Cut::before(&self.app);
         let Some((stream, guest)) = self.open(socket).await else {
             return;
         };
@@ -78,13 +87,11 @@ impl<T: Transport> Door<T> {
             .connections_open
             .with_label_values(&[self.name]);
         open.inc();
-        match guest.terminal() {
-            // A ban cuts what is open: dropping the connection ends its streams too.
-            Some(terminal) => tokio::select! {
-                () = self.talk(stream, guest) => {}
-                () = bans.until_banned(terminal) => refused(&self.app.metrics, self.name, "banned"),
-            },
-            None => self.talk(stream, guest).await,
+        let (terminal, serial) = (guest.terminal(), guest.serial());
+        // A ban or a revocation cuts what is open: dropping the connection ends its streams too.
+        tokio::select! {
+            () = self.talk(stream, guest) => {}
+            why = cut.off(terminal, serial) => refused(&self.app.metrics, self.name, why),
         }
         open.dec();
     }
@@ -130,6 +137,42 @@ impl<T: Transport> Door<T> {
         };
         if let Err(error) = ended {
             tracing::debug!(listener = self.name, %error, "a connection ended early");
+        }
+    }
+}
+
+/// What ends a connection from outside. It listens from before the handshake: what is committed before
+/// is seen by the first request, what comes after is heard.
+struct Cut {
+    bans: BanListener,
+    revoked: RevocationListener,
+}
+
+impl Cut {
+    fn before(app: &App) -> Self {
+        Self {
+            bans: app.bans.listen(),
+            revoked: app.bans.listen_revoked(),
+        }
+    }
+
+    /// Returns the reason once this terminal is banned or this certificate revoked.
+    async fn off(self, terminal: Option<TerminalId>, serial: Option<String>) -> &'static str {
+        let banned = async {
+            match terminal {
+                Some(terminal) => self.bans.until_banned(terminal).await,
+                None => std::future::pending().await,
+            }
+        };
+        let revoked = async {
+            match serial {
+                Some(serial) => self.revoked.until_revoked(&serial).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = banned => "banned",
+            () = revoked => "revoked",
         }
     }
 }

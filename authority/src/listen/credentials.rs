@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use pki::{Certificate, Chain, SpiffeId, validity};
+use pki::{Certificate, Chain, SpiffeId, TrustDomain, validity};
 use rustls::ServerConfig;
 
 use super::pair;
@@ -80,7 +80,7 @@ impl Credentials {
         pair::heal(files).map_err(|error| failed(&files.certificate, error))?;
         let stamp = stamp(files);
         let (own, believed) = (Own::load(files)?, believed(app, audience));
-        let config = configure(&own, &believed, audience);
+        let config = configure(&own, &believed, audience, &app.config.trust.domain);
         let config = config.map_err(|error| failed(&files.certificate, error))?;
         let opened = Self {
             name,
@@ -153,7 +153,7 @@ impl Credentials {
 
     fn publish(&self, app: &App, own: &Own, why: &'static str) {
         let believed = self.kept().believed.clone();
-        match configure(own, &believed, self.audience) {
+        match configure(own, &believed, self.audience, &app.config.trust.domain) {
             Ok(config) => {
                 *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
                 self.show(app, own);
@@ -251,17 +251,17 @@ fn configure(
     own: &Own,
     believed: &Believed,
     audience: Audience,
+    domain: &TrustDomain,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    match audience {
-        Audience::Anybody => tls::public(own),
-        Audience::OurOwn => {
-            let ways = ways(own, believed);
-            match ways.is_empty() {
-                true => tls::private(own, &believed.anchors),
-                false => tls::private(&own.with_ways(&ways), &believed.anchors),
-            }
-        }
+    if audience == Audience::Anybody {
+        return tls::public(own);
     }
+    let ways = ways(own, believed);
+    let own = match ways.is_empty() {
+        true => own.clone(),
+        false => own.with_ways(&ways),
+    };
+    tls::private(&own, &believed.anchors, domain)
 }
 
 /// The ways from our certificate to the active root; to any that is believed, as long as none leads

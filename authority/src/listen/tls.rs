@@ -16,6 +16,7 @@ use rustls::server::{NoServerSessionStorage, ServerConnection, WebPkiClientVerif
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 
+use super::client_verifier::EndedTerminals;
 use super::connection::Guest;
 use crate::config::CertificateFiles;
 use crate::http::extract::PeerCertificate;
@@ -64,11 +65,14 @@ pub fn public(own: &Own) -> Result<Arc<ServerConfig>, rustls::Error> {
 
 /// For terminals and operators: a client certificate is verified against `believed` (roots, and issuing
 /// CAs that hang on them) when it comes; whether one must come is for the route to say.
+///
+/// A terminal's certificate that has ended is let through, for the route of renewals.
 pub fn private(
     own: &Own,
     believed: &[pki::Certificate],
+    domain: &TrustDomain,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let verifier = verifier(believed)?;
+    let verifier = Arc::new(EndedTerminals::also(verifier(believed)?, domain.clone()));
     Ok(serving(builder()?.with_client_cert_verifier(verifier), own))
 }
 

@@ -38,6 +38,46 @@ pub struct JoinToken {
 #[error("not a join token: it looks like m2j-12345678-… with 26 characters at the end")]
 pub struct BadJoinToken;
 
+/// Tells a join token apart in lists: the beginning of its hash. Nobody can enrol with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinTokenId([u8; 8]);
+
+/// It is not what a list shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of a join token: 16 digits of 0-9 a-f, as `terminal join list` shows them")]
+pub struct BadJoinTokenId;
+
+impl JoinTokenId {
+    pub fn of(hash: &[u8; 32]) -> Self {
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&hash[..8]);
+        Self(prefix)
+    }
+
+    /// How the hash begins.
+    pub fn prefix(self) -> [u8; 8] {
+        self.0
+    }
+}
+
+impl fmt::Display for JoinTokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
+impl FromStr for JoinTokenId {
+    type Err = BadJoinTokenId;
+
+    fn from_str(text: &str) -> Result<Self, BadJoinTokenId> {
+        if text.len() != 16 || text.starts_with('+') {
+            return Err(BadJoinTokenId);
+        }
+        let number = u64::from_str_radix(text, 16).map_err(|_| BadJoinTokenId)?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
 impl JoinToken {
     pub fn generate(terminal: TerminalId) -> Self {
         Self {

@@ -12,6 +12,7 @@ use super::approvals::Approvals;
 use super::charges::Charges;
 use super::checkpoints::Checkpoints;
 use super::claims::Claims;
+use super::crls::Crls;
 use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
 use super::push::Push;
@@ -26,6 +27,10 @@ use crate::app::App;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often receipts are taken up that could not be signed.
 const RESUME_EVERY: Duration = Duration::from_secs(2);
+/// How often certificates are counted for the metrics.
+const COUNT_EVERY: Duration = Duration::from_secs(300);
+/// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
+const ISSUING_EVERY: Duration = Duration::from_secs(1);
 /// How often the audit chains are bound by a signature, if they have moved.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
@@ -42,6 +47,7 @@ pub struct Journey {
     pub charges: Charges,
     pub reports: Reports,
     pub followers: Followers,
+    pub crls: Arc<Crls>,
     sweeps: Sweeps,
     checkpoints: Checkpoints,
 }
@@ -61,6 +67,7 @@ impl Journey {
             charges: Charges::new(app.clone(), keys(), hub()),
             reports: Reports::new(app.clone()),
             followers: Followers::new(app.clone()),
+            crls: Arc::new(Crls::new(app.clone())),
             sweeps: Sweeps::new(app.clone(), keys(), hub()),
             checkpoints: Checkpoints::new(app.clone()),
             epoch_keys,
@@ -76,6 +83,9 @@ impl Journey {
             self.every(SWEEP_EVERY, "sweep", |now| self.sweep(now)),
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
+            self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
+            self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
+            self.crls.run(),
             self.hear_bans(),
         );
     }
@@ -93,6 +103,32 @@ impl Journey {
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.
     pub async fn checkpoint(&self, now: Timestamp) -> Result<usize, Failure> {
         Ok(usize::from(self.checkpoints.take(now).await?))
+    }
+
+    /// Counts what is in force; answers how much.
+    pub async fn count(&self, now: Timestamp) -> Result<usize, Failure> {
+        let mut all = 0;
+        for found in self.app.store.certificates_in_force(now).await? {
+            let kind = [found.kind];
+            let metrics = &self.app.metrics;
+            let number = i64::try_from(found.certificates).unwrap_or(i64::MAX);
+            metrics
+                .certificates_in_force
+                .with_label_values(&kind)
+                .set(number);
+            let ends = found.first_end.map_or(0, Timestamp::secs);
+            metrics
+                .certificates_first_end
+                .with_label_values(&kind)
+                .set(ends);
+            all += usize::try_from(found.certificates).unwrap_or(usize::MAX);
+        }
+        Ok(all)
+    }
+
+    /// Tells terminals to renew whose issuing CA is no longer the active one.
+    pub async fn look_at_issuing(&self) -> Result<usize, Failure> {
+        Ok(self.push.look_at_issuing())
     }
 
     async fn every<W, F>(&self, period: Duration, what: &str, work: W)

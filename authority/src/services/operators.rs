@@ -10,15 +10,22 @@ use super::Failure;
 use crate::app::App;
 
 mod accounts;
+mod alarms;
 mod audit;
 mod certificates;
+mod join_tokens;
 mod merchants;
 mod terminals;
 pub mod trust;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
+pub use alarms::{AlarmList, AlarmView, Alarms};
 pub use audit::{AuditVerify, AuditView};
-pub use certificates::{CertificateIssue, Holder, IssuedView};
+pub use certificates::{
+    CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
+    Certificates, Holder, Issued, IssuedView,
+};
+pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
@@ -36,8 +43,8 @@ pub const LIST_MAX: u32 = 1_000;
 pub enum Gate {
     /// The one who asks.
     One,
-    /// As many more as the approval policy says.
-    Approved,
+    /// As many more as the consent policy says.
+    Consented,
 }
 
 /// One thing an operator can ask for.
@@ -48,7 +55,7 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     const CHANGES: bool;
     /// Largest request, in bytes.
     const BODY_MAX: u64 = 16 * 1024;
-    /// Whether other operators must agree before it is carried out.
+    /// Whether other operators must consent before it is carried out.
     fn gate(&self) -> Gate {
         Gate::One
     }

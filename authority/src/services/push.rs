@@ -9,15 +9,18 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pki::KeyState;
 use protocol::ids::TerminalId;
 use protocol::live::epochs_needed;
+use protocol::time::{Millis, Timestamp};
 use protocol::wire::push::{KEEP_ALIVE_S, TerminalState};
 use protocol::wire::upkeep::Upkeep;
 use tokio::sync::{mpsc, watch};
 
-use super::Failure;
 use super::schedules::Schedules;
+use super::{Failure, renewal};
 use crate::app::App;
+use crate::store::{AlarmKind, CloneAlarm};
 
 /// Frames that wait for a reader.
 const FRAMES_MAX: usize = 2;
@@ -25,6 +28,13 @@ const FRAMES_MAX: usize = 2;
 const SLOW_READER: Duration = Duration::from_secs(10);
 /// Often enough that the connection carries something every [`KEEP_ALIVE_S`].
 const KEEP_ALIVE: Duration = Duration::from_secs(KEEP_ALIVE_S * 2 / 3);
+
+/// Two machines with one certificate end each other's streams again and again: so often, each time
+/// within [`FIGHT_WITHIN_MS`], and it is an alarm. A bad network does not come back that fast.
+const FIGHTS_MAX: u32 = 5;
+const FIGHT_WITHIN_MS: Millis = 15_000;
+/// How far back a certificate's predecessors are followed: renewals that a stream slept through.
+const LINEAGE_MAX: usize = 8;
 
 /// One thing on the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +49,8 @@ pub struct Push {
     app: Arc<App>,
     schedules: Arc<Schedules>,
     streams: Mutex<Streams>,
+    /// Key identifier of the active issuing CA; none before the first look.
+    active_issuer: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -51,7 +63,16 @@ struct Streams {
 struct Open {
     number: u64,
     certificate: String,
+    opened_at: Timestamp,
+    /// Streams in a row that ended each other at once.
+    fights: u32,
     wake: watch::Sender<()>,
+}
+
+/// The stream that a new one has put an end to.
+struct Displaced {
+    certificate: String,
+    fights: u32,
 }
 
 impl Push {
@@ -60,6 +81,7 @@ impl Push {
             app,
             schedules,
             streams: Mutex::default(),
+            active_issuer: Mutex::default(),
         }
     }
 
@@ -72,7 +94,7 @@ impl Push {
 
     /// Opens the terminal's stream; the state comes at once. An older stream of it ends.
     ///
-    /// `certificate` is the serial the terminal came with, for the alarm.
+    /// `certificate` is the serial the terminal came with: for alarms, and to have it renewed in time.
     pub fn open(
         self: &Arc<Self>,
         terminal: TerminalId,
@@ -81,11 +103,15 @@ impl Push {
         let (frames, reader) = mpsc::channel(FRAMES_MAX);
         // Before the first look: a ban after it is heard, one before it is seen.
         let bans = self.app.bans.listen();
-        let (number, wake) = self.enter(terminal, certificate);
-        let hub = self.clone();
+        let (number, wake, displaced) = self.enter(terminal, certificate);
+        let (hub, certificate) = (self.clone(), certificate.to_owned());
         tokio::spawn(async move {
+            let pumping = async {
+                let issuer = hub.arrived(terminal, &certificate, displaced).await;
+                hub.pump(terminal, &issuer, wake, frames).await;
+            };
             tokio::select! {
-                () = hub.pump(terminal, wake, frames) => {}
+                () = pumping => {}
                 () = bans.until_banned(terminal) => {}
                 () = hub.app.draining() => {}
             }
@@ -94,25 +120,110 @@ impl Push {
         reader
     }
 
+    /// Looks which issuing CA is active; when that has changed, every terminal hears whether to renew.
+    /// Answers how many heard.
+    pub fn look_at_issuing(&self) -> usize {
+        let cas = self.app.issuer.issuing_cas();
+        let active = cas.iter().find(|ca| ca.state == KeyState::Active);
+        let active = active.and_then(|ca| ca.chain.issuing().key_id_hex());
+        let mut known = self
+            .active_issuer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *known == active {
+            return 0;
+        }
+        *known = active;
+        drop(known);
+        let streams = self.streams();
+        streams.of.values().for_each(|it| {
+            it.wake.send_replace(());
+        });
+        streams.of.len()
+    }
+
+    /// Whether certificates of this issuing CA are to be renewed now.
+    fn renew_now(&self, issuer: &str) -> bool {
+        let active = self.active_issuer.lock();
+        let active = active.unwrap_or_else(PoisonError::into_inner);
+        !issuer.is_empty() && active.as_deref().is_some_and(|active| active != issuer)
+    }
+
+    /// A stream with this certificate has begun: key identifier of its issuing CA, empty if unknown.
+    async fn arrived(
+        &self,
+        terminal: TerminalId,
+        certificate: &str,
+        displaced: Option<Displaced>,
+    ) -> String {
+        if let Some(displaced) = displaced
+            && let Err(why) = self.judge(terminal, &displaced, certificate).await
+        {
+            tracing::warn!(%terminal, error = %why, "a second stream could not be judged");
+        }
+        let found = self.app.store.certificate(certificate).await;
+        let found = found.ok().flatten();
+        found.map_or_else(String::new, |it| it.certificate.issuer_key)
+    }
+
+    /// A second stream is an alarm, unless the terminal has renewed its certificate or came back after
+    /// its connection broke.
+    async fn judge(
+        &self,
+        terminal: TerminalId,
+        older: &Displaced,
+        certificate: &str,
+    ) -> Result<(), Failure> {
+        let harmless = match older.certificate == certificate {
+            true => older.fights < FIGHTS_MAX,
+            false => self.descends(certificate, &older.certificate).await?,
+        };
+        if harmless {
+            return Ok(());
+        }
+        let alarm = CloneAlarm {
+            terminal,
+            kind: AlarmKind::SecondStream,
+            certificate: certificate.into(),
+            other: older.certificate.clone(),
+        };
+        renewal::raise(&self.app, alarm, self.app.clock.now()).await
+    }
+
+    /// Whether `certificate` was renewed from `older`.
+    async fn descends(&self, certificate: &str, older: &str) -> Result<bool, Failure> {
+        let mut serial = certificate.to_owned();
+        for _ in 0..LINEAGE_MAX {
+            let found = self.app.store.certificate(&serial).await?;
+            match found.and_then(|it| it.renews) {
+                Some(parent) if parent == older => return Ok(true),
+                Some(parent) => serial = parent,
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
     /// Looks, sends what is new, waits; until the stream is over.
     async fn pump(
         &self,
         terminal: TerminalId,
+        issuer: &str,
         mut wake: watch::Receiver<()>,
         frames: mpsc::Sender<Frame>,
     ) {
         let mut sent = None;
         let mut trust = self.app.trust_changes();
-        let mut frame = self.look(terminal, &mut sent, &mut wake).await;
+        let mut frame = self.look(terminal, issuer, &mut sent, &mut wake).await;
         while let Some(next) = frame {
             if frames.send_timeout(next, SLOW_READER).await.is_err() {
                 return;
             }
-            tokio::select! {
-                next = self.wait(terminal, &mut sent, &mut wake, &frames) => frame = next,
+            frame = tokio::select! {
+                next = self.wait(terminal, issuer, &mut sent, &mut wake, &frames) => next,
                 // The roots changed: everybody is told at once.
-                _ = trust.changed() => frame = self.look(terminal, &mut sent, &mut wake).await,
-            }
+                _ = trust.changed() => self.look(terminal, issuer, &mut sent, &mut wake).await,
+            };
         }
     }
 
@@ -120,6 +231,7 @@ impl Push {
     async fn wait(
         &self,
         terminal: TerminalId,
+        issuer: &str,
         sent: &mut Option<Sent>,
         wake: &mut watch::Receiver<()>,
         frames: &mpsc::Sender<Frame>,
@@ -130,26 +242,27 @@ impl Push {
             () = tokio::time::sleep(KEEP_ALIVE) => {}
             () = &mut gone => return None,
         }
-        self.look(terminal, sent, wake).await
+        self.look(terminal, issuer, sent, wake).await
     }
 
     /// The state if it is new, else a sign of life; none for a terminal that may not know.
     async fn look(
         &self,
         terminal: TerminalId,
+        issuer: &str,
         sent: &mut Option<Sent>,
         wake: &mut watch::Receiver<()>,
     ) -> Option<Frame> {
         wake.borrow_and_update();
-        let state = match self.state(terminal).await {
+        let state = match self.state(terminal, issuer).await {
             Ok(state) => state?,
             Err(why) => {
                 tracing::warn!(%terminal, error = %why, "a stream ends because it cannot look");
                 return None;
             }
         };
-        let trust = state.upkeep.trust_sequence;
-        let now_sent = (state.revision, state.schedule_due, trust);
+        let (renew, trust) = (state.upkeep.renew_now, state.upkeep.trust_sequence);
+        let now_sent = (state.revision, state.schedule_due, renew, trust);
         if sent.replace(now_sent) == Some(now_sent) {
             return Some(Frame::KeepAlive);
         }
@@ -157,7 +270,11 @@ impl Push {
         Some(Frame::State(Box::new(state)))
     }
 
-    async fn state(&self, terminal: TerminalId) -> Result<Option<TerminalState>, Failure> {
+    async fn state(
+        &self,
+        terminal: TerminalId,
+        issuer: &str,
+    ) -> Result<Option<TerminalState>, Failure> {
         let now = self.app.clock.now();
         let epoch = epochs_needed(terminal, now).first().copied().unwrap_or(0);
         let Some(pushed) = self.app.store.push_state(terminal, epoch).await? else {
@@ -175,28 +292,39 @@ impl Push {
             schedule_due: self.schedules.is_due(terminal, known.version),
             upkeep: Upkeep {
                 trust_sequence: self.app.trust().sequence(),
+                renew_now: self.renew_now(issuer),
                 ..Upkeep::default()
             },
         }))
     }
 
-    fn enter(&self, terminal: TerminalId, certificate: &str) -> (u64, watch::Receiver<()>) {
+    fn enter(
+        &self,
+        terminal: TerminalId,
+        certificate: &str,
+    ) -> (u64, watch::Receiver<()>, Option<Displaced>) {
         let (wake, woken) = watch::channel(());
+        let now = self.app.clock.now();
         let mut streams = self.streams();
         streams.next_number += 1;
         let number = streams.next_number;
+        let older = streams.of.remove(&terminal).map(|it| Displaced {
+            fights: match now - it.opened_at < FIGHT_WITHIN_MS && it.certificate == certificate {
+                true => it.fights + 1,
+                false => 0,
+            },
+            certificate: it.certificate,
+        });
         let open = Open {
             number,
             certificate: certificate.to_owned(),
+            opened_at: now,
+            fights: older.as_ref().map_or(0, |older| older.fights),
             wake,
         };
         self.app.metrics.push_streams.inc();
-        if let Some(older) = streams.of.insert(terminal, open) {
-            self.app.metrics.clone_alarms.inc();
-            tracing::warn!(%terminal, older = %older.certificate, newer = %certificate,
-                "clone alarm: a second stream of one terminal, the older one ends");
-        }
-        (number, woken)
+        streams.of.insert(terminal, open);
+        (number, woken, older)
     }
 
     fn leave(&self, terminal: TerminalId, number: u64) {
@@ -216,5 +344,5 @@ impl Push {
     }
 }
 
-/// What tells one state from the next: revision, whether a schedule is due, the list of roots.
-type Sent = (u64, bool, u64);
+/// What tells one state from the next: revision, whether a schedule is due, a renewal, the list of roots.
+type Sent = (u64, bool, bool, u64);

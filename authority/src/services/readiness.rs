@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::clock::{Stopwatch, unix_seconds};
+use crate::services::crls::{CRL_LATE_MS, CRL_LIFE_MS};
 use crate::services::operators::trust::states;
 
 /// A certificate with less time left than this is a warning, not yet a reason.
@@ -91,6 +92,7 @@ pub async fn check(app: &App) -> Readiness {
     let shown: Vec<Shown> = app.watchlist.lock().values().cloned().collect();
     let warnings = shown.into_iter().filter_map(|shown| shown.warning);
     readiness.warnings.extend(warnings);
+    look_at_lists(app, now, &mut readiness).await;
     readiness.ready = readiness.reasons.is_empty();
     readiness
 }
@@ -163,6 +165,26 @@ fn look_at_issuer(health: IssuerHealth, readiness: &mut Readiness) {
         IssuerHealth::Down(why) => format!("the issuing CA does not answer: {why}"),
     };
     readiness.warnings.push(said);
+}
+
+/// Others go on with the last list until its end; that it is not made anew is for us to see before.
+async fn look_at_lists(app: &App, now: Timestamp, readiness: &mut Readiness) {
+    for ca in app.issuer.issuing_cas() {
+        let Some(key) = ca.chain.issuing().key_id_hex() else {
+            continue;
+        };
+        // What is wrong with the store is said already.
+        let list = app.store.crl(&key).await.ok().flatten();
+        let Some(ends) = list.and_then(|list| list.next_update) else {
+            continue;
+        };
+        if ends - now < CRL_LIFE_MS - CRL_LATE_MS {
+            let hours = (ends - now).max(0) / 3_600_000;
+            readiness.warnings.push(format!(
+                "the revocation list of issuing CA {key} is not made anew, and ends in {hours} h"
+            ));
+        }
+    }
 }
 
 fn look_at_certificate(certificate: &Watched, now: u64, readiness: &mut Readiness) {

@@ -12,6 +12,7 @@ mod merchants;
 mod misses;
 mod payments;
 mod reports;
+mod revocations;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -19,12 +20,19 @@ mod trust;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
-pub use identities::{Certificate, Identities, JoinToken, Redeem, Subject};
+pub use identities::{
+    Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
+    Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
+};
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
 pub use reports::Reports;
+pub use revocations::{
+    AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
+    RevokedSerial,
+};
 pub use terminals::{KeyRecord, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 pub use trust::{Behind, Follower, TrustFollowers};
@@ -33,6 +41,7 @@ pub use trust::{Behind, Follower, TrustFollowers};
 pub trait Store:
     Terminals
     + Identities
+    + Revocations
     + Merchants
     + Tokens
     + Charges
@@ -51,6 +60,7 @@ pub trait Store:
 impl<T> Store for T where
     T: Terminals
         + Identities
+        + Revocations
         + Merchants
         + Tokens
         + Charges

@@ -82,7 +82,7 @@ pub trait Terminals {
     async fn seed_for(&self, terminal: TerminalId, epoch: u32) -> Result<Option<Seed>>;
 
     /// Bans: from this commit on tokens, claims and schedules of the terminal are refused, its
-    /// charge is ended and its held claim released. None if there is no such terminal; banning twice
+    /// charge is ended and its held claim released, and its certificates are revoked. None if there is no such terminal; banning twice
     /// answers the first ban.
     async fn ban_terminal(
         &self,

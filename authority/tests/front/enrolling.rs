@@ -279,3 +279,58 @@ fn a_ban_cuts_the_open_connection_of_that_terminal() {
     let cut = "m2key_authority_connections_refused_total{listener=\"agents\",reason=\"banned\"} 1";
     assert!(metrics.contains(cut), "{metrics}");
 }
+
+#[test]
+fn join_tokens_are_listed_and_taken_back() {
+    let house = House::new();
+    let daemon = house.serve();
+    let (terminal, token) = house.terminal();
+    assert_eq!(house.verb(&["terminal", "join", &terminal]).code, 0);
+    let list = |more: &[&str]| {
+        let verb = [
+            "terminal",
+            "join",
+            "list",
+            "--terminal",
+            &terminal,
+            "--json",
+        ];
+        let said = house.verb(&[&verb[..], more].concat()).json();
+        said["join_tokens"].as_array().unwrap().clone()
+    };
+    let (_, csr) = request(&house, "pc");
+    let user = format!("{terminal}:{token}");
+    assert_eq!(simpleenroll(&daemon, &user, &csr).status, 200);
+    let open = list(&[]);
+    assert_eq!(open.len(), 1, "the used one is not open: {open:?}");
+    let states: Vec<_> = list(&["--all"])
+        .iter()
+        .map(|it| it["state"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(states, ["open", "used"]);
+
+    let id = open[0]["id"].as_str().unwrap();
+    let said = house.verb(&["terminal", "join", "revoke", id]);
+    assert!(said.out.contains("revoked"), "{said:?}");
+    assert!(list(&[]).is_empty());
+    let used = list(&["--all"])[1]["id"].as_str().unwrap().to_owned();
+    assert_eq!(house.verb(&["terminal", "join", "revoke", &used]).code, 0);
+    simpleenroll(&daemon, &user, &csr).problem(401, "join-token-refused");
+    let said = house.verb(&["terminal", "join", "revoke", "0000000000000000"]);
+    said.refused(1, "no join token 0000000000000000", "List what there is");
+    let said = house.verb(&["terminal", "join", "revoke", "short"]);
+    assert_eq!(said.code, 2, "{said:?}");
+}
+
+#[test]
+fn a_join_token_that_was_taken_back_enrols_nobody() {
+    let house = House::new();
+    let daemon = house.serve();
+    let (terminal, token) = house.terminal();
+    let listed = house.verb(&["terminal", "join", "list"]);
+    let id = listed.out.split_whitespace().next().unwrap().to_owned();
+    assert_eq!(house.verb(&["terminal", "join", "revoke", &id]).code, 0);
+    let (_, csr) = request(&house, "pc");
+    let reply = simpleenroll(&daemon, &format!("{terminal}:{token}"), &csr);
+    reply.problem(401, "join-token-refused");
+}

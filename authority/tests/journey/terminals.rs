@@ -3,7 +3,10 @@
 use authority::http::agents;
 use authority::listen::{self, Listening, Plain};
 use authority::services::push::Frame;
-use authority::store::Terminals;
+use authority::store::{
+    AlarmKind, Certificate, Identities, JoinToken, Recorded, Redeem, Revocations, Right, Subject,
+    Terminals,
+};
 use protocol::charge::REFERENCE_MAX;
 use protocol::ids::{EventId, TerminalId};
 use protocol::jws;
@@ -173,6 +176,80 @@ async fn a_second_stream_ends_the_first_and_rings_the_alarm() {
     assert_eq!(world.app.metrics.clone_alarms.get(), 1);
     world.charge(420).await;
     assert!(state(&mut newer).await.charge.is_some());
+}
+
+/// A certificate of the world's terminal with this serial and key, by a right of its own.
+async fn issued(world: &World, serial: &str, key: u8, renews: Option<&str>) {
+    let now = world.now();
+    let certificate = Certificate {
+        serial: serial.into(),
+        subject: Subject::Terminal(world.terminal),
+        spki_sha256: [key; 32],
+        not_before: now,
+        not_after: now + 24 * 60 * MINUTE,
+        issuer_key: "aa".into(),
+        der: Vec::new(),
+    };
+    let store = &world.store;
+    let right = match renews {
+        Some(renewed) => Right::Renews(renewed.into()),
+        None => {
+            let token = JoinToken {
+                terminal: world.terminal,
+                hash: [key; 32],
+                expires_at: now + MINUTE,
+            };
+            let (hash, key) = (token.hash, certificate.spki_sha256);
+            assert!(store.add_join_token(token, now).await.unwrap());
+            let redeemed = store.redeem_join_token(world.terminal, hash, key, now);
+            assert_eq!(redeemed.await, Ok(Redeem::Good));
+            Right::JoinToken(hash)
+        }
+    };
+    let recorded = store.add_terminal_certificate(certificate, right, now);
+    assert_eq!(recorded.await, Ok(Recorded::New));
+}
+
+#[tokio::test]
+async fn a_stream_under_the_renewed_certificate_rings_no_alarm() {
+    let world = World::new().await;
+    issued(&world, "01", 1, None).await;
+    issued(&world, "02", 2, Some("01")).await;
+    let mut older = world.journey.push.open(world.terminal, "01");
+    state(&mut older).await;
+    let mut newer = world.journey.push.open(world.terminal, "02");
+    state(&mut newer).await;
+    assert_eq!(older.recv().await, None);
+    assert_eq!(world.store.alarms(9).await, Ok(Vec::new()));
+    let mut oldest = world.journey.push.open(world.terminal, "01");
+    state(&mut oldest).await;
+    let alarms = world.store.alarms(9).await.unwrap();
+    let [alarm] = alarms.as_slice() else {
+        panic!("the old one came back: {alarms:?}")
+    };
+    assert_eq!(alarm.alarm.kind, AlarmKind::SecondStream);
+    assert_eq!(
+        (alarm.alarm.certificate.as_str(), alarm.alarm.other.as_str()),
+        ("01", "02")
+    );
+}
+
+#[tokio::test]
+async fn two_machines_with_one_certificate_ring_the_alarm_and_a_bad_network_does_not() {
+    let world = World::new().await;
+    issued(&world, "01", 1, None).await;
+    let comes_back = async |times: u32, after_ms: i64| {
+        for _ in 0..times {
+            world.advance(after_ms);
+            let mut frames = world.journey.push.open(world.terminal, "01");
+            state(&mut frames).await;
+        }
+    };
+    comes_back(20, 20_000).await;
+    assert_eq!(world.store.alarms(9).await, Ok(Vec::new()));
+    comes_back(7, 1_000).await;
+    let alarms = world.store.alarms(9).await.unwrap();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
 }
 
 #[tokio::test]

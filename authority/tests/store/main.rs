@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
-use suite::{charges, payments, records, terminals, trust};
+use suite::{certificates, charges, payments, records, terminals, trust};
 use world::World;
 
 /// The node of every store in these tests.
@@ -55,6 +55,20 @@ on_sqlite! {
         a_join_token_is_bound_to_the_first_key,
         a_certificate_is_recorded_once,
         merchants_are_listed_in_order;
+    certificates:
+        a_join_token_is_answered_with_the_same_certificate,
+        a_join_token_that_was_taken_back_answers_nothing,
+        a_certificate_has_one_successor,
+        the_old_certificate_is_good_until_the_new_one_is_used,
+        a_replaced_machine_is_refused_once_its_successor_came,
+        a_successor_that_ended_unused_is_renewed_in_its_turn,
+        one_terminal_is_issued_so_many_and_no_more,
+        a_ban_revokes_what_could_still_be_renewed,
+        a_ban_between_join_token_and_record_leaves_no_certificate,
+        a_revoked_certificate_stays_on_its_list_until_it_ended,
+        numbers_of_lists_never_go_back,
+        an_alarm_is_counted_and_does_not_fill_the_disk,
+        what_is_in_force_is_counted_by_kind;
     charges:
         a_charge_is_started_once_and_one_at_a_time,
         an_overdue_charge_makes_way_for_the_next,

@@ -1,17 +1,20 @@
-//! How do operators and this node get their next certificate?
+//! How do operators and this node get their next certificate, and what became of any of them?
 
 use std::net::IpAddr;
 
-use pki::{DnsName, IssueRequest, IssueTo, PkiError, Segment, csr};
+use pki::crl::Reason;
+use pki::{Certificate, DnsName, IssueRequest, IssueTo, PkiError, Segment, csr};
+use protocol::ids::TerminalId;
+use protocol::problem::ProblemType;
 use protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Verb;
+use super::{LIST_MAX, Verb, malformed, refused};
 use crate::app::App;
 use crate::clock::unix_seconds;
-use crate::services::Failure;
 use crate::services::enrolment::record;
-use crate::store::Subject;
+use crate::services::{Failure, revocation};
+use crate::store::{CertificateRecord, Subject};
 
 /// Issues a certificate for the key of this request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +42,71 @@ pub struct IssuedView {
     pub chain: String,
 }
 
+/// What was issued: of one holder newest first, or what is in force, the first to end first.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateList {
+    #[serde(default)]
+    pub of: Option<Issued>,
+}
+
+/// Whom a certificate was issued to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Issued {
+    Terminal(TerminalId),
+    Operator(String),
+    Node(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateShow {
+    /// Lower-case hex.
+    pub serial: String,
+}
+
+/// Refuses this certificate, at once; others hear of it from the revocation list.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateRevoke {
+    pub serial: String,
+    /// As RFC 5280, 5.3.1 names it, with hyphens.
+    pub reason: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Certificates {
+    pub certificates: Vec<CertificateView>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CertificateView {
+    pub serial: String,
+    pub kind: String,
+    pub subject: String,
+    /// `unused`, `in force`, `superseded`, `over` or `revoked`.
+    pub state: String,
+    pub issued_at: Timestamp,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+    /// Key identifier of the issuing CA.
+    pub issuer_key: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub renews: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub used_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub superseded_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revoked_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// PEM, when one is shown.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub certificate: Option<String>,
+}
+
 impl Verb for CertificateIssue {
     const NAME: &'static str = "certificate-issue";
     const CHANGES: bool = true;
@@ -47,6 +115,9 @@ impl Verb for CertificateIssue {
     async fn run(self, app: &App) -> Result<IssuedView, Failure> {
         let csr = csr::check(self.request.as_bytes()).map_err(PkiError::from)?;
         let (to, subject) = holder(app, &self.holder)?;
+        if app.store.is_key_certified(csr.spki_sha256()).await? {
+            return Err(ProblemType::KeyReused.into());
+        }
         let at = app.clock.now();
         let now = unix_seconds(at);
         let issued = app.issuer.issue(IssueRequest { csr, to, now }).await?;
@@ -59,6 +130,111 @@ impl Verb for CertificateIssue {
             chain: issued.pem + &app.issuer.chain().issuing().pem(),
         })
     }
+}
+
+impl Verb for CertificateList {
+    const NAME: &'static str = "certificate-list";
+    const CHANGES: bool = false;
+    type Answer = Certificates;
+
+    async fn run(self, app: &App) -> Result<Certificates, Failure> {
+        let now = app.clock.now();
+        let found = match self.of {
+            Some(of) => app.store.certificates_of(of.into(), LIST_MAX).await?,
+            None => app.store.certificates_to_end(now, LIST_MAX).await?,
+        };
+        let view = |record| CertificateView::of(record, now);
+        Ok(Certificates {
+            certificates: found.into_iter().map(view).collect(),
+        })
+    }
+}
+
+impl Verb for CertificateShow {
+    const NAME: &'static str = "certificate-show";
+    const CHANGES: bool = false;
+    type Answer = CertificateView;
+
+    async fn run(self, app: &App) -> Result<CertificateView, Failure> {
+        let found = app.store.certificate(&self.serial).await?;
+        let found = found.ok_or_else(|| unknown(&self.serial))?;
+        let pem = Certificate::from_der(&found.certificate.der).map(|it| it.pem());
+        let mut view = CertificateView::of(found, app.clock.now());
+        view.certificate = pem.ok();
+        Ok(view)
+    }
+}
+
+impl Verb for CertificateRevoke {
+    const NAME: &'static str = "certificate-revoke";
+    const CHANGES: bool = true;
+    type Answer = CertificateView;
+
+    async fn run(self, app: &App) -> Result<CertificateView, Failure> {
+        let reason: Reason = self.reason.parse().map_err(malformed)?;
+        let now = app.clock.now();
+        let revoked = revocation::revoke(app, &self.serial, reason, now).await?;
+        let revoked = revoked.ok_or_else(|| unknown(&self.serial))?;
+        Ok(CertificateView::of(*revoked, now))
+    }
+}
+
+impl CertificateView {
+    fn of(record: CertificateRecord, now: Timestamp) -> Self {
+        let state = state_of(&record, now);
+        let certificate = record.certificate;
+        let (kind, subject) = match certificate.subject {
+            Subject::Terminal(id) => ("terminal", id.to_string()),
+            Subject::Operator(name) => ("operator", name),
+            Subject::Authority(node) => ("node", node),
+        };
+        Self {
+            serial: certificate.serial,
+            kind: kind.into(),
+            subject,
+            state: state.into(),
+            issued_at: record.issued_at,
+            not_before: certificate.not_before,
+            not_after: certificate.not_after,
+            issuer_key: certificate.issuer_key,
+            renews: record.renews,
+            used_at: record.used_at,
+            superseded_at: record.superseded_at,
+            revoked_at: record.revoked.map(|it| it.at),
+            reason: record.revoked.map(|it| it.reason.name().into()),
+            certificate: None,
+        }
+    }
+}
+
+fn state_of(record: &CertificateRecord, now: Timestamp) -> &'static str {
+    if record.revoked.is_some() {
+        "revoked"
+    } else if record.superseded_at.is_some() {
+        "superseded"
+    } else if now > record.certificate.not_after {
+        "over"
+    } else if record.used_at.is_none() && matches!(record.certificate.subject, Subject::Terminal(_))
+    {
+        "unused"
+    } else {
+        "in force"
+    }
+}
+
+impl From<Issued> for Subject {
+    fn from(issued: Issued) -> Self {
+        match issued {
+            Issued::Terminal(id) => Self::Terminal(id),
+            Issued::Operator(name) => Self::Operator(name),
+            Issued::Node(node) => Self::Authority(node),
+        }
+    }
+}
+
+fn unknown(serial: &str) -> Failure {
+    let detail = format!("no certificate {serial} was issued here");
+    refused(ProblemType::Unknown, detail)
 }
 
 fn holder(app: &App, holder: &Holder) -> Result<(IssueTo, Subject), Failure> {

@@ -10,9 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{LIST_MAX, Verb, check_name, refused};
 use crate::app::App;
 use crate::ids;
-use crate::services::Failure;
-use crate::services::join::JoinToken;
-use crate::services::seeds;
+use crate::services::join::{JoinToken, JoinTokenId};
+use crate::services::{Failure, revocation, seeds};
 use crate::store::{Seed, Terminal, TerminalStatus};
 
 /// Numbers drawn before giving up: with a million terminals, one draw in ten hits a taken number.
@@ -61,6 +60,8 @@ pub struct TerminalBan {
 #[derive(Serialize, Deserialize)]
 pub struct JoinView {
     pub terminal: TerminalId,
+    /// Tells the join token apart in lists.
+    pub id: String,
     pub join_token: String,
     pub expires_at: Timestamp,
 }
@@ -171,12 +172,7 @@ impl Verb for TerminalBan {
     async fn run(self, app: &App) -> Result<TerminalView, Failure> {
         check_name(&self.reason)?;
         let now = app.clock.now();
-        let banned = app
-            .store
-            .ban_terminal(self.terminal, self.reason, now)
-            .await?;
-        // Committed: now whatever is open is cut.
-        app.bans.announce(self.terminal);
+        let banned = revocation::ban(app, self.terminal, self.reason, now).await?;
         banned
             .map(TerminalView::from)
             .ok_or_else(|| unknown(self.terminal))
@@ -223,6 +219,7 @@ async fn try_add(
 fn view_of(token: &JoinToken, now: Timestamp) -> JoinView {
     JoinView {
         terminal: token.terminal(),
+        id: JoinTokenId::of(&token.hash()).to_string(),
         join_token: token.expose().to_string(),
         expires_at: token.record(now).expires_at,
     }

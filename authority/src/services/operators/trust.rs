@@ -88,7 +88,7 @@ impl Verb for TrustInstall {
     fn gate(&self) -> Gate {
         match self.dry_run {
             true => Gate::One,
-            false => Gate::Approved,
+            false => Gate::Consented,
         }
     }
 

@@ -7,6 +7,7 @@
 //! One file per topic, as the traits are. docs/DATA_MODEL.md explains the tables.
 
 mod audit;
+mod certificates;
 mod charges;
 mod error;
 mod identities;
@@ -17,6 +18,7 @@ mod payments;
 mod persons;
 mod readers;
 mod reports;
+mod revocations;
 mod row;
 mod schema;
 mod settle;

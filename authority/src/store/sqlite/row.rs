@@ -65,6 +65,10 @@ pub(super) fn time(row: &Row<'_>, column: &str) -> Result<Timestamp> {
     Ok(Timestamp::from_ms(get(row, column)?))
 }
 
+pub(super) fn time_or_none(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>> {
+    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_ms))
+}
+
 pub(super) fn terminal(row: &Row<'_>, column: &str) -> Result<TerminalId> {
     let value: u32 = get(row, column)?;
     format!("{value:08}")

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::SqliteStore;
 use super::error::corrupt;
 use super::identities::insert_join_token;
+use super::revocations::revoke_all;
 use super::row::{all, count, find, get, one, terminal, time, uuid};
 use super::settle::{end, find_charge};
 use super::turns::raise_revision;
@@ -220,6 +221,7 @@ fn ban(tx: &mut Tx<'_>, id: TerminalId, reason: &str, at: Timestamp) -> Verdict<
     let body = json!({ "terminal": id, "reason": reason });
     tx.record("terminal.banned", at, &body)?;
     end_all(tx, id, at)?;
+    revoke_all(tx, id, at)?;
     raise_revision(tx, id)?;
     Ok(find_terminal(tx.conn, id)?)
 }

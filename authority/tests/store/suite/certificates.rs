@@ -1,0 +1,385 @@
+//! Which certificate follows which, and what do revocations and alarms leave behind?
+
+use authority::store::{
+    AlarmKind, Certificate, CloneAlarm, FirstUse, JoinToken, Recorded, Redeem, Renewal,
+    RenewalLimit, Right, Subject,
+};
+use pki::crl::Reason;
+use protocol::ids::TerminalId;
+use protocol::time::{Millis, Timestamp};
+
+use crate::world::{NOW, World, join_hash, number};
+
+const DAY: Millis = 24 * 3_600_000;
+const ISSUER: &str = "aa01";
+const NO_LIMIT: RenewalLimit = RenewalLimit {
+    most: u32::MAX,
+    since: NOW,
+};
+
+/// A week long, of key `key`; the bytes are its name.
+pub(crate) fn certificate(
+    terminal: TerminalId,
+    serial: &str,
+    key: u8,
+    from: Timestamp,
+) -> Certificate {
+    Certificate {
+        serial: serial.into(),
+        subject: Subject::Terminal(terminal),
+        spki_sha256: [key; 32],
+        not_before: from,
+        not_after: from + 7 * DAY,
+        issuer_key: ISSUER.into(),
+        der: serial.as_bytes().to_vec(),
+    }
+}
+
+fn under(serial: &str) -> Right {
+    Right::Renews(serial.into())
+}
+
+/// A terminal that enrolled with key 1: its certificate has the serial `01`.
+async fn enrolled(world: &World) -> TerminalId {
+    let terminal = world.terminal(1).await;
+    let hash = join_hash(1);
+    let redeemed = world
+        .store
+        .redeem_join_token(terminal, hash, [1; 32], NOW)
+        .await;
+    assert_eq!(redeemed, Ok(Redeem::Good));
+    let first = certificate(terminal, "01", 1, NOW);
+    let recorded = add(world, first, Right::JoinToken(hash), NOW).await;
+    assert_eq!(recorded, Recorded::New);
+    terminal
+}
+
+async fn add(world: &World, certificate: Certificate, right: Right, at: Timestamp) -> Recorded {
+    let added = world.store.add_terminal_certificate(certificate, right, at);
+    added.await.unwrap()
+}
+
+async fn renewal(world: &World, serial: &str, key: u8, at: Timestamp) -> Renewal {
+    let found = world.store.renewal(serial, [key; 32], at, NO_LIMIT);
+    found.await.unwrap()
+}
+
+pub(crate) async fn a_join_token_is_answered_with_the_same_certificate(world: &World) {
+    let terminal = enrolled(world).await;
+    let hash = join_hash(1);
+    let redeem = |key: u8| {
+        world
+            .store
+            .redeem_join_token(terminal, hash, [key; 32], NOW + 1)
+    };
+    assert_eq!(redeem(1).await, Ok(Redeem::Answered(b"01".to_vec())));
+    assert_eq!(redeem(2).await, Ok(Redeem::Refused));
+    let raced = certificate(terminal, "02", 1, NOW);
+    let recorded = add(world, raced, Right::JoinToken(hash), NOW).await;
+    assert_eq!(recorded, Recorded::Before(b"01".to_vec()));
+    let other = certificate(terminal, "02", 2, NOW);
+    let recorded = add(world, other, Right::JoinToken(hash), NOW).await;
+    assert_eq!(recorded, Recorded::OtherKey);
+    assert_eq!(world.store.certificate("02").await, Ok(None));
+
+    let further = JoinToken {
+        terminal,
+        hash: [9; 32],
+        expires_at: NOW + DAY,
+    };
+    assert!(world.store.add_join_token(further, NOW).await.unwrap());
+    let again = world
+        .store
+        .redeem_join_token(terminal, [9; 32], [1; 32], NOW);
+    assert_eq!(again.await, Ok(Redeem::KeyReused));
+}
+
+pub(crate) async fn a_join_token_that_was_taken_back_answers_nothing(world: &World) {
+    let terminal = enrolled(world).await;
+    let hash = join_hash(1);
+    let prefix = hash[..8].try_into().unwrap();
+    let revoke = |at| world.store.revoke_join_token(prefix, at);
+    assert_eq!(world.store.revoke_join_token([7; 8], NOW).await, Ok(None));
+    let revoked = revoke(NOW + 1).await.unwrap().unwrap();
+    assert_eq!(
+        (revoked.revoked_at, revoked.redeemed_at),
+        (Some(NOW + 1), Some(NOW))
+    );
+    assert_eq!(revoke(NOW + 2).await.unwrap().unwrap(), revoked);
+    let again = world
+        .store
+        .redeem_join_token(terminal, hash, [1; 32], NOW + 3)
+        .await;
+    assert_eq!(again, Ok(Redeem::Refused));
+    let late = certificate(terminal, "02", 1, NOW);
+    let recorded = add(world, late, Right::JoinToken(hash), NOW + 3).await;
+    assert_eq!(recorded, Recorded::Refused);
+    let listed = world.store.join_tokens(Some(terminal), 10).await.unwrap();
+    assert_eq!(listed, [revoked]);
+    assert!(
+        world
+            .store
+            .join_tokens(Some(number(2)), 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(world.store.join_tokens(None, 10).await.unwrap(), listed);
+}
+
+pub(crate) async fn a_certificate_has_one_successor(world: &World) {
+    let terminal = enrolled(world).await;
+    let open = Renewal::Open {
+        serial: "01".into(),
+    };
+    assert_eq!(renewal(world, "01", 2, NOW).await, open);
+    assert_eq!(renewal(world, "01", 1, NOW).await, Renewal::KeyReused);
+    assert_eq!(renewal(world, "77", 2, NOW).await, Renewal::Refused);
+    let next = certificate(terminal, "02", 2, NOW);
+    assert_eq!(add(world, next, under("01"), NOW).await, Recorded::New);
+
+    let answered = Renewal::Answered(b"02".to_vec());
+    assert_eq!(renewal(world, "01", 2, NOW).await, answered);
+    assert_eq!(renewal(world, "01", 3, NOW).await, Renewal::OtherKey);
+    let raced = certificate(terminal, "03", 2, NOW);
+    let recorded = add(world, raced, under("01"), NOW).await;
+    assert_eq!(recorded, Recorded::Before(b"02".to_vec()));
+    let stolen = certificate(terminal, "03", 3, NOW);
+    let recorded = add(world, stolen, under("01"), NOW).await;
+    assert_eq!(recorded, Recorded::OtherKey);
+    assert_eq!(world.store.certificate("03").await, Ok(None));
+    let stored = world.store.certificate("02").await.unwrap().unwrap();
+    assert_eq!(stored.renews.as_deref(), Some("01"));
+}
+
+pub(crate) async fn the_old_certificate_is_good_until_the_new_one_is_used(world: &World) {
+    let terminal = enrolled(world).await;
+    let first_use = |serial: &'static str, at| world.store.use_certificate(serial, at);
+    let record = |serial: &'static str| async move {
+        world.store.certificate(serial).await.unwrap().unwrap()
+    };
+    assert_eq!(first_use("01", NOW + 1).await, Ok(FirstUse::Good));
+    let next = certificate(terminal, "02", 2, NOW);
+    assert_eq!(add(world, next, under("01"), NOW + 2).await, Recorded::New);
+    assert_eq!(record("01").await.superseded_at, None);
+    assert_eq!(first_use("01", NOW + 3).await, Ok(FirstUse::Good));
+    assert_eq!(record("01").await.used_at, Some(NOW + 1));
+
+    assert_eq!(first_use("02", NOW + 4).await, Ok(FirstUse::Good));
+    assert_eq!(record("01").await.superseded_at, Some(NOW + 4));
+    assert_eq!(record("02").await.superseded_at, None);
+    assert_eq!(first_use("01", NOW + 5).await, Ok(FirstUse::Refused));
+    assert_eq!(renewal(world, "01", 2, NOW + 5).await, Renewal::Refused);
+    let late = certificate(terminal, "03", 3, NOW);
+    let recorded = add(world, late, under("01"), NOW + 5).await;
+    assert_eq!(recorded, Recorded::Refused);
+    assert_eq!(first_use("77", NOW).await, Ok(FirstUse::Refused));
+}
+
+pub(crate) async fn a_replaced_machine_is_refused_once_its_successor_came(world: &World) {
+    let terminal = enrolled(world).await;
+    let further = JoinToken {
+        terminal,
+        hash: [9; 32],
+        expires_at: NOW + DAY,
+    };
+    assert!(world.store.add_join_token(further, NOW).await.unwrap());
+    let redeemed = world
+        .store
+        .redeem_join_token(terminal, [9; 32], [5; 32], NOW);
+    assert_eq!(redeemed.await, Ok(Redeem::Good));
+    let new = certificate(terminal, "05", 5, NOW);
+    let recorded = add(world, new, Right::JoinToken([9; 32]), NOW + 1).await;
+    assert_eq!(recorded, Recorded::New);
+    let used = world.store.use_certificate("01", NOW + 2).await;
+    assert_eq!(used, Ok(FirstUse::Good), "until the new machine comes");
+    let newer = world.store.certificate("05").await.unwrap().unwrap();
+    assert_eq!(newer.superseded_at, None, "an old one supersedes nothing");
+    let used = world.store.use_certificate("05", NOW + 3).await;
+    assert_eq!(used, Ok(FirstUse::Good));
+    let used = world.store.use_certificate("01", NOW + 4).await;
+    assert_eq!(used, Ok(FirstUse::Refused));
+}
+
+pub(crate) async fn a_successor_that_ended_unused_is_renewed_in_its_turn(world: &World) {
+    let terminal = enrolled(world).await;
+    let next = certificate(terminal, "02", 2, NOW);
+    assert_eq!(add(world, next, under("01"), NOW).await, Recorded::New);
+    let late = NOW + 8 * DAY;
+    let open = Renewal::Open {
+        serial: "02".into(),
+    };
+    assert_eq!(renewal(world, "01", 2, late).await, open);
+    assert_eq!(renewal(world, "01", 3, late).await, Renewal::OtherKey);
+    let fresh = certificate(terminal, "03", 2, late);
+    assert_eq!(add(world, fresh, under("01"), late).await, Recorded::New);
+    let stored = world.store.certificate("03").await.unwrap().unwrap();
+    assert_eq!(stored.renews.as_deref(), Some("02"));
+    let answered = Renewal::Answered(b"03".to_vec());
+    assert_eq!(renewal(world, "01", 2, late + 1).await, answered);
+    let used = world.store.use_certificate("03", late + 2).await;
+    assert_eq!(used, Ok(FirstUse::Good));
+    assert_eq!(renewal(world, "01", 2, late + 3).await, Renewal::Refused);
+}
+
+pub(crate) async fn one_terminal_is_issued_so_many_and_no_more(world: &World) {
+    let terminal = enrolled(world).await;
+    let limit = |most, since| RenewalLimit { most, since };
+    let asked = |limit| world.store.renewal("01", [2; 32], NOW + 1, limit);
+    assert_eq!(asked(limit(1, NOW)).await, Ok(Renewal::TooMany));
+    let open = Ok(Renewal::Open {
+        serial: "01".into(),
+    });
+    assert_eq!(asked(limit(2, NOW)).await, open);
+    assert_eq!(asked(limit(1, NOW + 1)).await, open);
+    let next = certificate(terminal, "02", 2, NOW);
+    assert_eq!(add(world, next, under("01"), NOW).await, Recorded::New);
+    let answered = Ok(Renewal::Answered(b"02".to_vec()));
+    assert_eq!(asked(limit(1, NOW)).await, answered, "it is not a new one");
+}
+
+pub(crate) async fn a_ban_revokes_what_could_still_be_renewed(world: &World) {
+    let terminal = enrolled(world).await;
+    let next = certificate(terminal, "02", 2, NOW);
+    assert_eq!(add(world, next, under("01"), NOW).await, Recorded::New);
+    // Ended, and within the longest grace.
+    let at = NOW + 60 * DAY;
+    let banned = world.store.ban_terminal(terminal, "stolen".into(), at);
+    banned.await.unwrap().unwrap();
+    for serial in ["01", "02"] {
+        let revoked = world.store.certificate(serial).await.unwrap().unwrap();
+        let revoked = revoked.revoked.unwrap();
+        assert_eq!(
+            (revoked.at, revoked.reason),
+            (at, Reason::PrivilegeWithdrawn)
+        );
+    }
+    assert_eq!(renewal(world, "02", 3, at).await, Renewal::Refused);
+    let signed_before = certificate(terminal, "03", 3, at);
+    let recorded = add(world, signed_before, under("02"), at).await;
+    assert_eq!(recorded, Recorded::Refused);
+    let kinds = world.audit_kinds().await;
+    let revoked = kinds.iter().filter(|kind| *kind == "certificate.revoked");
+    assert_eq!(revoked.count(), 2);
+}
+
+pub(crate) async fn a_ban_between_join_token_and_record_leaves_no_certificate(world: &World) {
+    let terminal = world.terminal(1).await;
+    let hash = join_hash(1);
+    let redeemed = world
+        .store
+        .redeem_join_token(terminal, hash, [1; 32], NOW)
+        .await;
+    assert_eq!(redeemed, Ok(Redeem::Good));
+    let banned = world.store.ban_terminal(terminal, "stolen".into(), NOW);
+    banned.await.unwrap().unwrap();
+    let signed = certificate(terminal, "01", 1, NOW);
+    let recorded = add(world, signed, Right::JoinToken(hash), NOW).await;
+    assert_eq!(recorded, Recorded::Refused);
+    assert_eq!(world.store.certificate("01").await, Ok(None));
+}
+
+pub(crate) async fn a_revoked_certificate_stays_on_its_list_until_it_ended(world: &World) {
+    let terminal = enrolled(world).await;
+    let mut other = certificate(terminal, "0b", 9, NOW);
+    (other.subject, other.issuer_key) = (Subject::Operator("ops".into()), "bb02".into());
+    world.store.add_certificate(other, NOW).await.unwrap();
+    let revoke =
+        |serial: &'static str, reason, at| world.store.revoke_certificate(serial, reason, at);
+    assert_eq!(revoke("77", Reason::Superseded, NOW).await, Ok(None));
+    let first = revoke("01", Reason::KeyCompromise, NOW + 1).await.unwrap();
+    let again = revoke("01", Reason::Superseded, NOW + 2).await.unwrap();
+    assert_eq!(first, again, "the first revocation stays");
+    revoke("0b", Reason::CessationOfOperation, NOW + 3)
+        .await
+        .unwrap()
+        .unwrap();
+    let used = world.store.use_certificate("01", NOW + 4).await;
+    assert_eq!(used, Ok(FirstUse::Refused));
+
+    let list = |issuer: &'static str, from| world.store.revoked(issuer, from);
+    let serials = |found: Result<Vec<authority::store::RevokedSerial>, _>| {
+        let found: Vec<_> = found.unwrap().into_iter().map(|it| it.serial).collect();
+        found
+    };
+    assert_eq!(serials(list(ISSUER, NOW).await), ["01"]);
+    assert_eq!(serials(list("bb02", NOW).await), ["0b"]);
+    assert_eq!(serials(list(ISSUER, NOW + 7 * DAY).await), ["01"]);
+    assert!(serials(list(ISSUER, NOW + 7 * DAY + 1).await).is_empty());
+}
+
+pub(crate) async fn numbers_of_lists_never_go_back(world: &World) {
+    let next = |issuer: &'static str, above| world.store.next_crl_number(issuer, above, NOW);
+    assert_eq!(next("aa", 0).await, Ok(1));
+    assert_eq!(next("aa", 0).await, Ok(2));
+    assert_eq!(next("bb", 0).await, Ok(1));
+    assert_eq!(next("aa", 40).await, Ok(41));
+    assert_eq!(next("aa", 7).await, Ok(42));
+    assert_eq!(next("cc", 9).await, Ok(10));
+    let signed = world.store.crl_signed("aa", 42, 5, NOW, NOW + DAY).await;
+    assert_eq!(signed, Ok(()));
+    let stored = world.store.crl("aa").await.unwrap().unwrap();
+    assert_eq!((stored.number, stored.this_update), (42, Some(NOW)));
+    assert_eq!(world.store.crl("dd").await, Ok(None));
+}
+
+pub(crate) async fn an_alarm_is_counted_and_does_not_fill_the_disk(world: &World) {
+    let terminal = enrolled(world).await;
+    let alarm = |other: &str| CloneAlarm {
+        terminal,
+        kind: AlarmKind::SecondKey,
+        certificate: "01".into(),
+        other: other.into(),
+    };
+    let raise = |other: &'static str, at| world.store.raise_alarm(alarm(other), 1_000, at);
+    assert_eq!(raise("k2", NOW).await, Ok(true));
+    assert_eq!(raise("k3", NOW + 999).await, Ok(false));
+    assert_eq!(raise("k4", NOW + 1_000).await, Ok(true));
+    let alarms = world.store.alarms(10).await.unwrap();
+    let [only] = alarms.as_slice() else {
+        panic!("{alarms:?}")
+    };
+    assert_eq!(only.alarm, alarm("k4"));
+    assert_eq!(
+        (only.first_at, only.last_at, only.times),
+        (NOW, NOW + 1_000, 2)
+    );
+    let kinds = world.audit_kinds().await;
+    assert_eq!(kinds.iter().filter(|k| *k == "alarm.raised").count(), 2);
+}
+
+pub(crate) async fn what_is_in_force_is_counted_by_kind(world: &World) {
+    let terminal = enrolled(world).await;
+    let mut operator = certificate(terminal, "0b", 9, NOW + DAY);
+    operator.subject = Subject::Operator("ops".into());
+    world
+        .store
+        .add_certificate(operator.clone(), NOW)
+        .await
+        .unwrap();
+    let count = |at| async move {
+        let found = world.store.certificates_in_force(at).await.unwrap();
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|it| (it.kind, it.certificates, it.first_end))
+            .collect();
+        found
+    };
+    let (ends, later) = (NOW + 7 * DAY, NOW + 8 * DAY);
+    let terminals = |number, end| [("terminal", number, end), ("operator", 1, Some(later))];
+    let none = [("authority", 0, None)];
+    let all = |number, end| [&terminals(number, end)[..], &none[..]].concat();
+    assert_eq!(count(NOW).await, all(1, Some(ends)));
+    assert_eq!(count(ends + 1).await, all(0, None));
+    let to_end = world.store.certificates_to_end(NOW, 1).await.unwrap();
+    assert_eq!(to_end[0].certificate.serial, "01");
+    let of = world.store.certificates_of(operator.subject.clone(), 5);
+    assert_eq!(of.await.unwrap()[0].certificate, operator);
+    let revoke = world
+        .store
+        .revoke_certificate("01", Reason::KeyCompromise, NOW);
+    revoke.await.unwrap().unwrap();
+    assert_eq!(count(NOW).await, all(0, None));
+    assert!(world.store.is_key_certified([9; 32]).await.unwrap());
+    assert!(!world.store.is_key_certified([8; 32]).await.unwrap());
+}
