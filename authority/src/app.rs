@@ -12,14 +12,17 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::services::bans::Bans;
+use crate::services::changes::Changes;
+use crate::services::fence::Fence;
 use crate::services::keyring::Keyring;
 use crate::services::readiness::Watchlist;
+use crate::services::rotation::Operations;
 use crate::services::trust::Trust;
 use crate::store::Store;
 
 mod open;
 
-pub use open::{OpenError, load_certificate, load_certificates, open, open_hsm, open_issuing};
+pub use open::{OpenError, load_certificate, load_certificates, open, open_hsm, open_signer};
 
 /// Everything the services share.
 pub struct App {
@@ -35,6 +38,12 @@ pub struct App {
     /// The life of this database, an input of every epoch key.
     pub generation: u32,
     pub bans: Bans,
+    /// Whether anything is served at all.
+    pub fence: Fence,
+    /// Keys and seeds that were replaced.
+    pub changes: Changes,
+    /// What operators asked for and is carried out in steps.
+    pub operations: Operations,
     /// What the listeners show, as of now.
     pub watchlist: Watchlist,
     trust: watch::Sender<Arc<Trust>>,
@@ -67,6 +76,9 @@ impl App {
             keyring: RwLock::new(Arc::new(keyring)),
             generation,
             bans: Bans::default(),
+            fence: Fence::default(),
+            changes: Changes::default(),
+            operations: Operations::default(),
             watchlist: Watchlist::default(),
             trust: watch::Sender::new(Arc::new(parts.trust)),
             drain: watch::Sender::new(false),

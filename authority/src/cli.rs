@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use pki::process;
 
 use crate::config::Config;
-use crate::{core_dumps, environment, logging, serve};
+use crate::{logging, serve};
 
 mod account;
 mod alarm;
@@ -17,10 +18,14 @@ mod certificate;
 mod checks;
 mod daemon;
 mod error;
+mod fence;
 mod init;
+mod key;
 mod merchant;
+mod operation;
 mod receipt;
 mod renew;
+mod seed;
 mod terminal;
 mod trust;
 
@@ -54,11 +59,11 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a new authority: HSM tokens and keys, root and issuing CA, store, configuration
+    /// Make a new authority and its signer: HSM tokens, keys, root, issuing CA, store, configurations
     Init(Box<init::InitArguments>),
     /// Run the daemon until SIGTERM or SIGINT
     Serve,
-    /// Terminals: add, join, list, show, ban
+    /// Terminals: add, join, list, show, ban, unban
     #[command(subcommand)]
     Terminal(terminal::Verb),
     /// Certificates: list, show, revoke
@@ -76,12 +81,29 @@ enum Verb {
     /// The audit chain: verify
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// The restore fence: is this database the latest? status, compare, raise
+    #[command(subcommand)]
+    Fence(fence::Verb),
     /// Receipts: verify
     #[command(subcommand)]
     Receipt(receipt::Verb),
     /// The roots that are trusted: show, install
     #[command(subcommand)]
     Trust(trust::Verb),
+    /// Every key: purpose, state, age, when it is due, and who took the last step
+    Keys,
+    /// Keys in the HSM: prepare, activate, taint, retire
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// Seeds of terminals: rotate
+    #[command(subcommand)]
+    Seed(seed::Verb),
+    /// What operators asked for: list, show, transcript
+    #[command(subcommand)]
+    Operation(operation::Verb),
+    /// Transcripts of operations: verify
+    #[command(subcommand)]
+    Transcript(operation::TranscriptVerb),
     /// Give the operator, or a listener of this node, a new key and certificate
     Renew { what: renew::What },
     /// Read the configuration and say everything that is wrong with it
@@ -108,14 +130,14 @@ impl Arguments {
     /// The configuration, in a process with the environment that the PKCS#11 module needs.
     fn load_for_hsm(&self) -> Result<Config, CliError> {
         let config = self.load_config()?;
-        environment::ensure(&config.hsm.environment)?;
+        process::ensure_environment(&config.hsm.environment)?;
         Ok(config)
     }
 }
 
 /// Carries out the verb.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
-    core_dumps::forbid().map_err(|error| CliError::core_dumps(&error))?;
+    process::forbid_core_dumps().map_err(|error| CliError::core_dumps(&error))?;
     match &arguments.verb {
         Verb::Init(init) => init::run(arguments, init),
         Verb::Serve => run_daemon(arguments),
@@ -125,8 +147,14 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Merchant(verb) => merchant::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
+        Verb::Fence(verb) => fence::run(arguments, verb),
         Verb::Receipt(verb) => receipt::run(arguments, verb),
         Verb::Trust(verb) => trust::run(arguments, verb),
+        Verb::Keys => key::list(arguments),
+        Verb::Key(verb) => key::run(arguments, verb),
+        Verb::Seed(verb) => seed::run(arguments, verb),
+        Verb::Operation(verb) => operation::run(arguments, verb),
+        Verb::Transcript(verb) => operation::verify(arguments, verb),
         Verb::Renew { what } => renew::run(arguments, *what),
         Verb::CheckConfig => checks::config(arguments),
         Verb::CheckHsm => checks::hsm(arguments),

@@ -27,8 +27,9 @@ pub struct Config {
     pub loopback: LoopbackConfig,
     pub operator: CertificateFiles,
     pub hsm: HsmConfig,
-    pub issuing: IssuingConfig,
+    pub signer: SignerConfig,
     pub store: StoreConfig,
+    pub fence: FenceConfig,
     pub policy: CheckedPolicy,
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
@@ -43,6 +44,7 @@ pub struct TrustConfig {
     pub domain: TrustDomain,
     /// The root that was there first; the bundle goes on from it.
     pub root: PathBuf,
+    /// The issuing certificates as the signer last showed them; the daemon keeps it up to date.
     pub issuing: PathBuf,
     /// The lists of roots so far; there is none before the first rotation.
     pub bundle: PathBuf,
@@ -88,11 +90,21 @@ pub struct HsmConfig {
     pub deadline_ms: u64,
 }
 
+/// The process that holds the issuing CA.
 #[derive(Debug, Clone)]
-pub struct IssuingConfig {
-    pub token_label: String,
-    pub pin_file: PathBuf,
-    pub key_label: String,
+pub struct SignerConfig {
+    pub socket: PathBuf,
+    /// From a question to its answer.
+    pub deadline_ms: u64,
+    /// Most questions that wait for their turn.
+    pub queue_max: usize,
+}
+
+/// What a restored database is compared with.
+#[derive(Debug, Clone)]
+pub struct FenceConfig {
+    /// The journal outside the database.
+    pub journal: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -223,7 +235,10 @@ mod tests {
         );
         assert_eq!(minimal.hsm.queue_max, full.hsm.queue_max);
         assert_eq!(minimal.hsm.deadline_ms, full.hsm.deadline_ms);
+        assert_eq!(minimal.signer.deadline_ms, full.signer.deadline_ms);
+        assert_eq!(minimal.signer.queue_max, full.signer.queue_max);
         assert_eq!(minimal.store.readers, full.store.readers);
+        assert_eq!(minimal.fence.journal, full.fence.journal);
     }
 
     #[test]
@@ -239,7 +254,7 @@ mod tests {
             .replace("horizon_epochs = 24", "horizon_epochs = 0")
             .replace("renewal_grace_days = 30", "renewal_grace_days = 91")
             .replace("node = \"authority-1\"", "node = \"Authority 1\"")
-            .replace("\"m2key-issuing\"", "\"m2key-authority\"")
+            .replace("deadline_ms = 10000", "deadline_ms = 1")
             .replace(
                 "https://id.bank.example/jwks",
                 "http://id.bank.example/jwks",
@@ -250,8 +265,8 @@ mod tests {
             "node",
             "schedule.horizon_epochs",
             "enrolment.renewal_grace_days",
+            "signer.deadline_ms",
             "loopback.listen",
-            "issuing.token_label",
             "identity_providers[0].jwks_url",
             "identity_providers[0].algorithms",
         ];

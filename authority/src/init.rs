@@ -1,9 +1,13 @@
 //! How does an authority come into being?
 //!
 //! ```text
-//! DIR.partial ─▶ HSM tokens and keys ─▶ root and issuing CA ─▶ certificates ─▶ store ─▶ configuration
-//!      └───────────────────────────── renamed to DIR when all of it is there ─────────────────────┘
+//! DIR.partial ─▶ signer: HSM token, root, issuing CA, ─▶ authority: HSM token and keys, store,
+//!      │         first certificates, configuration        configuration
+//!      └─────────────────────── renamed to DIR when all of it is there ───────────────────┘
 //! ```
+//! Where SoftHSM is the HSM, each half is made by a process of its own, because each gets a token folder
+//! that the other does not see.
+//!
 //! An init that is interrupted leaves no DIR; the next one begins afresh.
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,16 +25,17 @@ mod configuration;
 mod files;
 mod hsm_tokens;
 mod make;
+mod signer;
 
 pub use files::Workplace;
-pub use make::make;
+pub use make::{make_authority, make_signer};
 
 /// The HSM token of seeds and signatures, if the operator names no other.
 pub const TOKEN_LABEL: &str = "m2key-authority";
 /// The HSM token of the issuing CA.
 pub const ISSUING_TOKEN_LABEL: &str = "m2key-issuing";
-/// The key of the issuing CA.
-pub const ISSUING_KEY_LABEL: &str = "m2key-issuing-1";
+/// Where the authority asks the signer, from DIR.
+pub const SIGNER_SOCKET: &str = "signer/run/signer.sock";
 /// Debian's software HSM.
 pub const SOFTHSM_MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
@@ -70,6 +75,7 @@ pub struct PinFiles {
 pub struct Made {
     pub dir: PathBuf,
     pub config: PathBuf,
+    pub signer_config: PathBuf,
     pub root_fingerprint: Fingerprint,
     /// True when the public listener has a certificate of our own issuing CA.
     pub public_is_ours: bool,

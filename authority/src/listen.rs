@@ -20,6 +20,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::app::App;
+use crate::http::operators::OPERATOR_PATH;
 use crate::http::{Loopback, Private, Public, Routes};
 use crate::metrics::Metrics;
 use credentials::Credentials;
@@ -83,7 +84,11 @@ pub struct Listener<T> {
     transport: T,
     routes: BoxedFilter<(Response,)>,
     name: &'static str,
+    passes: Passes,
 }
+
+/// Which paths are answered while the database is behind the world: nobody can mount a route past it.
+type Passes = fn(&str) -> bool;
 
 /// TLS without client certificates.
 pub struct PublicTls(pub Arc<Credentials>);
@@ -97,25 +102,34 @@ pub struct Plain;
 
 /// What phones reach. Takes public routes, and the type lets no other in.
 pub fn public(listening: Listening, routes: Routes<Public>) -> Listener<()> {
-    listener("public", listening, routes)
+    listener("public", listening, routes, |_| false)
 }
 
 /// What terminals and operators reach.
 pub fn private(listening: Listening, routes: Routes<Private>) -> Listener<()> {
-    listener("agents", listening, routes)
+    // Operators raise the fence through their verbs, and each of those says whether it may pass.
+    listener("agents", listening, routes, |path| {
+        path.starts_with(OPERATOR_PATH)
+    })
 }
 
 /// What the machine itself reaches.
 pub fn loopback(listening: Listening, routes: Routes<Loopback>) -> Listener<Plain> {
-    listener("loopback", listening, routes).over(Plain)
+    listener("loopback", listening, routes, |_| true).over(Plain)
 }
 
-fn listener<L>(name: &'static str, listening: Listening, routes: Routes<L>) -> Listener<()> {
+fn listener<L>(
+    name: &'static str,
+    listening: Listening,
+    routes: Routes<L>,
+    passes: Passes,
+) -> Listener<()> {
     Listener {
         listening,
         transport: (),
         routes: routes.complete(),
         name,
+        passes,
     }
 }
 
@@ -127,6 +141,7 @@ impl<T> Listener<T> {
             transport,
             routes: self.routes,
             name: self.name,
+            passes: self.passes,
         }
     }
 }
@@ -150,6 +165,7 @@ impl<T: Transport> Listener<T> {
             transport: self.transport,
             routes: self.routes,
             name: self.name,
+            passes: self.passes,
             app: app.clone(),
         });
         let mut connections = JoinSet::new();

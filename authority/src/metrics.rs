@@ -35,6 +35,8 @@ pub struct Metrics {
     pub hsm_state: prometheus::IntGaugeVec,
     /// By HSM token.
     pub hsm_queued: prometheus::IntGaugeVec,
+    /// The signer: 0 down, 1 degraded, 2 ready.
+    pub issuer_state: IntGauge,
     /// By whose: Unix seconds.
     pub certificate_ends: prometheus::IntGaugeVec,
     /// Of the list of roots in force.
@@ -69,6 +71,20 @@ pub struct Metrics {
     /// A second key or a second stream of one terminal.
     pub clone_alarms: IntCounter,
     pub code_misses: IntCounter,
+    /// By outcome.
+    pub adoptions: IntCounterVec,
+    /// Checkpoints shown that the database does not contain.
+    pub fence_alarms: IntCounter,
+    /// 1 while nothing is served.
+    pub fenced: IntGauge,
+    /// By purpose and label of keys in the HSM: seconds since it was made.
+    pub key_age: prometheus::IntGaugeVec,
+    /// 0 prepared, 1 active, 2 superseded, 3 tainted, 4 retired.
+    pub key_state: prometheus::IntGaugeVec,
+    /// When its next step is due, Unix seconds; 0: never.
+    pub key_due: prometheus::IntGaugeVec,
+    /// Terminals that wait for a new seed of the operation in hand.
+    pub seeds_to_replace: IntGauge,
     /// From the call of a writing verb to its durable commit.
     pub store_write_seconds: Histogram,
 }
@@ -114,6 +130,7 @@ impl Metrics {
                 &["token"],
             ),
             hsm_queued: make.gauges("hsm_queued", "Requests waiting for the HSM", &["token"]),
+            issuer_state: make.gauge("issuer_state", "0 down, 1 degraded, 2 ready"),
             certificate_ends: make.gauges(
                 "certificate_ends_seconds",
                 "When a certificate in use ends, Unix time",
@@ -159,6 +176,37 @@ impl Metrics {
             ),
             push_frames: make.counter("push_frames_total", "States pushed to terminals"),
             code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
+            adoptions: make.outcomes(
+                "adoptions_total",
+                "Certificates that a restore had lost, when shown",
+            ),
+            fence_alarms: make.counter(
+                "fence_alarms_total",
+                "Checkpoints of ours that terminals showed and the database lacks",
+            ),
+            fenced: make.gauge(
+                "fenced",
+                "1 while the database is behind and nothing is served",
+            ),
+            key_age: make.gauges(
+                "key_age_seconds",
+                "How old a key in the HSM is",
+                &["purpose", "label"],
+            ),
+            key_state: make.gauges(
+                "key_state",
+                "0 prepared, 1 active, 2 superseded, 3 tainted, 4 retired",
+                &["purpose", "label"],
+            ),
+            key_due: make.gauges(
+                "key_due_seconds",
+                "When the next step of a key is due, Unix time; 0: never",
+                &["purpose", "label"],
+            ),
+            seeds_to_replace: make.gauge(
+                "seeds_to_replace",
+                "Terminals that wait for a new seed of the operation in hand",
+            ),
             store_write_seconds: make.histogram(
                 "store_write_seconds",
                 "Time from a write to its durable commit",
@@ -178,6 +226,15 @@ impl Metrics {
         self.hsm_state.with_label_values(&[token]).set(state);
         let queued = i64::try_from(health.queued).unwrap_or(i64::MAX);
         self.hsm_queued.with_label_values(&[token]).set(queued);
+    }
+
+    /// The same of the issuing CA, as it was last seen.
+    pub fn look_at_issuer(&self, health: &pki::IssuerHealth) {
+        self.issuer_state.set(match health {
+            pki::IssuerHealth::Down(_) => 0,
+            pki::IssuerHealth::Degraded(_) => 1,
+            pki::IssuerHealth::Ready => 2,
+        });
     }
 
     /// The Prometheus text format.

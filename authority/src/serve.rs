@@ -67,6 +67,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let reload = Arc::new(Notify::new());
     let running = bound.run(&journey, reload.clone());
     note(&app, "daemon.started").await;
+    if app.fence.fenced().is_some() {
+        tracing::warn!("fenced: serving nothing but health and the verbs of the fence");
+    }
     tracing::info!(public = %addresses.shown.public, agents = %addresses.shown.agents,
         loopback = %addresses.shown.loopback, "serving");
     signals.wait(&reload).await;
@@ -74,6 +77,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     app.start_drain();
     drain(running).await;
     note(&app, "daemon.stopped").await;
+    bind_the_end(&journey).await;
     Ok(())
 }
 
@@ -162,6 +166,16 @@ async fn drain(mut running: tokio::task::JoinSet<()>) {
     let all = async { while running.join_next().await.is_some() {} };
     if tokio::time::timeout(2 * DRAIN_DEADLINE, all).await.is_err() {
         tracing::warn!("stopping although something is still at work");
+    }
+}
+
+/// A last checkpoint, so that a copy from before the last second is found to be one.
+async fn bind_the_end(journey: &Journey) {
+    if journey.app.fence.fenced().is_some() {
+        return;
+    }
+    if let Err(error) = journey.checkpoint(journey.app.clock.now()).await {
+        tracing::warn!(%error, "the last facts are not bound by a checkpoint");
     }
 }
 

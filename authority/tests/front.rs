@@ -23,9 +23,15 @@ mod operating;
 mod proofs;
 #[path = "front/renewing.rs"]
 mod renewing;
+#[path = "front/restoring.rs"]
+mod restoring;
 #[path = "front/revoking.rs"]
 mod revoking;
+#[path = "front/rotating.rs"]
+mod rotating;
 #[path = "front/serving.rs"]
 mod serving;
+#[path = "front/signing.rs"]
+mod signing;
 #[path = "front/trust.rs"]
 mod trust;

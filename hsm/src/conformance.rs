@@ -29,6 +29,7 @@ pub async fn all(hsm: &dyn Hsm) {
     an_unknown_key_is_named(hsm).await;
     a_key_of_another_kind_is_unknown(hsm).await;
     the_inventory_lists_fresh_keys_without_findings(hsm).await;
+    a_destroyed_key_is_gone_for_ever(hsm).await;
     a_fresh_hsm_is_ready(hsm).await;
 }
 
@@ -253,6 +254,35 @@ pub async fn the_inventory_lists_fresh_keys_without_findings(hsm: &dyn Hsm) {
         assert!(report.sensitive && !report.extractable);
         assert!(!report.modifiable && !report.copyable);
     }
+}
+
+pub async fn a_destroyed_key_is_gone_for_ever(hsm: &dyn Hsm) {
+    let keys = sealing_keys(hsm, "destroyed").await;
+    let signing = made(hsm, KeyKind::Signing, "destroyed-signing").await;
+    let kept = made(hsm, KeyKind::Signing, "destroyed-beside").await;
+    let point = hsm.public_key(&kept).await.expect("a public key");
+    let former = hsm.public_key(&signing).await.expect("a public key");
+    let seed = seal(hsm, &keys, b"header").await;
+    mac(hsm, &keys, &seed, b"handles are at hand").await;
+    sign(hsm, &signing, [1; 32]).await;
+    for label in [&signing, &keys.sealing, &keys.binding] {
+        hsm.destroy_key(label).await.expect("destroyed");
+        let wanted = HsmError::KeyUnknown {
+            label: label.0.clone(),
+        };
+        assert_eq!(hsm.destroy_key(label).await.expect_err("gone"), wanted);
+        let reports = hsm.inventory().await.expect("inventory");
+        assert!(reports.iter().all(|report| report.label != *label));
+    }
+    let signed = hsm.sign(&signing, [1; 32], Priority::Payment).await;
+    assert!(matches!(signed, Err(HsmError::KeyUnknown { .. })));
+    let unsealed = batch(hsm, &keys, &seed, vec![b"x".to_vec()]).await;
+    assert!(matches!(unsealed, Err(HsmError::KeyUnknown { .. })));
+    assert_eq!(hsm.public_key(&kept).await.expect("still there"), point);
+    sign(hsm, &kept, [1; 32]).await;
+    // A label is free again; the key under it is another one.
+    made(hsm, KeyKind::Signing, "destroyed-signing").await;
+    assert_ne!(hsm.public_key(&signing).await.expect("a new key"), former);
 }
 
 pub async fn a_fresh_hsm_is_ready(hsm: &dyn Hsm) {

@@ -113,6 +113,10 @@ pub trait Hsm: Send + Sync + 'static {
     /// Makes a key of `kind` under `label`; a label that is taken answers [`HsmError::LabelTaken`].
     async fn generate_key(&self, kind: KeyKind, label: &KeyLabel) -> Result<(), HsmError>;
 
+    /// Destroys the key labelled `label`, both halves of a pair, for ever. One that is not there
+    /// answers [`HsmError::KeyUnknown`]: whoever repeats it after a crash takes that for done.
+    async fn destroy_key(&self, label: &KeyLabel) -> Result<(), HsmError>;
+
     /// Every key object of this HSM token, with the attributes that decide how safe it is.
     async fn inventory(&self) -> Result<Vec<KeyReport>, HsmError>;
 

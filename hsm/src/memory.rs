@@ -40,6 +40,18 @@ impl MemoryHsm {
         self.state().failures.push_back(error);
     }
 
+    /// `calls` more calls are served, and every one after them fails so.
+    pub fn fail_after(&self, calls: usize, error: HsmError) {
+        self.state().last_words = Some((calls, error));
+    }
+
+    /// Whatever was to fail does not.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.failures.clear();
+        state.last_words = None;
+    }
+
     /// What [`Hsm::health`] shows from now on.
     pub fn set_health(&self, state: HealthState, reason: Option<String>) {
         self.state().health = Some((state, reason));
@@ -52,10 +64,15 @@ impl MemoryHsm {
     /// The state, unless a failure was asked for.
     fn serve(&self) -> Result<MutexGuard<'_, State>, HsmError> {
         let mut state = self.state();
-        match state.failures.pop_front() {
-            Some(error) => Err(error),
-            None => Ok(state),
+        if let Some(error) = state.failures.pop_front() {
+            return Err(error);
         }
+        match &mut state.last_words {
+            Some((0, error)) => return Err(error.clone()),
+            Some((calls, _)) => *calls -= 1,
+            None => {}
+        }
+        Ok(state)
     }
 }
 
@@ -139,6 +156,14 @@ impl Hsm for MemoryHsm {
         Ok(())
     }
 
+    async fn destroy_key(&self, label: &KeyLabel) -> Result<(), HsmError> {
+        let mut state = self.serve()?;
+        match state.keys.remove(label) {
+            Some(_) => Ok(()),
+            None => Err(unknown(label)),
+        }
+    }
+
     async fn inventory(&self) -> Result<Vec<KeyReport>, HsmError> {
         let state = self.serve()?;
         let report = |(label, key): (&KeyLabel, &Key)| KeyReport {
@@ -169,6 +194,8 @@ impl Hsm for MemoryHsm {
 struct State {
     keys: BTreeMap<KeyLabel, Key>,
     failures: VecDeque<HsmError>,
+    /// How many more calls are served, and how those after them fail.
+    last_words: Option<(usize, HsmError)>,
     health: Option<(HealthState, Option<String>)>,
 }
 

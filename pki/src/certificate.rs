@@ -228,7 +228,11 @@ pub fn validity(der: &[u8]) -> Result<(u64, u64), BadCertificate> {
 }
 
 pub(crate) fn serial_hex(x509: &x509_cert::Certificate) -> String {
-    let bytes = x509.tbs_certificate().serial_number().as_bytes();
+    serial_text(x509.tbs_certificate().serial_number())
+}
+
+pub(crate) fn serial_text(serial: &x509_cert::serial_number::SerialNumber) -> String {
+    let bytes = serial.as_bytes();
     hex(bytes.strip_prefix(&[0]).unwrap_or(bytes))
 }
 

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use der::asn1::{BitString, Ia5String, SetOfVec};
 use der::{Decode, Encode};
 use p256::ecdsa::signature::{Signer, Verifier};
-use p256::ecdsa::{DerSignature, VerifyingKey};
+use p256::ecdsa::{DerSignature, Signature, VerifyingKey};
+use sha2::{Digest, Sha256};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::attr::{Attribute, Attributes};
 use x509_cert::ext::pkix::SubjectAltName;
@@ -25,12 +26,14 @@ use crate::pem;
 /// Largest request worth reading, in any of its forms. Ours have about 300 bytes.
 pub const CSR_MAX_BYTES: usize = 8 * 1024;
 
+const ISSUING_COMMON_NAME: &str = "M2Key issuing CA";
 const CSR_LABELS: [&str; 2] = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
 
 /// A request whose sender holds the private key. The subject it asks for is not kept: what is issued
 /// is decided by whoever issues, and [`agrees_with`](Self::agrees_with) compares the names asked for.
 #[derive(Debug, Clone)]
 pub struct CheckedCsr {
+    der: Vec<u8>,
     key: VerifyingKey,
     names: Vec<GeneralName>,
 }
@@ -81,7 +84,7 @@ pub fn check(body: &[u8]) -> Result<CheckedCsr, BadCsr> {
     let key = p256_key(&request.info.public_key).ok_or(BadCsr::Key)?;
     check_signature(&request, &key)?;
     let names = names_asked(&request.info.attributes)?;
-    Ok(CheckedCsr { key, names })
+    Ok(CheckedCsr { der, key, names })
 }
 
 /// A request (DER) for the certificate of `id`, signed by `key`.
@@ -97,12 +100,54 @@ pub fn new_unnamed(key: &SoftwareKey, common_name: &Segment) -> Result<Vec<u8>, 
     request(key, common_name.as_str(), None)
 }
 
+/// A request for a key that is in an HSM: the digest goes there, the signature comes back.
+pub struct UnsignedRequest {
+    info: CertReqInfo,
+    digest: [u8; 32],
+}
+
+impl UnsignedRequest {
+    /// For the certificate of `id`; `point` is the public key, uncompressed SEC 1.
+    pub fn new(point: &[u8; 65], id: &SpiffeId, domain: &TrustDomain) -> Result<Self, PkiError> {
+        let key = VerifyingKey::from_sec1_bytes(point).map_err(|_| BadCsr::Key)?;
+        let uri = Ia5String::new(&id.uri(domain)).map_err(PkiError::bug)?;
+        let names = SubjectAltName(vec![GeneralName::UniformResourceIdentifier(uri)]);
+        let info = info(&key, &id.name(), Some(names))?;
+        let digest = Sha256::digest(info.to_der().map_err(PkiError::bug)?).into();
+        Ok(Self { info, digest })
+    }
+
+    /// For the certificate of an issuing CA: its name is for the root to choose.
+    pub fn for_issuing(point: &[u8; 65]) -> Result<Self, PkiError> {
+        let key = VerifyingKey::from_sec1_bytes(point).map_err(|_| BadCsr::Key)?;
+        let info = info(&key, ISSUING_COMMON_NAME, None)?;
+        let digest = Sha256::digest(info.to_der().map_err(PkiError::bug)?).into();
+        Ok(Self { info, digest })
+    }
+
+    /// What is to be signed.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// The request (DER); `signature` is `r || s`. Whoever takes it verifies it.
+    pub fn assemble(self, signature: &[u8; 64]) -> Result<Vec<u8>, PkiError> {
+        let signature = Signature::from_slice(signature).map_err(PkiError::bug)?;
+        signed(self.info, &signature.to_der()).map_err(PkiError::bug)
+    }
+}
+
 /// The same as PEM.
 pub fn to_pem(der: &[u8]) -> String {
     pem::armour(CSR_LABELS[0], der)
 }
 
 impl CheckedCsr {
+    /// The request itself, for another process that checks it again.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     /// Refuses a request that names anyone else; asking for no name at all is fine. Ask this before a
     /// join token is spent.
     pub fn agrees_with(&self, id: &SpiffeId, domain: &TrustDomain) -> Result<(), BadCsr> {
@@ -182,16 +227,23 @@ fn request(
     common_name: &str,
     names: Option<SubjectAltName>,
 ) -> Result<Vec<u8>, PkiError> {
+    let info = info(key.signing().verifying_key(), common_name, names)?;
+    sign(info, key).map_err(PkiError::bug)
+}
+
+fn info(
+    key: &VerifyingKey,
+    common_name: &str,
+    names: Option<SubjectAltName>,
+) -> Result<CertReqInfo, PkiError> {
     let subject = Name::from_str(&format!("CN={common_name}")).map_err(PkiError::bug)?;
     let attributes = attributes(&subject, names).map_err(PkiError::bug)?;
-    let info = CertReqInfo {
+    Ok(CertReqInfo {
         version: Default::default(),
-        public_key: SubjectPublicKeyInfoOwned::from_key(key.signing().verifying_key())
-            .map_err(PkiError::bug)?,
+        public_key: SubjectPublicKeyInfoOwned::from_key(key).map_err(PkiError::bug)?,
         subject,
         attributes,
-    };
-    sign(info, key).map_err(PkiError::bug)
+    })
 }
 
 fn attributes(subject: &Name, names: Option<SubjectAltName>) -> der::Result<Attributes> {
@@ -205,6 +257,10 @@ fn attributes(subject: &Name, names: Option<SubjectAltName>) -> der::Result<Attr
 
 fn sign(info: CertReqInfo, key: &SoftwareKey) -> der::Result<Vec<u8>> {
     let signature: DerSignature = key.signing().sign(&info.to_der()?);
+    signed(info, &signature)
+}
+
+fn signed(info: CertReqInfo, signature: &DerSignature) -> der::Result<Vec<u8>> {
     CertReq {
         info,
         algorithm: AlgorithmIdentifierOwned {
@@ -214,4 +270,11 @@ fn sign(info: CertReqInfo, key: &SoftwareKey) -> der::Result<Vec<u8>> {
         signature: BitString::from_bytes(signature.as_bytes())?,
     }
     .to_der()
+}
+
+/// SHA-256 of the subject public key info of a key that is in an HSM.
+#[cfg(feature = "ca")]
+pub(crate) fn point_spki_sha256(point: &[u8; 65]) -> Result<[u8; 32], PkiError> {
+    let key = VerifyingKey::from_sec1_bytes(point).map_err(|_| BadCsr::Key)?;
+    Ok(spki_sha256(&key))
 }

@@ -9,6 +9,8 @@ use crate::csr::BadCsr;
 use crate::files::BadFile;
 use crate::names::BadName;
 use crate::root::BadCeremony;
+#[cfg(feature = "ca")]
+use crate::signer::SignerError;
 use crate::trust::BadTrust;
 
 /// Why nothing was issued, read or believed. Messages hold no key and no passphrase.
@@ -42,6 +44,10 @@ pub enum PkiError {
     #[cfg(feature = "ca")]
     #[error(transparent)]
     Hsm(#[from] HsmError),
+    /// The signer, or the way to it; its variant says whose move it is.
+    #[cfg(feature = "ca")]
+    #[error(transparent)]
+    Signer(#[from] SignerError),
     /// The key and the certificate of the issuing CA do not belong together.
     #[error("the key {label:?} in the HSM is not the one in the issuing certificate")]
     ForeignIssuingKey { label: String },
@@ -86,6 +92,8 @@ impl PkiError {
             | Self::List(_) => Move::Asker,
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_move(error),
+            #[cfg(feature = "ca")]
+            Self::Signer(error) => error.whose_move(),
             Self::Ceremony(error) => error.whose_move(),
             Self::File { .. }
             | Self::ForeignIssuingKey { .. }
@@ -98,7 +106,7 @@ impl PkiError {
     }
 
     /// What to do about it, for the line after `error:`.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
         match self {
             Self::Csr(error) => error.hint(),
             Self::Certificate(error) => error.hint(),
@@ -110,6 +118,8 @@ impl PkiError {
             Self::File { problem, .. } => problem.hint(),
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),
+            #[cfg(feature = "ca")]
+            Self::Signer(error) => error.hint(),
             Self::ForeignIssuingKey { .. } => {
                 "name the key that belongs to the installed issuing certificate"
             }

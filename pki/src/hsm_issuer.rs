@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hsm::{HealthState, Hsm, KeyLabel, Priority};
 
+use crate::certificate::Certificate;
 use crate::chain::Chain;
 use crate::crl::{self, CrlRequest, SignedCrl};
 use crate::error::PkiError;
@@ -49,7 +50,28 @@ impl HsmIssuer {
         self
     }
 
-    fn prepare(&self, request: &IssueRequest) -> Result<Unsigned, PkiError> {
+    pub(crate) fn own_chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    pub(crate) fn certificate(&self) -> &Certificate {
+        self.chain.issuing()
+    }
+
+    pub(crate) async fn sign(&self, unsigned: Unsigned) -> Result<IssuedCertificate, PkiError> {
+        let digest = unsigned.digest();
+        let signature = self.hsm.sign(&self.key, digest, Priority::Renewal).await?;
+        Ok(unsigned.assemble(signature)?.into())
+    }
+
+    pub(crate) async fn sign_list(&self, unsigned: crl::Unsigned) -> Result<SignedCrl, PkiError> {
+        let digest = unsigned.digest();
+        let signature = self.hsm.sign(&self.key, digest, Priority::Renewal).await?;
+        unsigned.assemble(signature)
+    }
+
+    /// What will be signed: the profile's decision about this request.
+    pub(crate) fn prepare(&self, request: &IssueRequest) -> Result<Unsigned, PkiError> {
         let profile = request.to.profile(&self.domain)?;
         let profile = profile.listed_at(self.crl_base.as_ref());
         request.csr.asks_only_for(profile.names())?;
@@ -72,17 +94,12 @@ impl HsmIssuer {
 #[async_trait]
 impl Issuer for HsmIssuer {
     async fn issue(&self, request: IssueRequest) -> Result<IssuedCertificate, PkiError> {
-        let unsigned = self.prepare(&request)?;
-        let digest = unsigned.digest();
-        let signature = self.hsm.sign(&self.key, digest, Priority::Renewal).await?;
-        Ok(unsigned.assemble(signature)?.into())
+        self.sign(self.prepare(&request)?).await
     }
 
     async fn sign_crl(&self, request: CrlRequest) -> Result<SignedCrl, PkiError> {
         let unsigned = crl::Unsigned::new(self.chain.issuing(), &request)?;
-        let digest = unsigned.digest();
-        let signature = self.hsm.sign(&self.key, digest, Priority::Renewal).await?;
-        unsigned.assemble(signature)
+        self.sign_list(unsigned).await
     }
 
     fn chain(&self) -> Chain {

@@ -32,8 +32,12 @@ pub mod keys;
 pub mod lifecycle;
 pub mod names;
 mod pem;
+#[cfg(feature = "ca")]
+pub mod process;
 pub mod profiles;
 pub mod root;
+#[cfg(feature = "ca")]
+pub mod signer;
 mod signing;
 pub mod trust;
 pub mod verify;

@@ -16,6 +16,8 @@ use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
 use x509_cert::time::Validity;
 
+#[cfg(feature = "ca")]
+use crate::certificate::serial_text;
 use crate::certificate::{Certificate, ECDSA_WITH_SHA256};
 use crate::dates::to_x509;
 use crate::error::PkiError;
@@ -29,6 +31,10 @@ pub(crate) struct Unsigned {
     builder: CertificateBuilder<Issued>,
     issuer: IssuerKey,
     digest: [u8; 32],
+    #[cfg(feature = "ca")]
+    serial: SerialNumber,
+    #[cfg(feature = "ca")]
+    not_after: u64,
 }
 
 /// From when to when, in Unix seconds.
@@ -60,16 +66,32 @@ impl Unsigned {
     ) -> Result<Self, PkiError> {
         let spki = SubjectPublicKeyInfoOwned::from_key(subject_key).map_err(PkiError::bug)?;
         let validity = Validity::new(to_x509(period.not_before)?, to_x509(period.not_after)?);
-        let mut builder =
-            CertificateBuilder::new(profile.issued_by(issuer), random_serial()?, validity, spki)
-                .map_err(PkiError::bug)?;
+        let (profile, serial) = (profile.issued_by(issuer), random_serial()?);
+        let mut builder = CertificateBuilder::new(profile, serial.clone(), validity, spki)
+            .map_err(PkiError::bug)?;
         let issuer = IssuerKey(issuer_key);
         let tbs = builder.finalize(&issuer).map_err(PkiError::bug)?;
         Ok(Self {
             builder,
             issuer,
             digest: Sha256::digest(tbs).into(),
+            #[cfg(feature = "ca")]
+            serial,
+            #[cfg(feature = "ca")]
+            not_after: period.not_after,
         })
+    }
+
+    /// As the certificate will show it.
+    #[cfg(feature = "ca")]
+    pub(crate) fn serial_hex(&self) -> String {
+        serial_text(&self.serial)
+    }
+
+    /// Unix seconds.
+    #[cfg(feature = "ca")]
+    pub(crate) fn not_after(&self) -> u64 {
+        self.not_after
     }
 
     /// What is to be signed.

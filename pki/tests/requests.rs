@@ -163,3 +163,24 @@ proptest! {
         prop_assert!(csr::check(&der).is_err());
     }
 }
+
+#[test]
+fn a_request_that_is_signed_elsewhere_is_as_good_as_one_of_a_file_key() {
+    use p256::ecdsa::signature::hazmat::PrehashSigner;
+    use p256::ecdsa::{Signature, SigningKey};
+    let key = SigningKey::from_slice(&[7; 32]).unwrap();
+    let point = key.verifying_key().to_sec1_point(false);
+    let point: [u8; 65] = point.as_bytes().try_into().unwrap();
+    let id = SpiffeId::Terminal(terminal_id());
+    let request = || csr::UnsignedRequest::new(&point, &id, &domain()).unwrap();
+    let sign = |digest: [u8; 32]| -> [u8; 64] {
+        let signature: Signature = key.sign_prehash(&digest).unwrap();
+        signature.to_bytes().into()
+    };
+    let good = request().assemble(&sign(request().digest())).unwrap();
+    let checked = csr::check(&good).unwrap();
+    assert_eq!(checked.public_point(), point);
+    assert!(checked.agrees_with(&id, &domain()).is_ok());
+    let of_something_else = request().assemble(&sign([9; 32])).unwrap();
+    assert_eq!(refusal(&of_something_else), BadCsr::Signature);
+}

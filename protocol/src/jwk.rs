@@ -24,6 +24,9 @@ pub struct Jwk {
     /// Certificates of the key, base64 DER, leaf first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub x5c: Vec<String>,
+    /// Since when nothing that this key signs is believed, Unix seconds. Somebody else may hold it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub m2key_tainted_at: Option<i64>,
 }
 
 /// A JWK set (RFC 7517, section 5). Keys of kinds not known here are passed over when it is read.
@@ -51,6 +54,7 @@ impl Jwk {
             use_: Some("sig".to_string()),
             alg: Some("ES256".to_string()),
             x5c: Vec::new(),
+            m2key_tainted_at: None,
         };
         jwk.kid = Some(jwk.thumbprint());
         Ok(jwk)

@@ -86,6 +86,7 @@ impl<C: Purpose> Unsigned<C> {
 pub struct Verified<C> {
     claims: C,
     kid: String,
+    tainted_at: Option<i64>,
 }
 
 impl<C> Verified<C> {
@@ -100,10 +101,27 @@ impl<C> Verified<C> {
     pub fn kid(&self) -> &str {
         &self.kid
     }
+
+    /// Since when its key is tainted, Unix seconds; only [`verify_kept`] answers with one.
+    pub fn tainted_at(&self) -> Option<i64> {
+        self.tainted_at
+    }
 }
 
-/// Verifies signature, algorithm, purpose and key, then reads the claims. Times are the caller's.
+/// Verifies signature, algorithm, purpose and key, then reads the claims. Times are the caller's. A
+/// tainted key verifies nothing.
 pub fn verify<C: Purpose>(compact: &str, keys: &JwkSet) -> Result<Verified<C>, BadJws> {
+    let verified = verify_kept(compact, keys)?;
+    match verified.tainted_at {
+        None => Ok(verified),
+        Some(_) => Err(BadJws::TaintedKey),
+    }
+}
+
+/// For evidence that was kept since before its key was tainted: the caller looks at
+/// [`Verified::tainted_at`], and at where it was kept, because whoever holds the key can write any
+/// date.
+pub fn verify_kept<C: Purpose>(compact: &str, keys: &JwkSet) -> Result<Verified<C>, BadJws> {
     let parts = Parts::split(compact)?;
     let header: Header = serde_json::from_slice(&parts.header).map_err(|_| BadJws::Malformed)?;
     if header.crit {
@@ -115,8 +133,8 @@ pub fn verify<C: Purpose>(compact: &str, keys: &JwkSet) -> Result<Verified<C>, B
     if header.typ != C::TYP {
         return Err(BadJws::Purpose);
     }
-    let key = keys.find(&header.kid).ok_or(BadJws::UnknownKey)?;
-    let key = key.verifying_key().map_err(|_| BadJws::UnknownKey)?;
+    let jwk = keys.find(&header.kid).ok_or(BadJws::UnknownKey)?;
+    let key = jwk.verifying_key().map_err(|_| BadJws::UnknownKey)?;
     let signature = Signature::from_slice(&parts.signature).map_err(|_| BadJws::Signature)?;
     key.verify_prehash(&Sha256::digest(parts.signing_input.as_bytes()), &signature)
         .map_err(|_| BadJws::Signature)?;
@@ -124,6 +142,7 @@ pub fn verify<C: Purpose>(compact: &str, keys: &JwkSet) -> Result<Verified<C>, B
     Ok(Verified {
         claims,
         kid: header.kid,
+        tainted_at: jwk.m2key_tainted_at,
     })
 }
 
@@ -166,6 +185,8 @@ pub enum BadJws {
     Critical,
     #[error("signed with a key that is not known here")]
     UnknownKey,
+    #[error("signed with a key that is not believed any more")]
+    TaintedKey,
     #[error("the signature does not fit")]
     Signature,
     #[error("the signature fits, but the claims are not of this purpose")]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use protocol::ids::{AccountId, MerchantId, TerminalId};
 use protocol::jwk::JwkSet;
 use protocol::wire::claims::JWKS_PATH;
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -49,6 +50,8 @@ pub struct Authority {
     logs: PathBuf,
     root_fingerprint: String,
     daemon: Option<Daemon>,
+    /// Ends after the daemon that asks it.
+    signer: Option<Daemon>,
 }
 
 /// What `init` prints.
@@ -89,6 +92,7 @@ impl Authority {
             logs: logs.to_owned(),
             root_fingerprint: made.root_fingerprint,
             daemon: None,
+            signer: None,
         })
     }
 
@@ -116,8 +120,48 @@ impl Authority {
         }
     }
 
-    /// Starts the daemon and waits until it is ready.
+    /// Starts the signer, if it does not run, and waits until it answers.
+    pub async fn start_signer(&mut self) -> Result<(), Failure> {
+        if self.signer.is_some() {
+            return Ok(());
+        }
+        let mut run = command("m2key-pki")?;
+        run.arg("signer").arg("--config").arg(self.signer_config());
+        let mut signer = Daemon::start("m2key-pki-signer", run, &self.logs)?;
+        let answers = async || self.issuing(&["list"]).ok()?.ok().ok().map(drop);
+        signer.ready("the signer to answer", answers).await?;
+        self.signer = Some(signer);
+        Ok(())
+    }
+
+    /// SIGKILL for the signer alone.
+    pub fn kill_signer(&mut self) {
+        if let Some(mut signer) = self.signer.take() {
+            signer.kill();
+        }
+    }
+
+    /// Any verb of `m2key-pki issuing` at this authority's signer, whatever comes of it.
+    pub fn issuing(&self, arguments: &[&str]) -> Result<Said, Failure> {
+        let mut verb = command("m2key-pki")?;
+        verb.arg("issuing")
+            .arg("--config")
+            .arg(self.signer_config());
+        Said::by(verb.args(arguments))
+    }
+
+    /// Starts signer and daemon and waits until they are ready.
     pub async fn serve(&mut self) -> Result<(), Failure> {
+        self.start(StatusCode::OK).await
+    }
+
+    /// Starts the daemon on a database that is behind the world: it answers, and is not ready.
+    pub async fn serve_fenced(&mut self) -> Result<(), Failure> {
+        self.start(StatusCode::SERVICE_UNAVAILABLE).await
+    }
+
+    async fn start(&mut self, expected: StatusCode) -> Result<(), Failure> {
+        self.start_signer().await?;
         let mut serve = command("m2key-authority")?;
         serve.arg("--config").arg(self.config()).arg("serve");
         let mut daemon = Daemon::start("m2key-authority", serve, &self.logs)?;
@@ -125,14 +169,14 @@ impl Authority {
         let ready = async || {
             let url = format!("http://{}/ready", self.addresses().ok()?.loopback);
             let answer = http.get(url).send().await.ok()?;
-            answer.status().is_success().then_some(())
+            (answer.status() == expected).then_some(())
         };
-        daemon.ready("the authority to be ready", ready).await?;
+        daemon.ready("the authority to answer", ready).await?;
         self.daemon = Some(daemon);
         Ok(())
     }
 
-    /// SIGKILL, as if the power had gone.
+    /// SIGKILL for the daemon, as if the power had gone; its signer goes on.
     pub fn kill(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.kill();
@@ -257,6 +301,10 @@ impl Authority {
 
     pub fn root(&self) -> PathBuf {
         self.file("root.pem")
+    }
+
+    pub fn signer_config(&self) -> PathBuf {
+        self.file("signer/signer.toml")
     }
 
     pub fn config(&self) -> PathBuf {

@@ -5,7 +5,9 @@
 //! ```text
 //!  Bank ◀──sign-in── Phone ──tap · scan · type──▶ Terminal: pcscd, reader, tag, m2key-agent ◀── Till
 //!    ▲                 │ claim, approve                        ║
-//!    └──JWKS────── Authority: m2key-authority ═════════════════╝   its HSM tokens in SoftHSM
+//!    └──JWKS────── Authority: m2key-authority ═════════════════╝   its HSM token in SoftHSM
+//!                             │ local socket
+//!                             m2key-pki signer, the issuing CA      its HSM token in SoftHSM
 //! ```
 
 pub mod authority;

@@ -25,7 +25,7 @@ pub async fn play(places: &Places, teller: &mut Teller) -> Result<World, Failure
 
 /// What the story needs to be built; the demo says so before it begins.
 pub fn needs(dir: &Path) -> Result<Places, Failure> {
-    for program in ["m2key-authority", "m2key-agent", "demo-bank"] {
+    for program in ["m2key-authority", "m2key-pki", "m2key-agent", "demo-bank"] {
         crate::process::program(program)?;
     }
     crate::tools::softhsm()?;

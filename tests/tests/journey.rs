@@ -4,6 +4,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+#[path = "journey/restoring.rs"]
+mod restoring;
+
 use harness::World;
 use harness::terminal::Terminal;
 use protocol::charge::ChargeKind;

@@ -29,7 +29,7 @@ CREATE TABLE revocations (
     revoked_at_ms INTEGER NOT NULL,             -- refused from then on
     reason        TEXT    NOT NULL CHECK (reason IN ('unspecified', 'key-compromise', 'ca-compromise', 'superseded',
                                                      'cessation-of-operation', 'privilege-withdrawn')), -- RFC 5280, 5.3.1
-    revoked_by    TEXT    NOT NULL              -- the verb that did it: certificate-revoke or terminal-ban
+    revoked_by    TEXT    NOT NULL              -- the verb that did it: certificate-revoke, terminal-ban or fence-raise
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX revocations_by_list ON revocations (issuer_key, not_after_ms);
 

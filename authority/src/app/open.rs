@@ -1,6 +1,6 @@
 //! How is the whole App built from its configuration?
 //!
-//! Opens the HSM tokens, the issuing CA and the store; whatever does not fit is told before anything
+//! Opens the HSM token and the store, and finds the signer; whatever does not fit is told before anything
 //! is served.
 
 use std::path::Path;
@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hsm::{HsmError, Module, OpenOptions, Pin, Pkcs11Hsm};
-use pki::{Certificate, HsmIssuer, PkiError, TrustDomain};
+use pki::signer::{ClientOptions, SignerClient};
+use pki::{Certificate, Issuer, PkiError};
 
 use super::{App, AssembleError, Parts};
 use crate::clock::SystemClock;
 use crate::config::{Config, HsmConfig};
 use crate::metrics::Metrics;
+use crate::services::fence::{self, JournalError};
 use crate::services::trust::{Trust, TrustFileError};
 use crate::store::StoreError;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
@@ -27,8 +29,12 @@ pub enum OpenError {
     Pki(#[from] PkiError),
     #[error(transparent)]
     Trust(#[from] TrustFileError),
+    #[error("the issuing CA of the signer does not hang on a root in {root}")]
+    ForeignSigner { root: String },
     #[error("{path}: {error}")]
     Store { path: String, error: StoreError },
+    #[error("the journal outside the database: {0}")]
+    Journal(#[from] JournalError),
     #[error(transparent)]
     Assemble(#[from] AssembleError),
 }
@@ -37,14 +43,11 @@ pub enum OpenError {
 pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
     let metrics = Metrics::new();
     let hsm = Arc::new(open_hsm(&config.hsm, &metrics)?);
-    let issuing_hsm = Arc::new(open_issuing(&config, &metrics)?);
     let trust = Trust::load(&config.trust)?;
-    let issuing = load_certificate(&config.trust.issuing)?;
-    let chain = trust.anchors().chain_of(&issuing).map_err(PkiError::from)?;
-    let label = hsm::KeyLabel(config.issuing.key_label.clone());
-    let domain: TrustDomain = config.trust.domain.clone();
-    let issuer = HsmIssuer::open(issuing_hsm, label, chain, domain).await?;
+    let issuer = open_signer(&config, &trust).await?;
     let store = open_store(&config)?;
+    let beginning = fence::begin(config.node.as_str(), &config.fence.journal)?;
+    store.attach(beginning.journal.clone());
     let parts = Parts {
         config,
         clock: Arc::new(SystemClock),
@@ -54,33 +57,15 @@ pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
         metrics,
         trust,
     };
-    Ok(App::assemble(parts).await?)
+    let app = App::assemble(parts).await?;
+    fence::judge(&app, beginning).await?;
+    Ok(app)
 }
 
-/// The HSM token of seeds and signatures.
+/// The HSM token of seeds and signatures. That of the issuing CA is the signer's alone.
 pub fn open_hsm(config: &HsmConfig, metrics: &Arc<Metrics>) -> Result<Pkcs11Hsm, OpenError> {
-    open_token(config, &config.token_label, &config.pin_file, metrics)
-}
-
-/// The HSM token of the issuing CA: the same module, its own PIN.
-pub fn open_issuing(config: &Config, metrics: &Arc<Metrics>) -> Result<Pkcs11Hsm, OpenError> {
-    let issuing = &config.issuing;
-    open_token(
-        &config.hsm,
-        &issuing.token_label,
-        &issuing.pin_file,
-        metrics,
-    )
-}
-
-fn open_token(
-    config: &HsmConfig,
-    label: &str,
-    pin_file: &Path,
-    metrics: &Arc<Metrics>,
-) -> Result<Pkcs11Hsm, OpenError> {
     let failed = |error| OpenError::Hsm {
-        token: label.into(),
+        token: config.token_label.clone(),
         error,
     };
     let module = Module::load(&config.module).map_err(failed)?;
@@ -89,9 +74,32 @@ fn open_token(
         queue_max: config.queue_max,
         deadline: Duration::from_millis(config.deadline_ms),
         observer: Some(metrics.clone()),
-        ..OpenOptions::new(label, Pin::from_file(pin_file).map_err(failed)?)
+        ..OpenOptions::new(
+            &config.token_label,
+            Pin::from_file(&config.pin_file).map_err(failed)?,
+        )
     };
     Pkcs11Hsm::open(&module, options).map_err(failed)
+}
+
+/// The way to the issuing CA in its own process. It may be away if it was seen before.
+pub async fn open_signer(config: &Config, trust: &Trust) -> Result<SignerClient, OpenError> {
+    let options = ClientOptions {
+        socket: config.signer.socket.clone(),
+        deadline: Duration::from_millis(config.signer.deadline_ms),
+        queue_max: config.signer.queue_max,
+        domain: config.trust.domain.clone(),
+        known: config.trust.issuing.clone(),
+        roots: trust.roots().to_vec(),
+    };
+    let signer = SignerClient::open(options).await?;
+    let hangs = trust.anchors().chain_of(signer.chain().issuing());
+    if hangs.is_err() {
+        return Err(OpenError::ForeignSigner {
+            root: config.trust.root.display().to_string(),
+        });
+    }
+    Ok(signer)
 }
 
 fn open_store(config: &Config) -> Result<SqliteStore, OpenError> {

@@ -4,7 +4,7 @@ use hsm::{Hsm, KeyReport, Requirement};
 use serde::Serialize;
 
 use super::{Arguments, CliError, Say, runtime, tell};
-use crate::app::{load_certificate, open_hsm, open_issuing};
+use crate::app::{load_certificates, open_hsm};
 use crate::listen::tls;
 use crate::metrics::Metrics;
 use crate::services::trust::Trust;
@@ -15,12 +15,8 @@ pub(super) fn config(arguments: &Arguments) -> Result<(), CliError> {
     tls::Own::load(&config.public.tls)?;
     tls::Own::load(&config.agents.tls)?;
     Trust::load(&config.trust)?;
-    load_certificate(&config.trust.issuing)?;
-    for file in [
-        &config.hsm.module,
-        &config.hsm.pin_file,
-        &config.issuing.pin_file,
-    ] {
+    load_certificates(&config.trust.issuing)?;
+    for file in [&config.hsm.module, &config.hsm.pin_file] {
         std::fs::metadata(file).map_err(|error| CliError::file(file, &error))?;
     }
     tell(
@@ -60,10 +56,8 @@ pub(super) fn hsm(arguments: &Arguments) -> Result<(), CliError> {
     let metrics = Metrics::new();
     let view = runtime()?.block_on(async {
         let authority = open_hsm(&config.hsm, &metrics)?;
-        let issuing = open_issuing(&config, &metrics)?;
         let requirements = authority.check().await?;
-        let mut keys = authority.inventory().await?;
-        keys.extend(issuing.inventory().await?);
+        let keys = authority.inventory().await?;
         Ok::<_, CliError>(HsmView::new(&requirements, &keys))
     })?;
     tell(arguments, &view);

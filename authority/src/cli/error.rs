@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use hsm::HsmError;
+use pki::process::EnvironmentError;
 use pki::{Move, PkiError};
 use protocol::problem::{Problem, ProblemType};
 
 use crate::app::{AssembleError, OpenError};
 use crate::config::ConfigError;
-use crate::environment::EnvironmentError;
 use crate::init::InitError;
 use crate::listen::BindError;
 use crate::listen::tls::TlsError;
@@ -192,6 +192,10 @@ fn store_advice(error: &StoreError) -> (Exit, &'static str) {
             Exit::OperatorNeeded,
             "free some space or make the store writable; nothing was changed",
         ),
+        StoreError::Unjournalled { .. } => (
+            Exit::OperatorNeeded,
+            "make the place of [fence] journal writable; the same verb again then says when it is safe",
+        ),
         StoreError::Unusable { .. } => (
             Exit::OperatorNeeded,
             "check [store] path; `m2key-authority init` makes a new authority",
@@ -231,7 +235,14 @@ impl From<OpenError> for CliError {
             OpenError::Hsm { error, .. } => error.into(),
             OpenError::Pki(error) => error.into(),
             OpenError::Trust(error) => error.into(),
+            OpenError::ForeignSigner { .. } => {
+                Self::operator("", "[signer] and [trust] must belong to one authority")
+            }
             OpenError::Store { error, .. } => error.into(),
+            OpenError::Journal(_) => Self::operator(
+                "",
+                "let the account of the daemon write to the place of [fence] journal",
+            ),
             OpenError::Assemble(AssembleError::Store(error)) => error.into(),
             OpenError::Assemble(AssembleError::Keys(error)) => {
                 Self::operator(error, "this store was not made by `m2key-authority init`")
@@ -318,7 +329,7 @@ impl From<Problem> for CliError {
         };
         let exit = match problem.problem_type() {
             Some(ProblemType::Busy) => Exit::TryLater,
-            Some(ProblemType::NotReady) => Exit::OperatorNeeded,
+            Some(ProblemType::NotReady | ProblemType::Fenced) => Exit::OperatorNeeded,
             Some(ProblemType::Internal) => Exit::OurBug,
             _ => Exit::Refused,
         };

@@ -1,20 +1,22 @@
 //! `m2key-authority init`: what does a new authority need to be told?
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
-use pki::{DnsName, Segment, TrustDomain};
+use pki::{DnsName, Segment, TrustDomain, process};
 use protocol::link::LinkHost;
 use serde::Serialize;
 
 use super::{Arguments, CliError, Exit, Say, runtime, tell};
 use crate::clock::SystemClock;
 use crate::config::CertificateFiles;
-use crate::environment;
-use crate::init::{Listen, Made, PinFiles, Plan, SOFTHSM_MODULE, Workplace, make};
+use crate::init::{
+    Listen, Made, PinFiles, Plan, SOFTHSM_MODULE, Workplace, make_authority, make_signer,
+};
 
 const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
 /// What agents and operators on this machine always may call it.
@@ -69,33 +71,71 @@ pub(super) struct InitArguments {
 pub(super) fn run(arguments: &Arguments, init: &InitArguments) -> Result<(), CliError> {
     // Mistakes in the arguments are told before anything is made or asked.
     let draft = plan(init, "localhost")?;
-    let (place, own_softhsm) = workplace(init)?;
-    let plan = match &init.link_host {
-        Some(_) => draft,
-        None => plan(init, &ask_link_host(init)?)?,
+    let (place, part) = workplace(init)?;
+    let made = match &init.link_host {
+        Some(_) => part.make(&draft, &place, &[]),
+        None => {
+            let host = ask_link_host(init)?;
+            // The parts that follow are not to ask again.
+            let told = ["--link-host".into(), host.clone().into()];
+            part.make(&plan(init, &host)?, &place, &told)
+        }
     };
-    let made = runtime()?.block_on(make(&plan, &place, own_softhsm, &SystemClock));
     let made = made.inspect_err(|_| place.discard())?;
     tell(arguments, &MadeView::from(made));
     Ok(())
 }
 
-/// SoftHSM without a configuration gets its own: then this process starts itself again with it.
-fn workplace(init: &InitArguments) -> Result<(Workplace, bool), CliError> {
+/// What this process makes. SoftHSM takes its token folder from the environment, once per process, and
+/// signer and authority get one each: then the work goes through three processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Everything,
+    /// Only SoftHSM's configurations; then it starts again for the signer.
+    Beginning,
+    /// The signer; then it starts again for the authority.
+    Signer,
+    Authority,
+}
+
+impl Part {
+    fn make(self, plan: &Plan, place: &Workplace, told: &[OsString]) -> Result<Made, CliError> {
+        let own_softhsm = self != Self::Everything;
+        if self == Self::Beginning {
+            place.write_softhsm_confs()?;
+            return Err(go_on_with(place.signer_softhsm_conf(), told));
+        }
+        runtime()?.block_on(async {
+            if self != Self::Authority {
+                make_signer(plan, place, own_softhsm, &SystemClock).await?;
+            }
+            if self == Self::Signer {
+                return Err(go_on_with(place.softhsm_conf(), told));
+            }
+            Ok(make_authority(plan, place, own_softhsm, &SystemClock).await?)
+        })
+    }
+}
+
+/// Does not return unless it fails.
+fn go_on_with(softhsm_conf: PathBuf, told: &[OsString]) -> CliError {
+    let conf = softhsm_conf.display().to_string();
+    process::start_again(&BTreeMap::from([(SOFTHSM2_CONF.to_owned(), conf)]), told).into()
+}
+
+/// Where this process is in the work.
+fn workplace(init: &InitArguments) -> Result<(Workplace, Part), CliError> {
     let resumed = Workplace::resume(&init.dir)?;
-    let own_conf = resumed.softhsm_conf();
-    match std::env::var_os(SOFTHSM2_CONF) {
-        Some(found) if found == own_conf.as_os_str() => return Ok((resumed, true)),
-        Some(_) => return Ok((Workplace::prepare(&init.dir)?, false)),
-        None => {}
+    let part = match std::env::var_os(SOFTHSM2_CONF) {
+        Some(found) if found == resumed.signer_softhsm_conf().as_os_str() => Part::Signer,
+        Some(found) if found == resumed.softhsm_conf().as_os_str() => Part::Authority,
+        None if is_softhsm(init) && init.pin_file.is_none() => Part::Beginning,
+        _ => Part::Everything,
+    };
+    match part {
+        Part::Signer | Part::Authority => Ok((resumed, part)),
+        Part::Everything | Part::Beginning => Ok((Workplace::prepare(&init.dir)?, part)),
     }
-    let place = Workplace::prepare(&init.dir)?;
-    if !is_softhsm(init) || init.pin_file.is_some() {
-        return Ok((place, false));
-    }
-    let conf = place.write_softhsm_conf()?.display().to_string();
-    environment::ensure(&BTreeMap::from([(SOFTHSM2_CONF.to_owned(), conf)]))?;
-    Ok((place, true))
 }
 
 fn is_softhsm(init: &InitArguments) -> bool {
@@ -193,6 +233,7 @@ fn usage(argument: &str, error: &dyn std::error::Error) -> CliError {
 struct MadeView {
     dir: PathBuf,
     config: PathBuf,
+    signer_config: PathBuf,
     root_fingerprint: String,
     public_certificate_is_ours: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,6 +246,7 @@ impl From<Made> for MadeView {
             root_fingerprint: made.root_fingerprint.to_string(),
             dir: made.dir,
             config: made.config,
+            signer_config: made.signer_config,
             public_certificate_is_ours: made.public_is_ours,
             softhsm_conf: made.softhsm_conf,
         }
@@ -214,6 +256,7 @@ impl From<Made> for MadeView {
 impl Say for MadeView {
     fn say(&self) -> String {
         let (dir, config) = (self.dir.display(), self.config.display());
+        let signer = self.signer_config.display();
         let public = match self.public_certificate_is_ours {
             true => {
                 "of our own issuing CA: phones do not know it. Good for a demo; for shoppers put a\n               \
@@ -224,11 +267,13 @@ impl Say for MadeView {
         format!(
             "A new authority in {dir}:\n\
              \n\
-             HSM tokens     m2key-authority (seeds, signatures) and m2key-issuing (issuing CA), a PIN each\n\
+             HSM token      m2key-authority, for seeds and signatures, with its PIN in hsm/\n\
              keys           sealing and binding for seeds; schedule, receipt, checkpoint for signatures\n\
              root           root.pem; its key in root/, encrypted, with its passphrase beside it:\n               \
              move root/ to two places offline, it is needed only for a new issuing CA\n\
-             issuing CA     issuing.pem, its key in the HSM\n\
+             signer         signer/, the issuing CA in a process of its own: HSM token m2key-issuing, PIN,\n               \
+             keys, log of everything it signs. Better under an account of its own\n\
+             issuing CA     issuing.pem\n\
              agents         agents.pem, the listener for terminals and operators\n\
              operator       operator.pem and operator.key: what the verbs of this command use\n\
              public         certificate {public}\n\
@@ -237,7 +282,8 @@ impl Say for MadeView {
              Root fingerprint (SHA-256), for every machine that enrols:\n\
              {}\n\
              \n\
-             Next: m2key-authority serve --config {config}",
+             Next: m2key-pki signer --config {signer}\n      \
+             m2key-authority serve --config {config}",
             self.root_fingerprint
         )
     }

@@ -30,16 +30,9 @@ pub(super) enum Verb {
 
 pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
     let Verb::Verify { file, jwks } = verb;
-    let keys: JwkSet = serde_json::from_str(&read(jwks, JWKS_MAX)?).map_err(|error| {
-        let message = format!("{}: not a JWK set ({error})", jwks.display());
-        CliError::new(
-            Exit::Refused,
-            message,
-            "fetch it from /.well-known/jwks.json",
-        )
-    })?;
+    let keys = read_keys(jwks)?;
     let compact = read(file, JWS_MAX as u64)?;
-    let verified = jws::verify::<ReceiptClaims>(compact.trim(), &keys).map_err(|error| {
+    let verified = jws::verify_kept::<ReceiptClaims>(compact.trim(), &keys).map_err(|error| {
         let message = format!("{}: this receipt is not genuine: {error}", file.display());
         CliError::new(
             Exit::Refused,
@@ -47,11 +40,22 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
             "do not rely on it; ask its sender for the original",
         )
     })?;
-    let kid = verified.kid().to_owned();
+    let since = verified.tainted_at();
+    if since.is_some_and(|since| verified.claims().iat >= since) {
+        return Err(CliError::new(
+            Exit::Refused,
+            format!(
+                "{}: this receipt is not genuine: it was signed after its key was tainted",
+                file.display()
+            ),
+            "do not rely on it; ask the authority whether it knows of the payment",
+        ));
+    }
     tell(
         arguments,
         &Genuine {
-            kid,
+            kid: verified.kid().to_owned(),
+            tainted_at: since.map(Timestamp::from_secs),
             claims: verified.into_claims(),
         },
     );
@@ -62,6 +66,8 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
 #[derive(Serialize)]
 struct Genuine {
     kid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tainted_at: Option<Timestamp>,
     #[serde(flatten)]
     claims: ReceiptClaims,
 }
@@ -87,11 +93,30 @@ impl Say for Genuine {
         if let Some(reference) = &claims.reference {
             text += &format!("\nreference  {reference}");
         }
-        text + &format!("\nsigned by  {}\nwith key   {}", claims.iss, self.kid)
+        text += &format!("\nsigned by  {}\nwith key   {}", claims.iss, self.kid);
+        if let Some(since) = self.tainted_at {
+            text += &format!(
+                "\nNOTE: that key is tainted since {since}. Whoever took it can write an earlier \
+                 date: rely on this only where it was kept since before, or ask the authority"
+            );
+        }
+        text
     }
 }
 
-fn read(path: &Path, max: u64) -> Result<String, CliError> {
+/// A JWK set from a file.
+pub(super) fn read_keys(path: &Path) -> Result<JwkSet, CliError> {
+    serde_json::from_str(&read(path, JWKS_MAX)?).map_err(|error| {
+        let message = format!("{}: not a JWK set ({error})", path.display());
+        CliError::new(
+            Exit::Refused,
+            message,
+            "fetch it from /.well-known/jwks.json",
+        )
+    })
+}
+
+pub(super) fn read(path: &Path, max: u64) -> Result<String, CliError> {
     use std::io::Read;
     let failed = |error| CliError::file(path, &error);
     let mut text = String::new();

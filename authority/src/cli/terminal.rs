@@ -12,7 +12,7 @@ use super::{Arguments, CliError, Exit, Say, tell};
 use crate::services::join::JoinTokenId;
 use crate::services::operators::{
     JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens, JoinView, TerminalAdd, TerminalBan,
-    TerminalJoin, TerminalList, TerminalShow, TerminalView, Terminals,
+    TerminalJoin, TerminalList, TerminalShow, TerminalUnban, TerminalView, Terminals,
 };
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +44,16 @@ pub(super) enum Verb {
         /// Why, for the audit chain
         #[arg(long)]
         reason: String,
+    },
+    /// Take a banned terminal back: a new seed, and a join token to enrol with
+    Unban {
+        terminal: TerminalId,
+        /// Why, for the audit chain
+        #[arg(long)]
+        reason: String,
+        /// Write the join token to this new file (mode 0600) instead of showing it
+        #[arg(long)]
+        join_token_file: Option<PathBuf>,
     },
 }
 
@@ -112,6 +122,19 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
             };
             tell(arguments, &ask(arguments, verb)?);
             Ok(())
+        }
+        Verb::Unban {
+            terminal,
+            reason,
+            join_token_file,
+        } => {
+            let verb = TerminalUnban {
+                terminal: *terminal,
+                reason: reason.clone(),
+            };
+            hand_over(arguments, join_token_file.as_deref(), || {
+                ask(arguments, verb)
+            })
         }
     }
 }

@@ -112,6 +112,8 @@ fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
         0,
         u64::try_from(RENEWAL_GRACE_MAX_MS / raw::DAY_MS).unwrap_or(0),
     );
+    m.range("signer.deadline_ms", raw.signer.deadline_ms, 100, 60_000);
+    m.range("signer.queue_max", raw.signer.queue_max as u64, 1, 65_536);
     m.range("store.queue_max", raw.store.queue_max as u64, 1, 65_536);
     m.range("store.readers", raw.store.readers as u64, 1, 64);
 }
@@ -138,10 +140,6 @@ fn check_names(raw: &raw::Raw, m: &mut Mistakes) {
                 "lower case, without wildcard or port",
             );
         }
-    }
-    if raw.hsm.token_label == raw.issuing.token_label {
-        let hint = "what parses the internet must not hold the CA: give it its own HSM token";
-        m.add("issuing.token_label", "the same as hsm.token_label", hint);
     }
 }
 

@@ -11,10 +11,13 @@ use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
 use super::{
-    AgentsConfig, CertificateFiles, Config, EnrolmentConfig, HsmConfig, IdentityProvider,
-    IssuingConfig, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, TrustConfig,
+    AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
+    IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
+    TrustConfig,
 };
 
+/// The journal's name beside the store.
+const JOURNAL_NAME: &str = "fence.journal";
 pub(super) const DAY_MS: Millis = 24 * 3_600_000;
 
 #[derive(Deserialize)]
@@ -29,8 +32,10 @@ pub(super) struct Raw {
     #[serde(default)]
     pub operator: RawOperator,
     pub hsm: RawHsm,
-    pub issuing: RawIssuing,
+    pub signer: RawSigner,
     pub store: StoreConfig,
+    #[serde(default)]
+    pub fence: RawFence,
     #[serde(default)]
     pub policy: Policy,
     #[serde(default)]
@@ -106,10 +111,12 @@ pub(super) struct RawHsm {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawIssuing {
-    pub token_label: String,
-    pub pin_file: PathBuf,
-    pub key_label: String,
+pub(super) struct RawSigner {
+    pub socket: PathBuf,
+    #[serde(default = "signer_deadline_ms")]
+    pub deadline_ms: u64,
+    #[serde(default = "signer_queue_max")]
+    pub queue_max: usize,
 }
 
 /// The embedded database.
@@ -123,6 +130,13 @@ pub struct StoreConfig {
     /// Connections that only read.
     #[serde(default = "readers")]
     pub readers: usize,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFence {
+    /// Beside the store where nobody names a place.
+    pub journal: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -219,10 +233,16 @@ impl Raw {
                 queue_max: self.hsm.queue_max,
                 deadline_ms: self.hsm.deadline_ms,
             },
-            issuing: IssuingConfig {
-                token_label: self.issuing.token_label,
-                pin_file: at(self.issuing.pin_file),
-                key_label: self.issuing.key_label,
+            signer: SignerConfig {
+                socket: at(self.signer.socket),
+                deadline_ms: self.signer.deadline_ms,
+                queue_max: self.signer.queue_max,
+            },
+            fence: FenceConfig {
+                journal: match self.fence.journal {
+                    Some(journal) => at(journal),
+                    None => at(self.store.path.with_file_name(JOURNAL_NAME)),
+                },
             },
             store: StoreConfig {
                 path: at(self.store.path),
@@ -315,6 +335,15 @@ fn readers() -> usize {
 
 fn deadline_ms() -> u64 {
     5_000
+}
+
+/// A list of many revoked certificates takes seconds.
+fn signer_deadline_ms() -> u64 {
+    10_000
+}
+
+fn signer_queue_max() -> usize {
+    256
 }
 
 fn algorithms() -> Vec<String> {

@@ -144,7 +144,7 @@ fn keys(journey: &Arc<Journey>) -> Routes<Private> {
     let route = warp::path!(".well-known" / "jwks.json")
         .and(warp::get())
         .and(asked_by(journey))
-        .map(|asked: Asked| key_set(jwks::published(&asked.journey.app.keyring())));
+        .map(|asked: Asked| key_set(jwks::believed(&asked.journey.app.keyring())));
     Routes::new("agents-jwks", route)
 }
 

@@ -13,7 +13,7 @@ use warp::{Filter, Rejection};
 
 use super::problem::refuse;
 use crate::app::App;
-use crate::services::Failure;
+use crate::services::{Failure, adoption};
 use crate::store::{CertificateRecord, FirstUse, Subject, TerminalStatus};
 
 /// A terminal with a certificate we issued and recorded, in its time, not revoked, not superseded by a
@@ -82,7 +82,10 @@ impl AuthenticatedOperator {
 /// The certificate at the other end of this connection, verified by TLS. Only the private listener
 /// puts it into a request.
 #[derive(Debug, Clone)]
-pub(crate) struct PeerCertificate(pub(crate) Arc<Result<Peer, Problem>>);
+pub(crate) struct PeerCertificate {
+    pub(crate) read: Arc<Result<Peer, Problem>>,
+    pub(crate) der: Arc<[u8]>,
+}
 
 /// Demands a terminal.
 pub fn terminal(
@@ -149,11 +152,14 @@ async fn prove_renewing(app: &App, seen: Seen) -> Result<Renewing, Failure> {
 /// A terminal that is not banned, with a certificate that we issued and that is in force, ended or
 /// not. Coming with it is its first use, from which on older ones are refused.
 async fn known_terminal(app: &App, seen: Seen) -> Result<(TerminalId, Peer), Failure> {
-    let peer = peer_of(seen)?;
+    let (peer, der) = peer_of(seen)?;
     let SpiffeId::Terminal(id) = peer.id else {
         return Err(wrong_role(&peer, "a terminal").into());
     };
-    let record = recorded(app, &peer, &Subject::Terminal(id)).await?;
+    let record = match recorded(app, &peer, &Subject::Terminal(id)).await? {
+        Some(record) => record,
+        None => adopted(app, &peer, id, &der).await?,
+    };
     match app.store.terminal(id).await? {
         None => return Err(certificate_refused("its terminal is not known here").into()),
         Some(terminal) => match terminal.status {
@@ -176,12 +182,13 @@ async fn known_terminal(app: &App, seen: Seen) -> Result<(TerminalId, Peer), Fai
 }
 
 async fn prove_operator(app: &App, seen: Seen) -> Result<AuthenticatedOperator, Failure> {
-    let peer = peer_of(seen)?;
+    let (peer, _) = peer_of(seen)?;
     let SpiffeId::Operator(name) = &peer.id else {
         return Err(wrong_role(&peer, "an operator").into());
     };
     let name = name.as_str().to_owned();
     let record = recorded(app, &peer, &Subject::Operator(name.clone())).await?;
+    let record = record.ok_or_else(unknown)?;
     in_force(&record)?;
     if ended_ago_ms(app, &peer).is_some() {
         return Err(certificate_refused("it has expired").into());
@@ -189,24 +196,50 @@ async fn prove_operator(app: &App, seen: Seen) -> Result<AuthenticatedOperator, 
     Ok(AuthenticatedOperator { name })
 }
 
-fn peer_of(seen: Seen) -> Result<Peer, Problem> {
+fn peer_of(seen: Seen) -> Result<(Peer, Arc<[u8]>), Problem> {
     match seen {
         None => Err(Problem::new(ProblemType::CertificateNeeded)),
-        Some(PeerCertificate(read)) => (*read).clone(),
+        Some(PeerCertificate { read, der }) => Ok(((*read).clone()?, der)),
     }
 }
 
-/// Ours, and for whom it says.
-async fn recorded(app: &App, peer: &Peer, subject: &Subject) -> Result<CertificateRecord, Failure> {
+/// Ours, and for whom it says; none if it is not known here.
+async fn recorded(
+    app: &App,
+    peer: &Peer,
+    subject: &Subject,
+) -> Result<Option<CertificateRecord>, Failure> {
+    if app.fence.is_revoked_outside(&peer.serial) {
+        return Err(certificate_refused("it was revoked").into());
+    }
     match app.store.certificate(&peer.serial).await? {
+        None => Ok(None),
         Some(record)
             if record.certificate.subject == *subject
                 && record.certificate.spki_sha256 == peer.spki_sha256 =>
         {
-            Ok(record)
+            Ok(Some(record))
         }
-        _ => Err(certificate_refused("it was not issued here").into()),
+        Some(_) => Err(unknown().into()),
     }
+}
+
+/// One that a restore has lost is taken in; any other unknown one is refused.
+async fn adopted(
+    app: &App,
+    peer: &Peer,
+    id: TerminalId,
+    der: &[u8],
+) -> Result<CertificateRecord, Failure> {
+    if adoption::adopt(app, id, der).await? {
+        let record = recorded(app, peer, &Subject::Terminal(id)).await?;
+        return Ok(record.ok_or_else(unknown)?);
+    }
+    Err(unknown().into())
+}
+
+fn unknown() -> Problem {
+    certificate_refused("it was not issued here")
 }
 
 fn in_force(record: &CertificateRecord) -> Result<(), Problem> {

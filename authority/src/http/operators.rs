@@ -35,6 +35,16 @@ pub fn routes(app: &Arc<App>) -> Routes<Private> {
         .or(verb::<operators::JoinTokenList>(app))
         .or(verb::<operators::JoinTokenRevoke>(app))
         .or(verb::<operators::AlarmList>(app))
+        .or(verb::<operators::FenceStatus>(app))
+        .or(verb::<operators::FenceRaise>(app))
+        .or(verb::<operators::FenceCompare>(app))
+        .or(verb::<operators::KeyList>(app))
+        .or(verb::<operators::KeyStep>(app))
+        .or(verb::<operators::SeedRotate>(app))
+        .or(verb::<operators::TerminalUnban>(app))
+        .or(verb::<operators::OperationList>(app))
+        .or(verb::<operators::OperationShow>(app))
+        .or(verb::<operators::OperationTranscript>(app))
 }
 
 fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {

@@ -1,93 +1,91 @@
-//! Where do the root, the issuing CA and the first certificates under it come from?
+//! Where do the root and the first certificates under it come from?
 
-use std::sync::Arc;
-
-use hsm::{Hsm, KeyLabel};
+use pki::signer::Signer;
 use pki::{
-    Certificate, Chain, HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer, Passphrase,
-    RootKey, SoftwareKey, csr,
+    Certificate, CheckedCsr, IssueRequest, IssueTo, IssuedCertificate, Passphrase, RootKey,
+    SoftwareKey, csr,
 };
 
 use super::hsm_tokens::random_pin;
-use super::{ISSUING_KEY_LABEL, InitError, Plan, Workplace};
+use super::{InitError, Plan, Workplace};
+use crate::app::load_certificate;
 use crate::services::enrolment::record;
 use crate::store::{self, Subject};
 
 /// Makes the root, signs the issuing CA, and forgets the root key: it stays in its file.
 pub(super) fn make_root(
     place: &Workplace,
-    issuing_point: &[u8; 65],
+    request: &CheckedCsr,
     now: u64,
-) -> Result<Chain, InitError> {
+) -> Result<Certificate, InitError> {
     place.private("root/passphrase", random_pin().as_bytes())?;
     let passphrase = Passphrase::from_file(&place.at("root/passphrase"))?;
     let key = RootKey::generate()?;
     key.save(&place.at("root/root.key"), &passphrase)?;
     let root = key.certificate(now)?;
-    let issuing = key.sign_issuing(&root, issuing_point, now)?;
-    place.public("root.pem", root.pem().as_bytes())?;
+    let issuing = key.sign_issuing(&root, &request.public_point(), now)?;
+    for name in ["root.pem", "signer/roots.pem"] {
+        place.public(name, root.pem().as_bytes())?;
+    }
     place.public("issuing.pem", issuing.pem().as_bytes())?;
-    Ok(Chain::new(issuing, root).map_err(pki::PkiError::from)?)
+    Ok(issuing)
 }
 
 /// The certificates this machine and its operator begin with.
 pub(super) struct First<'a> {
     pub(super) place: &'a Workplace,
-    pub(super) issuer: HsmIssuer,
+    pub(super) signer: Signer,
     pub(super) now: u64,
 }
 
-impl<'a> First<'a> {
-    pub(super) async fn open(
-        plan: &Plan,
-        place: &'a Workplace,
-        hsm: Arc<dyn Hsm>,
-        chain: Chain,
-        now: u64,
-    ) -> Result<Self, InitError> {
-        let label = KeyLabel(ISSUING_KEY_LABEL.into());
-        let issuer = HsmIssuer::open(hsm, label, chain, plan.domain.clone()).await?;
-        Ok(Self { place, issuer, now })
-    }
-
+impl First<'_> {
     /// Agents' listener, operator, and the public listener if it has no other certificate.
-    pub(super) async fn make(&self, plan: &Plan) -> Result<Vec<store::Certificate>, InitError> {
-        let server = || IssueTo::Authority {
-            node: plan.node.clone(),
-            dns: plan.dns.clone(),
-            addresses: plan.addresses.clone(),
-        };
-        let operator = IssueTo::Operator(plan.operator.clone());
-        let mut records = vec![
-            self.issue("agents", server()).await?,
-            self.issue("operator", operator).await?,
-        ];
-        if plan.public.is_none() {
-            records.push(self.issue("public", server()).await?);
+    pub(super) async fn make(&self, plan: &Plan) -> Result<(), InitError> {
+        for (name, to) in wanted(plan) {
+            self.issue(name, to).await?;
         }
-        Ok(records)
+        Ok(())
     }
 
     /// `<name>.key` and `<name>.pem`, the issuing certificate after its own.
-    async fn issue(&self, name: &str, to: IssueTo) -> Result<store::Certificate, InitError> {
+    async fn issue(&self, name: &str, to: IssueTo) -> Result<(), InitError> {
         let key = SoftwareKey::generate()?;
         key.save(&self.place.at(&format!("{name}.key")))?;
-        let request = csr::new(&key, &to.spiffe_id(), self.issuer.trust_domain())?;
-        let request = IssueRequest {
-            csr: csr::check(&request).map_err(pki::PkiError::from)?,
-            to: to.clone(),
-            now: self.now,
-        };
-        let issued = self.issuer.issue(request).await?;
-        let chain = issued.pem.clone() + &self.issuer.chain().issuing().pem();
-        self.place
-            .public(&format!("{name}.pem"), chain.as_bytes())?;
-        Ok(record_of(&issued, &to))
+        let request = csr::new(&key, &to.spiffe_id(), self.signer.trust_domain())?;
+        let csr = csr::check(&request).map_err(pki::PkiError::from)?;
+        let now = self.now;
+        let issued = self.signer.issue(IssueRequest { csr, to, now }).await?;
+        let above = self.signer.issuing_cas();
+        let above: String = above.iter().map(|ca| ca.chain.issuing().pem()).collect();
+        let chain = issued.pem + &above;
+        self.place.public(&format!("{name}.pem"), chain.as_bytes())
     }
+}
 
-    pub(super) fn root(&self) -> Certificate {
-        self.issuer.chain().root().clone()
+/// What the store keeps of the certificates that [`First`] made.
+pub(super) fn records(
+    plan: &Plan,
+    place: &Workplace,
+) -> Result<Vec<store::Certificate>, InitError> {
+    let read = |(name, to): (&str, IssueTo)| {
+        let certificate = load_certificate(&place.at(&format!("{name}.pem")))?;
+        Ok(record_of(&certificate.into(), &to))
+    };
+    wanted(plan).into_iter().map(read).collect()
+}
+
+fn wanted(plan: &Plan) -> Vec<(&'static str, IssueTo)> {
+    let server = || IssueTo::Authority {
+        node: plan.node.clone(),
+        dns: plan.dns.clone(),
+        addresses: plan.addresses.clone(),
+    };
+    let operator = IssueTo::Operator(plan.operator.clone());
+    let mut wanted = vec![("agents", server()), ("operator", operator)];
+    if plan.public.is_none() {
+        wanted.push(("public", server()));
     }
+    wanted
 }
 
 fn record_of(issued: &IssuedCertificate, to: &IssueTo) -> store::Certificate {

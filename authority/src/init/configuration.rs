@@ -1,9 +1,9 @@
-//! What stands in the new configuration?
+//! What stands in the new configurations?
 
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{ISSUING_KEY_LABEL, ISSUING_TOKEN_LABEL, Plan, TOKEN_LABEL};
+use super::{ISSUING_TOKEN_LABEL, Plan, SIGNER_SOCKET, TOKEN_LABEL};
 
 /// The text of `authority.toml`; `softhsm_conf` goes into the module's environment.
 pub(super) fn text(plan: &Plan, softhsm_conf: Option<&str>) -> String {
@@ -41,7 +41,9 @@ fn head(plan: &Plan) -> String {
          # Health and metrics.\n\
          [loopback]\nlisten = {}\n\n\
          [operator]\ncertificate = \"operator.pem\"\nkey = \"operator.key\"\n\n\
-         [store]\npath = \"store.sqlite\"\n\n",
+         [store]\npath = \"store.sqlite\"\n\n\
+         # Compared with the store at every start: better on another disk, and never restored with it.\n\
+         [fence]\njournal = \"fence.journal\"\n\n",
         string(node.as_str()),
         string(domain.as_str()),
         string(&listen.public.to_string()),
@@ -53,9 +55,9 @@ fn head(plan: &Plan) -> String {
 }
 
 fn hsm_sections(plan: &Plan, softhsm_conf: Option<&str>, text: &mut String) {
-    let (pin, issuing_pin) = match &plan.existing_tokens {
-        Some(files) => (quoted(&files.authority), quoted(&files.issuing)),
-        None => (string("hsm/authority.pin"), string("hsm/issuing.pin")),
+    let pin = match &plan.existing_tokens {
+        Some(files) => quoted(&files.authority),
+        None => string("hsm/authority.pin"),
     };
     let module = quoted(&plan.module);
     // Writing to a String does not fail.
@@ -73,10 +75,34 @@ fn hsm_sections(plan: &Plan, softhsm_conf: Option<&str>, text: &mut String) {
     }
     let _ = write!(
         text,
-        "\n# The issuing CA: the same module, another HSM token, its own PIN.\n\
-         [issuing]\ntoken_label = \"{ISSUING_TOKEN_LABEL}\"\npin_file = {issuing_pin}\n\
-         key_label = \"{ISSUING_KEY_LABEL}\"\n"
+        "\n# The issuing CA, in its own process: m2key-pki signer.\n\
+         [signer]\nsocket = \"{SIGNER_SOCKET}\"\n"
     );
+}
+
+/// The text of `signer/signer.toml`.
+pub(super) fn signer(plan: &Plan, softhsm_conf: Option<&str>) -> String {
+    let pin = match &plan.existing_tokens {
+        Some(files) => quoted(&files.issuing),
+        None => string("pin"),
+    };
+    let mut text = format!(
+        "# Made by m2key-authority init. Paths start at this folder.\n\
+         trust_domain = {}\nroots = \"roots.pem\"\nstate_dir = \"state\"\nrun_dir = \"run\"\n\n\
+         # The issuing keys. No other process opens this HSM token.\n\
+         [hsm]\nmodule = {}\ntoken_label = \"{ISSUING_TOKEN_LABEL}\"\npin_file = {pin}\n",
+        string(plan.domain.as_str()),
+        quoted(&plan.module),
+    );
+    if let Some(conf) = softhsm_conf {
+        // Writing to a String does not fail.
+        let _ = write!(
+            text,
+            "\n[hsm.environment]\nSOFTHSM2_CONF = {}\n",
+            string(conf)
+        );
+    }
+    text
 }
 
 fn quoted(path: &Path) -> String {

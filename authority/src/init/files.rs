@@ -11,7 +11,11 @@ const MARKER: &str = ".init-in-progress";
 const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 const PUBLIC_FILE: u32 = 0o644;
-const SOFTHSM_CONF: &str = "softhsm2.conf";
+/// SoftHSM's configuration of each process, and the folder of its HSM token: neither sees the other's.
+const SOFTHSM: [(&str, &str); 2] = [
+    ("softhsm2.conf", "hsm/tokens"),
+    ("signer/softhsm2.conf", "signer/tokens"),
+];
 
 /// The folder that will be DIR, under its working name.
 #[derive(Debug)]
@@ -30,7 +34,14 @@ impl Workplace {
         }
         place.folder("")?;
         place.file(MARKER, b"made by m2key-authority init\n", PUBLIC_FILE)?;
-        for folder in ["hsm", "hsm/tokens", "root", "run"] {
+        for folder in [
+            "hsm",
+            "hsm/tokens",
+            "root",
+            "run",
+            "signer",
+            "signer/tokens",
+        ] {
             place.folder(folder)?;
         }
         Ok(place)
@@ -74,15 +85,22 @@ impl Workplace {
         self.partial.join(name)
     }
 
-    /// SoftHSM's configuration, for the time of building.
-    pub fn write_softhsm_conf(&self) -> Result<PathBuf, InitError> {
-        let tokens = self.at("hsm/tokens");
-        self.public(SOFTHSM_CONF, softhsm_conf(&tokens).as_bytes())?;
-        Ok(self.at(SOFTHSM_CONF))
+    /// SoftHSM's configurations, for the time of building.
+    pub fn write_softhsm_confs(&self) -> Result<(), InitError> {
+        for (name, tokens) in SOFTHSM {
+            self.public(name, softhsm_conf(&self.at(tokens)).as_bytes())?;
+        }
+        Ok(())
     }
 
+    /// For the time of building: the authority's.
     pub fn softhsm_conf(&self) -> PathBuf {
-        self.at(SOFTHSM_CONF)
+        self.at(SOFTHSM[0].0)
+    }
+
+    /// For the time of building: the signer's.
+    pub fn signer_softhsm_conf(&self) -> PathBuf {
+        self.at(SOFTHSM[1].0)
     }
 
     pub(super) fn public(&self, name: &str, bytes: &[u8]) -> Result<(), InitError> {
@@ -96,10 +114,11 @@ impl Workplace {
     /// Under its own name from now on. The paths inside SoftHSM's configuration follow.
     pub(super) fn finish(&self, own_softhsm: bool) -> Result<PathBuf, InitError> {
         if own_softhsm {
-            let conf = self.at(SOFTHSM_CONF);
-            fs::remove_file(&conf).map_err(InitError::io(&conf))?;
-            let tokens = self.dir.join("hsm/tokens");
-            self.public(SOFTHSM_CONF, softhsm_conf(&tokens).as_bytes())?;
+            for (name, tokens) in SOFTHSM {
+                let conf = self.at(name);
+                fs::remove_file(&conf).map_err(InitError::io(&conf))?;
+                self.public(name, softhsm_conf(&self.dir.join(tokens)).as_bytes())?;
+            }
         }
         let marker = self.at(MARKER);
         fs::remove_file(&marker).map_err(InitError::io(&marker))?;

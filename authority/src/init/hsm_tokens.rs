@@ -1,44 +1,35 @@
-//! How do the two HSM tokens and their keys come into being?
+//! How do HSM tokens and the authority's keys come into being?
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hsm::{Hsm, KeyKind, KeyLabel, Module, OpenOptions, Pin, Pkcs11Hsm};
-use protocol::jwk::Jwk;
+use hsm::{Hsm, KeyKind, Module, OpenOptions, Pin, Pkcs11Hsm};
+use pki::lifecycle::KeyState;
 use protocol::link;
 use protocol::time::Timestamp;
 use protocol::token::MachineToken;
 use zeroize::Zeroizing;
 
-use super::{ISSUING_KEY_LABEL, ISSUING_TOKEN_LABEL, InitError, Plan, TOKEN_LABEL, Workplace};
+use super::{InitError, Plan, TOKEN_LABEL, Workplace};
 use crate::ids;
 use crate::services::keyring::KeyPurpose;
 use crate::store::KeyRecord;
 
-/// Both HSM tokens, open.
-pub(super) struct Tokens {
-    pub(super) authority: Arc<Pkcs11Hsm>,
-    pub(super) issuing: Arc<Pkcs11Hsm>,
-}
-
-/// Makes and opens both, or opens the ones that exist.
-pub(super) fn open(plan: &Plan, place: &Workplace) -> Result<Tokens, InitError> {
+/// Makes and opens the HSM token of seeds and signatures, or opens the one that exists.
+pub(super) fn open(plan: &Plan, place: &Workplace) -> Result<Arc<Pkcs11Hsm>, InitError> {
     let module = Module::load(&plan.module)?;
-    let (pin, issuing_pin) = match &plan.existing_tokens {
-        Some(files) => (files.authority.clone(), files.issuing.clone()),
-        None => (
-            make(&module, place, TOKEN_LABEL, "authority")?,
-            make(&module, place, ISSUING_TOKEN_LABEL, "issuing")?,
-        ),
+    let pin = match &plan.existing_tokens {
+        Some(files) => files.authority.clone(),
+        None => make(
+            &module,
+            place,
+            TOKEN_LABEL,
+            "authority",
+            "hsm/authority.pin",
+        )?,
     };
-    let open = |label: &str, pin: PathBuf| {
-        let options = OpenOptions::new(label, Pin::from_file(&pin)?);
-        Ok::<_, InitError>(Arc::new(Pkcs11Hsm::open(&module, options)?))
-    };
-    Ok(Tokens {
-        authority: open(TOKEN_LABEL, pin)?,
-        issuing: open(ISSUING_TOKEN_LABEL, issuing_pin)?,
-    })
+    let options = OpenOptions::new(TOKEN_LABEL, Pin::from_file(&pin)?);
+    Ok(Arc::new(Pkcs11Hsm::open(&module, options)?))
 }
 
 /// Makes every key of the authority and says what the keys table holds of them.
@@ -52,48 +43,38 @@ pub(super) async fn make_keys(hsm: &dyn Hsm, now: Timestamp) -> Result<Vec<KeyRe
             KeyKind::Sealing | KeyKind::Binding => None,
         };
         records.push(KeyRecord {
-            kid: kid(&label, point.as_ref()),
-            purpose: purpose.name().into(),
-            state: "active".into(),
-            label,
-            public_point: point,
-            made_at: now,
+            // Nobody asks before the daemon runs, and then it tells of them.
+            published_at: Some(now),
+            ..KeyRecord::new(purpose, KeyState::Active, label, point, now)
         });
     }
     Ok(records)
 }
 
-/// Makes the issuing CA's key; its public key.
-pub(super) async fn make_issuing_key(hsm: &dyn Hsm) -> Result<[u8; 65], InitError> {
-    let label = KeyLabel(ISSUING_KEY_LABEL.into());
-    hsm.generate_key(KeyKind::Signing, &label).await?;
-    Ok(hsm.public_key(&label).await?)
-}
-
 /// An HSM token with random PINs; the path of its PIN file. The security officer's PIN goes with the
 /// root key.
-fn make(module: &Module, place: &Workplace, label: &str, name: &str) -> Result<PathBuf, InitError> {
+pub(super) fn make(
+    module: &Module,
+    place: &Workplace,
+    label: &str,
+    name: &str,
+    pin_file: &str,
+) -> Result<PathBuf, InitError> {
     if module.token_labels()?.iter().any(|taken| taken == label) {
         return Err(InitError::TokenExists(label.into()));
     }
     let (pin, so_pin) = (random_pin(), random_pin());
-    let pin_file = format!("hsm/{name}.pin");
-    place.private(&pin_file, pin.as_bytes())?;
+    place.private(pin_file, pin.as_bytes())?;
     place.private(&format!("root/{name}.so-pin"), so_pin.as_bytes())?;
     module.init_token(
         label,
         &Pin::new(so_pin.to_string())?,
         &Pin::new(pin.to_string())?,
     )?;
-    Ok(place.at(&pin_file))
+    Ok(place.at(pin_file))
 }
 
 /// 128 bits in letters and digits.
 pub(super) fn random_pin() -> Zeroizing<String> {
     Zeroizing::new(link::encode(&MachineToken::from_bytes(ids::random())))
-}
-
-fn kid(label: &KeyLabel, point: Option<&[u8; 65]>) -> String {
-    let thumbprint = point.and_then(|point| Jwk::from_point(point).ok());
-    thumbprint.map_or_else(|| label.0.clone(), |jwk| jwk.thumbprint())
 }

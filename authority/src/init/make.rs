@@ -1,43 +1,52 @@
 //! In which order is it all made?
 
-use hsm::Hsm;
+use std::path::Path;
 
-use super::certificates::{First, make_root};
-use super::{InitError, Made, Plan, Workplace, configuration, hsm_tokens};
-use crate::clock::{Clock, unix_seconds};
+use super::certificates::records;
+use super::{InitError, Made, Plan, Workplace, configuration, hsm_tokens, signer};
+use crate::app::load_certificate;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::listen::tls;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{self, AuditLog, Identities, KeyRecord, Terminals};
 
-/// Makes everything; `own_softhsm` says that SoftHSM's configuration is ours and moves along.
-pub async fn make(
+/// The first half; `own_softhsm` says that SoftHSM's configurations are ours and move along.
+pub async fn make_signer(
+    plan: &Plan,
+    place: &Workplace,
+    own_softhsm: bool,
+    clock: &dyn Clock,
+) -> Result<(), InitError> {
+    if let Some(public) = &plan.public {
+        tls::Own::load(public)?;
+    }
+    let softhsm_conf = softhsm_conf(place, own_softhsm, "signer/softhsm2.conf");
+    signer::make(plan, place, softhsm_conf.as_deref(), clock).await
+}
+
+/// The second half: the HSM token of seeds and signatures, the store, the configuration; then all of it
+/// gets its name.
+pub async fn make_authority(
     plan: &Plan,
     place: &Workplace,
     own_softhsm: bool,
     clock: &dyn Clock,
 ) -> Result<Made, InitError> {
-    if let Some(public) = &plan.public {
-        tls::Own::load(public)?;
-    }
     let now = clock.now();
-    let tokens = hsm_tokens::open(plan, place)?;
-    let keys = hsm_tokens::make_keys(tokens.authority.as_ref(), now).await?;
-    let issuing_point = hsm_tokens::make_issuing_key(tokens.issuing.as_ref() as &dyn Hsm).await?;
-    let chain = make_root(place, &issuing_point, unix_seconds(now))?;
-    let issuing_hsm = tokens.issuing.clone();
-    let first = First::open(plan, place, issuing_hsm, chain, unix_seconds(now)).await?;
-    let certificates = first.make(plan).await?;
-    fill_store(plan, place, keys, certificates, now).await?;
-    let root_fingerprint = first.root().fingerprint();
-    drop((first, tokens));
-    let softhsm_conf = softhsm_conf(place, own_softhsm);
+    let hsm = hsm_tokens::open(plan, place)?;
+    let keys = hsm_tokens::make_keys(hsm.as_ref(), now).await?;
+    drop(hsm);
+    fill_store(plan, place, keys, records(plan, place)?, now).await?;
+    let root_fingerprint = load_certificate(&place.at("root.pem"))?.fingerprint();
+    let softhsm_conf = softhsm_conf(place, own_softhsm, "softhsm2.conf");
     let text = configuration::text(plan, softhsm_conf.as_deref());
     Config::parse(&text, &place.dir().join("authority.toml"))?;
     place.public("authority.toml", text.as_bytes())?;
     let dir = place.finish(own_softhsm)?;
     Ok(Made {
         config: dir.join("authority.toml"),
+        signer_config: dir.join("signer/signer.toml"),
         dir,
         root_fingerprint,
         public_is_ours: plan.public.is_none(),
@@ -70,10 +79,9 @@ async fn fill_store(
 }
 
 /// Ours at its final place, or the one this process was started with.
-fn softhsm_conf(place: &Workplace, own: bool) -> Option<String> {
+fn softhsm_conf(place: &Workplace, own: bool, name: impl AsRef<Path>) -> Option<String> {
     if own {
-        let conf = place.dir().join("softhsm2.conf");
-        return Some(conf.display().to_string());
+        return Some(place.dir().join(name).display().to_string());
     }
     std::env::var("SOFTHSM2_CONF").ok()
 }

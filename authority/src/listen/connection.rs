@@ -14,6 +14,8 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use pki::{Peer, SpiffeId};
 use protocol::ids::TerminalId;
+use protocol::wire::push::EVENTS_PATH;
+use protocol::wire::upkeep::CHECKPOINT_HEADER;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,16 +26,17 @@ use warp::reply::Response;
 
 use super::rest::{Lent, lend};
 use super::{
-    FIRST_REQUEST_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_MAX, HEADER_TIMEOUT, Plain, PrivateTls,
-    PublicTls, STREAMS_MAX, Transport, refused, tls,
+    FIRST_REQUEST_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_MAX, HEADER_TIMEOUT, Passes, Plain,
+    PrivateTls, PublicTls, STREAMS_MAX, Transport, refused, tls,
 };
 use crate::app::App;
 use crate::clock::Stopwatch;
-use crate::http::RouteName;
 use crate::http::extract::PeerCertificate;
+use crate::http::{RouteName, problem};
 use crate::ids;
 use crate::logging::request_span;
 use crate::services::bans::{BanListener, RevocationListener};
+use crate::services::fence;
 
 const REQUEST_ID: &str = "x-request-id";
 /// How long, and how much, a client may go on after its handshake failed.
@@ -52,7 +55,13 @@ impl Guest {
     }
 
     fn peer(&self) -> Option<&Peer> {
-        self.0.as_ref()?.0.as_ref().as_ref().ok()
+        self.0.as_ref()?.read.as_ref().as_ref().ok()
+    }
+
+    /// Whom the certificate names, in words; nobody without one of our PKI.
+    fn name(&self) -> Option<String> {
+        let id = &self.peer()?.id;
+        Some(format!("{} {}", id.role(), id.name()))
     }
 
     fn terminal(&self) -> Option<TerminalId> {
@@ -72,6 +81,7 @@ pub(super) struct Door<T> {
     pub(super) transport: T,
     pub(super) routes: BoxedFilter<(Response,)>,
     pub(super) name: &'static str,
+    pub(super) passes: Passes,
     pub(super) app: Arc<App>,
 }
 
@@ -119,6 +129,7 @@ impl<T: Transport> Door<T> {
             routes: warp::service(self.routes.clone()),
             guest,
             listener: self.name,
+            passes: self.passes,
             app: self.app.clone(),
             asked: asked.clone(),
         });
@@ -207,6 +218,7 @@ struct Entrance<S> {
     routes: S,
     guest: Guest,
     listener: &'static str,
+    passes: Passes,
     app: Arc<App>,
     /// Whether this connection has brought a request.
     asked: Arc<AtomicBool>,
@@ -215,6 +227,7 @@ struct Entrance<S> {
 impl<S> Service<http::Request<Incoming>> for Entrance<S>
 where
     S: Service<http::Request<Lent>, Response = Response, Error = Infallible>,
+    S: Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response;
@@ -242,11 +255,23 @@ where
             span.record("terminal", tracing::field::display(terminal));
         }
         let watch = Stopwatch::start();
-        // warp reads the request while `call` runs, so this is inside the span as well.
-        let answering = span.in_scope(|| self.routes.call(request));
+        let shown = self.shown(&request);
+        let passes = (self.passes)(request.uri().path());
+        let mut routes = self.routes.clone();
         let (listener, app) = (self.listener, self.app.clone());
         let answer = async move {
-            let mut response = answering.await?;
+            if let Some((by, checkpoint)) = shown {
+                look_at(&app, &by, &checkpoint).await;
+            }
+            let mut response = match app.fence.problem().filter(|_| !passes) {
+                Some(fenced) => {
+                    // Its body goes back to the owner, who reads the rest.
+                    drop(request);
+                    problem::response(&fenced)
+                }
+                // warp reads the request while `call` runs, and here that is inside the span.
+                None => routes.call(request).await?,
+            };
             observe(&app, listener, &response, watch);
             owner.read_the_rest().await;
             if let Ok(value) = HeaderValue::from_str(&id) {
@@ -255,6 +280,23 @@ where
             Ok(response)
         };
         Box::pin(answer.instrument(span))
+    }
+}
+
+impl<S> Entrance<S> {
+    /// The checkpoint that a terminal shows when it begins to listen. Before the routes, because a
+    /// restored database may know neither the terminal nor its certificate.
+    fn shown<B>(&self, request: &http::Request<B>) -> Option<(String, String)> {
+        let by = self.guest.name()?;
+        let header = request.headers().get(CHECKPOINT_HEADER)?;
+        let is_events = request.uri().path() == EVENTS_PATH;
+        is_events.then_some((by, header.to_str().ok()?.to_owned()))
+    }
+}
+
+async fn look_at(app: &App, by: &str, checkpoint: &str) {
+    if let Err(error) = fence::look_at(app, by, checkpoint).await {
+        tracing::warn!(%error, by, "a checkpoint could not be compared");
     }
 }
 

@@ -115,7 +115,10 @@ pub(super) fn guest_of(connection: &ServerConnection, domain: &TrustDomain) -> G
     Guest::with(leaf.map(|der| {
         let identity = pki::identity_of(der, domain)
             .map_err(|error| Problem::new(ProblemType::CertificateRefused).with_detail(error));
-        PeerCertificate(Arc::new(identity))
+        PeerCertificate {
+            read: Arc::new(identity),
+            der: der.as_ref().into(),
+        }
     }))
 }
 

@@ -47,8 +47,13 @@ impl Checkpoints {
         let keys = self.app.keyring();
         let jws =
             keyring::sign(&self.app.hsm, keys.checkpoint(), &claims, Priority::Renewal).await?;
-        let checkpoint = StoredCheckpoint { at: now, jws };
-        self.app.store.add_checkpoint(checkpoint).await?;
+        let checkpoint = StoredCheckpoint {
+            at: now,
+            jws: jws.clone(),
+        };
+        let heads = claims.heads.clone();
+        self.app.store.add_checkpoint(checkpoint, heads).await?;
+        self.app.fence.checkpoint_taken(jws, now);
         *self.signed.lock().unwrap_or_else(PoisonError::into_inner) = claims.heads;
         Ok(())
     }

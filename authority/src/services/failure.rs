@@ -73,7 +73,9 @@ impl From<ProblemType> for Failure {
 fn of_store(error: &StoreError) -> Problem {
     match error {
         StoreError::Busy => busy(),
-        StoreError::CannotWrite { .. } | StoreError::Unusable { .. } => not_ready(),
+        StoreError::CannotWrite { .. }
+        | StoreError::Unjournalled { .. }
+        | StoreError::Unusable { .. } => not_ready(),
         StoreError::Corrupt { .. } => Problem::new(ProblemType::Internal),
     }
 }
@@ -101,6 +103,10 @@ fn of_pki(error: &PkiError) -> Problem {
             Problem::new(ProblemType::RequestRefused).with_detail(error)
         }
         PkiError::Hsm(error) => of_hsm(error),
+        // The signer's refusal of what was asked for, in its words.
+        PkiError::Signer(_) if error.whose_move() == pki::Move::Asker => {
+            Problem::new(ProblemType::RequestRefused).with_detail(error)
+        }
         other => match other.whose_move() {
             pki::Move::Later => busy(),
             pki::Move::Operator => not_ready(),

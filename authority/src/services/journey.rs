@@ -7,8 +7,8 @@ use std::time::Duration;
 use protocol::time::Timestamp;
 use tokio::time::MissedTickBehavior;
 
-use super::Failure;
 use super::approvals::Approvals;
+use super::changes::Change;
 use super::charges::Charges;
 use super::checkpoints::Checkpoints;
 use super::claims::Claims;
@@ -21,6 +21,7 @@ use super::reports::Reports;
 use super::schedules::Schedules;
 use super::sign_in::{ProviderError, SignIn};
 use super::sweeps::Sweeps;
+use super::{Failure, rotation};
 use crate::app::App;
 
 /// How often overdue claims and charges are looked for.
@@ -77,8 +78,18 @@ impl Journey {
         }))
     }
 
-    /// What goes on without being asked, until the drain starts.
+    /// What goes on without being asked, until the drain starts, or the fence goes up: then all of it is
+    /// dropped where it stands, as a power cut would.
     pub async fn run(self: Arc<Self>) {
+        tokio::select! {
+            // First, so that a fenced start begins nothing.
+            biased;
+            () = self.app.fence.until_fenced() => {}
+            () = self.background() => {}
+        }
+    }
+
+    async fn background(&self) {
         tokio::join!(
             self.every(SWEEP_EVERY, "sweep", |now| self.sweep(now)),
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
@@ -87,6 +98,8 @@ impl Journey {
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
             self.crls.run(),
             self.hear_bans(),
+            self.hear_changes(),
+            rotation::run(&self.app),
         );
     }
 
@@ -145,6 +158,33 @@ impl Journey {
             }
             if let Err(why) = work(self.app.clock.now()).await {
                 tracing::warn!(what, error = %why, "background work failed, and is tried again");
+            }
+        }
+    }
+
+    async fn hear_changes(&self) {
+        let mut changes = self.app.changes.listen();
+        loop {
+            tokio::select! {
+                change = changes.next() => self.follow(&change),
+                () = self.app.draining() => return,
+            }
+        }
+    }
+
+    /// Terminals hear of it, and what was loaded of old seeds is forgotten.
+    pub fn follow(&self, change: &Change) {
+        match change {
+            Change::Terminals(terminals) => {
+                for terminal in terminals.iter() {
+                    self.epoch_keys.forget(*terminal);
+                    self.push.changed(*terminal);
+                }
+            }
+            Change::Keys => self.push.all_changed(),
+            Change::All => {
+                self.epoch_keys.forget_all();
+                self.push.all_changed();
             }
         }
     }

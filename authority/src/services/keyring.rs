@@ -2,56 +2,21 @@
 
 use std::sync::Arc;
 
+use base64ct::{Base64, Base64UrlUnpadded, Encoding};
 use hsm::{Hsm, KeyLabel, Priority, SealingKeys};
+use pki::chain::certificates_from_pem;
+use pki::lifecycle::KeyState;
 use protocol::jwk::{Jwk, JwkSet};
 use protocol::jws::{Purpose, Unsigned};
-
-use crate::store::KeyRecord;
+use sha2::{Digest, Sha256};
 
 use super::Failure;
+use crate::store::KeyRecord;
 
-/// What a key is for, as the keys table and the label `m2key-<purpose>-<n>` say it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyPurpose {
-    Sealing,
-    Binding,
-    Schedule,
-    Receipt,
-    Checkpoint,
-}
+pub use crate::store::KeyPurpose;
 
-impl KeyPurpose {
-    pub const ALL: [Self; 5] = [
-        Self::Sealing,
-        Self::Binding,
-        Self::Schedule,
-        Self::Receipt,
-        Self::Checkpoint,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sealing => "sealing",
-            Self::Binding => "binding",
-            Self::Schedule => "schedule",
-            Self::Receipt => "receipt",
-            Self::Checkpoint => "checkpoint",
-        }
-    }
-
-    pub fn kind(self) -> hsm::KeyKind {
-        match self {
-            Self::Sealing => hsm::KeyKind::Sealing,
-            Self::Binding => hsm::KeyKind::Binding,
-            Self::Schedule | Self::Receipt | Self::Checkpoint => hsm::KeyKind::Signing,
-        }
-    }
-
-    /// The label of the n-th key of this purpose.
-    pub fn label(self, n: u32) -> KeyLabel {
-        KeyLabel(format!("m2key-{}-{n}", self.name()))
-    }
-}
+/// Bytes of a hash that tell one key set from another.
+const TAG_LEN: usize = 12;
 
 /// A signing key by the two names it has: outside, and in the HSM.
 #[derive(Debug, Clone)]
@@ -63,11 +28,15 @@ pub struct SigningKey {
 /// The active key of every purpose, and all public keys there ever were.
 #[derive(Debug, Clone)]
 pub struct Keyring {
+    records: Vec<KeyRecord>,
     sealing: SealingKeys,
     schedule: SigningKey,
     receipt: SigningKey,
     checkpoint: SigningKey,
     jwks: JwkSet,
+    checkpoint_keys: JwkSet,
+    believed: JwkSet,
+    tag: String,
 }
 
 /// The database names no active key for a purpose, or one that is not a key.
@@ -86,7 +55,10 @@ impl Keyring {
                 label: record.label.clone(),
             })
         };
+        let jwks = set_of(records);
+        let believed = believed(&jwks);
         Ok(Self {
+            records: records.to_vec(),
             sealing: SealingKeys {
                 sealing: label(KeyPurpose::Sealing)?,
                 binding: label(KeyPurpose::Binding)?,
@@ -94,8 +66,16 @@ impl Keyring {
             schedule: signing(KeyPurpose::Schedule)?,
             receipt: signing(KeyPurpose::Receipt)?,
             checkpoint: signing(KeyPurpose::Checkpoint)?,
-            jwks: jwks_of(records),
+            checkpoint_keys: checkpoint_keys(records),
+            tag: tag_of(&believed),
+            jwks,
+            believed,
         })
+    }
+
+    /// Every key there ever was, the oldest first.
+    pub fn records(&self) -> &[KeyRecord] {
+        &self.records
     }
 
     /// Under which keys new seeds are sealed.
@@ -115,9 +95,25 @@ impl Keyring {
         &self.checkpoint
     }
 
-    /// What verifies everything that was ever signed here; it never drops a key.
+    /// What verifies everything that was ever signed here and is kept: it drops no key but schedule
+    /// keys that are retired, and says which are tainted.
     pub fn jwks(&self) -> &JwkSet {
         &self.jwks
+    }
+
+    /// What verifies a checkpoint that somebody shows. A key that may have been stolen could fence us.
+    pub fn checkpoint_keys(&self) -> &JwkSet {
+        &self.checkpoint_keys
+    }
+
+    /// What terminals believe: no tainted key.
+    pub fn believed(&self) -> &JwkSet {
+        &self.believed
+    }
+
+    /// Another one whenever terminals should fetch the keys again.
+    pub fn tag(&self) -> &str {
+        &self.tag
     }
 }
 
@@ -139,13 +135,95 @@ fn active(records: &[KeyRecord], purpose: KeyPurpose) -> Result<&KeyRecord, KeyM
     };
     records
         .iter()
-        .find(|record| record.purpose == purpose.name() && record.state == "active")
+        .find(|record| record.purpose == purpose && record.state == KeyState::Active)
         .ok_or(missing)
 }
 
-fn jwks_of(records: &[KeyRecord]) -> JwkSet {
+/// A schedule is over when its key is retired; receipts and checkpoints are kept for ever.
+fn set_of(records: &[KeyRecord]) -> JwkSet {
+    let kept = |record: &&KeyRecord| {
+        record.purpose != KeyPurpose::Schedule || record.state != KeyState::Retired
+    };
+    JwkSet {
+        keys: records.iter().filter(kept).filter_map(jwk_of).collect(),
+    }
+}
+
+fn checkpoint_keys(records: &[KeyRecord]) -> JwkSet {
+    let believed = |record: &&KeyRecord| {
+        record.purpose == KeyPurpose::Checkpoint && record.state != KeyState::Tainted
+    };
     let public = |record: &KeyRecord| Jwk::from_point(record.public_point.as_ref()?).ok();
     JwkSet {
-        keys: records.iter().filter_map(public).collect(),
+        keys: records.iter().filter(believed).filter_map(public).collect(),
+    }
+}
+
+fn jwk_of(record: &KeyRecord) -> Option<Jwk> {
+    let mut jwk = Jwk::from_point(record.public_point.as_ref()?).ok()?;
+    jwk.x5c = x5c_of(record);
+    jwk.m2key_tainted_at = record.tainted_at.map(|at| at.secs());
+    Some(jwk)
+}
+
+/// RFC 7517, 4.7: standard base64 of DER, its own certificate first.
+fn x5c_of(record: &KeyRecord) -> Vec<String> {
+    let text = record.certificates.as_deref().unwrap_or_default();
+    let chain = certificates_from_pem(text).unwrap_or_default();
+    chain
+        .iter()
+        .map(|certificate| Base64::encode_string(certificate.der()))
+        .collect()
+}
+
+fn believed(all: &JwkSet) -> JwkSet {
+    let believed = |key: &&Jwk| key.m2key_tainted_at.is_none();
+    JwkSet {
+        keys: all.keys.iter().filter(believed).cloned().collect(),
+    }
+}
+
+fn tag_of(set: &JwkSet) -> String {
+    let mut hash = Sha256::new();
+    for key in &set.keys {
+        hash.update(key.kid.as_deref().unwrap_or_default());
+        hash.update(b"\n");
+    }
+    Base64UrlUnpadded::encode_string(&hash.finalize()[..TAG_LEN])
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::time::Timestamp;
+
+    use super::*;
+
+    /// The generator of P-256: a point that everybody knows, and nobody's key.
+    const POINT: &str = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
+                         4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+
+    fn record(purpose: KeyPurpose, state: KeyState) -> KeyRecord {
+        let mut point = [0; 65];
+        for (place, byte) in point.iter_mut().enumerate() {
+            let digits = &POINT[2 * place..2 * place + 2];
+            *byte = u8::from_str_radix(digits, 16).expect("hexadecimal digits");
+        }
+        KeyRecord::new(
+            purpose,
+            state,
+            purpose.label(1),
+            Some(point),
+            Timestamp::from_ms(0),
+        )
+    }
+
+    #[test]
+    fn a_shown_checkpoint_counts_under_checkpoint_keys_that_nobody_has_stolen() {
+        let count = |purpose, state| checkpoint_keys(&[record(purpose, state)]).keys.len();
+        for good in [KeyState::Active, KeyState::Retired] {
+            assert_eq!(count(KeyPurpose::Checkpoint, good), 1, "{good}");
+        }
+        assert_eq!(count(KeyPurpose::Checkpoint, KeyState::Tainted), 0);
+        assert_eq!(count(KeyPurpose::Receipt, KeyState::Active), 0);
     }
 }

@@ -3,8 +3,10 @@
 //! Services take proofs and owned data and answer them or a [`Failure`]; they know neither HTTP nor
 //! SQL nor PKCS#11.
 
+pub mod adoption;
 pub mod approvals;
 pub mod bans;
+pub mod changes;
 pub mod charges;
 pub mod checkpoints;
 pub mod claims;
@@ -12,6 +14,7 @@ pub mod crls;
 pub mod enrolment;
 pub mod epoch_keys;
 mod failure;
+pub mod fence;
 pub mod followers;
 pub mod join;
 pub mod journey;
@@ -26,6 +29,7 @@ pub mod receipts;
 pub mod renewal;
 pub mod reports;
 pub mod revocation;
+pub mod rotation;
 pub mod schedules;
 pub mod seeds;
 pub mod sign_in;

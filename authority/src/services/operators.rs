@@ -7,14 +7,20 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
+use super::rotation::Asked;
 use crate::app::App;
 
 mod accounts;
 mod alarms;
 mod audit;
 mod certificates;
+mod fence;
 mod join_tokens;
+mod keys;
+mod lost;
 mod merchants;
+mod operations;
+mod seeds;
 mod terminals;
 pub mod trust;
 
@@ -25,8 +31,16 @@ pub use certificates::{
     CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
     Certificates, Holder, Issued, IssuedView,
 };
+pub use fence::{FenceRaise, FenceStatus, FenceView, RaisedView};
 pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
+pub use keys::{KeyList, KeyStep, KeyView, Keys, Planned};
+pub use lost::{ComparedView, FenceCompare};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
+pub use operations::{
+    OperationList, OperationShow, OperationTranscript, OperationView, OperationsView,
+    TranscriptView,
+};
+pub use seeds::{Fleet, SeedRotate, TerminalUnban};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
     Terminals,
@@ -55,6 +69,8 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     const CHANGES: bool;
     /// Largest request, in bytes.
     const BODY_MAX: u64 = 16 * 1024;
+    /// Whether it may be carried out while the database is behind the world and nothing is served.
+    const WHILE_FENCED: bool = false;
     /// Whether other operators must consent before it is carried out.
     fn gate(&self) -> Gate {
         Gate::One
@@ -62,17 +78,60 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 
     fn run(self, app: &App) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+
+    /// The same, for a verb that records who asked.
+    fn run_as(
+        self,
+        app: &App,
+        asker: &Asker,
+    ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send {
+        let _ = asker;
+        self.run(app)
+    }
+}
+
+/// Who asks, and what others agreed to.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    pub by: String,
+    /// The request that other operators consented to.
+    pub consent: Option<String>,
+}
+
+impl Asker {
+    /// Nobody who could be named: a caller inside the house.
+    fn unnamed() -> Self {
+        Self {
+            by: "authority".into(),
+            consent: None,
+        }
+    }
+
+    fn of(&self, verb: &'static str) -> Asked {
+        Asked {
+            verb,
+            by: self.by.clone(),
+            consent: self.consent.clone(),
+        }
+    }
 }
 
 /// Carries out `verb` for the operator `by`.
 pub async fn carry_out<V: Verb>(app: &App, by: &str, verb: V) -> Result<V::Answer, Failure> {
+    if let Some(problem) = app.fence.operator_problem().filter(|_| !V::WHILE_FENCED) {
+        return Err(problem.into());
+    }
     if V::CHANGES {
         let body = serde_json::json!({ "operator": by, "verb": V::NAME }).to_string();
         app.store
             .note("operator.asked", body, app.clock.now())
             .await?;
     }
-    let done = verb.run(app).await;
+    let asker = Asker {
+        by: by.to_owned(),
+        consent: None,
+    };
+    let done = verb.run_as(app, &asker).await;
     tracing::info!(
         operator = by,
         verb = V::NAME,

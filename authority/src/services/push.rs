@@ -92,6 +92,13 @@ impl Push {
         }
     }
 
+    /// Call after something changed that concerns every terminal.
+    pub fn all_changed(&self) {
+        for open in self.streams().of.values() {
+            open.wake.send_replace(());
+        }
+    }
+
     /// Opens the terminal's stream; the state comes at once. An older stream of it ends.
     ///
     /// `certificate` is the serial the terminal came with: for alarms, and to have it renewed in time.
@@ -114,6 +121,7 @@ impl Push {
                 () = pumping => {}
                 () = bans.until_banned(terminal) => {}
                 () = hub.app.draining() => {}
+                () = hub.app.fence.until_fenced() => {}
             }
             hub.leave(terminal, number);
         });
@@ -254,6 +262,7 @@ impl Push {
         wake: &mut watch::Receiver<()>,
     ) -> Option<Frame> {
         wake.borrow_and_update();
+        let (_, round) = self.app.fence.checkpoint();
         let state = match self.state(terminal, issuer).await {
             Ok(state) => state?,
             Err(why) => {
@@ -261,11 +270,20 @@ impl Push {
                 return None;
             }
         };
-        let (renew, trust) = (state.upkeep.renew_now, state.upkeep.trust_sequence);
-        let now_sent = (state.revision, state.schedule_due, renew, trust);
-        if sent.replace(now_sent) == Some(now_sent) {
+        let now_sent = Sent {
+            revision: state.revision,
+            schedule_due: state.schedule_due,
+            upkeep: Upkeep {
+                // A new one comes every second; `round` says when it is worth a frame of its own.
+                checkpoint: None,
+                ..state.upkeep.clone()
+            },
+            round,
+        };
+        if sent.as_ref() == Some(&now_sent) {
             return Some(Frame::KeepAlive);
         }
+        *sent = Some(now_sent);
         self.app.metrics.push_frames.inc();
         Some(Frame::State(Box::new(state)))
     }
@@ -289,10 +307,12 @@ impl Push {
             now,
             turns: pushed.turns,
             charge: pushed.charge,
-            schedule_due: self.schedules.is_due(terminal, known.version),
+            schedule_due: self.schedules.is_due(&known),
             upkeep: Upkeep {
                 trust_sequence: self.app.trust().sequence(),
+                checkpoint: self.app.fence.checkpoint().0,
                 renew_now: self.renew_now(issuer),
+                keys_tag: self.app.keyring().tag().to_owned(),
                 ..Upkeep::default()
             },
         }))
@@ -344,5 +364,11 @@ impl Push {
     }
 }
 
-/// What tells one state from the next: revision, whether a schedule is due, a renewal, the list of roots.
-type Sent = (u64, bool, bool, u64);
+/// What tells one state from the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sent {
+    revision: u64,
+    schedule_due: bool,
+    upkeep: Upkeep,
+    round: u64,
+}

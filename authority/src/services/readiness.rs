@@ -11,6 +11,7 @@ use pki::{Certificate, IssuerHealth};
 use protocol::time::Timestamp;
 use serde::Serialize;
 
+use super::rotation::due;
 use crate::app::App;
 use crate::clock::{Stopwatch, unix_seconds};
 use crate::services::crls::{CRL_LATE_MS, CRL_LIFE_MS};
@@ -43,10 +44,10 @@ struct Shown {
 
 /// A certificate that this process serves with or believes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Watched {
-    name: &'static str,
+pub struct Watched {
+    pub name: &'static str,
     /// Unix seconds.
-    not_after: u64,
+    pub not_after: u64,
     /// How long before its end it is worth a warning.
     warning_s: u64,
 }
@@ -60,6 +61,18 @@ impl Watchlist {
     /// What an operator has to look at, until it is taken back.
     pub fn warn(&self, listener: &'static str, warning: Option<String>) {
         self.lock().entry(listener).or_default().warning = warning;
+    }
+
+    /// What each listener shows.
+    pub fn listeners(&self) -> Vec<Watched> {
+        let watched = |(name, shown): (&&'static str, &Shown)| {
+            shown.not_after.map(|not_after| Watched {
+                name,
+                not_after,
+                warning_s: EXPIRY_WARNING_S,
+            })
+        };
+        self.lock().iter().filter_map(watched).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Shown>> {
@@ -76,6 +89,7 @@ pub async fn check(app: &App) -> Readiness {
         warnings: Vec::new(),
         at: now,
     };
+    look_at_fence(app, &mut readiness);
     look_at_hsm("HSM", &app.hsm.health(), &mut readiness);
     look_at_issuer(app.issuer.health(), &mut readiness);
     if app.is_draining() {
@@ -93,15 +107,24 @@ pub async fn check(app: &App) -> Readiness {
     let warnings = shown.into_iter().filter_map(|shown| shown.warning);
     readiness.warnings.extend(warnings);
     look_at_lists(app, now, &mut readiness).await;
+    let keys = app.keyring();
+    readiness.warnings.extend(due::overdue(keys.records(), now));
+    readiness
+        .warnings
+        .extend(app.operations.troubles_in_words());
     readiness.ready = readiness.reasons.is_empty();
     readiness
 }
 
 /// The same facts as gauges, for whoever draws curves.
 pub fn measure(app: &App) {
+    due::measure(app);
     let config = &app.config;
     let label = &config.hsm.token_label;
     app.metrics.look_at_hsm(label, &app.hsm.health());
+    app.metrics.look_at_issuer(&app.issuer.health());
+    let fenced = app.fence.fenced().is_some();
+    app.metrics.fenced.set(i64::from(fenced));
     for watched in watched(app) {
         let ends = i64::try_from(watched.not_after).unwrap_or(i64::MAX);
         app.metrics
@@ -124,14 +147,23 @@ fn watched(app: &App) -> Vec<Watched> {
     let active = states(&trust).find(|(_, state)| *state == KeyState::Active);
     let mut all = vec![ca("issuing CA", app.issuer.chain().issuing())];
     all.extend(active.map(|(root, _)| ca("root", root)));
-    for (name, shown) in app.watchlist.lock().iter() {
-        all.extend(shown.not_after.map(|not_after| Watched {
-            name,
-            not_after,
-            warning_s: EXPIRY_WARNING_S,
-        }));
-    }
+    all.extend(app.watchlist.listeners());
     all
+}
+
+fn look_at_fence(app: &App, readiness: &mut Readiness) {
+    if let Some(fenced) = app.fence.fenced() {
+        let why = fenced.reasons.iter();
+        readiness
+            .reasons
+            .extend(why.map(|reason| format!("fenced: {reason}")));
+    }
+    let failure = app.fence.journal().and_then(|journal| journal.failure());
+    if let Some(failure) = failure {
+        readiness
+            .warnings
+            .push(format!("the journal cannot be written: {failure}"));
+    }
 }
 
 fn look_at_hsm(name: &str, health: &hsm::Health, readiness: &mut Readiness) {

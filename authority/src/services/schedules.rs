@@ -1,6 +1,6 @@
 //! Which tokens may this terminal show, and until when?
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,16 +15,21 @@ use protocol::window::EpochClock;
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleQuery, ScheduleResponse};
 
 use super::epoch_keys::EpochKeys;
+use super::keyring::SigningKey;
 use super::{Failure, keyring};
 use crate::app::App;
+use crate::store::{NewSchedule, Scheduled, Terminal};
+
+/// Seeds are replaced one at a time and seldom: more than two in a row is something else.
+const DERIVATIONS_MAX: u32 = 3;
 
 /// Issues schedules, and remembers who has one that this process stands by.
 pub struct Schedules {
     app: Arc<App>,
     epoch_keys: Arc<EpochKeys>,
-    /// The seed version of each terminal's last schedule. Not who may show what: only who is asked
-    /// to fetch again, because policy or version may have changed since the process began.
-    current: Mutex<HashMap<TerminalId, u32>>,
+    /// Who got a whole schedule of this process. Not who may show what: only who is asked to fetch
+    /// again, because the policy may have changed before the process began.
+    current: Mutex<HashSet<TerminalId>>,
 }
 
 impl Schedules {
@@ -51,9 +56,9 @@ impl Schedules {
     }
 
     /// Should this terminal fetch a schedule now?
-    pub fn is_due(&self, terminal: TerminalId, version: u32) -> bool {
+    pub fn is_due(&self, terminal: &Terminal) -> bool {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.get(&terminal) != Some(&version)
+        terminal.refetch || !current.contains(&terminal.id)
     }
 
     /// After a ban.
@@ -71,28 +76,54 @@ impl Schedules {
         let present = EpochClock::of(terminal).epoch_at(now);
         let horizon = present.saturating_add(self.app.config.schedule.horizon_epochs);
         let epochs: Vec<u32> = wanted(present, horizon, after)?.collect();
-        let keys = self.epoch_keys.for_schedule(terminal, &epochs).await?;
-        let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
-            return Err(ProblemType::TerminalRefused.into());
-        };
-        let sequence = self
-            .app
-            .store
-            .record_schedule(terminal, first.epoch, last.epoch, now)
-            .await?
-            .ok_or(ProblemType::TerminalRefused)?;
-        let claims = self.claims(terminal, sequence, &keys, now)?;
         let ring = self.app.keyring();
+        let (sequence, keys) = self
+            .take_sequence(terminal, &epochs, present, ring.schedule(), now)
+            .await?;
+        let claims = self.claims(terminal, sequence, &keys, now)?;
         let schedule =
             keyring::sign(&self.app.hsm, ring.schedule(), &claims, Priority::Renewal).await?;
-        if first.epoch <= present {
-            self.remember(terminal, first.version);
+        if epochs.first() == Some(&present) {
+            self.remember(terminal);
         }
-        tracing::info!(%terminal, sequence, first = first.epoch, last = last.epoch, "schedule issued");
+        let (first, last) = (epochs.first(), epochs.last());
+        tracing::info!(%terminal, sequence, first, last, "schedule issued");
         Ok(ScheduleResponse {
             schedule,
             epoch_keys: keys.into_iter().map(entry).collect(),
         })
+    }
+
+    /// Keys are derived before the transaction that counts them as issued; a seed that was replaced in
+    /// between has them derived again.
+    async fn take_sequence(
+        &self,
+        terminal: TerminalId,
+        epochs: &[u32],
+        present: u32,
+        key: &SigningKey,
+        now: Timestamp,
+    ) -> Result<(u64, Vec<LoadedEpoch>), Failure> {
+        for _ in 0..DERIVATIONS_MAX {
+            let keys = self.epoch_keys.for_schedule(terminal, epochs).await?;
+            let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
+                return Err(ProblemType::TerminalRefused.into());
+            };
+            let schedule = NewSchedule {
+                terminal,
+                first: (first.epoch, first.version),
+                last: (last.epoch, last.version),
+                whole: first.epoch <= present,
+                kid: key.kid.clone(),
+                at: now,
+            };
+            match self.app.store.record_schedule(schedule).await? {
+                Scheduled::Sequence(sequence) => return Ok((sequence, keys)),
+                Scheduled::Refused => return Err(ProblemType::TerminalRefused.into()),
+                Scheduled::SeedMoved => {}
+            }
+        }
+        Err(ProblemType::Busy.into())
     }
 
     fn claims(
@@ -121,9 +152,9 @@ impl Schedules {
         })
     }
 
-    fn remember(&self, terminal: TerminalId, version: u32) {
+    fn remember(&self, terminal: TerminalId) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.insert(terminal, version);
+        current.insert(terminal);
     }
 }
 

@@ -27,7 +27,8 @@ pub trait AuditLog {
     /// Rows of one node in order, after `after`.
     async fn audit_rows(&self, node: &str, after: u64, limit: u32) -> Result<Vec<StoredRow>>;
 
-    async fn add_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<()>;
+    /// Keeps a signed checkpoint of these heads; the journal knows them before this answers.
+    async fn add_checkpoint(&self, checkpoint: StoredCheckpoint, heads: Vec<Head>) -> Result<()>;
 
     /// Checkpoints in order, after the first `skip`.
     async fn checkpoints(&self, skip: u64, limit: u32) -> Result<Vec<StoredCheckpoint>>;

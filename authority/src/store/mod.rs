@@ -6,6 +6,7 @@
 
 mod audit;
 mod charges;
+mod fence;
 mod identities;
 mod ledger;
 mod merchants;
@@ -13,6 +14,7 @@ mod misses;
 mod payments;
 mod reports;
 mod revocations;
+mod rotation;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -20,6 +22,7 @@ mod trust;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
+pub use fence::{Adopted, Difference, Fences, Raise, RaiseRecord, Raised};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
     Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
@@ -33,7 +36,12 @@ pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
     RevokedSerial,
 };
-pub use terminals::{KeyRecord, Seed, Terminal, TerminalStatus, Terminals};
+pub use rotation::{
+    KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, NewSeed, NoSuchPurpose, OPERATION_ROWS_MAX,
+    Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
+    Stepped, Stranded, ToReseed, When, Whose, Work,
+};
+pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 pub use trust::{Behind, Follower, TrustFollowers};
 
@@ -50,7 +58,9 @@ pub trait Store:
     + Misses
     + Reports
     + TrustFollowers
+    + Rotation
     + AuditLog
+    + Fences
     + Send
     + Sync
     + 'static
@@ -69,7 +79,9 @@ impl<T> Store for T where
         + Misses
         + Reports
         + TrustFollowers
+        + Rotation
         + AuditLog
+        + Fences
         + Send
         + Sync
         + 'static
@@ -85,6 +97,9 @@ pub enum StoreError {
     /// The disk is full or the file cannot be written: an operator is needed; nothing was changed.
     #[error("the store cannot write ({detail})")]
     CannotWrite { detail: String },
+    /// It is committed and holds, but the journal does not have it: an operator is needed.
+    #[error("{detail}")]
+    Unjournalled { detail: String },
     /// The database is not there, not ours, or from another version.
     #[error("the store cannot be used ({detail})")]
     Unusable { detail: String },

@@ -1,11 +1,11 @@
 //! Which terminals are there, and under which seeds?
 
 use async_trait::async_trait;
-use hsm::{KeyLabel, SealedSeed, SealingKeys};
+use hsm::{SealedSeed, SealingKeys};
 use protocol::ids::{MerchantId, TerminalId};
 use protocol::time::Timestamp;
 
-use super::{JoinToken, Result};
+use super::{JoinToken, KeyRecord, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terminal {
@@ -14,12 +14,14 @@ pub struct Terminal {
     /// Where it stands, in the merchant's words.
     pub name: String,
     pub status: TerminalStatus,
-    /// Version of the seed in force.
+    /// Version of the newest seed; a planned one may count only from a later epoch on.
     pub version: u32,
     /// The last schedule's sequence, 0 before the first.
     pub sequence: u64,
     /// The last epoch any schedule held.
     pub issued_until: Option<u32>,
+    /// Every schedule it holds is void until it has fetched one from the present on.
+    pub refetch: bool,
     pub added_at: Timestamp,
 }
 
@@ -40,19 +42,29 @@ pub struct Seed {
     pub sealed: SealedSeed,
 }
 
-/// A key in the HSM and what it is for.
+/// A schedule that is about to be signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRecord {
-    /// RFC 7638 thumbprint; for keys without a public half, the label.
+pub struct NewSchedule {
+    pub terminal: TerminalId,
+    /// First and last epoch, each with the seed version its key was derived from.
+    pub first: (u32, u32),
+    pub last: (u32, u32),
+    /// From the present epoch on, so that it replaces whatever the terminal holds.
+    pub whole: bool,
+    /// The key that will sign it.
     pub kid: String,
-    /// `schedule`, `receipt`, `checkpoint`, `sealing`, `binding`.
-    pub purpose: String,
-    /// `prepared`, `active`, `tainted`, `retired`.
-    pub state: String,
-    pub label: KeyLabel,
-    /// Uncompressed SEC 1 point, for signing keys.
-    pub public_point: Option<[u8; 65]>,
-    pub made_at: Timestamp,
+    pub at: Timestamp,
+}
+
+/// Whether it may be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduled {
+    /// Under this sequence.
+    Sequence(u64),
+    /// Unknown or banned.
+    Refused,
+    /// A seed was replaced since the keys were derived: derive them again.
+    SeedMoved,
 }
 
 #[async_trait]
@@ -65,7 +77,8 @@ pub trait Terminals {
 
     async fn keys(&self) -> Result<Vec<KeyRecord>>;
 
-    /// Adds a terminal with its first seed and join token; false if the id is taken.
+    /// Adds a terminal with its first seed and join token; false if the id is taken, or the seed is
+    /// under a key that was replaced since.
     async fn add_terminal(
         &self,
         terminal: Terminal,
@@ -91,12 +104,6 @@ pub trait Terminals {
         at: Timestamp,
     ) -> Result<Option<Terminal>>;
 
-    /// Takes the next schedule sequence and records the horizon. None if unknown or banned.
-    async fn record_schedule(
-        &self,
-        terminal: TerminalId,
-        first_epoch: u32,
-        last_epoch: u32,
-        at: Timestamp,
-    ) -> Result<Option<u64>>;
+    /// Takes the next schedule sequence and records the horizon.
+    async fn record_schedule(&self, schedule: NewSchedule) -> Result<Scheduled>;
 }

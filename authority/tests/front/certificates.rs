@@ -37,9 +37,11 @@ impl Shown {
         &self.key
     }
 
+    /// As the verbs take it.
     pub fn serial(&self) -> String {
         let pem = std::fs::read_to_string(&self.certificate).unwrap();
-        pki::chain::certificates_from_pem(&pem).unwrap()[0].serial_hex()
+        let all = pki::chain::certificates_from_pem(&pem).unwrap();
+        all[0].serial_hex()
     }
 
     /// Makes it the certificate that the verbs of this house use.
@@ -80,7 +82,7 @@ pub fn operator_named(name: &str) -> IssueTo {
 
 type Root = (RootKey, pki::Certificate);
 
-fn house_root(house: &House) -> Root {
+pub fn house_root(house: &House) -> Root {
     let passphrase = Passphrase::from_file(&house.dir().join("root/passphrase")).unwrap();
     let key = RootKey::load(&house.dir().join("root/root.key"), &passphrase).unwrap();
     let pem = std::fs::read_to_string(house.dir().join("root.pem")).unwrap();
@@ -125,7 +127,7 @@ fn issue(house: &House, (root_key, root): &Root, to: IssueTo, at: u64) -> Shown 
     clippy::disallowed_methods,
     reason = "certificates of this test are dated now"
 )]
-fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()

@@ -70,6 +70,12 @@ pub fn enrol(house: &House, daemon: &Daemon, terminal: &str, token: &str) -> Sho
     Shown::of(certificate, key)
 }
 
+/// Asks with a fresh key, whatever comes of it.
+pub fn try_enrol(house: &House, daemon: &Daemon, terminal: &str, token: &str) -> Reply {
+    let (_, csr) = request(house, &format!("{terminal}-again"));
+    simpleenroll(daemon, &format!("{terminal}:{token}"), &csr)
+}
+
 #[test]
 fn cacerts_holds_the_root_whose_fingerprint_init_printed() {
     let house = House::new();

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -11,6 +12,8 @@ const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const BINARY: &str = env!("CARGO_BIN_EXE_m2key-authority");
 
 pub struct House {
+    /// Goes down before its folder does.
+    signer: OnceLock<Signer>,
     temp: TempDir,
 }
 
@@ -65,16 +68,50 @@ impl House {
             assert!(found, "these tests need {tool}: apt-get install -y {tool}");
         }
         Self {
+            signer: OnceLock::new(),
             temp: tempfile::tempdir().unwrap(),
         }
     }
 
-    /// An initialised authority with free ports.
+    /// An initialised authority with free ports, and its signer at work.
     pub fn new() -> Self {
+        let house = Self::without_signer();
+        house.start_signer();
+        house
+    }
+
+    /// The same while the signer is away.
+    pub fn without_signer() -> Self {
         let house = Self::empty();
         let said = house.init(&[]);
         assert_eq!(said.code, 0, "{said:?}");
         house
+    }
+
+    pub fn start_signer(&self) {
+        self.signer
+            .get_or_init(|| Signer::start(&self.signer_config()));
+    }
+
+    /// SIGKILL, as if the power had gone.
+    pub fn kill_signer(&mut self) {
+        self.signer.take();
+    }
+
+    pub fn signer_config(&self) -> PathBuf {
+        self.dir().join("signer/signer.toml")
+    }
+
+    /// A verb of m2key-pki for this house's signer.
+    pub fn pki(&self, arguments: &[&str]) -> Said {
+        let mut command = pki_command();
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(self.signer_config());
+        let said: Said = command.output().unwrap().into();
+        self.assert_mute(&said);
+        said
     }
 
     pub fn dir(&self) -> PathBuf {
@@ -134,7 +171,7 @@ impl House {
 
     /// No PIN and no passphrase in anything that is said.
     fn assert_mute(&self, said: &Said) {
-        let secrets = ["hsm/authority.pin", "hsm/issuing.pin", "root/passphrase"];
+        let secrets = ["hsm/authority.pin", "signer/pin", "root/passphrase"];
         for secret in secrets
             .iter()
             .filter_map(|s| std::fs::read_to_string(self.dir().join(s)).ok())
@@ -152,17 +189,7 @@ impl House {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut read = String::new();
-        while !read.contains("serving") {
-            assert_ne!(
-                log.read_line(&mut read).unwrap(),
-                0,
-                "it does not serve: {read}"
-            );
-        }
-        // Read on, so that the daemon never waits for us.
-        std::thread::spawn(move || log.lines().for_each(drop));
+        let read = read_until_serving(&mut child);
         let text = std::fs::read(self.dir().join("run/addresses.json")).unwrap();
         Daemon {
             child,
@@ -197,6 +224,56 @@ fn command(arguments: &[&str]) -> Command {
         .env_remove("SOFTHSM2_CONF")
         .stdin(Stdio::null());
     command
+}
+
+/// What it logs until it serves.
+fn read_until_serving(child: &mut Child) -> String {
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut read = String::new();
+    while !read.contains("serving") {
+        let more = log.read_line(&mut read).unwrap();
+        assert_ne!(more, 0, "it does not serve: {read}");
+    }
+    // Read on, so that it never waits for us.
+    std::thread::spawn(move || log.lines().for_each(drop));
+    read
+}
+
+/// m2key-pki stands beside m2key-authority.
+fn pki_command() -> Command {
+    let program = Path::new(BINARY).with_file_name("m2key-pki");
+    assert!(
+        program.exists(),
+        "m2key-pki is not built: cargo build --workspace"
+    );
+    let mut command = Command::new(program);
+    command.env_remove("SOFTHSM2_CONF").stdin(Stdio::null());
+    command
+}
+
+/// A running signer; it goes down with the test.
+#[derive(Debug)]
+struct Signer(Child);
+
+impl Signer {
+    fn start(config: &Path) -> Self {
+        let mut child = pki_command()
+            .arg("signer")
+            .arg("--config")
+            .arg(config)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        read_until_serving(&mut child);
+        Self(child)
+    }
+}
+
+impl Drop for Signer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A running daemon; it goes down with the test.

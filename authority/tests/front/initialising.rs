@@ -6,7 +6,7 @@ use crate::house::{House, openssl, text};
 
 #[test]
 fn init_makes_a_chain_that_openssl_accepts() {
-    let house = House::new();
+    let house = House::without_signer();
     let (root, issuing) = (
         house.dir().join("root.pem"),
         house.dir().join("issuing.pem"),
@@ -53,10 +53,10 @@ fn init_prints_the_fingerprint_of_the_root() {
 
 #[test]
 fn no_secret_of_init_is_readable_by_others() {
-    let house = House::new();
+    let house = House::without_signer();
     let secrets = [
         "hsm/authority.pin",
-        "hsm/issuing.pin",
+        "signer/pin",
         "root/root.key",
         "root/passphrase",
         "root/authority.so-pin",
@@ -75,14 +75,40 @@ fn no_secret_of_init_is_readable_by_others() {
 
 #[test]
 fn the_two_hsm_tokens_have_different_pins() {
-    let house = House::new();
+    let house = House::without_signer();
     let read = |name: &str| std::fs::read_to_string(house.dir().join(name)).unwrap();
-    assert_ne!(read("hsm/authority.pin"), read("hsm/issuing.pin"));
+    assert_ne!(read("hsm/authority.pin"), read("signer/pin"));
+}
+
+#[test]
+fn neither_hsm_token_is_seen_with_the_softhsm_configuration_of_the_other() {
+    let house = House::without_signer();
+    for (conf, own, other) in [
+        ("softhsm2.conf", "m2key-authority", "m2key-issuing"),
+        ("signer/softhsm2.conf", "m2key-issuing", "m2key-authority"),
+    ] {
+        let slots = std::process::Command::new("softhsm2-util")
+            .arg("--show-slots")
+            .env("SOFTHSM2_CONF", house.dir().join(conf))
+            .output()
+            .unwrap();
+        let slots = String::from_utf8_lossy(&slots.stdout).into_owned();
+        assert!(slots.contains(own) && !slots.contains(other), "{slots}");
+    }
+}
+
+#[test]
+fn what_init_issues_stands_in_the_log_of_the_signer() {
+    let house = House::without_signer();
+    let said = house.pki(&["signer", "check"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    // prepare, install, activate; then agents, operator, public.
+    assert!(said.out.contains("the log is whole: 6 lines"), "{said:?}");
 }
 
 #[test]
 fn a_second_init_is_refused_and_changes_nothing() {
-    let house = House::new();
+    let house = House::without_signer();
     let before = std::fs::read(house.dir().join("root.pem")).unwrap();
     house
         .init(&[])
@@ -200,6 +226,7 @@ fn hsm_tokens_that_exist_are_used_with_their_pins() {
     let said = house.init_with(Some(&conf), &more);
     assert_eq!(said.code, 0, "{said:?}");
     assert_eq!(house.verb(&["check-hsm"]).code, 0);
+    assert_eq!(house.pki(&["signer", "check"]).code, 0);
 }
 
 #[test]

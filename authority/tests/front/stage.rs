@@ -356,14 +356,8 @@ async fn store(dir: &TempDir, hsm: &MemoryHsm) -> SqliteStore {
     for purpose in KeyPurpose::ALL {
         let label = purpose.label(1);
         hsm.generate_key(purpose.kind(), &label).await.unwrap();
-        let key = KeyRecord {
-            kid: label.0.clone(),
-            purpose: purpose.name().into(),
-            state: "active".into(),
-            public_point: hsm.public_key(&label).await.ok(),
-            label,
-            made_at: SystemClock.now(),
-        };
+        let point = hsm.public_key(&label).await.ok();
+        let key = KeyRecord::new(purpose, KeyState::Active, label, point, SystemClock.now());
         assert!(store.add_key(key).await.unwrap());
     }
     store

@@ -206,7 +206,7 @@ fn a_root_is_rotated_and_an_open_stream_hears_of_every_list() {
 }
 
 #[test]
-fn a_tainted_root_is_dropped_once_the_issuing_ca_hangs_on_the_new_one() {
+fn a_tainted_root_is_dropped_while_serving_once_the_issuing_ca_hangs_on_the_new_one() {
     let house = House::new();
     let daemon = house.serve();
     let mut roots = Roots::of(&house);
@@ -217,14 +217,14 @@ fn a_tainted_root_is_dropped_once_the_issuing_ca_hangs_on_the_new_one() {
     install(&house, &roots.list(&activate));
     // Until the issuing CA has its new certificate, the old root is all there is to lead to.
     assert_eq!(believes(&daemon, &house.dir().join("root.pem")).status, 200);
-    daemon.stop();
-    // The same issuing key under the new root.
-    let issuing = Certificate::load(&house.dir().join("issuing.pem")).unwrap();
-    reissue(&house, &roots, &issuing);
-    let daemon = house.serve();
+    reissue(&house, &roots);
+    daemon.hang_up();
     // The active root is the one to which it leads now, for tools that trust a single one, too.
     let new = house.scratch("new.pem");
     std::fs::write(&new, roots.new.pem()).unwrap();
+    until("the new root leads to it", || {
+        (believes(&daemon, &new).status == 200).then_some(())
+    });
     let mut before = Stream::under(&new, &daemon, &shown, 2);
     assert_eq!(before.next_sequence(), 2);
     let taint = Change::Taint(roots.old.fingerprint());
@@ -249,11 +249,20 @@ fn daemon_cacerts(daemon: &Daemon, root: &Path) -> Vec<Certificate> {
     pki::est::decode(reply.body.as_bytes()).unwrap()
 }
 
-fn reissue(house: &House, roots: &Roots<'_>, issuing: &Certificate) {
+/// The same issuing key under the new root, at the running signer.
+fn reissue(house: &House, roots: &Roots<'_>) {
+    let signer = house.signer_config();
+    let trusted = signer.with_file_name("roots.pem");
+    let both = roots.old.pem() + &roots.new.pem();
+    std::fs::write(trusted, both).unwrap();
+    let issuing = Certificate::load(&house.dir().join("issuing.pem")).unwrap();
     let now = roots.new.not_before() + BACKDATE_SECONDS;
     let key = roots.new_key();
     let signed = key.sign_issuing(&roots.new, &issuing.public_point(), now);
-    std::fs::write(house.dir().join("issuing.pem"), signed.unwrap().pem()).unwrap();
+    let path = house.scratch("issuing-under-new.pem");
+    std::fs::write(&path, signed.unwrap().pem()).unwrap();
+    let said = house.pki(&["issuing", "install", text(&path)]);
+    assert_eq!(said.code, 0, "{said:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use authority::app::{App, Parts};
-use authority::clock::Clock;
+use authority::clock::{Clock, unix_seconds};
 use authority::config::Config;
 use authority::http::public;
 use authority::ids;
@@ -21,15 +21,11 @@ use authority::store::{
     Credit, JoinToken, KeyRecord, Ledger, Merchant, Merchants, NewAccount, PersonKey, Seed,
     Terminal, TerminalStatus, Terminals, Tokens,
 };
-use hsm::{Hsm, HsmError, KeyKind, MemoryHsm, Priority};
-use pki::crl::{CrlRequest, SignedCrl};
-use pki::{
-    Chain, IssueRequest, IssuedCertificate, Issuer, IssuerHealth, IssuingCa, PkiError, RootKey,
-    TrustDomain,
-};
+use hsm::{Hsm, HsmError, KeyKind, KeyLabel, MemoryHsm, Priority};
+use pki::lifecycle::KeyState;
+use pki::{Chain, HsmIssuer, Issuer, RootKey};
 use protocol::code::TypedCode;
 use protocol::ids::{AccountId, ChargeId, MerchantId, TerminalId};
-use protocol::jwk::Jwk;
 use protocol::jws;
 use protocol::link::LinkHost;
 use protocol::money::{Currency, Money};
@@ -48,12 +44,6 @@ use crate::provider::{AUDIENCE, ISSUER, Provider};
 pub const START: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 pub const MINUTE: i64 = 60_000;
 
-/// A root that nothing here hangs on.
-fn pinned() -> Trust {
-    let root = RootKey::generate().unwrap();
-    Trust::pinned(root.certificate(START.ms().unsigned_abs() / 1000).unwrap())
-}
-
 pub struct HandClock(AtomicI64);
 
 impl Clock for HandClock {
@@ -69,6 +59,7 @@ pub struct World {
     pub provider: Provider,
     pub merchant: MerchantId,
     pub terminal: TerminalId,
+    issuer: Arc<dyn Issuer>,
     pub store: Arc<SqliteStore>,
     pub app: Arc<App>,
     pub journey: Arc<Journey>,
@@ -120,7 +111,8 @@ impl World {
         let id = merchant.id;
         store.add_merchant(merchant).await.unwrap();
         let terminal = TerminalId::from_number(4_711_042).unwrap();
-        let mut world = Self::build(dir, clock, hsm, provider, store, id, terminal).await;
+        let issuer = issuer().await;
+        let mut world = Self::build(dir, clock, hsm, provider, store, issuer, id, terminal).await;
         world.add_terminal(terminal).await;
         for person in ["ann", "bob"] {
             world.give(person, 5_000).await;
@@ -130,12 +122,17 @@ impl World {
         world
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what outlives a process, each by its name"
+    )]
     async fn build(
         dir: TempDir,
         clock: Arc<HandClock>,
         hsm: Arc<MemoryHsm>,
         provider: Provider,
         store: Arc<SqliteStore>,
+        issuer: Arc<dyn Issuer>,
         merchant: MerchantId,
         terminal: TerminalId,
     ) -> Self {
@@ -144,9 +141,9 @@ impl World {
             clock: clock.clone(),
             hsm: hsm.clone(),
             store: store.clone(),
-            issuer: Arc::new(NoIssuer),
+            issuer: issuer.clone(),
             metrics: Metrics::new(),
-            trust: pinned(),
+            trust: Trust::pinned(issuer.chain().root().clone()),
         })
         .await
         .unwrap();
@@ -165,6 +162,7 @@ impl World {
             provider,
             merchant,
             terminal,
+            issuer,
             store,
             app,
             journey,
@@ -182,10 +180,11 @@ impl World {
             provider,
             merchant,
             terminal,
+            issuer,
             ..
         } = self;
         let store = open(dir.path());
-        Self::build(dir, clock, hsm, provider, store, merchant, terminal).await
+        Self::build(dir, clock, hsm, provider, store, issuer, merchant, terminal).await
     }
 
     /// For whoever edits rows by hand.
@@ -222,6 +221,7 @@ impl World {
             version: 1,
             sequence: 0,
             issued_until: None,
+            refetch: false,
             added_at: self.now(),
         };
         let seed = Seed {
@@ -335,7 +335,7 @@ impl World {
         }
     }
 
-    async fn schedule(&self, terminal: TerminalId) -> ScheduleResponse {
+    pub async fn schedule(&self, terminal: TerminalId) -> ScheduleResponse {
         let (query, now) = (ScheduleQuery::default(), self.now());
         let issued = self.journey.schedules.issue(terminal, &query, now).await;
         issued.unwrap()
@@ -485,14 +485,9 @@ async fn make_keys(hsm: &MemoryHsm, store: &SqliteStore) {
             KeyKind::Signing => Some(hsm.public_key(&label).await.unwrap()),
             KeyKind::Sealing | KeyKind::Binding => None,
         };
-        let thumbprint = public_point.map(|point| Jwk::from_point(&point).unwrap().thumbprint());
         let key = KeyRecord {
-            kid: thumbprint.unwrap_or_else(|| label.0.clone()),
-            purpose: purpose.name().into(),
-            state: "active".into(),
-            label,
-            public_point,
-            made_at: START,
+            published_at: Some(START),
+            ..KeyRecord::new(purpose, KeyState::Active, label, public_point, START)
         };
         assert!(store.add_key(key).await.unwrap());
     }
@@ -507,7 +502,7 @@ fn config(provider: &Provider) -> Config {
         public = {{ certificate = "p.pem", key = "p.key", link_host = "pay.example" }}
         agents = {{ certificate = "a.pem", key = "a.key", names = ["localhost"] }}
         hsm = {{ module = "none.so", token_label = "m2key", pin_file = "pin" }}
-        issuing = {{ token_label = "m2key-issuing", pin_file = "pin2", key_label = "issuing" }}
+        signer = {{ socket = "signer.sock" }}
         store = {{ path = "store.sqlite" }}
         [[identity_providers]]
         name = "demo bank"
@@ -520,32 +515,18 @@ fn config(provider: &Provider) -> Config {
     Config::parse(&text, Path::new("/nowhere/authority.toml")).unwrap()
 }
 
-/// Nobody enrols here.
-struct NoIssuer;
-
-#[async_trait::async_trait]
-impl Issuer for NoIssuer {
-    async fn issue(&self, _: IssueRequest) -> Result<IssuedCertificate, PkiError> {
-        panic!("the journey issues no certificates")
-    }
-
-    async fn sign_crl(&self, _: CrlRequest) -> Result<SignedCrl, PkiError> {
-        panic!("the journey revokes nothing")
-    }
-
-    fn chain(&self) -> Chain {
-        panic!("the journey shows no chain")
-    }
-
-    fn issuing_cas(&self) -> Vec<IssuingCa> {
-        panic!("the journey shows no chain")
-    }
-
-    fn health(&self) -> IssuerHealth {
-        IssuerHealth::Ready
-    }
-
-    fn trust_domain(&self) -> &TrustDomain {
-        panic!("the journey asks the configuration")
-    }
+/// An issuing CA of one test: it certifies the keys that sign statements.
+async fn issuer() -> Arc<dyn Issuer> {
+    let (hsm, label) = (Arc::new(MemoryHsm::new()), KeyLabel("issuing".into()));
+    hsm.generate_key(KeyKind::Signing, &label).await.unwrap();
+    let point = hsm.public_key(&label).await.unwrap();
+    let now = unix_seconds(START);
+    let root_key = RootKey::generate().unwrap();
+    let root = root_key.certificate(now).unwrap();
+    let issuing = root_key.sign_issuing(&root, &point, now).unwrap();
+    let (chain, domain) = (
+        Chain::new(issuing, root).unwrap(),
+        "pay.example".parse().unwrap(),
+    );
+    Arc::new(HsmIssuer::open(hsm, label, chain, domain).await.unwrap())
 }

@@ -14,7 +14,7 @@ use protocol::token::Channel;
 
 use crate::world::{NOW, World, eur, new_terminal, number, person};
 
-const DATABASE: &str = "M2KEY_TEST_CHILD_DATABASE";
+pub(crate) const DATABASE: &str = "M2KEY_TEST_CHILD_DATABASE";
 /// How often the child is killed.
 const KILLS: usize = 4;
 /// How many payments it has told of by then.
@@ -30,7 +30,7 @@ async fn what_was_acknowledged_survives_a_kill_and_nothing_is_half_done() {
     let mut acknowledged = Vec::new();
     for _ in 0..KILLS {
         let exe = std::env::current_exe().unwrap();
-        let mut child = spawn(&mut Command::new(exe), "child_that_pays", &path);
+        let mut child = spawn(&mut Command::new(exe), "crash::child_that_pays", &path);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let told = lines.map_while(Result::ok).filter_map(|line| paid(&line));
         acknowledged.extend(told.take(PAYMENTS));
@@ -122,7 +122,7 @@ async fn a_full_disk_is_said_so_and_loses_nothing() {
     let script = format!("trap '' XFSZ; ulimit -f {FILE_BLOCKS}; exec \"$0\" \"$@\"");
     shell.arg("-c").arg(script);
     shell.arg(std::env::current_exe().unwrap());
-    let child = spawn(&mut shell, "child_that_fills_the_disk", &path);
+    let child = spawn(&mut shell, "crash::child_that_fills_the_disk", &path);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -165,9 +165,8 @@ async fn child_that_fills_the_disk() {
 
 /// Starts the test `name` of this binary on the database at `path`, through `command`.
 pub(crate) fn spawn(command: &mut Command, name: &str, path: &Path) -> Child {
-    let test = format!("crash::{name}");
     command
-        .args(["--exact", &test, "--nocapture", "--test-threads=1"])
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(DATABASE, path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

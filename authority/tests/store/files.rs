@@ -104,7 +104,7 @@ fn a_read_only_file_is_refused_in_words() {
         command.uid(NOBODY);
         command.current_dir("/");
     }
-    let child = crate::crash::spawn(&mut command, "child_that_may_not_write", &path);
+    let child = crate::crash::spawn(&mut command, "crash::child_that_may_not_write", &path);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout);

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod fence;
 mod files;
 mod growth;
 mod operations;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
-use suite::{certificates, charges, payments, records, terminals, trust};
+use suite::{certificates, charges, payments, records, rotation, terminals, trust};
 use world::World;
 
 /// The node of every store in these tests.
@@ -69,6 +70,14 @@ on_sqlite! {
         numbers_of_lists_never_go_back,
         an_alarm_is_counted_and_does_not_fill_the_disk,
         what_is_in_force_is_counted_by_kind;
+    rotation:
+        one_key_of_a_purpose_is_active_and_steps_may_be_repeated,
+        a_key_is_not_retired_while_a_seed_under_it_counts,
+        new_seeds_are_counted_once_with_their_operation,
+        a_token_of_a_replaced_seed_is_refused_in_the_transaction,
+        a_schedule_of_keys_of_a_replaced_seed_is_not_counted,
+        a_seed_under_a_replaced_key_is_not_added,
+        an_operation_ends_once_and_keeps_its_rows;
     charges:
         a_charge_is_started_once_and_one_at_a_time,
         an_overdue_charge_makes_way_for_the_next,

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use authority::store::{
     Balance, Claim, ClaimOutcome, ClaimRecord, Credit, JoinToken, Merchant, NewAccount, NewCharge,
-    Pay, PayOutcome, Payment, PersonKey, Seed, StartCharge, Store, Terminal, TerminalStatus,
+    NewSchedule, Pay, PayOutcome, Payment, PersonKey, Seed, StartCharge, Store, Terminal,
+    TerminalStatus,
 };
 use hsm::{KeyLabel, SealedSeed, SealingKeys};
 use protocol::audit::{ChainCheck, Head};
@@ -297,6 +298,7 @@ pub(crate) fn new_terminal(merchant: MerchantId, n: u32) -> (Terminal, Seed, Joi
         version: 1,
         sequence: 0,
         issued_until: None,
+        refetch: false,
         added_at: NOW,
     };
     let token = JoinToken {
@@ -305,6 +307,18 @@ pub(crate) fn new_terminal(merchant: MerchantId, n: u32) -> (Terminal, Seed, Joi
         expires_at: NOW + 3_600_000,
     };
     (terminal, new_seed(id, 1, 0), token)
+}
+
+/// A whole schedule under the first seed.
+pub(crate) fn new_schedule(terminal: TerminalId, first: u32, last: u32) -> NewSchedule {
+    NewSchedule {
+        terminal,
+        first: (first, 1),
+        last: (last, 1),
+        whole: true,
+        kid: "schedule key 1".into(),
+        at: NOW,
+    }
 }
 
 pub(crate) fn join_hash(n: u32) -> [u8; 32] {

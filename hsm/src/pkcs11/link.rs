@@ -47,6 +47,7 @@ impl TokenLink {
             Some(session) => session,
             none => none.insert(self.token.connect(&self.module, *generation)?),
         };
+        session.follow(self.token.destroyed());
         work(session)
     }
 }

@@ -282,6 +282,17 @@ impl Hsm for Pkcs11Hsm {
         .await
     }
 
+    async fn destroy_key(&self, label: &KeyLabel) -> Result<(), HsmError> {
+        limits::label(label)?;
+        let (module, token, label) = (self.module.clone(), self.token.clone(), label.clone());
+        self.call("destroy_key", Priority::Renewal, move |session| {
+            let destroyed = ops::destroy_key(session, &module, &label);
+            token.note_destroyed();
+            destroyed
+        })
+        .await
+    }
+
     async fn inventory(&self) -> Result<Vec<KeyReport>, HsmError> {
         let module = self.module.clone();
         self.call("inventory", Priority::Payment, move |session| {

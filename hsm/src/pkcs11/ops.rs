@@ -134,6 +134,26 @@ pub(crate) fn generate_key(
     Ok(())
 }
 
+/// The private half goes first: half of it destroyed is a key that signs nothing any more, and the
+/// next attempt finds the rest.
+pub(crate) fn destroy_key(
+    session: &mut TokenSession,
+    module: &Module,
+    label: &KeyLabel,
+) -> Result<(), Failure> {
+    let _making = module.lock_making();
+    let halves = session.halves(label)?;
+    if halves.is_empty() {
+        return Err(Failure::refusal(HsmError::KeyUnknown {
+            label: label.0.clone(),
+        }));
+    }
+    for object in halves {
+        destroy(session, module, object)?;
+    }
+    Ok(())
+}
+
 /// The binding is verified before the device unwraps anything.
 fn unseal(
     session: &mut TokenSession,

@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use cryptoki::{
@@ -27,6 +30,8 @@ pub(crate) struct Token {
     pin: Pin,
     /// Set once the PIN was refused; held while one worker logs in for all.
     pin_refused: Mutex<Option<Failure>>,
+    /// Keys destroyed so far: what others remember of handles is worth nothing after each.
+    destroyed: AtomicU64,
 }
 
 impl Token {
@@ -35,11 +40,22 @@ impl Token {
             label,
             pin,
             pin_refused: Mutex::new(None),
+            destroyed: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Every session forgets its handles before it works again: a module may give the handle of a
+    /// destroyed key to another one.
+    pub(crate) fn note_destroyed(&self) {
+        self.destroyed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn destroyed(&self) -> u64 {
+        self.destroyed.load(Ordering::SeqCst)
     }
 
     /// Opens a session and sees to it that the HSM token is logged in. Inside the module's gate.
@@ -59,6 +75,7 @@ impl Token {
             session,
             generation,
             handles: HashMap::new(),
+            destroyed: self.destroyed(),
         })
     }
 
@@ -101,6 +118,8 @@ pub(crate) struct TokenSession {
     session: Session,
     generation: u64,
     handles: HashMap<Part, HashMap<KeyLabel, ObjectHandle>>,
+    /// How many keys were destroyed when the handles were looked up.
+    destroyed: u64,
 }
 
 impl TokenSession {
@@ -122,6 +141,33 @@ impl TokenSession {
         let keys = self.handles.entry(part).or_default();
         keys.insert(label.clone(), handle);
         Ok(handle)
+    }
+
+    /// Forgets every handle if a key was destroyed since they were looked up.
+    pub(crate) fn follow(&mut self, destroyed: u64) {
+        if self.destroyed != destroyed {
+            self.handles.clear();
+            self.destroyed = destroyed;
+        }
+    }
+
+    /// Every key object with this label, private and secret ones first.
+    pub(crate) fn halves(&self, label: &KeyLabel) -> Result<Vec<ObjectHandle>, Failure> {
+        self.require_login()?;
+        let mut found = Vec::new();
+        for class in [
+            ObjectClass::PRIVATE_KEY,
+            ObjectClass::SECRET_KEY,
+            ObjectClass::PUBLIC_KEY,
+        ] {
+            let template = [
+                Attribute::Class(class),
+                Attribute::Token(true),
+                Attribute::Label(label.0.clone().into_bytes()),
+            ];
+            found.extend(self.session.find_objects(&template)?);
+        }
+        Ok(found)
     }
 
     /// Whether any object carries this label.

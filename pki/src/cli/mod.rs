@@ -4,8 +4,10 @@
 
 mod ask;
 mod inspect;
+mod issuing;
 mod key;
 mod root;
+mod signer;
 mod trust;
 
 use std::future::Future;
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pki::PkiError;
 
-/// Looks at certificates and requests, and keeps the root.
+/// Looks at certificates and requests, keeps the root, and runs the issuing CA.
 ///
 /// Exit codes: 0 ok, 1 refused, 2 usage, 3 try later, 4 operator needed, 5 our bug.
 #[derive(Parser)]
@@ -32,12 +34,18 @@ pub(crate) enum Command {
     /// The root, which is kept offline
     #[command(subcommand)]
     Root(root::Root),
+    /// Run the issuing CA: answer the authority until SIGTERM or SIGINT
+    Signer(signer::SignerArguments),
+    /// The keys of the issuing CA, asked of the running signer
+    Issuing(issuing::IssuingArguments),
 }
 
 pub(crate) fn run(command: Command) -> Result<String, PkiError> {
     match command {
         Command::Look(look) => inspect::run(look),
         Command::Root(verb) => root::run(verb),
+        Command::Signer(arguments) => signer::run(arguments),
+        Command::Issuing(arguments) => issuing::run(arguments),
     }
 }
 
@@ -64,7 +72,7 @@ fn fail(error: &PkiError) -> ExitCode {
 /// Waits for what an HSM may take a while for.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, PkiError>>) -> Result<T, PkiError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build();
     runtime.map_err(|error| bug(&error))?.block_on(work)
 }

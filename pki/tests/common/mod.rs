@@ -112,6 +112,9 @@ impl Hsm for OneKeyHsm {
     async fn generate_key(&self, _: KeyKind, _: &KeyLabel) -> Result<(), HsmError> {
         only_signs()
     }
+    async fn destroy_key(&self, _: &KeyLabel) -> Result<(), HsmError> {
+        only_signs()
+    }
     async fn inventory(&self) -> Result<Vec<KeyReport>, HsmError> {
         only_signs()
     }

@@ -35,6 +35,8 @@ pub(crate) struct Bench {
     issuer: HsmIssuer,
     store: SqliteStore,
     requests: Vec<(IssueTo, Vec<u8>)>,
+    /// As the store keeps it beside every certificate.
+    issuer_key: String,
     now: u64,
 }
 
@@ -58,6 +60,7 @@ impl Bench {
             bare: hsm::bare::Bare::open(&module, TOKEN, &pin, &keys, &issuing())?,
             requests: (0..CALLERS).map(request).collect::<Result<_, Fault>>()?,
             store: SqliteStore::open(dir.join("store.sqlite"), options)?,
+            issuer_key: issuer.chain().issuing().key_id_hex().unwrap_or_default(),
             issuer,
             now,
         })
@@ -81,7 +84,8 @@ impl Bench {
         self.rate(async |caller| {
             let issued = self.issue(caller).await?;
             let at = Timestamp::from_ms(self.now as i64 * 1000);
-            Ok(self.store.add_certificate(row(&issued, caller), at).await?)
+            let row = self.row(issued, caller);
+            Ok(self.store.add_certificate(row, at).await?)
         })
         .await
     }
@@ -119,6 +123,19 @@ impl Bench {
             now: self.now,
         };
         Ok(self.issuer.issue(request).await?)
+    }
+
+    fn row(&self, issued: IssuedCertificate, caller: usize) -> store::Certificate {
+        let time = |unix: u64| Timestamp::from_ms(unix as i64 * 1000);
+        store::Certificate {
+            serial: issued.serial,
+            subject: Subject::Operator(name(caller)),
+            spki_sha256: issued.spki_sha256,
+            not_before: time(issued.not_before),
+            not_after: time(issued.not_after),
+            issuer_key: self.issuer_key.clone(),
+            der: issued.der,
+        }
     }
 
     /// How much a second is done with every caller busy.
@@ -176,8 +193,4 @@ fn request(caller: usize) -> Result<(IssueTo, Vec<u8>), Fault> {
 
 fn name(caller: usize) -> String {
     format!("operator-{caller}")
-}
-
-fn row(issued: &IssuedCertificate, caller: usize) -> store::Certificate {
-    record(issued, Subject::Operator(name(caller)))
 }

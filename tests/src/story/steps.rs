@@ -27,14 +27,14 @@ pub(super) async fn tell(places: &Places, teller: &mut Teller) -> Result<World, 
     let site = teller
         .step(
             "The HSM token is made",
-            "`m2key-authority init` makes two PKCS#11 HSM tokens, keys that cannot leave them, a root and an\nissuing CA, store and configuration. `check-hsm` then attacks the token a little.",
+            "`m2key-authority init` makes two PKCS#11 HSM tokens, one for the authority and one for the signer, keys\nthat cannot leave them, a root and an issuing CA, store and configurations. `check-hsm` then attacks the\ntoken a little.",
             make_site(places),
         )
         .await?;
     let site = teller
         .step(
             "The authority serves",
-            "`m2key-authority serve`: one listener for phones, one for terminals and operators (mutual TLS),\none for health. It says by itself when it is ready.",
+            "`m2key-pki signer` holds the issuing CA in a process of its own. `m2key-authority serve`: one listener\nfor phones, one for terminals and operators (mutual TLS), one for health. It says when it is ready.",
             serve(site),
         )
         .await?;

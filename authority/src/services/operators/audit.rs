@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use protocol::audit::{ChainCheck, CheckpointClaims, Head};
-use protocol::jws;
+use protocol::jws::{self, Verified};
 use serde::{Deserialize, Serialize};
 
 use super::Verb;
@@ -66,7 +66,13 @@ async fn promised_heads(app: &App, view: &mut AuditView) -> Result<Promised, Fai
         let page = app.store.checkpoints(view.checkpoints, PAGE).await?;
         for checkpoint in &page {
             view.checkpoints += 1;
-            match jws::verify::<CheckpointClaims>(&checkpoint.jws, app.keyring().jwks()) {
+            match jws::verify_kept::<CheckpointClaims>(&checkpoint.jws, app.keyring().jwks()) {
+                Ok(verified) if is_forged(&verified) => {
+                    let (n, at) = (view.checkpoints, checkpoint.at);
+                    view.faults.push(format!(
+                        "checkpoint {n} of {at}: signed after its key was tainted"
+                    ));
+                }
                 Ok(verified) => {
                     for head in verified.into_claims().heads {
                         let node = promised.entry(head.node).or_default();
@@ -83,6 +89,15 @@ async fn promised_heads(app: &App, view: &mut AuditView) -> Result<Promised, Fai
             return Ok(promised);
         }
     }
+}
+
+/// What an earlier checkpoint says is said again by the later ones, which another key signed; what
+/// came after the taint is nobody's.
+fn is_forged(verified: &Verified<CheckpointClaims>) -> bool {
+    let claims = verified.claims();
+    verified
+        .tainted_at()
+        .is_some_and(|since| claims.iat >= since)
 }
 
 async fn walk(

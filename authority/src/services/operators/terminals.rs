@@ -199,6 +199,7 @@ async fn try_add(
         version: FIRST_VERSION,
         sequence: 0,
         issued_until: None,
+        refetch: false,
         added_at: now,
     };
     let seed = Seed {
@@ -216,7 +217,7 @@ async fn try_add(
     Ok(added.then(|| view_of(&token, now)))
 }
 
-fn view_of(token: &JoinToken, now: Timestamp) -> JoinView {
+pub(super) fn view_of(token: &JoinToken, now: Timestamp) -> JoinView {
     JoinView {
         terminal: token.terminal(),
         id: JoinTokenId::of(&token.hash()).to_string(),

@@ -7,10 +7,14 @@ use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use super::SqliteStore;
+use super::fence::remember;
 use super::persons::{hex, random};
 use super::row::{all, count, find, get, one, signed, time};
 use super::writer::Tx;
-use crate::store::{AuditLog, Result, StoredCheckpoint, StoredRow};
+use crate::journal::{Fact, Journal};
+use crate::store::{
+    AuditLog, OPERATION_ROWS_MAX, OperationId, Result, StoredCheckpoint, StoredRow,
+};
 
 /// The end of this node's chain, as the writer knows it.
 pub(super) struct Chain {
@@ -48,6 +52,32 @@ impl Tx<'_> {
     /// Appends the audit row of what this transaction does.
     pub(super) fn record(&mut self, kind: &str, at: Timestamp, body: &Value) -> Result<()> {
         self.record_text(kind, at, body.to_string())
+    }
+
+    /// The same, kept for the transcript of an operation as long as it is not too long.
+    pub(super) fn record_for(
+        &mut self,
+        operation: OperationId,
+        kind: &str,
+        at: Timestamp,
+        body: &Value,
+    ) -> Result<()> {
+        self.record(kind, at, body)?;
+        let (sequence, _) = self.chain.head(self.conn)?;
+        self.execute(
+            "INSERT INTO operation_rows (operation, node, sequence) SELECT ?1, ?2, ?3
+             WHERE (SELECT count(*) FROM (SELECT 1 FROM operation_rows WHERE operation = ?1
+                                          LIMIT ?4)) < ?4 OR ?5",
+            params![
+                operation.0.as_bytes(),
+                self.chain.node,
+                signed(sequence),
+                OPERATION_ROWS_MAX,
+                // How it ended is part of every transcript.
+                kind == "operation.ended"
+            ],
+        )?;
+        Ok(())
     }
 
     fn record_text(&mut self, kind: &str, at: Timestamp, body: String) -> Result<()> {
@@ -99,8 +129,14 @@ impl AuditLog for SqliteStore {
         .await
     }
 
-    async fn add_checkpoint(&self, checkpoint: StoredCheckpoint) -> Result<()> {
+    async fn add_checkpoint(&self, checkpoint: StoredCheckpoint, heads: Vec<Head>) -> Result<()> {
         self.write(move |tx| {
+            tx.tell(checkpoint.at, Fact::Checkpoint { heads });
+            // The line before this checkpoint's own, which is written after the commit.
+            let last = tx.journal().map(Journal::last).filter(|last| last.n > 0);
+            if let Some(last) = last {
+                remember(tx, &last)?;
+            }
             tx.execute_one(
                 "INSERT INTO checkpoints (number, at_ms, jws)
                  VALUES ((SELECT coalesce(max(number), 0) + 1 FROM checkpoints), ?1, ?2)",
@@ -177,7 +213,7 @@ fn heads(conn: &Connection) -> Result<Vec<Head>> {
     )
 }
 
-fn read_row(row: &Row<'_>) -> Result<StoredRow> {
+pub(super) fn read_row(row: &Row<'_>) -> Result<StoredRow> {
     Ok(StoredRow {
         row: AuditRow {
             node: get(row, "node")?,

@@ -229,6 +229,18 @@ pub(super) fn add_certificate(
     Ok(insert(tx, certificate, None, None, at)?)
 }
 
+/// Takes in what a restore has lost; the audit says that it came from outside. It counts as issued now,
+/// so that its first use supersedes what the database knew.
+pub(super) fn insert_adopted(
+    tx: &mut Tx<'_>,
+    certificate: &Certificate,
+    at: Timestamp,
+) -> Result<()> {
+    insert(tx, certificate, None, None, at)?;
+    let body = json!({ "serial": certificate.serial });
+    tx.record("certificate.adopted", at, &body)
+}
+
 pub(super) fn use_certificate(tx: &mut Tx<'_>, serial: &str, at: Timestamp) -> Verdict<FirstUse> {
     let Some(record) = find_certificate(tx.conn, serial)?.filter(is_in_force) else {
         return Ok(FirstUse::Refused);

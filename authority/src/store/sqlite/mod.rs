@@ -10,6 +10,7 @@ mod audit;
 mod certificates;
 mod charges;
 mod error;
+mod fence;
 mod identities;
 mod ledger;
 mod merchants;
@@ -19,6 +20,7 @@ mod persons;
 mod readers;
 mod reports;
 mod revocations;
+mod rotation;
 mod row;
 mod schema;
 mod settle;
@@ -36,6 +38,7 @@ use self::audit::Chain;
 use self::readers::Readers;
 use self::writer::{Tx, Verdict, Writer};
 use super::Result;
+use crate::journal::Journal;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -73,6 +76,12 @@ impl SqliteStore {
         let writer = Writer::start(conn, Chain::of(options.node), options.queue_max)?;
         let readers = Readers::open(path, options.readers)?;
         Ok(Self { writer, readers })
+    }
+
+    /// From now on what a restored copy must not forget goes into this journal before it is
+    /// acknowledged.
+    pub fn attach(&self, journal: Journal) {
+        self.writer.attach(journal);
     }
 
     async fn write<T, F>(&self, work: F) -> Result<T>

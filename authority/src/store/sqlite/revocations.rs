@@ -12,9 +12,10 @@ use super::certificates::{find_certificate, named};
 use super::error::corrupt;
 use super::row::{all, count, find, get, signed, terminal, time, time_or_none};
 use super::writer::{Tx, Verdict};
+use crate::journal::{Fact, Revoked};
 use crate::store::{
-    AlarmKind, AlarmRecord, CertificateRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Result,
-    Revocation, Revocations, RevokedSerial, Subject,
+    AlarmKind, AlarmRecord, Certificate, CertificateRecord, CloneAlarm, CrlRecord,
+    RENEWAL_GRACE_MAX_MS, Result, Revocation, Revocations, RevokedSerial, Subject,
 };
 
 #[async_trait]
@@ -114,10 +115,57 @@ fn revoke_one(
     let Some(found) = find_certificate(tx.conn, serial)? else {
         return Ok(None);
     };
-    if found.revoked.is_none() {
-        insert(tx, &found, reason, "certificate-revoke", at)?;
+    match found.revoked {
+        None => insert(tx, &found, reason, "certificate-revoke", at)?,
+        // Again: the journal may not have taken it the first time.
+        Some(first) => tell(tx, &found.certificate, first),
     }
     Ok(find_certificate(tx.conn, serial)?.map(Box::new))
+}
+
+/// Carries out again what the journal knows and a restored database has lost; its certificate may be
+/// lost, too.
+pub(super) fn revoke_again(tx: &mut Tx<'_>, revoked: &Revoked, at: Timestamp) -> Result<bool> {
+    let added = tx.execute(
+        "INSERT INTO revocations (serial, issuer_key, not_after_ms, revoked_at_ms, reason, revoked_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'fence-raise') ON CONFLICT (serial) DO NOTHING",
+        params![
+            revoked.serial,
+            revoked.issuer_key,
+            revoked.not_after.ms(),
+            revoked.revoked_at.ms(),
+            revoked.reason
+        ],
+    )?;
+    if added == 1 {
+        let body = json!({
+            "serial": revoked.serial,
+            "reason": revoked.reason,
+            "by": "fence-raise",
+        });
+        tx.record("certificate.revoked", at, &body)?;
+    }
+    Ok(added == 1)
+}
+
+/// No list of this issuing CA has this number, or a lower one, again.
+pub(super) fn pass_number(tx: &Tx<'_>, issuer_key: &str, number: u64) -> Result<()> {
+    tx.execute_one(
+        "INSERT INTO crls (issuer_key, number) VALUES (?1, ?2)
+         ON CONFLICT DO UPDATE SET number = max(number, excluded.number)",
+        params![issuer_key, signed(number)],
+    )
+}
+
+fn tell(tx: &mut Tx<'_>, certificate: &Certificate, revocation: Revocation) {
+    let fact = Fact::Revoked(Revoked {
+        serial: certificate.serial.clone(),
+        issuer_key: certificate.issuer_key.clone(),
+        not_after: certificate.not_after,
+        revoked_at: revocation.at,
+        reason: revocation.reason.to_string(),
+    });
+    tx.tell(revocation.at, fact);
 }
 
 /// Revokes everything that a banned terminal could still come with, now or within the longest grace.
@@ -159,6 +207,7 @@ fn insert(
             by
         ],
     )?;
+    tell(tx, certificate, Revocation { at, reason });
     let (kind, subject) = named(&certificate.subject);
     let body = json!({
         "serial": certificate.serial,
@@ -183,6 +232,13 @@ fn next_number(tx: &mut Tx<'_>, issuer_key: &str, above: u64, at: Timestamp) -> 
         read_crl,
     )?;
     let number = found.map(|crl| crl.number).unwrap_or_default();
+    tx.tell(
+        at,
+        Fact::Crl {
+            issuer_key: issuer_key.into(),
+            number,
+        },
+    );
     let body = json!({ "issuer_key": issuer_key, "number": number });
     tx.record("crl.numbered", at, &body)?;
     Ok(number)

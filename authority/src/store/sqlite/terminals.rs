@@ -12,11 +12,16 @@ use super::SqliteStore;
 use super::error::corrupt;
 use super::identities::insert_join_token;
 use super::revocations::revoke_all;
+use super::rotation::keys;
 use super::row::{all, count, find, get, one, terminal, time, uuid};
 use super::settle::{end, find_charge};
 use super::turns::raise_revision;
 use super::writer::{Tx, Verdict};
-use crate::store::{JoinToken, KeyRecord, Result, Seed, Terminal, TerminalStatus, Terminals};
+use crate::journal::Fact;
+use crate::store::{
+    JoinToken, KeyRecord, NewSchedule, OperationId, Result, Scheduled, Seed, Terminal,
+    TerminalStatus, Terminals,
+};
 
 #[async_trait]
 impl Terminals for SqliteStore {
@@ -30,19 +35,11 @@ impl Terminals for SqliteStore {
     }
 
     async fn add_key(&self, key: KeyRecord) -> Result<bool> {
-        self.write(move |tx| add_key(tx, &key)).await
+        self.write(move |tx| keys::add(tx, &key)).await
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>> {
-        self.read(|conn| {
-            all(
-                conn,
-                "SELECT * FROM keys ORDER BY made_at_ms, kid",
-                [],
-                read_key,
-            )
-        })
-        .await
+        self.read(keys::all_keys).await
     }
 
     async fn add_terminal(
@@ -91,18 +88,11 @@ impl Terminals for SqliteStore {
         reason: String,
         at: Timestamp,
     ) -> Result<Option<Terminal>> {
-        self.write(move |tx| ban(tx, id, &reason, at)).await
+        self.write(move |tx| Ok(ban(tx, id, &reason, at)?)).await
     }
 
-    async fn record_schedule(
-        &self,
-        terminal: TerminalId,
-        first_epoch: u32,
-        last_epoch: u32,
-        at: Timestamp,
-    ) -> Result<Option<u64>> {
-        self.write(move |tx| record_schedule(tx, terminal, first_epoch, last_epoch, at))
-            .await
+    async fn record_schedule(&self, schedule: NewSchedule) -> Result<Scheduled> {
+        self.write(move |tx| record_schedule(tx, &schedule)).await
     }
 }
 
@@ -121,43 +111,27 @@ pub(super) fn active_terminal(conn: &Connection, id: TerminalId) -> Result<Optio
     Ok(terminal.filter(|terminal| terminal.status == TerminalStatus::Active))
 }
 
-fn add_key(tx: &mut Tx<'_>, key: &KeyRecord) -> Verdict<bool> {
-    let added = tx.execute(
-        "INSERT INTO keys (kid, purpose, state, label, public_point, made_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-        params![
-            key.kid,
-            key.purpose,
-            key.state,
-            key.label.0,
-            key.public_point,
-            key.made_at.ms()
-        ],
-    )?;
-    if added == 0 {
-        return Ok(false);
-    }
-    let body = json!({
-        "kid": key.kid,
-        "purpose": key.purpose,
-        "state": key.state,
-        "label": key.label.0,
-    });
-    tx.record("key.added", key.made_at, &body)?;
-    Ok(true)
-}
-
 fn add(tx: &mut Tx<'_>, terminal: &Terminal, seed: &Seed, join_token: &JoinToken) -> Verdict<bool> {
     if find_terminal(tx.conn, terminal.id)?.is_some() {
+        return Ok(false);
+    }
+    if is_out_of_use(tx.conn, &seed.keys)? {
         return Ok(false);
     }
     if seed.terminal != terminal.id || join_token.terminal != terminal.id {
         return Err(corrupt("seed and join token are for another terminal").into());
     }
     insert_terminal(tx, terminal)?;
-    insert_seed(tx, seed, terminal.added_at)?;
+    insert_seed(tx, seed, None, terminal.added_at)?;
     insert_join_token(tx, join_token, terminal.added_at)?;
     Ok(true)
+}
+
+/// A key that was replaced since the seed was sealed: the next try seals under its successor.
+fn is_out_of_use(conn: &Connection, keys: &SealingKeys) -> Result<bool> {
+    let sql = "SELECT 1 FROM keys WHERE label IN (?1, ?2) AND state <> 'active'";
+    let labels = params![keys.sealing.0, keys.binding.0];
+    Ok(find(conn, sql, labels, |_| Ok(()))?.is_some())
 }
 
 fn insert_terminal(tx: &mut Tx<'_>, terminal: &Terminal) -> Result<()> {
@@ -180,11 +154,16 @@ fn insert_terminal(tx: &mut Tx<'_>, terminal: &Terminal) -> Result<()> {
     tx.record("terminal.added", terminal.added_at, &body)
 }
 
-fn insert_seed(tx: &mut Tx<'_>, seed: &Seed, at: Timestamp) -> Result<()> {
+pub(super) fn insert_seed(
+    tx: &mut Tx<'_>,
+    seed: &Seed,
+    operation: Option<OperationId>,
+    at: Timestamp,
+) -> Result<()> {
     tx.execute_one(
         "INSERT INTO seeds (terminal, version, from_epoch, sealing_label, binding_label,
-                            context, blob, binding)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                            context, blob, binding, operation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             seed.terminal.value(),
             seed.version,
@@ -193,7 +172,8 @@ fn insert_seed(tx: &mut Tx<'_>, seed: &Seed, at: Timestamp) -> Result<()> {
             seed.keys.binding.0,
             seed.sealed.context,
             seed.sealed.blob,
-            seed.sealed.binding
+            seed.sealed.binding,
+            operation.map(|id| id.0.into_bytes())
         ],
     )?;
     let body = json!({
@@ -201,18 +181,29 @@ fn insert_seed(tx: &mut Tx<'_>, seed: &Seed, at: Timestamp) -> Result<()> {
         "version": seed.version,
         "from_epoch": seed.from_epoch,
         "sealing_key": seed.keys.sealing.0,
+        "operation": operation,
     });
-    tx.record("seed.sealed", at, &body)
+    match operation {
+        Some(operation) => tx.record_for(operation, "seed.sealed", at, &body),
+        None => tx.record("seed.sealed", at, &body),
+    }
 }
 
-fn ban(tx: &mut Tx<'_>, id: TerminalId, reason: &str, at: Timestamp) -> Verdict<Option<Terminal>> {
-    let found = find_terminal(tx.conn, id)?;
-    if found
-        .as_ref()
-        .is_none_or(|t| t.status != TerminalStatus::Active)
-    {
-        return Ok(found);
+pub(super) fn ban(
+    tx: &mut Tx<'_>,
+    id: TerminalId,
+    reason: &str,
+    at: Timestamp,
+) -> Result<Option<Terminal>> {
+    let Some(found) = find_terminal(tx.conn, id)? else {
+        return Ok(None);
+    };
+    if let TerminalStatus::Banned { at, reason } = &found.status {
+        // Again: the journal may not have taken it the first time.
+        tell_ban(tx, &found, *at, reason);
+        return Ok(Some(found));
     }
+    tell_ban(tx, &found, at, reason);
     tx.execute_one(
         "UPDATE terminals SET banned_at_ms = ?2, ban_reason = ?3
          WHERE id = ?1 AND banned_at_ms IS NULL",
@@ -223,7 +214,17 @@ fn ban(tx: &mut Tx<'_>, id: TerminalId, reason: &str, at: Timestamp) -> Verdict<
     end_all(tx, id, at)?;
     revoke_all(tx, id, at)?;
     raise_revision(tx, id)?;
-    Ok(find_terminal(tx.conn, id)?)
+    find_terminal(tx.conn, id)
+}
+
+fn tell_ban(tx: &mut Tx<'_>, banned: &Terminal, banned_at: Timestamp, reason: &str) {
+    let fact = Fact::Banned {
+        terminal: banned.id,
+        version: banned.version,
+        banned_at,
+        reason: reason.into(),
+    };
+    tx.tell(banned_at, fact);
 }
 
 /// Ends every charge that is offered or held there; what is held is released with it.
@@ -242,30 +243,52 @@ fn end_all(tx: &mut Tx<'_>, id: TerminalId, at: Timestamp) -> Result<()> {
     Ok(())
 }
 
-fn record_schedule(
-    tx: &mut Tx<'_>,
-    id: TerminalId,
-    first_epoch: u32,
-    last_epoch: u32,
-    at: Timestamp,
-) -> Verdict<Option<u64>> {
-    let Some(terminal) = active_terminal(tx.conn, id)? else {
-        return Ok(None);
+/// The version that `epoch` of this terminal is derived from: versions only rise with the epoch.
+pub(super) fn version_for(
+    conn: &Connection,
+    terminal: TerminalId,
+    epoch: u32,
+) -> Result<Option<u32>> {
+    find(
+        conn,
+        "SELECT version FROM seeds WHERE terminal = ?1 AND from_epoch <= ?2
+         ORDER BY version DESC LIMIT 1",
+        params![terminal.value(), epoch],
+        |row| get(row, "version"),
+    )
+}
+
+/// Its keys were derived before this transaction, so the seeds are looked at again.
+fn record_schedule(tx: &mut Tx<'_>, new: &NewSchedule) -> Verdict<Scheduled> {
+    let Some(terminal) = active_terminal(tx.conn, new.terminal)? else {
+        return Ok(Scheduled::Refused);
     };
+    for (epoch, version) in [new.first, new.last] {
+        if version_for(tx.conn, new.terminal, epoch)? != Some(version) {
+            return Ok(Scheduled::SeedMoved);
+        }
+    }
     tx.execute_one(
         "UPDATE terminals SET sequence = sequence + 1,
-             issued_until = max(coalesce(issued_until, ?2), ?2) WHERE id = ?1",
-        params![id.value(), last_epoch],
+             former_until = CASE WHEN schedule_kid <> ?3
+                 THEN max(coalesce(former_until, issued_until), issued_until)
+                 ELSE former_until END,
+             issued_until = max(coalesce(issued_until, ?2), ?2),
+             schedule_kid = ?3,
+             refetch = CASE WHEN ?4 THEN 0 ELSE refetch END
+         WHERE id = ?1",
+        params![new.terminal.value(), new.last.0, new.kid, new.whole],
     )?;
     let sequence = terminal.sequence + 1;
     let body = json!({
-        "terminal": id,
+        "terminal": new.terminal,
         "sequence": sequence,
-        "first_epoch": first_epoch,
-        "last_epoch": last_epoch,
+        "first_epoch": new.first.0,
+        "last_epoch": new.last.0,
+        "kid": new.kid,
     });
-    tx.record("schedule.issued", at, &body)?;
-    Ok(Some(sequence))
+    tx.record("schedule.issued", new.at, &body)?;
+    Ok(Scheduled::Sequence(sequence))
 }
 
 fn read_terminal(row: &Row<'_>) -> Result<Terminal> {
@@ -285,6 +308,7 @@ fn read_terminal(row: &Row<'_>) -> Result<Terminal> {
         version: get(row, "version")?,
         sequence: count(row, "sequence")?,
         issued_until: get(row, "issued_until")?,
+        refetch: get(row, "refetch")?,
         added_at: time(row, "added_at_ms")?,
     })
 }
@@ -303,16 +327,5 @@ fn read_seed(row: &Row<'_>) -> Result<Seed> {
             blob: get(row, "blob")?,
             binding: get(row, "binding")?,
         },
-    })
-}
-
-fn read_key(row: &Row<'_>) -> Result<KeyRecord> {
-    Ok(KeyRecord {
-        kid: get(row, "kid")?,
-        purpose: get(row, "purpose")?,
-        state: get(row, "state")?,
-        label: KeyLabel(get(row, "label")?),
-        public_point: get(row, "public_point")?,
-        made_at: time(row, "made_at_ms")?,
     })
 }

@@ -18,7 +18,7 @@ use super::payments::receipt_of_claim;
 use super::persons::{Person, person};
 use super::row::{count, find};
 use super::settle::{end, find_charge, find_claim, kind_text, release, till_charge};
-use super::terminals::{active_terminal, find_terminal};
+use super::terminals::{active_terminal, find_terminal, version_for};
 use super::turns::{Moved, move_all, move_from, raise_revision, turn, turns_since};
 use super::writer::{Stop, Tx, Verdict};
 use crate::store::{
@@ -72,6 +72,11 @@ fn spend_and_hold(tx: &mut Tx<'_>, claim: &Claim) -> Verdict<ClaimOutcome> {
     let Some(terminal) = active_terminal(tx.conn, token.window.terminal)? else {
         return Ok(ClaimOutcome::TerminalRefused);
     };
+    // The seed may have been replaced since the token was recognised.
+    let version = version_for(tx.conn, terminal.id, token.window.epoch)?;
+    if version != Some(token.window.version) {
+        return Ok(ClaimOutcome::Spent);
+    }
     spend(tx, &token, claim.id)?;
     let charge = charge_to_hold(tx, claim, &terminal)?;
     let person = claim

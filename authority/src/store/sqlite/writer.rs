@@ -6,18 +6,22 @@
 //!                                            SAVEPOINT · job 2 · ROLLBACK TO (refused or failed)
 //!                                            ...
 //!                                           COMMIT (durable) ──▶ every caller answered
+//!                                             └─ facts for the journal? written first, then answered
 //! ```
-//! A caller hears nothing before the commit that holds its write is on the disk.
+//! A caller hears nothing before the commit that holds its write is on the disk, and nothing before its
+//! facts are in the journal: nobody can forget to journal, and no payment waits for the journal's disk.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
+use protocol::time::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::audit::Chain;
 use super::error::{cannot_write, corrupt, unusable};
+use crate::journal::{Fact, Journal, Unwritten};
 use crate::store::{Result, StoreError};
 
 /// Most writes that share one commit.
@@ -27,19 +31,37 @@ pub(super) const BATCH_MAX: usize = 256;
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    journal: Arc<OnceLock<Journal>>,
 }
+
+/// Facts of one write, for the journal.
+type Told = Vec<(Timestamp, Fact)>;
 
 impl Writer {
     pub(super) fn start(conn: Connection, chain: Chain, queue_max: usize) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(queue_max.max(1));
+        let journal = Arc::new(OnceLock::new());
+        let writer = WriterThread {
+            conn,
+            chain,
+            jobs,
+            journal: journal.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || WriterThread { conn, chain, jobs }.run())
+            .spawn(move || writer.run())
             .map_err(|error| unusable(format!("no thread for the writer: {error}")))?;
         Ok(Self {
             queue: Some(queue),
             thread: Mutex::new(Some(thread)),
+            journal,
         })
+    }
+
+    /// From now on facts go into this journal before they are acknowledged; once.
+    pub(super) fn attach(&self, journal: Journal) {
+        // A second one is a caller's slip, and the first is as good.
+        let _ = self.journal.set(journal);
     }
 
     /// Queues `work`; answers once its transaction is durable.
@@ -100,9 +122,21 @@ impl<T> From<rusqlite::Error> for Stop<T> {
 pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) chain: &'a mut Chain,
+    told: &'a mut Told,
+    journal: Option<&'a Journal>,
 }
 
 impl Tx<'_> {
+    /// What the journal must know before this write is acknowledged.
+    pub(super) fn tell(&mut self, at: Timestamp, fact: Fact) {
+        self.told.push((at, fact));
+    }
+
+    /// Where the facts go; none where nobody keeps them, in tests.
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        self.journal
+    }
+
     /// Runs one statement and answers how many rows it touched.
     pub(super) fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
         Ok(self.conn.prepare_cached(sql)?.execute(params)?)
@@ -121,6 +155,7 @@ struct WriterThread {
     conn: Connection,
     chain: Chain,
     jobs: mpsc::Receiver<Box<dyn Job>>,
+    journal: Arc<OnceLock<Journal>>,
 }
 
 impl WriterThread {
@@ -133,14 +168,33 @@ impl WriterThread {
                     Err(_) => break,
                 }
             }
-            let committed = self.transact(&mut batch);
-            for job in batch {
-                job.answer(&committed);
+            match self.transact(&mut batch) {
+                Ok(told) => batch.into_iter().zip(told).for_each(|(job, told)| {
+                    self.answer(job, told);
+                }),
+                Err(error) => {
+                    let failed = Err(error);
+                    batch.into_iter().for_each(|job| job.answer(&failed));
+                }
             }
         }
     }
 
-    fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<()> {
+    /// Facts first into the journal: the answer says that they are there.
+    fn answer(&self, job: Box<dyn Job>, told: Told) {
+        match self.journal.get() {
+            Some(journal) if !told.is_empty() => {
+                let done = move |written: std::result::Result<(), Unwritten>| {
+                    job.answer(&written.map_err(unjournalled));
+                };
+                journal.write(told, Box::new(done));
+            }
+            _ => job.answer(&Ok(())),
+        }
+    }
+
+    /// What each job of the batch tells the journal.
+    fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Vec<Told>> {
         let done = self.attempt(batch);
         if done.is_err() {
             self.chain.forget();
@@ -152,21 +206,26 @@ impl WriterThread {
         done
     }
 
-    fn attempt(&mut self, batch: &mut [Box<dyn Job>]) -> Result<()> {
+    fn attempt(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Vec<Told>> {
         self.statement("BEGIN IMMEDIATE")?;
+        let mut told = Vec::with_capacity(batch.len());
         for job in batch {
-            self.run_in_savepoint(job.as_mut())?;
+            told.push(self.run_in_savepoint(job.as_mut())?);
         }
-        self.statement("COMMIT")
+        self.statement("COMMIT")?;
+        Ok(told)
     }
 
     /// An error here is the whole batch's; the job's own failure stays its own.
-    fn run_in_savepoint(&mut self, job: &mut dyn Job) -> Result<()> {
+    fn run_in_savepoint(&mut self, job: &mut dyn Job) -> Result<Told> {
         self.statement("SAVEPOINT job")?;
+        let mut told = Told::new();
         let kept = {
             let mut tx = Tx {
                 conn: &self.conn,
                 chain: &mut self.chain,
+                told: &mut told,
+                journal: self.journal.get(),
             };
             catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))).unwrap_or(false)
         };
@@ -179,8 +238,10 @@ impl WriterThread {
         if !kept {
             self.statement("ROLLBACK TO job")?;
             self.chain.forget();
+            told.clear();
         }
-        self.statement("RELEASE job")
+        self.statement("RELEASE job")?;
+        Ok(told)
     }
 
     fn statement(&self, sql: &str) -> Result<()> {
@@ -229,6 +290,12 @@ where
         };
         // A caller that went away needs no answer; its write stands.
         let _ = self.answer.send(result);
+    }
+}
+
+fn unjournalled(error: Unwritten) -> StoreError {
+    StoreError::Unjournalled {
+        detail: error.to_string(),
     }
 }
 

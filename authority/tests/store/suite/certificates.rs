@@ -11,7 +11,7 @@ use protocol::time::{Millis, Timestamp};
 use crate::world::{NOW, World, join_hash, number};
 
 const DAY: Millis = 24 * 3_600_000;
-const ISSUER: &str = "aa01";
+pub(crate) const ISSUER: &str = "aa01";
 const NO_LIMIT: RenewalLimit = RenewalLimit {
     most: u32::MAX,
     since: NOW,

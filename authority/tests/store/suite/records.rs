@@ -113,7 +113,11 @@ pub(crate) async fn checkpoints_come_in_order(world: &World) {
     };
     assert_eq!(world.store.audit_heads().await, Ok(Vec::new()));
     for n in 0..3 {
-        world.store.add_checkpoint(checkpoint(n)).await.unwrap();
+        world
+            .store
+            .add_checkpoint(checkpoint(n), Vec::new())
+            .await
+            .unwrap();
     }
     let read = |skip, limit| world.store.checkpoints(skip, limit);
     assert_eq!(read(0, 2).await.unwrap(), [checkpoint(0), checkpoint(1)]);

@@ -1,28 +1,33 @@
 //! Who may take part: terminals, keys, certificates, merchants?
 
 use authority::store::{
-    Certificate, ChargeStatus, ClaimOutcome, JoinToken, KeyRecord, PayOutcome, Redeem, StartCharge,
-    StoreError, Subject, TerminalStatus,
+    Certificate, ChargeStatus, ClaimOutcome, JoinToken, KeyPurpose, KeyRecord, PayOutcome, Redeem,
+    Scheduled, StartCharge, StoreError, Subject, TerminalStatus,
 };
 use hsm::KeyLabel;
+use pki::lifecycle::KeyState;
 use protocol::ids::MerchantId;
 use protocol::money::Money;
 use protocol::token::Channel;
 use protocol::wire::claims::ClaimState;
 use protocol::wire::push::EndReason;
 
-use crate::world::{LATER, NOW, World, eur, join_hash, live, new_seed, new_terminal, number};
+use crate::world::{
+    LATER, NOW, World, eur, join_hash, live, new_schedule, new_seed, new_terminal, number,
+};
 
 use super::{claim_state, push, status_of};
 
 pub(crate) async fn a_key_is_added_once(world: &World) {
     let key = |kid: &str, label: &str| KeyRecord {
         kid: kid.into(),
-        purpose: "receipt".into(),
-        state: "active".into(),
-        label: KeyLabel(label.into()),
-        public_point: Some([4; 65]),
-        made_at: NOW,
+        ..KeyRecord::new(
+            KeyPurpose::Receipt,
+            KeyState::Active,
+            KeyLabel(label.into()),
+            Some([4; 65]),
+            NOW,
+        )
     };
     assert!(
         world
@@ -140,8 +145,11 @@ pub(crate) async fn a_banned_terminal_is_refused_everywhere(world: &World) {
         .start_charge(world.new_charge(terminal, 5))
         .await;
     assert_eq!(started, Ok(StartCharge::TerminalRefused));
-    let schedule = world.store.record_schedule(terminal, 1, 2, NOW).await;
-    assert_eq!(schedule, Ok(None));
+    let schedule = world
+        .store
+        .record_schedule(new_schedule(terminal, 1, 2))
+        .await;
+    assert_eq!(schedule, Ok(Scheduled::Refused));
     let redeemed = world
         .store
         .redeem_join_token(terminal, join_hash(1), [1; 32], NOW)
@@ -160,13 +168,19 @@ pub(crate) async fn a_banned_terminal_is_refused_everywhere(world: &World) {
 
 pub(crate) async fn schedule_sequences_rise_and_the_horizon_never_shrinks(world: &World) {
     let terminal = world.terminal(1).await;
-    let issue = |first, last| world.store.record_schedule(terminal, first, last, NOW);
-    assert_eq!(issue(10, 33).await, Ok(Some(1)));
-    assert_eq!(issue(10, 20).await, Ok(Some(2)));
+    let issue = |first, last| {
+        let schedule = new_schedule(terminal, first, last);
+        world.store.record_schedule(schedule)
+    };
+    assert_eq!(issue(10, 33).await, Ok(Scheduled::Sequence(1)));
+    assert_eq!(issue(10, 20).await, Ok(Scheduled::Sequence(2)));
     let stored = world.store.terminal(terminal).await.unwrap().unwrap();
     assert_eq!((stored.sequence, stored.issued_until), (2, Some(33)));
-    let unknown = world.store.record_schedule(number(9), 1, 2, NOW).await;
-    assert_eq!(unknown, Ok(None));
+    let unknown = world
+        .store
+        .record_schedule(new_schedule(number(9), 1, 2))
+        .await;
+    assert_eq!(unknown, Ok(Scheduled::Refused));
 }
 
 pub(crate) async fn a_join_token_is_bound_to_the_first_key(world: &World) {

@@ -1,0 +1,278 @@
+//! What does the journal say, all of it together?
+
+use std::collections::BTreeMap;
+
+use protocol::audit::Head;
+use protocol::ids::TerminalId;
+use protocol::time::{Millis, Timestamp};
+
+use super::fact::{Fact, GENESIS, Line, Revoked, hex, unhex};
+
+/// How long a revocation is kept past the end of its certificate: longer than any grace.
+pub(super) const REVOKED_KEPT_MS: Millis = 400 * 24 * 3_600_000;
+/// Most checkpoints shown by terminals that are kept: one is enough to fence.
+pub(super) const SHOWN_MAX: usize = 16;
+
+/// Every line folded into what counts now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Which journal this is.
+    pub journal: String,
+    pub node: String,
+    /// The highest that was ever in force.
+    pub generation: u32,
+    pub bans: BTreeMap<TerminalId, Ban>,
+    /// By serial.
+    pub revoked: BTreeMap<String, Revocation>,
+    /// The highest number of a revocation list, by issuing CA.
+    pub crls: BTreeMap<String, u64>,
+    /// The last head of every chain, of this generation.
+    pub heads: BTreeMap<String, Head>,
+    /// What terminals showed, of this generation or a later one.
+    pub shown: Vec<Shown>,
+    /// Number and hash of the last line.
+    pub last: (u64, [u8; 32]),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ban {
+    /// Of the seed, and all before it.
+    pub version: u32,
+    pub at: Timestamp,
+    pub reason: String,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    pub certificate: Revoked,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    pub terminal: String,
+    pub generation: u32,
+    pub heads: Vec<Head>,
+}
+
+impl Known {
+    /// A journal in which nothing stands yet.
+    pub fn nothing(journal: String, node: String) -> Self {
+        Self {
+            journal,
+            node,
+            generation: 0,
+            bans: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            crls: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            shown: Vec::new(),
+            last: (0, GENESIS),
+        }
+    }
+
+    /// The same knowledge in a new journal, whose lines count from 1.
+    pub(super) fn renamed(&self, journal: String) -> Self {
+        Self {
+            journal,
+            last: (0, GENESIS),
+            ..self.clone()
+        }
+    }
+
+    /// Takes one more fact. Numbers only rise and refusals only grow, in whatever order they come.
+    pub fn take(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Opened { journal, node, .. } => {
+                self.journal.clone_from(journal);
+                self.node.clone_from(node);
+            }
+            Fact::Generation { generation } => self.begin(*generation),
+            Fact::Banned {
+                terminal,
+                version,
+                banned_at,
+                reason,
+            } => self.ban(*terminal, *version, *banned_at, reason),
+            Fact::Revoked(certificate) => {
+                let revocation = Revocation {
+                    certificate: certificate.clone(),
+                    generation: self.generation,
+                };
+                let serial = certificate.serial.clone();
+                self.revoked.entry(serial).or_insert(revocation);
+            }
+            Fact::Crl { issuer_key, number } => {
+                let highest = self.crls.entry(issuer_key.clone()).or_default();
+                *highest = (*highest).max(*number);
+            }
+            Fact::Checkpoint { heads } => {
+                for head in heads {
+                    self.heads.insert(head.node.clone(), head.clone());
+                }
+            }
+            Fact::Shown {
+                terminal,
+                generation,
+                heads,
+            } => self.show(terminal, *generation, heads),
+        }
+    }
+
+    /// The highest generation that anything here speaks of.
+    pub fn highest_generation(&self) -> u32 {
+        let shown = self.shown.iter().map(|shown| shown.generation);
+        shown.fold(self.generation, u32::max)
+    }
+
+    /// The facts that, read in this order, come to the same; revocations of certificates long over
+    /// at `now` are left out.
+    pub fn facts(&self, now: Timestamp) -> Vec<Fact> {
+        let after = (self.last.0 > 0).then(|| hex(&self.last.1));
+        let mut facts = vec![Fact::Opened {
+            journal: self.journal.clone(),
+            node: self.node.clone(),
+            after,
+        }];
+        for (generation, of_it) in self.refusals(now) {
+            if generation > 0 {
+                facts.push(Fact::Generation { generation });
+            }
+            facts.extend(of_it);
+        }
+        if self.generation > 0 {
+            facts.push(Fact::Generation {
+                generation: self.generation,
+            });
+        }
+        let crl = |(issuer_key, number): (&String, &u64)| Fact::Crl {
+            issuer_key: issuer_key.clone(),
+            number: *number,
+        };
+        facts.extend(self.crls.iter().map(crl));
+        if !self.heads.is_empty() {
+            let heads = self.heads.values().cloned().collect();
+            facts.push(Fact::Checkpoint { heads });
+        }
+        facts.extend(self.shown.iter().map(|shown| Fact::Shown {
+            terminal: shown.terminal.clone(),
+            generation: shown.generation,
+            heads: shown.heads.clone(),
+        }));
+        facts
+    }
+
+    /// By the generation in which they were journalled.
+    fn refusals(&self, now: Timestamp) -> BTreeMap<u32, Vec<Fact>> {
+        let mut by_generation: BTreeMap<u32, Vec<Fact>> = BTreeMap::new();
+        for (terminal, ban) in &self.bans {
+            let facts = by_generation.entry(ban.generation).or_default();
+            facts.push(Fact::Banned {
+                terminal: *terminal,
+                version: ban.version,
+                banned_at: ban.at,
+                reason: ban.reason.clone(),
+            });
+        }
+        for Revocation {
+            certificate,
+            generation,
+        } in self.revoked.values()
+        {
+            if certificate.not_after + REVOKED_KEPT_MS >= now {
+                let facts = by_generation.entry(*generation).or_default();
+                facts.push(Fact::Revoked(certificate.clone()));
+            }
+        }
+        by_generation
+    }
+
+    /// What was true of the chains of an earlier generation says nothing of this one.
+    fn begin(&mut self, generation: u32) {
+        if generation > self.generation {
+            self.generation = generation;
+            self.heads.clear();
+            self.shown.retain(|shown| shown.generation >= generation);
+        }
+    }
+
+    fn ban(&mut self, terminal: TerminalId, version: u32, at: Timestamp, reason: &str) {
+        let newer = self
+            .bans
+            .get(&terminal)
+            .is_none_or(|known| version > known.version);
+        if newer {
+            let ban = Ban {
+                version,
+                at,
+                reason: reason.into(),
+                generation: self.generation,
+            };
+            self.bans.insert(terminal, ban);
+        }
+    }
+
+    fn show(&mut self, terminal: &str, generation: u32, heads: &[Head]) {
+        let raises = generation > self.highest_generation();
+        if generation < self.generation || (self.shown.len() >= SHOWN_MAX && !raises) {
+            return;
+        }
+        self.shown.truncate(SHOWN_MAX - 1);
+        self.shown.push(Shown {
+            terminal: terminal.into(),
+            generation,
+            heads: heads.to_vec(),
+        });
+    }
+}
+
+/// Folds lines in their order.
+#[derive(Debug)]
+pub(super) struct Fold {
+    pub(super) known: Known,
+    /// Number of the first line that stands in the file.
+    pub(super) first: u64,
+    /// Of every line that stands there.
+    pub(super) hashes: Vec<[u8; 32]>,
+    /// The first line that does not follow, in words.
+    pub(super) broken: Option<String>,
+}
+
+impl Fold {
+    pub(super) fn new() -> Self {
+        Self {
+            known: Known::nothing(String::new(), String::new()),
+            first: 1,
+            hashes: Vec::new(),
+            broken: None,
+        }
+    }
+
+    /// Takes the next line. What it says counts even if it does not follow: it can only refuse more.
+    pub(super) fn take(&mut self, place: usize, line: &Line, linked: &super::fact::Linked<'_>) {
+        let previous = match (&line.fact, self.hashes.last()) {
+            (Fact::Opened { after, .. }, None) => {
+                self.first = line.n;
+                after.as_deref().map_or(Some(GENESIS), unhex)
+            }
+            (_, Some(last)) => Some(*last),
+            (_, None) => None,
+        };
+        let expected = self.first + self.hashes.len() as u64;
+        let follows = previous.is_some_and(|previous| linked.follows(&previous).is_ok());
+        if !follows || line.n != expected {
+            self.breaks(place);
+        }
+        self.known.take(&line.fact);
+        self.known.last = (line.n, linked.stated);
+        self.hashes.push(linked.stated);
+    }
+
+    pub(super) fn breaks(&mut self, place: usize) {
+        self.broken
+            .get_or_insert_with(|| format!("line {place} of the file does not follow"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Is this database the latest, and what makes a restored one safe?
+//!
+//! The journal outside holds a part of what was acknowledged here. Whatever stands there and not here
+//! was lost by a restore; whatever stands here and not there was cut off by a crash, and is written.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use protocol::audit::Head;
+use protocol::ids::TerminalId;
+use protocol::time::Timestamp;
+
+use super::{Certificate, Result, StoredCheckpoint};
+use crate::journal::{Fact, Known, Last};
+
+/// How this database and a journal differ.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Of the database.
+    pub generation: u32,
+    /// The last line of a journal that the database heard of.
+    pub wrote: Option<Last>,
+    /// Journalled and not here, in the order of their kinds.
+    pub missing: Missing,
+    /// Here and not journalled.
+    pub unjournalled: Vec<(Timestamp, Fact)>,
+}
+
+/// What a restored database does not know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missing {
+    pub bans: Vec<TerminalId>,
+    /// Serials.
+    pub revocations: Vec<String>,
+    /// Heads that the chains here do not contain.
+    pub heads: Vec<Head>,
+    /// Issuing CAs whose list numbers are behind.
+    pub crls: Vec<String>,
+}
+
+/// A new generation, and what the journal knows that must hold in it.
+#[derive(Debug, Clone)]
+pub struct Raise {
+    /// Above every generation that anybody knows of.
+    pub generation: u32,
+    pub known: Arc<Known>,
+    pub reason: String,
+}
+
+/// What a raise did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Raised {
+    pub was: u32,
+    /// Terminals that are banned again.
+    pub bans: Vec<TerminalId>,
+    /// Certificates that are revoked again.
+    pub revocations: u64,
+    /// Join tokens that were still good.
+    pub join_tokens: u64,
+    /// Charges that were on offer or held, each with its claim.
+    pub charges: u64,
+    /// Audit rows that the journal knew of.
+    pub lost_rows: u64,
+}
+
+/// A raise as it was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RaiseRecord {
+    pub generation: u32,
+    pub at: Timestamp,
+    pub reason: String,
+    pub lost_rows: u64,
+}
+
+/// What becomes of a terminal's certificate that this database has never seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopted {
+    /// Recorded as if it had never been lost.
+    Yes,
+    /// There was no raise since it was issued: it was not issued here.
+    NotLost,
+    Revoked,
+    /// The terminal is not known, banned, or was added after the raise.
+    NoTerminal,
+    /// A later one of the terminal is known, so this one was superseded or is a copy.
+    Older,
+    /// Its key is certified for somebody else.
+    ForeignKey,
+}
+
+#[async_trait]
+pub trait Fences {
+    async fn differs_from(&self, known: Arc<Known>) -> Result<Difference>;
+
+    /// Remembers a line of the journal, so that a journal without it is noticed.
+    async fn remember_journal(&self, last: Last) -> Result<()>;
+
+    /// Raises the generation: bans and revocations of the journal are carried out again, open join
+    /// tokens die, open charges end. None if the generation is not above the present one.
+    async fn raise(&self, raise: Raise, at: Timestamp) -> Result<Option<Raised>>;
+
+    /// Latest first.
+    async fn raises(&self, limit: u32) -> Result<Vec<RaiseRecord>>;
+
+    /// Takes in a certificate of a terminal that was issued between a backup and the last raise.
+    async fn adopt_certificate(&self, certificate: Certificate, at: Timestamp) -> Result<Adopted>;
+
+    async fn last_checkpoint(&self) -> Result<Option<StoredCheckpoint>>;
+}

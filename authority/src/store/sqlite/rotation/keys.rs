@@ -1,0 +1,237 @@
+//! Which key is in which state, and who would be left without it?
+
+use hsm::KeyLabel;
+use pki::lifecycle::{KeyState, Step};
+use protocol::ids::TerminalId;
+use protocol::time::Timestamp;
+use rusqlite::{Connection, Row, params};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::seeds::{COUNTS, floor};
+use crate::store::sqlite::error::corrupt;
+use crate::store::sqlite::row::{all, find, get, one, terminal, time};
+use crate::store::sqlite::writer::{Stop, Tx, Verdict};
+use crate::store::{
+    KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, OperationId, Result, Stepped, Stranded,
+};
+
+pub(in crate::store::sqlite) fn all_keys(conn: &Connection) -> Result<Vec<KeyRecord>> {
+    all(
+        conn,
+        "SELECT * FROM keys ORDER BY made_at_ms, kid",
+        [],
+        read_key,
+    )
+}
+
+pub(super) fn find_key(conn: &Connection, kid: &str) -> Result<Option<KeyRecord>> {
+    find(conn, "SELECT * FROM keys WHERE kid = ?1", [kid], read_key)
+}
+
+/// A key that was made with the authority, or that an operation made.
+pub(in crate::store::sqlite) fn add(tx: &mut Tx<'_>, key: &KeyRecord) -> Verdict<bool> {
+    let added = tx.execute(
+        "INSERT INTO keys (kid, purpose, state, label, public_point, made_at_ms, since_ms,
+                           published_at_ms, operation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+        params![
+            key.kid,
+            key.purpose.name(),
+            key.state.name(),
+            key.label.0,
+            key.public_point,
+            key.made_at.ms(),
+            key.since.ms(),
+            key.published_at.map(Timestamp::ms),
+            key.operation.map(|id| id.0.into_bytes())
+        ],
+    )?;
+    if added == 0 {
+        return Ok(false);
+    }
+    let body = json!({
+        "kid": key.kid,
+        "purpose": key.purpose,
+        "state": key.state.name(),
+        "label": key.label.0,
+        "operation": key.operation,
+    });
+    match key.operation {
+        Some(operation) => tx.record_for(operation, "key.added", key.made_at, &body)?,
+        None => tx.record("key.added", key.made_at, &body)?,
+    }
+    Ok(true)
+}
+
+/// False if another key of this purpose is prepared.
+pub(super) fn add_prepared(tx: &mut Tx<'_>, key: &KeyRecord) -> Verdict<bool> {
+    let same = |known: KeyRecord| known.label == key.label && known.operation == key.operation;
+    if find_key(tx.conn, &key.kid)?.is_some_and(same) {
+        return Ok(true);
+    }
+    add(tx, key)
+}
+
+/// All checks and the step itself see one state of the database.
+pub(super) fn step(tx: &mut Tx<'_>, step: &KeyStep) -> Verdict<Stepped> {
+    let Some(key) = find_key(tx.conn, &step.kid)? else {
+        return Ok(Stepped::Unknown);
+    };
+    let to = match key.state.after(step.step) {
+        Ok(to) if to == key.state => return Ok(Stepped::Done(Box::new(key))),
+        Ok(to) => to,
+        Err(wrong) => return Ok(Stepped::Wrong(wrong)),
+    };
+    if to == KeyState::Retired {
+        let stranded = dependents(tx.conn, &key, step.at)?;
+        if stranded.count > 0 {
+            return Ok(Stepped::Stranded(stranded));
+        }
+    }
+    if to == KeyState::Active {
+        supersede(tx, step, key.purpose)?;
+    }
+    put(tx, step, &key, to)?;
+    let now = find_key(tx.conn, &step.kid)?;
+    now.map(|key| Stepped::Done(Box::new(key)))
+        .ok_or_else(|| Stop::Failed(corrupt("a key vanished")))
+}
+
+/// What is active gives its place to another.
+fn supersede(tx: &mut Tx<'_>, step: &KeyStep, purpose: KeyPurpose) -> Result<()> {
+    let active = find(
+        tx.conn,
+        "SELECT * FROM keys WHERE purpose = ?1 AND state = 'active'",
+        [purpose.name()],
+        read_key,
+    )?;
+    let Some(active) = active else {
+        return Ok(());
+    };
+    let to = active
+        .state
+        .after(Step::Supersede)
+        .map_err(|wrong| corrupt(wrong.to_string()))?;
+    put(tx, step, &active, to)
+}
+
+fn put(tx: &mut Tx<'_>, step: &KeyStep, key: &KeyRecord, to: KeyState) -> Result<()> {
+    let tainted = (to == KeyState::Tainted).then_some(step.at.ms());
+    tx.execute_one(
+        "UPDATE keys SET state = ?2, since_ms = ?3, operation = ?4,
+             tainted_at_ms = coalesce(tainted_at_ms, ?5) WHERE kid = ?1",
+        params![
+            key.kid,
+            to.name(),
+            step.at.ms(),
+            step.operation.0.as_bytes(),
+            tainted
+        ],
+    )?;
+    let body = json!({
+        "kid": key.kid,
+        "purpose": key.purpose,
+        "label": key.label.0,
+        "from": key.state.name(),
+        "to": to.name(),
+        "operation": step.operation,
+    });
+    tx.record_for(step.operation, "key.stepped", step.at, &body)
+}
+
+pub(super) fn publish(tx: &mut Tx<'_>, at: Timestamp) -> Verdict<usize> {
+    let fresh = tx.execute(
+        "UPDATE keys SET published_at_ms = ?1 WHERE published_at_ms IS NULL",
+        [at.ms()],
+    )?;
+    if fresh > 0 {
+        tx.record("keys.published", at, &json!({ "keys": fresh }))?;
+    }
+    Ok(fresh)
+}
+
+pub(super) fn certify(
+    tx: &mut Tx<'_>,
+    kid: &str,
+    certificates: &str,
+    at: Timestamp,
+) -> Verdict<()> {
+    tx.execute_one(
+        "UPDATE keys SET certificates = ?2 WHERE kid = ?1",
+        params![kid, certificates],
+    )?;
+    Ok(tx.record("key.certified", at, &json!({ "kid": kid }))?)
+}
+
+/// What is not believed any more serves nobody; what keeps seeds or signs schedules may.
+pub(super) fn dependents(conn: &Connection, key: &KeyRecord, at: Timestamp) -> Result<Stranded> {
+    match (key.purpose, key.state) {
+        (KeyPurpose::Sealing, _) => seeds_under(conn, "sealing_label", key, at),
+        (KeyPurpose::Binding, _) => seeds_under(conn, "binding_label", key, at),
+        (KeyPurpose::Schedule, KeyState::Active | KeyState::Superseded) => {
+            schedules_under(conn, key, at)
+        }
+        (KeyPurpose::Schedule | KeyPurpose::Receipt | KeyPurpose::Checkpoint, _) => {
+            Ok(Stranded::default())
+        }
+    }
+}
+
+fn seeds_under(
+    conn: &Connection,
+    column: &str,
+    key: &KeyRecord,
+    at: Timestamp,
+) -> Result<Stranded> {
+    let found = format!(
+        "FROM terminals t WHERE t.banned_at_ms IS NULL AND EXISTS (
+             SELECT 1 FROM seeds u WHERE u.terminal = t.id AND u.{column} = ?1 AND {COUNTS})"
+    );
+    stranded(conn, &found, &key.label.0, floor(at))
+}
+
+/// Its last schedule, or one it holds besides, is signed by this key and has not ended.
+fn schedules_under(conn: &Connection, key: &KeyRecord, at: Timestamp) -> Result<Stranded> {
+    let found = "FROM terminals t WHERE t.banned_at_ms IS NULL AND (
+             (t.schedule_kid = ?1 AND t.issued_until > ?2)
+             OR (t.schedule_kid <> ?1 AND t.former_until > ?2))";
+    stranded(conn, found, &key.kid, floor(at))
+}
+
+fn stranded(conn: &Connection, found: &str, key: &str, floor: i64) -> Result<Stranded> {
+    let count = format!("SELECT count(*) AS found {found}");
+    let first = format!("SELECT t.id {found} ORDER BY t.id LIMIT {NAMED_MAX}");
+    let params = params![key, floor];
+    let named = |row: &Row<'_>| -> Result<TerminalId> { terminal(row, "id") };
+    Ok(Stranded {
+        count: one(conn, &count, params, |row| {
+            crate::store::sqlite::row::count(row, "found")
+        })?,
+        first: all(conn, &first, params, named)?,
+    })
+}
+
+fn read_key(row: &Row<'_>) -> Result<KeyRecord> {
+    let (kid, purpose): (String, String) = (get(row, "kid")?, get(row, "purpose")?);
+    let state: String = get(row, "state")?;
+    let odd = |what: &str| corrupt(format!("the {what} of key {kid}"));
+    let time_or_none = |column: &str| -> Result<Option<Timestamp>> {
+        let ms: Option<i64> = get(row, column)?;
+        Ok(ms.map(Timestamp::from_ms))
+    };
+    let operation: Option<[u8; 16]> = get(row, "operation")?;
+    Ok(KeyRecord {
+        purpose: purpose.parse().map_err(|_| odd("purpose"))?,
+        state: state.parse().map_err(|_| odd("state"))?,
+        label: KeyLabel(get(row, "label")?),
+        public_point: get(row, "public_point")?,
+        certificates: get(row, "certificates")?,
+        made_at: time(row, "made_at_ms")?,
+        since: time(row, "since_ms")?,
+        published_at: time_or_none("published_at_ms")?,
+        tainted_at: time_or_none("tainted_at_ms")?,
+        operation: operation.map(|id| OperationId(Uuid::from_bytes(id))),
+        kid,
+    })
+}

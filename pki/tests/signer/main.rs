@@ -1,0 +1,9 @@
+//! Does the signer sign only what it has written down, for those who may ask, whatever breaks?
+#![allow(clippy::unwrap_used)]
+
+mod doors;
+mod help;
+mod process;
+mod signing;
+mod steps;
+mod world;
