@@ -869,6 +869,8 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("fence-status", json!({}), one),
         ("fence-compare", json!({ "receipt": "r" }), one),
         ("fence-raise", json!({ "reason": "restored" }), consented),
+        ("trust-show", json!({}), one),
+        ("trust-install", json!({ "bundle": "b" }), consented),
     ];
     for (name, body, gate) in &decided {
         let verb = named(name).unwrap_or_else(|| panic!("no verb {name}"));
