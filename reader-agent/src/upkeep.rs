@@ -7,8 +7,9 @@
 //!               _refused, _stranger
 //!
 //!  MakeKey ─▶ Ask ─▶ KeepAnswer ─▶ Try ─▶ (the authority took it) ─▶ PromoteKey ─▶ PromoteChain
-//!              ▲                     └──▶ (it was refused) ─▶ GoBack ─┐
-//!              └──────────────────────────────────────────────────────┘
+//!              ▲                     └──▶ (it was refused) ─▶ GoBack ─┐         ▲
+//!              ├──────────────────────────────────────────────────────┘         │
+//!              └──▶ (and the old one as well) ────────────────────────────────────┘
 //! ```
 //! No I/O, and the time is told; `upkeep_driver.rs` carries the steps out. Each leaves the disk such that
 //! a start from there goes on (`identity/disk.rs`), so it does not matter where power fails.
@@ -148,6 +149,8 @@ pub struct Keeper {
     stranger: bool,
     /// The authority does not take the certificate as it is: by its clock it may have expired.
     unwelcome: bool,
+    /// The renewed certificate that was refused when it was used.
+    given_up: Option<Life>,
     renew_at_ticks: Option<Millis>,
     trust_at_ticks: Option<Millis>,
     renewed_at_ticks: Option<Millis>,
@@ -212,6 +215,7 @@ impl Keeper {
             follows,
             stranger: false,
             unwelcome: false,
+            given_up: None,
             renew_at_ticks: None,
             trust_at_ticks: None,
             renewed_at_ticks: None,
@@ -253,8 +257,9 @@ impl Keeper {
     /// The authority refused the certificate of the present footing, in words.
     pub fn handle_refused(&mut self, words: &str, at: At) {
         match self.stage {
-            Stage::Trying { .. } => {
+            Stage::Trying { life, .. } => {
                 self.stage = Stage::GivenUp;
+                self.given_up = Some(life);
                 let words = format!("the renewed certificate is not taken: {words}");
                 self.renewal.later(words, 0, at, &self.life);
             }
@@ -289,6 +294,13 @@ impl Keeper {
 
     /// A step came to nothing.
     pub fn handle_failed(&mut self, step: Step, failed: Failed, at: At) {
+        if let (Step::Ask, Failed::Refused { .. }, Some(life)) = (step, &failed, self.given_up) {
+            // Neither is taken as it is. If one can be renewed it is the younger: by being used, it
+            // has put the older out of force.
+            self.given_up = None;
+            self.stage = Stage::Used(life);
+            return;
+        }
         let tries = match step {
             Step::FetchTrust | Step::Rebootstrap => &mut self.trust,
             _ => &mut self.renewal,
@@ -378,6 +390,7 @@ impl Keeper {
         }
         self.stage = Stage::Rest;
         self.unwelcome = false;
+        self.given_up = None;
         self.renew_at_ticks = None;
         self.renewed_at_ticks = Some(at.ticks);
         self.renewal = Tries::default();

@@ -86,20 +86,28 @@ impl UpkeepDriver {
         }
     }
 
+    /// Until told to stop, also in the middle of a step: wherever that is, the next start goes on.
     pub async fn run(mut self) {
-        while !*self.stop.borrow() {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            _ = stop.wait_for(|told| *told) => {}
+            () = self.keep() => {}
+        }
+    }
+
+    async fn keep(&mut self) {
+        loop {
             self.hear();
-            let at = self.at();
-            let step = self.keeper.poll(at);
+            let step = self.keeper.poll(self.at());
             if let Some(step) = step {
                 self.take(step).await;
             }
             self.show();
             if step.is_none() {
-                tokio::select! {
-                    _ = self.stop.changed() => {}
-                    _ = self.noticed.changed() => {}
-                    _ = tokio::time::sleep(TICK) => {}
+                let changed = tokio::time::timeout(TICK, self.noticed.changed()).await;
+                if matches!(changed, Ok(Err(_))) {
+                    // The stream is gone, and the agent about to stop.
+                    tokio::time::sleep(TICK).await;
                 }
             }
         }

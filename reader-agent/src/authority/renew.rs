@@ -6,15 +6,12 @@
 
 use base64ct::{Base64, Encoding};
 use pki::{BadCertificate, Certificate, SoftwareKey, SpiffeId, csr, est};
-use protocol::time::{Millis, Timestamp};
+use protocol::time::Timestamp;
 use protocol::wire::upkeep::REENROL_PATH;
 
 use super::client::{AuthorityClient, body};
 use super::failure::CallError;
 use crate::identity::Identity;
-
-/// A certificate may begin so much later than our clock says.
-pub const SKEW_MAX_MS: Millis = 10 * 60_000;
 
 /// Asks for the certificate of `key`; what comes back is for this terminal and leads to `roots`.
 ///
@@ -78,17 +75,17 @@ pub(super) fn leading(
     Ok(found)
 }
 
+/// The dates of the leaf are the authority's matter: our clock may be late, and what puts it right comes
+/// over the stream that needs this certificate.
 fn follow(
     leaf: &Certificate,
     issuing: &Certificate,
     root: &Certificate,
     now: Timestamp,
 ) -> Result<(), BadCertificate> {
-    let seconds = |at: Timestamp| at.secs().max(0) as u64;
-    let verify = |at| pki::verify_chain(leaf, std::slice::from_ref(issuing), root, at);
-    match verify(seconds(now)) {
+    let at = (now.secs().max(0) as u64).max(leaf.not_before());
+    match pki::verify_chain(leaf, std::slice::from_ref(issuing), root, at) {
         Ok(_) | Err(BadCertificate::Expired { .. }) => Ok(()),
-        Err(BadCertificate::NotYetValid { .. }) => verify(seconds(now + SKEW_MAX_MS)).map(|_| ()),
         Err(error) => Err(error),
     }
 }

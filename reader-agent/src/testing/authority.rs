@@ -284,13 +284,15 @@ impl World {
         let record = self.issued.get(&serial);
         let record = record.filter(|r| r.certificate == *peer && !r.is_superseded);
         let record = record.ok_or(ProblemType::CertificateRefused)?;
-        let expired = clock::wall().secs() > peer.not_after() as i64;
         let before = record.renews.clone();
-        if expired || before.is_some() && self.successors_refused {
+        if before.is_some() && self.successors_refused {
             return Err(ProblemType::CertificateRefused);
         }
         if let Some(before) = before {
             self.issued.get_mut(&before).unwrap().is_superseded = true;
+        }
+        if clock::wall().secs() > peer.not_after() as i64 {
+            return Err(ProblemType::CertificateRefused);
         }
         Ok(serial)
     }

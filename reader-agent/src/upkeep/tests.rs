@@ -143,6 +143,27 @@ fn a_renewed_certificate_that_is_refused_is_given_up_for_the_old_one_and_asked_f
 }
 
 #[test]
+fn when_the_old_certificate_is_refused_as_well_the_younger_one_is_renewed() {
+    let next = life(due().now, 5);
+    let mut keeper = Keeper::new(first(), Stage::Certified(next), 0);
+    assert_eq!(keeper.poll(due()), Some(Step::Try));
+    keeper.handle_done(Step::Try, Done::Trying { footing: 7 }, due());
+    keeper.handle_refused("it has expired", due());
+    assert_eq!(keeper.poll(due()), Some(Step::GoBack));
+    keeper.handle_done(Step::GoBack, Done::Plainly, due());
+    let again = at(due().now + RETRY_FIRST_MS);
+    assert_eq!(keeper.poll(again), Some(Step::Ask));
+    let words = "a later certificate is in use".to_owned();
+    keeper.handle_failed(Step::Ask, Failed::Refused { words }, again);
+    keeper.handle_refused("it has expired", again);
+    let newest = life(again.now, 6);
+    let steps = carry_out(&mut keeper, again, newest);
+    assert_eq!(steps[..2], [Step::PromoteKey, Step::PromoteChain]);
+    keeper.handle_refused("it has expired", again);
+    assert_eq!(carry_out(&mut keeper, again, newest), RENEWAL);
+}
+
+#[test]
 fn a_start_goes_on_where_the_last_run_was_cut_off() {
     let next = life(due().now, 5);
     let from = |stage| carry_out(&mut Keeper::new(first(), stage, 0), due(), next);

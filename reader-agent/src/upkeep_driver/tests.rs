@@ -261,6 +261,26 @@ async fn an_expired_terminal_comes_back_by_itself() {
 }
 
 #[tokio::test]
+async fn a_successor_that_expired_before_it_was_used_locks_nobody_out_even_with_a_late_clock() {
+    let (authority, dir) = enrolled((-20, 1)).await;
+    authority.world().issued_for = EXPIRED;
+    let agent = Agent::of(dir.path(), &authority);
+    let late = crate::clock::wall() - 5 * 24 * 3_600_000;
+    agent.driver.clock.heard(late);
+    let (line, mut kept, _out, _stop) = agent.run();
+    let refused = kept.wait_for(|k| k.troubles.iter().any(|t| t.words.contains("not taken")));
+    drop(within(refused).await.unwrap());
+    authority.world().issued_for = FRESH;
+    let mut changes = line.changes();
+    let fresh = changes.wait_for(|held| {
+        held.standing == Standing::Taken && held.identity.not_after() > crate::clock::wall()
+    });
+    drop(within(fresh).await.unwrap());
+    until_settled(&mut kept).await;
+    assert!(!authority.seen().borrow().streams.is_empty());
+}
+
+#[tokio::test]
 async fn a_renewal_that_comes_too_late_says_in_words_whom_to_ask() {
     let (authority, dir) = enrolled(EXPIRED).await;
     authority.world().renewal_refused = Some(ProblemType::RenewalTooLate);
