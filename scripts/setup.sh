@@ -33,6 +33,7 @@ vsmartcard-vpcd  Debian's virtual reader: one smoke test with a driver that is n
 zbar-tools       zbarimg reads the QR code off the kiosk screenshot
 chromium         renders the kiosk page for that screenshot
 python3          runs our second opinions on JWS and NDEF, written without our code
+python3-venv     keeps the linter for certificates away from the system's Python
 "
 
 LINT="
@@ -56,7 +57,11 @@ main() {
     rust_toolchain
     case $purpose in
         lint) lint_tools ;;
-        *) pcscd_directory ;;
+        demo) pcscd_directory ;;
+        test)
+            pcscd_directory
+            judges
+            ;;
     esac
 }
 
@@ -145,6 +150,19 @@ install_cargo_deny() {
 # pcscd the directory is not there, and only root can make it. A system pcscd is left alone.
 pcscd_directory() {
     [ -d /run/pcscd ] || as_root mkdir -p /run/pcscd
+}
+
+# pkilint, the linter that judges our certificates, at the versions of scripts/judges.txt. It lies
+# where cargo puts everything else, because the tests look for it there.
+judges() {
+    place=${CARGO_TARGET_DIR:-target}/judges
+    cmp -s scripts/judges.txt "$place/installed.txt" && return 0
+    say "installing the certificate linter into $place"
+    python3 -m venv --clear "$place" ||
+        fail 4 "python3 cannot make a virtual environment" "apt-get install -y python3-venv"
+    "$place/bin/pip" install --quiet --disable-pip-version-check --no-deps \
+        --requirement scripts/judges.txt || download_failed
+    cp scripts/judges.txt "$place/installed.txt"
 }
 
 as_root() {

@@ -13,7 +13,8 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::services::bans::Bans;
 use crate::services::keyring::Keyring;
-use crate::services::readiness::Watched;
+use crate::services::readiness::Watchlist;
+use crate::services::trust::Trust;
 use crate::store::Store;
 
 mod open;
@@ -34,8 +35,9 @@ pub struct App {
     /// The life of this database, an input of every epoch key.
     pub generation: u32,
     pub bans: Bans,
-    /// Certificates whose end readiness watches.
-    pub watched: Vec<Watched>,
+    /// What the listeners show, as of now.
+    pub watchlist: Watchlist,
+    trust: watch::Sender<Arc<Trust>>,
     drain: watch::Sender<bool>,
 }
 
@@ -47,7 +49,7 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub issuer: Arc<dyn Issuer>,
     pub metrics: Arc<Metrics>,
-    pub watched: Vec<Watched>,
+    pub trust: Trust,
 }
 
 impl App {
@@ -65,7 +67,8 @@ impl App {
             keyring: RwLock::new(Arc::new(keyring)),
             generation,
             bans: Bans::default(),
-            watched: parts.watched,
+            watchlist: Watchlist::default(),
+            trust: watch::Sender::new(Arc::new(parts.trust)),
             drain: watch::Sender::new(false),
         }))
     }
@@ -81,6 +84,21 @@ impl App {
         let fresh = Arc::new(Keyring::new(&self.store.keys().await?)?);
         *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
+    }
+
+    /// The roots as of now.
+    pub fn trust(&self) -> Arc<Trust> {
+        self.trust.borrow().clone()
+    }
+
+    /// Puts the next list of roots in force; call it once its file is written.
+    pub fn set_trust(&self, next: Trust) {
+        self.trust.send_replace(Arc::new(next));
+    }
+
+    /// Tells of every change of the roots from now on.
+    pub fn trust_changes(&self) -> watch::Receiver<Arc<Trust>> {
+        self.trust.subscribe()
     }
 
     /// The authority's own SPIFFE ID, the `iss` of everything it signs.

@@ -20,6 +20,7 @@ mod merchant;
 mod receipt;
 mod renew;
 mod terminal;
+mod trust;
 
 pub use error::{CliError, Exit};
 
@@ -70,6 +71,9 @@ enum Verb {
     /// Receipts: verify
     #[command(subcommand)]
     Receipt(receipt::Verb),
+    /// The roots that are trusted: show, install
+    #[command(subcommand)]
+    Trust(trust::Verb),
     /// Give the operator, or a listener of this node, a new key and certificate
     Renew { what: renew::What },
     /// Read the configuration and say everything that is wrong with it
@@ -112,6 +116,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
         Verb::Receipt(verb) => receipt::run(arguments, verb),
+        Verb::Trust(verb) => trust::run(arguments, verb),
         Verb::Renew { what } => renew::run(arguments, *what),
         Verb::CheckConfig => checks::config(arguments),
         Verb::CheckHsm => checks::hsm(arguments),

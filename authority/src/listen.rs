@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::TrustDomain;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -23,8 +22,12 @@ use warp::reply::Response;
 use crate::app::App;
 use crate::http::{Loopback, Private, Public, Routes};
 use crate::metrics::Metrics;
+use credentials::Credentials;
 
 mod connection;
+pub mod credentials;
+pub mod keeper;
+pub mod pair;
 mod rest;
 pub mod tls;
 
@@ -82,10 +85,10 @@ pub struct Listener<T> {
 }
 
 /// TLS without client certificates.
-pub struct PublicTls(pub Arc<ServerConfig>);
+pub struct PublicTls(pub Arc<Credentials>);
 /// TLS that verifies a client certificate when one comes.
 pub struct PrivateTls {
-    pub config: Arc<ServerConfig>,
+    pub shows: Arc<Credentials>,
     pub domain: TrustDomain,
 }
 /// No TLS: bytes never leave the machine.

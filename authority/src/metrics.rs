@@ -37,6 +37,10 @@ pub struct Metrics {
     pub hsm_queued: prometheus::IntGaugeVec,
     /// By whose: Unix seconds.
     pub certificate_ends: prometheus::IntGaugeVec,
+    /// Of the list of roots in force.
+    pub trust_sequence: IntGauge,
+    /// By listener and outcome.
+    pub credentials: IntCounterVec,
     /// By outcome.
     pub enrolments: IntCounterVec,
     /// By channel and outcome.
@@ -105,6 +109,12 @@ impl Metrics {
                 "certificate_ends_seconds",
                 "When a certificate in use ends, Unix time",
                 &["certificate"],
+            ),
+            trust_sequence: make.gauge("trust_sequence", "The list of trusted roots in force"),
+            credentials: make.counters(
+                "credentials_total",
+                "Certificates of listeners taken up, renewed or refused",
+                &["listener", "outcome"],
             ),
             enrolments: make.outcomes("enrolments_total", "Certificate requests of terminals"),
             claims: make.counters("claims_total", "Tokens presented", &["channel", "outcome"]),

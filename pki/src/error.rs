@@ -4,9 +4,11 @@
 use hsm::HsmError;
 
 use crate::certificate::BadCertificate;
+use crate::crl::{BadCrl, BadList};
 use crate::csr::BadCsr;
 use crate::files::BadFile;
 use crate::names::BadName;
+use crate::root::BadCeremony;
 use crate::trust::BadTrust;
 
 /// Why nothing was issued, read or believed. Messages hold no key and no passphrase.
@@ -24,6 +26,15 @@ pub enum PkiError {
     /// The one who gave this trust bundle must give another.
     #[error("the trust bundle is refused: {0}")]
     Trust(#[from] BadTrust),
+    /// The one who asks for this revocation list must ask differently.
+    #[error("the revocation list is not signed: {0}")]
+    Crl(#[from] BadCrl),
+    /// The one who shows this revocation list must bring another.
+    #[error("the revocation list is refused: {0}")]
+    List(#[from] BadList),
+    /// What the people at a ceremony have to settle first.
+    #[error(transparent)]
+    Ceremony(#[from] BadCeremony),
     /// Someone with access to this machine must look at the file.
     #[error("{path}: {problem}")]
     File { path: String, problem: BadFile },
@@ -67,9 +78,15 @@ pub enum Move {
 impl PkiError {
     pub fn whose_move(&self) -> Move {
         match self {
-            Self::Csr(_) | Self::Certificate(_) | Self::Name(_) | Self::Trust(_) => Move::Asker,
+            Self::Csr(_)
+            | Self::Certificate(_)
+            | Self::Name(_)
+            | Self::Trust(_)
+            | Self::Crl(_)
+            | Self::List(_) => Move::Asker,
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_move(error),
+            Self::Ceremony(error) => error.whose_move(),
             Self::File { .. }
             | Self::ForeignIssuingKey { .. }
             | Self::ForeignRootKey
@@ -87,6 +104,9 @@ impl PkiError {
             Self::Certificate(error) => error.hint(),
             Self::Name(error) => error.hint(),
             Self::Trust(error) => error.hint(),
+            Self::Crl(error) => error.hint(),
+            Self::List(error) => error.hint(),
+            Self::Ceremony(error) => error.hint(),
             Self::File { problem, .. } => problem.hint(),
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),

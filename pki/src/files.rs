@@ -22,7 +22,7 @@ pub enum BadFile {
     Forbidden,
     #[error("the disk is full")]
     DiskFull,
-    #[error("it is larger than {FILE_MAX_BYTES} bytes")]
+    #[error("it is larger than what is read here")]
     TooLarge,
     #[error("others than its owner may read it")]
     LooseMode,
@@ -95,15 +95,53 @@ pub(crate) enum Replace {
     Never,
 }
 
+/// Who may read a file?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    Owner,
+    Everyone,
+}
+
 /// Writes a file of mode 0600 that is either whole or not there, also after a power cut.
 pub(crate) fn write_private(path: &Path, bytes: &[u8], replace: Replace) -> Result<(), PkiError> {
+    write(path, bytes, replace, Readers::Owner)
+}
+
+/// The same for what everyone may read, mode 0644.
+pub(crate) fn write_public(path: &Path, bytes: &[u8], replace: Replace) -> Result<(), PkiError> {
+    write(path, bytes, replace, Readers::Everyone)
+}
+
+/// Refuses a path that is taken, before the work whose result shall go there.
+pub fn refuse_taken(path: &Path) -> Result<(), PkiError> {
+    match path.exists() {
+        true => Err(BadFile::Exists.at(path)),
+        false => Ok(()),
+    }
+}
+
+/// Writes what everyone may read, and replaces nothing.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+    write_public(path, bytes, Replace::Never)
+}
+
+fn write(path: &Path, bytes: &[u8], replace: Replace, readers: Readers) -> Result<(), PkiError> {
     let temporary = temporary_beside(path)?;
-    let written = write_synced(&temporary, bytes).and_then(|()| publish(&temporary, path, replace));
+    let written =
+        write_synced(&temporary, bytes, readers).and_then(|()| publish(&temporary, path, replace));
     if written.is_err() {
         // What went wrong is reported; a temporary file that cannot be removed either adds nothing.
         let _ = fs::remove_file(&temporary);
     }
     written.map_err(|error| BadFile::from(error).at(path))
+}
+
+/// A directory that only its owner may enter; one that is there stays as it is.
+pub(crate) fn make_private_directory(path: &Path) -> Result<(), PkiError> {
+    let mut builder = fs::DirBuilder::new();
+    owner_only(builder.recursive(true));
+    let made = builder.create(path);
+    made.map_err(|error| BadFile::from(error).at(path))
 }
 
 /// Reads a secret, and refuses one that others can read.
@@ -117,27 +155,32 @@ pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, PkiError> {
         // Room for all of it from the start: growing would leave copies behind in freed memory.
         let room = metadata.len().min(FILE_MAX_BYTES) as usize + 1;
         let mut text = Zeroizing::new(String::with_capacity(room));
-        limited(file)?.read_to_string(&mut text)?;
+        limited(file, FILE_MAX_BYTES)?.read_to_string(&mut text)?;
         Ok(text)
     };
     read().map_err(|problem| problem.at(path))
 }
 
 /// Reads what is not secret.
-pub(crate) fn read_public(path: &Path) -> Result<Vec<u8>, PkiError> {
+pub fn read_public(path: &Path) -> Result<Vec<u8>, PkiError> {
+    read_public_up_to(path, FILE_MAX_BYTES)
+}
+
+/// The same for what may be larger than certificates and keys are.
+pub(crate) fn read_public_up_to(path: &Path, max_bytes: u64) -> Result<Vec<u8>, PkiError> {
     let read = || -> Result<Vec<u8>, BadFile> {
         let mut bytes = Vec::new();
-        limited(File::open(path)?)?.read_to_end(&mut bytes)?;
+        limited(File::open(path)?, max_bytes)?.read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     read().map_err(|problem| problem.at(path))
 }
 
-fn limited(file: File) -> Result<impl Read, BadFile> {
-    if file.metadata()?.len() > FILE_MAX_BYTES {
+fn limited(file: File, max_bytes: u64) -> Result<impl Read, BadFile> {
+    if file.metadata()?.len() > max_bytes {
         return Err(BadFile::TooLarge);
     }
-    Ok(file.take(FILE_MAX_BYTES))
+    Ok(file.take(max_bytes))
 }
 
 fn temporary_beside(path: &Path) -> Result<PathBuf, PkiError> {
@@ -148,10 +191,10 @@ fn temporary_beside(path: &Path) -> Result<PathBuf, PkiError> {
     Ok(path.with_file_name(format!(".{}.{suffix}", name.to_string_lossy())))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    owner_only(&mut options);
+    restrict(&mut options, readers);
     let mut file = options.open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -171,13 +214,25 @@ fn publish(temporary: &Path, path: &Path, replace: Replace) -> io::Result<()> {
 
 // The agent also runs on Windows, where the directory's access list takes the place of the mode.
 #[cfg(unix)]
-fn owner_only(options: &mut OpenOptions) {
+fn restrict(options: &mut OpenOptions, readers: Readers) {
     use std::os::unix::fs::OpenOptionsExt;
-    options.mode(0o600);
+    options.mode(match readers {
+        Readers::Owner => 0o600,
+        Readers::Everyone => 0o644,
+    });
 }
 
 #[cfg(not(unix))]
-fn owner_only(_: &mut OpenOptions) {}
+fn restrict(_: &mut OpenOptions, _: Readers) {}
+
+#[cfg(unix)]
+fn owner_only(builder: &mut fs::DirBuilder) {
+    use std::os::unix::fs::DirBuilderExt;
+    builder.mode(0o700);
+}
+
+#[cfg(not(unix))]
+fn owner_only(_: &mut fs::DirBuilder) {}
 
 #[cfg(unix)]
 fn is_loose(metadata: &fs::Metadata) -> bool {

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use hsm::{HealthState, Hsm, KeyLabel, Priority};
 
 use crate::chain::Chain;
-use crate::crl::{CrlRequest, SignedCrl};
+use crate::crl::{self, CrlRequest, SignedCrl};
 use crate::error::PkiError;
 use crate::issuer::{IssueRequest, IssuedCertificate, Issuer, IssuerHealth, IssuingCa};
 use crate::lifecycle::KeyState;
 use crate::names::TrustDomain;
+use crate::profiles::CrlBase;
 use crate::signing::{Period, Unsigned};
 
 /// The issuing CA with its key in an HSM.
@@ -19,6 +20,7 @@ pub struct HsmIssuer {
     key: KeyLabel,
     chain: Chain,
     domain: TrustDomain,
+    crl_base: Option<CrlBase>,
 }
 
 impl HsmIssuer {
@@ -37,11 +39,19 @@ impl HsmIssuer {
             key,
             chain,
             domain,
+            crl_base: None,
         })
+    }
+
+    /// The same, and every certificate says where the revocation list of its issuer is.
+    pub fn listed_at(mut self, base: Option<CrlBase>) -> Self {
+        self.crl_base = base;
+        self
     }
 
     fn prepare(&self, request: &IssueRequest) -> Result<Unsigned, PkiError> {
         let profile = request.to.profile(&self.domain)?;
+        let profile = profile.listed_at(self.crl_base.as_ref());
         request.csr.asks_only_for(profile.names())?;
         let issuing = self.chain.issuing();
         if !(issuing.not_before()..=issuing.not_after()).contains(&request.now) {
@@ -69,10 +79,10 @@ impl Issuer for HsmIssuer {
     }
 
     async fn sign_crl(&self, request: CrlRequest) -> Result<SignedCrl, PkiError> {
-        Err(PkiError::bug(format!(
-            "list {} is not signed yet",
-            request.number
-        )))
+        let unsigned = crl::Unsigned::new(self.chain.issuing(), &request)?;
+        let digest = unsigned.digest();
+        let signature = self.hsm.sign(&self.key, digest, Priority::Renewal).await?;
+        unsigned.assemble(signature)
     }
 
     fn chain(&self) -> Chain {

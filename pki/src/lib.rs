@@ -18,6 +18,7 @@ mod certificate;
 pub mod chain;
 pub mod crl;
 pub mod csr;
+mod dates;
 mod error;
 pub mod est;
 mod files;
@@ -35,17 +36,17 @@ mod signing;
 pub mod trust;
 pub mod verify;
 
-pub use certificate::{BadCertificate, CERTIFICATE_MAX_BYTES, Certificate};
+pub use certificate::{BadCertificate, CERTIFICATE_MAX_BYTES, Certificate, validity};
 pub use chain::{Chain, Fingerprint};
 pub use csr::{BadCsr, CheckedCsr};
 pub use error::{Move, PkiError};
-pub use files::BadFile;
+pub use files::{BadFile, read_public, refuse_taken, write_new};
 #[cfg(feature = "ca")]
 pub use hsm_issuer::HsmIssuer;
 pub use issuer::{IssueRequest, IssueTo, IssuedCertificate, Issuer, IssuerHealth, IssuingCa};
 pub use keys::SoftwareKey;
 pub use lifecycle::{KeyState, Step, WrongStep};
 pub use names::{BadName, DnsName, Segment, SpiffeId, TrustDomain};
-pub use root::{Passphrase, RootKey};
+pub use root::{BadCeremony, Passphrase, RootKey, RootSigner};
 pub use trust::{BadTrust, TrustAnchors, TrustBundle, TrustedRoot};
 pub use verify::{Peer, VerifiedCertificate, identity_of, verify_chain};

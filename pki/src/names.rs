@@ -48,6 +48,10 @@ pub enum BadName {
     Segment,
     #[error("not a host name")]
     Dns,
+    #[error("more than {} host names and addresses", crate::profiles::HOSTS_MAX)]
+    TooManyHosts,
+    #[error("not a place of revocation lists")]
+    CrlBase,
     #[error("a SPIFFE ID of another trust domain")]
     ForeignDomain,
     #[error("not a SPIFFE ID as M2Key writes them")]
@@ -64,6 +68,8 @@ impl BadName {
                 "1 to 64 of a-z 0-9 . _ -, beginning and ending with a letter or digit"
             }
             Self::Dns => "a host name in lower case, without wildcard and without a dot at the end",
+            Self::TooManyHosts => "name the ones that clients dial, and leave the others out",
+            Self::CrlBase => "http://host/path/ with a slash at the end, at most 160 bytes",
             Self::ForeignDomain => "ask for a name in the trust domain of this authority",
             Self::SpiffeId => {
                 "spiffe://<trust-domain>/ and then terminal/<id>, authority/<node> or operator/<name>"

@@ -1,7 +1,12 @@
 //! What stands in each kind of certificate, and why?
 //!
 //! One function per kind. Every certificate also gets its key identifiers, which tell apart the keys
-//! of one issuer after a rotation (RFC 5280, 4.2.1.1 and 4.2.1.2).
+//! of one issuer after a rotation (RFC 5280, 4.2.1.1 and 4.2.1.2), and, where its operator serves
+//! them, the place of its issuer's revocation list ([`CrlBase`]).
+//!
+//! Left out on purpose: certificate policies (there is one policy, and the root says it), authority
+//! information access (whoever gets a certificate gets its chain with it), name constraints (verifiers
+//! differ on what they mean for a URI, and a root may serve more than one trust domain).
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,17 +16,18 @@ use der::flagset::FlagSet;
 use spki::SubjectPublicKeyInfoRef;
 use x509_cert::TbsCertificate;
 use x509_cert::builder::{self, profile::BuilderProfile};
-use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::crl::dp::DistributionPoint;
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages,
-    SubjectAltName, SubjectKeyIdentifier,
+    AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, ExtendedKeyUsage, KeyUsage,
+    KeyUsages, SubjectAltName, SubjectKeyIdentifier,
 };
 use x509_cert::ext::{Extension, ToExtension};
 use x509_cert::name::Name;
 
 use crate::certificate::hex;
 use crate::error::PkiError;
-use crate::names::{DnsName, SpiffeId, TrustDomain};
+use crate::names::{BadName, DnsName, SpiffeId, TrustDomain};
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 const YEAR_SECONDS: u64 = 365 * DAY_SECONDS;
@@ -50,6 +56,15 @@ pub(crate) const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1
 pub(crate) const DOCUMENT_SIGNING: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.36");
 
+/// Longest [`CrlBase`].
+pub const CRL_BASE_MAX_BYTES: usize = 160;
+
+/// Where an issuer's revocation lists are served: `http://crl.example/crl/`, and the list of each CA
+/// under its key identifier there. Plain HTTP, because checking TLS may need the list that is being
+/// fetched (RFC 5280, section 8); the list is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlBase(String);
+
 /// Everything the issuer decides about a certificate, whatever the request asked for.
 #[derive(Debug, Clone)]
 pub struct Profile {
@@ -59,6 +74,7 @@ pub struct Profile {
     usage: FlagSet<KeyUsages>,
     purpose: Option<ObjectIdentifier>,
     names: Vec<GeneralName>,
+    crl_base: Option<CrlBase>,
 }
 
 /// The root: signs itself, then issuing certificates and its revocation list, nothing else.
@@ -85,7 +101,7 @@ pub fn authority(
     addresses: &[IpAddr],
 ) -> Result<Profile, PkiError> {
     if dns.len() + addresses.len() > HOSTS_MAX {
-        return Err(crate::names::BadName::Dns.into());
+        return Err(BadName::TooManyHosts.into());
     }
     let mut profile = end_entity(id, domain, SERVER_AUTH, AUTHORITY_LIFETIME_SECONDS)?;
     for name in dns {
@@ -114,7 +130,47 @@ pub fn statement(id: &SpiffeId, domain: &TrustDomain) -> Result<Profile, PkiErro
     end_entity(id, domain, DOCUMENT_SIGNING, STATEMENT_LIFETIME_SECONDS)
 }
 
+impl CrlBase {
+    /// The list of the CA with this key identifier.
+    fn url(&self, key_identifier: &[u8]) -> String {
+        format!("{}{}.crl", self.0, hex(key_identifier))
+    }
+}
+
+impl FromStr for CrlBase {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let (authority, _) = text
+            .strip_prefix("http://")
+            .and_then(|rest| rest.split_once('/'))
+            .ok_or(BadName::CrlBase)?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]".contains(&byte);
+        let sound = !authority.is_empty()
+            && text.ends_with('/')
+            && text.len() <= CRL_BASE_MAX_BYTES
+            && text.bytes().all(plain);
+        if sound {
+            Ok(Self(text.into()))
+        } else {
+            Err(BadName::CrlBase)
+        }
+    }
+}
+
+impl std::fmt::Display for CrlBase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Profile {
+    /// The same, with the place of the issuer's revocation list.
+    pub(crate) fn listed_at(mut self, base: Option<&CrlBase>) -> Self {
+        self.crl_base = base.cloned();
+        self
+    }
+
     pub(crate) fn lifetime_seconds(&self) -> u64 {
         self.lifetime_seconds
     }
@@ -159,7 +215,8 @@ impl BuilderProfile for Issued {
     ) -> builder::Result<Vec<Extension>> {
         let mut list = Extensions::new(tbs.subject());
         // Which key signed this one.
-        list.add(&AuthorityKeyIdentifier::try_from(issuer_key)?)?;
+        let authority = AuthorityKeyIdentifier::try_from(issuer_key)?;
+        list.add(&authority)?;
         // Which key this is.
         list.add(&SubjectKeyIdentifier::try_from(subject_key)?)?;
         // Whether it may sign certificates, and how many levels. Critical.
@@ -173,6 +230,10 @@ impl BuilderProfile for Issued {
         if !self.profile.names.is_empty() {
             // Who it is.
             list.add(&SubjectAltName(self.profile.names.clone()))?;
+        }
+        if let (Some(base), Some(key)) = (&self.profile.crl_base, authority.key_identifier) {
+            // Where to ask whether it is still good.
+            list.add(&distribution_point(&base.url(key.as_bytes()))?)?;
         }
         Ok(list.all)
     }
@@ -196,6 +257,15 @@ impl<'a> Extensions<'a> {
     }
 }
 
+fn distribution_point(url: &str) -> der::Result<CrlDistributionPoints> {
+    let url = GeneralName::UniformResourceIdentifier(Ia5String::new(url)?);
+    Ok(CrlDistributionPoints(vec![DistributionPoint {
+        distribution_point: Some(DistributionPointName::FullName(vec![url])),
+        reasons: None,
+        crl_issuer: None,
+    }]))
+}
+
 /// The name holds the beginning of the key's hash, so that two generations never share a name.
 fn ca(
     role: &str,
@@ -214,6 +284,7 @@ fn ca(
         usage: KeyUsages::KeyCertSign | KeyUsages::CRLSign,
         purpose: None,
         names: Vec::new(),
+        crl_base: None,
     })
 }
 
@@ -234,6 +305,7 @@ fn end_entity(
         usage: KeyUsages::DigitalSignature.into(),
         purpose: Some(purpose),
         names: vec![GeneralName::UniformResourceIdentifier(uri)],
+        crl_base: None,
     })
 }
 

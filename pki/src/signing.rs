@@ -4,8 +4,6 @@
 //! [`Unsigned::digest`] goes out, the signature comes back to [`Unsigned::assemble`], which believes
 //! it only after it verified it.
 
-use std::time::Duration;
-
 use der::Encode;
 use der::asn1::BitString;
 use p256::ecdsa::signature::Keypair;
@@ -16,9 +14,10 @@ use spki::{AlgorithmIdentifierOwned, DynSignatureAlgorithmIdentifier, SubjectPub
 use x509_cert::builder::{Builder, CertificateBuilder};
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
-use x509_cert::time::{Time, Validity};
+use x509_cert::time::Validity;
 
 use crate::certificate::{Certificate, ECDSA_WITH_SHA256};
+use crate::dates::to_x509;
 use crate::error::PkiError;
 use crate::profiles::{BACKDATE_SECONDS, Issued, Profile};
 
@@ -60,7 +59,7 @@ impl Unsigned {
         period: Period,
     ) -> Result<Self, PkiError> {
         let spki = SubjectPublicKeyInfoOwned::from_key(subject_key).map_err(PkiError::bug)?;
-        let validity = Validity::new(time(period.not_before)?, time(period.not_after)?);
+        let validity = Validity::new(to_x509(period.not_before)?, to_x509(period.not_after)?);
         let mut builder =
             CertificateBuilder::new(profile.issued_by(issuer), random_serial()?, validity, spki)
                 .map_err(PkiError::bug)?;
@@ -80,13 +79,7 @@ impl Unsigned {
 
     /// The certificate, if `r || s` is the issuer's signature of it.
     pub(crate) fn assemble(self, signature: [u8; 64]) -> Result<Certificate, PkiError> {
-        let signature = Signature::from_slice(&signature)
-            .map_err(PkiError::bug)?
-            .normalize_s();
-        self.issuer
-            .0
-            .verify_prehash(&self.digest, &signature)
-            .map_err(|_| PkiError::bug("a signature just made does not verify"))?;
+        let signature = checked_signature(&self.issuer.0, &self.digest, signature)?;
         let bits = BitString::from_bytes(signature.to_der().as_bytes()).map_err(PkiError::bug)?;
         let signed = self
             .builder
@@ -94,6 +87,20 @@ impl Unsigned {
             .map_err(PkiError::bug)?;
         Certificate::from_der(&signed.to_der().map_err(PkiError::bug)?).map_err(PkiError::bug)
     }
+}
+
+/// `r || s` with low s, if it is `key`'s signature of `digest`.
+pub(crate) fn checked_signature(
+    key: &VerifyingKey,
+    digest: &[u8; 32],
+    signature: [u8; 64],
+) -> Result<Signature, PkiError> {
+    let signature = Signature::from_slice(&signature)
+        .map_err(PkiError::bug)?
+        .normalize_s();
+    key.verify_prehash(digest, &signature)
+        .map_err(|_| PkiError::bug("a signature just made does not verify"))?;
+    Ok(signature)
 }
 
 /// The builder asks only for the public half and the algorithm.
@@ -120,11 +127,4 @@ fn random_serial() -> Result<SerialNumber, PkiError> {
     let mut bytes = [0; SERIAL_BYTES];
     getrandom::fill(&mut bytes).map_err(|_| PkiError::NoRandom)?;
     SerialNumber::new(&bytes).map_err(PkiError::bug)
-}
-
-/// Years 1970 to 9999; the builder writes UTCTime until 2049 and GeneralizedTime after it.
-fn time(unix: u64) -> Result<Time, PkiError> {
-    der::DateTime::from_unix_duration(Duration::from_secs(unix))
-        .map(Time::from)
-        .map_err(|_| PkiError::ClockWrong)
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hsm::{HsmError, Module, OpenOptions, Pin, Pkcs11Hsm};
-use pki::{Certificate, Chain, HsmIssuer, PkiError, TrustDomain};
+use pki::{Certificate, HsmIssuer, PkiError, TrustDomain};
 
 use super::{App, AssembleError, Parts};
 use crate::clock::SystemClock;
 use crate::config::{Config, HsmConfig};
 use crate::metrics::Metrics;
-use crate::services::readiness::Watched;
+use crate::services::trust::Trust;
 use crate::store::StoreError;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 
@@ -36,16 +36,9 @@ pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
     let metrics = Metrics::new();
     let hsm = Arc::new(open_hsm(&config.hsm, &metrics)?);
     let issuing_hsm = Arc::new(open_issuing(&config, &metrics)?);
-    let chain = load_chain(&config.trust.issuing, &config.trust.root)?;
-    let mut watched = vec![watch("issuing CA", chain.issuing())];
-    watched.extend(watch_file(
-        "agents listener",
-        &config.agents.tls.certificate,
-    ));
-    watched.extend(watch_file(
-        "public listener",
-        &config.public.tls.certificate,
-    ));
+    let trust = Trust::load(&config.trust)?;
+    let issuing = load_certificate(&config.trust.issuing)?;
+    let chain = trust.anchors().chain_of(&issuing).map_err(PkiError::from)?;
     let label = hsm::KeyLabel(config.issuing.key_label.clone());
     let domain: TrustDomain = config.trust.domain.clone();
     let issuer = HsmIssuer::open(issuing_hsm, label, chain, domain).await?;
@@ -57,7 +50,7 @@ pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
         store: Arc::new(store),
         issuer: Arc::new(issuer),
         metrics,
-        watched,
+        trust,
     };
     Ok(App::assemble(parts).await?)
 }
@@ -117,11 +110,6 @@ fn open_store(config: &Config) -> Result<SqliteStore, OpenError> {
     SqliteStore::open(&config.store.path, options).map_err(failed)
 }
 
-fn load_chain(issuing: &Path, root: &Path) -> Result<Chain, PkiError> {
-    let (issuing, root) = (load_certificate(issuing)?, load_certificate(root)?);
-    Ok(Chain::new(issuing, root)?)
-}
-
 /// The first certificate of a PEM file of our own PKI.
 pub fn load_certificate(path: &Path) -> Result<Certificate, PkiError> {
     let all = load_certificates(path)?;
@@ -141,18 +129,4 @@ pub fn load_certificates(path: &Path) -> Result<Vec<Certificate>, PkiError> {
         },
     })?;
     Ok(pki::chain::certificates_from_pem(&text)?)
-}
-
-fn watch(name: &'static str, certificate: &Certificate) -> Watched {
-    Watched {
-        name,
-        not_after: certificate.not_after(),
-    }
-}
-
-/// A certificate of a foreign PKI may be of a kind that is not read here; its end is then for its
-/// own tools to watch.
-fn watch_file(name: &'static str, path: &Path) -> Option<Watched> {
-    let certificate = load_certificate(path).ok()?;
-    Some(watch(name, &certificate))
 }

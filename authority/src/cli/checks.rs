@@ -7,12 +7,14 @@ use super::{Arguments, CliError, Say, runtime, tell};
 use crate::app::{load_certificate, open_hsm, open_issuing};
 use crate::listen::tls;
 use crate::metrics::Metrics;
+use crate::services::trust::Trust;
 
 /// Everything that can be said without the HSM.
 pub(super) fn config(arguments: &Arguments) -> Result<(), CliError> {
     let config = arguments.load_config()?;
-    tls::public(&config.public.tls)?;
-    tls::private(&config.agents.tls, &config.trust.root)?;
+    tls::Own::load(&config.public.tls)?;
+    tls::Own::load(&config.agents.tls)?;
+    Trust::load(&config.trust)?;
     load_certificate(&config.trust.issuing)?;
     for file in [
         &config.hsm.module,

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use pki::{BadCertificate, DnsName, verify_chain};
+use pki::{BadCertificate, DnsName};
 use protocol::problem::Problem;
 
 use super::{Arguments, CliError, Exit, runtime};
-use crate::app::{load_certificate, load_certificates, open};
+use crate::app::{load_certificates, open};
 use crate::clock::{Clock, SystemClock, unix_seconds};
 use crate::config::Config;
 use crate::http::operators::OPERATOR_PATH;
@@ -15,6 +15,7 @@ use crate::listen::tls;
 use crate::lock::Lock;
 use crate::serve::Addresses;
 use crate::services::operators::{Verb, carry_out};
+use crate::services::trust::Trust;
 
 /// How long the daemon may take for one verb: an audit of years takes a while.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
@@ -57,9 +58,9 @@ async fn online<V: Verb>(config: &Config, verb: V) -> Result<V::Answer, CliError
 
 fn client(config: &Config, address: SocketAddr) -> Result<(reqwest::Client, String), CliError> {
     let mut roots = rustls::RootCertStore::empty();
-    for root in tls::chain(&config.trust.root)? {
+    for root in Trust::load(&config.trust)?.roots() {
         roots
-            .add(root)
+            .add(root.der().into())
             .map_err(|error| unusable("trust.root", &error))?;
     }
     let (chain, key) = (
@@ -111,13 +112,13 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn check_own_certificate(config: &Config) -> Result<(), CliError> {
     let path = &config.operator.certificate;
     let own = load_certificates(path)?;
-    let root = load_certificate(&config.trust.root)?;
+    let trust = Trust::load(&config.trust)?;
     let now = unix_seconds(SystemClock.now());
     let (leaf, others) = own
         .split_first()
         .ok_or(pki::PkiError::Certificate(BadCertificate::NotPem))?;
     let said = |what: &str| format!("{}: {what}", path.display());
-    match verify_chain(leaf, others, &root, now) {
+    match trust.anchors().verify(leaf, others, now) {
         Ok(_) => Ok(()),
         Err(BadCertificate::Expired { .. }) => Err(CliError::operator(
             said("this operator's certificate has expired"),

@@ -1,17 +1,19 @@
 //! `m2key-authority renew …`: how do certificates of operators and of this node get their next life?
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
-use pki::{BadCertificate, PkiError, SoftwareKey, SpiffeId, csr, identity_of, verify_chain};
+use pki::{BadCertificate, PkiError, SoftwareKey, SpiffeId, csr, identity_of};
 use serde::Serialize;
 
 use super::daemon::ask;
 use super::{Arguments, CliError, Exit, Say, tell};
-use crate::app::{load_certificate, load_certificates};
+use crate::app::load_certificates;
 use crate::clock::{Clock, SystemClock, unix_seconds};
 use crate::config::{CertificateFiles, Config};
+use crate::listen::pair;
 use crate::services::operators::{CertificateIssue, Holder};
+use crate::services::trust::Trust;
 
 /// Which certificate.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -43,13 +45,13 @@ pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
         },
     };
     let issued = ask(arguments, verb)?;
-    replace(files, &key, &issued.chain)?;
+    pair::write(files, &key, &issued.chain)?;
     tell(
         arguments,
         &Renewed {
             certificate: files.certificate.clone(),
             not_after: issued.not_after.to_string(),
-            restart: !matches!(what, What::Operator),
+            listener: !matches!(what, What::Operator),
         },
     );
     Ok(())
@@ -58,12 +60,12 @@ pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
 /// Whose certificate it is now; it may have expired, but it must be ours.
 fn holder(config: &Config, files: &CertificateFiles) -> Result<SpiffeId, CliError> {
     let chain = load_certificates(&files.certificate)?;
-    let root = load_certificate(&config.trust.root)?;
+    let trust = Trust::load(&config.trust)?;
     let (leaf, others) = chain
         .split_first()
         .ok_or(PkiError::Certificate(BadCertificate::NotPem))?;
     let now = unix_seconds(SystemClock.now());
-    match verify_chain(leaf, others, &root, now) {
+    match trust.anchors().verify(leaf, others, now) {
         // Whoever is told of an expiry knows that everything else was in order.
         Ok(_) | Err(BadCertificate::Expired { .. }) => {
             Ok(identity_of(leaf.der(), &config.trust.domain)?.id)
@@ -76,28 +78,11 @@ fn holder(config: &Config, files: &CertificateFiles) -> Result<SpiffeId, CliErro
     }
 }
 
-/// Both are written beside the old ones first, so that a full disk leaves those.
-fn replace(files: &CertificateFiles, key: &SoftwareKey, chain: &str) -> Result<(), CliError> {
-    let (new_key, new_chain) = (beside(&files.key), beside(&files.certificate));
-    key.save(&new_key)?;
-    std::fs::write(&new_chain, chain).map_err(|error| CliError::file(&new_chain, &error))?;
-    for (from, to) in [(&new_key, &files.key), (&new_chain, &files.certificate)] {
-        std::fs::rename(from, to).map_err(|error| CliError::file(to, &error))?;
-    }
-    Ok(())
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
-}
-
 #[derive(Serialize)]
 struct Renewed {
     certificate: PathBuf,
     not_after: String,
-    restart: bool,
+    listener: bool,
 }
 
 impl Say for Renewed {
@@ -107,8 +92,8 @@ impl Say for Renewed {
             self.certificate.display(),
             self.not_after
         );
-        match self.restart {
-            true => text + "\nrestart the daemon to use it",
+        match self.listener {
+            true => text + "\nthe running daemon takes it up within seconds",
             false => text,
         }
     }

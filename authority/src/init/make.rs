@@ -18,7 +18,7 @@ pub async fn make(
     clock: &dyn Clock,
 ) -> Result<Made, InitError> {
     if let Some(public) = &plan.public {
-        tls::public(public)?;
+        tls::Own::load(public)?;
     }
     let now = clock.now();
     let tokens = hsm_tokens::open(plan, place)?;

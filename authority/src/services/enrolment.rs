@@ -15,9 +15,20 @@ use crate::app::App;
 use crate::clock::unix_seconds;
 use crate::store::{self, Redeem, Subject};
 
-/// The chain, as /cacerts shows it.
+/// Every issuing CA and every root that is believed, as /cacerts shows them.
 pub fn chain(app: &App) -> Vec<Certificate> {
-    app.issuer.chain().certificates().map(Clone::clone).to_vec()
+    let trust = app.trust();
+    let mut all: Vec<Certificate> = Vec::new();
+    let believed = app.issuer.issuing_cas().into_iter().filter(|ca| {
+        ca.state.is_believed() && trust.anchors().chain_of(ca.chain.issuing()).is_ok()
+    });
+    let issuing = believed.map(|ca| ca.chain.issuing().clone());
+    for certificate in issuing.chain(trust.roots().iter().cloned()) {
+        if !all.contains(&certificate) {
+            all.push(certificate);
+        }
+    }
+    all
 }
 
 /// Issues a terminal's first certificate against a join token.

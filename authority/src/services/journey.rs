@@ -13,6 +13,7 @@ use super::charges::Charges;
 use super::checkpoints::Checkpoints;
 use super::claims::Claims;
 use super::epoch_keys::EpochKeys;
+use super::followers::Followers;
 use super::push::Push;
 use super::receipts::Receipts;
 use super::reports::Reports;
@@ -40,6 +41,7 @@ pub struct Journey {
     pub receipts: Arc<Receipts>,
     pub charges: Charges,
     pub reports: Reports,
+    pub followers: Followers,
     sweeps: Sweeps,
     checkpoints: Checkpoints,
 }
@@ -58,6 +60,7 @@ impl Journey {
             approvals: Approvals::new(app.clone(), keys(), receipts.clone(), hub()),
             charges: Charges::new(app.clone(), keys(), hub()),
             reports: Reports::new(app.clone()),
+            followers: Followers::new(app.clone()),
             sweeps: Sweeps::new(app.clone(), keys(), hub()),
             checkpoints: Checkpoints::new(app.clone()),
             epoch_keys,

@@ -11,6 +11,7 @@ pub mod claims;
 pub mod enrolment;
 pub mod epoch_keys;
 mod failure;
+pub mod followers;
 pub mod join;
 pub mod journey;
 pub mod jwks;
@@ -26,6 +27,7 @@ pub mod schedules;
 pub mod seeds;
 pub mod sign_in;
 pub mod sweeps;
+pub mod trust;
 
 pub use failure::Failure;
 

@@ -14,6 +14,7 @@ mod audit;
 mod certificates;
 mod merchants;
 mod terminals;
+pub mod trust;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
 pub use audit::{AuditVerify, AuditView};
@@ -23,6 +24,7 @@ pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
     Terminals,
 };
+pub use trust::{TrustInstall, TrustPlan, TrustShow, TrustView};
 
 /// Longest name of a terminal or merchant, in bytes: it is shown on phones and screens.
 pub const NAME_MAX: usize = 80;
@@ -44,6 +46,8 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     const NAME: &'static str;
     /// Whether it changes anything: then the audit chain says who asked.
     const CHANGES: bool;
+    /// Largest request, in bytes.
+    const BODY_MAX: u64 = 16 * 1024;
     /// Whether other operators must agree before it is carried out.
     fn gate(&self) -> Gate {
         Gate::One

@@ -102,12 +102,17 @@ impl Push {
         frames: mpsc::Sender<Frame>,
     ) {
         let mut sent = None;
+        let mut trust = self.app.trust_changes();
         let mut frame = self.look(terminal, &mut sent, &mut wake).await;
         while let Some(next) = frame {
             if frames.send_timeout(next, SLOW_READER).await.is_err() {
                 return;
             }
-            frame = self.wait(terminal, &mut sent, &mut wake, &frames).await;
+            tokio::select! {
+                next = self.wait(terminal, &mut sent, &mut wake, &frames) => frame = next,
+                // The roots changed: everybody is told at once.
+                _ = trust.changed() => frame = self.look(terminal, &mut sent, &mut wake).await,
+            }
         }
     }
 
@@ -143,7 +148,8 @@ impl Push {
                 return None;
             }
         };
-        let now_sent = (state.revision, state.schedule_due);
+        let trust = state.upkeep.trust_sequence;
+        let now_sent = (state.revision, state.schedule_due, trust);
         if sent.replace(now_sent) == Some(now_sent) {
             return Some(Frame::KeepAlive);
         }
@@ -167,7 +173,10 @@ impl Push {
             turns: pushed.turns,
             charge: pushed.charge,
             schedule_due: self.schedules.is_due(terminal, known.version),
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep {
+                trust_sequence: self.app.trust().sequence(),
+                ..Upkeep::default()
+            },
         }))
     }
 
@@ -207,5 +216,5 @@ impl Push {
     }
 }
 
-/// What tells one state from the next: revision, and whether a schedule is due.
-type Sent = (u64, bool);
+/// What tells one state from the next: revision, whether a schedule is due, the list of roots.
+type Sent = (u64, bool, u64);

@@ -15,6 +15,7 @@ mod reports;
 pub mod sqlite;
 mod terminals;
 mod tokens;
+mod trust;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
@@ -26,6 +27,7 @@ pub use payments::{Pay, PayOutcome, Payment, Payments};
 pub use reports::Reports;
 pub use terminals::{KeyRecord, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
+pub use trust::{Behind, Follower, TrustFollowers};
 
 /// Everything the services ask of a database.
 pub trait Store:
@@ -38,6 +40,7 @@ pub trait Store:
     + Ledger
     + Misses
     + Reports
+    + TrustFollowers
     + AuditLog
     + Send
     + Sync
@@ -55,6 +58,7 @@ impl<T> Store for T where
         + Ledger
         + Misses
         + Reports
+        + TrustFollowers
         + AuditLog
         + Send
         + Sync

@@ -122,6 +122,10 @@ impl Signed {
         self.digest_under(&protected(root))
     }
 
+    pub(super) fn payload_sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.payload).into()
+    }
+
     pub(super) fn add(&mut self, root: &Certificate, signature: &[u8; 64]) {
         let protected = protected(root);
         // Signing again after an interruption replaces, so that it may be repeated.

@@ -3,13 +3,16 @@
 //! The keys of two roots may lie in two places, so a [`Draft`] collects signatures until every root
 //! that must agree has: those believed before, and those believed from now on.
 
+use std::path::Path;
+
 use super::document::Signed;
 use super::{BadTrust, RootList, TrustBundle, TrustedRoot, check_roots};
 use crate::certificate::Certificate;
 use crate::chain::Fingerprint;
 use crate::error::PkiError;
+use crate::files::{self, Replace};
 use crate::lifecycle::{KeyState, Step};
-use crate::root::RootKey;
+use crate::root::RootSigner;
 
 /// What happens to one root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +104,16 @@ impl Draft {
         all
     }
 
+    /// When it was made, Unix seconds.
+    pub fn issued_at(&self) -> u64 {
+        self.next.issued_at
+    }
+
+    /// SHA-256 of the list, by which logs know it, whoever has signed it.
+    pub fn list_sha256(&self) -> [u8; 32] {
+        self.next.signed.payload_sha256()
+    }
+
     /// What `root` is to sign.
     pub fn digest(&self, root: &Certificate) -> [u8; 32] {
         self.next.signed.digest(root)
@@ -130,6 +143,17 @@ impl Draft {
     pub fn to_json(&self) -> String {
         let lists = [&self.before[..], std::slice::from_ref(&self.next)].concat();
         super::document::write(&lists)
+    }
+
+    pub fn load(path: &Path) -> Result<Self, PkiError> {
+        let bytes = files::read_public(path)?;
+        let text = String::from_utf8(bytes).map_err(|_| BadTrust::Malformed)?;
+        Ok(Self::parse(&text)?)
+    }
+
+    /// Replaces the document at `path`, which has one signature less.
+    pub fn save(&self, path: &Path) -> Result<(), PkiError> {
+        files::write_public(path, self.to_json().as_bytes(), Replace::Yes)
     }
 
     /// Reads such a document. What came before must be whole; the last list may lack signatures.
@@ -199,12 +223,12 @@ fn take(roots: &mut [TrustedRoot], named: &Fingerprint, step: Step) -> Result<()
     Ok(())
 }
 
-/// Signs a draft with file keys at hand, and finishes it.
-pub fn sign_bundle(mut draft: Draft, keys: &[&RootKey]) -> Result<TrustBundle, PkiError> {
+/// Signs a draft with keys at hand, and finishes it.
+pub async fn sign_bundle(mut draft: Draft, keys: &[&RootSigner]) -> Result<TrustBundle, PkiError> {
     for root in draft.signers().into_iter().cloned().collect::<Vec<_>>() {
-        let key = keys.iter().find(|key| key.is_of(&root));
-        if let Some(key) = key {
-            let signature = key.sign_digest(&draft.digest(&root))?;
+        let own = |key: &&&RootSigner| key.spki_sha256() == root.spki_sha256();
+        if let Some(key) = keys.iter().find(own) {
+            let signature = key.sign_digest(draft.digest(&root)).await?;
             draft.add(&root, &signature)?;
         }
     }

@@ -24,6 +24,21 @@ impl Root {
     }
 }
 
+/// As [`sign_bundle`] does it with keys that nobody waits for.
+fn sign_with(mut draft: Draft, keys: &[&crate::RootKey]) -> Result<TrustBundle, crate::PkiError> {
+    for root in draft.signers().into_iter().cloned().collect::<Vec<_>>() {
+        let signed = keys.iter().find_map(|key| {
+            let signature = key.sign_digest(draft.digest(&root)).ok()?;
+            draft.clone().add(&root, &signature).ok()?;
+            Some(signature)
+        });
+        if let Some(signature) = signed {
+            draft.add(&root, &signature)?;
+        }
+    }
+    Ok(draft.finish()?)
+}
+
 /// A bundle that grows, all keys at hand.
 struct Line {
     roots: Vec<Root>,
@@ -36,7 +51,7 @@ impl Line {
         let roots = vec![Root::new(), Root::new()];
         let prepare = Change::Prepare(Box::new(roots[1].certificate.clone()));
         let draft = Draft::first(roots[0].certificate.clone(), &prepare, NOW).unwrap();
-        let first = sign_bundle(draft, &[&roots[0].key, &roots[1].key]).unwrap();
+        let first = sign_with(draft, &[&roots[0].key, &roots[1].key]).unwrap();
         let bundles = vec![first];
         Self { roots, bundles }
     }
@@ -48,7 +63,7 @@ impl Line {
     fn change(&mut self, change: &Change) {
         let draft = Draft::after(self.last(), change, NOW).unwrap();
         let keys: Vec<_> = self.roots.iter().map(|root| &root.key).collect();
-        self.bundles.push(sign_bundle(draft, &keys).unwrap());
+        self.bundles.push(sign_with(draft, &keys).unwrap());
     }
 
     /// The second root takes over from the first, which is retired.
@@ -100,6 +115,13 @@ fn a_party_that_was_away_for_two_rotations_follows_from_what_it_pinned() {
 }
 
 #[test]
+fn a_root_is_known_since_the_list_that_first_named_it() {
+    let line = Line::rotated();
+    let since = |index: usize| line.last().believed_since(&line.roots[index].certificate);
+    assert_eq!((since(0), since(1)), (0, 1));
+}
+
+#[test]
 fn a_stranger_proves_nothing() {
     let (ours, theirs) = (Line::rotated(), Line::rotated());
     for party in [ours.pinned(0), TrustAnchors::of(&ours.bundles[0])] {
@@ -115,9 +137,9 @@ fn one_stolen_root_changes_nothing_for_who_trusts_two() {
     let prepare = Change::Prepare(Box::new(thief.certificate.clone()));
     let draft = Draft::first(stolen.certificate.clone(), &prepare, NOW).unwrap();
     let keys = [&stolen.key, &thief.key];
-    let forged = sign_bundle(draft, &keys).unwrap();
+    let forged = sign_with(draft, &keys).unwrap();
     let take_over = Draft::after(&forged, &Change::Activate(thief.print()), NOW).unwrap();
-    let forged = sign_bundle(take_over, &keys).unwrap();
+    let forged = sign_with(take_over, &keys).unwrap();
     let party = line.pinned(0).accept(line.last()).unwrap();
     assert!(forged.sequence() > party.sequence());
     assert_eq!(party.accept(&forged), Err(BadTrust::NotProven));
@@ -140,13 +162,13 @@ fn every_believed_root_must_sign_what_comes_next() {
     let draft = Draft::after(line.last(), &Change::Activate(line.roots[1].print()), NOW).unwrap();
     for (signs, missing) in [(0, 1), (1, 0)] {
         let unsigned = BadTrust::NotSigned(line.roots[missing].print());
-        let refused = sign_bundle(draft.clone(), &[&line.roots[signs].key]);
+        let refused = sign_with(draft.clone(), &[&line.roots[signs].key]);
         assert_eq!(refused, Err(crate::PkiError::Trust(unsigned.clone())));
         let mut half = draft.clone();
         let root = &line.roots[signs];
         let signature = root
             .key
-            .sign_digest(&half.digest(&root.certificate))
+            .sign_digest(half.digest(&root.certificate))
             .unwrap();
         half.add(&root.certificate, &signature).unwrap();
         assert_eq!(half.missing(), [&line.roots[missing].certificate]);
@@ -160,7 +182,7 @@ fn a_new_root_proves_that_it_has_its_key() {
     let (old, new) = (Root::new(), Root::new());
     let prepare = Change::Prepare(Box::new(new.certificate.clone()));
     let draft = Draft::first(old.certificate.clone(), &prepare, NOW).unwrap();
-    let refused = sign_bundle(draft, &[&old.key]).unwrap_err();
+    let refused = sign_with(draft, &[&old.key]).unwrap_err();
     assert_eq!(refused, BadTrust::NotSigned(new.print()).into());
 }
 
@@ -173,7 +195,7 @@ fn keys_in_two_places_sign_one_after_the_other() {
         let mut draft = Draft::parse(&text).unwrap();
         let signature = root
             .key
-            .sign_digest(&draft.digest(&root.certificate))
+            .sign_digest(draft.digest(&root.certificate))
             .unwrap();
         draft.add(&root.certificate, &signature).unwrap();
         text = draft.to_json();
@@ -192,11 +214,11 @@ fn a_signature_over_another_list_or_of_another_key_is_not_taken() {
     let root = &line.roots[0];
     let over_other = root
         .key
-        .sign_digest(&other.digest(&root.certificate))
+        .sign_digest(other.digest(&root.certificate))
         .unwrap();
     let by_other = line.roots[1]
         .key
-        .sign_digest(&draft.digest(&root.certificate))
+        .sign_digest(draft.digest(&root.certificate))
         .unwrap();
     for signature in [over_other, by_other, [0; 64]] {
         let refused = draft.add(&root.certificate, &signature);
@@ -205,7 +227,7 @@ fn a_signature_over_another_list_or_of_another_key_is_not_taken() {
     let stranger = Root::new();
     let signature = stranger
         .key
-        .sign_digest(&draft.digest(&stranger.certificate))
+        .sign_digest(draft.digest(&stranger.certificate))
         .unwrap();
     let refused = draft.add(&stranger.certificate, &signature);
     assert_eq!(refused, Err(BadTrust::NoSuchRoot(stranger.print())));

@@ -39,6 +39,17 @@ impl OneKeyHsm {
         }
     }
 
+    /// The same, with a key that a test also has in software.
+    pub(crate) fn holding(key: &SoftwareKey) -> Self {
+        let pkcs8 = key.pkcs8_der().unwrap();
+        let key = p256::pkcs8::DecodePrivateKey::from_pkcs8_der(&pkcs8).unwrap();
+        Self {
+            signs_with: SigningKey::clone(&key),
+            key,
+            fails: None,
+        }
+    }
+
     /// Shows one key and signs with another.
     pub(crate) fn signing_with(mut self, secret: u8) -> Self {
         self.signs_with = SigningKey::from_slice(&[secret; 32]).unwrap();

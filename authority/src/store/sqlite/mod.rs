@@ -22,6 +22,7 @@ mod schema;
 mod settle;
 mod terminals;
 mod tokens;
+mod trust;
 mod turns;
 mod writer;
 

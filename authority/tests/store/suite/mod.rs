@@ -4,6 +4,7 @@ pub(crate) mod charges;
 pub(crate) mod payments;
 pub(crate) mod records;
 pub(crate) mod terminals;
+pub(crate) mod trust;
 
 use authority::store::{ChargeStatus, PushState};
 use protocol::charge::ChargeKind;

@@ -1,6 +1,21 @@
 //! How is the root key made, kept offline, and used once in a while?
 //!
-//! The same functions serve the offline ceremony and the authority's `init`.
+//! The same functions serve the offline ceremony and the authority's `init`. The key lies in a file
+//! under a passphrase ([`RootKey`]) or in an HSM token; [`RootSigner`] is either.
+
+mod ceremony;
+mod log;
+mod place;
+mod plans;
+mod refusal;
+mod signer;
+mod trusting;
+
+pub use ceremony::Ceremony;
+pub use place::KeyPlace;
+pub use plans::{CrlPlan, CrlWish, IssuingPlan};
+pub use refusal::BadCeremony;
+pub use signer::RootSigner;
 
 use std::fmt;
 use std::path::Path;
@@ -16,11 +31,12 @@ use pkcs8::{DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, Secr
 use zeroize::Zeroizing;
 
 use crate::certificate::{Certificate, spki_sha256};
+use crate::crl::{self, CrlRequest, SignedCrl};
 use crate::error::PkiError;
 use crate::files::{self, BadFile, Replace};
 use crate::keys::random_scalar;
 use crate::pem;
-use crate::profiles;
+use crate::profiles::{self, CrlBase};
 use crate::signing::{Period, Unsigned};
 
 /// How long a passphrase may be.
@@ -77,11 +93,7 @@ impl RootKey {
 
     /// The self-signed root certificate, from `now` on (Unix seconds).
     pub fn certificate(&self, now: u64) -> Result<Certificate, PkiError> {
-        let key = self.0.verifying_key();
-        let profile = profiles::root(&spki_sha256(key))?;
-        let issuer = profile.subject().clone();
-        let period = Period::of(&profile, now, u64::MAX);
-        self.sign(Unsigned::new(profile, issuer, *key, key, period)?)
+        self.sign(unsigned_root(self.0.verifying_key(), now)?)
     }
 
     /// An issuing certificate for the public key of an HSM (SEC 1 point, 65 bytes), under `root`.
@@ -91,34 +103,61 @@ impl RootKey {
         point: &[u8; 65],
         now: u64,
     ) -> Result<Certificate, PkiError> {
-        if root.verifying_key() != self.0.verifying_key() {
-            return Err(PkiError::ForeignRootKey);
-        }
-        let subject_key = VerifyingKey::from_sec1_bytes(point).map_err(PkiError::bug)?;
-        let profile = profiles::issuing(&spki_sha256(&subject_key))?;
-        let period = Period::of(&profile, now, root.not_after());
-        let issuer = root.x509().tbs_certificate().subject().clone();
-        let key = *self.0.verifying_key();
-        self.sign(Unsigned::new(profile, issuer, key, &subject_key, period)?)
+        check_own(root, self.0.verifying_key())?;
+        self.sign(unsigned_issuing(root, point, None, now)?)
     }
 
-    /// Whether this is the key of `root`.
-    pub(crate) fn is_of(&self, root: &Certificate) -> bool {
-        root.verifying_key() == self.0.verifying_key()
-    }
-
-    /// ECDSA over a SHA-256 digest: `r || s`.
-    pub(crate) fn sign_digest(&self, digest: &[u8; 32]) -> Result<[u8; 64], PkiError> {
-        let signature: Signature = self.0.sign_prehash(digest).map_err(PkiError::bug)?;
-        Ok(signature.to_bytes().into())
+    /// The list of issuing certificates that `root` no longer stands for.
+    pub fn sign_crl(
+        &self,
+        root: &Certificate,
+        request: &CrlRequest,
+    ) -> Result<SignedCrl, PkiError> {
+        check_own(root, self.0.verifying_key())?;
+        let unsigned = crl::Unsigned::new(root, request)?;
+        let signature = self.sign_digest(unsigned.digest())?;
+        unsigned.assemble(signature)
     }
 
     fn sign(&self, unsigned: Unsigned) -> Result<Certificate, PkiError> {
-        let signature: Signature = self
-            .0
-            .sign_prehash(&unsigned.digest())
-            .map_err(PkiError::bug)?;
-        unsigned.assemble(signature.to_bytes().into())
+        let signature = self.sign_digest(unsigned.digest())?;
+        unsigned.assemble(signature)
+    }
+
+    pub(crate) fn sign_digest(&self, digest: [u8; 32]) -> Result<[u8; 64], PkiError> {
+        let signature: Signature = self.0.sign_prehash(&digest).map_err(PkiError::bug)?;
+        Ok(signature.to_bytes().into())
+    }
+}
+
+/// A root certificate without its signature.
+fn unsigned_root(key: &VerifyingKey, now: u64) -> Result<Unsigned, PkiError> {
+    let profile = profiles::root(&spki_sha256(key))?;
+    let issuer = profile.subject().clone();
+    let period = Period::of(&profile, now, u64::MAX);
+    Unsigned::new(profile, issuer, *key, key, period)
+}
+
+/// An issuing certificate under `root` without its signature.
+fn unsigned_issuing(
+    root: &Certificate,
+    point: &[u8; 65],
+    crl_base: Option<&CrlBase>,
+    now: u64,
+) -> Result<Unsigned, PkiError> {
+    let subject_key = VerifyingKey::from_sec1_bytes(point).map_err(PkiError::bug)?;
+    let profile = profiles::issuing(&spki_sha256(&subject_key))?.listed_at(crl_base);
+    let period = Period::of(&profile, now, root.not_after());
+    let issuer = root.x509().tbs_certificate().subject().clone();
+    let root_key = *root.verifying_key();
+    Unsigned::new(profile, issuer, root_key, &subject_key, period)
+}
+
+fn check_own(root: &Certificate, key: &VerifyingKey) -> Result<(), PkiError> {
+    if root.verifying_key() == key {
+        Ok(())
+    } else {
+        Err(PkiError::ForeignRootKey)
     }
 }
 

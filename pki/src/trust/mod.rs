@@ -22,9 +22,12 @@ mod draft;
 mod tests;
 
 use std::fmt;
+use std::path::Path;
 
 use crate::certificate::Certificate;
 use crate::chain::Fingerprint;
+use crate::error::PkiError;
+use crate::files::{self, Replace};
 use crate::lifecycle::{KeyState, WrongStep};
 use crate::verify;
 
@@ -89,8 +92,14 @@ pub enum BadTrust {
     NotSigned(Fingerprint),
     #[error("its sequence {offered} is not above {held}, which is followed already")]
     NotNewer { held: u64, offered: u64 },
+    #[error(
+        "it is another line than the one in force (list {held}): two changes went on from one list"
+    )]
+    Forked { held: u64, offered: u64 },
     #[error("no line of signatures leads to it from the roots that are trusted here")]
     NotProven,
+    #[error("this root has signed another list {sequence} of roots before")]
+    SignedOther { sequence: u64 },
     #[error("no root in it is {0}")]
     NoSuchRoot(Fingerprint),
     #[error(transparent)]
@@ -116,9 +125,13 @@ impl BadTrust {
                 "sign with the key of this root as well: every root that is trusted must agree"
             }
             Self::NotNewer { .. } => "this bundle is known already, or older than the one in force",
+            Self::Forked { .. } => "make the change again, from the bundle that is in force",
             Self::NotProven => {
                 "compare the root fingerprints with the operator of the authority; if they fit, enrol \
                  again with the new one"
+            }
+            Self::SignedOther { .. } => {
+                "go on with that one; only if it was abandoned and destroyed, sign this one with --again"
             }
             Self::NoSuchRoot(_) => {
                 "m2key-pki root trust show lists the roots and their fingerprints"
@@ -181,6 +194,23 @@ impl TrustBundle {
             .certificate
     }
 
+    /// The first list in which `root` is believed; 0 for the one that was pinned before the first list.
+    pub fn believed_since(&self, root: &Certificate) -> u64 {
+        let pinned = |list: &RootList| {
+            let mut roots = list.roots.iter();
+            list.sequence == self.lists[0].sequence
+                && roots.any(|it| it.certificate == *root && it.state != KeyState::Prepared)
+        };
+        let first = self
+            .lists
+            .iter()
+            .find(|list| list.believed().any(|it| it == root));
+        match first {
+            Some(list) if !pinned(list) => list.sequence,
+            _ => 0,
+        }
+    }
+
     /// Whether this bundle goes on from `older`: it has all of its lists, and perhaps more.
     pub fn continues(&self, older: &Self) -> bool {
         self.lists.starts_with(&older.lists)
@@ -189,6 +219,17 @@ impl TrustBundle {
     /// The document; reads back by [`TrustBundle::parse`].
     pub fn to_json(&self) -> String {
         document::write(&self.lists)
+    }
+
+    pub fn load(path: &Path) -> Result<Self, PkiError> {
+        let bytes = files::read_public(path)?;
+        let text = String::from_utf8(bytes).map_err(|_| BadTrust::Malformed)?;
+        Ok(Self::parse(&text)?)
+    }
+
+    /// Whole or not at all; an older one under this name is replaced.
+    pub fn save(&self, path: &Path) -> Result<(), PkiError> {
+        files::write_public(path, self.to_json().as_bytes(), Replace::Yes)
     }
 
     fn last(&self) -> &RootList {

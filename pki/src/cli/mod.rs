@@ -1,0 +1,76 @@
+//! Which verbs are there, and how does each of them end?
+//!
+//! One file per group of verbs. A verb gives back the text for standard output, or why not.
+
+mod ask;
+mod inspect;
+mod key;
+mod root;
+mod trust;
+
+use std::future::Future;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use pki::PkiError;
+
+/// Looks at certificates and requests, and keeps the root.
+///
+/// Exit codes: 0 ok, 1 refused, 2 usage, 3 try later, 4 operator needed, 5 our bug.
+#[derive(Parser)]
+#[command(name = "m2key-pki", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Look(inspect::Look),
+    /// The root, which is kept offline
+    #[command(subcommand)]
+    Root(root::Root),
+}
+
+pub(crate) fn run(command: Command) -> Result<String, PkiError> {
+    match command {
+        Command::Look(look) => inspect::run(look),
+        Command::Root(verb) => root::run(verb),
+    }
+}
+
+pub(crate) fn exit(outcome: Result<String, PkiError>) -> ExitCode {
+    match outcome {
+        Ok(text) => print(&text),
+        Err(error) => fail(&error),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough, or the disk behind it is full; either is theirs.
+        Err(_) => ExitCode::from(pki::Move::Operator.exit_code()),
+    }
+}
+
+fn fail(error: &PkiError) -> ExitCode {
+    eprintln!("error: {error}\nhint: {}", error.hint());
+    ExitCode::from(error.whose_move().exit_code())
+}
+
+/// Waits for what an HSM may take a while for.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, PkiError>>) -> Result<T, PkiError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    runtime.map_err(|error| bug(&error))?.block_on(work)
+}
+
+fn bug(detail: &std::io::Error) -> PkiError {
+    PkiError::Bug {
+        detail: detail.to_string(),
+    }
+}

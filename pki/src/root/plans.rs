@@ -1,0 +1,90 @@
+//! What exactly are people asked to agree to before the root signs?
+
+use crate::certificate::{Certificate, hex};
+use crate::crl::{CrlRequest, Reason, Revoked};
+use crate::csr::CheckedCsr;
+use crate::dates::in_words;
+use crate::profiles::{CrlBase, ISSUING_LIFETIME_SECONDS};
+
+/// An issuing certificate that people have not agreed to yet.
+#[derive(Debug, Clone)]
+pub struct IssuingPlan {
+    pub(super) root: Certificate,
+    pub(super) request: CheckedCsr,
+    pub(super) crl_base: Option<CrlBase>,
+    pub(super) now: u64,
+}
+
+/// What a new revocation list should say besides what the last one said.
+#[derive(Debug, Clone)]
+pub struct CrlWish {
+    /// Files or serial numbers of issuing certificates.
+    pub revoke: Vec<String>,
+    pub reason: Reason,
+    pub next_days: u32,
+    /// A number that was seen elsewhere: the new one is above it.
+    pub above: u64,
+}
+
+/// A revocation list that people have not agreed to yet.
+#[derive(Debug, Clone)]
+pub struct CrlPlan {
+    pub(super) root: Certificate,
+    pub(super) fresh: Vec<Revoked>,
+    pub(super) request: CrlRequest,
+}
+
+impl IssuingPlan {
+    /// The same, and the certificate says where the root's revocation list is.
+    pub fn listed_at(mut self, base: Option<CrlBase>) -> Self {
+        self.crl_base = base;
+        self
+    }
+
+    /// What people are asked to agree to.
+    pub fn words(&self) -> String {
+        let until = self
+            .now
+            .saturating_add(ISSUING_LIFETIME_SECONDS)
+            .min(self.root.not_after());
+        let listed = match &self.crl_base {
+            Some(base) => format!("under {base}, for the root to publish"),
+            None => "the certificate does not say".into(),
+        };
+        format!(
+            "An issuing certificate, which may issue to machines and operators:\n\
+             \x20 for key     SHA-256 {}\n\
+             \x20 until       {}\n\
+             \x20 root's list {listed}\n\
+             \x20 by root     {}\n\
+             \x20 today is    {} by the clock of this machine\n",
+            hex(&self.request.spki_sha256()),
+            in_words(until),
+            self.root.fingerprint(),
+            in_words(self.now),
+        )
+    }
+}
+
+impl CrlPlan {
+    /// What people are asked to agree to.
+    pub fn words(&self) -> String {
+        let fresh: String = self
+            .fresh
+            .iter()
+            .map(|entry| format!("  newly on it {} ({})\n", entry.serial, entry.reason))
+            .collect();
+        format!(
+            "Revocation list {} of the root:\n{fresh}\
+             \x20 entries     {}\n\
+             \x20 next list   {} at the latest\n\
+             \x20 by root     {}\n\
+             \x20 today is    {} by the clock of this machine\n",
+            self.request.number,
+            self.request.revoked.len(),
+            in_words(self.request.next_update),
+            self.root.fingerprint(),
+            in_words(self.request.this_update),
+        )
+    }
+}
