@@ -92,6 +92,18 @@ pub fn decode(body: &[u8]) -> Result<Vec<Certificate>, BadCertificate> {
     found.iter().map(read).collect()
 }
 
+/// The certificates (DER) of a PKCS#7 file, whoever wrote it.
+pub(crate) fn certificates_in(der: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let info = ContentInfo::from_der(der).ok()?;
+    let found = info.content.certificates.unwrap_or_default();
+    let all: der::Result<Vec<_>> = found
+        .iter()
+        .take(EST_CERTIFICATES_MAX)
+        .map(Any::to_der)
+        .collect();
+    all.ok().filter(|_| info.content_type == SIGNED_DATA)
+}
+
 /// The one certificate of a /simpleenroll answer that belongs to this key.
 pub fn certificate_for(
     certificates: &[Certificate],

@@ -28,8 +28,10 @@ pub enum BadFile {
     LooseMode,
     #[error("it is not text")]
     NotText,
-    #[error("it holds neither certificates nor requests, PEM or DER")]
+    #[error("it holds no certificate, request, revocation list or signed statement")]
     Unknown,
+    #[error("it is not a JWK set")]
+    NotKeySet,
     #[error("it does not hold a P-256 key as PKCS#8 PEM")]
     NotKey,
     #[error("the passphrase does not open it")]
@@ -55,6 +57,7 @@ impl BadFile {
                 "run as the owner of the file, or give it to the account that runs this"
             }
             Self::DiskFull => "free some space; nothing was changed",
+            Self::NotKeySet => "give what the authority serves under /.well-known/jwks.json",
             Self::TooLarge | Self::NotText | Self::Unknown | Self::NotKey => {
                 "check that this is the file you meant"
             }

@@ -17,7 +17,7 @@ use x509_cert::ext::pkix::{
 use crate::certificate::{BadCertificate, Certificate};
 use crate::error::PkiError;
 use crate::names::{SpiffeId, TrustDomain};
-use crate::profiles::{CLIENT_AUTH, SERVER_AUTH};
+use crate::profiles::{CLIENT_AUTH, DOCUMENT_SIGNING, SERVER_AUTH};
 
 /// Most CA certificates between an end entity and the root.
 pub const INTERMEDIATES_MAX: usize = 4;
@@ -74,6 +74,26 @@ pub fn verify_chain(
     climb.from(leaf, 0)?;
     check_dates(leaf, now)?;
     Ok(VerifiedCertificate(leaf.clone()))
+}
+
+/// The same for any certificate, also for that of a CA, and whatever it may be used for.
+pub(crate) fn leads_to(
+    certificate: &Certificate,
+    intermediates: &[Certificate],
+    root: &Certificate,
+    now: u64,
+) -> Result<(), BadCertificate> {
+    check_root(root)?;
+    check_issuer_dates(root, now)?;
+    check_extensions(certificate)?;
+    let mut climb = Climb {
+        candidates: intermediates,
+        root,
+        now,
+        signatures_left: SIGNATURES_MAX,
+    };
+    climb.from(certificate, usize::from(is_ca(certificate)))?;
+    check_dates(certificate, now)
 }
 
 /// Reads the identity from an end-entity certificate that TLS has verified already.
@@ -248,6 +268,21 @@ pub(crate) fn peer(
         not_after: certificate.not_after(),
         spki_sha256: certificate.spki_sha256(),
     })
+}
+
+/// The node whose statements this key signs, if it is that kind of certificate.
+pub(crate) fn statement_of(
+    certificate: &Certificate,
+    domain: &TrustDomain,
+) -> Result<Option<String>, BadCertificate> {
+    let purposes = extension::<ExtendedKeyUsage>(certificate)?;
+    if purposes.is_none_or(|purposes| purposes.0 != [DOCUMENT_SIGNING]) || is_ca(certificate) {
+        return Ok(None);
+    }
+    match only_name(certificate, domain)? {
+        SpiffeId::Authority(node) => Ok(Some(node.to_string())),
+        SpiffeId::Terminal(_) | SpiffeId::Operator(_) => Err(BadCertificate::Purpose),
+    }
 }
 
 /// Exactly one URI; hosts beside it are for servers only.

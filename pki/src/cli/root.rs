@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use pki::crl::Reason;
+use pki::inspect::Against;
 use pki::profiles::CrlBase;
 use pki::root::{Ceremony, CrlWish};
 use pki::{PkiError, read_public, refuse_taken, write_new};
@@ -159,7 +160,8 @@ fn crl(arguments: &CrlArguments) -> Result<String, PkiError> {
 
 fn show(dir: &Path) -> Result<String, PkiError> {
     let ceremony = Ceremony::open(dir, clock::now())?;
-    let root = pki::inspect::describe(ceremony.root()?.pem().as_bytes());
+    let root = ceremony.root()?;
+    let root = pki::inspect::describe(root.clone().der(), &Against::root(root, clock::now()));
     let root = root.map_err(|problem| PkiError::File {
         path: dir.display().to_string(),
         problem,

@@ -8,6 +8,7 @@ mod read;
 
 pub use build::Unsigned;
 pub use read::{BadList, RevocationList, from_file};
+pub(crate) use read::{check_signature, entry, number, parse};
 
 use crate::pem;
 

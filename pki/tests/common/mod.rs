@@ -283,7 +283,8 @@ impl Forge {
     }
 }
 
-fn today(dir: &Path) -> u64 {
+/// What the clock of this machine says, by way of openssl.
+pub(crate) fn today(dir: &Path) -> u64 {
     SoftwareKey::generate()
         .unwrap()
         .save(&dir.join("today.key"))

@@ -13,6 +13,8 @@ use std::process::{Command, ExitCode};
 
 mod bare;
 mod ours;
+#[path = "../shared/page.rs"]
+mod page;
 mod table;
 
 const ROLE: &str = "M2KEY_BENCH_ROLE";
@@ -83,21 +85,20 @@ fn measure() -> Result<(), Fault> {
         .enable_all()
         .build()?;
     let rows = runtime.block_on(rows(&home))?;
-    let text = table::render(&rows);
+    let text = page::render(&rows);
     println!("\n{text}");
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PERFORMANCE.md");
-    table::write_into(&page, &text)?;
+    page::write("side by side", &text)?;
     println!("written into docs/PERFORMANCE.md");
     Ok(())
 }
 
 /// Bare and ours take turns, so that a slow moment of the machine hits both; medians are told.
-async fn rows(home: &Path) -> Result<Vec<table::Row>, Fault> {
+async fn rows(home: &Path) -> Result<Vec<page::Row>, Fault> {
     let world = ours::World::open(home).await?;
     let bare = bare::Bare::open(home, &world)?;
     let mut rounds = table::Rounds::default();
-    for round in 1..=table::ROUNDS {
-        eprintln!("round {round} of {}", table::ROUNDS);
+    for round in 1..=page::ROUNDS {
+        eprintln!("round {round} of {}", page::ROUNDS);
         rounds.bare_epoch_keys.push(bare.epoch_keys()?);
         rounds.epoch_keys.push(world.epoch_keys().await?);
         rounds.bare_signatures.push(bare.signatures()?);

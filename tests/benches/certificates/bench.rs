@@ -1,0 +1,189 @@
+//! What issues, stores and lists here, and what stands beside it?
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use authority::store::sqlite::{SqliteOptions, SqliteStore};
+use authority::store::{self, Identities, Subject};
+use hsm::{Hsm, KeyKind, KeyLabel, Module, OpenOptions, Pin, Pkcs11Hsm, SealingKeys};
+use pki::crl::{CrlRequest, Reason, RevocationList, Revoked, SignedCrl};
+use pki::{
+    Chain, HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer, RootKey, SoftwareKey,
+    TrustDomain, csr,
+};
+use protocol::time::Timestamp;
+
+use super::Fault;
+
+/// Entries of the list.
+pub(crate) const REVOKED: usize = 50_000;
+/// How long one rate is measured.
+const SPAN: Duration = Duration::from_millis(1_500);
+/// Requests under way at a time.
+const CALLERS: usize = 64;
+const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const TOKEN: &str = "bench";
+/// Of an HSM token that exists for this run only.
+const PIN: &str = "271828";
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+pub(crate) struct Bench {
+    bare: hsm::bare::Bare,
+    issuer: HsmIssuer,
+    store: SqliteStore,
+    requests: Vec<(IssueTo, Vec<u8>)>,
+    now: u64,
+}
+
+impl Bench {
+    pub(crate) async fn open(dir: &Path, now: u64) -> Result<Self, Fault> {
+        let module = Module::load(Path::new(MODULE))?;
+        let pin = Pin::new(PIN.into())?;
+        module.init_token(TOKEN, &pin, &pin)?;
+        let hsm = Arc::new(Pkcs11Hsm::open(
+            &module,
+            OpenOptions::new(TOKEN, pin.clone()),
+        )?);
+        let keys = make_keys(&hsm).await?;
+        let issuer = issuer(hsm, now).await?;
+        let options = SqliteOptions {
+            node: "bench".into(),
+            queue_max: 1024,
+            readers: 1,
+        };
+        Ok(Self {
+            bare: hsm::bare::Bare::open(&module, TOKEN, &pin, &keys, &issuing())?,
+            requests: (0..CALLERS).map(request).collect::<Result<_, Fault>>()?,
+            store: SqliteStore::open(dir.join("store.sqlite"), options)?,
+            issuer,
+            now,
+        })
+    }
+
+    pub(crate) fn signatures(&self) -> Result<f64, Fault> {
+        let (start, mut done) = (Instant::now(), 0);
+        while start.elapsed() < SPAN {
+            self.bare.sign(&[7; 32])?;
+            done += 1;
+        }
+        Ok(f64::from(done) / start.elapsed().as_secs_f64())
+    }
+
+    pub(crate) async fn issued(&self) -> Result<f64, Fault> {
+        self.rate(async |caller| self.issue(caller).await.map(drop))
+            .await
+    }
+
+    pub(crate) async fn stored(&self) -> Result<f64, Fault> {
+        self.rate(async |caller| {
+            let issued = self.issue(caller).await?;
+            let at = Timestamp::from_ms(self.now as i64 * 1000);
+            Ok(self.store.add_certificate(row(&issued, caller), at).await?)
+        })
+        .await
+    }
+
+    pub(crate) async fn list(&self, number: u64) -> Result<SignedCrl, Fault> {
+        let entry = |n: usize| Revoked {
+            serial: format!("{:032x}", (n as u128 + 1) << 96 | n as u128),
+            at: self.now,
+            reason: Reason::KeyCompromise,
+        };
+        let revoked = (1 << 24..).take(REVOKED).map(entry).collect();
+        let request = CrlRequest {
+            issuer: self.issuer.chain().issuing().spki_sha256(),
+            number,
+            this_update: self.now,
+            next_update: self.now + DAY_SECONDS,
+            revoked,
+        };
+        Ok(self.issuer.sign_crl(request).await?)
+    }
+
+    pub(crate) fn read(&self, list: &SignedCrl) -> Result<(), Fault> {
+        let read = RevocationList::verified(&list.der, self.issuer.chain().issuing())?;
+        match read.revoked.len() {
+            REVOKED => Ok(()),
+            other => Err(format!("the list has {other} entries").into()),
+        }
+    }
+
+    async fn issue(&self, caller: usize) -> Result<IssuedCertificate, Fault> {
+        let (to, request) = &self.requests[caller];
+        let request = IssueRequest {
+            csr: csr::check(request)?,
+            to: to.clone(),
+            now: self.now,
+        };
+        Ok(self.issuer.issue(request).await?)
+    }
+
+    /// How much a second is done with every caller busy.
+    async fn rate<F>(&self, step: impl Fn(usize) -> F) -> Result<f64, Fault>
+    where
+        F: Future<Output = Result<(), Fault>>,
+    {
+        let start = Instant::now();
+        let callers = (0..CALLERS).map(|caller| {
+            let step = &step;
+            async move {
+                let mut done = 0_u32;
+                while start.elapsed() < SPAN {
+                    step(caller).await?;
+                    done += 1;
+                }
+                Ok::<_, Fault>(done)
+            }
+        });
+        let done = futures_util::future::try_join_all(callers).await?;
+        Ok(f64::from(done.into_iter().sum::<u32>()) / start.elapsed().as_secs_f64())
+    }
+}
+
+fn issuing() -> KeyLabel {
+    KeyLabel("m2key-issuing-1".into())
+}
+
+/// The issuing CA's key, and the two that the bare loop also looks up.
+async fn make_keys(hsm: &Pkcs11Hsm) -> Result<SealingKeys, Fault> {
+    let keys = SealingKeys {
+        sealing: KeyLabel("m2key-sealing-1".into()),
+        binding: KeyLabel("m2key-binding-1".into()),
+    };
+    hsm.generate_key(KeyKind::Signing, &issuing()).await?;
+    hsm.generate_key(KeyKind::Sealing, &keys.sealing).await?;
+    hsm.generate_key(KeyKind::Binding, &keys.binding).await?;
+    Ok(keys)
+}
+
+async fn issuer(hsm: Arc<Pkcs11Hsm>, now: u64) -> Result<HsmIssuer, Fault> {
+    let point = hsm.public_key(&issuing()).await?;
+    let key = RootKey::generate()?;
+    let root = key.certificate(now)?;
+    let chain = Chain::new(key.sign_issuing(&root, &point, now)?, root)?;
+    Ok(HsmIssuer::open(hsm, issuing(), chain, TrustDomain::default()).await?)
+}
+
+fn request(caller: usize) -> Result<(IssueTo, Vec<u8>), Fault> {
+    let to = IssueTo::Operator(name(caller).parse()?);
+    let key = SoftwareKey::generate()?;
+    let request = csr::new(&key, &to.spiffe_id(), &TrustDomain::default())?;
+    Ok((to, request))
+}
+
+fn name(caller: usize) -> String {
+    format!("operator-{caller}")
+}
+
+fn row(issued: &IssuedCertificate, caller: usize) -> store::Certificate {
+    let time = |unix: u64| Timestamp::from_ms(unix as i64 * 1000);
+    store::Certificate {
+        serial: issued.serial.clone(),
+        subject: Subject::Operator(name(caller)),
+        spki_sha256: issued.spki_sha256,
+        not_before: time(issued.not_before),
+        not_after: time(issued.not_after),
+    }
+}
