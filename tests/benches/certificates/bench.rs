@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use authority::services::enrolment::record;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 use authority::store::{self, Identities, Subject};
 use hsm::{Hsm, KeyKind, KeyLabel, Module, OpenOptions, Pin, Pkcs11Hsm, SealingKeys};
