@@ -313,7 +313,6 @@ impl Push {
                 checkpoint: self.app.fence.checkpoint().0,
                 renew_now: self.renew_now(issuer),
                 keys_tag: self.app.keyring().tag().to_owned(),
-                ..Upkeep::default()
             },
         }))
     }
