@@ -16,8 +16,9 @@ use crate::services::changes::Changes;
 use crate::services::consent::CarryingOut;
 use crate::services::fence::Fence;
 use crate::services::keyring::Keyring;
-use crate::services::readiness::Watched;
+use crate::services::readiness::Watchlist;
 use crate::services::rotation::Operations;
+use crate::services::trust::Trust;
 use crate::store::Store;
 
 mod open;
@@ -46,8 +47,9 @@ pub struct App {
     pub operations: Operations,
     /// What others consented to and is carried out just now.
     pub carrying_out: CarryingOut,
-    /// Certificates whose end readiness watches.
-    pub watched: Vec<Watched>,
+    /// What the listeners show, as of now.
+    pub watchlist: Watchlist,
+    trust: watch::Sender<Arc<Trust>>,
     drain: watch::Sender<bool>,
 }
 
@@ -59,7 +61,7 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub issuer: Arc<dyn Issuer>,
     pub metrics: Arc<Metrics>,
-    pub watched: Vec<Watched>,
+    pub trust: Trust,
 }
 
 impl App {
@@ -81,7 +83,8 @@ impl App {
             changes: Changes::default(),
             operations: Operations::default(),
             carrying_out: CarryingOut::default(),
-            watched: parts.watched,
+            watchlist: Watchlist::default(),
+            trust: watch::Sender::new(Arc::new(parts.trust)),
             drain: watch::Sender::new(false),
         }))
     }
@@ -97,6 +100,21 @@ impl App {
         let fresh = Arc::new(Keyring::new(&self.store.keys().await?)?);
         *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
+    }
+
+    /// The roots as of now.
+    pub fn trust(&self) -> Arc<Trust> {
+        self.trust.borrow().clone()
+    }
+
+    /// Puts the next list of roots in force; call it once its file is written.
+    pub fn set_trust(&self, next: Trust) {
+        self.trust.send_replace(Arc::new(next));
+    }
+
+    /// Tells of every change of the roots from now on.
+    pub fn trust_changes(&self) -> watch::Receiver<Arc<Trust>> {
+        self.trust.subscribe()
     }
 
     /// The authority's own SPIFFE ID, the `iss` of everything it signs.

@@ -31,6 +31,7 @@ mod receipt;
 mod renew;
 mod seed;
 mod terminal;
+mod trust;
 
 pub use error::{CliError, Exit};
 
@@ -108,6 +109,9 @@ enum Verb {
     /// Receipts: verify
     #[command(subcommand)]
     Receipt(receipt::Verb),
+    /// The roots that are trusted: show, install
+    #[command(subcommand)]
+    Trust(trust::Verb),
     /// Every key: purpose, state, age, when it is due, and who took the last step
     Keys,
     /// Keys in the HSM: prepare, activate, taint, retire
@@ -174,6 +178,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Audit(verb) => audit::run(arguments, verb),
         Verb::Fence(verb) => fence::run(arguments, verb),
         Verb::Receipt(verb) => receipt::run(arguments, verb),
+        Verb::Trust(verb) => trust::run(arguments, verb),
         Verb::Keys => key::list(arguments),
         Verb::Key(verb) => key::run(arguments, verb),
         Verb::Seed(verb) => seed::run(arguments, verb),

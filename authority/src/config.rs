@@ -44,9 +44,12 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct TrustConfig {
     pub domain: TrustDomain,
+    /// The root that was there first; the bundle goes on from it.
     pub root: PathBuf,
     /// The issuing certificates as the signer last showed them; the daemon keeps it up to date.
     pub issuing: PathBuf,
+    /// The lists of roots so far; there is none before the first rotation.
+    pub bundle: PathBuf,
 }
 
 #[derive(Debug, Clone)]

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::TrustDomain;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -24,9 +23,13 @@ use crate::app::App;
 use crate::http::operators::OPERATOR_PATH;
 use crate::http::{Loopback, Private, Public, Routes};
 use crate::metrics::Metrics;
+use credentials::Credentials;
 
 mod client_verifier;
 mod connection;
+pub mod credentials;
+pub mod keeper;
+pub mod pair;
 mod rest;
 pub mod tls;
 
@@ -88,10 +91,10 @@ pub struct Listener<T> {
 type Passes = fn(&str) -> bool;
 
 /// TLS without client certificates.
-pub struct PublicTls(pub Arc<ServerConfig>);
+pub struct PublicTls(pub Arc<Credentials>);
 /// TLS that verifies a client certificate when one comes.
 pub struct PrivateTls {
-    pub config: Arc<ServerConfig>,
+    pub shows: Arc<Credentials>,
     pub domain: TrustDomain,
 }
 /// No TLS: bytes never leave the machine.

@@ -39,6 +39,10 @@ pub struct Metrics {
     pub issuer_state: IntGauge,
     /// By whose: Unix seconds.
     pub certificate_ends: prometheus::IntGaugeVec,
+    /// Of the list of roots in force.
+    pub trust_sequence: IntGauge,
+    /// By listener and outcome.
+    pub credentials: IntCounterVec,
     /// By outcome.
     pub enrolments: IntCounterVec,
     pub renewals: IntCounterVec,
@@ -131,6 +135,12 @@ impl Metrics {
                 "certificate_ends_seconds",
                 "When a certificate in use ends, Unix time",
                 &["certificate"],
+            ),
+            trust_sequence: make.gauge("trust_sequence", "The list of trusted roots in force"),
+            credentials: make.counters(
+                "credentials_total",
+                "Certificates of listeners taken up, renewed or refused",
+                &["listener", "outcome"],
             ),
             enrolments: make.outcomes("enrolments_total", "Certificate requests of terminals"),
             renewals: make.outcomes("renewals_total", "Renewals asked for by terminals"),

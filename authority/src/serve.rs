@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
-use crate::http::{agents, crls, enrolment, loopback, operators, public};
-use crate::listen::tls::{self, TlsError};
+use crate::http::{agents, crls, enrolment, loopback, operators, public, trust};
+use crate::listen::credentials::{Audience, Credentials};
+use crate::listen::keeper::Keeper;
+use crate::listen::tls::TlsError;
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
 use crate::services::journey::Journey;
@@ -61,14 +64,15 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     // Before anybody knows that we serve, so that no signal finds nobody.
     let mut signals = Signals::catch().map_err(ServeError::Signals)?;
     let addresses = AddressFile::write(&app.config.run_dir, &bound.addresses())?;
-    let running = bound.run(&journey);
+    let reload = Arc::new(Notify::new());
+    let running = bound.run(&journey, reload.clone());
     note(&app, "daemon.started").await;
     if app.fence.fenced().is_some() {
         tracing::warn!("fenced: serving nothing but health and the verbs of the fence");
     }
     tracing::info!(public = %addresses.shown.public, agents = %addresses.shown.agents,
         loopback = %addresses.shown.loopback, "serving");
-    signals.wait().await;
+    signals.wait(&reload).await;
     tracing::info!("draining");
     app.start_drain();
     drain(running).await;
@@ -87,6 +91,7 @@ fn private_routes(journey: &Arc<Journey>) -> Routes<Private> {
     let app = &journey.app;
     agents::routes(journey)
         .or(enrolment::routes(app))
+        .or(trust::routes(app))
         .or(operators::routes(app))
 }
 
@@ -100,19 +105,26 @@ struct Bound {
     public: Listening,
     agents: Listening,
     loopback: Listening,
-    public_tls: PublicTls,
-    private_tls: PrivateTls,
+    public_shows: Arc<Credentials>,
+    agents_show: Arc<Credentials>,
 }
 
 impl Bound {
     async fn bind(app: &App) -> Result<Self, ServeError> {
         let config = &app.config;
         Ok(Self {
-            public_tls: PublicTls(tls::public(&config.public.tls)?),
-            private_tls: PrivateTls {
-                config: tls::private(&config.agents.tls, &config.trust.root, &config.trust.domain)?,
-                domain: config.trust.domain.clone(),
-            },
+            public_shows: Credentials::open(
+                app,
+                "public listener",
+                &config.public.tls,
+                Audience::Anybody,
+            )?,
+            agents_show: Credentials::open(
+                app,
+                "agents listener",
+                &config.agents.tls,
+                Audience::OurOwn,
+            )?,
             public: Listening::bind(config.public.listen).await?,
             agents: Listening::bind(config.agents.listen).await?,
             loopback: Listening::bind(config.loopback.listen).await?,
@@ -128,16 +140,23 @@ impl Bound {
         }
     }
 
-    fn run(self, journey: &Arc<Journey>) -> tokio::task::JoinSet<()> {
+    fn run(self, journey: &Arc<Journey>, reload: Arc<Notify>) -> tokio::task::JoinSet<()> {
         let app = &journey.app;
-        let public = listen::public(self.public, public_routes(journey)).over(self.public_tls);
-        let private = listen::private(self.agents, private_routes(journey)).over(self.private_tls);
+        let private_tls = PrivateTls {
+            shows: self.agents_show.clone(),
+            domain: app.config.trust.domain.clone(),
+        };
+        let public_tls = PublicTls(self.public_shows.clone());
+        let public = listen::public(self.public, public_routes(journey)).over(public_tls);
+        let private = listen::private(self.agents, private_routes(journey)).over(private_tls);
+        let keeper = Keeper::new(app.clone(), [self.agents_show, self.public_shows], reload);
         let loopback = listen::loopback(self.loopback, loopback_routes(journey));
         let mut running = tokio::task::JoinSet::new();
         running.spawn(public.run(app.clone()));
         running.spawn(private.run(app.clone()));
         running.spawn(loopback.run(app.clone()));
         running.spawn(journey.clone().run());
+        running.spawn(keeper.run());
         running
     }
 }
@@ -160,10 +179,11 @@ async fn bind_the_end(journey: &Journey) {
     }
 }
 
-/// What ends the daemon.
+/// What ends the daemon, and what makes it read its certificates again.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -171,13 +191,18 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Until the daemon is to end; SIGHUP only has the files of the listeners read again.
+    async fn wait(&mut self, reload: &Notify) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload.notify_one(),
+            }
         }
     }
 }

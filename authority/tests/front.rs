@@ -35,5 +35,7 @@ mod rotating;
 mod serving;
 #[path = "front/signing.rs"]
 mod signing;
+#[path = "front/trust.rs"]
+mod trust;
 #[path = "front/two_people.rs"]
 mod two_people;

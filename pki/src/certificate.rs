@@ -191,6 +191,11 @@ impl Certificate {
         point(&self.key)
     }
 
+    /// Whether `issuer` signed this end-entity certificate, and may.
+    pub fn is_issued_by(&self, issuer: &Self) -> bool {
+        crate::verify::check_link(self, issuer, 0).is_ok()
+    }
+
     pub(crate) fn verifying_key(&self) -> &VerifyingKey {
         &self.key
     }
@@ -213,6 +218,13 @@ impl fmt::Debug for Certificate {
         let subject = self.x509.tbs_certificate().subject();
         write!(f, "Certificate({subject}, serial {})", self.serial_hex())
     }
+}
+
+/// From when to when any X.509 certificate is good, also one that M2Key does not issue: Unix seconds.
+pub fn validity(der: &[u8]) -> Result<(u64, u64), BadCertificate> {
+    let read = x509_cert::Certificate::from_der(der).map_err(|_| BadCertificate::NotDer)?;
+    let validity = read.tbs_certificate().validity();
+    Ok((unix(&validity.not_before), unix(&validity.not_after)))
 }
 
 pub(crate) fn serial_hex(x509: &x509_cert::Certificate) -> String {

@@ -13,6 +13,7 @@ use crate::names::BadName;
 use crate::root::BadCeremony;
 #[cfg(feature = "ca")]
 use crate::signer::SignerError;
+use crate::trust::BadTrust;
 
 /// Why nothing was issued, read or believed. Messages hold no key and no passphrase.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum PkiError {
     /// The one who chose this name must choose another.
     #[error("the name is refused: {0}")]
     Name(#[from] BadName),
+    /// The one who gave this trust bundle must give another.
+    #[error("the trust bundle is refused: {0}")]
+    Trust(#[from] BadTrust),
     /// The one who asks for this revocation list must ask differently.
     #[error("the revocation list is not signed: {0}")]
     Crl(#[from] BadCrl),
@@ -91,6 +95,7 @@ impl PkiError {
             Self::Csr(_)
             | Self::Certificate(_)
             | Self::Name(_)
+            | Self::Trust(_)
             | Self::Crl(_)
             | Self::List(_)
             | Self::Statement(_)
@@ -116,6 +121,7 @@ impl PkiError {
             Self::Csr(error) => error.hint(),
             Self::Certificate(error) => error.hint(),
             Self::Name(error) => error.hint(),
+            Self::Trust(error) => error.hint(),
             Self::Crl(error) => error.hint(),
             Self::List(error) => error.hint(),
             Self::Ceremony(error) => error.hint(),

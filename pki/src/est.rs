@@ -16,8 +16,8 @@ use crate::pem;
 
 /// Largest body worth reading: a handful of certificates.
 pub const EST_MAX_BYTES: usize = 64 * 1024;
-/// Most certificates in one body: during a rotation several roots and issuing CAs are shown.
-pub const EST_CERTIFICATES_MAX: usize = 16;
+/// Most certificates in one body: all roots, and twice as many issuing CAs.
+pub const EST_CERTIFICATES_MAX: usize = 24;
 /// The media type of the body.
 pub const EST_CERTS_ONLY: &str = "application/pkcs7-mime; smime-type=certs-only";
 

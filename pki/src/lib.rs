@@ -41,9 +41,10 @@ pub mod root;
 #[cfg(feature = "ca")]
 pub mod signer;
 mod signing;
+pub mod trust;
 pub mod verify;
 
-pub use certificate::{BadCertificate, CERTIFICATE_MAX_BYTES, Certificate};
+pub use certificate::{BadCertificate, CERTIFICATE_MAX_BYTES, Certificate, validity};
 pub use chain::{Chain, Fingerprint};
 pub use csr::{BadCsr, CheckedCsr};
 pub use error::{Move, PkiError};
@@ -56,4 +57,5 @@ pub use lifecycle::{KeyState, Step, WrongStep};
 pub use names::{BadName, DnsName, Segment, SpiffeId, TrustDomain};
 pub use operator_key::OperatorKey;
 pub use root::{BadCeremony, Passphrase, RootKey, RootSigner};
+pub use trust::{BadTrust, TrustAnchors, TrustBundle, TrustedRoot};
 pub use verify::{Peer, VerifiedCertificate, identity_of, verify_chain};

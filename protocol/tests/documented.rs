@@ -27,6 +27,9 @@ use protocol::wire::reports::{
     AGENT_BODY_MAX, REPORTS_MAX, REPORTS_PATH, ReportRequest, ReportResponse,
 };
 use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
+use protocol::wire::upkeep::{
+    CHECKPOINT_HEADER, CHECKPOINT_MAX, REENROL_PATH, TRUST_HEADER, TRUST_PATH,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -138,6 +141,7 @@ fn every_named_limit_is_the_one_described() {
         ("PUBLIC_BODY_MAX", PUBLIC_BODY_MAX as i64),
         ("AGENT_BODY_MAX", AGENT_BODY_MAX as i64),
         ("REPORTS_MAX", REPORTS_MAX as i64),
+        ("CHECKPOINT_MAX", CHECKPOINT_MAX as i64),
         ("KEEP_ALIVE_S", KEEP_ALIVE_S as i64),
     ] {
         let row = format!("| `{name}` | {value} |");
@@ -155,12 +159,22 @@ fn every_path_and_the_cookie_are_described() {
         EVENTS_PATH,
         REPORTS_PATH,
         CHARGES_PATH,
+        TRUST_PATH,
+        REENROL_PATH,
         CLAIM_COOKIE,
     ] {
         assert!(
             text.contains(&format!("`{path}")) || text.contains(&format!(" {path}")),
             "{path}"
         );
+    }
+}
+
+#[test]
+fn every_header_of_the_event_stream_is_described() {
+    let text = description();
+    for header in [TRUST_HEADER, CHECKPOINT_HEADER] {
+        assert!(text.contains(&format!("`{header}: ")), "{header}");
     }
 }
 

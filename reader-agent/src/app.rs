@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::authority::{AuthorityClient, push};
+use crate::authority::line::Line;
+use crate::authority::push::{Follower, Noticed};
 use crate::clock::Clock;
 use crate::config::{Config, TagPath};
 use crate::core::{Board, Core};
@@ -16,7 +17,8 @@ use crate::driver::{self, Driver, INBOX_MAX};
 use crate::error::AgentError;
 use crate::files::Secret;
 use crate::health::Health;
-use crate::identity::{Identity, Lasts};
+use crate::identity::Lasts;
+use crate::identity::disk::{IdentityFiles, Next};
 use crate::kiosk::{self, Kiosk};
 use crate::listen::{self, Served};
 use crate::metrics::Metrics;
@@ -25,6 +27,8 @@ use crate::state::State;
 use crate::tag_driver::TagDriver;
 use crate::tag_writer::TagWriter;
 use crate::till::Till;
+use crate::trust::TrustFiles;
+use crate::upkeep_driver::{Kept, Supplies, UpkeepDriver};
 use crate::{outbox, platform, tag_pcsc};
 
 pub const DATABASE: &str = "agent.db";
@@ -37,11 +41,13 @@ pub const STOP_DEADLINE: Duration = Duration::from_secs(8);
 
 /// The parts that all tasks share.
 struct Parts {
-    identity: Arc<Identity>,
+    line: Arc<Line>,
+    identity_files: IdentityFiles,
+    trust_files: TrustFiles,
     clock: Arc<Clock>,
     state: Arc<State>,
     metrics: Arc<Metrics>,
-    client: AuthorityClient,
+    kept: watch::Sender<Kept>,
     board: watch::Sender<Board>,
     reports: Arc<Notify>,
     stop: watch::Sender<bool>,
@@ -69,15 +75,16 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
 
 /// Opens everything and starts all tasks.
 pub async fn start(config: Config) -> Result<Running, AgentError> {
-    let parts = Parts::build(&config)?;
+    let (parts, next) = Parts::build(&config)?;
     warn_of_certificate(&parts);
     let (listener, address) = listen::bind(config.listen).await?;
     let tag = Tag::start(&config, &parts)?;
     let served = parts.served(&config, tag.writer.clone())?;
     write_address(&config.data_dir, address)?;
     tracing::info!(terminal = %config.terminal, %address, authority = config.authority, "running");
-    let (driver, callers) = parts.spawn_driver()?;
-    let mut tasks = vec![driver];
+    let noticed = Arc::new(watch::Sender::default());
+    let (driver, callers) = parts.spawn_driver(noticed.clone())?;
+    let mut tasks = vec![driver, parts.spawn_upkeep(next, &noticed)];
     tasks.extend(tag.spawn(&parts));
     let stop = parts.stop.subscribe();
     tasks.push(tokio::spawn(listen::serve(listener, address, served, stop)));
@@ -115,8 +122,10 @@ pub fn kiosk_url(config: &Config) -> Result<String, AgentError> {
 }
 
 impl Parts {
-    fn build(config: &Config) -> Result<Self, AgentError> {
-        let identity = Identity::load(&config.data_dir)?;
+    fn build(config: &Config) -> Result<(Self, Next), AgentError> {
+        let identity_files = IdentityFiles::in_dir(&config.data_dir);
+        let found = identity_files.load()?;
+        let identity = found.current;
         if identity.terminal() != config.terminal {
             return Err(AgentError::operator(
                 format!(
@@ -127,18 +136,24 @@ impl Parts {
                 "use the configuration and the data directory of one enrolment",
             ));
         }
+        let trust_files = TrustFiles::in_dir(&config.data_dir);
         let state = State::open(&config.data_dir.join(DATABASE))?;
-        let client = AuthorityClient::new(&config.authority, &identity)?;
-        Ok(Self {
-            clock: Arc::new(Clock::start(state.clock()?)),
+        let clock = Arc::new(Clock::start(state.clock()?));
+        let (trust, at) = (trust_files.load()?, &config.authority);
+        let line = Line::new(at, identity, trust, clock.clone())?;
+        let parts = Self {
+            clock,
             board: watch::channel(driver::empty_board(config.terminal)).0,
-            identity: Arc::new(identity),
+            line: Arc::new(line),
+            identity_files,
+            trust_files,
             state: Arc::new(state),
             metrics: Arc::new(Metrics::new()),
-            client,
+            kept: watch::Sender::default(),
             reports: Arc::new(Notify::new()),
             stop: watch::channel(false).0,
-        })
+        };
+        Ok((parts, found.next))
     }
 
     fn served(
@@ -153,14 +168,15 @@ impl Parts {
                 secret: secret(KIOSK_SECRET)?,
             },
             till: Till {
-                desk: Arc::new(self.client.clone()),
+                desk: self.line.clone(),
                 board: self.board.subscribe(),
                 secret: secret(TILL_SECRET)?,
                 state: self.state.clone(),
             },
             health: Health {
                 board: self.board.subscribe(),
-                identity: self.identity.clone(),
+                line: self.line.clone(),
+                kept: self.kept.subscribe(),
                 clock: self.clock.clone(),
                 state: self.state.clone(),
                 tag,
@@ -170,36 +186,62 @@ impl Parts {
     }
 
     /// The driver, and the tasks that talk to the authority for it.
-    fn spawn_driver(&self) -> Result<(JoinHandle<()>, Vec<JoinHandle<()>>), AgentError> {
+    fn spawn_driver(
+        &self,
+        noticed: Arc<watch::Sender<Noticed>>,
+    ) -> Result<(JoinHandle<()>, Vec<JoinHandle<()>>), AgentError> {
         let (pushed_in, pushed) = mpsc::channel(INBOX_MAX);
         let (errands, errands_out) = mpsc::channel(1);
         let (answers_in, answers) = mpsc::channel(INBOX_MAX);
-        let core = Core::resume(self.identity.terminal(), self.state.resume()?);
+        let core = Core::resume(self.line.now().identity.terminal(), self.state.resume()?);
         let revision = core.revision();
         let driver = Driver {
             core,
             clock: self.clock.clone(),
             state: self.state.clone(),
             metrics: self.metrics.clone(),
-            identity: self.identity.clone(),
+            line: self.line.clone(),
+            kept: self.kept.subscribe(),
             pushed,
             errands,
             answers,
             board: self.board.clone(),
             stop: self.stop.subscribe(),
         };
-        let client = || self.client.clone();
+        let follower = Follower {
+            line: self.line.clone(),
+            state: self.state.clone(),
+            last: revision.map(|r| r.to_string()),
+            heard: pushed_in,
+            noticed,
+        };
+        let line = || self.line.clone();
         let callers = vec![
-            tokio::spawn(push::follow(client(), revision, pushed_in)),
-            tokio::spawn(driver::run_errands(client(), errands_out, answers_in)),
+            tokio::spawn(follower.follow()),
+            tokio::spawn(driver::run_errands(line(), errands_out, answers_in)),
             tokio::spawn(outbox::upload(
-                client(),
+                line(),
                 self.state.clone(),
                 self.reports.clone(),
                 self.metrics.clone(),
             )),
         ];
         Ok((tokio::spawn(driver.run()), callers))
+    }
+
+    fn spawn_upkeep(&self, next: Next, noticed: &watch::Sender<Noticed>) -> JoinHandle<()> {
+        let driver = UpkeepDriver::new(Supplies {
+            line: self.line.clone(),
+            next,
+            identity_files: self.identity_files.clone(),
+            trust_files: self.trust_files.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            noticed: noticed.subscribe(),
+            kept: self.kept.clone(),
+            stop: self.stop.subscribe(),
+        });
+        tokio::spawn(driver.run())
     }
 }
 
@@ -240,7 +282,7 @@ impl Tag {
 }
 
 fn warn_of_certificate(parts: &Parts) {
-    match parts.identity.lasts(parts.clock.now_or_wall()) {
+    match parts.line.now().identity.lasts(parts.clock.now_or_wall()) {
         Lasts::Long => {}
         Lasts::Expiring { until } => tracing::warn!("{}", driver::expiring(until)),
         Lasts::Expired { since } => tracing::error!("{}", driver::expired(since)),
@@ -264,3 +306,6 @@ fn write_address(dir: &Path, address: SocketAddr) -> Result<(), AgentError> {
     let path = dir.join(KIOSK_ADDRESS);
     std::fs::write(&path, format!("{address}\n")).map_err(|e| AgentError::file(&path, &e))
 }
+
+#[cfg(test)]
+mod tests;

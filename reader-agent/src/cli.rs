@@ -31,8 +31,8 @@ enum Command {
     Enrol(Enrol),
     /// Run the agent until it is told to stop.
     Run(At),
-    /// Say in words how the running agent is.
-    Status(At),
+    /// Say how the running agent is: screen, connection, certificate, trusted roots.
+    Status(Status),
     /// Print the address that opens this terminal's screen.
     KioskUrl(At),
     /// Check a configuration without starting anything.
@@ -65,6 +65,15 @@ struct At {
     config: PathBuf,
 }
 
+#[derive(clap::Args)]
+struct Status {
+    #[command(flatten)]
+    at: At,
+    /// Print the whole report as JSON instead of words.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Carries the command out.
 pub async fn run(cli: Cli) -> Result<(), AgentError> {
     match cli.command {
@@ -78,7 +87,7 @@ pub async fn run(cli: Cli) -> Result<(), AgentError> {
             logging::start(config.log);
             app::run(config).await
         }
-        Command::Status(at) => status(&Config::load(&at.config)?).await,
+        Command::Status(args) => status(&Config::load(&args.at.config)?, args.json).await,
         Command::KioskUrl(at) => {
             println!("{}", app::kiosk_url(&Config::load(&at.config)?)?);
             Ok(())
@@ -165,7 +174,7 @@ fn enrolment_key(dir: &Path) -> Result<SoftwareKey, AgentError> {
     Ok(key)
 }
 
-async fn status(config: &Config) -> Result<(), AgentError> {
+async fn status(config: &Config, json: bool) -> Result<(), AgentError> {
     let down = |detail: String| {
         AgentError::new(
             Whose::Later,
@@ -189,7 +198,10 @@ async fn status(config: &Config) -> Result<(), AgentError> {
         .map_err(|e| down(e.to_string()))?;
     let ready = response.status().is_success();
     let report: serde_json::Value = response.json().await.map_err(|e| down(e.to_string()))?;
-    print_report(&report);
+    match json {
+        true => println!("{report:#}"),
+        false => print!("{}", in_words(&report)),
+    }
     if ready {
         return Ok(());
     }
@@ -199,21 +211,68 @@ async fn status(config: &Config) -> Result<(), AgentError> {
     ))
 }
 
-fn print_report(report: &serde_json::Value) {
-    for name in ["terminal", "shown", "online", "certificate_until"] {
-        println!("{name}: {}", plain(&report[name]));
+fn in_words(report: &serde_json::Value) -> String {
+    let mut lines = Vec::new();
+    for (name, value) in [
+        ("terminal", &report["terminal"]),
+        ("shown", &report["shown"]),
+        ("online", &report["online"]),
+        ("certificate", &report["certificate"]["serial"]),
+        ("  until", &report["certificate"]["until"]),
+        ("  renewed from", &report["certificate"]["renewed_from"]),
+        ("  being renewed", &report["certificate"]["is_renewing"]),
+        ("trust bundle", &report["trust"]["sequence"]),
+    ] {
+        lines.push(format!("{name}: {}", plain(value)));
     }
-    for name in ["problems", "warnings"] {
-        let lines = report[name].as_array().into_iter().flatten();
-        for line in lines {
-            println!("{}: {}", &name[..name.len() - 1], plain(line));
-        }
+    for (name, values) in [
+        ("  root", &report["trust"]["roots"]),
+        ("problem", &report["problems"]),
+        ("warning", &report["warnings"]),
+    ] {
+        let values = values.as_array().into_iter().flatten();
+        lines.extend(values.map(|value| format!("{name}: {}", plain(value))));
     }
+    lines.into_iter().map(|line| line + "\n").collect()
 }
 
 fn plain(value: &serde_json::Value) -> String {
-    match value.as_str() {
-        Some(text) => text.to_owned(),
-        None => value.to_string(),
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Bool(true) => "yes".into(),
+        serde_json::Value::Bool(false) => "no".into(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_says_certificate_renewal_roots_and_what_is_wrong_in_words() {
+        let report = serde_json::json!({
+            "ready": false, "terminal": "12345671", "shown": "offline", "online": false,
+            "certificate": {
+                "serial": "0a1b", "from": "2026-11-20", "until": "2026-11-27",
+                "renewed_from": "2026-11-23", "is_renewing": true,
+            },
+            "trust": { "sequence": 3, "roots": ["3f9a 01c2 until 2046"] },
+            "problems": [], "warnings": ["Upkeep: the authority cannot be reached"],
+        });
+        let said = in_words(&report);
+        for line in [
+            "terminal: 12345671",
+            "online: no",
+            "certificate: 0a1b",
+            "  until: 2026-11-27",
+            "  renewed from: 2026-11-23",
+            "  being renewed: yes",
+            "trust bundle: 3",
+            "  root: 3f9a 01c2 until 2046",
+            "warning: Upkeep: the authority cannot be reached",
+        ] {
+            assert!(said.lines().any(|said| said == line), "{line} in\n{said}");
+        }
     }
 }

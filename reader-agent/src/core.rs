@@ -15,6 +15,7 @@ use protocol::time::{Millis, Timestamp};
 use protocol::wire::push::{ChargeStage, ChargeState, TerminalState};
 use protocol::wire::schedules::ScheduleResponse;
 
+use crate::checkpoint::Checkpoint;
 use crate::receipts::{self, BadReceipt, PaidReceipt, Said};
 use crate::rotation::{Blank, Faces, Fetch, Followed, NotFollowed, Rotation};
 use crate::shown::{Asked, Paid, Shown};
@@ -50,8 +51,14 @@ pub enum Save {
         rank: Rank,
         fetch: Fetch,
     },
-    Keys(JwkSet),
+    /// The keys, and the tag under which the authority announced them.
+    Keys {
+        keys: JwkSet,
+        tag: String,
+    },
     Revision(u64),
+    /// A checkpoint of the audit that is not older than the one kept before.
+    Checkpoint(Checkpoint),
 }
 
 /// What the last run left.
@@ -60,6 +67,8 @@ pub struct Resumed {
     pub rank: Option<Rank>,
     pub revision: Option<u64>,
     pub keys: Option<JwkSet>,
+    pub keys_tag: String,
+    pub checkpoint: Option<Checkpoint>,
     /// In the order in which they were followed.
     pub schedules: Vec<(ScheduleResponse, Fetch)>,
 }
@@ -69,6 +78,8 @@ pub struct Core {
     terminal: TerminalId,
     rotation: Rotation,
     keys: Option<JwkSet>,
+    keys_tag: KeysTag,
+    checkpoint: Option<Checkpoint>,
     last_rank: Option<Rank>,
     heard: Heard,
     wishes: Wishes,
@@ -87,12 +98,23 @@ struct Heard {
     first_of_stream: bool,
 }
 
+/// Which keys are announced, and which are held.
+#[derive(Default)]
+struct KeysTag {
+    /// Of the last frame; empty while none has said.
+    told: String,
+    /// Of the keys that are held.
+    held: String,
+}
+
 #[derive(Default)]
 struct Wishes {
     keys: bool,
     whole: bool,
     /// Asked for and not answered yet.
     keys_out: bool,
+    /// What was announced when they were asked for.
+    keys_tag_out: String,
     schedule_out: bool,
     /// The epoch in which the horizon was last asked to grow.
     grown_in: Option<u32>,
@@ -108,6 +130,11 @@ impl Core {
             terminal,
             rotation: Rotation::new(terminal),
             keys: resumed.keys,
+            keys_tag: KeysTag {
+                told: String::new(),
+                held: resumed.keys_tag,
+            },
+            checkpoint: resumed.checkpoint,
             last_rank: resumed.rank,
             heard: Heard {
                 revision: resumed.revision,
@@ -125,6 +152,7 @@ impl Core {
     /// The push stream is up; its first frame is the whole state.
     pub fn handle_connected(&mut self) {
         self.heard.first_of_stream = true;
+        self.wishes.not_before = None;
     }
 
     /// The push stream is down.
@@ -136,16 +164,22 @@ impl Core {
     pub fn handle_state(&mut self, state: TerminalState, now: Timestamp) -> Vec<Save> {
         self.heard.online = true;
         self.out_of_service = None;
-        if !self.is_news(&state) {
+        let is_news = self.is_news(&state);
+        if !is_news && self.heard.revision != Some(state.revision) {
             return Vec::new();
+        }
+        // What a terminal looks after changes without a new revision.
+        let mut saves = Vec::from_iter(self.handle_upkeep(&state));
+        if !is_news {
+            return saves;
         }
         self.heard.first_of_stream = false;
         self.heard.revision = Some(state.revision);
         self.heard.made = Some(state.now);
         self.rotation.handle_turns(&state.turns);
-        self.wishes.whole |= state.schedule_due;
         self.handle_charge(state.charge, now);
-        vec![Save::Revision(state.revision)]
+        saves.push(Save::Revision(state.revision));
+        saves
     }
 
     /// The schedule that was asked for.
@@ -177,12 +211,17 @@ impl Core {
         self.wishes.keys = false;
         let keys = receipts::trustworthy(keys);
         self.keys = Some(keys.clone());
+        // What a key signed that is gone from the set is not believed any longer.
+        self.wishes.whole |= self.rotation.handle_keys(&keys);
+        self.heard.receipt = None;
         self.check_receipt();
+        let tag = std::mem::take(&mut self.wishes.keys_tag_out);
+        self.keys_tag.held.clone_from(&tag);
         if self.wishes.keys {
             // Fresh keys do not hold the receipt's either: asking at once would not end.
             self.wishes.not_before = Some(now + REFUSED_PAUSE_MS);
         }
-        vec![Save::Keys(keys)]
+        vec![Save::Keys { keys, tag }]
     }
 
     /// The authority has nothing beyond what is held: ask again in the next epoch.
@@ -195,8 +234,20 @@ impl Core {
     pub fn handle_refused(&mut self, errand: Option<Errand>, reason: String, now: Timestamp) {
         self.out_of_service = Some(reason);
         if let Some(errand) = errand {
-            self.pause(errand, now);
+            self.handle_put_off(errand, now);
         }
+    }
+
+    /// An errand that came to nothing rests for a while, or until a stream is up again.
+    pub fn handle_put_off(&mut self, errand: Errand, now: Timestamp) {
+        match errand {
+            Errand::Keys => self.wishes.keys_out = false,
+            Errand::Schedule(fetch) => {
+                self.wishes.schedule_out = false;
+                self.wishes.whole |= fetch == Fetch::Whole;
+            }
+        }
+        self.wishes.not_before = Some(now + REFUSED_PAUSE_MS);
     }
 
     /// What to fetch now. Each errand is handed out once until it is answered.
@@ -204,8 +255,9 @@ impl Core {
         if self.wishes.not_before.is_some_and(|t| now < t) {
             return None;
         }
-        if !self.wishes.keys_out && (self.keys.is_none() || self.wishes.keys) {
+        if !self.wishes.keys_out && self.keys_due() {
             self.wishes.keys_out = true;
+            self.wishes.keys_tag_out.clone_from(&self.keys_tag.told);
             return Some(Errand::Keys);
         }
         if self.keys.is_none() || self.wishes.schedule_out {
@@ -248,6 +300,34 @@ impl Core {
 
     pub fn revision(&self) -> Option<u64> {
         self.heard.revision
+    }
+
+    fn handle_upkeep(&mut self, state: &TerminalState) -> Option<Save> {
+        self.wishes.whole |= state.schedule_due;
+        self.keys_tag.told.clone_from(&state.upkeep.keys_tag);
+        self.kept_checkpoint(state.upkeep.checkpoint.as_deref())
+    }
+
+    /// Keys are asked for when there are none, when one was missing, and when others are announced.
+    fn keys_due(&self) -> bool {
+        let announced = !self.keys_tag.told.is_empty() && self.keys_tag.told != self.keys_tag.held;
+        self.keys.is_none() || self.wishes.keys || announced
+    }
+
+    /// What the authority says of its audit, if it is genuine and not older than what is kept: a
+    /// restored authority must not talk this terminal out of what it saw.
+    fn kept_checkpoint(&mut self, said: Option<&str>) -> Option<Save> {
+        let said = said.filter(|text| self.checkpoint.as_ref().is_none_or(|c| c.jws != *text))?;
+        let checkpoint = Checkpoint::verify(said, self.keys.as_ref()?).ok()?;
+        if self
+            .checkpoint
+            .as_ref()
+            .is_some_and(|kept| kept.rank > checkpoint.rank)
+        {
+            return None;
+        }
+        self.checkpoint = Some(checkpoint.clone());
+        Some(Save::Checkpoint(checkpoint))
     }
 
     fn follow_remembered(&mut self, response: &ScheduleResponse, fetch: Fetch) {
@@ -299,17 +379,6 @@ impl Core {
             self.wishes.whole = true;
         }
         self.wishes.not_before = Some(now + pause_after(new_key));
-    }
-
-    fn pause(&mut self, errand: Errand, now: Timestamp) {
-        match errand {
-            Errand::Keys => self.wishes.keys_out = false,
-            Errand::Schedule(fetch) => {
-                self.wishes.schedule_out = false;
-                self.wishes.whole |= fetch == Fetch::Whole;
-            }
-        }
-        self.wishes.not_before = Some(now + REFUSED_PAUSE_MS);
     }
 
     /// Within a stream the revision rises. The first frame of a new stream may start anew, if it was

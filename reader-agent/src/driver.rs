@@ -12,16 +12,18 @@ use protocol::time::{Millis, Timestamp};
 use protocol::wire::schedules::ScheduleResponse;
 use tokio::sync::{mpsc, watch};
 
+use crate::authority::CallError;
+use crate::authority::line::Line;
 use crate::authority::push::Pushed;
-use crate::authority::{AuthorityClient, CallError};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::core::{Board, Core, Errand, Save};
-use crate::identity::{Identity, Lasts};
+use crate::identity::Lasts;
 use crate::metrics::Metrics;
 use crate::rotation::{Blank, Faces};
 use crate::shown::Shown;
 use crate::state::State;
+use crate::upkeep_driver::Kept;
 
 /// Looks at the clock at least this often: a timer does not run while the machine sleeps.
 pub const TICK_MAX: Duration = Duration::from_millis(1_000);
@@ -38,7 +40,8 @@ pub struct Driver {
     pub clock: Arc<Clock>,
     pub state: Arc<State>,
     pub metrics: Arc<Metrics>,
-    pub identity: Arc<Identity>,
+    pub line: Arc<Line>,
+    pub kept: watch::Receiver<Kept>,
     pub pushed: mpsc::Receiver<Pushed>,
     pub errands: mpsc::Sender<Errand>,
     pub answers: mpsc::Receiver<Answer>,
@@ -51,7 +54,7 @@ pub enum Answer {
     Keys(JwkSet),
     Schedule(ScheduleResponse, crate::rotation::Fetch),
     NothingNew,
-    Refused(Errand, String),
+    Refused(Errand, CallError),
 }
 
 impl Driver {
@@ -122,9 +125,12 @@ impl Driver {
         self.metrics.push_lost();
         let hint = error.hint();
         tracing::warn!(hint, "no push from the authority: {error}");
-        if error.is_refusal() {
-            let now = self.clock.now_or_wall();
-            let reason = self.refusal(error);
+        if !error.is_refusal() {
+            return;
+        }
+        // A certificate that has expired is renewed: it is no refusal before that has failed.
+        let now = self.clock.now_or_wall();
+        if let Some(reason) = self.refusal(error, now) {
             self.core.handle_refused(None, reason, now);
         }
     }
@@ -144,18 +150,23 @@ impl Driver {
                 }
             }
             Answer::NothingNew => self.core.handle_nothing_new(now),
-            Answer::Refused(errand, reason) => {
-                self.core.handle_refused(Some(errand), reason, now);
-            }
+            Answer::Refused(errand, error) => match self.refusal(&error, now) {
+                Some(reason) => self.core.handle_refused(Some(errand), reason, now),
+                None => self.core.handle_put_off(errand, now),
+            },
         }
     }
 
-    /// The refusal in plain words: an expired certificate explains most of them.
-    fn refusal(&self, error: &CallError) -> String {
-        match self.identity.lasts(self.clock.now_or_wall()) {
-            Lasts::Expired { since } => expired(since),
-            _ => format!("{error}. Next: {}", error.hint()),
+    /// The refusal in plain words; none while its cause is being put right.
+    fn refusal(&self, error: &CallError, now: Timestamp) -> Option<String> {
+        let lasts = self.line.now().identity.lasts(now);
+        let is_expired = matches!(lasts, Lasts::Expired { .. }) && error.is_about_certificate();
+        if !is_expired {
+            return Some(format!("{error}. Next: {}", error.hint()));
         }
+        let kept = self.kept.borrow();
+        let last_word = kept.troubles.iter().find(|trouble| trouble.is_final);
+        last_word.map(|trouble| trouble.words.clone())
     }
 
     fn send_errand(&mut self) {
@@ -170,7 +181,7 @@ impl Driver {
 
     fn measure(&self, now: Option<Timestamp>) {
         let horizon = now.and_then(|now| Some(self.core.horizon(now)? - now));
-        let left = self.identity.not_after() - self.clock.now_or_wall();
+        let left = self.line.now().identity.not_after() - self.clock.now_or_wall();
         self.metrics.times(
             horizon.unwrap_or(0) / 1000,
             self.clock.offset_ms().unwrap_or(0),
@@ -211,31 +222,28 @@ pub fn empty_board(terminal: protocol::ids::TerminalId) -> Board {
 
 pub fn expired(since: Timestamp) -> String {
     format!(
-        "This terminal's certificate expired at {since}. Ask the operator for a new join token and enrol again."
+        "This terminal's certificate expired at {since}; it is renewed as soon as the authority answers."
     )
 }
 
 pub fn expiring(until: Timestamp) -> String {
-    format!(
-        "This terminal's certificate expires at {until}. Ask the operator for a new join token in time."
-    )
+    format!("This terminal's certificate expires at {until} and should have been renewed by now.")
 }
 
 /// Runs the core's errands one after the other, each until it is answered.
 pub async fn run_errands(
-    client: AuthorityClient,
+    line: Arc<Line>,
     mut errands: mpsc::Receiver<Errand>,
     answers: mpsc::Sender<Answer>,
 ) {
     while let Some(errand) = errands.recv().await {
         let mut backoff = Backoff::default();
         let answer = loop {
-            match run_errand(&client, errand).await {
+            match run_errand(&line, errand).await {
                 Ok(answer) => break answer,
                 Err(error) if error.is_refusal() => {
-                    let reason = format!("{error}. Next: {}", error.hint());
-                    tracing::warn!("{reason}");
-                    break Answer::Refused(errand, reason);
+                    tracing::warn!(hint = error.hint(), "{error}");
+                    break Answer::Refused(errand, error);
                 }
                 Err(error) => {
                     tracing::debug!(?errand, "tried again later: {error}");
@@ -249,14 +257,19 @@ pub async fn run_errands(
     }
 }
 
-async fn run_errand(client: &AuthorityClient, errand: Errand) -> Result<Answer, CallError> {
+async fn run_errand(line: &Line, errand: Errand) -> Result<Answer, CallError> {
     match errand {
-        Errand::Keys => client.keys().await.map(Answer::Keys),
-        Errand::Schedule(fetch) => match client.schedule(fetch).await {
-            Ok(response) => Ok(Answer::Schedule(response, fetch)),
-            Err(error) if error.is(ProblemType::EpochOutOfHorizon) => Ok(Answer::NothingNew),
-            Err(error) => Err(error),
-        },
+        Errand::Keys => {
+            let keys = line.call(|client| async move { client.keys().await });
+            keys.await.map(Answer::Keys)
+        }
+        Errand::Schedule(fetch) => {
+            match line.call(|c| async move { c.schedule(fetch).await }).await {
+                Ok(response) => Ok(Answer::Schedule(response, fetch)),
+                Err(error) if error.is(ProblemType::EpochOutOfHorizon) => Ok(Answer::NothingNew),
+                Err(error) => Err(error),
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use zeroize::Zeroizing;
@@ -47,6 +47,44 @@ impl Secret {
     }
 }
 
+/// Writes a file of mode 0600 that is either whole or as it was before, also after a power cut.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AgentError> {
+    let temporary = temporary(path);
+    let write = || -> std::io::Result<()> {
+        remove_if_there(&temporary)?;
+        let mut file = platform::new_private_file(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|e| AgentError::file(path, &e))?;
+    replace(&temporary, path)
+}
+
+/// Puts one file into the place of another; what is there afterwards stays there after a power cut.
+pub fn replace(from: &Path, to: &Path) -> Result<(), AgentError> {
+    let renamed = fs::rename(from, to).and_then(|()| platform::sync_directory_of(to));
+    renamed.map_err(|e| AgentError::file(to, &e))
+}
+
+/// Removes a file, which need not be there.
+pub fn remove(path: &Path) -> Result<(), AgentError> {
+    let removed = remove_if_there(path).and_then(|()| platform::sync_directory_of(path));
+    removed.map_err(|e| AgentError::file(path, &e))
+}
+
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Hidden, so that nobody takes it for the file itself.
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.part"))
+}
+
 /// Writes a file of mode 0600 that was not there before.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), AgentError> {
     let write = || -> std::io::Result<()> {
@@ -55,4 +93,23 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), AgentError> {
         file.sync_all()
     };
     write().map_err(|e| AgentError::file(path, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_what_a_cut_left_half_written_does_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.pem");
+        write_whole(&path, b"one").unwrap();
+        fs::write(temporary(&path), b"tw").unwrap();
+        write_whole(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert!(!path.exists());
+    }
 }

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use pki::Certificate;
+use protocol::time::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::authority::line::{Footing, Line};
 use crate::clock::Clock;
 use crate::core::Board;
 use crate::driver::{expired, expiring};
-use crate::identity::{Identity, Lasts};
+use crate::identity::Lasts;
 use crate::state::{OUTBOX_MAX, State};
 use crate::tag_writer::TagWriter;
+use crate::upkeep_driver::Kept;
 
 /// From this share of the outbox on, readiness warns.
 pub const OUTBOX_WARN: u64 = OUTBOX_MAX / 2;
@@ -19,7 +23,8 @@ pub const OUTBOX_WARN: u64 = OUTBOX_MAX / 2;
 #[derive(Clone)]
 pub struct Health {
     pub board: watch::Receiver<Board>,
-    pub identity: Arc<Identity>,
+    pub line: Arc<Line>,
+    pub kept: watch::Receiver<Kept>,
     pub clock: Arc<Clock>,
     pub state: Arc<State>,
     pub tag: Option<Arc<dyn TagWriter>>,
@@ -32,18 +37,43 @@ pub struct Report {
     pub terminal: String,
     pub shown: &'static str,
     pub online: bool,
-    pub certificate_until: String,
+    pub certificate: CertificateReport,
+    pub trust: TrustReport,
     /// What stands in the way of payments.
     pub problems: Vec<String>,
     /// What will, or what works only in part.
     pub warnings: Vec<String>,
 }
 
+/// The certificate this terminal shows.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub struct CertificateReport {
+    pub serial: String,
+    pub from: String,
+    pub until: String,
+    /// When it is renewed by itself; earlier if the authority asks for it.
+    pub renewed_from: Option<String>,
+    pub is_renewing: bool,
+}
+
+/// The roots this terminal trusts.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub struct TrustReport {
+    /// Of the bundle that is followed; 0 while only the pinned root is trusted.
+    pub sequence: u64,
+    /// Fingerprint and end of each.
+    pub roots: Vec<String>,
+}
+
 impl Health {
     pub fn report(&self) -> Report {
         let board = self.board.borrow().clone();
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-        self.certificate(&mut problems, &mut warnings);
+        let footing = self.line.now();
+        let kept = self.kept.borrow().clone();
+        self.certificate(&footing, &mut problems, &mut warnings);
+        let troubles = kept.troubles.iter().map(|t| t.words.clone());
+        warnings.extend(troubles.map(|words| format!("Upkeep: {words}")));
         for channel in [&board.faces.qr, &board.faces.code] {
             problems.extend(
                 channel
@@ -67,14 +97,20 @@ impl Health {
             terminal: board.terminal.to_string(),
             shown: board.shown.name(),
             online: board.online,
-            certificate_until: self.identity.not_after().to_string(),
+            certificate: CertificateReport::of(&footing, &kept),
+            trust: TrustReport::of(&footing),
             problems,
             warnings,
         }
     }
 
-    fn certificate(&self, problems: &mut Vec<String>, warnings: &mut Vec<String>) {
-        match self.identity.lasts(self.clock.now_or_wall()) {
+    fn certificate(
+        &self,
+        footing: &Footing,
+        problems: &mut Vec<String>,
+        warnings: &mut Vec<String>,
+    ) {
+        match footing.identity.lasts(self.clock.now_or_wall()) {
             Lasts::Long => {}
             Lasts::Expiring { until } => warnings.push(expiring(until)),
             Lasts::Expired { since } => problems.push(expired(since)),
@@ -88,6 +124,32 @@ impl Health {
             )),
             Ok(_) => {}
             Err(error) => problems.push(format!("{error}. Next: {}.", error.hint())),
+        }
+    }
+}
+
+impl CertificateReport {
+    fn of(footing: &Footing, kept: &Kept) -> Self {
+        let identity = &footing.identity;
+        Self {
+            serial: identity.leaf().serial_hex(),
+            from: identity.not_before().to_string(),
+            until: identity.not_after().to_string(),
+            renewed_from: kept.renews_at.map(|at| at.to_string()),
+            is_renewing: kept.is_renewing,
+        }
+    }
+}
+
+impl TrustReport {
+    fn of(footing: &Footing) -> Self {
+        let until = |seconds: u64| Timestamp::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let line = |root: &Certificate| {
+            format!("{} until {}", root.fingerprint(), until(root.not_after()))
+        };
+        Self {
+            sequence: footing.trust.sequence(),
+            roots: footing.trust.roots().iter().map(line).collect(),
         }
     }
 }

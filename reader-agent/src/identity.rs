@@ -1,9 +1,12 @@
 //! Who is this terminal, and how does it prove it?
 //!
-//! Three files beside the configuration: `agent.key` (0600), `agent.pem` (leaf first), `root.pem`.
+//! `agent.key` (0600) and `agent.pem` (leaf first); [`disk`] says what else lies beside them while a
+//! certificate is renewed.
 
-use std::fs;
+pub mod disk;
+
 use std::path::Path;
+use std::sync::Arc;
 
 use pki::{Certificate, SoftwareKey, SpiffeId, TrustDomain};
 use protocol::ids::TerminalId;
@@ -15,19 +18,19 @@ use crate::authority::enrol::Enrolled;
 use crate::authority::tls;
 use crate::error::AgentError;
 use crate::files;
+use crate::trust::ROOT_FILE;
 
 pub const KEY_FILE: &str = "agent.key";
 pub const CHAIN_FILE: &str = "agent.pem";
-pub const ROOT_FILE: &str = "root.pem";
 
-/// Below this the certificate is called expiring.
-pub const EXPIRING_MS: Millis = 2 * 24 * 3_600_000;
+/// With less than this share of its life left a certificate is called expiring: every try to renew it
+/// since half-life has failed.
+pub const EXPIRING_SHARE: Millis = 4;
 
 /// The terminal's key and certificates.
 pub struct Identity {
-    key: SoftwareKey,
+    key: Arc<SoftwareKey>,
     chain: Vec<Certificate>,
-    root: Certificate,
     terminal: TerminalId,
     domain: TrustDomain,
 }
@@ -41,24 +44,20 @@ pub enum Lasts {
 }
 
 impl Identity {
-    /// Reads the three files and checks that they belong together.
-    pub fn load(dir: &Path) -> Result<Self, AgentError> {
-        let key = SoftwareKey::load(&dir.join(KEY_FILE))?;
-        let chain = certificates(&dir.join(CHAIN_FILE))?;
-        let mut roots = certificates(&dir.join(ROOT_FILE))?;
-        let root = roots.remove(0);
-        let leaf = &chain[0];
-        if leaf.spki_sha256() != key.spki_sha256() {
+    /// A key with the certificates that speak for it, leaf first; refused unless they belong together
+    /// and name a terminal.
+    pub fn new(key: SoftwareKey, chain: Vec<Certificate>) -> Result<Self, AgentError> {
+        let fits = |leaf: &&Certificate| leaf.spki_sha256() == key.spki_sha256();
+        let Some(leaf) = chain.first().filter(fits) else {
             return Err(AgentError::operator(
                 format!("{CHAIN_FILE} is not a certificate of {KEY_FILE}"),
                 "put the files of one enrolment together, or enrol this machine again",
             ));
-        }
+        };
         let (terminal, domain) = named(leaf)?;
         Ok(Self {
-            key,
+            key: Arc::new(key),
             chain,
-            root,
             terminal,
             domain,
         })
@@ -69,7 +68,7 @@ impl Identity {
     pub fn save(dir: &Path, key: &SoftwareKey, enrolled: &Enrolled) -> Result<(), AgentError> {
         key.save(&dir.join(KEY_FILE))?;
         files::write_new(&dir.join(ROOT_FILE), enrolled.root.pem().as_bytes())?;
-        let chain: String = enrolled.chain.iter().map(Certificate::pem).collect();
+        let chain = disk::pem(&enrolled.chain);
         files::write_new(&dir.join(CHAIN_FILE), chain.as_bytes())
     }
 
@@ -81,20 +80,43 @@ impl Identity {
         &self.domain
     }
 
-    pub fn root(&self) -> &Certificate {
-        &self.root
+    /// The terminal's own certificate.
+    pub fn leaf(&self) -> &Certificate {
+        &self.chain[0]
+    }
+
+    /// What leads from it to the roots.
+    pub fn issuing(&self) -> &[Certificate] {
+        &self.chain[1..]
+    }
+
+    pub fn not_before(&self) -> Timestamp {
+        Timestamp::from_secs(self.leaf().not_before() as i64)
     }
 
     pub fn not_after(&self) -> Timestamp {
-        Timestamp::from_secs(self.chain[0].not_after() as i64)
+        Timestamp::from_secs(self.leaf().not_after() as i64)
     }
 
     pub fn lasts(&self, now: Timestamp) -> Lasts {
         let until = self.not_after();
+        let life = until - self.not_before();
         match until - now {
             left if left <= 0 => Lasts::Expired { since: until },
-            left if left < EXPIRING_MS => Lasts::Expiring { until },
+            left if left < life / EXPIRING_SHARE => Lasts::Expiring { until },
             _ => Lasts::Long,
+        }
+    }
+
+    /// The same key and leaf with other certificates above it.
+    pub(crate) fn under(&self, issuing: Vec<Certificate>) -> Self {
+        let mut chain = vec![self.leaf().clone()];
+        chain.extend(issuing);
+        Self {
+            key: self.key.clone(),
+            chain,
+            terminal: self.terminal,
+            domain: self.domain.clone(),
         }
     }
 
@@ -119,14 +141,4 @@ fn named(leaf: &Certificate) -> Result<(TerminalId, TrustDomain), AgentError> {
         SpiffeId::Terminal(id) => Ok((id, domain)),
         SpiffeId::Authority(_) | SpiffeId::Operator(_) => Err(foreign()),
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate>, AgentError> {
-    let text = fs::read_to_string(path).map_err(|e| AgentError::file(path, &e))?;
-    pki::chain::certificates_from_pem(&text).map_err(|error| {
-        AgentError::operator(
-            format!("{}: {error}", path.display()),
-            "put the file of the enrolment back, or enrol this machine again",
-        )
-    })
 }

@@ -8,13 +8,15 @@
 //!                                       ├─────▶ kiosk      the screen
 //!                                       └─────▶ till       the till's interface
 //!  authority ◀══mTLS══ outbox ◀── state (agent.db) ◀── taps and writes
+//!  authority ◀══mTLS══ upkeep_driver ◀── upkeep             when to renew certificate and roots
 //! ```
-//! `core`, `rotation` and `tag_plan` decide and are told the time; the rest carries it out.
+//! `core`, `rotation`, `upkeep` and `tag_plan` decide and are told the time; the rest carries it out.
 #![forbid(unsafe_code)]
 
 pub mod app;
 pub mod authority;
 pub mod backoff;
+pub mod checkpoint;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -43,6 +45,9 @@ pub mod tag_pcsc;
 pub mod tag_plan;
 pub mod tag_writer;
 pub mod till;
+pub mod trust;
+pub mod upkeep;
+pub mod upkeep_driver;
 
 #[cfg(test)]
 mod testing;

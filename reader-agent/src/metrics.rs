@@ -22,6 +22,9 @@ pub struct Metrics {
     outbox: IntGauge,
     online: IntGauge,
     certificate: IntGauge,
+    renewal: IntGauge,
+    renewals: IntCounterVec,
+    trust: IntGauge,
 }
 
 impl Metrics {
@@ -57,6 +60,18 @@ impl Metrics {
                 "certificate_seconds",
                 "Until the own certificate expires",
             ),
+            renewal: gauge(
+                r,
+                "certificate_renewal_seconds",
+                "Until the own certificate is renewed by itself",
+            ),
+            renewals: counters(
+                r,
+                "certificate_renewals_total",
+                "Steps of renewals that ended one",
+                "outcome",
+            ),
+            trust: gauge(r, "trust_sequence", "The trust bundle that is followed"),
             registry,
         }
     }
@@ -95,6 +110,16 @@ impl Metrics {
         self.horizon.set(horizon_s);
         self.offset.set(offset_ms);
         self.certificate.set(certificate_s);
+    }
+
+    pub fn renewal(&self, outcome: &str) {
+        self.renewals.with_label_values(&[outcome]).inc();
+    }
+
+    pub fn upkeep(&self, renewal_s: i64, trust_sequence: u64) {
+        self.renewal.set(renewal_s);
+        self.trust
+            .set(i64::try_from(trust_sequence).unwrap_or(i64::MAX));
     }
 
     pub fn outbox(&self, length: u64) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use protocol::wire::reports::REPORTS_MAX;
 use tokio::sync::Notify;
 
-use crate::authority::AuthorityClient;
+use crate::authority::line::Line;
 use crate::backoff::Backoff;
 use crate::metrics::Metrics;
 use crate::state::State;
@@ -15,15 +15,10 @@ use crate::state::State;
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Uploads for ever.
-pub async fn upload(
-    client: AuthorityClient,
-    state: Arc<State>,
-    rung: Arc<Notify>,
-    metrics: Arc<Metrics>,
-) {
+pub async fn upload(line: Arc<Line>, state: Arc<State>, rung: Arc<Notify>, metrics: Arc<Metrics>) {
     let mut backoff = Backoff::default();
     loop {
-        match upload_batch(&client, &state).await {
+        match upload_batch(&line, &state).await {
             Ok(0) => {
                 backoff.reset();
                 // Either is a reason to look.
@@ -42,12 +37,16 @@ pub async fn upload(
 }
 
 /// How many reports of the oldest batch the authority took.
-async fn upload_batch(client: &AuthorityClient, state: &State) -> Result<usize, String> {
+async fn upload_batch(line: &Line, state: &State) -> Result<usize, String> {
     let batch = state.oldest(REPORTS_MAX).map_err(|e| e.to_string())?;
     if batch.is_empty() {
         return Ok(0);
     }
-    let stored = client.report(batch).await.map_err(|e| e.to_string())?;
+    let report = line.call(|client| {
+        let batch = batch.clone();
+        async move { client.report(batch).await }
+    });
+    let stored = report.await.map_err(|e| e.to_string())?;
     if stored.is_empty() {
         return Err("the authority took none of a batch".into());
     }

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use protocol::code::TypedCode;
 use protocol::ids::TerminalId;
@@ -110,6 +111,8 @@ struct Following {
 }
 
 struct Epoch {
+    /// The key that signed for it.
+    kid: Arc<str>,
     loaded: LoadedEpoch,
     plans: [WindowPlan; 3],
 }
@@ -147,9 +150,22 @@ impl Rotation {
     ) -> Result<Followed, NotFollowed> {
         let verified = jws::verify::<ScheduleClaims>(&response.schedule, keys)
             .map_err(NotFollowed::Signature)?;
+        let kid = Arc::from(verified.kid());
         let schedule = schedule::accept(verified, self.terminal, last.max(self.rank()))?;
-        let epochs = self.matched(&schedule, &response.epoch_keys)?;
+        let epochs = self.matched(&schedule, &response.epoch_keys, &kid)?;
         Ok(self.follow(&schedule, epochs, fetch))
+    }
+
+    /// Forgets what was signed by a key that is not in the set any more; true if there was any.
+    pub fn handle_keys(&mut self, keys: &JwkSet) -> bool {
+        let Some(following) = &mut self.followed else {
+            return false;
+        };
+        let before = following.epochs.len();
+        following
+            .epochs
+            .retain(|_, epoch| keys.find(&epoch.kid).is_some());
+        following.epochs.len() < before
     }
 
     /// Takes in what the authority says of turns: absolute, so the past changes nothing.
@@ -206,6 +222,7 @@ impl Rotation {
         &self,
         schedule: &Schedule,
         keys: &[EpochKeyEntry],
+        kid: &Arc<str>,
     ) -> Result<BTreeMap<u32, Epoch>, NotFollowed> {
         let mut epochs = BTreeMap::new();
         for check in &schedule.claims().epochs {
@@ -217,15 +234,16 @@ impl Rotation {
             if !check.fits(&entry.key) {
                 return Err(NotFollowed::Key { epoch });
             }
-            epochs.insert(epoch, self.planned(entry, schedule.policy()));
+            epochs.insert(epoch, self.planned(entry, schedule.policy(), kid.clone()));
         }
         Ok(epochs)
     }
 
-    fn planned(&self, entry: &EpochKeyEntry, policy: &CheckedPolicy) -> Epoch {
+    fn planned(&self, entry: &EpochKeyEntry, policy: &CheckedPolicy, kid: Arc<str>) -> Epoch {
         let plan =
             |channel| WindowPlan::draw(&entry.key, policy, channel, &self.clock, entry.epoch);
         Epoch {
+            kid,
             loaded: LoadedEpoch {
                 version: entry.version,
                 epoch: entry.epoch,
@@ -318,8 +336,9 @@ impl Rotation {
     fn outside(&self, now: Timestamp) -> Blank {
         match self.begins_after(now) {
             Some(begins) => Blank::BeforeSchedule { begins },
-            None => Blank::PastHorizon {
-                ended: self.ended().unwrap_or(now),
+            None => match self.ended() {
+                Some(ended) => Blank::PastHorizon { ended },
+                None => Blank::NoSchedule,
             },
         }
     }

@@ -16,6 +16,7 @@ use protocol::wire::schedules::ScheduleResponse;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 
+use crate::checkpoint::Checkpoint;
 use crate::clock::Remembered;
 use crate::core::{Resumed, Save};
 use crate::error::AgentError;
@@ -29,7 +30,8 @@ pub const SCHEDULES_MAX: u64 = 200;
 
 const VERSION: i64 = 1;
 const SCHEMA: &str = "
-    -- One value per name: last rank, known revision, clock, keys that verify.
+    -- One value per name: last rank, known revision, clock, keys that verify and their tag, the last
+    -- audit checkpoint.
     CREATE TABLE fact (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     -- Schedules with their epoch keys as they came, in the order in which they were followed.
     CREATE TABLE schedule (
@@ -103,6 +105,8 @@ impl State {
             rank: self.fact("rank")?,
             revision: self.fact("revision")?,
             keys: self.fact("keys")?,
+            keys_tag: self.fact("keys_tag")?.unwrap_or_default(),
+            checkpoint: self.fact("checkpoint")?,
             schedules: self.schedules()?,
         })
     }
@@ -114,9 +118,16 @@ impl State {
                 rank,
                 fetch,
             } => self.save_schedule(response, *rank, *fetch),
-            Save::Keys(keys) => self.set_fact("keys", keys),
+            Save::Keys { keys, tag } => self.save_keys(keys, tag),
             Save::Revision(revision) => self.set_fact("revision", revision),
+            Save::Checkpoint(checkpoint) => self.set_fact("checkpoint", checkpoint),
         }
+    }
+
+    /// The last audit checkpoint this terminal saw, as it was signed.
+    pub fn checkpoint(&self) -> Result<Option<String>, StateError> {
+        let kept: Option<Checkpoint> = self.fact("checkpoint")?;
+        Ok(kept.map(|checkpoint| checkpoint.jws))
     }
 
     pub fn clock(&self) -> Result<Option<Remembered>, StateError> {
@@ -207,6 +218,15 @@ impl State {
         let query =
             "SELECT uid, writes, pages, counter FROM tag ORDER BY last_visit_ms DESC LIMIT 1";
         Ok(self.lock().query_row(query, [], row).optional()?)
+    }
+
+    /// Keys and their tag, both or neither: a tag of other keys would keep these for ever.
+    fn save_keys(&self, keys: &JwkSet, tag: &str) -> Result<(), StateError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        set_fact(&transaction, "keys", keys)?;
+        set_fact(&transaction, "keys_tag", &tag)?;
+        Ok(transaction.commit()?)
     }
 
     fn save_schedule(
@@ -317,7 +337,7 @@ fn outbox_length(connection: &Connection) -> Result<u64, StateError> {
     Ok(count as u64)
 }
 
-fn set_fact<T: serde::Serialize>(
+fn set_fact<T: serde::Serialize + ?Sized>(
     connection: &Connection,
     name: &str,
     value: &T,

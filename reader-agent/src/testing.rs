@@ -1,8 +1,11 @@
 //! What do the unit tests of several modules share?
 #![allow(clippy::unwrap_used)]
 
+pub(crate) mod authority;
+
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
+use protocol::audit::{CheckpointClaims, Head};
 use protocol::charge::{ChargeKind, Mark};
 use protocol::derive::EpochKey;
 use protocol::ids::{ChargeId, ClaimId, EventId, MerchantId, PaymentId, ReceiptId, TerminalId};
@@ -18,6 +21,7 @@ use protocol::wire::push::{ChargeStage, ChargeState, TerminalState};
 use protocol::wire::reports::{Seen, TerminalEvent};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 
+use crate::checkpoint::Checkpoint;
 use crate::rotation::Face;
 
 /// An authority's signing key.
@@ -191,6 +195,29 @@ pub(crate) fn frame(revision: u64, now: Timestamp, charge: Option<ChargeState>) 
         charge,
         schedule_due: false,
         upkeep: Default::default(),
+    }
+}
+
+/// A checkpoint signed by the first signer.
+pub(crate) fn checkpoint(generation: u32, iat: i64, rows: u64) -> Checkpoint {
+    let signer = Signer::new(1);
+    Checkpoint::verify(
+        &signer.sign(&checkpoint_claims(generation, iat, rows)),
+        &signer.keys(),
+    )
+    .unwrap()
+}
+
+pub(crate) fn checkpoint_claims(generation: u32, iat: i64, rows: u64) -> CheckpointClaims {
+    CheckpointClaims {
+        iss: "spiffe://m2key.example/authority/one".into(),
+        iat,
+        generation,
+        heads: vec![Head {
+            node: "one".into(),
+            sequence: rows,
+            hash: "00".repeat(32),
+        }],
     }
 }
 

@@ -16,7 +16,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, HsmConfig};
 use crate::metrics::Metrics;
 use crate::services::fence::{self, JournalError};
-use crate::services::readiness::Watched;
+use crate::services::trust::{Trust, TrustFileError};
 use crate::store::StoreError;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 
@@ -27,6 +27,8 @@ pub enum OpenError {
     Hsm { token: String, error: HsmError },
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error(transparent)]
+    Trust(#[from] TrustFileError),
     #[error("the issuing CA of the signer does not hang on a root in {root}")]
     ForeignSigner { root: String },
     #[error("{path}: {error}")]
@@ -41,16 +43,8 @@ pub enum OpenError {
 pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
     let metrics = Metrics::new();
     let hsm = Arc::new(open_hsm(&config.hsm, &metrics)?);
-    let issuer = open_signer(&config).await?;
-    let mut watched = vec![watch("issuing CA", issuer.chain().issuing())];
-    watched.extend(watch_file(
-        "agents listener",
-        &config.agents.tls.certificate,
-    ));
-    watched.extend(watch_file(
-        "public listener",
-        &config.public.tls.certificate,
-    ));
+    let trust = Trust::load(&config.trust)?;
+    let issuer = open_signer(&config, &trust).await?;
     let store = open_store(&config)?;
     let beginning = fence::begin(config.node.as_str(), &config.fence.journal)?;
     store.attach(beginning.journal.clone());
@@ -61,7 +55,7 @@ pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
         store: Arc::new(store),
         issuer: Arc::new(issuer),
         metrics,
-        watched,
+        trust,
     };
     let app = App::assemble(parts).await?;
     fence::judge(&app, beginning).await?;
@@ -89,18 +83,18 @@ pub fn open_hsm(config: &HsmConfig, metrics: &Arc<Metrics>) -> Result<Pkcs11Hsm,
 }
 
 /// The way to the issuing CA in its own process. It may be away if it was seen before.
-pub async fn open_signer(config: &Config) -> Result<SignerClient, OpenError> {
+pub async fn open_signer(config: &Config, trust: &Trust) -> Result<SignerClient, OpenError> {
     let options = ClientOptions {
         socket: config.signer.socket.clone(),
         deadline: Duration::from_millis(config.signer.deadline_ms),
         queue_max: config.signer.queue_max,
         domain: config.trust.domain.clone(),
         known: config.trust.issuing.clone(),
-        roots: config.trust.root.clone(),
+        roots: trust.roots().to_vec(),
     };
     let signer = SignerClient::open(options).await?;
-    let roots = load_certificates(&config.trust.root)?;
-    if !roots.contains(signer.chain().root()) {
+    let hangs = trust.anchors().chain_of(signer.chain().issuing());
+    if hangs.is_err() {
         return Err(OpenError::ForeignSigner {
             root: config.trust.root.display().to_string(),
         });
@@ -145,18 +139,4 @@ pub fn load_certificates(path: &Path) -> Result<Vec<Certificate>, PkiError> {
         },
     })?;
     Ok(pki::chain::certificates_from_pem(&text)?)
-}
-
-fn watch(name: &'static str, certificate: &Certificate) -> Watched {
-    Watched {
-        name,
-        not_after: certificate.not_after(),
-    }
-}
-
-/// A certificate of a foreign PKI may be of a kind that is not read here; its end is then for its
-/// own tools to watch.
-fn watch_file(name: &'static str, path: &Path) -> Option<Watched> {
-    let certificate = load_certificate(path).ok()?;
-    Some(watch(name, &certificate))
 }

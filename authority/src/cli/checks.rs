@@ -7,12 +7,14 @@ use super::{Arguments, CliError, Say, runtime, tell};
 use crate::app::{load_certificates, open_hsm};
 use crate::listen::tls;
 use crate::metrics::Metrics;
+use crate::services::trust::Trust;
 
 /// Everything that can be said without the HSM.
 pub(super) fn config(arguments: &Arguments) -> Result<(), CliError> {
     let config = arguments.load_config()?;
-    tls::public(&config.public.tls)?;
-    tls::private(&config.agents.tls, &config.trust.root, &config.trust.domain)?;
+    tls::Own::load(&config.public.tls)?;
+    tls::Own::load(&config.agents.tls)?;
+    Trust::load(&config.trust)?;
     load_certificates(&config.trust.issuing)?;
     for file in [&config.hsm.module, &config.hsm.pin_file] {
         std::fs::metadata(file).map_err(|error| CliError::file(file, &error))?;

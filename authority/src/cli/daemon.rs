@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{BadCertificate, DnsName, verify_chain};
+use pki::{BadCertificate, DnsName};
 use protocol::problem::{Problem, ProblemType};
 
 use super::consent::ask_others;
 use super::own::Own;
 use super::{Arguments, CliError, Exit, runtime};
-use crate::app::{App, load_certificate, load_certificates, open};
+use crate::app::{App, load_certificates, open};
 use crate::clock::{Clock, SystemClock, unix_seconds};
 use crate::config::Config;
 use crate::http::operators::OPERATOR_PATH;
@@ -21,6 +21,7 @@ use crate::serve::Addresses;
 use crate::services::Failure;
 use crate::services::consent::OFFLINE_OPERATOR;
 use crate::services::operators::{Verb, carry_out};
+use crate::services::trust::Trust;
 use pki::process;
 
 /// How long the daemon may take for one verb: an audit of years takes a while.
@@ -173,9 +174,9 @@ fn client(
     address: SocketAddr,
 ) -> Result<(reqwest::Client, String), CliError> {
     let mut roots = rustls::RootCertStore::empty();
-    for root in tls::chain(&config.trust.root)? {
+    for root in Trust::load(&config.trust)?.roots() {
         roots
-            .add(root)
+            .add(root.der().into())
             .map_err(|error| unusable("trust.root", &error))?;
     }
     let tls = rustls::ClientConfig::builder_with_provider(tls::provider())
@@ -222,25 +223,26 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn check_own_certificate(config: &Config) -> Result<(), CliError> {
     let path = &config.operator.certificate;
     let own = load_certificates(path)?;
-    let root = load_certificate(&config.trust.root)?;
+    let trust = Trust::load(&config.trust)?;
     let now = unix_seconds(SystemClock.now());
     let (leaf, others) = own
         .split_first()
         .ok_or(pki::PkiError::Certificate(BadCertificate::NotPem))?;
     let said = |what: &str| format!("{}: {what}", path.display());
-    match verify_chain(leaf, others, &root, now) {
-        Ok(_) => Ok(()),
-        Err(BadCertificate::Expired { .. }) => Err(CliError::operator(
+    // Also under a root that is believed no more: the daemon knows its issuing CA.
+    if !trust.is_ours(leaf, others, now) {
+        return Err(CliError::operator(
+            said("this operator's certificate is not good here: it leads to no root of ours"),
+            "check [operator] and [trust]: both must belong to the authority that runs",
+        ));
+    }
+    if now > leaf.not_after() {
+        return Err(CliError::operator(
             said("this operator's certificate has expired"),
             "stop the daemon, then: m2key-authority --offline renew operator",
-        )),
-        Err(error) => Err(CliError::operator(
-            said(&format!(
-                "this operator's certificate is not good here: {error}"
-            )),
-            "check [operator] and [trust]: both must belong to the authority that runs",
-        )),
+        ));
     }
+    Ok(())
 }
 
 fn not_running() -> CliError {

@@ -15,6 +15,7 @@ use crate::listen::tls::TlsError;
 use crate::lock::LockError;
 use crate::serve::ServeError;
 use crate::services::Failure;
+use crate::services::trust::TrustFileError;
 use crate::store::StoreError;
 
 /// Whose move it is, as scripts read it.
@@ -213,6 +214,13 @@ impl From<TlsError> for CliError {
     }
 }
 
+/// Whatever it is, it is in a file of this machine.
+impl From<TrustFileError> for CliError {
+    fn from(error: TrustFileError) -> Self {
+        Self::operator(&error, error.problem.hint())
+    }
+}
+
 impl From<BindError> for CliError {
     fn from(error: BindError) -> Self {
         let hint = "choose another address, or stop what listens there (ss -ltnp)";
@@ -226,6 +234,7 @@ impl From<OpenError> for CliError {
         let inner: Self = match error {
             OpenError::Hsm { error, .. } => error.into(),
             OpenError::Pki(error) => error.into(),
+            OpenError::Trust(error) => error.into(),
             OpenError::ForeignSigner { .. } => {
                 Self::operator("", "[signer] and [trust] must belong to one authority")
             }

@@ -13,10 +13,11 @@ use serde::Serialize;
 
 use super::daemon::{Desk, ask};
 use super::own::{Own, open_hsm};
-use super::renew::{Renewed, beside, holder, replace};
+use super::renew::{Renewed, beside, holder};
 use super::{Arguments, CliError, Exit, Say, runtime, tell};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CertificateFiles, OperatorHsm, OperatorKeyPlace};
+use crate::listen::pair;
 use crate::services::operators::{
     CertificateIssue, Holder, IssuedView, OperatorAdd, OperatorList, OperatorRevoke, OperatorView,
     Operators, Renewal,
@@ -249,7 +250,7 @@ pub(super) fn renew(arguments: &Arguments) -> Result<(), CliError> {
     match (&place.key, fresh) {
         (OperatorKeyPlace::File(key), Some(fresh)) => {
             let key = key.clone();
-            replace(
+            pair::write(
                 &CertificateFiles { certificate, key },
                 &fresh,
                 &issued.chain,
@@ -262,7 +263,7 @@ pub(super) fn renew(arguments: &Arguments) -> Result<(), CliError> {
         &Renewed {
             certificate: place.certificate,
             not_after: issued.not_after.to_string(),
-            restart: false,
+            listener: false,
         },
     );
     Ok(())

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use pki::{BadCertificate, PkiError, SoftwareKey, SpiffeId, csr, identity_of, verify_chain};
+use pki::{BadCertificate, PkiError, SoftwareKey, SpiffeId, csr, identity_of};
 use serde::Serialize;
 
 use super::daemon::ask;
 use super::{Arguments, CliError, Exit, Say, operator, tell};
-use crate::app::{load_certificate, load_certificates};
+use crate::app::load_certificates;
 use crate::clock::{Clock, SystemClock, unix_seconds};
-use crate::config::{CertificateFiles, Config};
+use crate::config::Config;
+use crate::listen::pair;
 use crate::services::operators::{CertificateIssue, Holder};
+use crate::services::trust::Trust;
 
 /// Which certificate.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -41,13 +43,13 @@ pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
         proof: None,
     };
     let issued = ask(arguments, verb)?;
-    replace(files, &key, &issued.chain)?;
+    pair::write(files, &key, &issued.chain)?;
     tell(
         arguments,
         &Renewed {
             certificate: files.certificate.clone(),
             not_after: issued.not_after.to_string(),
-            restart: true,
+            listener: true,
         },
     );
     Ok(())
@@ -56,37 +58,22 @@ pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
 /// Whose certificate it is now; it may have expired, but it must be ours.
 pub(super) fn holder(config: &Config, certificate: &Path) -> Result<SpiffeId, CliError> {
     let chain = load_certificates(certificate)?;
-    let root = load_certificate(&config.trust.root)?;
+    let trust = Trust::load(&config.trust)?;
     let (leaf, others) = chain
         .split_first()
         .ok_or(PkiError::Certificate(BadCertificate::NotPem))?;
     let now = unix_seconds(SystemClock.now());
-    match verify_chain(leaf, others, &root, now) {
-        // Whoever is told of an expiry knows that everything else was in order.
-        Ok(_) | Err(BadCertificate::Expired { .. }) => {
-            Ok(identity_of(leaf.der(), &config.trust.domain)?.id)
-        }
-        Err(error) => Err(CliError::new(
-            Exit::Refused,
-            format!("{}: {error}", certificate.display()),
-            "only certificates of our own issuing CA are renewed here; others at their CA",
-        )),
+    if trust.is_ours(leaf, others, now) {
+        return Ok(identity_of(leaf.der(), &config.trust.domain)?.id);
     }
-}
-
-/// Both are written beside the old ones first, so that a full disk leaves those.
-pub(super) fn replace(
-    files: &CertificateFiles,
-    key: &SoftwareKey,
-    chain: &str,
-) -> Result<(), CliError> {
-    let (new_key, new_chain) = (beside(&files.key), beside(&files.certificate));
-    key.save(&new_key)?;
-    std::fs::write(&new_chain, chain).map_err(|error| CliError::file(&new_chain, &error))?;
-    for (from, to) in [(&new_key, &files.key), (&new_chain, &files.certificate)] {
-        std::fs::rename(from, to).map_err(|error| CliError::file(to, &error))?;
-    }
-    Ok(())
+    Err(CliError::new(
+        Exit::Refused,
+        format!(
+            "{}: it leads to no root of this authority",
+            certificate.display()
+        ),
+        "only certificates of our own issuing CA are renewed here; others at their CA",
+    ))
 }
 
 pub(super) fn beside(path: &Path) -> PathBuf {
@@ -99,7 +86,7 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 pub(super) struct Renewed {
     pub(super) certificate: PathBuf,
     pub(super) not_after: String,
-    pub(super) restart: bool,
+    pub(super) listener: bool,
 }
 
 impl Say for Renewed {
@@ -109,8 +96,8 @@ impl Say for Renewed {
             self.certificate.display(),
             self.not_after
         );
-        match self.restart {
-            true => text + "\nrestart the daemon to use it",
+        match self.listener {
+            true => text + "\nthe running daemon takes it up within seconds",
             false => text,
         }
     }

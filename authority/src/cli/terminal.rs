@@ -236,6 +236,9 @@ impl Say for TerminalView {
         if let Some(until) = self.scheduled_until {
             text += &format!(", until {until}");
         }
+        if let Some(sequence) = self.trust_sequence {
+            text += &format!("\nroots      list {sequence}");
+        }
         if let (Some(at), Some(reason)) = (self.banned_at, &self.ban_reason) {
             text += &format!("\nbanned     {at}: {reason}");
         }

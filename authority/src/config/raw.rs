@@ -57,6 +57,8 @@ pub(super) struct RawTrust {
     pub domain: String,
     pub root: PathBuf,
     pub issuing: PathBuf,
+    #[serde(default = "bundle")]
+    pub bundle: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -200,6 +202,7 @@ impl Raw {
                 domain: checked.domain,
                 root: at(self.trust.root),
                 issuing: at(self.trust.issuing),
+                bundle: at(self.trust.bundle),
             },
             public: PublicConfig {
                 listen: self.public.listen,
@@ -293,6 +296,10 @@ fn public_listen() -> SocketAddr {
 
 fn agents_listen() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 8444))
+}
+
+fn bundle() -> PathBuf {
+    "trust.json".into()
 }
 
 fn run_dir() -> PathBuf {

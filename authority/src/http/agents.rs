@@ -13,6 +13,7 @@ use protocol::wire::charges::ChargeRequest;
 use protocol::wire::push::STATE_EVENT;
 use protocol::wire::reports::{AGENT_BODY_MAX, ReportRequest};
 use protocol::wire::schedules::ScheduleQuery;
+use protocol::wire::upkeep::TRUST_HEADER;
 use serde::Serialize;
 use tokio_stream::wrappers::ReceiverStream;
 use warp::reply::Response;
@@ -57,8 +58,16 @@ fn events(journey: &Arc<Journey>) -> Routes<Private> {
     let route = warp::path!("v1" / "events")
         .and(warp::get())
         .and(asked_by(journey))
-        .map(|asked: Asked| {
-            let Asked { journey, terminal } = asked;
+        .then(|asked: Asked| async move {
+            let Asked {
+                journey,
+                terminal,
+                follows,
+            } = asked;
+            if follows.is_none() {
+                // Who says nothing here trusts the root it pinned.
+                journey.followers.saw(terminal.id(), 0).await;
+            }
             let frames = journey.push.open(terminal.id(), terminal.serial());
             let events =
                 ReceiverStream::new(frames).map(|frame| Ok::<_, Infallible>(event(&frame)));
@@ -143,16 +152,31 @@ fn keys(journey: &Arc<Journey>) -> Routes<Private> {
 struct Asked {
     terminal: AuthenticatedTerminal,
     journey: Arc<Journey>,
+    /// The list of roots it follows, if it says so.
+    follows: Option<u64>,
 }
 
 fn asked_by(
     journey: &Arc<Journey>,
 ) -> impl Filter<Extract = (Asked,), Error = Rejection> + Clone + use<> {
     let asked = journey.clone();
-    terminal(&journey.app).map(move |terminal| Asked {
-        terminal,
-        journey: asked.clone(),
-    })
+    terminal(&journey.app)
+        .and(warp::header::optional::<u64>(TRUST_HEADER))
+        .then(
+            move |terminal: AuthenticatedTerminal, follows: Option<u64>| {
+                let journey = asked.clone();
+                async move {
+                    if let Some(sequence) = follows {
+                        journey.followers.saw(terminal.id(), sequence).await;
+                    }
+                    Asked {
+                        terminal,
+                        journey,
+                        follows,
+                    }
+                }
+            },
+        )
 }
 
 impl Asked {

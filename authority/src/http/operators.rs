@@ -10,8 +10,6 @@ use super::{Private, Routes, body, problem};
 use crate::app::App;
 use crate::services::operators::{self, Verb, carry_out};
 
-/// Largest request of an operator, in bytes.
-pub const OPERATOR_BODY_MAX: u64 = 17 * 1024;
 /// Where the verbs are.
 pub const OPERATOR_PATH: &str = "/v1/operator";
 
@@ -32,7 +30,7 @@ fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {
         .and(warp::path::end())
         .and(warp::post())
         .and(operator(app))
-        .and(body::json::<V>(OPERATOR_BODY_MAX))
+        .and(body::json::<V>(V::BODY_MAX))
         .then(move |operator, verb| {
             let app = handler_app.clone();
             async move { handle(&app, &operator, verb).await }

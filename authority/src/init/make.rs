@@ -19,7 +19,7 @@ pub async fn make_signer(
     clock: &dyn Clock,
 ) -> Result<(), InitError> {
     if let Some(public) = &plan.public {
-        tls::public(public)?;
+        tls::Own::load(public)?;
     }
     let softhsm_conf = softhsm_conf(place, own_softhsm, "signer/softhsm2.conf");
     signer::make(plan, place, softhsm_conf.as_deref(), clock).await

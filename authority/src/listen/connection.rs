@@ -333,7 +333,7 @@ impl Transport for PublicTls {
     type Stream = TlsStream;
 
     async fn open(&self, socket: TcpStream) -> std::io::Result<(Self::Stream, Guest)> {
-        Ok((shake(&self.0, socket).await?, Guest::default()))
+        Ok((shake(&self.0.config(), socket).await?, Guest::default()))
     }
 }
 
@@ -341,7 +341,7 @@ impl Transport for PrivateTls {
     type Stream = TlsStream;
 
     async fn open(&self, socket: TcpStream) -> std::io::Result<(Self::Stream, Guest)> {
-        let stream = shake(&self.config, socket).await?;
+        let stream = shake(&self.shows.config(), socket).await?;
         let guest = tls::guest_of(stream.get_ref().1, &self.domain);
         Ok((stream, guest))
     }

@@ -11,7 +11,9 @@ use protocol::problem::{Problem, ProblemType};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerConnection, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::client_verifier::EndedTerminals;
@@ -27,34 +29,62 @@ pub struct TlsError {
     pub problem: String,
 }
 
-/// For phones: no client certificates.
-pub fn public(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    let builder = builder().map_err(|problem| failed(&files.certificate, problem))?;
-    with_certificate(builder.with_no_client_auth(), files)
+/// A certificate chain and its key, which belong together.
+#[derive(Debug, Clone)]
+pub struct Own(Arc<CertifiedKey>);
+
+impl Own {
+    pub fn load(files: &CertificateFiles) -> Result<Self, TlsError> {
+        let (chain, key) = (chain(&files.certificate)?, private_key(&files.key)?);
+        let own = CertifiedKey::from_der(chain, key, &provider())
+            .map_err(|error| failed(&files.certificate, error))?;
+        Ok(Self(Arc::new(own)))
+    }
+
+    /// Its own certificate first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.0.cert
+    }
+
+    /// The same key and certificate, and these ways from it to a root.
+    pub fn with_ways(&self, ways: &[pki::Certificate]) -> Self {
+        let mut own = CertifiedKey::clone(&self.0);
+        own.cert.truncate(1);
+        let ways = ways
+            .iter()
+            .map(|way| CertificateDer::from(way.der().to_vec()));
+        own.cert.extend(ways);
+        Self(Arc::new(own))
+    }
 }
 
-/// For terminals and operators: a client certificate is verified against `root` when it comes;
-/// whether one must come is for the route to say.
+/// For phones: no client certificates.
+pub fn public(own: &Own) -> Result<Arc<ServerConfig>, rustls::Error> {
+    Ok(serving(builder()?.with_no_client_auth(), own))
+}
+
+/// For terminals and operators: a client certificate is verified against `believed` (roots, and issuing
+/// CAs that hang on them) when it comes; whether one must come is for the route to say.
 ///
 /// A terminal's certificate that has ended is let through, for the route of renewals.
 pub fn private(
-    files: &CertificateFiles,
-    root: &Path,
+    own: &Own,
+    believed: &[pki::Certificate],
     domain: &TrustDomain,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let builder = builder().map_err(|problem| failed(&files.certificate, problem))?;
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let verifier = Arc::new(EndedTerminals::also(verifier(believed)?, domain.clone()));
+    Ok(serving(builder()?.with_client_cert_verifier(verifier), own))
+}
+
+fn verifier(believed: &[pki::Certificate]) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
     let mut roots = RootCertStore::empty();
-    for certificate in chain(root)? {
-        roots
-            .add(certificate)
-            .map_err(|error| failed(root, error))?;
+    for certificate in believed {
+        roots.add(CertificateDer::from(certificate.der()))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .allow_unauthenticated()
         .build()
-        .map_err(|error| failed(root, error))?;
-    let verifier = Arc::new(EndedTerminals::also(verifier, domain.clone()));
-    with_certificate(builder.with_client_cert_verifier(verifier), files)
+        .map_err(|error| rustls::Error::General(error.to_string()))
 }
 
 /// The one crypto provider of this process.
@@ -98,21 +128,19 @@ fn builder() -> Result<Builder, rustls::Error> {
     ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()
 }
 
-fn with_certificate(
+fn serving(
     builder: rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>,
-    files: &CertificateFiles,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let (chain, key) = (chain(&files.certificate)?, private_key(&files.key)?);
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|error| failed(&files.certificate, error))?;
+    own: &Own,
+) -> Arc<ServerConfig> {
+    let resolver = SingleCertAndKey::from(own.0.clone());
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
-fn failed(path: &Path, problem: impl ToString) -> TlsError {
+pub(super) fn failed(path: &Path, problem: impl ToString) -> TlsError {
     TlsError {
         path: path.display().to_string(),
         problem: problem.to_string(),

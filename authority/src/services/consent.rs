@@ -251,7 +251,7 @@ pub async fn refuse(app: &App, by: &str, statement: &str) -> Result<RequestId, F
     let fits = claims.reason.len() <= pki::consent::request::REASON_MAX_BYTES
         && !claims.reason.chars().any(char::is_control);
     if !fits {
-        return Err(BadStatement::Claims).map_err(of_statement);
+        return Err(of_statement(BadStatement::Claims));
     }
     let (id, sha256) = (claims.request.clone(), claims.request_sha256.clone());
     speak(app, by, &signed, (&id, &sha256), false).await

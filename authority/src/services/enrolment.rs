@@ -17,15 +17,15 @@ use crate::app::App;
 use crate::clock::unix_seconds;
 use crate::store::{self, Recorded, Redeem, Right, Subject};
 
-/// What /cacerts shows: every issuing CA whose certificates are believed, and every root above them.
+/// Every issuing CA and every root that is believed, as /cacerts shows them.
 pub fn chain(app: &App) -> Vec<Certificate> {
+    let trust = app.trust();
     let mut all: Vec<Certificate> = Vec::new();
-    let believed = app
-        .issuer
-        .issuing_cas()
-        .into_iter()
-        .filter(|ca| ca.state.is_believed());
-    for certificate in believed.flat_map(|ca| ca.chain.certificates().map(Clone::clone)) {
+    let believed = app.issuer.issuing_cas().into_iter().filter(|ca| {
+        ca.state.is_believed() && trust.anchors().chain_of(ca.chain.issuing()).is_ok()
+    });
+    let issuing = believed.map(|ca| ca.chain.issuing().clone());
+    for certificate in issuing.chain(trust.roots().iter().cloned()) {
         if !all.contains(&certificate) {
             all.push(certificate);
         }

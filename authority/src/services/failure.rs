@@ -98,6 +98,7 @@ fn of_hsm(error: &HsmError) -> Problem {
 
 fn of_pki(error: &PkiError) -> Problem {
     match error {
+        PkiError::Trust(_) => Problem::new(ProblemType::MalformedRequest).with_detail(error),
         PkiError::Csr(_) | PkiError::Certificate(_) | PkiError::Name(_) => {
             Problem::new(ProblemType::RequestRefused).with_detail(error)
         }

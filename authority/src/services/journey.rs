@@ -14,6 +14,7 @@ use super::checkpoints::Checkpoints;
 use super::claims::Claims;
 use super::crls::Crls;
 use super::epoch_keys::EpochKeys;
+use super::followers::Followers;
 use super::push::Push;
 use super::receipts::Receipts;
 use super::reports::Reports;
@@ -46,6 +47,7 @@ pub struct Journey {
     pub receipts: Arc<Receipts>,
     pub charges: Charges,
     pub reports: Reports,
+    pub followers: Followers,
     pub crls: Arc<Crls>,
     sweeps: Sweeps,
     checkpoints: Checkpoints,
@@ -65,6 +67,7 @@ impl Journey {
             approvals: Approvals::new(app.clone(), keys(), receipts.clone(), hub()),
             charges: Charges::new(app.clone(), keys(), hub()),
             reports: Reports::new(app.clone()),
+            followers: Followers::new(app.clone()),
             crls: Arc::new(Crls::new(app.clone())),
             sweeps: Sweeps::new(app.clone(), keys(), hub()),
             checkpoints: Checkpoints::new(app.clone()),

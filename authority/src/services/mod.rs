@@ -16,6 +16,7 @@ pub mod enrolment;
 pub mod epoch_keys;
 mod failure;
 pub mod fence;
+pub mod followers;
 pub mod join;
 pub mod journey;
 pub mod jwks;
@@ -34,6 +35,7 @@ pub mod schedules;
 pub mod seeds;
 pub mod sign_in;
 pub mod sweeps;
+pub mod trust;
 
 pub use failure::Failure;
 

@@ -29,6 +29,7 @@ mod people;
 mod policy;
 mod seeds;
 mod terminals;
+pub mod trust;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
 pub use alarms::{AlarmList, AlarmView, Alarms};
@@ -58,6 +59,7 @@ pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
     Terminals,
 };
+pub use trust::{TrustInstall, TrustPlan, TrustShow, TrustView};
 
 /// Longest name of a terminal or merchant, in bytes: it is shown on phones and screens.
 pub const NAME_MAX: usize = 80;
@@ -79,6 +81,8 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     const NAME: &'static str;
     /// Whether it changes anything: then the audit chain says who asked.
     const CHANGES: bool;
+    /// Largest request, in bytes.
+    const BODY_MAX: u64 = 17 * 1024;
     /// Whether it may be carried out while the database is behind the world and nothing is served.
     const WHILE_FENCED: bool = false;
     /// Whether other operators must consent before it is carried out.

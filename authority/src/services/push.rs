@@ -221,14 +221,17 @@ impl Push {
         frames: mpsc::Sender<Frame>,
     ) {
         let mut sent = None;
+        let mut trust = self.app.trust_changes();
         let mut frame = self.look(terminal, issuer, &mut sent, &mut wake).await;
         while let Some(next) = frame {
             if frames.send_timeout(next, SLOW_READER).await.is_err() {
                 return;
             }
-            frame = self
-                .wait(terminal, issuer, &mut sent, &mut wake, &frames)
-                .await;
+            frame = tokio::select! {
+                next = self.wait(terminal, issuer, &mut sent, &mut wake, &frames) => next,
+                // The roots changed: everybody is told at once.
+                _ = trust.changed() => self.look(terminal, issuer, &mut sent, &mut wake).await,
+            };
         }
     }
 
@@ -306,10 +309,10 @@ impl Push {
             charge: pushed.charge,
             schedule_due: self.schedules.is_due(&known),
             upkeep: Upkeep {
+                trust_sequence: self.app.trust().sequence(),
                 checkpoint: self.app.fence.checkpoint().0,
                 renew_now: self.renew_now(issuer),
                 keys_tag: self.app.keyring().tag().to_owned(),
-                ..Upkeep::default()
             },
         }))
     }

@@ -2,8 +2,12 @@
 //!
 //! Computed from the HSM's health, a write to the store, and the certificates in use.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use hsm::HealthState;
-use pki::IssuerHealth;
+use pki::lifecycle::KeyState;
+use pki::{Certificate, IssuerHealth};
 use protocol::time::Timestamp;
 use serde::Serialize;
 
@@ -11,9 +15,12 @@ use super::rotation::due;
 use crate::app::App;
 use crate::clock::{Stopwatch, unix_seconds};
 use crate::services::crls::{CRL_LATE_MS, CRL_LIFE_MS};
+use crate::services::operators::trust::states;
 
 /// A certificate with less time left than this is a warning, not yet a reason.
 pub const EXPIRY_WARNING_S: u64 = 7 * 24 * 3600;
+/// The same for a root or an issuing CA: what hangs on it takes long to move.
+pub const CA_EXPIRY_WARNING_S: u64 = 180 * 24 * 3600;
 
 /// Ready, or the reasons why not; warnings do not make it less ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,12 +31,53 @@ pub struct Readiness {
     pub at: Timestamp,
 }
 
-/// A certificate that this process serves with or signs under.
+/// What each listener shows, kept by whoever serves it.
+#[derive(Debug, Default)]
+pub struct Watchlist(Mutex<BTreeMap<&'static str, Shown>>);
+
+/// A certificate that is served, and what is wrong with the one that should take its place.
+#[derive(Debug, Clone, Default)]
+struct Shown {
+    not_after: Option<u64>,
+    warning: Option<String>,
+}
+
+/// A certificate that this process serves with or believes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     pub name: &'static str,
     /// Unix seconds.
     pub not_after: u64,
+    /// How long before its end it is worth a warning.
+    warning_s: u64,
+}
+
+impl Watchlist {
+    /// This listener shows a certificate that ends then (Unix seconds).
+    pub fn shows(&self, listener: &'static str, not_after: u64) {
+        self.lock().entry(listener).or_default().not_after = Some(not_after);
+    }
+
+    /// What an operator has to look at, until it is taken back.
+    pub fn warn(&self, listener: &'static str, warning: Option<String>) {
+        self.lock().entry(listener).or_default().warning = warning;
+    }
+
+    /// What each listener shows.
+    pub fn listeners(&self) -> Vec<Watched> {
+        let watched = |(name, shown): (&&'static str, &Shown)| {
+            shown.not_after.map(|not_after| Watched {
+                name,
+                not_after,
+                warning_s: EXPIRY_WARNING_S,
+            })
+        };
+        self.lock().iter().filter_map(watched).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Shown>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Looks at everything now.
@@ -52,9 +100,12 @@ pub async fn check(app: &App) -> Readiness {
         Ok(()) => app.metrics.store_write_seconds.observe(watch.seconds()),
         Err(error) => readiness.reasons.push(error.to_string()),
     }
-    for certificate in &app.watched {
-        look_at_certificate(certificate, unix_seconds(now), &mut readiness);
+    for certificate in watched(app) {
+        look_at_certificate(&certificate, unix_seconds(now), &mut readiness);
     }
+    let shown: Vec<Shown> = app.watchlist.lock().values().cloned().collect();
+    let warnings = shown.into_iter().filter_map(|shown| shown.warning);
+    readiness.warnings.extend(warnings);
     look_at_lists(app, now, &mut readiness).await;
     let keys = app.keyring();
     readiness.warnings.extend(due::overdue(keys.records(), now));
@@ -75,13 +126,30 @@ pub fn measure(app: &App) {
     app.metrics.look_at_issuer(&app.issuer.health());
     let fenced = app.fence.fenced().is_some();
     app.metrics.fenced.set(i64::from(fenced));
-    for Watched { name, not_after } in &app.watched {
-        let ends = i64::try_from(*not_after).unwrap_or(i64::MAX);
+    for watched in watched(app) {
+        let ends = i64::try_from(watched.not_after).unwrap_or(i64::MAX);
         app.metrics
             .certificate_ends
-            .with_label_values(&[name])
+            .with_label_values(&[watched.name])
             .set(ends);
     }
+    let sequence = i64::try_from(app.trust().sequence()).unwrap_or(i64::MAX);
+    app.metrics.trust_sequence.set(sequence);
+}
+
+/// As of now: listeners, the active issuing CA and the active root.
+fn watched(app: &App) -> Vec<Watched> {
+    let ca = |name, certificate: &Certificate| Watched {
+        name,
+        not_after: certificate.not_after(),
+        warning_s: CA_EXPIRY_WARNING_S,
+    };
+    let trust = app.trust();
+    let active = states(&trust).find(|(_, state)| *state == KeyState::Active);
+    let mut all = vec![ca("issuing CA", app.issuer.chain().issuing())];
+    all.extend(active.map(|(root, _)| ca("root", root)));
+    all.extend(app.watchlist.listeners());
+    all
 }
 
 fn look_at_fence(app: &App, readiness: &mut Readiness) {
@@ -177,12 +245,16 @@ async fn look_at_lists(app: &App, now: Timestamp, readiness: &mut Readiness) {
 }
 
 fn look_at_certificate(certificate: &Watched, now: u64, readiness: &mut Readiness) {
-    let Watched { name, not_after } = certificate;
+    let Watched {
+        name,
+        not_after,
+        warning_s,
+    } = certificate;
     if now > *not_after {
         readiness
             .reasons
             .push(format!("the {name} certificate has expired"));
-    } else if not_after - now < EXPIRY_WARNING_S {
+    } else if not_after - now < *warning_s {
         let hours = (not_after - now) / 3600;
         readiness
             .warnings

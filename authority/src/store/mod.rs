@@ -19,6 +19,7 @@ mod rotation;
 pub mod sqlite;
 mod terminals;
 mod tokens;
+mod trust;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
@@ -47,6 +48,7 @@ pub use rotation::{
 };
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
+pub use trust::{Behind, Follower, TrustFollowers};
 
 /// Everything the services ask of a database.
 pub trait Store:
@@ -61,6 +63,7 @@ pub trait Store:
     + Ledger
     + Misses
     + Reports
+    + TrustFollowers
     + Rotation
     + AuditLog
     + Fences
@@ -82,6 +85,7 @@ impl<T> Store for T where
         + Ledger
         + Misses
         + Reports
+        + TrustFollowers
         + Rotation
         + AuditLog
         + Fences

@@ -1,6 +1,6 @@
 //! Certificates that an honest authority would not issue: expired, foreign, never recorded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,6 +27,14 @@ impl Shown {
 
     pub fn curl(&self) -> [&str; 4] {
         ["--cert", text(&self.certificate), "--key", text(&self.key)]
+    }
+
+    pub fn certificate(&self) -> &Path {
+        &self.certificate
+    }
+
+    pub fn key(&self) -> &Path {
+        &self.key
     }
 
     /// As the verbs take it.

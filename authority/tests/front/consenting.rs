@@ -415,7 +415,8 @@ async fn a_wrong_clock_is_told_and_does_not_sign() {
 async fn a_request_that_bends_the_rules_is_refused() {
     let room = Room::new().await;
     let good = room.draft(&room.ann, &policy(2)).await;
-    let bent: [(fn(&mut Request), &str); 6] = [
+    type Bend = fn(&mut Request);
+    let bent: [(Bend, &str); 6] = [
         (|it| it.required = 0, "claims are not in order"),
         (
             |it| {
@@ -869,6 +870,8 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("fence-status", json!({}), one),
         ("fence-compare", json!({ "receipt": "r" }), one),
         ("fence-raise", json!({ "reason": "restored" }), consented),
+        ("trust-show", json!({}), one),
+        ("trust-install", json!({ "bundle": "b" }), consented),
     ];
     for (name, body, gate) in &decided {
         let verb = named(name).unwrap_or_else(|| panic!("no verb {name}"));

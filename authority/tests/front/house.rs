@@ -354,6 +354,13 @@ impl Daemon {
         )
     }
 
+    /// Has the daemon read its certificates again.
+    pub fn hang_up(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-HUP", &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -323,7 +323,7 @@ fn an_expired_certificate_that_was_never_recorded_is_not_renewed_by_the_stopped_
 }
 
 #[test]
-fn a_renewed_listener_certificate_serves_after_a_restart() {
+fn a_renewed_listener_certificate_serves_also_after_a_restart() {
     let house = House::new();
     let daemon = house.serve();
     let before = std::fs::read(house.dir().join("agents.pem")).unwrap();

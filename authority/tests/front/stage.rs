@@ -10,18 +10,20 @@ use authority::app::{App, Parts};
 use authority::clock::{Clock, SystemClock, unix_seconds};
 use authority::config::{CertificateFiles, Config};
 use authority::http::{Private, Routes, agents, crls, enrolment, extract, operators};
-use authority::listen::{self, Listening, PrivateTls, tls};
+use authority::listen::credentials::{Audience, Credentials};
+use authority::listen::{self, Listening, PrivateTls};
 use authority::metrics::Metrics;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
 use authority::services::operators::{JoinView, MerchantAdd, TerminalAdd, Verb};
+use authority::services::trust::Trust;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 use authority::store::{KeyRecord, Terminals};
 use hsm::{Hsm, HsmError, KeyKind, KeyLabel, MemoryHsm};
 use pki::crl::{BadCrl, CrlRequest, SignedCrl};
 use pki::{
-    Chain, HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer, IssuerHealth, IssuingCa,
-    KeyState, PkiError, RootKey, SoftwareKey, TrustDomain, csr,
+    Certificate, Chain, HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer, IssuerHealth,
+    IssuingCa, KeyState, PkiError, RootKey, SoftwareKey, TrustDomain, csr,
 };
 use protocol::money::Currency;
 use protocol::time::Timestamp;
@@ -139,6 +141,7 @@ impl Stage {
         let issuer = Arc::new(issuing_ca(&dir, &hsm, &root_key).await);
         let store = Arc::new(store(&dir, hsm.as_ref()).await);
         let sample = include_str!("../../../config/authority.toml").replace("pay.example", DOMAIN);
+        let root = Certificate::load(&dir.path().join("root.pem")).unwrap();
         let parts = Parts {
             config: Config::parse(&sample, &dir.path().join("authority.toml")).unwrap(),
             clock: clock.clone(),
@@ -146,7 +149,7 @@ impl Stage {
             store: store.clone(),
             issuer: issuer.clone(),
             metrics: Metrics::new(),
-            watched: Vec::new(),
+            trust: Trust::pinned(root),
         };
         let app = App::assemble(parts).await.unwrap();
         let journey = Journey::new(&app).unwrap();
@@ -367,9 +370,8 @@ async fn store(dir: &TempDir, hsm: &MemoryHsm) -> SqliteStore {
 async fn listen(dir: &TempDir, app: &Arc<App>, journey: &Arc<Journey>) -> u16 {
     let files = server(dir, app).await;
     let domain = app.issuer.trust_domain().clone();
-    let root = dir.path().join("root.pem");
     let tls = PrivateTls {
-        config: tls::private(&files, &root, &domain).unwrap(),
+        shows: Credentials::open(app, "agents listener", &files, Audience::OurOwn).unwrap(),
         domain,
     };
     let who = warp::path!("who")

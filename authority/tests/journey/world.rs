@@ -15,6 +15,7 @@ use authority::metrics::Metrics;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
 use authority::services::seeds;
+use authority::services::trust::Trust;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 use authority::store::{
     Credit, JoinToken, KeyRecord, Ledger, Merchant, Merchants, NewAccount, PersonKey, Seed,
@@ -142,7 +143,7 @@ impl World {
             store: store.clone(),
             issuer: issuer.clone(),
             metrics: Metrics::new(),
-            watched: Vec::new(),
+            trust: Trust::pinned(issuer.chain().root().clone()),
         })
         .await
         .unwrap();

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
-use suite::{certificates, charges, payments, records, rotation, terminals};
+use suite::{certificates, charges, payments, records, rotation, terminals, trust};
 use world::World;
 
 /// The node of every store in these tests.
@@ -105,6 +105,9 @@ on_sqlite! {
         checkpoints_come_in_order,
         pseudonyms_differ_between_merchants,
         the_audit_names_nobody;
+    trust:
+        what_a_terminal_follows_is_what_it_said_last,
+        only_terminals_in_service_hold_a_root_back;
     races:
         a_token_is_spent_once_even_when_two_hundred_phones_race,
         a_charge_is_held_by_one_of_two_phones,

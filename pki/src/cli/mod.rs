@@ -9,6 +9,7 @@ mod key;
 mod root;
 mod signer;
 mod transcript;
+mod trust;
 
 use std::future::Future;
 use std::io::Write;

@@ -27,6 +27,9 @@ pub(crate) enum Root {
     Sign(SignArguments),
     /// Sign a revocation list of issuing certificates; at least one before the last one ends
     Crl(CrlArguments),
+    /// Which roots are trusted: prepare, activate, taint, retire
+    #[command(subcommand)]
+    Trust(super::trust::Trust),
     /// Tell in words what the root is, and everything that was done with it
     Show {
         #[command(flatten)]
@@ -94,6 +97,7 @@ pub(crate) fn run(verb: Root) -> Result<String, PkiError> {
         Root::Init { at, key } => init(&at.dir, &key),
         Root::Sign(arguments) => sign(&arguments),
         Root::Crl(arguments) => crl(&arguments),
+        Root::Trust(verb) => super::trust::run(verb),
         Root::Show { at } => show(&at.dir),
     }
 }

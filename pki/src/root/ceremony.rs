@@ -225,7 +225,7 @@ impl Ceremony {
     }
 
     /// A root made by `init` of an authority, or in a ceremony that crashed, is in no log yet.
-    fn adopt(&mut self, root: &Certificate) -> Result<(), PkiError> {
+    pub(super) fn adopt(&mut self, root: &Certificate) -> Result<(), PkiError> {
         let fingerprint = hex(root.fingerprint().as_bytes());
         let known = |entry: &Entry| entry.fact("fingerprint") == Some(fingerprint.as_str());
         if self.log.entries.iter().any(known) {
@@ -333,7 +333,7 @@ impl Ceremony {
         }
     }
 
-    fn steps_of<'a>(&'a self, step: &'a str) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn steps_of<'a>(&'a self, step: &'a str) -> impl Iterator<Item = &'a Entry> {
         self.log
             .entries
             .iter()

@@ -9,6 +9,7 @@ mod place;
 mod plans;
 mod refusal;
 mod signer;
+mod trusting;
 
 pub use ceremony::Ceremony;
 pub use place::KeyPlace;
@@ -123,7 +124,7 @@ impl RootKey {
         unsigned.assemble(signature)
     }
 
-    fn sign_digest(&self, digest: [u8; 32]) -> Result<[u8; 64], PkiError> {
+    pub(crate) fn sign_digest(&self, digest: [u8; 32]) -> Result<[u8; 64], PkiError> {
         let signature: Signature = self.0.sign_prehash(&digest).map_err(PkiError::bug)?;
         Ok(signature.to_bytes().into())
     }

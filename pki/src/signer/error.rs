@@ -59,7 +59,7 @@ pub enum SignerError {
     WouldStrand {
         label: String,
         count: usize,
-        /// At most [`NAMED_MAX`].
+        /// At most `NAMED_MAX`.
         holders: Vec<String>,
     },
     #[error("this HSM token or a key in it is not as safe as M2Key needs")]

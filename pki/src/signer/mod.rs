@@ -12,7 +12,7 @@
 //!                              │             ├─▶ HSM: a signature
 //!                              │             └─▶ the answer
 //! ```
-//! Every signature has its line in the [`log`] before it is made. Several issuing keys may live side by
+//! Every signature has its line in the `log` before it is made. Several issuing keys may live side by
 //! side; one is active, and each that is not retired signs its own revocation list.
 
 use std::path::PathBuf;

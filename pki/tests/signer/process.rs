@@ -170,7 +170,7 @@ impl House {
             queue_max: 256,
             domain: TrustDomain::default(),
             known: self.at("issuing.pem"),
-            roots: self.at("roots.pem"),
+            roots: vec![pki::Certificate::load(&self.at("roots.pem")).unwrap()],
         };
         SignerClient::open(options).await.unwrap()
     }

@@ -321,7 +321,7 @@ impl World {
             queue_max: 1024,
             domain: TrustDomain::default(),
             known: self.dir.path().join("issuing.pem"),
-            roots: self.config.roots.clone(),
+            roots: vec![Certificate::load(&self.config.roots).unwrap()],
         }
     }
 

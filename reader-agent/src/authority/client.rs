@@ -1,8 +1,10 @@
 //! What does the agent ask of the authority once it has a certificate?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pki::{Certificate, est};
 use protocol::ids::{ChargeId, EventId};
 use protocol::jwk::JwkSet;
 use protocol::problem::Problem;
@@ -11,11 +13,13 @@ use protocol::wire::claims::JWKS_PATH;
 use protocol::wire::push::{ChargeState, EVENTS_PATH};
 use protocol::wire::reports::{REPORTS_PATH, ReportRequest, ReportResponse, TerminalEvent};
 use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
+use protocol::wire::upkeep::{CHECKPOINT_HEADER, TRUST_HEADER, TRUST_PATH};
 use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 
 use super::failure::CallError;
 use super::tls;
+use crate::clock::Clock;
 use crate::error::AgentError;
 use crate::identity::Identity;
 use crate::rotation::Fetch;
@@ -27,12 +31,25 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest answer that is read, in bytes.
 pub(crate) const ANSWER_MAX: usize = 1_048_576;
 
+pub(crate) const CACERTS_PATH: &str = "/.well-known/est/cacerts";
+
 /// What the till asks of the authority.
 #[async_trait]
 pub trait ChargeDesk: Send + Sync {
     async fn start(&self, request: &ChargeRequest) -> Result<ChargeState, CallError>;
     async fn look(&self, charge: ChargeId) -> Result<ChargeState, CallError>;
     async fn cancel(&self, charge: ChargeId) -> Result<Option<ChargeState>, CallError>;
+}
+
+/// What a terminal says of itself when it opens the push stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Greeting {
+    /// The last revision it heard.
+    pub last: Option<String>,
+    /// The trust bundle it follows.
+    pub trust_sequence: u64,
+    /// The last audit checkpoint it saw.
+    pub checkpoint: Option<String>,
 }
 
 /// The authority, over TLS with both sides' certificates.
@@ -43,9 +60,18 @@ pub struct AuthorityClient {
 }
 
 impl AuthorityClient {
-    pub fn new(base: &str, identity: &Identity) -> Result<Self, AgentError> {
-        let config = tls::verified(identity.root(), Some(identity))?;
-        Self::with_tls(base, config)
+    pub fn new(
+        base: &str,
+        identity: &Identity,
+        roots: &[Certificate],
+        clock: Option<Arc<Clock>>,
+    ) -> Result<Self, AgentError> {
+        Self::with_tls(base, tls::verified(roots, Some(identity), clock)?)
+    }
+
+    /// Believes whoever answers: for what proves itself.
+    pub(super) fn believing_anybody(base: &str) -> Result<Self, AgentError> {
+        Self::with_tls(base, tls::unverified()?)
     }
 
     pub(super) fn with_tls(base: &str, config: rustls::ClientConfig) -> Result<Self, AgentError> {
@@ -76,6 +102,19 @@ impl AuthorityClient {
         json(self.send(self.get(JWKS_PATH)).await?).await
     }
 
+    /// The trust bundle in force, as text; it proves itself.
+    pub async fn trust(&self) -> Result<String, CallError> {
+        let body = body(self.send(self.get(TRUST_PATH)).await?).await?;
+        let text = std::str::from_utf8(&body).map_err(CallError::answer)?;
+        Ok(text.to_owned())
+    }
+
+    /// Issuing CAs and roots, as EST shows them.
+    pub(super) async fn cacerts(&self) -> Result<Vec<Certificate>, CallError> {
+        let body = body(self.send(self.get(CACERTS_PATH)).await?).await?;
+        est::decode(&body).map_err(CallError::answer)
+    }
+
     pub async fn report(&self, events: Vec<TerminalEvent>) -> Result<Vec<EventId>, CallError> {
         let request = self
             .http
@@ -86,13 +125,17 @@ impl AuthorityClient {
     }
 
     /// The push stream; its body never ends by itself.
-    pub(super) async fn events(&self, last: Option<&str>) -> Result<Response, CallError> {
+    pub(crate) async fn events(&self, greeting: &Greeting) -> Result<Response, CallError> {
         let mut request = self
             .http
             .get(self.url(EVENTS_PATH))
             .header(http::header::ACCEPT, "text/event-stream");
-        if let Some(last) = last {
+        request = request.header(TRUST_HEADER, greeting.trust_sequence);
+        if let Some(last) = &greeting.last {
             request = request.header("last-event-id", last);
+        }
+        if let Some(checkpoint) = &greeting.checkpoint {
+            request = request.header(CHECKPOINT_HEADER, checkpoint);
         }
         let response = tokio::time::timeout(CALL_TIMEOUT, request.send())
             .await

@@ -63,6 +63,26 @@ impl CallError {
         matches!(self, Self::Refused(p) if p.problem_type() == Some(problem))
     }
 
+    /// The certificate this call was made with is not (or not any more) taken.
+    pub fn is_about_certificate(&self) -> bool {
+        match self {
+            Self::OwnCertificate { .. } => true,
+            Self::Refused(problem) => matches!(
+                problem.problem_type(),
+                Some(ProblemType::CertificateRefused | ProblemType::CertificateNeeded)
+            ),
+            _ => false,
+        }
+    }
+
+    /// How long the authority asks us to wait.
+    pub fn retry_after_ms(&self) -> i64 {
+        match self {
+            Self::Refused(problem) => i64::from(problem.retry_after_s.unwrap_or(0)) * 1000,
+            _ => 0,
+        }
+    }
+
     pub fn whose(&self) -> Whose {
         match self {
             Self::Unreachable { .. } => Whose::Later,
@@ -84,7 +104,7 @@ impl CallError {
                 "check the authority's address; if it is right, compare clocks, then ask the operator whether the root certificate was replaced".into()
             }
             Self::OwnCertificate { .. } => {
-                "the certificate may have expired or been banned: ask the operator for a new join token and enrol again".into()
+                "the certificate may have been revoked, or have expired too long ago: ask the operator for a new join token and enrol again".into()
             }
             Self::Fingerprint { .. } => {
                 "nothing was sent; compare the fingerprint with the operator by telephone, and check the authority's address".into()

@@ -1,14 +1,23 @@
 //! What does the authority tell us by itself, and is it still there?
+//!
+//! One stream at a time. When certificate or roots change, the next one is dialled while the present one
+//! is still heard, and takes over once it is up; only a root that is trusted no more ends it at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use protocol::wire::push::{KEEP_ALIVE_S, STATE_EVENT, TerminalState};
-use tokio::sync::mpsc;
+use protocol::wire::upkeep::Upkeep;
+use tokio::sync::{mpsc, watch};
 
-use super::client::AuthorityClient;
+use super::client::Greeting;
 use super::failure::CallError;
+use super::line::{Footing, Line, Standing};
 use crate::backoff::Backoff;
+use crate::state::State;
 
 /// A stream that is silent for this long is dead: two keep-alives and some patience.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2 * KEEP_ALIVE_S + 5);
@@ -23,60 +32,227 @@ pub enum Pushed {
     Lost(CallError),
 }
 
-/// Follows the stream for ever; ends when nobody listens any more.
-pub async fn follow(client: AuthorityClient, revision: Option<u64>, heard: mpsc::Sender<Pushed>) {
-    let mut backoff = Backoff::default();
-    let mut last = revision.map(|r| r.to_string());
-    loop {
-        let error = match client.events(last.as_deref()).await {
-            Ok(response) => listen(response, &mut last, &mut backoff, &heard).await,
-            Err(error) => error,
-        };
-        if heard.send(Pushed::Lost(error)).await.is_err() {
-            return;
+/// What the stream tells the upkeep; absolute, so that only the last word counts.
+#[derive(Debug, Clone, Default)]
+pub struct Noticed {
+    /// The last frame's.
+    pub told: Upkeep,
+    /// The footing under which the stream came up last.
+    pub up_under: Option<u64>,
+    /// The footing whose certificate was refused last, and how; none once a stream is up.
+    pub refused: Option<(u64, CallError)>,
+    /// The footing under which a server answered last that leads to no trusted root; none once a stream
+    /// is up.
+    pub stranger_under: Option<u64>,
+}
+
+/// Keeps a stream open for ever.
+pub struct Follower {
+    pub line: Arc<Line>,
+    pub state: Arc<State>,
+    /// The last revision that was heard.
+    pub last: Option<String>,
+    pub heard: mpsc::Sender<Pushed>,
+    pub noticed: Arc<watch::Sender<Noticed>>,
+}
+
+/// One open stream.
+struct Stream {
+    number: u64,
+    parts: BoxStream<'static, reqwest::Result<Bytes>>,
+    parser: Parser,
+}
+
+/// Why nobody listens to a stream any more.
+enum End {
+    Lost(CallError),
+    /// There is another footing; the stream may be heard until the next one is up.
+    Moved(Option<Stream>),
+    /// The agent stops.
+    NobodyHears,
+}
+
+impl Follower {
+    /// Ends when nobody hears any more.
+    pub async fn follow(mut self) {
+        let mut backoff = Backoff::default();
+        let mut old = None;
+        loop {
+            let footing = self.line.now();
+            let error = match self.dial(&footing, &mut old).await {
+                Ok(stream) => match self.take_over(&footing, stream, &mut backoff).await {
+                    End::NobodyHears => return,
+                    End::Moved(stream) => {
+                        old = stream;
+                        continue;
+                    }
+                    End::Lost(error) => error,
+                },
+                Err(error) => {
+                    self.note(&footing, &error);
+                    error
+                }
+            };
+            if old.is_none() && self.lost(&footing, error).await.is_err() {
+                return;
+            }
+            self.pause(&footing, &mut old, backoff.pause()).await;
         }
-        tokio::time::sleep(backoff.pause()).await;
+    }
+
+    /// Opens a stream, and hears the old one out meanwhile.
+    async fn dial(&self, footing: &Footing, old: &mut Option<Stream>) -> Result<Stream, CallError> {
+        let greeting = Greeting {
+            last: self.last.clone(),
+            trust_sequence: footing.trust.sequence(),
+            checkpoint: self.state.checkpoint().ok().flatten(),
+        };
+        let opening = footing.client.events(&greeting);
+        let response = self.beside(old, footing, opening).await?;
+        Ok(Stream {
+            number: footing.number,
+            parts: response.bytes_stream().boxed(),
+            parser: Parser::default(),
+        })
+    }
+
+    async fn take_over(&mut self, footing: &Footing, stream: Stream, backoff: &mut Backoff) -> End {
+        self.line.prove(footing.number);
+        self.noticed.send_modify(|noticed| {
+            noticed.up_under = Some(footing.number);
+            noticed.refused = None;
+            noticed.stranger_under = None;
+        });
+        if self.heard.send(Pushed::Connected).await.is_err() {
+            return End::NobodyHears;
+        }
+        self.listen(stream, backoff).await
+    }
+
+    /// Until the stream ends, or there is another footing.
+    async fn listen(&mut self, mut stream: Stream, backoff: &mut Backoff) -> End {
+        let (mut changes, number) = (self.line.changes(), stream.number);
+        loop {
+            let frames = tokio::select! {
+                moved = changes.wait_for(|held| held.number != number) => {
+                    let goes_on = moved.is_ok_and(|held| held.goes_on_from <= number);
+                    return End::Moved(goes_on.then_some(stream));
+                }
+                frames = stream.next() => frames,
+            };
+            for frame in match frames {
+                Ok(frames) => frames,
+                Err(error) => return End::Lost(error),
+            } {
+                backoff.reset();
+                match self.deliver(frame).await {
+                    Ok(()) => {}
+                    Err(end) => return end,
+                }
+            }
+        }
+    }
+
+    /// Carries `work` out while frames of the old stream are still delivered.
+    async fn beside<T>(
+        &self,
+        old: &mut Option<Stream>,
+        footing: &Footing,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            if old
+                .as_ref()
+                .is_some_and(|it| it.number < footing.goes_on_from)
+            {
+                *old = None;
+            }
+            let Some(stream) = old else {
+                return work.await;
+            };
+            let frames = tokio::select! {
+                done = &mut work => return done,
+                frames = stream.next() => frames,
+            };
+            match frames {
+                Ok(frames) => {
+                    for frame in frames {
+                        // Nobody hears any more: the next stream ends the same way.
+                        let _ = self.send(frame).await;
+                    }
+                }
+                Err(_) => *old = None,
+            }
+        }
+    }
+
+    /// Waits, but not longer than until there is another footing.
+    async fn pause(&self, footing: &Footing, old: &mut Option<Stream>, pause: Duration) {
+        let mut changes = self.line.changes();
+        let moved = changes.wait_for(|held| held.number != footing.number);
+        let waited = tokio::time::timeout(pause, moved);
+        // Either is a reason to dial again.
+        let _ = self.beside(old, footing, waited).await;
+    }
+
+    async fn deliver(&mut self, frame: Frame) -> Result<(), End> {
+        let id = frame.id.clone();
+        self.send(frame).await?;
+        self.last = id.or(self.last.take());
+        Ok(())
+    }
+
+    async fn send(&self, frame: Frame) -> Result<(), End> {
+        let state: TerminalState = serde_json::from_str(&frame.data)
+            .map_err(|error| End::Lost(CallError::answer(error)))?;
+        self.noticed
+            .send_modify(|noticed| noticed.told = state.upkeep.clone());
+        let sent = self.heard.send(Pushed::State(Box::new(state))).await;
+        sent.map_err(|_| End::NobodyHears)
+    }
+
+    fn note(&self, footing: &Footing, error: &CallError) {
+        self.noticed.send_modify(|noticed| {
+            if error.is_about_certificate() {
+                noticed.refused = Some((footing.number, error.clone()));
+            }
+            if matches!(error, CallError::ForeignServer { .. }) {
+                noticed.stranger_under = Some(footing.number);
+            }
+        });
+    }
+
+    /// Tells the driver; a certificate on trial that is refused is no refusal of this terminal.
+    async fn lost(&self, footing: &Footing, error: CallError) -> Result<(), ()> {
+        let on_trial = footing.standing == Standing::OnTrial && error.is_about_certificate();
+        let error = match on_trial {
+            true => CallError::Unreachable {
+                detail: "the renewed certificate is not taken".into(),
+            },
+            false => error,
+        };
+        self.heard.send(Pushed::Lost(error)).await.map_err(|_| ())
     }
 }
 
-/// One connection, until it ends.
-async fn listen(
-    response: reqwest::Response,
-    last: &mut Option<String>,
-    backoff: &mut Backoff,
-    heard: &mpsc::Sender<Pushed>,
-) -> CallError {
-    let gone = |detail: &str| CallError::Unreachable {
-        detail: detail.into(),
-    };
-    if heard.send(Pushed::Connected).await.is_err() {
-        return gone("nobody listens");
-    }
-    let mut parser = Parser::default();
-    let mut parts = response.bytes_stream();
-    loop {
-        let part = match tokio::time::timeout(SILENCE_MAX, parts.next()).await {
-            Err(_) => return gone("the push stream fell silent"),
-            Ok(None) => return gone("the authority closed the push stream"),
-            Ok(Some(Err(error))) => return CallError::of(&error),
+impl Stream {
+    /// The next frames of state; what is dropped while it waits loses nothing.
+    async fn next(&mut self) -> Result<Vec<Frame>, CallError> {
+        let gone = |detail: &str| CallError::Unreachable {
+            detail: detail.into(),
+        };
+        let part = match tokio::time::timeout(SILENCE_MAX, self.parts.next()).await {
+            Err(_) => return Err(gone("the push stream fell silent")),
+            Ok(None) => return Err(gone("the authority closed the push stream")),
+            Ok(Some(Err(error))) => return Err(CallError::of(&error)),
             Ok(Some(Ok(part))) => part,
         };
-        let frames = match parser.feed(&part) {
-            Ok(frames) => frames,
-            Err(FrameTooLong) => return CallError::answer("a push frame is too long"),
-        };
-        for frame in frames.into_iter().filter(|f| f.event == STATE_EVENT) {
-            match serde_json::from_str(&frame.data) {
-                Ok(state) => {
-                    backoff.reset();
-                    *last = frame.id.or(last.take());
-                    if heard.send(Pushed::State(Box::new(state))).await.is_err() {
-                        return gone("nobody listens");
-                    }
-                }
-                Err(error) => return CallError::answer(error),
-            }
-        }
+        let frames = self.parser.feed(&part);
+        let mut frames =
+            frames.map_err(|FrameTooLong| CallError::answer("a push frame is too long"))?;
+        frames.retain(|frame| frame.event == STATE_EVENT);
+        Ok(frames)
     }
 }
 

@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::testing::{
-    Issue, Signer, charge_id, claim_id, frame, mark, rank, receipt_claims, terminal, till_charge,
+    Issue, Signer, charge_id, checkpoint, checkpoint_claims, claim_id, frame, mark, rank,
+    receipt_claims, terminal, till_charge,
 };
 use protocol::window::EpochClock;
 use protocol::wire::push::EndReason;
@@ -119,7 +120,7 @@ fn a_receipt_under_a_new_key_is_shown_once_the_key_was_fetched() {
     assert_eq!(shown(&mut core).name(), "held");
     assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
     assert_eq!(core.poll_errand(start()), None);
-    core.handle_keys(signer.keys(), start());
+    core.handle_keys(both_keys(), start());
     assert_eq!(shown(&mut core).name(), "paid");
 }
 
@@ -134,8 +135,112 @@ fn a_receipt_under_a_key_that_stays_unknown_does_not_fetch_keys_in_a_loop() {
     assert_eq!(core.poll_errand(start()), None);
     let later = start() + REFUSED_PAUSE_MS;
     assert_eq!(core.poll_errand(later), Some(Errand::Keys));
-    core.handle_keys(Signer::new(2).keys(), later);
+    core.handle_keys(both_keys(), later);
     assert_eq!(shown(&mut core).name(), "paid");
+}
+
+fn both_keys() -> JwkSet {
+    JwkSet {
+        keys: [Signer::new(1).keys().keys, Signer::new(2).keys().keys].concat(),
+    }
+}
+
+/// A frame of this revision under which keys with this tag are announced.
+fn tagged(revision: u64, tag: &str) -> TerminalState {
+    let mut frame = frame(revision, start(), None);
+    frame.upkeep.keys_tag = tag.into();
+    frame
+}
+
+#[test]
+fn other_keys_are_fetched_once_when_they_are_announced_also_without_a_new_revision() {
+    let mut core = running();
+    core.handle_state(tagged(1, "one"), start());
+    assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
+    // Announced while the answer was on its way: that answer may not hold them yet.
+    core.handle_state(tagged(1, "two"), start());
+    core.handle_keys(Signer::new(1).keys(), start());
+    assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
+    let saves = core.handle_keys(Signer::new(1).keys(), start());
+    assert!(matches!(&saves[..], [Save::Keys { tag, .. }] if tag == "two"));
+    core.handle_state(tagged(2, "two"), start());
+    assert_eq!(core.poll_errand(start()), None);
+}
+
+#[test]
+fn keys_of_an_earlier_run_are_not_fetched_again_under_the_same_tag() {
+    let resumed = Resumed {
+        keys: Some(Signer::new(1).keys()),
+        keys_tag: "one".into(),
+        ..Resumed::default()
+    };
+    let mut core = Core::resume(terminal(1), resumed);
+    core.handle_connected();
+    core.handle_state(tagged(1, "one"), start());
+    assert_ne!(core.poll_errand(start()), Some(Errand::Keys));
+}
+
+#[test]
+fn a_schedule_whose_key_is_gone_from_the_set_is_dropped_and_fetched_anew() {
+    let mut core = running();
+    assert!(core.poll(Some(start() + 10)).faces.qr.is_ok());
+    core.handle_keys(Signer::new(2).keys(), start());
+    let board = core.poll(Some(start() + 10));
+    assert_eq!(board.faces.qr, Err(Blank::NoSchedule));
+    let errand = core.poll_errand(start());
+    assert_eq!(errand, Some(Errand::Schedule(Fetch::Whole)));
+}
+
+#[test]
+fn a_receipt_whose_key_is_gone_from_the_set_is_not_shown_as_paid_any_longer() {
+    let mut core = running();
+    core.handle_keys(both_keys(), start());
+    let receipt = Signer::new(2).sign(&receipt_claims(terminal(1), 420));
+    core.handle_state(frame(2, start(), Some(till_charge(paid(receipt)))), start());
+    assert_eq!(shown(&mut core).name(), "paid");
+    core.handle_keys(Signer::new(1).keys(), start());
+    assert_eq!(shown(&mut core).name(), "held");
+}
+
+fn with_checkpoint(revision: u64, jws: String) -> TerminalState {
+    let mut frame = frame(revision, start(), None);
+    frame.upkeep.checkpoint = Some(jws);
+    frame
+}
+
+#[test]
+fn an_older_checkpoint_never_takes_the_place_of_a_newer_one() {
+    let mut core = running();
+    let kept = |saves: Vec<Save>| saves.iter().any(|s| matches!(s, Save::Checkpoint(_)));
+    let newer = checkpoint(2, 100, 10);
+    assert!(kept(
+        core.handle_state(with_checkpoint(2, newer.jws.clone()), start())
+    ));
+    assert!(
+        !kept(core.handle_state(with_checkpoint(3, newer.jws), start())),
+        "it is kept already"
+    );
+    for older in [
+        checkpoint(1, 900, 90),
+        checkpoint(2, 99, 90),
+        checkpoint(2, 100, 9),
+    ] {
+        assert!(!kept(
+            core.handle_state(with_checkpoint(4, older.jws), start())
+        ));
+    }
+    assert!(kept(core.handle_state(
+        with_checkpoint(5, checkpoint(3, 1, 1).jws),
+        start()
+    )));
+}
+
+#[test]
+fn a_checkpoint_of_a_stranger_is_not_kept() {
+    let mut core = running();
+    let foreign = Signer::new(2).sign(&checkpoint_claims(9, 9, 9));
+    let saves = core.handle_state(with_checkpoint(2, foreign), start());
+    assert!(!saves.iter().any(|s| matches!(s, Save::Checkpoint(_))));
 }
 
 #[test]
@@ -242,4 +347,15 @@ fn an_ended_charge_says_why() {
     };
     core.handle_state(frame(2, start(), Some(till_charge(ended.clone()))), start());
     assert_eq!(shown(&mut core).charge_state(), Some(till_charge(ended)));
+}
+
+#[test]
+fn an_errand_that_was_put_off_while_the_certificate_was_renewed_goes_on_with_the_stream() {
+    let mut core = Core::resume(terminal(1), Resumed::default());
+    assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
+    core.handle_put_off(Errand::Keys, start());
+    assert_eq!(core.poll_errand(start()), None);
+    assert_ne!(shown(&mut core).name(), "out-of-service");
+    core.handle_connected();
+    assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
 }

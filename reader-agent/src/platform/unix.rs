@@ -55,6 +55,12 @@ pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Makes a name in a directory (new, changed or gone) survive a power cut.
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 /// Returns when the process is told to stop: SIGTERM from a service manager, SIGINT from a person.
 pub(crate) async fn told_to_stop() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;

@@ -59,7 +59,10 @@ impl Terminal {
         let desk = Arc::new(Desk(Mutex::new(Ok(till_charge(offered())))));
         let state = State::open(&dir.path().join("agent.db")).unwrap();
         state
-            .save(&crate::core::Save::Keys(Signer::new(1).keys()))
+            .save(&crate::core::Save::Keys {
+                keys: Signer::new(1).keys(),
+                tag: String::new(),
+            })
             .unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

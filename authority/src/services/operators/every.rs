@@ -13,7 +13,8 @@ use super::{
     JoinTokenList, JoinTokenRevoke, KeyList, KeyStep, LedgerCheck, MerchantAdd, MerchantList,
     OperationList, OperationShow, OperationTranscript, OperatorAdd, OperatorList, OperatorRevoke,
     PolicySet, PolicyShow, SeedRotate, TerminalAdd, TerminalBan, TerminalJoin, TerminalList,
-    TerminalShow, TerminalUnban, Verb, carry_out_request, malformed, written,
+    TerminalShow, TerminalUnban, TrustInstall, TrustShow, Verb, carry_out_request, malformed,
+    written,
 };
 use crate::app::App;
 use crate::services::Failure;
@@ -36,6 +37,7 @@ macro_rules! every_verb {
             ConsentDraft, ConsentAsk, ConsentList, ConsentShow, ConsentSign, ConsentRefuse,
             ConsentCarryOut,
             FenceStatus, FenceRaise, FenceCompare,
+            TrustInstall, TrustShow,
         }
     };
 }

@@ -9,6 +9,8 @@ use super::{Asker, Gate, Verb};
 use crate::app::App;
 use crate::clock::unix_seconds;
 use crate::services::Failure;
+use crate::services::operators::trust::states;
+use crate::services::readiness::Watched;
 use crate::services::rotation::{self, Asked, KeyVerb, Plan, StepWanted, due};
 use crate::store::{KeyPurpose, KeyRecord};
 
@@ -182,10 +184,8 @@ async fn of_record(app: &App, key: KeyRecord, now: Timestamp) -> Result<KeyView,
 /// Roots and issuing CAs.
 fn certificates_above(app: &App, now: Timestamp) -> Vec<KeyView> {
     let mut found: Vec<KeyView> = Vec::new();
-    let cas = app.issuer.issuing_cas();
-    let roots = cas
-        .iter()
-        .map(|ca| ("root", ca.chain.root(), KeyState::Active));
+    let (cas, trust) = (app.issuer.issuing_cas(), app.trust());
+    let roots = states(&trust).map(|(root, state)| ("root", root, state));
     let issuing = cas
         .iter()
         .map(|ca| ("issuing", ca.chain.issuing(), ca.state));
@@ -205,7 +205,7 @@ fn certificates_above(app: &App, now: Timestamp) -> Vec<KeyView> {
 }
 
 fn listeners(app: &App, now: Timestamp) -> Vec<KeyView> {
-    let listener = |watched: &crate::services::readiness::Watched| {
+    let listener = |watched: Watched| {
         let name = watched.name.to_owned();
         in_use(
             "certificate",
@@ -215,7 +215,11 @@ fn listeners(app: &App, now: Timestamp) -> Vec<KeyView> {
             now,
         )
     };
-    app.watched.iter().map(listener).collect()
+    app.watchlist
+        .listeners()
+        .into_iter()
+        .map(listener)
+        .collect()
 }
 
 fn in_use(purpose: &str, name: String, id: String, ends: Timestamp, now: Timestamp) -> KeyView {

@@ -87,6 +87,9 @@ pub struct TerminalView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub scheduled_until: Option<Timestamp>,
     pub added_at: Timestamp,
+    /// Sequence of the list of roots it follows, since it was connected first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trust_sequence: Option<u64>,
 }
 
 impl Verb for TerminalAdd {
@@ -152,9 +155,12 @@ impl Verb for TerminalShow {
 
     async fn run(self, app: &App) -> Result<TerminalView, Failure> {
         let found = app.store.terminal(self.terminal).await?;
-        found
-            .map(TerminalView::from)
-            .ok_or_else(|| unknown(self.terminal))
+        let found = found.ok_or_else(|| unknown(self.terminal))?;
+        let follower = app.store.follower(self.terminal).await?;
+        Ok(TerminalView {
+            trust_sequence: follower.map(|follower| follower.sequence),
+            ..found.into()
+        })
     }
 }
 
@@ -241,6 +247,7 @@ impl From<Terminal> for TerminalView {
             schedules: terminal.sequence,
             scheduled_until: terminal.issued_until.map(|epoch| clock.closes(epoch)),
             added_at: terminal.added_at,
+            trust_sequence: None,
         }
     }
 }

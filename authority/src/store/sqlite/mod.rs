@@ -27,6 +27,7 @@ mod schema;
 mod settle;
 mod terminals;
 mod tokens;
+mod trust;
 mod turns;
 mod writer;
 

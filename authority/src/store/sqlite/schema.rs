@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0003_fence.sql"),
     include_str!("../../../migrations/sqlite/0004_rotation.sql"),
     include_str!("../../../migrations/sqlite/0005_approvals.sql"),
+    include_str!("../../../migrations/sqlite/0006_trust.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.

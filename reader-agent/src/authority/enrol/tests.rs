@@ -2,12 +2,15 @@
 //! Real TLS on a free loopback port; a small server plays the authority.
 use super::*;
 use crate::app;
+use crate::authority::client::CACERTS_PATH;
 use crate::clock;
 use crate::config::Config;
 use crate::error::Whose;
+use crate::identity::disk::IdentityFiles;
 use crate::identity::{Identity, Lasts};
 use crate::rotation::Fetch;
 use crate::testing::{Issue, Signer, frame, rank, terminal, till_charge};
+use crate::trust::TrustFiles;
 use futures_util::{StreamExt, stream};
 use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
 use protocol::window::EpochClock;
@@ -257,12 +260,13 @@ async fn an_enrolled_terminal_has_an_identity_that_the_authority_accepts() {
         .unwrap();
     let dir = tempfile::tempdir().unwrap();
     Identity::save(dir.path(), &key, &enrolled).unwrap();
-    let identity = Identity::load(dir.path()).unwrap();
+    let identity = IdentityFiles::in_dir(dir.path()).load().unwrap().current;
     assert_eq!(identity.terminal(), terminal(1));
     assert_eq!(identity.lasts(clock::wall()), Lasts::Long);
     let until = identity.not_after();
     assert_eq!(identity.lasts(until), Lasts::Expired { since: until });
-    let client = AuthorityClient::new(&authority.base, &identity).unwrap();
+    let roots = TrustFiles::in_dir(dir.path()).load().unwrap();
+    let client = AuthorityClient::new(&authority.base, &identity, roots.roots(), None).unwrap();
     assert!(client.schedule(Fetch::Whole).await.is_ok());
 }
 

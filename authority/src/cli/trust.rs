@@ -1,0 +1,89 @@
+//! `m2key-authority trust …`: which roots are trusted, and how does that change?
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::daemon::ask;
+use super::{Arguments, CliError, Say, tell};
+use crate::services::operators::{TrustInstall, TrustPlan, TrustShow, TrustView};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// List the roots, and how many terminals follow which list of them
+    Show,
+    /// Put the next list of roots in force, made with `m2key-pki root trust`; refused while
+    /// terminals would be left behind
+    Install {
+        bundle: PathBuf,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+        /// In an emergency: although terminals are left behind; they follow when they come back
+        #[arg(long, conflicts_with = "dry_run")]
+        now: bool,
+    },
+}
+
+pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
+    match verb {
+        Verb::Show => tell(arguments, &ask(arguments, TrustShow {})?),
+        Verb::Install {
+            bundle,
+            dry_run,
+            now,
+        } => {
+            // Read before it is sent, so that a wrong file is called wrong here.
+            let verb = TrustInstall {
+                bundle: pki::TrustBundle::load(bundle)?.to_json(),
+                dry_run: *dry_run,
+                now: *now,
+            };
+            tell(arguments, &ask(arguments, verb)?);
+        }
+    }
+    Ok(())
+}
+
+impl Say for TrustView {
+    fn say(&self) -> String {
+        let mut lines = vec![format!("list of roots  {}", self.sequence)];
+        for root in &self.roots {
+            lines.push(format!(
+                "{:10}  {}  until {}",
+                root.state, root.fingerprint, root.not_after
+            ));
+        }
+        for followers in &self.followers {
+            lines.push(format!(
+                "list {:5}  followed by {} terminal(s) seen lately",
+                followers.sequence, followers.terminals
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
+impl Say for TrustPlan {
+    fn say(&self) -> String {
+        let mut lines = vec![match (self.changed, self.changes.is_empty()) {
+            (true, _) => format!("list {} of roots is in force", self.sequence),
+            (false, true) => format!("list {} of roots was in force already", self.sequence),
+            (false, false) => format!("list {} of roots would come into force", self.sequence),
+        }];
+        lines.extend(self.changes.iter().cloned());
+        if self.behind.count > 0 {
+            let named: Vec<_> = self.behind.first.iter().map(ToString::to_string).collect();
+            lines.push(format!(
+                "{} terminal(s) do not trust the active root yet: {}{}",
+                self.behind.count,
+                named.join(", "),
+                match self.behind.count > named.len() as u64 {
+                    true => ", …",
+                    false => "",
+                }
+            ));
+        }
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,222 @@
+//! Who sees to it that the listeners never show an old certificate or believe an old root?
+//!
+//! Looks at the files, at the roots and at the issuing CAs every few seconds; renews what is our own at
+//! half of its life, or as soon as another issuing CA is active.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pki::{BadCertificate, Certificate, PkiError, SoftwareKey, SpiffeId, csr};
+use protocol::time::{Millis, Timestamp};
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+
+use super::credentials::{Credentials, count};
+use super::pair;
+use crate::app::App;
+use crate::clock::unix_seconds;
+use crate::services::Failure;
+use crate::services::operators::{CertificateIssue, Holder, Verb};
+use crate::services::trust::Trust;
+
+/// How often files, roots and issuing CAs are looked at.
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long after a renewal that failed the next one is tried.
+const RENEWAL_RETRY_MS: Millis = 60_000;
+
+/// Keeps what listeners show, until the drain.
+pub struct Keeper {
+    app: Arc<App>,
+    listeners: Vec<Kept>,
+    reload: Arc<Notify>,
+    /// The bundle on the disk that was looked at last.
+    bundle: Option<String>,
+}
+
+struct Kept {
+    credentials: Arc<Credentials>,
+    /// No renewal before.
+    next_try: Option<Timestamp>,
+}
+
+impl Keeper {
+    /// `reload` has the files read at once.
+    pub fn new(
+        app: Arc<App>,
+        listeners: impl IntoIterator<Item = Arc<Credentials>>,
+        reload: Arc<Notify>,
+    ) -> Self {
+        let kept = |credentials| Kept {
+            credentials,
+            next_try: None,
+        };
+        Self {
+            bundle: app.trust().bundle().map(pki::TrustBundle::to_json),
+            app,
+            listeners: listeners.into_iter().map(kept).collect(),
+            reload,
+        }
+    }
+
+    pub async fn run(mut self) {
+        let app = self.app.clone();
+        let mut trust = app.trust_changes();
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let again = tokio::select! {
+                _ = ticks.tick() => false,
+                _ = trust.changed() => false,
+                () = self.reload.notified() => true,
+                () = app.draining() => return,
+            };
+            self.look(again).await;
+        }
+    }
+
+    async fn look(&mut self, again: bool) {
+        self.reread_bundle();
+        for listener in &mut self.listeners {
+            listener.credentials.reread(&self.app, again);
+            listener.credentials.follow(&self.app);
+            listener.renew_if_due(&self.app).await;
+        }
+    }
+
+    /// A bundle that came by another way than `trust install`, e.g. from the other node's folder.
+    fn reread_bundle(&mut self) {
+        const NAME: &str = "trust bundle";
+        let path = &self.app.config.trust.bundle;
+        let Ok(found) = std::fs::read_to_string(path) else {
+            return;
+        };
+        if self.bundle.as_ref() == Some(&found) {
+            return;
+        }
+        let now = self.app.trust();
+        let read = pki::TrustBundle::load(path);
+        let warning = match read {
+            Ok(bundle) if now.bundle() == Some(&bundle) => None,
+            Ok(bundle) => self.follow(&now, bundle),
+            Err(error) => Some(error.to_string()),
+        };
+        self.bundle = Some(found);
+        if let Some(warning) = &warning {
+            tracing::warn!(warning, "the trust bundle on the disk is not followed");
+        }
+        let warning = warning.map(|warning| format!("{NAME}: {warning}"));
+        self.app.watchlist.warn(NAME, warning);
+    }
+
+    fn follow(&self, now: &Trust, bundle: pki::TrustBundle) -> Option<String> {
+        match now.followed_by(bundle) {
+            Ok(next) => {
+                tracing::info!(sequence = next.sequence(), "the roots have changed");
+                self.app.set_trust(next);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+impl Kept {
+    async fn renew_if_due(&mut self, app: &App) {
+        let now = app.clock.now();
+        let waits = self.next_try.is_some_and(|next| now < next);
+        let Some(leaf) = self.credentials.leaf() else {
+            return;
+        };
+        if waits || !is_due(app, &leaf, &self.credentials.shown()) {
+            return;
+        }
+        let name = self.credentials.name;
+        match renew(app, &self.credentials).await {
+            Ok(()) => {
+                self.next_try = None;
+                count(app, name, "renewed");
+                self.credentials.reread(app, true);
+            }
+            Err(error) => {
+                self.next_try = Some(now + RENEWAL_RETRY_MS);
+                count(app, name, "not-renewed");
+                tracing::warn!(listener = name, %error, "its certificate is not renewed yet");
+                let warning = format!("{name}: its certificate cannot be renewed: {error}");
+                app.watchlist.warn(name, Some(warning));
+            }
+        }
+    }
+}
+
+/// Ours, and past half of its life, of another issuing CA than the active one, or under a root that is
+/// believed no more. A certificate that the operator got elsewhere is renewed there.
+fn is_due(app: &App, leaf: &Certificate, shown: &[Certificate]) -> bool {
+    let (now, trust) = (unix_seconds(app.clock.now()), app.trust());
+    let own = SpiffeId::Authority(app.config.node.clone());
+    let named = pki::identity_of(leaf.der(), &app.config.trust.domain);
+    if !named.is_ok_and(|peer| peer.id == own) || !trust.is_ours(leaf, shown, now) {
+        return false;
+    }
+    is_past_half(leaf, now)
+        || !leaf.is_issued_by(app.issuer.chain().issuing())
+        || trust.anchors().verify(leaf, shown, now).is_err()
+}
+
+fn is_past_half(certificate: &Certificate, now: u64) -> bool {
+    let (begins, ends) = (certificate.not_before(), certificate.not_after());
+    now >= begins + ends.saturating_sub(begins) / 2
+}
+
+/// A new key, a certificate for it, and both in the place of the old ones.
+async fn renew(app: &App, credentials: &Credentials) -> Result<(), Failure> {
+    let key = SoftwareKey::generate()?;
+    let id = SpiffeId::Authority(app.config.node.clone());
+    let request = csr::new(&key, &id, &app.config.trust.domain)?;
+    let issue = CertificateIssue {
+        request: csr::to_pem(&request),
+        holder: Holder::Node,
+        proof: None,
+    };
+    let issued = issue.run(app).await?;
+    let chain = with_all_ways(credentials, &issued.chain).map_err(PkiError::from)?;
+    pair::write(&credentials.files, &key, &chain)?;
+    tracing::info!(
+        listener = credentials.name,
+        serial = issued.serial,
+        "certificate renewed"
+    );
+    Ok(())
+}
+
+/// The new chain, and what else leads from it to a root: terminals may know only one of the roots, and
+/// after a restart only the file is left to tell.
+fn with_all_ways(credentials: &Credentials, chain: &str) -> Result<String, BadCertificate> {
+    let mut all = pki::chain::certificates_from_pem(chain)?;
+    for other in credentials.shown() {
+        if all[0].is_issued_by(&other) && !all.contains(&other) {
+            all.push(other);
+        }
+    }
+    Ok(all.iter().map(Certificate::pem).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_second_half_of_a_life_begins_in_its_middle() {
+        let now = 1_795_435_200;
+        let certificate = pki::RootKey::generate().unwrap().certificate(now).unwrap();
+        let half = (certificate.not_before() + certificate.not_after()) / 2;
+        for (at, past) in [
+            (now, false),
+            (half - 1, false),
+            (half, true),
+            (u64::MAX, true),
+        ] {
+            assert_eq!(is_past_half(&certificate, at), past, "{at}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! How does the next list of trusted roots get into force, and whom would it leave behind?
+
+use pki::lifecycle::KeyState;
+use pki::{BadTrust, Certificate, IssuingCa, TrustBundle};
+use protocol::ids::TerminalId;
+use protocol::problem::{Problem, ProblemType};
+use protocol::time::{Millis, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Gate, Verb, refused};
+use crate::app::App;
+use crate::clock::unix_seconds;
+use crate::services::Failure;
+use crate::services::trust::Trust;
+use crate::store::Behind;
+
+/// Who was not seen for so long holds no change back: its certificate has ended, and the grace to renew
+/// it, too, so that it must enrol again in any case.
+pub const FORGOTTEN_AFTER_MS: Millis = 37 * 24 * 3_600_000;
+/// How many terminals are named one by one.
+const NAMED_MAX: u32 = 20;
+
+/// Puts the next list of roots in force.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustInstall {
+    /// The document that `m2key-pki root trust` made.
+    pub bundle: String,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Although terminals are left behind: they have to follow by themselves when they come back.
+    #[serde(default)]
+    pub now: bool,
+}
+
+/// The roots, and how many terminals follow which list.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustShow {}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TrustPlan {
+    pub sequence: u64,
+    /// False if it was only asked what would happen, or it was in force already.
+    pub changed: bool,
+    /// What changes, in words.
+    pub changes: Vec<String>,
+    pub behind: BehindView,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TrustView {
+    pub sequence: u64,
+    pub roots: Vec<RootView>,
+    /// Terminals seen lately, by the list they follow.
+    pub followers: Vec<FollowersView>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RootView {
+    pub fingerprint: String,
+    pub state: String,
+    pub not_after: Timestamp,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FollowersView {
+    pub sequence: u64,
+    pub terminals: u64,
+}
+
+/// Terminals that do not trust the active root yet.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct BehindView {
+    pub count: u64,
+    /// The first of them.
+    pub first: Vec<TerminalId>,
+}
+
+impl Verb for TrustInstall {
+    const NAME: &'static str = "trust-install";
+    const CHANGES: bool = true;
+    const BODY_MAX: u64 = pki::trust::TRUST_MAX_BYTES as u64 * 2;
+    type Answer = TrustPlan;
+
+    fn gate(&self) -> Gate {
+        match self.dry_run {
+            true => Gate::One,
+            false => Gate::Consented,
+        }
+    }
+
+    /// May be repeated after a crash: what is in force already changes nothing.
+    async fn run(self, app: &App) -> Result<TrustPlan, Failure> {
+        let bundle = TrustBundle::parse(&self.bundle).map_err(|error| wrong(&error))?;
+        let now = app.trust();
+        if now.bundle() == Some(&bundle) {
+            return Ok(plan(&now, Vec::new(), Behind::default()));
+        }
+        let next = now.followed_by(bundle).map_err(|error| wrong(&error))?;
+        check_issuing(app, &next)?;
+        let behind = behind(app, &next).await?;
+        if behind.count > 0 && !self.now && !self.dry_run {
+            return Err(strands(&behind));
+        }
+        let mut plan = plan(&next, changes(&now, &next), behind);
+        if !self.dry_run {
+            put_in_force(app, next).await?;
+            plan.changed = true;
+        }
+        Ok(plan)
+    }
+}
+
+impl Verb for TrustShow {
+    const NAME: &'static str = "trust-show";
+    const CHANGES: bool = false;
+    type Answer = TrustView;
+
+    async fn run(self, app: &App) -> Result<TrustView, Failure> {
+        let trust = app.trust();
+        let followers = app.store.followers(seen_since(app)).await?;
+        Ok(TrustView {
+            sequence: trust.sequence(),
+            roots: states(&trust)
+                .map(|(root, state)| RootView {
+                    fingerprint: root.fingerprint().to_string(),
+                    state: state.name().into(),
+                    not_after: Timestamp::from_secs(
+                        i64::try_from(root.not_after()).unwrap_or(i64::MAX),
+                    ),
+                })
+                .collect(),
+            followers: followers
+                .into_iter()
+                .map(|(sequence, terminals)| FollowersView {
+                    sequence,
+                    terminals,
+                })
+                .collect(),
+        })
+    }
+}
+
+/// Noted first, then in the file, then in force: a crash in between leaves a note of what was agreed to,
+/// and the verb may be repeated.
+async fn put_in_force(app: &App, next: Trust) -> Result<(), Failure> {
+    let document = next.bundle().map(TrustBundle::to_json).unwrap_or_default();
+    let digest = Sha256::digest(document.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let body = serde_json::json!({ "sequence": next.sequence(), "sha256": digest }).to_string();
+    app.store
+        .note("trust.installed", body, app.clock.now())
+        .await?;
+    next.save(&app.config.trust.bundle)?;
+    app.set_trust(next);
+    Ok(())
+}
+
+/// The active issuing CA must still hang on a root, by a certificate that is good today: everything that
+/// is shown or issued from now on is believed through it.
+fn check_issuing(app: &App, next: &Trust) -> Result<(), Failure> {
+    let (now, active) = (unix_seconds(app.clock.now()), app.issuer.chain());
+    let hangs = |ca: &IssuingCa| {
+        let issuing = ca.chain.issuing();
+        issuing.spki_sha256() == active.issuing().spki_sha256()
+            && (issuing.not_before()..=issuing.not_after()).contains(&now)
+            && next.anchors().chain_of(issuing).is_ok()
+    };
+    if app.issuer.issuing_cas().iter().any(hangs) {
+        return Ok(());
+    }
+    let detail = format!(
+        "the active issuing CA {} hangs on no root that would be trusted: sign its request under the \
+         new root (m2key-pki root sign) and install the certificate first",
+        active.issuing().serial_hex()
+    );
+    Err(refused(ProblemType::WouldStrand, detail))
+}
+
+/// Terminals in service that do not trust the root that will be active.
+async fn behind(app: &App, next: &Trust) -> Result<Behind, Failure> {
+    let Some(bundle) = next.bundle() else {
+        return Ok(Behind::default());
+    };
+    let needed = bundle.believed_since(bundle.active());
+    Ok(app.store.behind(needed, seen_since(app), NAMED_MAX).await?)
+}
+
+fn seen_since(app: &App) -> Timestamp {
+    app.clock.now() - FORGOTTEN_AFTER_MS
+}
+
+fn wrong(error: &BadTrust) -> Failure {
+    let detail = format!("the trust bundle is refused: {error}; {}", error.hint());
+    refused(ProblemType::MalformedRequest, detail)
+}
+
+fn strands(behind: &Behind) -> Failure {
+    let named: Vec<String> = behind.first.iter().map(ToString::to_string).collect();
+    let more = behind.count.saturating_sub(named.len() as u64);
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Problem::new(ProblemType::WouldStrand)
+        .with_detail(format!(
+            "{} terminals do not trust the new root yet: {}{more}",
+            behind.count,
+            named.join(", ")
+        ))
+        .into()
+}
+
+fn plan(next: &Trust, changes: Vec<String>, behind: Behind) -> TrustPlan {
+    TrustPlan {
+        sequence: next.sequence(),
+        changed: false,
+        changes,
+        behind: BehindView {
+            count: behind.count,
+            first: behind.first,
+        },
+    }
+}
+
+/// Every root with its state; before the first bundle the pinned one is the active one.
+pub fn states(trust: &Trust) -> impl Iterator<Item = (&Certificate, KeyState)> {
+    let listed = trust.bundle().map(TrustBundle::roots).unwrap_or_default();
+    let listed = listed.iter().map(|root| (&root.certificate, root.state));
+    let pinned = match trust.bundle() {
+        Some(_) => &[],
+        None => trust.roots(),
+    };
+    listed.chain(pinned.iter().map(|root| (root, KeyState::Active)))
+}
+
+fn changes(now: &Trust, next: &Trust) -> Vec<String> {
+    let before: Vec<_> = states(now).collect();
+    let state_of = |wanted: &Certificate| {
+        let mut all = before.iter();
+        all.find(|(root, _)| *root == wanted)
+            .map(|(_, state)| *state)
+    };
+    let said = |(root, state): (&Certificate, KeyState)| {
+        let fingerprint = root.fingerprint();
+        match state_of(root) {
+            Some(old) if old == state => None,
+            Some(old) => Some(format!("root {fingerprint}: {old}, then {state}")),
+            None => Some(format!("root {fingerprint}: new, then {state}")),
+        }
+    };
+    states(next).filter_map(said).collect()
+}

@@ -1,0 +1,101 @@
+//! Where does it stand which roots a terminal trusts?
+
+use async_trait::async_trait;
+use protocol::ids::TerminalId;
+use protocol::time::Timestamp;
+use rusqlite::{Row, params};
+use serde_json::json;
+
+use super::SqliteStore;
+use super::row::{all, count, find, one, signed, terminal as terminal_of, time};
+use super::writer::{Tx, Verdict};
+use crate::store::{Behind, Follower, Result, TrustFollowers};
+
+#[async_trait]
+impl TrustFollowers for SqliteStore {
+    async fn follow_trust(&self, terminal: TerminalId, sequence: u64, at: Timestamp) -> Result<()> {
+        self.write(move |tx| follow(tx, terminal, sequence, at))
+            .await
+    }
+
+    async fn follower(&self, terminal: TerminalId) -> Result<Option<Follower>> {
+        self.read(move |conn| {
+            find(
+                conn,
+                "SELECT * FROM trust_followers WHERE terminal = ?1",
+                [terminal.value()],
+                read_follower,
+            )
+        })
+        .await
+    }
+
+    async fn followers(&self, seen_since: Timestamp) -> Result<Vec<(u64, u64)>> {
+        self.read(move |conn| {
+            all(
+                conn,
+                "SELECT trust_followers.sequence AS list, count(*) AS terminals FROM trust_followers
+                 JOIN terminals ON id = terminal
+                 WHERE banned_at_ms IS NULL AND seen_at_ms >= ?1
+                 GROUP BY list ORDER BY list",
+                [seen_since.ms()],
+                |row| Ok((count(row, "list")?, count(row, "terminals")?)),
+            )
+        })
+        .await
+    }
+
+    async fn behind(&self, below: u64, seen_since: Timestamp, limit: u32) -> Result<Behind> {
+        self.read(move |conn| {
+            let known = params![signed(below), seen_since.ms()];
+            let total = one(conn, &behind("count(*) AS terminals", ""), known, |row| {
+                count(row, "terminals")
+            })?;
+            let first = all(
+                conn,
+                &behind("terminal", "ORDER BY terminal LIMIT ?3"),
+                params![signed(below), seen_since.ms(), limit],
+                |row| terminal_of(row, "terminal"),
+            )?;
+            Ok(Behind {
+                count: total,
+                first,
+            })
+        })
+        .await
+    }
+}
+
+fn behind(what: &str, more: &str) -> String {
+    format!(
+        "SELECT {what} FROM trust_followers JOIN terminals ON id = terminal
+         WHERE banned_at_ms IS NULL AND trust_followers.sequence < ?1 AND seen_at_ms >= ?2 {more}"
+    )
+}
+
+fn follow(tx: &mut Tx<'_>, terminal: TerminalId, sequence: u64, at: Timestamp) -> Verdict<()> {
+    let before = find(
+        tx.conn,
+        "SELECT * FROM trust_followers WHERE terminal = ?1",
+        [terminal.value()],
+        read_follower,
+    )?;
+    tx.execute_one(
+        "INSERT INTO trust_followers (terminal, sequence, seen_at_ms) VALUES (?1, ?2, ?3)
+         ON CONFLICT (terminal) DO UPDATE SET sequence = excluded.sequence,
+             seen_at_ms = max(seen_at_ms, excluded.seen_at_ms)",
+        params![terminal.value(), signed(sequence), at.ms()],
+    )?;
+    if before.map_or(0, |before| before.sequence) != sequence {
+        let body = json!({ "terminal": terminal, "sequence": sequence });
+        tx.record("trust.followed", at, &body)?;
+    }
+    Ok(())
+}
+
+fn read_follower(row: &Row<'_>) -> Result<Follower> {
+    Ok(Follower {
+        sequence: count(row, "sequence")?,
+        seen_at: time(row, "seen_at_ms")?,
+    })
+}

@@ -1,0 +1,95 @@
+#![allow(clippy::unwrap_used)]
+//! The whole agent against a server with the authority's rules.
+use super::*;
+use crate::testing::authority::{DUE, Days, EXPIRED, FakeAuthority};
+use crate::testing::terminal;
+use protocol::problem::ProblemType;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Shop {
+    authority: FakeAuthority,
+    running: Running,
+    dir: tempfile::TempDir,
+    http: reqwest::Client,
+}
+
+impl Shop {
+    async fn open(days: Days, prepare: impl FnOnce(&FakeAuthority)) -> Self {
+        let authority = FakeAuthority::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        authority.enrol(dir.path(), days);
+        prepare(&authority);
+        let text = Config::text(&authority.base, terminal(1));
+        let text = format!("{text}tag = \"none\"\nkiosk_listen = \"127.0.0.1:0\"\n");
+        let mut config = Config::parse(&text).unwrap();
+        config.data_dir = dir.path().into();
+        let tls = crate::authority::tls::none().unwrap();
+        let http = reqwest::Client::builder().no_proxy();
+        let http = http.tls_backend_preconfigured(tls);
+        Self {
+            authority,
+            running: start(config).await.unwrap(),
+            dir,
+            http: http
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
+        }
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.running.address);
+        let response = self.http.get(url).send().await.unwrap();
+        response.text().await.unwrap()
+    }
+
+    /// Asks until the answer is as wanted.
+    async fn until(&self, path: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let asking = async {
+            loop {
+                let answer = self.get(path).await;
+                if wanted(&answer) {
+                    return answer;
+                }
+            }
+        };
+        let answer = tokio::time::timeout(PATIENCE, asking).await;
+        answer.expect("it is so within a minute")
+    }
+}
+
+#[tokio::test]
+async fn a_running_agent_renews_its_certificate_and_is_never_offline_for_it() {
+    let shop = Shop::open(DUE, |_| {}).await;
+    let renewed = "m2key_agent_certificate_renewals_total{outcome=\"renewed\"} 1";
+    let metrics = shop.until("/metrics", |text| text.contains(renewed)).await;
+    for line in [
+        "m2key_agent_push_lost_total 0",
+        "m2key_agent_trust_sequence 0",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    let seen = shop.authority.seen().borrow().clone();
+    let (serial, ..) = seen.streams.last().unwrap();
+    let ready = shop.get("/ready").await;
+    let report: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    assert_eq!(report["certificate"]["serial"], serial.as_str());
+    assert_eq!(report["certificate"]["is_renewing"], false);
+    shop.running.stop().await;
+    let found = IdentityFiles::in_dir(shop.dir.path()).load().unwrap();
+    assert_eq!(found.current.leaf().serial_hex(), *serial);
+}
+
+#[tokio::test]
+async fn a_terminal_that_may_not_renew_any_more_is_out_of_service_in_plain_words() {
+    let refused = Some(ProblemType::RenewalTooLate);
+    let shop = Shop::open(EXPIRED, |a| a.world().renewal_refused = refused).await;
+    let wanted = |text: &str| text.contains("out-of-service");
+    let ready = shop.until("/ready", wanted).await;
+    let report: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    assert_eq!(report["ready"], false);
+    let problems = report["problems"].to_string();
+    assert!(problems.contains("expired too long ago"), "{problems}");
+    assert!(problems.contains("new join token"), "{problems}");
+}
