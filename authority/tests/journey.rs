@@ -17,6 +17,8 @@ mod claiming;
 mod guessing;
 #[path = "journey/receipts.rs"]
 mod receipts;
+#[path = "journey/reseeding.rs"]
+mod reseeding;
 #[path = "journey/rotating.rs"]
 mod rotating;
 #[path = "journey/signing_in.rs"]

@@ -34,9 +34,9 @@ pub struct Keyring {
     receipt: SigningKey,
     checkpoint: SigningKey,
     jwks: JwkSet,
-    checkpoint_keys: JwkSet,
     believed: JwkSet,
     tag: String,
+    checkpoint_keys: JwkSet,
 }
 
 /// The database names no active key for a purpose, or one that is not a key.
@@ -66,10 +66,10 @@ impl Keyring {
             schedule: signing(KeyPurpose::Schedule)?,
             receipt: signing(KeyPurpose::Receipt)?,
             checkpoint: signing(KeyPurpose::Checkpoint)?,
-            checkpoint_keys: checkpoint_keys(records),
             tag: tag_of(&believed),
             jwks,
             believed,
+            checkpoint_keys: checkpoint_keys(records),
         })
     }
 
@@ -101,11 +101,6 @@ impl Keyring {
         &self.jwks
     }
 
-    /// What verifies a checkpoint that somebody shows. A key that may have been stolen could fence us.
-    pub fn checkpoint_keys(&self) -> &JwkSet {
-        &self.checkpoint_keys
-    }
-
     /// What terminals believe: no tainted key.
     pub fn believed(&self) -> &JwkSet {
         &self.believed
@@ -114,6 +109,11 @@ impl Keyring {
     /// Another one whenever terminals should fetch the keys again.
     pub fn tag(&self) -> &str {
         &self.tag
+    }
+
+    /// What verifies a checkpoint that somebody shows. A key that may have been stolen could fence us.
+    pub fn checkpoint_keys(&self) -> &JwkSet {
+        &self.checkpoint_keys
     }
 }
 
@@ -146,16 +146,6 @@ fn set_of(records: &[KeyRecord]) -> JwkSet {
     };
     JwkSet {
         keys: records.iter().filter(kept).filter_map(jwk_of).collect(),
-    }
-}
-
-fn checkpoint_keys(records: &[KeyRecord]) -> JwkSet {
-    let believed = |record: &&KeyRecord| {
-        record.purpose == KeyPurpose::Checkpoint && record.state != KeyState::Tainted
-    };
-    let public = |record: &KeyRecord| Jwk::from_point(record.public_point.as_ref()?).ok();
-    JwkSet {
-        keys: records.iter().filter(believed).filter_map(public).collect(),
     }
 }
 
@@ -192,6 +182,16 @@ fn tag_of(set: &JwkSet) -> String {
     Base64UrlUnpadded::encode_string(&hash.finalize()[..TAG_LEN])
 }
 
+fn checkpoint_keys(records: &[KeyRecord]) -> JwkSet {
+    let believed = |record: &&KeyRecord| {
+        record.purpose == KeyPurpose::Checkpoint && record.tainted_at.is_none()
+    };
+    let public = |record: &KeyRecord| Jwk::from_point(record.public_point.as_ref()?).ok();
+    JwkSet {
+        keys: records.iter().filter(believed).filter_map(public).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use protocol::time::Timestamp;
@@ -208,13 +208,8 @@ mod tests {
             let digits = &POINT[2 * place..2 * place + 2];
             *byte = u8::from_str_radix(digits, 16).expect("hexadecimal digits");
         }
-        KeyRecord::new(
-            purpose,
-            state,
-            purpose.label(1),
-            Some(point),
-            Timestamp::from_ms(0),
-        )
+        let made_at = Timestamp::from_ms(0);
+        KeyRecord::new(purpose, state, purpose.label(1), Some(point), made_at)
     }
 
     #[test]
@@ -223,7 +218,9 @@ mod tests {
         for good in [KeyState::Active, KeyState::Retired] {
             assert_eq!(count(KeyPurpose::Checkpoint, good), 1, "{good}");
         }
-        assert_eq!(count(KeyPurpose::Checkpoint, KeyState::Tainted), 0);
+        let mut stolen = record(KeyPurpose::Checkpoint, KeyState::Retired);
+        stolen.tainted_at = Some(stolen.made_at);
+        assert!(checkpoint_keys(&[stolen]).keys.is_empty());
         assert_eq!(count(KeyPurpose::Receipt, KeyState::Active), 0);
     }
 }

@@ -134,7 +134,9 @@ impl Rotation for SqliteStore {
         self.read(move |conn| {
             all(
                 conn,
-                "SELECT * FROM certificates WHERE subject_kind = 'operator' AND not_after_ms > ?1
+                "SELECT * FROM certificates c WHERE subject_kind = 'operator' AND not_after_ms > ?1
+                 AND superseded_at_ms IS NULL
+                 AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.serial = c.serial)
                  ORDER BY subject, issued_at_ms",
                 [at.ms()],
                 |row| {
