@@ -34,7 +34,8 @@ async fn begin(world: &World, work: Work) -> OperationId {
         verb: "test".into(),
         work,
         asked_by: "olga".into(),
-        consent: Some("c1".into()),
+        // What was consented to once is carried out once.
+        consent: Some(format!("consent of {}", id.0)),
         state: OperationState::Running,
         outcome: None,
         total: None,
