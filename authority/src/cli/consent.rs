@@ -14,12 +14,12 @@ use serde_json::Value;
 use super::daemon::{Desk, ask, not_understood};
 use super::own::Own;
 use super::{Arguments, CliError, Exit, Say, tell};
-use crate::app::load_certificates;
 use crate::clock::{Clock, SystemClock, unix_seconds};
 use crate::services::operators::{
     CarriedOut, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList, ConsentRefuse, ConsentShow,
     ConsentSign, Drafted, RequestView, Requests, ShownRequest,
 };
+use crate::services::trust::Trust;
 use crate::store::RequestId;
 
 #[derive(Debug, Subcommand)]
@@ -119,10 +119,10 @@ fn carry_out(arguments: &Arguments, id: RequestId) -> Result<CarriedOut, CliErro
 /// The request as its asker signed it, verified with the root that is trusted here.
 async fn shown(desk: &Desk, id: RequestId) -> Result<Signed<Request>, CliError> {
     let ShownRequest { transcript, .. } = desk.send(ConsentShow { id }).await?;
-    let roots = load_certificates(&desk.config.trust.root)?;
+    let trust = Trust::load(&desk.config.trust)?;
     let domain = &desk.config.trust.domain;
     let anchors = Anchors {
-        roots: &roots,
+        roots: trust.roots(),
         domain,
     };
     let now = unix_seconds(SystemClock.now());

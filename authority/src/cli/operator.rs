@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::daemon::{Desk, ask};
 use super::own::{Own, open_hsm};
-use super::renew::{Renewed, beside, holder};
+use super::renew::{Renewed, holder};
 use super::{Arguments, CliError, Exit, Say, runtime, tell};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CertificateFiles, OperatorHsm, OperatorKeyPlace};
@@ -256,7 +256,7 @@ pub(super) fn renew(arguments: &Arguments) -> Result<(), CliError> {
                 &issued.chain,
             )?;
         }
-        _ => replace_certificate(&certificate, &issued.chain)?,
+        _ => pair::write_certificate(&certificate, &issued.chain)?,
     }
     tell(
         arguments,
@@ -279,12 +279,6 @@ async fn request_for(
     };
     let id = SpiffeId::Operator(own.name.parse().map_err(PkiError::from)?);
     Ok(csr::new(fresh, &id, &desk.config.trust.domain)?)
-}
-
-fn replace_certificate(path: &Path, chain: &str) -> Result<(), CliError> {
-    let new = beside(path);
-    std::fs::write(&new, chain).map_err(|error| CliError::file(&new, &error))?;
-    std::fs::rename(&new, path).map_err(|error| CliError::file(path, &error))
 }
 
 fn refuse_existing(path: &Path) -> Result<(), CliError> {

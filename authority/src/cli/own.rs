@@ -12,7 +12,8 @@ use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use super::{CliError, Exit};
 use crate::app::load_certificates;
-use crate::config::{Config, OperatorHsm, OperatorKeyPlace};
+use crate::config::{CertificateFiles, Config, OperatorHsm, OperatorKeyPlace};
+use crate::listen::pair;
 
 /// An operator: name, certificates (the own one first) and key.
 #[derive(Clone)]
@@ -26,6 +27,11 @@ impl Own {
     /// As `[operator]` or the file of `--as` say.
     pub(super) async fn load(config: &Config) -> Result<Self, CliError> {
         let path = &config.operator.certificate;
+        if let OperatorKeyPlace::File(key) = &config.operator.key {
+            // A renewal may have been interrupted.
+            let (certificate, key) = (path.clone(), key.clone());
+            pair::mend(&CertificateFiles { certificate, key })?;
+        }
         let chain = load_certificates(path)?;
         let leaf = chain
             .first()

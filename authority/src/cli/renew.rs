@@ -76,12 +76,6 @@ pub(super) fn holder(config: &Config, certificate: &Path) -> Result<SpiffeId, Cl
     ))
 }
 
-pub(super) fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
-}
-
 #[derive(Serialize)]
 pub(super) struct Renewed {
     pub(super) certificate: PathBuf,

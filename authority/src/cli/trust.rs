@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::daemon::ask;
 use super::{Arguments, CliError, Say, tell};
-use crate::services::operators::{TrustInstall, TrustPlan, TrustShow, TrustView};
+use crate::services::operators::{TrustInstall, TrustPlan, TrustShow, TrustStage, TrustView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -15,6 +15,7 @@ pub(super) enum Verb {
     /// Put the next list of roots in force, made with `m2key-pki root trust`; refused while
     /// terminals would be left behind
     Install {
+        /// The file that every root has signed
         bundle: PathBuf,
         /// Only say what would happen
         #[arg(long)]
@@ -34,10 +35,12 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
             now,
         } => {
             // Read before it is sent, so that a wrong file is called wrong here.
+            let bundle = pki::TrustBundle::load(bundle)?.to_json();
+            let brought = ask(arguments, TrustStage { bundle })?;
             let verb = TrustInstall {
-                bundle: pki::TrustBundle::load(bundle)?.to_json(),
                 dry_run: *dry_run,
                 now: *now,
+                ..brought
             };
             tell(arguments, &ask(arguments, verb)?);
         }

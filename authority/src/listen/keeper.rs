@@ -123,7 +123,9 @@ impl Keeper {
 impl Kept {
     async fn renew_if_due(&mut self, app: &App) {
         let now = app.clock.now();
-        let waits = self.next_try.is_some_and(|next| now < next);
+        // Nothing is issued while the database is behind the world.
+        let fenced = app.fence.fenced().is_some();
+        let waits = fenced || self.next_try.is_some_and(|next| now < next);
         let Some(leaf) = self.credentials.leaf() else {
             return;
         };

@@ -24,6 +24,13 @@ pub fn write(files: &CertificateFiles, key: &SoftwareKey, chain: &str) -> Result
     steps.publish_certificate()
 }
 
+/// Writes a certificate alone, whose key lies elsewhere; whole or not at all.
+pub fn write_certificate(path: &Path, chain: &str) -> Result<(), PkiError> {
+    let draft = beside(path);
+    written(&draft, chain).map_err(|error| at(&draft, error))?;
+    rename(&draft, path)
+}
+
 /// Finishes, or takes back, what a crash interrupted. Call it before the files are read.
 pub fn heal(files: &CertificateFiles) -> Result<(), PkiError> {
     let steps = Steps::of(files);
@@ -40,6 +47,14 @@ pub fn heal(files: &CertificateFiles) -> Result<(), PkiError> {
     }
     remove(&steps.new_certificate)?;
     remove(&steps.new_key)
+}
+
+/// [`heal`] where others may be writing just now: only if what is there does not belong together.
+pub fn mend(files: &CertificateFiles) -> Result<(), PkiError> {
+    match belong_together(&files.key, &files.certificate) {
+        true => Ok(()),
+        false => heal(files),
+    }
 }
 
 struct Steps<'a> {
@@ -165,6 +180,26 @@ mod tests {
             assert_eq!(&serves, expected, "after {done} steps");
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
         }
+    }
+
+    #[test]
+    fn whoever_only_reads_does_not_disturb_whoever_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = CertificateFiles {
+            certificate: dir.path().join("operator.pem"),
+            key: dir.path().join("operator.key"),
+        };
+        let ((old_key, old), (new_key, new)) = (pair(), pair());
+        write(&files, &old_key, &old).unwrap();
+        let steps = Steps::of(&files);
+        steps.stage_key(&new_key).unwrap();
+        mend(&files).unwrap();
+        steps.stage_certificate(&new).unwrap();
+        mend(&files).unwrap();
+        steps.publish_key().unwrap();
+        mend(&files).unwrap();
+        assert_eq!(fs::read_to_string(&files.certificate).unwrap(), new);
+        Own::load(&files).unwrap();
     }
 
     #[test]

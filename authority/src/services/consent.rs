@@ -12,12 +12,12 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
+use pki::TrustDomain;
 use pki::consent::request::SKEW_MAX_S;
 use pki::consent::{
     Anchors, AsOf, BadStatement, Consent, Dated, Policy, Refusal, Request, Signed, Transcript,
     judge, verify,
 };
-use pki::{Certificate, TrustDomain};
 use protocol::jws::Purpose;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
@@ -353,24 +353,14 @@ fn verify_as_of<C: Purpose + Dated>(
     text: &str,
     as_of: AsOf,
 ) -> Result<Signed<C>, Failure> {
-    let roots = roots(app);
+    // Also those that are believed no more: [`check_signer`] asks for the issuing CA and the record.
+    let roots = app.trust().ever();
     let domain: &TrustDomain = app.issuer.trust_domain();
     let anchors = Anchors {
         roots: &roots,
         domain,
     };
     verify(text, &anchors, as_of).map_err(of_statement)
-}
-
-fn roots(app: &App) -> Vec<Certificate> {
-    let mut roots: Vec<Certificate> = Vec::new();
-    for ca in app.issuer.issuing_cas() {
-        let root = ca.chain.root();
-        if ca.state.is_believed() && !roots.contains(root) {
-            roots.push(root.clone());
-        }
-    }
-    roots
 }
 
 /// The certificate was issued to this operator here, by an issuing CA that is believed, and is not

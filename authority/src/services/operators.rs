@@ -59,7 +59,7 @@ pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
     Terminals,
 };
-pub use trust::{TrustInstall, TrustPlan, TrustShow, TrustView};
+pub use trust::{RootState, TrustInstall, TrustPlan, TrustShow, TrustStage, TrustView};
 
 /// Longest name of a terminal or merchant, in bytes: it is shown on phones and screens.
 pub const NAME_MAX: usize = 80;

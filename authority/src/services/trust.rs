@@ -4,6 +4,8 @@
 //! the database is open, and because it proves itself: a database that was restored says nothing about
 //! it. What terminals follow is in the store.
 
+pub mod staged;
+
 use std::path::Path;
 
 use pki::trust::BadTrust;
@@ -73,6 +75,19 @@ impl Trust {
         })
     }
 
+    /// Every root there ever was, whatever became of it. For what is judged by the database besides.
+    pub fn ever(&self) -> Vec<Certificate> {
+        let mut all = self.roots().to_vec();
+        let listed = self.bundle.iter().flat_map(TrustBundle::ever_listed);
+        let listed: Vec<Certificate> = listed.cloned().collect();
+        all.extend(
+            listed
+                .into_iter()
+                .filter(|root| !self.roots().contains(root)),
+        );
+        all
+    }
+
     /// The one that new issuing certificates come from.
     pub fn active(&self) -> &Certificate {
         match &self.bundle {
@@ -92,9 +107,7 @@ impl Trust {
 
     /// Whether one of our roots, believed or not, ever led to this certificate; its date aside.
     pub fn is_ours(&self, leaf: &Certificate, others: &[Certificate], now: u64) -> bool {
-        let listed = self.bundle.iter().flat_map(TrustBundle::ever_listed);
-        let mut roots = listed.chain(self.roots());
-        roots.any(|root| {
+        self.ever().iter().any(|root| {
             let verified = verify_chain(leaf, others, root, now);
             // Whoever is told of an expiry knows that everything else was in order.
             matches!(verified, Ok(_) | Err(BadCertificate::Expired { .. }))

@@ -785,6 +785,8 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
     let money = json!({ "amount_minor": 1, "currency": "EUR" });
     let seeds = |fleet: Value| json!({ "fleet": fleet, "when": "planned" });
     let step = |key: &str| json!({ "step": "prepare", "key": key });
+    let install =
+        |dry_run: bool| json!({ "sequence": 1, "sha256": "00", "roots": [], "dry_run": dry_run });
     let decided = [
         ("terminal-add", json!({ "merchant": id }), one),
         ("terminal-join", json!({ "terminal": terminal }), one),
@@ -871,7 +873,9 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("fence-compare", json!({ "receipt": "r" }), one),
         ("fence-raise", json!({ "reason": "restored" }), consented),
         ("trust-show", json!({}), one),
-        ("trust-install", json!({ "bundle": "b" }), consented),
+        ("trust-stage", json!({ "bundle": "b" }), one),
+        ("trust-install", install(false), consented),
+        ("trust-install", install(true), one),
     ];
     for (name, body, gate) in &decided {
         let verb = named(name).unwrap_or_else(|| panic!("no verb {name}"));

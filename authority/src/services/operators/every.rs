@@ -13,8 +13,8 @@ use super::{
     JoinTokenList, JoinTokenRevoke, KeyList, KeyStep, LedgerCheck, MerchantAdd, MerchantList,
     OperationList, OperationShow, OperationTranscript, OperatorAdd, OperatorList, OperatorRevoke,
     PolicySet, PolicyShow, SeedRotate, TerminalAdd, TerminalBan, TerminalJoin, TerminalList,
-    TerminalShow, TerminalUnban, TrustInstall, TrustShow, Verb, carry_out_request, malformed,
-    written,
+    TerminalShow, TerminalUnban, TrustInstall, TrustShow, TrustStage, Verb, carry_out_request,
+    malformed, written,
 };
 use crate::app::App;
 use crate::services::Failure;
@@ -32,12 +32,12 @@ macro_rules! every_verb {
             AuditVerify, AlarmList,
             CertificateIssue, CertificateList, CertificateShow, CertificateRevoke,
             KeyList, KeyStep, SeedRotate,
+            TrustShow, TrustStage, TrustInstall,
             OperationList, OperationShow, OperationTranscript,
             OperatorAdd, OperatorList, OperatorRevoke, PolicyShow, PolicySet,
             ConsentDraft, ConsentAsk, ConsentList, ConsentShow, ConsentSign, ConsentRefuse,
             ConsentCarryOut,
             FenceStatus, FenceRaise, FenceCompare,
-            TrustInstall, TrustShow,
         }
     };
 }

@@ -1,18 +1,17 @@
 //! How does the next list of trusted roots get into force, and whom would it leave behind?
 
 use pki::lifecycle::KeyState;
-use pki::{BadTrust, Certificate, IssuingCa, TrustBundle};
+use pki::{BadTrust, Certificate, IssuingCa, TrustBundle, TrustedRoot};
 use protocol::ids::TerminalId;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{Gate, Verb, refused};
 use crate::app::App;
 use crate::clock::unix_seconds;
 use crate::services::Failure;
-use crate::services::trust::Trust;
+use crate::services::trust::{Trust, staged};
 use crate::store::Behind;
 
 /// Who was not seen for so long holds no change back: its certificate has ended, and the grace to renew
@@ -21,18 +20,36 @@ pub const FORGOTTEN_AFTER_MS: Millis = 37 * 24 * 3_600_000;
 /// How many terminals are named one by one.
 const NAMED_MAX: u32 = 20;
 
-/// Puts the next list of roots in force.
+/// Brings the document of a list of roots, which changes nothing yet: what others consent to is short.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustStage {
+    /// What `m2key-pki root trust` made.
+    pub bundle: String,
+}
+
+/// Puts a list of roots in force that was brought before.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustInstall {
-    /// The document that `m2key-pki root trust` made.
-    pub bundle: String,
+    pub sequence: u64,
+    /// Of the document, in hexadecimal.
+    pub sha256: String,
+    /// Every root and its state, for those who consent.
+    pub roots: Vec<RootState>,
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,
     /// Although terminals are left behind: they have to follow by themselves when they come back.
     #[serde(default)]
     pub now: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootState {
+    pub fingerprint: String,
+    pub state: String,
 }
 
 /// The roots, and how many terminals follow which list.
@@ -79,10 +96,51 @@ pub struct BehindView {
     pub first: Vec<TerminalId>,
 }
 
+impl Verb for TrustStage {
+    const NAME: &'static str = "trust-stage";
+    const CHANGES: bool = true;
+    /// As JSON in JSON, with every quote and line break escaped.
+    const BODY_MAX: u64 = pki::trust::TRUST_MAX_BYTES as u64 * 2;
+    type Answer = TrustInstall;
+
+    async fn run(self, app: &App) -> Result<TrustInstall, Failure> {
+        let bundle = TrustBundle::parse(&self.bundle).map_err(|error| wrong(&error))?;
+        let now = app.trust();
+        if now.bundle() != Some(&bundle) {
+            now.followed_by(bundle.clone())
+                .map_err(|error| wrong(&error))?;
+            staged::keep(&app.config.trust.bundle, &bundle)?;
+        }
+        Ok(TrustInstall::of(&bundle))
+    }
+}
+
+impl TrustInstall {
+    fn of(bundle: &TrustBundle) -> Self {
+        let state = |root: &TrustedRoot| RootState {
+            fingerprint: root.certificate.fingerprint().to_string(),
+            state: root.state.name().into(),
+        };
+        Self {
+            sequence: bundle.sequence(),
+            sha256: staged::sha256(bundle),
+            roots: bundle.roots().iter().map(state).collect(),
+            dry_run: false,
+            now: false,
+        }
+    }
+
+    /// Whether this is the document that was meant, and says what was consented to.
+    fn means(&self, bundle: &TrustBundle) -> bool {
+        let of = Self::of(bundle);
+        (self.sequence, &self.sha256, &self.roots) == (of.sequence, &of.sha256, &of.roots)
+    }
+}
+
 impl Verb for TrustInstall {
     const NAME: &'static str = "trust-install";
     const CHANGES: bool = true;
-    const BODY_MAX: u64 = pki::trust::TRUST_MAX_BYTES as u64 * 2;
+    const ANSWER_KEPT: bool = true;
     type Answer = TrustPlan;
 
     fn gate(&self) -> Gate {
@@ -94,10 +152,14 @@ impl Verb for TrustInstall {
 
     /// May be repeated after a crash: what is in force already changes nothing.
     async fn run(self, app: &App) -> Result<TrustPlan, Failure> {
-        let bundle = TrustBundle::parse(&self.bundle).map_err(|error| wrong(&error))?;
         let now = app.trust();
-        if now.bundle() == Some(&bundle) {
+        if now.bundle().is_some_and(|bundle| self.means(bundle)) {
             return Ok(plan(&now, Vec::new(), Behind::default()));
+        }
+        let bundle = staged::find(&app.config.trust.bundle, &self.sha256)?;
+        if !self.means(&bundle) {
+            let detail = "the list that was brought is not the one that was asked for";
+            return Err(refused(ProblemType::MalformedRequest, detail));
         }
         let next = now.followed_by(bundle).map_err(|error| wrong(&error))?;
         check_issuing(app, &next)?;
@@ -147,15 +209,14 @@ impl Verb for TrustShow {
 /// Noted first, then in the file, then in force: a crash in between leaves a note of what was agreed to,
 /// and the verb may be repeated.
 async fn put_in_force(app: &App, next: Trust) -> Result<(), Failure> {
-    let document = next.bundle().map(TrustBundle::to_json).unwrap_or_default();
-    let digest = Sha256::digest(document.as_bytes());
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = next.bundle().map(staged::sha256);
     let body = serde_json::json!({ "sequence": next.sequence(), "sha256": digest }).to_string();
     app.store
         .note("trust.installed", body, app.clock.now())
         .await?;
     next.save(&app.config.trust.bundle)?;
     app.set_trust(next);
+    staged::clear(&app.config.trust.bundle);
     Ok(())
 }
 
@@ -253,4 +314,33 @@ fn changes(now: &Trust, next: &Trust) -> Vec<String> {
         }
     };
     states(next).filter_map(said).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use pki::RootKey;
+    use pki::consent::request::BODY_MAX_BYTES;
+    use pki::trust::ROOTS_MAX;
+
+    #[test]
+    fn the_longest_list_of_roots_fits_into_what_others_consent_to() {
+        let root = RootKey::generate()
+            .unwrap()
+            .certificate(1_795_435_200)
+            .unwrap();
+        let state = RootState {
+            fingerprint: root.fingerprint().to_string(),
+            state: "superseded".into(),
+        };
+        let verb = TrustInstall {
+            sequence: u64::MAX,
+            sha256: "0".repeat(64),
+            roots: vec![state; ROOTS_MAX],
+            dry_run: false,
+            now: false,
+        };
+        assert!(serde_json::to_string(&verb).unwrap().len() < BODY_MAX_BYTES);
+    }
 }
