@@ -75,6 +75,7 @@ impl Room {
         let (domain, as_of) = (domain(), AsOf::Time(NOW));
         let anchors = Anchors {
             roots: &roots,
+            issuing: &[],
             domain: &domain,
         };
         verify(text, &anchors, as_of)
@@ -255,6 +256,7 @@ async fn an_expired_certificate_does_not_sign_now() {
     let (roots, domain) = ([issuer.chain().root().clone()], domain());
     let anchors = Anchors {
         roots: &roots,
+        issuing: &[],
         domain: &domain,
     };
     let refused = verify::<Consent>(&text, &anchors, AsOf::Time(NOW)).unwrap_err();

@@ -44,7 +44,7 @@ struct Enrol {
     /// Directory for configuration, key and data; it must not hold a terminal yet.
     #[arg(long)]
     dir: PathBuf,
-    /// The authority's listener for terminals: https://host:port.
+    /// The authority's listener for terminals: `https://host:port`.
     #[arg(long)]
     authority: String,
     /// Fingerprint of the root certificate, as the operator of the authority tells it.

@@ -119,10 +119,11 @@ fn carry_out(arguments: &Arguments, id: RequestId) -> Result<CarriedOut, CliErro
 /// The request as its asker signed it, verified with the root that is trusted here.
 async fn shown(desk: &Desk, id: RequestId) -> Result<Signed<Request>, CliError> {
     let ShownRequest { transcript, .. } = desk.send(ConsentShow { id }).await?;
-    let trust = Trust::load(&desk.config.trust)?;
+    let (trust, own) = (Trust::load(&desk.config.trust)?, desk.own().await?);
     let domain = &desk.config.trust.domain;
     let anchors = Anchors {
         roots: trust.roots(),
+        issuing: own.chain.get(1..).unwrap_or_default(),
         domain,
     };
     let now = unix_seconds(SystemClock.now());

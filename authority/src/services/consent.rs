@@ -12,7 +12,7 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use pki::TrustDomain;
+use pki::Certificate;
 use pki::consent::request::SKEW_MAX_S;
 use pki::consent::{
     Anchors, AsOf, BadStatement, Consent, Dated, Policy, Refusal, Request, Signed, Transcript,
@@ -353,14 +353,19 @@ fn verify_as_of<C: Purpose + Dated>(
     text: &str,
     as_of: AsOf,
 ) -> Result<Signed<C>, Failure> {
-    // Also those that are believed no more: [`check_signer`] asks for the issuing CA and the record.
-    let roots = app.trust().ever();
-    let domain: &TrustDomain = app.issuer.trust_domain();
+    let (trust, issuing) = (app.trust(), believed_issuing(app));
     let anchors = Anchors {
-        roots: &roots,
-        domain,
+        roots: trust.roots(),
+        issuing: &issuing,
+        domain: app.issuer.trust_domain(),
     };
     verify(text, &anchors, as_of).map_err(of_statement)
+}
+
+fn believed_issuing(app: &App) -> Vec<Certificate> {
+    let cas = app.issuer.issuing_cas().into_iter();
+    let believed = cas.filter(|ca| ca.state.is_believed());
+    believed.map(|ca| ca.chain.issuing().clone()).collect()
 }
 
 /// The certificate was issued to this operator here, by an issuing CA that is believed, and is not
@@ -368,11 +373,10 @@ fn verify_as_of<C: Purpose + Dated>(
 pub async fn check_signer<C>(app: &App, signed: &Signed<C>) -> Result<(), Failure> {
     let (name, certificate) = (signed.name(), signed.certificate());
     let issuer_key = certificate.issuer_key_id_hex();
-    let believed = app.issuer.issuing_cas().into_iter().any(|ca| {
-        ca.state.is_believed()
-            && issuer_key.is_some()
-            && ca.chain.issuing().key_id_hex() == issuer_key
-    });
+    let believed = issuer_key.is_some()
+        && believed_issuing(app)
+            .iter()
+            .any(|issuing| issuing.key_id_hex() == issuer_key);
     let recorded = app.store.certificate(&certificate.serial_hex()).await?;
     let good = recorded.is_some_and(|record| {
         record.certificate.subject == Subject::Operator(name.to_owned())

@@ -147,6 +147,8 @@ impl Room {
     }
 }
 
+type Bend = fn(&mut Request);
+
 fn policy(required: u32) -> Policy {
     Policy {
         required,
@@ -415,7 +417,6 @@ async fn a_wrong_clock_is_told_and_does_not_sign() {
 async fn a_request_that_bends_the_rules_is_refused() {
     let room = Room::new().await;
     let good = room.draft(&room.ann, &policy(2)).await;
-    type Bend = fn(&mut Request);
     let bent: [(Bend, &str); 6] = [
         (|it| it.required = 0, "claims are not in order"),
         (

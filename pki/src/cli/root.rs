@@ -54,7 +54,7 @@ pub(crate) struct SignArguments {
     /// Sign although there is a certificate for this key already
     #[arg(long)]
     again: bool,
-    /// Where the root's revocation list will be served, e.g. http://crl.example/crl/ (default: the
+    /// Where the root's revocation list will be served, e.g. `http://crl.example/crl/` (default: the
     /// certificate does not say)
     #[arg(long, value_name = "URL")]
     crl_base: Option<CrlBase>,

@@ -10,8 +10,9 @@ use crate::names::{SpiffeId, TrustDomain};
 
 /// How far the clocks of an operator's machine and of the authority may be apart, in seconds.
 pub const SKEW_MAX_S: i64 = 300;
-/// Largest body that can be asked for, in bytes of JSON.
-pub const BODY_MAX_BYTES: usize = 6 * 1024;
+/// Largest body that can be asked for, in bytes of JSON. Most have some hundred; a trust bundle has every
+/// list of roots there ever was.
+pub const BODY_MAX_BYTES: usize = 160 * 1024;
 /// Longest reason of a refusal, in bytes.
 pub const REASON_MAX_BYTES: usize = 200;
 

@@ -16,7 +16,7 @@ use crate::names::{SpiffeId, TrustDomain};
 use crate::verify::{INTERMEDIATES_MAX, peer, verify_chain};
 
 /// Longest statement that is looked at, in bytes.
-pub const STATEMENT_MAX_BYTES: usize = 16 * 1024;
+pub const STATEMENT_MAX_BYTES: usize = 240 * 1024;
 /// Most certificates in `x5c`.
 pub const X5C_MAX: usize = 1 + INTERMEDIATES_MAX;
 
@@ -33,6 +33,9 @@ pub trait Dated {
 pub struct Anchors<'a> {
     /// Any of them.
     pub roots: &'a [Certificate],
+    /// Issuing certificates that are known besides those in the statement: after a root was rotated,
+    /// the same issuing key has a newer one.
+    pub issuing: &'a [Certificate],
     pub domain: &'a TrustDomain,
 }
 
@@ -201,7 +204,8 @@ pub fn verify<C: Purpose + Dated>(
         AsOf::Statement => u64::try_from(claims.said_at()).map_err(|_| BadStatement::Claims)?,
     };
     let may_have_ended = matches!(as_of, AsOf::TimeOrEnded(_));
-    check_chain(leaf, others, anchors.roots, at, may_have_ended)?;
+    let above = [others, anchors.issuing].concat();
+    check_chain(leaf, &above, anchors.roots, at, may_have_ended)?;
     let name = operator_of(leaf, anchors.domain)?;
     if claims.said_by() != name {
         return Err(BadStatement::OtherName);

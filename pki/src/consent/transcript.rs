@@ -105,6 +105,7 @@ impl Transcript {
         let domain = request.domain().ok_or(no_domain)?;
         let anchors = Anchors {
             roots,
+            issuing: &[],
             domain: &domain,
         };
         let request: Signed<Request> = verify(&self.request, &anchors, AsOf::Statement)

@@ -1,5 +1,7 @@
 //! How do operators ask for each other's consent, and give it?
 
+use pki::consent::request::BODY_MAX_BYTES;
+use pki::consent::statement::STATEMENT_MAX_BYTES;
 use pki::consent::{Request, Signed, Transcript};
 use protocol::problem::ProblemType;
 use protocol::time::Timestamp;
@@ -11,6 +13,9 @@ use super::{Asker, Gate, LIST_MAX, Verb, malformed, refused};
 use crate::app::App;
 use crate::services::{Failure, consent};
 use crate::store::{RequestId, RequestRecord};
+
+/// What stands around a statement or a body in a request, in bytes.
+const AROUND: u64 = 1024;
 
 /// What is there to be signed to have this carried out?
 #[derive(Debug, Serialize, Deserialize)]
@@ -110,6 +115,7 @@ pub struct CarriedOut {
 
 impl Verb for ConsentDraft {
     const NAME: &'static str = "consent-draft";
+    const BODY_MAX: u64 = BODY_MAX_BYTES as u64 + AROUND;
     const CHANGES: bool = false;
     // A raise of the generation needs consents, too.
     const WHILE_FENCED: bool = true;
@@ -135,6 +141,7 @@ impl Verb for ConsentDraft {
 
 impl Verb for ConsentAsk {
     const NAME: &'static str = "consent-ask";
+    const BODY_MAX: u64 = STATEMENT_MAX_BYTES as u64 + AROUND;
     const CHANGES: bool = true;
     // A raise of the generation needs consents, too.
     const WHILE_FENCED: bool = true;
@@ -195,6 +202,7 @@ impl Verb for ConsentShow {
 
 impl Verb for ConsentSign {
     const NAME: &'static str = "consent-sign";
+    const BODY_MAX: u64 = STATEMENT_MAX_BYTES as u64 + AROUND;
     const CHANGES: bool = true;
     // A raise of the generation needs consents, too.
     const WHILE_FENCED: bool = true;
@@ -212,6 +220,7 @@ impl Verb for ConsentSign {
 
 impl Verb for ConsentRefuse {
     const NAME: &'static str = "consent-refuse";
+    const BODY_MAX: u64 = STATEMENT_MAX_BYTES as u64 + AROUND;
     const CHANGES: bool = true;
     // A raise of the generation needs consents, too.
     const WHILE_FENCED: bool = true;

@@ -5,11 +5,13 @@ use pki::consent::Policy;
 use protocol::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 mod operators;
 
 use super::SqliteStore;
 use super::error::corrupt;
+use super::persons::hex;
 use super::row::{all, count, find, get, one, time, time_or_none, uuid};
 use super::writer::{Tx, Verdict};
 use crate::store::{
@@ -176,7 +178,7 @@ fn add(tx: &mut Tx<'_>, request: &NewRequest) -> Verdict<AddRequest> {
         "request": request.id,
         "verb": request.verb,
         "operator": request.asked_by,
-        "statement": request.statement,
+        "statement_sha256": sha256_hex(&request.statement),
         "expires_at": request.expires_at,
     });
     tx.record("consent.asked", request.asked_at, &body)?;
@@ -232,7 +234,7 @@ fn hear(tx: &mut Tx<'_>, id: RequestId, voice: &Voice) -> Verdict<Heard> {
         "request": id,
         "operator": voice.operator,
         "serial": voice.serial,
-        "statement": voice.statement,
+        "statement_sha256": sha256_hex(&voice.statement),
     });
     tx.record(kind, voice.at, &body)?;
     Ok(Heard::Done)
@@ -325,6 +327,10 @@ fn end(tx: &mut Tx<'_>, id: RequestId, answer: Option<&str>, at: Timestamp) -> V
     }
     tx.record("consent.done", at, &json!({ "request": id }))?;
     Ok(true)
+}
+
+fn sha256_hex(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
 }
 
 fn find_request(conn: &Connection, id: RequestId) -> Result<Option<RequestRecord>> {
