@@ -25,7 +25,7 @@ pub(crate) fn fill(store: &Path, issuer_key: &str, now_ms: i64) -> Result<(), Fa
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
          INSERT INTO certificates (serial, subject_kind, subject, spki_sha256, not_before_ms,
                                    not_after_ms, issued_at_ms, issuer_key)
-         SELECT lower(hex(randomblob(16))), 'terminal', printf('%08d', i / ?2), randomblob(32),
+         SELECT '4' || substr(lower(hex(randomblob(16))), 2), 'terminal', printf('%08d', i / ?2), randomblob(32),
                 ?3 - i % 1000, ?3 + ?4 - i % 1000, ?3 - i % 1000, ?5 FROM n",
         params![ISSUED, PER_TERMINAL, now_ms, WEEK_MS, issuer_key],
     )?;
