@@ -158,6 +158,7 @@ impl Core {
     /// The push stream is down.
     pub fn handle_disconnected(&mut self) {
         self.heard.online = false;
+        self.rotation.handle_silence();
     }
 
     /// A frame arrived. Late and doubled ones change nothing.

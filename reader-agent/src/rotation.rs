@@ -100,6 +100,8 @@ pub struct Rotation {
     clock: EpochClock,
     followed: Option<Following>,
     turns: KnownTurns,
+    /// What the stream that is up said last: all there is to know, whatever the life of its database.
+    said: Vec<TurnState>,
     doubt: Doubt,
 }
 
@@ -135,6 +137,7 @@ impl Rotation {
             clock: EpochClock::of(terminal),
             followed: None,
             turns: KnownTurns::default(),
+            said: Vec::new(),
             doubt: Doubt::Unasked,
         }
     }
@@ -171,8 +174,14 @@ impl Rotation {
     /// Takes in what the authority says of turns: absolute, so the past changes nothing.
     pub fn handle_turns(&mut self, turns: &[TurnState]) {
         let own = turns.iter().filter(|t| t.window.terminal == self.terminal);
-        self.turns.absorb(own.copied());
+        self.said = own.copied().collect();
+        self.turns.absorb(self.said.iter().copied());
         self.doubt = Doubt::None;
+    }
+
+    /// The stream is down: the next one may be of another life of the database.
+    pub fn handle_silence(&mut self) {
+        self.said.clear();
     }
 
     /// What each channel shows at `now`.
@@ -262,8 +271,10 @@ impl Rotation {
         let (rank, host) = (schedule.rank(), schedule.link_host());
         let same_life = |held: Rank| held.generation == rank.generation;
         if self.rank().is_some_and(|held| !same_life(held)) {
-            // Another life of the database counts its turns anew.
+            // Another life of the database counts its turns anew. Its stream was there before its
+            // schedule, and what that said is of this life.
             self.turns = KnownTurns::default();
+            self.turns.absorb(self.said.iter().copied());
         }
         let held = self.followed.take();
         let fits = held
