@@ -15,6 +15,8 @@ mod certificates;
 mod consenting;
 #[path = "front/enrolling.rs"]
 mod enrolling;
+#[path = "front/forgotten.rs"]
+mod forgotten;
 #[path = "front/help.rs"]
 mod help;
 #[path = "front/initialising.rs"]

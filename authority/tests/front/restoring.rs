@@ -11,7 +11,7 @@ use crate::certificates::{Shown, operator};
 use crate::enrolling::enrol;
 use crate::house::{Daemon, House, Reply};
 
-const SCHEDULE: &str = "/v1/schedule";
+pub(crate) const SCHEDULE: &str = "/v1/schedule";
 const EVENTS: &str = "/v1/events";
 
 impl House {
@@ -24,13 +24,13 @@ impl House {
     }
 
     /// `sqlite3 store.sqlite ".backup …"`, while the daemon serves.
-    fn back_up(&self) {
+    pub(crate) fn back_up(&self) {
         let live = rusqlite::Connection::open(self.store()).unwrap();
         live.backup("main", self.scratch("backup.sqlite"), None::<fn(_)>)
             .unwrap();
     }
 
-    fn restore(&self) {
+    pub(crate) fn restore(&self) {
         std::fs::copy(self.scratch("backup.sqlite"), self.store()).unwrap();
         for log in ["store.sqlite-wal", "store.sqlite-shm"] {
             // A clean stop leaves none.
@@ -56,14 +56,14 @@ impl House {
     }
 
     /// Enrolled, with what it shows to TLS.
-    fn enrolled(&self, daemon: &Daemon) -> (String, Shown) {
+    pub(crate) fn enrolled(&self, daemon: &Daemon) -> (String, Shown) {
         let (terminal, token) = self.terminal();
         let shown = enrol(self, daemon, &terminal, &token);
         (terminal, shown)
     }
 }
 
-fn ask(daemon: &Daemon, path: &str, shown: &Shown) -> Reply {
+pub(crate) fn ask(daemon: &Daemon, path: &str, shown: &Shown) -> Reply {
     daemon.agents(path, &shown.curl())
 }
 
@@ -75,7 +75,7 @@ fn listen(daemon: &Daemon, shown: &Shown, checkpoint: &str) -> Reply {
     daemon.agents(EVENTS, &arguments)
 }
 
-fn reasons(daemon: &Daemon) -> String {
+pub(crate) fn reasons(daemon: &Daemon) -> String {
     let ready = daemon.loopback("/ready");
     assert_eq!(ready.status, 503, "{ready:?}");
     ready.json()["reasons"].to_string()
