@@ -23,6 +23,8 @@ mod help;
 mod initialising;
 #[path = "front/operating.rs"]
 mod operating;
+#[path = "front/outside.rs"]
+mod outside;
 #[path = "front/proofs.rs"]
 mod proofs;
 #[path = "front/renewing.rs"]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::certificates::{Shown, operator};
 use crate::enrolling::enrol;
 use crate::house::{Daemon, House, Reply};
+use crate::revoking::{fetched_list, number_of};
 
 pub(crate) const SCHEDULE: &str = "/v1/schedule";
 const EVENTS: &str = "/v1/events";
@@ -129,6 +130,8 @@ fn after_a_restore_nothing_is_served_until_the_raise_and_nothing_refused_is_good
     for shown in [&of_active, &of_lost_certificate, &of_lost_terminal] {
         assert_eq!(ask(&daemon, SCHEDULE, shown).status, 200);
     }
+    let names_it = |list: &str| list.contains("Key Compromise");
+    let before = number_of(&fetched_list(&house, &daemon, names_it));
     assert_eq!(daemon.stop(), 0);
     house.restore();
 
@@ -159,6 +162,8 @@ fn after_a_restore_nothing_is_served_until_the_raise_and_nothing_refused_is_good
     assert_eq!(adopted.status, 200, "{adopted:?}");
     let refused = ask(&daemon, SCHEDULE, &of_lost_terminal);
     refused.problem(403, "certificate-refused");
+    let after = number_of(&fetched_list(&house, &daemon, names_it));
+    assert!(after > before, "{after} after {before}");
     let metrics = daemon.loopback("/metrics").body;
     assert!(metrics.contains("adoptions_total{outcome=\"adopted\"} 1"));
     let late = crate::enrolling::try_enrol(&house, &daemon, &unused, &unused_token);
