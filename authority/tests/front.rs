@@ -19,6 +19,8 @@ mod consenting;
 mod enrolling;
 #[path = "front/gates.rs"]
 mod gates;
+#[path = "front/forgotten.rs"]
+mod forgotten;
 #[path = "front/help.rs"]
 mod help;
 #[path = "front/initialising.rs"]
@@ -27,6 +29,8 @@ mod initialising;
 mod operating;
 #[path = "front/operators.rs"]
 mod operators;
+#[path = "front/outside.rs"]
+mod outside;
 #[path = "front/proofs.rs"]
 mod proofs;
 #[path = "front/renewing.rs"]

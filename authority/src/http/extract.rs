@@ -194,7 +194,8 @@ async fn prove_operator(app: &App, seen: Seen) -> Result<AuthenticatedOperator, 
         return Err(certificate_refused("it has expired").into());
     }
     let operator = app.store.operator(&name, app.clock.now()).await?;
-    if operator.is_none_or(|operator| operator.revoked.is_some()) {
+    let revoked = app.fence.is_operator_revoked_outside(&name);
+    if revoked || operator.is_none_or(|operator| operator.revoked.is_some()) {
         return Err(certificate_refused(format!("{name} is no operator")).into());
     }
     Ok(AuthenticatedOperator { name })
