@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod doors;
-mod help;
 mod process;
 mod signing;
 mod steps;
