@@ -1,4 +1,4 @@
-//! Do the people here agree to what is about to be signed?
+//! Do the people at this machine say yes to what is about to be signed?
 
 use std::io::{BufRead, Write};
 
@@ -6,7 +6,7 @@ use clap::Args;
 use pki::{BadCeremony, PkiError};
 
 #[derive(Args)]
-pub(crate) struct Consent {
+pub(crate) struct Confirm {
     /// Do not ask
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
@@ -15,7 +15,7 @@ pub(crate) struct Consent {
     dry_run: bool,
 }
 
-impl Consent {
+impl Confirm {
     /// Shows `words` and asks. `false` is a dry run: the words are all there is.
     pub(crate) fn to(&self, words: &str) -> Result<bool, PkiError> {
         if self.dry_run || self.yes {

@@ -9,7 +9,7 @@ use pki::profiles::CrlBase;
 use pki::root::{Ceremony, CrlWish};
 use pki::{PkiError, read_public, refuse_taken, write_new};
 
-use super::ask::Consent;
+use super::ask::Confirm;
 use super::block_on;
 use super::key::KeyArguments;
 use crate::clock;
@@ -63,7 +63,7 @@ pub(crate) struct SignArguments {
     #[command(flatten)]
     key: KeyArguments,
     #[command(flatten)]
-    consent: Consent,
+    confirm: Confirm,
 }
 
 #[derive(Args)]
@@ -89,7 +89,7 @@ pub(crate) struct CrlArguments {
     #[command(flatten)]
     key: KeyArguments,
     #[command(flatten)]
-    consent: Consent,
+    confirm: Confirm,
 }
 
 pub(crate) fn run(verb: Root) -> Result<String, PkiError> {
@@ -120,7 +120,7 @@ fn sign(arguments: &SignArguments) -> Result<String, PkiError> {
     let plan = ceremony.plan_issuing(&read_public(&arguments.request)?, arguments.again)?;
     let plan = plan.listed_at(arguments.crl_base.clone());
     let words = plan.words();
-    if !arguments.consent.to(&words)? {
+    if !arguments.confirm.to(&words)? {
         return Ok(words);
     }
     let signer = block_on(arguments.key.place(dir)?.open())?;
@@ -145,7 +145,7 @@ fn crl(arguments: &CrlArguments) -> Result<String, PkiError> {
         above: arguments.above,
     })?;
     let words = plan.words();
-    if !arguments.consent.to(&words)? {
+    if !arguments.confirm.to(&words)? {
         return Ok(words);
     }
     let signer = block_on(arguments.key.place(dir)?.open())?;

@@ -10,7 +10,7 @@ use pki::root::Ceremony;
 use pki::trust::{Change, Draft};
 use pki::{Certificate, Fingerprint, PkiError, TrustBundle, write_new};
 
-use super::ask::Consent;
+use super::ask::Confirm;
 use super::block_on;
 use super::key::KeyArguments;
 use crate::clock;
@@ -80,7 +80,7 @@ pub(crate) struct SignArguments {
     #[command(flatten)]
     key: KeyArguments,
     #[command(flatten)]
-    consent: Consent,
+    confirm: Confirm,
 }
 
 pub(crate) fn run(verb: Trust) -> Result<String, PkiError> {
@@ -130,7 +130,7 @@ fn sign(arguments: &SignArguments) -> Result<String, PkiError> {
     let mut draft = Draft::load(&arguments.draft)?;
     let mut ceremony = Ceremony::open(&arguments.dir, clock::now())?;
     let said = words(&draft);
-    if !arguments.consent.to(&said)? {
+    if !arguments.confirm.to(&said)? {
         return Ok(said);
     }
     let signer = block_on(arguments.key.place(&arguments.dir)?.open())?;
