@@ -9,6 +9,8 @@ mod house;
 #[path = "front/stage.rs"]
 mod stage;
 
+#[path = "front/ceremonies.rs"]
+mod ceremonies;
 #[path = "front/certificates.rs"]
 mod certificates;
 #[path = "front/consenting.rs"]

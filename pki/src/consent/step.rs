@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::certificate::{Certificate, hex};
-use crate::trust::TrustedRoot;
+use crate::csr::CheckedCsr;
+use crate::trust::{Draft, TrustedRoot};
 
 /// A step in the life of an issuing key, taken at the signer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +109,12 @@ impl CeremonyStep for IssuingStep {
 }
 
 impl IssuingStep {
+    pub fn install(certificate: &Certificate) -> Self {
+        Self::Install {
+            certificate: hex(certificate.fingerprint().as_bytes()),
+        }
+    }
+
     /// Of the verb.
     pub fn name(&self) -> &'static str {
         self.parts().0
@@ -176,13 +183,31 @@ impl CeremonyStep for RootStep {
     }
 }
 
+impl RootStep {
+    /// The signature of `root` under the list in `draft`.
+    pub fn trust(root: String, draft: &Draft, again: bool) -> Self {
+        Self::Trust {
+            root,
+            sequence: draft.sequence(),
+            list: hex(&draft.list_sha256()),
+            roots: draft.roots().iter().map(ListedRoot::of).collect(),
+            again,
+        }
+    }
+}
+
 /// How a root is named in a step.
 pub fn root_name(root: &Certificate) -> String {
     hex(root.fingerprint().as_bytes())
 }
 
+/// How the key of an issuing CA is named in a step.
+pub fn key_name(request: &CheckedCsr) -> String {
+    hex(&request.spki_sha256())
+}
+
 impl ListedRoot {
-    pub fn of(root: &TrustedRoot) -> Self {
+    fn of(root: &TrustedRoot) -> Self {
         Self {
             root: root_name(&root.certificate),
             state: root.state.name().into(),

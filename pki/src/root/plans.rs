@@ -1,7 +1,7 @@
 //! What exactly are people asked to agree to before the root signs?
 
 use crate::certificate::{Certificate, hex};
-use crate::consent::step::{RootStep, root_name};
+use crate::consent::step::{RootStep, key_name, root_name};
 use crate::crl::{CrlRequest, Reason, Revoked};
 use crate::csr::CheckedCsr;
 use crate::dates::in_words;
@@ -56,7 +56,7 @@ impl IssuingPlan {
     pub fn step(&self) -> RootStep {
         RootStep::Sign {
             root: root_name(&self.root),
-            key_id: hex(&self.request.spki_sha256()),
+            key_id: key_name(&self.request),
             crl_base: self.crl_base.as_ref().map(ToString::to_string),
             again: self.again,
         }

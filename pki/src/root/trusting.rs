@@ -2,7 +2,7 @@
 
 use super::{Ceremony, RootSigner};
 use crate::certificate::{Certificate, hex};
-use crate::consent::step::{ListedRoot, RootStep, root_name};
+use crate::consent::step::{RootStep, root_name};
 use crate::error::PkiError;
 use crate::trust::{BadTrust, Draft};
 
@@ -30,13 +30,7 @@ impl<'a> TrustPlan<'a> {
 
     /// What operators consent to.
     pub fn step(&self, root: &Certificate) -> RootStep {
-        RootStep::Trust {
-            root: root_name(root),
-            sequence: self.draft.sequence(),
-            list: hex(&self.draft.list_sha256()),
-            roots: self.draft.roots().iter().map(ListedRoot::of).collect(),
-            again: self.again,
-        }
+        RootStep::trust(root_name(root), self.draft, self.again)
     }
 }
 

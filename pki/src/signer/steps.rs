@@ -215,9 +215,7 @@ impl Signer {
         HsmIssuer::open(hsm, hsm_label, chain.clone(), self.domain.clone()).await?;
         let serial = chain.issuing().serial_hex();
         let ends = dates::in_words(chain.issuing().not_after());
-        let step = IssuingStep::Install {
-            certificate: hex(chain.issuing().fingerprint().as_bytes()),
-        };
+        let step = IssuingStep::install(chain.issuing());
         if how.dry_run {
             let said =
                 format!("would install the certificate {serial}, good until {ends}, for {label}");
