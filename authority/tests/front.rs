@@ -6,6 +6,8 @@
 
 #[path = "front/house.rs"]
 mod house;
+#[path = "front/room.rs"]
+mod room;
 #[path = "front/stage.rs"]
 mod stage;
 
@@ -17,12 +19,16 @@ mod certificates;
 mod consenting;
 #[path = "front/enrolling.rs"]
 mod enrolling;
+#[path = "front/gates.rs"]
+mod gates;
 #[path = "front/help.rs"]
 mod help;
 #[path = "front/initialising.rs"]
 mod initialising;
 #[path = "front/operating.rs"]
 mod operating;
+#[path = "front/operators.rs"]
+mod operators;
 #[path = "front/proofs.rs"]
 mod proofs;
 #[path = "front/renewing.rs"]

@@ -94,12 +94,18 @@ pub enum NotFollowed {
     KeyMissing { epoch: u32 },
 }
 
+/// How long a terminal goes on showing what a key signed for that is believed no more. Its tokens are
+/// the authority's all the same, or nobody could pay with them.
+pub const DISOWNED_MAX_MS: Millis = 5 * 60_000;
+
 /// The rotation of one terminal.
 pub struct Rotation {
     terminal: TerminalId,
     clock: EpochClock,
     followed: Option<Following>,
     turns: KnownTurns,
+    /// What the stream that is up said last: all there is to know, whatever the life of its database.
+    said: Vec<TurnState>,
     doubt: Doubt,
 }
 
@@ -113,6 +119,8 @@ struct Following {
 struct Epoch {
     /// The key that signed for it.
     kid: Arc<str>,
+    /// Since when that key is not in the set any more.
+    disowned_at: Option<Timestamp>,
     loaded: LoadedEpoch,
     plans: [WindowPlan; 3],
 }
@@ -135,6 +143,7 @@ impl Rotation {
             clock: EpochClock::of(terminal),
             followed: None,
             turns: KnownTurns::default(),
+            said: Vec::new(),
             doubt: Doubt::Unasked,
         }
     }
@@ -156,23 +165,34 @@ impl Rotation {
         Ok(self.follow(&schedule, epochs, fetch))
     }
 
-    /// Forgets what was signed by a key that is not in the set any more; true if there was any.
-    pub fn handle_keys(&mut self, keys: &JwkSet) -> bool {
+    /// True if something that is followed was signed by a key that is not in the set any more. It is
+    /// shown for [`DISOWNED_MAX_MS`] longer, so that a whole fleet can fetch a new one without a gap.
+    pub fn handle_keys(&mut self, keys: &JwkSet, now: Timestamp) -> bool {
         let Some(following) = &mut self.followed else {
             return false;
         };
-        let before = following.epochs.len();
-        following
-            .epochs
-            .retain(|_, epoch| keys.find(&epoch.kid).is_some());
-        following.epochs.len() < before
+        for epoch in following.epochs.values_mut() {
+            let is_owned = keys.find(&epoch.kid).is_some();
+            epoch.disowned_at = match is_owned {
+                true => None,
+                false => epoch.disowned_at.or(Some(now)),
+            };
+        }
+        let mut epochs = following.epochs.values();
+        epochs.any(|epoch| epoch.disowned_at.is_some())
     }
 
     /// Takes in what the authority says of turns: absolute, so the past changes nothing.
     pub fn handle_turns(&mut self, turns: &[TurnState]) {
         let own = turns.iter().filter(|t| t.window.terminal == self.terminal);
-        self.turns.absorb(own.copied());
+        self.said = own.copied().collect();
+        self.turns.absorb(self.said.iter().copied());
         self.doubt = Doubt::None;
+    }
+
+    /// The stream is down: the next one may be of another life of the database.
+    pub fn handle_silence(&mut self) {
+        self.said.clear();
     }
 
     /// What each channel shows at `now`.
@@ -194,7 +214,15 @@ impl Rotation {
             Some((_, window)) => Some(window.closes),
             None => self.begins_after(now),
         };
-        Channel::ALL.iter().filter_map(next).min()
+        let windows = Channel::ALL.iter().filter_map(next);
+        windows.chain(self.disowned_until()).min()
+    }
+
+    /// When what is shown under a key that is gone goes, too.
+    fn disowned_until(&self) -> Option<Timestamp> {
+        let epochs = self.followed.iter().flat_map(|f| f.epochs.values());
+        let since = epochs.filter_map(|epoch| epoch.disowned_at).min();
+        since.map(|since| since + DISOWNED_MAX_MS)
     }
 
     /// Where the schedule that is followed stands in the order of all.
@@ -244,6 +272,7 @@ impl Rotation {
             |channel| WindowPlan::draw(&entry.key, policy, channel, &self.clock, entry.epoch);
         Epoch {
             kid,
+            disowned_at: None,
             loaded: LoadedEpoch {
                 version: entry.version,
                 epoch: entry.epoch,
@@ -262,8 +291,10 @@ impl Rotation {
         let (rank, host) = (schedule.rank(), schedule.link_host());
         let same_life = |held: Rank| held.generation == rank.generation;
         if self.rank().is_some_and(|held| !same_life(held)) {
-            // Another life of the database counts its turns anew.
+            // Another life of the database counts its turns anew. Its stream was there before its
+            // schedule, and what that said is of this life.
             self.turns = KnownTurns::default();
+            self.turns.absorb(self.said.iter().copied());
         }
         let held = self.followed.take();
         let fits = held
@@ -365,6 +396,11 @@ impl Rotation {
         following
             .epochs
             .retain(|epoch, _| *epoch >= current || Some(*epoch) == last);
+        let is_owned = |epoch: &Epoch| match epoch.disowned_at {
+            Some(since) => now < since + DISOWNED_MAX_MS,
+            None => true,
+        };
+        following.epochs.retain(|_, epoch| is_owned(epoch));
         self.turns.forget_before(current.saturating_sub(1));
     }
 }

@@ -126,7 +126,7 @@ impl Say for FenceView {
         }
         lines.extend(self.raises.iter().map(|raise| {
             format!(
-                "raised to {} at {}: {} ({} audit rows lost)",
+                "raised to {} at {}: {} (at least {} audit rows lost)",
                 raise.generation, raise.at, raise.reason, raise.lost_rows
             )
         }));
@@ -139,7 +139,7 @@ impl Say for RaisedView {
         let mut lines = vec![
             format!("generation {}, was {}", self.generation, self.was),
             format!(
-                "  {} audit row(s) were lost with the later database",
+                "  at least {} audit row(s) were lost with the later database",
                 self.lost_rows
             ),
             format!(

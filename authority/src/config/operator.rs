@@ -56,9 +56,10 @@ impl OperatorConfig {
                 hint: "either key = a file, or [pkcs11]".into(),
             }));
         }
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
-        Ok(raw.resolve(&folder))
+        // The file, not its folder: of a bare file name that would be no path at all.
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let folder = file.parent().unwrap_or(Path::new("."));
+        Ok(raw.resolve(folder))
     }
 
     /// What the PKCS#11 module of the key needs; nothing for a key in a file.

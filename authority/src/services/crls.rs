@@ -33,7 +33,7 @@ pub const CRL_LATE_MS: Millis = 3 * 3_600_000;
 /// From a revocation to its list, so that many make one. With the time to sign below ten seconds.
 pub const CRL_DEBOUNCE: Duration = Duration::from_secs(5);
 /// After a list that could not be made.
-const CRL_RETRY: Duration = Duration::from_secs(30);
+pub const CRL_RETRY: Duration = Duration::from_secs(30);
 /// Times a number is taken anew because the signer has seen a higher one.
 const NUMBERS_MAX: u32 = 3;
 /// How long others may keep a list without asking, in seconds.
@@ -71,6 +71,15 @@ impl Crls {
         let published = self.published.read();
         let published = published.unwrap_or_else(PoisonError::into_inner);
         published.get(issuer_key).cloned()
+    }
+
+    /// Whether this process has not made the list of that issuing CA yet, and will.
+    pub fn is_awaited(&self, issuer_key: &str) -> bool {
+        let cas = self.app.issuer.issuing_cas().into_iter();
+        let keys = cas.filter(|ca| ca.state != KeyState::Retired);
+        keys.filter_map(|ca| ca.chain.issuing().key_id_hex())
+            .any(|key| key == issuer_key)
+            && self.get(issuer_key).is_none()
     }
 
     /// Makes the lists when they are due, until the drain starts.

@@ -59,7 +59,7 @@ pub struct Raised {
     pub join_tokens: u64,
     /// Charges that were on offer or held, each with its claim.
     pub charges: u64,
-    /// Audit rows that the journal knew of.
+    /// Audit rows that the journal, or a terminal, knew of; what no checkpoint bound is not counted.
     pub lost_rows: u64,
 }
 

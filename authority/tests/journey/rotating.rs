@@ -173,9 +173,15 @@ async fn an_active_key_is_neither_tainted_nor_retired() {
             refused(by_label, "wrong-key-state", "activate another key");
         }
     }
+    // A prepared one beside it is not what "the receipt key" means.
+    step(&world, KeyVerb::Prepare, "receipt").await.unwrap();
+    for verb in [KeyVerb::Taint, KeyVerb::Retire] {
+        let by_purpose = step(&world, verb, "receipt").await;
+        refused(by_purpose, "wrong-key-state", "activate another key");
+    }
     let unknown = step(&world, KeyVerb::Retire, "m2key-receipt-9").await;
     refused(unknown, "unknown", "no key m2key-receipt-9");
-    assert!(world.store.operations(None, 10).await.unwrap().is_empty());
+    assert_eq!(world.store.operations(None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

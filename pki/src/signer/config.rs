@@ -116,10 +116,10 @@ impl SignerConfig {
         let said = |what: String| SignerError::Configuration(format!("{}: {what}", path.display()));
         // What the TOML reader says, without repeating the file.
         let raw: Raw = toml::from_str(text).map_err(|error| said(error.message().into()))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
-        raw.check(&folder)
-            .map_err(|all| said(all.join("; ")).into())
+        // The file, not its folder: of a bare file name that would be no path at all.
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let folder = file.parent().unwrap_or(Path::new("."));
+        raw.check(folder).map_err(|all| said(all.join("; ")).into())
     }
 
     /// What the authority asks.
@@ -272,6 +272,12 @@ mod tests {
         assert_eq!(minimal.hsm.queue_max, full.hsm.queue_max);
         assert_eq!(minimal.hsm.deadline_ms, full.hsm.deadline_ms);
         assert_eq!(minimal.log.filter, full.log.filter);
+    }
+
+    #[test]
+    fn a_bare_file_name_is_one_of_the_current_folder() {
+        let config = SignerConfig::parse(MINIMAL, Path::new("signer.toml")).unwrap();
+        assert!(config.roots.is_absolute() && config.state_dir.is_absolute());
     }
 
     #[test]

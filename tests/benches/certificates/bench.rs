@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
-use authority::store::{self, Identities, Subject};
+use authority::store::{self, Identities, Revocations, Subject};
 use hsm::{Hsm, KeyKind, KeyLabel, Module, OpenOptions, Pin, Pkcs11Hsm, SealingKeys};
-use pki::crl::{CrlRequest, Reason, RevocationList, Revoked, SignedCrl};
+use pki::crl::{CrlRequest, RevocationList, Revoked, SignedCrl};
 use pki::{
     Chain, HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer, RootKey, SoftwareKey,
     TrustDomain, csr,
@@ -16,9 +16,8 @@ use pki::{
 use protocol::time::Timestamp;
 
 use super::Fault;
+use super::crowd::{self, REVOKED};
 
-/// Entries of the list.
-pub(crate) const REVOKED: usize = 50_000;
 /// How long one rate is measured.
 const SPAN: Duration = Duration::from_millis(1_500);
 /// Requests under way at a time.
@@ -32,7 +31,8 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 pub(crate) struct Bench {
     bare: hsm::bare::Bare,
     issuer: HsmIssuer,
-    store: SqliteStore,
+    empty: SqliteStore,
+    crowded: SqliteStore,
     requests: Vec<(IssueTo, Vec<u8>)>,
     /// As the store keeps it beside every certificate.
     issuer_key: String,
@@ -50,16 +50,16 @@ impl Bench {
         )?);
         let keys = make_keys(&hsm).await?;
         let issuer = issuer(hsm, now).await?;
-        let options = SqliteOptions {
-            node: "bench".into(),
-            queue_max: 1024,
-            readers: 1,
-        };
+        let issuer_key = issuer.chain().issuing().key_id_hex().unwrap_or_default();
+        let crowded = dir.join("crowded.sqlite");
+        drop(open_store(&crowded)?);
+        crowd::fill(&crowded, &issuer_key, now as i64 * 1000)?;
         Ok(Self {
             bare: hsm::bare::Bare::open(&module, TOKEN, &pin, &keys, &issuing())?,
             requests: (0..CALLERS).map(request).collect::<Result<_, Fault>>()?,
-            store: SqliteStore::open(dir.join("store.sqlite"), options)?,
-            issuer_key: issuer.chain().issuing().key_id_hex().unwrap_or_default(),
+            empty: open_store(&dir.join("store.sqlite"))?,
+            crowded: open_store(&crowded)?,
+            issuer_key,
             issuer,
             now,
         })
@@ -80,28 +80,46 @@ impl Bench {
     }
 
     pub(crate) async fn stored(&self) -> Result<f64, Fault> {
-        self.rate(async |caller| {
-            let issued = self.issue(caller).await?;
-            let at = Timestamp::from_ms(self.now as i64 * 1000);
-            let row = self.row(issued, caller);
-            Ok(self.store.add_certificate(row, at).await?)
-        })
-        .await
+        self.rate(async |caller| self.store_one(&self.empty, caller).await)
+            .await
     }
 
-    pub(crate) async fn list(&self, number: u64) -> Result<SignedCrl, Fault> {
-        let entry = |n: usize| Revoked {
-            serial: format!("{:032x}", (n as u128 + 1) << 96 | n as u128),
-            at: self.now,
-            reason: Reason::KeyCompromise,
+    pub(crate) async fn stored_in_a_crowd(&self) -> Result<f64, Fault> {
+        self.rate(async |caller| self.store_one(&self.crowded, caller).await)
+            .await
+    }
+
+    /// The same, while one list after the other is made. `number` is of the first; answers the next.
+    pub(crate) async fn stored_beside_lists(&self, number: &mut u64) -> Result<f64, Fault> {
+        let lists = async {
+            loop {
+                *number += 1;
+                if let Err(why) = self.list(*number).await {
+                    return why;
+                }
+            }
         };
-        let revoked = (1 << 24..).take(REVOKED).map(entry).collect();
+        tokio::select! {
+            rate = self.stored_in_a_crowd() => rate,
+            why = lists => Err(why),
+        }
+    }
+
+    /// As the authority makes it: read from the store, sorted, encoded, signed.
+    pub(crate) async fn list(&self, number: u64) -> Result<SignedCrl, Fault> {
+        let from = Timestamp::from_ms(self.now as i64 * 1000);
+        let revoked = self.crowded.revoked(&self.issuer_key, from).await?;
+        let entry = |it: store::RevokedSerial| Revoked {
+            serial: it.serial,
+            at: self.now,
+            reason: it.revocation.reason,
+        };
         let request = CrlRequest {
             issuer: self.issuer.chain().issuing().spki_sha256(),
             number,
             this_update: self.now,
             next_update: self.now + DAY_SECONDS,
-            revoked,
+            revoked: revoked.into_iter().map(entry).collect(),
         };
         Ok(self.issuer.sign_crl(request).await?)
     }
@@ -109,7 +127,7 @@ impl Bench {
     pub(crate) fn read(&self, list: &SignedCrl) -> Result<(), Fault> {
         let read = RevocationList::verified(&list.der, self.issuer.chain().issuing())?;
         match read.revoked.len() {
-            REVOKED => Ok(()),
+            entries if entries == REVOKED as usize => Ok(()),
             other => Err(format!("the list has {other} entries").into()),
         }
     }
@@ -122,6 +140,12 @@ impl Bench {
             now: self.now,
         };
         Ok(self.issuer.issue(request).await?)
+    }
+
+    async fn store_one(&self, store: &SqliteStore, caller: usize) -> Result<(), Fault> {
+        let issued = self.issue(caller).await?;
+        let at = Timestamp::from_ms(self.now as i64 * 1000);
+        Ok(store.add_certificate(self.row(issued, caller), at).await?)
     }
 
     fn row(&self, issued: IssuedCertificate, caller: usize) -> store::Certificate {
@@ -157,6 +181,15 @@ impl Bench {
         let done = futures_util::future::try_join_all(callers).await?;
         Ok(f64::from(done.into_iter().sum::<u32>()) / start.elapsed().as_secs_f64())
     }
+}
+
+fn open_store(path: &Path) -> Result<SqliteStore, Fault> {
+    let options = SqliteOptions {
+        node: "bench".into(),
+        queue_max: 1024,
+        readers: 1,
+    };
+    Ok(SqliteStore::open(path, options)?)
 }
 
 fn issuing() -> KeyLabel {

@@ -10,10 +10,12 @@ use std::process::{Command, ExitCode};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 mod bench;
+mod crowd;
 #[path = "../shared/page.rs"]
 mod page;
 
-use bench::{Bench, REVOKED};
+use bench::Bench;
+use crowd::{ISSUED, REVOKED};
 use page::{Row, median};
 
 const DIR: &str = "M2KEY_BENCH_DIR";
@@ -28,6 +30,8 @@ struct Rounds {
     signatures: Vec<f64>,
     issued: Vec<f64>,
     stored: Vec<f64>,
+    stored_in_a_crowd: Vec<f64>,
+    stored_beside_lists: Vec<f64>,
     list_made: Vec<f64>,
     list_read: Vec<f64>,
     list_bytes: usize,
@@ -84,14 +88,20 @@ fn measure(dir: &Path) -> Result<(), Fault> {
 async fn rounds(dir: PathBuf) -> Result<Rounds, Fault> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let bench = Bench::open(&dir, now).await?;
-    let mut rounds = Rounds::default();
+    let (mut rounds, mut number) = (Rounds::default(), 0);
     for round in 1..=page::ROUNDS {
         eprintln!("round {round} of {}", page::ROUNDS);
         rounds.signatures.push(bench.signatures()?);
         rounds.issued.push(bench.issued().await?);
         rounds.stored.push(bench.stored().await?);
+        rounds
+            .stored_in_a_crowd
+            .push(bench.stored_in_a_crowd().await?);
+        let beside_lists = bench.stored_beside_lists(&mut number).await?;
+        rounds.stored_beside_lists.push(beside_lists);
         let started = Instant::now();
-        let list = bench.list(round as u64).await?;
+        number += 1;
+        let list = bench.list(number).await?;
         rounds.list_made.push(started.elapsed().as_secs_f64());
         let started = Instant::now();
         bench.read(&list)?;
@@ -103,6 +113,7 @@ async fn rounds(dir: PathBuf) -> Result<Rounds, Fault> {
 
 fn tables(rounds: &Rounds) -> String {
     let signatures = median(&rounds.signatures);
+    let (empty, crowded) = (median(&rounds.stored), median(&rounds.stored_in_a_crowd));
     let rows = [
         Row {
             what: "certificates/s: request checked, issued",
@@ -112,14 +123,27 @@ fn tables(rounds: &Rounds) -> String {
         },
         Row {
             what: "certificates/s: request checked, issued, stored",
-            ours: median(&rounds.stored),
+            ours: empty,
             beside: "bare HSM signatures",
             limit: signatures,
+        },
+        Row {
+            what: "the same, in a crowd",
+            ours: crowded,
+            beside: "the same in an empty store",
+            limit: empty,
+        },
+        Row {
+            what: "the same, while one list after the other is made",
+            ours: median(&rounds.stored_beside_lists),
+            beside: "the same without lists",
+            limit: crowded,
         },
     ];
     let (made, read) = (median(&rounds.list_made), median(&rounds.list_read));
     format!(
-        "{}\n| revocation list of {REVOKED} | made and signed | read and verified | bytes |\n\
+        "{}\nCrowd: {ISSUED} certificates issued, {REVOKED} of them revoked.\n\n\
+         | revocation list of {REVOKED} | read from the store, made, signed | read back and verified | bytes |\n\
          |---|--:|--:|--:|\n| milliseconds | {:.0} | {:.0} | {} |\n",
         page::render(&rows),
         made * 1e3,

@@ -1,5 +1,6 @@
 //! What does this file lack that the journal has, and how is it made safe?
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -153,18 +154,26 @@ fn missing_numbers(conn: &Connection, known: &Known) -> Result<Vec<String>> {
 }
 
 fn missing_heads(conn: &Connection, known: &Known, generation: u32) -> Result<Vec<Head>> {
-    if known.generation != generation {
-        return Ok(Vec::new());
-    }
-    let shown = known.shown.iter();
-    let shown = shown.filter(|shown| shown.generation == generation);
     let mut missing = Vec::new();
-    for head in known.heads.values().chain(shown.flat_map(|it| &it.heads)) {
+    for head in known_heads(known, generation) {
         if !contains(conn, head)? {
             missing.push(head.clone());
         }
     }
     Ok(missing)
+}
+
+/// What the journal and terminals say of the chains, of this generation or a later one.
+fn known_heads(known: &Known, generation: u32) -> impl Iterator<Item = &Head> {
+    let shown = known
+        .shown
+        .iter()
+        .filter(move |it| it.generation >= generation);
+    let journalled = known
+        .heads
+        .values()
+        .filter(move |_| known.generation >= generation);
+    journalled.chain(shown.flat_map(|it| &it.heads))
 }
 
 fn contains(conn: &Connection, head: &Head) -> Result<bool> {
@@ -322,16 +331,19 @@ fn note_raise(tx: &mut Tx<'_>, raise: &Raise, raised: &Raised, at: Timestamp) ->
     tx.record("generation.raised", at, &body)
 }
 
-/// How many rows of each chain the journal knew of and this database never had.
+/// How many rows of each chain are known to have been here once, by the journal or by a terminal; there
+/// may have been more.
 fn lost_rows(conn: &Connection, known: &Known) -> Result<u64> {
-    let mut lost = 0;
-    for head in known.heads.values() {
+    let mut lost = BTreeMap::new();
+    for head in known_heads(known, generation(conn)?) {
         if !contains(conn, head)? {
             let checked = last_checkpointed(conn, &head.node)?;
-            lost += head.sequence.saturating_sub(checked);
+            let of_node: &mut u64 = lost.entry(&head.node).or_default();
+            // A running database that was found out late has checkpoints of its own by then.
+            *of_node = (*of_node).max(head.sequence.saturating_sub(checked)).max(1);
         }
     }
-    Ok(lost)
+    Ok(lost.values().sum())
 }
 
 /// Rows written since the restore do not count as found again.

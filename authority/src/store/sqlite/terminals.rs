@@ -12,7 +12,7 @@ use super::SqliteStore;
 use super::error::corrupt;
 use super::identities::insert_join_token;
 use super::revocations::revoke_all;
-use super::rotation::keys;
+use super::rotation::{keys, refuse_unbans};
 use super::row::{all, count, find, get, one, terminal, time, uuid};
 use super::settle::{end, find_charge};
 use super::turns::raise_revision;
@@ -198,9 +198,10 @@ pub(super) fn ban(
     let Some(found) = find_terminal(tx.conn, id)? else {
         return Ok(None);
     };
-    if let TerminalStatus::Banned { at, reason } = &found.status {
-        // Again: the journal may not have taken it the first time.
-        tell_ban(tx, &found, *at, reason);
+    if let TerminalStatus::Banned { at: since, reason } = &found.status {
+        // Again: the journal may not have taken it the first time, and an unban may be under way.
+        tell_ban(tx, &found, *since, reason);
+        refuse_unbans(tx, id, at)?;
         return Ok(Some(found));
     }
     tell_ban(tx, &found, at, reason);

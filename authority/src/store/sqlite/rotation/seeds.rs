@@ -8,6 +8,7 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 use serde_json::json;
 
 use crate::store::sqlite::error::corrupt;
+use crate::store::sqlite::rotation::is_running;
 use crate::store::sqlite::row::{all, count, find, get, one, terminal};
 use crate::store::sqlite::terminals::{find_terminal, insert_seed};
 use crate::store::sqlite::turns::raise_revision;
@@ -116,6 +117,9 @@ fn parameters(
 
 /// The batch and its progress are one transaction: a seed that is there is counted.
 pub(super) fn reseed(tx: &mut Tx<'_>, batch: &Reseed) -> Verdict<Reseeded> {
+    if !is_running(tx.conn, batch.operation)? {
+        return Err(Stop::Refused(Reseeded::Moved));
+    }
     for new in &batch.seeds {
         let Some(terminal) = ready_for(tx.conn, new, batch.lift_ban)? else {
             return Err(Stop::Refused(Reseeded::Moved));
