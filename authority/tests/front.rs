@@ -11,16 +11,18 @@ mod room;
 #[path = "front/stage.rs"]
 mod stage;
 
+#[path = "front/ceremonies.rs"]
+mod ceremonies;
 #[path = "front/certificates.rs"]
 mod certificates;
 #[path = "front/consenting.rs"]
 mod consenting;
 #[path = "front/enrolling.rs"]
 mod enrolling;
-#[path = "front/gates.rs"]
-mod gates;
 #[path = "front/forgotten.rs"]
 mod forgotten;
+#[path = "front/gates.rs"]
+mod gates;
 #[path = "front/help.rs"]
 mod help;
 #[path = "front/initialising.rs"]

@@ -16,6 +16,7 @@ use crate::store::RequestId;
 mod accounts;
 mod alarms;
 mod audit;
+mod ceremonies;
 mod certificates;
 mod consents;
 mod every;
@@ -34,6 +35,7 @@ pub mod trust;
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
 pub use alarms::{AlarmList, AlarmView, Alarms};
 pub use audit::{AuditVerify, AuditView};
+pub use ceremonies::{Agreed, IssuingAgree, RootAgree};
 pub use certificates::{
     CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
     Certificates, Holder, Issued, IssuedView,

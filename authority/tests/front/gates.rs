@@ -98,6 +98,21 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("consent-sign", json!({ "statement": "s" }), one),
         ("consent-refuse", json!({ "statement": "s" }), one),
         ("consent-carry-out", json!({ "id": id }), one),
+        (
+            "issuing-step",
+            json!({ "step": "activate", "key_id": "00" }),
+            consented,
+        ),
+        (
+            "issuing-step",
+            json!({ "step": "prepare", "label": "m2key-issuing-2" }),
+            consented,
+        ),
+        (
+            "root-step",
+            json!({ "step": "sign", "root": "00", "key_id": "00", "crl_base": null, "again": false }),
+            consented,
+        ),
         ("fence-status", json!({}), one),
         ("fence-compare", json!({ "receipt": "r" }), one),
         ("fence-raise", json!({ "reason": "restored" }), consented),

@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use crate::house::{House, Said, text};
 
-fn bob(house: &House, more: &[&str]) -> String {
+/// Bob makes a key and asks; the house's operator makes him one.
+pub fn bob(house: &House, more: &[&str]) -> String {
     person(house, "bob", more)
 }
 
 /// They make a key and ask; the house's operator makes them one.
-pub(crate) fn person(house: &House, name: &str, more: &[&str]) -> String {
+pub fn person(house: &House, name: &str, more: &[&str]) -> String {
     let dir = house.scratch("");
     let mut request = vec!["operator", "request", name, "--dir", text(&dir)];
     request.extend(more);
@@ -35,7 +36,7 @@ pub(crate) fn person(house: &House, name: &str, more: &[&str]) -> String {
     file("toml")
 }
 
-pub(crate) fn as_bob(house: &House, profile: &str, arguments: &[&str]) -> Said {
+pub fn as_bob(house: &House, profile: &str, arguments: &[&str]) -> Said {
     let mut all = vec!["--as", profile];
     all.extend(arguments);
     house.verb(&all)

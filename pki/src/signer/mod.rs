@@ -30,7 +30,9 @@ use crate::issuer::{IssueRequest, IssueTo, IssuedCertificate, IssuerHealth, Issu
 use crate::lifecycle::KeyState;
 use crate::names::TrustDomain;
 use crate::profiles::CrlBase;
+use crate::root::Consents;
 
+mod bar;
 mod client;
 mod config;
 mod error;
@@ -47,9 +49,9 @@ pub use error::{SignerError, Told};
 pub use lock::SignerLock;
 pub use log::{Entry, Line, SEGMENT_MAX_BYTES};
 pub use server::{CONNECTIONS_MAX, Doors, Uids};
-pub use state::{KEY_LABEL_BEGIN, LIVE_KEYS_MAX};
+pub use state::{KEY_LABEL_BEGIN, LIVE_KEYS_MAX, StepConsents};
 pub use steps::{AdminAnswer, KeyView};
-pub use wire::AdminAsk;
+pub use wire::{AdminAsk, AdminStep};
 
 use log::Log;
 use state::State;
@@ -70,6 +72,7 @@ pub struct Signer {
     domain: TrustDomain,
     roots: PathBuf,
     crl_base: Option<CrlBase>,
+    consents: Consents,
     state_dir: PathBuf,
     clock: Arc<dyn Clock>,
     log: Log,
@@ -113,6 +116,7 @@ impl Signer {
             domain: config.trust_domain.clone(),
             roots: config.roots.clone(),
             crl_base: config.crl_base.clone(),
+            consents: config.consents.clone(),
             log: Log::open(&state_dir.join(LOG_FOLDER))?,
             state: Mutex::new(State::load(&state_dir)?),
             state_dir,
@@ -120,6 +124,7 @@ impl Signer {
             cas: AsyncRwLock::new(Vec::new()),
             shown: RwLock::default(),
         };
+        signer.note_consents().await?;
         let state = signer.state.lock().await.clone();
         let cas = signer.open_cas(&state).await?;
         signer.show(&state, &cas);
@@ -172,7 +177,9 @@ impl Signer {
             digest: hex(&unsigned.digest()),
         };
         self.log.write(now, line).await?;
-        ca.issuer.sign_list(unsigned).await
+        let signed = ca.issuer.sign_list(unsigned).await?;
+        self.keep_list(&ca.label, &signed).await?;
+        Ok(signed)
     }
 
     /// The domain all names issued here belong to.
