@@ -1,7 +1,7 @@
 //! How does the next list of trusted roots get into force, and whom would it leave behind?
 
 use pki::lifecycle::KeyState;
-use pki::{BadTrust, Certificate, IssuingCa, TrustBundle, TrustedRoot};
+use pki::{BadTrust, Certificate, TrustBundle, TrustedRoot};
 use protocol::ids::TerminalId;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Gate, Verb, refused};
 use crate::app::App;
-use crate::clock::unix_seconds;
-use crate::services::Failure;
 use crate::services::trust::{Trust, staged};
+use crate::services::{Failure, issuing};
 use crate::store::Behind;
 
 /// Who was not seen for so long holds no change back: its certificate has ended, and the grace to renew
@@ -223,16 +222,10 @@ async fn put_in_force(app: &App, next: Trust) -> Result<(), Failure> {
 /// The active issuing CA must still hang on a root, by a certificate that is good today: everything that
 /// is shown or issued from now on is believed through it.
 fn check_issuing(app: &App, next: &Trust) -> Result<(), Failure> {
-    let (now, active) = (unix_seconds(app.clock.now()), app.issuer.chain());
-    let hangs = |ca: &IssuingCa| {
-        let issuing = ca.chain.issuing();
-        issuing.spki_sha256() == active.issuing().spki_sha256()
-            && (issuing.not_before()..=issuing.not_after()).contains(&now)
-            && next.anchors().chain_of(issuing).is_ok()
-    };
-    if app.issuer.issuing_cas().iter().any(hangs) {
+    if issuing::hangs(app, next) {
         return Ok(());
     }
+    let active = app.issuer.chain();
     let detail = format!(
         "the active issuing CA {} hangs on no root that would be trusted: sign its request under the \
          new root (m2key-pki root sign) and install the certificate first",

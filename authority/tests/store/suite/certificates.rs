@@ -152,6 +152,34 @@ pub(crate) async fn a_certificate_has_one_successor(world: &World) {
     assert_eq!(stored.renews.as_deref(), Some("01"));
 }
 
+pub(crate) async fn a_successor_that_was_set_aside_unused_is_renewed_in_its_turn(world: &World) {
+    let terminal = enrolled(world).await;
+    let aside = |serial: &'static str, at| world.store.set_aside(serial, at);
+    let next = certificate(terminal, "02", 2, NOW);
+    assert_eq!(add(world, next, under("01"), NOW).await, Recorded::New);
+    // Neither the first certificate of a terminal nor one that nobody knows is a successor.
+    assert_eq!(aside("01", NOW + 1).await, Ok(false));
+    assert_eq!(aside("77", NOW + 1).await, Ok(false));
+    assert_eq!(aside("02", NOW + 1).await, Ok(true));
+    assert_eq!(aside("02", NOW + 2).await, Ok(false));
+    let refused = world.store.use_certificate("02", NOW + 2).await;
+    assert_eq!(refused, Ok(FirstUse::Refused));
+    let open = Renewal::Open {
+        serial: "02".into(),
+    };
+    assert_eq!(renewal(world, "01", 2, NOW + 2).await, open);
+    assert_eq!(renewal(world, "01", 3, NOW + 2).await, Renewal::OtherKey);
+
+    let next = certificate(terminal, "03", 2, NOW);
+    assert_eq!(add(world, next, under("01"), NOW + 3).await, Recorded::New);
+    let answered = Renewal::Answered(b"03".to_vec());
+    assert_eq!(renewal(world, "01", 2, NOW + 4).await, answered);
+    let used = world.store.use_certificate("03", NOW + 5).await;
+    assert_eq!(used, Ok(FirstUse::Good));
+    assert_eq!(aside("03", NOW + 6).await, Ok(false));
+    assert_eq!(renewal(world, "01", 2, NOW + 6).await, Renewal::Refused);
+}
+
 pub(crate) async fn the_old_certificate_is_good_until_the_new_one_is_used(world: &World) {
     let terminal = enrolled(world).await;
     let first_use = |serial: &'static str, at| world.store.use_certificate(serial, at);
