@@ -1,5 +1,6 @@
 //! What if the active issuing CA hangs on a root that nobody believes, or is believed no more?
 
+use pki::trust::Change;
 use pki::{Certificate, KeyState, RootKey};
 
 use crate::certificates::{Shown, house_root, now};
@@ -7,6 +8,7 @@ use crate::enrolling::{certificates, enrol, request};
 use crate::house::{Daemon, House, Reply, text};
 use crate::signing::{install_signed, next_issuing_ca, until, warned};
 use crate::stage::Stage;
+use crate::trust::{Roots, Stream, install};
 
 const UNBELIEVED: &str = "hangs on no root that is believed here";
 
@@ -131,4 +133,77 @@ async fn nobody_is_told_to_renew_under_a_root_that_nobody_believes() {
     assert!(!renew_now().await);
     *stage.issuer.cas.lock().unwrap() = None;
     assert!(!renew_now().await);
+}
+
+/// The next issuing CA hangs on the new root, which is active; the first one on the old root only. Answers
+/// the list in which that one is tainted.
+fn moved_on<'a>(house: &'a House, daemon: &Daemon, asleep: &Shown) -> (Roots<'a>, String) {
+    let mut roots = Roots::of(house);
+    install(house, &roots.prepare());
+    let mut stream = Stream::open(house, daemon, asleep, 1);
+    assert_eq!(stream.next_sequence(), 1);
+    drop(stream);
+    let trusted = house.signer_config().with_file_name("roots.pem");
+    std::fs::write(trusted, roots.old.pem() + &roots.new.pem()).unwrap();
+    let new = (roots.new_key(), roots.new.clone());
+    install_signed(house, &["issuing", "prepare"], &new);
+    assert_eq!(house.pki(&["issuing", "activate"]).code, 0);
+    let kept = || std::fs::read_to_string(house.dir().join("issuing.pem")).unwrap();
+    until(|| kept().matches("BEGIN").count() == 2, "both issuing CAs");
+    install(
+        house,
+        &roots.list(&Change::Activate(roots.new.fingerprint())),
+    );
+    let taint = roots.list(&Change::Taint(roots.old.fingerprint()));
+    (roots, taint)
+}
+
+#[test]
+fn a_root_is_not_tainted_while_somebody_holds_certificates_that_lead_to_it_alone() {
+    let house = House::new();
+    let daemon = house.serve();
+    let (terminal, token) = house.terminal();
+    let asleep = enrol(&house, &daemon, &terminal, &token);
+    let (roots, taint) = moved_on(&house, &daemon, &asleep);
+    let named = house.verb(&["operator", "list", "--json"]).json();
+    let operator = named["operators"][0]["name"].as_str().unwrap().to_owned();
+    for how in ["--now", "--dry-run"] {
+        let refused = house.verb(&["trust", "install", &taint, how]);
+        refused.refused(1, &format!("of the operators {operator}"), "");
+    }
+    assert_eq!(house.verb(&["renew", "operator"]).code, 0);
+    let dry = house.verb(&["trust", "install", &taint, "--dry-run"]);
+    let told = format!("1 terminal(s) have to be enrolled again: {terminal}");
+    assert!(dry.code == 0 && dry.out.contains(&told), "{dry:?}");
+    let refused = house.verb(&["trust", "install", &taint]);
+    refused.refused(1, "enrolled again; they renew when they connect", "");
+    assert!(refused.err.contains(&terminal), "{refused:?}");
+
+    // The first issuing key under the root that stays: nobody is cut off.
+    let again = ["issuing", "request", "m2key-issuing-1"];
+    install_signed(&house, &again, &(roots.new_key(), roots.new.clone()));
+    until(
+        || house.verb(&["trust", "install", &taint]).code == 0,
+        "both issuing CAs to hang on the new root",
+    );
+    let new = house.scratch("new.pem");
+    std::fs::write(&new, roots.new.pem()).unwrap();
+    let mut stream = Stream::under(&new, &daemon, &asleep, 3);
+    assert_eq!(stream.next_sequence(), 3);
+    assert_eq!(house.verb(&["terminal", "list"]).code, 0);
+}
+
+#[test]
+fn in_an_emergency_terminals_are_cut_off_by_name_and_operators_are_not() {
+    let house = House::new();
+    let daemon = house.serve();
+    let (terminal, token) = house.terminal();
+    let asleep = enrol(&house, &daemon, &terminal, &token);
+    let (_, taint) = moved_on(&house, &daemon, &asleep);
+    assert_eq!(house.verb(&["renew", "operator"]).code, 0);
+    let said = house.verb(&["trust", "install", &taint, "--now"]);
+    assert!(said.code == 0 && said.out.contains(&terminal), "{said:?}");
+    assert_eq!(house.verb(&["terminal", "list"]).code, 0);
+    let listed = house.verb(&["trust", "show"]);
+    assert!(listed.out.contains("tainted"), "{listed:?}");
 }
