@@ -27,6 +27,8 @@ mod gates;
 mod help;
 #[path = "front/initialising.rs"]
 mod initialising;
+#[path = "front/issuing.rs"]
+mod issuing;
 #[path = "front/operating.rs"]
 mod operating;
 #[path = "front/operators.rs"]

@@ -317,6 +317,7 @@ impl From<Failure> for CliError {
             Failure::Store(error) => error.into(),
             Failure::Hsm(error) => error.into(),
             Failure::Pki(error) => error.into(),
+            unbelieved @ Failure::Unbelieved(_) => unbelieved.into_operator_problem().into(),
         }
     }
 }

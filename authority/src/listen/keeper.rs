@@ -15,9 +15,9 @@ use super::credentials::{Credentials, count};
 use super::pair;
 use crate::app::App;
 use crate::clock::unix_seconds;
-use crate::services::Failure;
 use crate::services::operators::{CertificateIssue, Holder, Verb};
 use crate::services::trust::Trust;
+use crate::services::{Failure, issuing};
 
 /// How often files, roots and issuing CAs are looked at.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -123,9 +123,9 @@ impl Keeper {
 impl Kept {
     async fn renew_if_due(&mut self, app: &App) {
         let now = app.clock.now();
-        // Nothing is issued while the database is behind the world.
-        let fenced = app.fence.fenced().is_some();
-        let waits = fenced || self.next_try.is_some_and(|next| now < next);
+        // Nothing is issued while the database is behind the world, or under a root that nobody believes.
+        let nothing_issued = app.fence.fenced().is_some() || issuing::check(app).is_err();
+        let waits = nothing_issued || self.next_try.is_some_and(|next| now < next);
         let Some(leaf) = self.credentials.leaf() else {
             return;
         };
@@ -135,9 +135,10 @@ impl Kept {
         let name = self.credentials.name;
         match renew(app, &self.credentials).await {
             Ok(()) => {
-                self.next_try = None;
                 count(app, name, "renewed");
-                self.credentials.reread(app, true);
+                // What is refused now is refused again in five seconds: it waits, too.
+                let taken = self.credentials.reread(app, true);
+                self.next_try = (!taken).then_some(now + RENEWAL_RETRY_MS);
             }
             Err(error) => {
                 self.next_try = Some(now + RENEWAL_RETRY_MS);
@@ -181,6 +182,7 @@ async fn renew(app: &App, credentials: &Credentials) -> Result<(), Failure> {
     };
     let issued = issue.run(app).await?;
     let chain = with_all_ways(credentials, &issued.chain).map_err(PkiError::from)?;
+    check_believed(app, &chain).map_err(PkiError::from)?;
     pair::write(&credentials.files, &key, &chain)?;
     tracing::info!(
         listener = credentials.name,
@@ -188,6 +190,13 @@ async fn renew(app: &App, credentials: &Credentials) -> Result<(), Failure> {
         "certificate renewed"
     );
     Ok(())
+}
+
+/// Before it takes the place of one that works: whether it leads to a root that is believed.
+fn check_believed(app: &App, chain: &str) -> Result<(), BadCertificate> {
+    let all = pki::chain::certificates_from_pem(chain)?;
+    let (trust, now) = (app.trust(), unix_seconds(app.clock.now()));
+    trust.anchors().verify(&all[0], &all[1..], now).map(drop)
 }
 
 /// The new chain, and what else leads from it to a root: terminals may know only one of the roots, and

@@ -17,6 +17,7 @@ pub mod epoch_keys;
 mod failure;
 pub mod fence;
 pub mod followers;
+pub mod issuing;
 pub mod join;
 pub mod journey;
 pub mod jwks;

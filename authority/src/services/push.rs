@@ -18,7 +18,7 @@ use protocol::wire::upkeep::Upkeep;
 use tokio::sync::{mpsc, watch};
 
 use super::schedules::Schedules;
-use super::{Failure, renewal};
+use super::{Failure, issuing, renewal};
 use crate::app::App;
 use crate::store::{AlarmKind, CloneAlarm};
 
@@ -133,6 +133,8 @@ impl Push {
     pub fn look_at_issuing(&self) -> usize {
         let cas = self.app.issuer.issuing_cas();
         let active = cas.iter().find(|ca| ca.state == KeyState::Active);
+        // Under one that nobody believes there is nothing to renew to.
+        let active = active.filter(|_| issuing::check(&self.app).is_ok());
         let active = active.and_then(|ca| ca.chain.issuing().key_id_hex());
         let mut known = self
             .active_issuer

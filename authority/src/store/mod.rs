@@ -48,7 +48,7 @@ pub use rotation::{
 };
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
-pub use trust::{Behind, Follower, TrustFollowers};
+pub use trust::{Behind, Follower, Holders, TrustFollowers};
 
 /// Everything the services ask of a database.
 pub trait Store:

@@ -83,7 +83,9 @@ impl Issuer for StageIssuer {
     }
 
     fn chain(&self) -> Chain {
-        self.inner.chain()
+        let mut all = self.issuing_cas().into_iter();
+        let active = all.find(|ca| ca.state == KeyState::Active);
+        active.map_or_else(|| self.inner.chain(), |ca| ca.chain)
     }
 
     fn issuing_cas(&self) -> Vec<IssuingCa> {
@@ -254,24 +256,33 @@ impl Stage {
 
     /// Another issuing CA under the same root, as a rotation prepares it.
     pub async fn another_issuing(&self) -> Chain {
+        let root = self.app.trust().active().clone();
+        self.issuing_under(&self.root_key, root).await
+    }
+
+    pub async fn issuing_under(&self, root_key: &RootKey, root: Certificate) -> Chain {
         let label = KeyLabel("issuing-2".into());
         self.hsm
             .generate_key(KeyKind::Signing, &label)
             .await
             .unwrap();
         let point = self.hsm.public_key(&label).await.unwrap();
-        let root = self.app.issuer.chain().root().clone();
         let now = unix_seconds(SystemClock.now());
-        let issuing = self.root_key.sign_issuing(&root, &point, now).unwrap();
+        let issuing = root_key.sign_issuing(&root, &point, now).unwrap();
         Chain::new(issuing, root).unwrap()
     }
 
     /// Shows the first CA in this state, and another one as the active one.
     pub async fn supersede_issuing(&self, state: KeyState) {
+        let chain = self.another_issuing().await;
+        self.supersede_by(chain, state);
+    }
+
+    pub fn supersede_by(&self, chain: Chain, state: KeyState) {
         let mut cas = self.issuer.inner.issuing_cas();
         cas[0].state = state;
         let active = IssuingCa {
-            chain: self.another_issuing().await,
+            chain,
             state: KeyState::Active,
         };
         cas.insert(0, active);

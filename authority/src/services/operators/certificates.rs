@@ -14,7 +14,7 @@ use super::{Asker, LIST_MAX, Verb, malformed, refused};
 use crate::app::App;
 use crate::clock::unix_seconds;
 use crate::services::enrolment::record;
-use crate::services::{Failure, revocation};
+use crate::services::{Failure, issuing, revocation};
 use crate::store::{CertificateRecord, Subject};
 
 /// Issues a certificate for the key of this request.
@@ -140,7 +140,7 @@ async fn issue_to_node(app: &App, request: &str) -> Result<IssuedView, Failure> 
     }
     let at = app.clock.now();
     let now = unix_seconds(at);
-    let issued = app.issuer.issue(IssueRequest { csr, to, now }).await?;
+    let issued = issuing::issue(app, IssueRequest { csr, to, now }).await?;
     let row = record(&issued, subject);
     let not_after = row.not_after;
     app.store.add_certificate(row, at).await?;

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::SqliteStore;
 use super::certificates::{
     add_certificate, add_terminal_certificate, find_certificate, in_force, is_key_certified,
-    of_subject, renewal, to_end, use_certificate,
+    of_subject, renewal, set_aside, to_end, use_certificate,
 };
 use super::persons::hex;
 use super::row::{all, find, get, terminal, time, time_or_none};
@@ -88,6 +88,11 @@ impl Identities for SqliteStore {
         let serial = serial.to_owned();
         self.read(move |conn| renewal(conn, &serial, spki_sha256, at, Some(limit)))
             .await
+    }
+
+    async fn set_aside(&self, serial: &str, at: Timestamp) -> Result<bool> {
+        let serial = serial.to_owned();
+        self.write(move |tx| set_aside(tx, &serial, at)).await
     }
 
     async fn use_certificate(&self, serial: &str, at: Timestamp) -> Result<FirstUse> {
