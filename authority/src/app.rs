@@ -16,6 +16,7 @@ use crate::services::changes::Changes;
 use crate::services::consent::CarryingOut;
 use crate::services::fence::Fence;
 use crate::services::keyring::Keyring;
+use crate::services::node::Wishes;
 use crate::services::readiness::Watchlist;
 use crate::services::rotation::Operations;
 use crate::services::trust::Trust;
@@ -47,6 +48,8 @@ pub struct App {
     pub operations: Operations,
     /// What others consented to and is carried out just now.
     pub carrying_out: CarryingOut,
+    /// Listeners whose certificates operators want renewed now.
+    pub wishes: Wishes,
     /// What the listeners show, as of now.
     pub watchlist: Watchlist,
     trust: watch::Sender<Arc<Trust>>,
@@ -83,6 +86,7 @@ impl App {
             changes: Changes::default(),
             operations: Operations::default(),
             carrying_out: CarryingOut::default(),
+            wishes: Wishes::default(),
             watchlist: Watchlist::default(),
             trust: watch::Sender::new(Arc::new(parts.trust)),
             drain: watch::Sender::new(false),

@@ -20,6 +20,7 @@ use crate::listen::tls::TlsError;
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
 use crate::services::journey::Journey;
+use crate::services::node::Listener;
 use crate::services::sign_in::ProviderError;
 
 const ADDRESSES_FILE: &str = "addresses.json";
@@ -115,13 +116,13 @@ impl Bound {
         Ok(Self {
             public_shows: Credentials::open(
                 app,
-                "public listener",
+                Listener::Public.name(),
                 &config.public.tls,
                 Audience::Anybody,
             )?,
             agents_show: Credentials::open(
                 app,
-                "agents listener",
+                Listener::Agents.name(),
                 &config.agents.tls,
                 Audience::OurOwn,
             )?,

@@ -24,6 +24,7 @@ mod join_tokens;
 mod keys;
 mod lost;
 mod merchants;
+mod nodes;
 mod operations;
 mod people;
 mod policy;
@@ -36,7 +37,7 @@ pub use alarms::{AlarmList, AlarmView, Alarms};
 pub use audit::{AuditVerify, AuditView};
 pub use certificates::{
     CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
-    Certificates, Holder, Issued, IssuedView,
+    Certificates, Issued, IssuedView,
 };
 pub use consents::{
     CarriedOut, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList, ConsentRefuse, ConsentShow,
@@ -48,6 +49,7 @@ pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens}
 pub use keys::{KeyList, KeyStep, KeyView, Keys, Planned};
 pub use lost::{ComparedView, FenceCompare};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
+pub use nodes::NodeRenew;
 pub use operations::{
     OperationList, OperationShow, OperationTranscript, OperationView, OperationsView,
     TranscriptView,
