@@ -19,6 +19,8 @@ mod consenting;
 mod enrolling;
 #[path = "front/gates.rs"]
 mod gates;
+#[path = "front/hanging_up.rs"]
+mod hanging_up;
 #[path = "front/help.rs"]
 mod help;
 #[path = "front/initialising.rs"]
