@@ -23,6 +23,8 @@ mod enrolling;
 mod forgotten;
 #[path = "front/gates.rs"]
 mod gates;
+#[path = "front/hanging_up.rs"]
+mod hanging_up;
 #[path = "front/help.rs"]
 mod help;
 #[path = "front/initialising.rs"]
