@@ -3,6 +3,7 @@
 
 mod doors;
 mod help;
+mod lists;
 mod process;
 mod signing;
 mod steps;
