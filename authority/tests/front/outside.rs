@@ -2,15 +2,22 @@
 //!
 //! The services in this process, with a journal that knows more than the database.
 
-use authority::journal::{Fact, Journal, Known, NumberedPolicy, Revoked};
+use authority::journal::{Fact, Journal, Known, NumberedPolicy, Revoked, TaintedKey};
 use authority::services::Failure;
 use authority::services::fence::{begin, judge};
+use authority::services::keyring::{KeyPurpose, SigningKey};
 use authority::services::operators::{
-    ConsentAsk, ConsentDraft, ConsentSign, Drafted, FenceRaise, MerchantList, carry_out,
+    ConsentAsk, ConsentDraft, ConsentSign, Drafted, FenceRaise, Fleet, MerchantList, SeedRotate,
+    carry_out,
 };
-use authority::store::{AddOperator, Certificate as Row, Consents, Identities, RequestId, Subject};
+use authority::services::rotation;
+use authority::store::{
+    AddOperator, Certificate as Row, Consents, Identities, KeyRecord, RequestId, Rotation, Subject,
+    Terminals, When,
+};
+use hsm::{Hsm, HsmError};
 use pki::consent::{Consent, Policy};
-use pki::{Certificate, IssueRequest, IssueTo, Issuer, OperatorKey, SoftwareKey, csr};
+use pki::{Certificate, IssueRequest, IssueTo, Issuer, KeyState, OperatorKey, SoftwareKey, csr};
 use protocol::problem::ProblemType;
 use protocol::time::Timestamp;
 
@@ -253,4 +260,100 @@ async fn shown_by_bob(stage: &Stage) -> Shown {
     let added = stage.store.add_certificate(row(&own, "bob"), now).await;
     added.unwrap();
     stage.shown(&issued.pem, &key)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raise_whose_hsm_is_gone_changes_nothing_and_is_asked_for_again() {
+    let mut calls = 0;
+    loop {
+        let room = Room::new().await;
+        let (store, hsm) = (&room.stage.store, &room.stage.hsm);
+        let before = store.keys().await.unwrap();
+        let lost = room.stage.app.keyring().schedule().clone();
+        room.start_with(vec![tainted(&lost, room.now())]).await;
+        hsm.fail_after(calls, gone());
+        let raised = room.raise("ann").await;
+        hsm.heal();
+        if raised.is_err() {
+            refused_for_now(&raised);
+            assert_eq!(store.generation().await, Ok(1), "{calls}");
+            assert_eq!(store.keys().await.unwrap(), before, "{calls}");
+            room.raise("ann").await.unwrap();
+        }
+        let keys = store.keys().await.unwrap();
+        let of = |state| {
+            let of_schedules = |key: &&KeyRecord| key.purpose == KeyPurpose::Schedule;
+            let mut found = keys
+                .iter()
+                .filter(of_schedules)
+                .filter(|it| it.state == state);
+            found.next().map(|key| key.label.clone()).unwrap()
+        };
+        assert_eq!(of(KeyState::Tainted), lost.label);
+        assert!(hsm.public_key(&of(KeyState::Active)).await.is_ok());
+        if raised.is_ok() {
+            break;
+        }
+        calls += 1;
+    }
+    assert!(calls > 0, "the HSM was never asked");
+}
+
+fn tainted(key: &SigningKey, at: Timestamp) -> Fact {
+    Fact::Tainted(TaintedKey {
+        kid: key.kid.clone(),
+        purpose: "schedule".into(),
+        label: key.label.0.clone(),
+        public_point: None,
+        made_at: at,
+        tainted_at: at,
+    })
+}
+
+fn gone() -> HsmError {
+    HsmError::DeviceLost {
+        detail: "pulled".into(),
+    }
+}
+
+#[track_caller]
+fn refused_for_now(result: &Result<(), Failure>) {
+    assert!(matches!(result, Err(Failure::Hsm(_))), "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_compromise_made_necessary_is_not_done_while_the_journal_owes_it() {
+    let stage = Stage::set().await;
+    let (node, store) = (stage.app.config.node.as_str(), &stage.store);
+    let path = stage.dir.path().join("fence.journal");
+    let known = Known::nothing("journal-1".into(), node.into());
+    let begun = (stage.app.clock.now(), Fact::Generation { generation: 1 });
+    let journal = Journal::open(&path, known).unwrap();
+    journal.written(vec![begun]).await.unwrap();
+    drop(journal);
+    let beginning = begin(node, &path).unwrap();
+    store.attach(beginning.journal.clone());
+    judge(&stage.app, beginning).await.unwrap();
+    let [stolen, other] = [stage.added().await.terminal, stage.added().await.terminal];
+    // The next line is written into a new file beside it.
+    let in_the_way = path.with_extension("new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let rotate = SeedRotate {
+        fleet: Fleet::Terminal(stolen),
+        when: When::Compromised,
+        reason: "stolen".into(),
+        dry_run: false,
+    };
+    let waits = carry_out(&stage.app, "ann", rotate).await.unwrap_err();
+    assert!(waits.to_string().contains("goes on by itself"), "{waits}");
+    rotation::pass(&stage.app).await.unwrap();
+    assert_eq!(store.running_operations().await.unwrap().len(), 1);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let ban = store.ban_terminal(other, "stolen".into(), stage.app.clock.now());
+    ban.await.unwrap().unwrap();
+    while rotation::pass(&stage.app).await.unwrap() > 0 {}
+    assert_eq!(store.running_operations().await.unwrap(), []);
+    let journal = stage.app.fence.journal().unwrap();
+    let known = journal.known().await.unwrap();
+    assert_eq!(known.voided.get(&stolen).map(|it| it.below), Some(2));
 }

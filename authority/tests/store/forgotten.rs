@@ -363,6 +363,25 @@ async fn a_lost_policy_and_the_one_of_the_copy_both_bind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_raise_that_the_journal_did_not_take_is_done_and_owed() {
+    let (place, start) = restored().await;
+    let in_the_way = place.journal().with_extension("new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let unanswered = start.raise_with(vec![successor(RAISED_AT)]).await;
+    let is_owed = matches!(unanswered, Err(StoreError::Unjournalled { .. }));
+    assert!(is_owed, "{unanswered:?}");
+    start.stop();
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let mut start = place.start().await;
+    assert_contained(&start);
+    assert_eq!(start.difference.generation, 2);
+    start.catch_up().await;
+    assert_eq!(start.difference.unjournalled, []);
+    let known = contents(&place.journal()).known;
+    assert_eq!((known.generation, known.policy.unwrap().set.number), (2, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_the_version_before_knows_which_seeds_a_compromise_replaced() {
     let place = furnished().await;
     let start = place.start().await;

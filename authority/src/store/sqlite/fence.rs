@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::SqliteStore;
 use super::certificates::insert_adopted;
+use super::identities::revoke_open_join_tokens;
 use super::row::{all, count, find, get, signed, time};
 use super::terminals::find_terminal;
 use super::writer::{Stop, Tx, Verdict};
@@ -22,7 +23,7 @@ use crate::store::{
 mod again;
 pub(super) mod missing;
 
-use again::{end_charges, kill_join_tokens, refuse};
+use again::{end_charges, refuse};
 use missing::{contains, differs, generation, is_revoked, known_heads};
 
 #[async_trait]
@@ -100,7 +101,8 @@ fn raise_generation(tx: &mut Tx<'_>, raise: &Raise, at: Timestamp) -> Verdict<Op
         },
     );
     refuse(tx, raise, &mut raised, at).map_err(Stop::undone)?;
-    raised.join_tokens = kill_join_tokens(tx, at)?;
+    // One that was redeemed in the lost time looks unused here: none of them is good any more.
+    raised.join_tokens = revoke_open_join_tokens(tx, at)?;
     raised.charges = end_charges(tx, at)?;
     note_raise(tx, raise, &raised, at)?;
     Ok(Some(raised))

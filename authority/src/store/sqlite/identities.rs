@@ -180,11 +180,7 @@ fn list_join_tokens(
 
 /// Takes back every join token that is still good, or was used and could be asked for its answer
 /// again; answers how many.
-#[expect(
-    dead_code,
-    reason = "for the restore fence: a raised generation takes them all back"
-)]
-pub(super) fn revoke_open_join_tokens(tx: &mut Tx<'_>, at: Timestamp) -> Result<usize> {
+pub(super) fn revoke_open_join_tokens(tx: &mut Tx<'_>, at: Timestamp) -> Result<u64> {
     let open = all(
         tx.conn,
         "SELECT * FROM join_tokens WHERE revoked_at_ms IS NULL AND expires_at_ms > ?1",
@@ -194,7 +190,7 @@ pub(super) fn revoke_open_join_tokens(tx: &mut Tx<'_>, at: Timestamp) -> Result<
     for token in &open {
         revoke(tx, token, at)?;
     }
-    Ok(open.len())
+    Ok(open.len() as u64)
 }
 
 fn redeem(

@@ -174,16 +174,6 @@ fn operation(tx: &mut Tx<'_>, raise: &Raise, work: Work, at: Timestamp) -> Verdi
     begin_for(tx, id, "fence-raise", &raise.by, work, at).map_err(Stop::undone)
 }
 
-/// One that was redeemed in the lost time looks unused here: none of them is good any more.
-pub(super) fn kill_join_tokens(tx: &mut Tx<'_>, at: Timestamp) -> Result<u64> {
-    let killed = tx.execute(
-        "UPDATE join_tokens SET revoked_at_ms = ?1
-         WHERE expires_at_ms > ?1 AND revoked_at_ms IS NULL",
-        [at.ms()],
-    )?;
-    Ok(killed as u64)
-}
-
 /// A charge that is on offer or held here may have been paid in the lost time: it must not be paid
 /// again. What is held is released with it.
 pub(super) fn end_charges(tx: &mut Tx<'_>, at: Timestamp) -> Result<u64> {
