@@ -94,10 +94,6 @@ pub enum NotFollowed {
     KeyMissing { epoch: u32 },
 }
 
-/// How long a terminal goes on showing what a key signed for that is believed no more. Its tokens are
-/// the authority's all the same, or nobody could pay with them.
-pub const DISOWNED_MAX_MS: Millis = 5 * 60_000;
-
 /// The rotation of one terminal.
 pub struct Rotation {
     terminal: TerminalId,
@@ -119,8 +115,6 @@ struct Following {
 struct Epoch {
     /// The key that signed for it.
     kid: Arc<str>,
-    /// Since when that key is not in the set any more.
-    disowned_at: Option<Timestamp>,
     loaded: LoadedEpoch,
     plans: [WindowPlan; 3],
 }
@@ -165,21 +159,16 @@ impl Rotation {
         Ok(self.follow(&schedule, epochs, fetch))
     }
 
-    /// True if something that is followed was signed by a key that is not in the set any more. It is
-    /// shown for [`DISOWNED_MAX_MS`] longer, so that a whole fleet can fetch a new one without a gap.
-    pub fn handle_keys(&mut self, keys: &JwkSet, now: Timestamp) -> bool {
+    /// Forgets what was signed by a key that is not in the set any more; true if there was any.
+    pub fn handle_keys(&mut self, keys: &JwkSet) -> bool {
         let Some(following) = &mut self.followed else {
             return false;
         };
-        for epoch in following.epochs.values_mut() {
-            let is_owned = keys.find(&epoch.kid).is_some();
-            epoch.disowned_at = match is_owned {
-                true => None,
-                false => epoch.disowned_at.or(Some(now)),
-            };
-        }
-        let mut epochs = following.epochs.values();
-        epochs.any(|epoch| epoch.disowned_at.is_some())
+        let before = following.epochs.len();
+        following
+            .epochs
+            .retain(|_, epoch| keys.find(&epoch.kid).is_some());
+        following.epochs.len() < before
     }
 
     /// Takes in what the authority says of turns: absolute, so the past changes nothing.
@@ -214,15 +203,7 @@ impl Rotation {
             Some((_, window)) => Some(window.closes),
             None => self.begins_after(now),
         };
-        let windows = Channel::ALL.iter().filter_map(next);
-        windows.chain(self.disowned_until()).min()
-    }
-
-    /// When what is shown under a key that is gone goes, too.
-    fn disowned_until(&self) -> Option<Timestamp> {
-        let epochs = self.followed.iter().flat_map(|f| f.epochs.values());
-        let since = epochs.filter_map(|epoch| epoch.disowned_at).min();
-        since.map(|since| since + DISOWNED_MAX_MS)
+        Channel::ALL.iter().filter_map(next).min()
     }
 
     /// Where the schedule that is followed stands in the order of all.
@@ -272,7 +253,6 @@ impl Rotation {
             |channel| WindowPlan::draw(&entry.key, policy, channel, &self.clock, entry.epoch);
         Epoch {
             kid,
-            disowned_at: None,
             loaded: LoadedEpoch {
                 version: entry.version,
                 epoch: entry.epoch,
@@ -396,11 +376,6 @@ impl Rotation {
         following
             .epochs
             .retain(|epoch, _| *epoch >= current || Some(*epoch) == last);
-        let is_owned = |epoch: &Epoch| match epoch.disowned_at {
-            Some(since) => now < since + DISOWNED_MAX_MS,
-            None => true,
-        };
-        following.epochs.retain(|_, epoch| is_owned(epoch));
         self.turns.forget_before(current.saturating_sub(1));
     }
 }

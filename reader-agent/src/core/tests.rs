@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::rotation::DISOWNED_MAX_MS;
 use crate::testing::{
     Issue, Signer, charge_id, checkpoint, checkpoint_claims, claim_id, frame, mark, rank,
     receipt_claims, terminal, till_charge,
@@ -182,15 +181,12 @@ fn keys_of_an_earlier_run_are_not_fetched_again_under_the_same_tag() {
 }
 
 #[test]
-fn a_schedule_whose_key_is_gone_from_the_set_is_fetched_anew_and_shown_for_a_while() {
+fn a_schedule_whose_key_is_gone_from_the_set_is_dropped_and_fetched_anew() {
     let mut core = running();
+    assert!(core.poll(Some(start() + 10)).faces.qr.is_ok());
     core.handle_keys(Signer::new(2).keys(), start());
-    // Keys that are fetched again do not make the while longer.
-    core.handle_keys(Signer::new(2).keys(), start() + 60_000);
-    let mut shows = |after_ms| core.poll(Some(start() + after_ms)).faces.qr.is_ok();
-    assert!(shows(10));
-    assert!(shows(DISOWNED_MAX_MS - 1));
-    assert!(!shows(DISOWNED_MAX_MS));
+    let board = core.poll(Some(start() + 10));
+    assert_eq!(board.faces.qr, Err(Blank::NoSchedule));
     let errand = core.poll_errand(start());
     assert_eq!(errand, Some(Errand::Schedule(Fetch::Whole)));
 }
