@@ -212,8 +212,8 @@ impl Core {
         self.wishes.keys = false;
         let keys = receipts::trustworthy(keys);
         self.keys = Some(keys.clone());
-        // What a key signed that is gone from the set is not believed any longer.
-        self.wishes.whole |= self.rotation.handle_keys(&keys);
+        // What a key signed that is gone from the set is not believed any longer, and is replaced.
+        self.wishes.whole |= self.rotation.handle_keys(&keys, now);
         self.heard.receipt = None;
         self.check_receipt();
         let tag = std::mem::take(&mut self.wishes.keys_tag_out);

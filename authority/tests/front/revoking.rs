@@ -17,6 +17,8 @@ use crate::house::{Daemon, House, Reply, openssl, text};
 use crate::stage::{DAY_MS, Machine, Stage};
 
 const HOUR_MS: i64 = 3_600_000;
+/// Nothing here takes so long.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 async fn revoke(stage: &Stage, serial: &str, reason: &str) {
     let verb = CertificateRevoke {
@@ -223,6 +225,27 @@ async fn every_issuing_ca_that_is_not_retired_has_its_own_list() {
     cas[0].state = KeyState::Retired;
     *stage.issuer.cas.lock().unwrap() = Some(cas);
     assert_eq!(stage.journey.crls.publish_all(now).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_are_made_at_once_when_there_is_another_issuing_ca() {
+    let stage = Stage::set().await;
+    let (crls, key) = (stage.journey.crls.clone(), issuing_key(&stage));
+    let running = tokio::spawn(async move { crls.run().await });
+    let number_above = async |last| {
+        let look = async || loop {
+            match stage.journey.crls.get(&key) {
+                Some(list) if list.number > last => return list.number,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        let made = tokio::time::timeout(PATIENCE, look()).await;
+        made.expect("long before its hour")
+    };
+    let first = number_above(0).await;
+    stage.supersede_issuing(KeyState::Superseded).await;
+    number_above(first).await;
+    running.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
