@@ -26,8 +26,9 @@ use protocol::window::{CheckedPolicy, EpochClock, Window, WindowPlan};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 
 /// How long tokens are shown from a schedule whose key is believed no more, while the next schedule is
-/// fetched. Whoever took that key derives no token with it, and a screen that goes blank helps nobody.
-pub const UNBELIEVED_SHOWN_MS: Millis = 10_000;
+/// fetched: a large fleet, which fetches all at once, needs minutes. Whoever took that key derives no
+/// token with it, and a screen that goes blank helps nobody.
+pub const UNBELIEVED_SHOWN_MS: Millis = 5 * 60_000;
 
 /// What a terminal shows, and the window it belongs to. Mute about the token itself.
 #[derive(Clone, PartialEq, Eq)]

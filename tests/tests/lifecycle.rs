@@ -5,10 +5,20 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+#[path = "lifecycle/ca.rs"]
+mod ca;
 #[path = "lifecycle/desk.rs"]
 mod desk;
+#[path = "lifecycle/drill.rs"]
+mod drill;
 #[path = "lifecycle/fleet.rs"]
 mod fleet;
+#[path = "lifecycle/names.rs"]
+mod names;
+#[path = "lifecycle/renewal.rs"]
+mod renewal;
+#[path = "lifecycle/thief.rs"]
+mod thief;
 #[path = "lifecycle/walk.rs"]
 mod walk;
 #[path = "lifecycle/watch.rs"]

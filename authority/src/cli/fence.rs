@@ -94,8 +94,11 @@ impl Say for Compared {
                 true => "LOST    ",
                 false => "in books",
             };
+            let tainted = it.tainted_at.map_or_else(String::new, |since| {
+                format!(", the very same receipt; its key is tainted since {since}")
+            });
             format!(
-                "{what}  {} at {}, terminal {}, to {} by {}, payment {}",
+                "{what}  {} at {}, terminal {}, to {} by {}, payment {}{tainted}",
                 it.amount, it.paid_at, it.terminal, it.payee, it.payer, it.payment
             )
         };

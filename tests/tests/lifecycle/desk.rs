@@ -8,17 +8,17 @@ use harness::authority::Authority;
 use harness::process::{Said, command};
 use serde_json::Value;
 
-pub const AUTHORITY: &str = "m2key-authority";
-pub const PKI: &str = "m2key-pki";
+pub(crate) const AUTHORITY: &str = "m2key-authority";
+pub(crate) const PKI: &str = "m2key-pki";
 
 /// The desk of one authority. A line is split at its blanks; no word here has one in it.
-pub struct Desk<'a> {
+pub(crate) struct Desk<'a> {
     authority: &'a Authority,
     typed: RefCell<Vec<String>>,
 }
 
 impl<'a> Desk<'a> {
-    pub fn of(authority: &'a Authority) -> Self {
+    pub(crate) fn of(authority: &'a Authority) -> Self {
         Self {
             authority,
             typed: RefCell::default(),
@@ -26,14 +26,14 @@ impl<'a> Desk<'a> {
     }
 
     /// A verb of the first operator, whatever comes of it.
-    pub fn say(&self, line: &str) -> Said {
+    pub(crate) fn say(&self, line: &str) -> Said {
         self.note(AUTHORITY, line);
         self.authority.say(&words(line)).unwrap()
     }
 
     /// A verb that must be carried out; its answer.
     #[track_caller]
-    pub fn ok(&self, line: &str) -> Value {
+    pub(crate) fn ok(&self, line: &str) -> Value {
         let said = self.say(line);
         assert_eq!(said.code, 0, "{line}: {said:?}");
         said.json().unwrap()
@@ -41,7 +41,7 @@ impl<'a> Desk<'a> {
 
     /// A verb that must be carried out and whose answer is a document of its own.
     #[track_caller]
-    pub fn text(&self, line: &str) -> String {
+    pub(crate) fn text(&self, line: &str) -> String {
         let said = self.say(line);
         assert_eq!(said.code, 0, "{line}: {said:?}");
         said.out
@@ -49,7 +49,7 @@ impl<'a> Desk<'a> {
 
     /// A verb that must be refused, in words with `part` in them; every refusal says what to do.
     #[track_caller]
-    pub fn refused(&self, line: &str, part: &str) {
+    pub(crate) fn refused(&self, line: &str, part: &str) {
         let said = self.say(line);
         assert!((1..=4).contains(&said.code), "{line}: {said:?}");
         assert!(said.err.contains(part), "{line}: {said:?}");
@@ -58,7 +58,7 @@ impl<'a> Desk<'a> {
 
     /// Says what it would do and does it: the same words.
     #[track_caller]
-    pub fn dry_then_ok(&self, line: &str) -> Value {
+    pub(crate) fn dry_then_ok(&self, line: &str) -> Value {
         let dry = self.ok(&format!("{line} --dry-run"));
         let done = self.ok(line);
         assert_eq!(dry["says"], done["says"], "{line}");
@@ -68,7 +68,7 @@ impl<'a> Desk<'a> {
 
     /// A verb as another operator, who must be heard.
     #[track_caller]
-    pub fn ok_as(&self, name: &str, line: &str) -> Value {
+    pub(crate) fn ok_as(&self, name: &str, line: &str) -> Value {
         self.note(AUTHORITY, line);
         let said = self.say_as(name, line);
         assert_eq!(said.code, 0, "{name}: {line}: {said:?}");
@@ -76,14 +76,14 @@ impl<'a> Desk<'a> {
     }
 
     /// A verb as another operator, whatever comes of it.
-    pub fn say_as(&self, name: &str, line: &str) -> Said {
+    pub(crate) fn say_as(&self, name: &str, line: &str) -> Said {
         let file = self.authority.file(&format!("{name}.toml"));
         self.authority.say_as(&file, &words(line)).unwrap()
     }
 
     /// A verb that `second` must consent to: asked for, shown, signed, carried out.
     #[track_caller]
-    pub fn agreed(&self, second: &str, line: &str) -> Value {
+    pub(crate) fn agreed(&self, second: &str, line: &str) -> Value {
         let said = self.say(line);
         assert_eq!(said.code, 4, "{line}: {said:?}");
         let request = request_in(&said.err);
@@ -96,32 +96,32 @@ impl<'a> Desk<'a> {
 
     /// A verb of `m2key-pki` that must be carried out; what it printed.
     #[track_caller]
-    pub fn pki(&self, line: &str) -> String {
+    pub(crate) fn pki(&self, line: &str) -> String {
         let said = self.say_pki(line);
         assert_eq!(said.code, 0, "{line}: {said:?}");
         said.out
     }
 
-    pub fn say_pki(&self, line: &str) -> Said {
+    pub(crate) fn say_pki(&self, line: &str) -> Said {
         self.note(PKI, line);
         self.authority.pki(&words(line)).unwrap()
     }
 
     /// A verb of `m2key-pki issuing` at this authority's signer.
     #[track_caller]
-    pub fn issuing(&self, line: &str) -> String {
+    pub(crate) fn issuing(&self, line: &str) -> String {
         let said = self.say_issuing(line);
         assert_eq!(said.code, 0, "issuing {line}: {said:?}");
         said.out
     }
 
-    pub fn say_issuing(&self, line: &str) -> Said {
+    pub(crate) fn say_issuing(&self, line: &str) -> Said {
         self.note(PKI, &format!("issuing {line}"));
         self.authority.issuing(&words(line)).unwrap()
     }
 
     /// Another operator, whose key was made by themself.
-    pub fn adds_operator(&self, name: &str) {
+    pub(crate) fn adds_operator(&self, name: &str) {
         let dir = self.authority.file("");
         self.ok(&format!("operator request {name} --dir {}", dir.display()));
         let (request, certificate) = (self.file(name, "csr"), self.file(name, "pem"));
@@ -132,7 +132,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Which of the verbs that this program's `--help` names were not typed.
-    pub fn never_typed(&self, program: &str) -> Vec<String> {
+    pub(crate) fn never_typed(&self, program: &str) -> Vec<String> {
         let typed = self.typed.borrow();
         let was = |verb: &String| {
             typed
@@ -158,7 +158,7 @@ fn words(line: &str) -> Vec<&str> {
 
 /// The id in `consent sign <id>`.
 #[track_caller]
-fn request_in(hint: &str) -> String {
+pub(crate) fn request_in(hint: &str) -> String {
     let after = hint.split_once("consent sign ").map(|(_, after)| after);
     let id = after.and_then(|after| after.split_whitespace().next());
     id.unwrap_or_else(|| panic!("no request in: {hint}"))

@@ -20,23 +20,23 @@ const TAKEN: [&str; 3] = ["held", "paid", "ended"];
 
 /// What a screen showed from one moment on.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub at_ms: u64,
-    pub online: bool,
-    pub screen: String,
-    pub link: Option<Shown>,
-    pub code: Option<Shown>,
+pub(crate) struct Seen {
+    pub(crate) at_ms: u64,
+    pub(crate) online: bool,
+    pub(crate) screen: String,
+    pub(crate) link: Option<Shown>,
+    pub(crate) code: Option<Shown>,
 }
 
 /// A token as people see it.
 #[derive(Clone, Debug)]
-pub struct Shown {
-    pub text: String,
-    pub closes_ms: u64,
+pub(crate) struct Shown {
+    pub(crate) text: String,
+    pub(crate) closes_ms: u64,
 }
 
 /// The pages of a fleet, all open.
-pub struct Watch {
+pub(crate) struct Watch {
     began: Instant,
     pages: Vec<Page>,
 }
@@ -50,7 +50,7 @@ struct Page {
 
 impl Watch {
     /// Opens the page of every terminal of this world.
-    pub async fn over(world: &World) -> Result<Self, Failure> {
+    pub(crate) async fn over(world: &World) -> Result<Self, Failure> {
         let began = Instant::now();
         let mut pages = Vec::new();
         for terminal in &world.terminals {
@@ -61,20 +61,20 @@ impl Watch {
     }
 
     /// What this screen shows now.
-    pub fn now(&self, n: usize) -> Seen {
+    pub(crate) fn now(&self, n: usize) -> Seen {
         let seen = self.pages[n].seen.lock().unwrap();
         seen.last().unwrap().clone()
     }
 
     /// Everything that was missed since the last question, by terminal and in words.
-    pub fn misses(&mut self) -> Vec<String> {
+    pub(crate) fn misses(&mut self) -> Vec<String> {
         let until_ms = since(self.began);
         let judge = |page: &mut Page| page.judge(until_ms);
         self.pages.iter_mut().flat_map(judge).collect()
     }
 
     /// How many frames were seen, and how many different tokens.
-    pub fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> (usize, usize) {
         let of = |page: &Page| {
             let seen = page.seen.lock().unwrap();
             let shown = seen.iter().flat_map(|it| [&it.link, &it.code]);
@@ -145,7 +145,7 @@ fn since(began: Instant) -> u64 {
 }
 
 /// What was wrong with these frames, the last of which stood until `until_ms`.
-pub fn misses(seen: &[Seen], until_ms: u64) -> Vec<String> {
+pub(crate) fn misses(seen: &[Seen], until_ms: u64) -> Vec<String> {
     let ends = seen.iter().skip(1).map(|next| next.at_ms).chain([until_ms]);
     let mut found = Vec::new();
     for (frame, end_ms) in seen.iter().zip(ends) {
@@ -254,4 +254,22 @@ mod judging {
         ];
         assert_eq!(misses(&seen, 3), ["at 2 ms a token came back"]);
     }
+}
+
+/// The judgement above is of frames; this is of a machine that stood still while others went on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_that_stands_still_is_caught() {
+    let fleet = crate::fleet::Fleet::of(2).await.unwrap();
+    let mut watch = Watch::over(&fleet.world).await.unwrap();
+    assert_eq!(watch.misses(), [""; 0]);
+    fleet.world.terminals[1].freeze_agent().unwrap();
+    let (mut missed, id) = (Vec::new(), fleet.id(1));
+    let caught = async || {
+        missed.extend(watch.misses());
+        (!missed.is_empty()).then_some(())
+    };
+    harness::wait::until("a miss", caught).await.unwrap();
+    assert!(missed.iter().all(|it| it.contains(&id)), "{missed:?}");
+    assert!(missed[0].contains("past its window"), "{missed:?}");
+    fleet.world.terminals[1].thaw_agent().unwrap();
 }
