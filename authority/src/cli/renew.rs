@@ -10,7 +10,7 @@ use super::daemon::ask;
 use super::{Arguments, CliError, Exit, Say, operator, tell};
 use crate::app::load_certificates;
 use crate::clock::{Clock, SystemClock, unix_seconds};
-use crate::config::Config;
+use crate::config::{CertificateFiles, Config, TrustConfig};
 use crate::listen::pair;
 use crate::services::operators::{CertificateIssue, Holder};
 use crate::services::trust::Trust;
@@ -28,13 +28,15 @@ pub(super) enum What {
 
 /// A new key, a certificate for it, and both in the place of the old ones.
 pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
-    let config = arguments.load_config()?;
-    let files = match what {
+    let files: fn(&Config) -> &CertificateFiles = match what {
+        // May be somebody who reads nothing of this folder.
         What::Operator => return operator::renew(arguments),
-        What::Agents => &config.agents.tls,
-        What::Public => &config.public.tls,
+        What::Agents => |config| &config.agents.tls,
+        What::Public => |config| &config.public.tls,
     };
-    let id = holder(&config, &files.certificate)?;
+    let config = arguments.load_config()?;
+    let files = files(&config);
+    let id = holder(&config.trust, &files.certificate)?;
     let key = SoftwareKey::generate()?;
     let request = csr::new(&key, &id, &config.trust.domain)?;
     let verb = CertificateIssue {
@@ -56,15 +58,15 @@ pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
 }
 
 /// Whose certificate it is now; it may have expired, but it must be ours.
-pub(super) fn holder(config: &Config, certificate: &Path) -> Result<SpiffeId, CliError> {
+pub(super) fn holder(config: &TrustConfig, certificate: &Path) -> Result<SpiffeId, CliError> {
     let chain = load_certificates(certificate)?;
-    let trust = Trust::load(&config.trust)?;
+    let trust = Trust::load(config)?;
     let (leaf, others) = chain
         .split_first()
         .ok_or(PkiError::Certificate(BadCertificate::NotPem))?;
     let now = unix_seconds(SystemClock.now());
     if trust.is_ours(leaf, others, now) {
-        return Ok(identity_of(leaf.der(), &config.trust.domain)?.id);
+        return Ok(identity_of(leaf.der(), &config.domain)?.id);
     }
     Err(CliError::new(
         Exit::Refused,
