@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use pki::process;
 
-use crate::config::{Config, OperatorConfig};
+use crate::config::{Asking, Config, OperatorFile};
 use crate::{logging, serve};
 
 mod account;
@@ -152,9 +152,18 @@ impl Arguments {
     fn load_config(&self) -> Result<Config, CliError> {
         let mut config = Config::load(&self.config)?;
         if let Some(operator) = &self.speak_as {
-            config.operator = OperatorConfig::load(operator)?;
+            config.operator = OperatorFile::load(operator)?.operator;
         }
         Ok(config)
+    }
+
+    /// What asks the daemon. An operator's file that names its authority is enough.
+    fn load_asking(&self) -> Result<Asking, CliError> {
+        let file = self.speak_as.as_deref().map(OperatorFile::load);
+        match file.transpose()?.and_then(OperatorFile::asking) {
+            Some(asking) => Ok(asking),
+            None => Ok(self.load_config()?.into()),
+        }
     }
 
     /// The configuration, in a process with the environment that the PKCS#11 module needs.

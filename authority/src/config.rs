@@ -16,7 +16,9 @@ mod check;
 mod operator;
 mod raw;
 
-pub use operator::{OperatorConfig, OperatorHsm, OperatorKeyPlace};
+pub use operator::{
+    Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
+};
 pub use raw::{LogFormat, StoreConfig};
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
@@ -162,7 +164,7 @@ impl Config {
             mistakes: vec![Mistake {
                 key: String::new(),
                 problem: format!("the configuration cannot be read ({error})"),
-                hint: "give the file with --config, or make one with `m2key-authority init`".into(),
+                hint: unreadable(&error).into(),
             }],
         })?;
         Self::parse(&text, path)
@@ -179,6 +181,16 @@ impl Config {
         let file = std::path::absolute(path).unwrap_or_else(|_| path.into());
         let folder = file.parent().unwrap_or(Path::new("."));
         check::check(raw, folder).map_err(failed)
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "this account is not the authority's: use that one, or give an operator's file of your \
+             own with --as (`m2key-authority operator request --authority …` makes it)"
+        }
+        _ => "give the file with --config, or make one with `m2key-authority init`",
     }
 }
 

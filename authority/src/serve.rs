@@ -226,10 +226,10 @@ async fn note(app: &App, kind: &str) {
 }
 
 impl Addresses {
-    /// What a running daemon wrote; none if none runs.
-    pub fn read(run_dir: &Path) -> Option<Self> {
-        let text = std::fs::read(run_dir.join(ADDRESSES_FILE)).ok()?;
-        serde_json::from_slice(&text).ok()
+    /// What a running daemon wrote; not found if none runs.
+    pub fn read(run_dir: &Path) -> std::io::Result<Self> {
+        let text = std::fs::read(run_dir.join(ADDRESSES_FILE))?;
+        Ok(serde_json::from_slice(&text)?)
     }
 }
 

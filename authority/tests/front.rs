@@ -11,6 +11,8 @@ mod room;
 #[path = "front/stage.rs"]
 mod stage;
 
+#[path = "front/accounts.rs"]
+mod accounts;
 #[path = "front/ceremonies.rs"]
 mod ceremonies;
 #[path = "front/certificates.rs"]

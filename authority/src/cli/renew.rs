@@ -11,7 +11,7 @@ use super::daemon::Desk;
 use super::{Arguments, CliError, Exit, Say, operator, tell};
 use crate::app::load_certificates;
 use crate::clock::{Clock, SystemClock, unix_seconds};
-use crate::config::{CertificateFiles, Config};
+use crate::config::{CertificateFiles, Config, TrustConfig};
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
 use crate::services::node::{Listener, NodeRenewed};
@@ -39,15 +39,7 @@ pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
     };
     let desk = Desk::open(arguments)?;
     let renewed = desk.run(renew(&desk, listener))?;
-    let files = files_of(&desk.config, listener);
-    tell(
-        arguments,
-        &Renewed {
-            certificate: files.certificate.clone(),
-            not_after: renewed.not_after.to_string(),
-            listener: desk.app().is_none(),
-        },
-    );
+    tell(arguments, &renewed);
     Ok(())
 }
 
@@ -81,15 +73,15 @@ fn files_of(config: &Config, listener: Listener) -> &CertificateFiles {
 }
 
 /// Whose certificate it is now; it may have expired, but it must be ours.
-pub(super) fn holder(config: &Config, certificate: &Path) -> Result<SpiffeId, CliError> {
+pub(super) fn holder(config: &TrustConfig, certificate: &Path) -> Result<SpiffeId, CliError> {
     let chain = load_certificates(certificate)?;
-    let trust = Trust::load(&config.trust)?;
+    let trust = Trust::load(config)?;
     let (leaf, others) = chain
         .split_first()
         .ok_or(PkiError::Certificate(BadCertificate::NotPem))?;
     let now = unix_seconds(SystemClock.now());
     if trust.is_ours(leaf, others, now) {
-        return Ok(identity_of(leaf.der(), &config.trust.domain)?.id);
+        return Ok(identity_of(leaf.der(), &config.domain)?.id);
     }
     Err(CliError::new(
         Exit::Refused,
@@ -105,19 +97,20 @@ pub(super) fn holder(config: &Config, certificate: &Path) -> Result<SpiffeId, Cl
 pub(super) struct Renewed {
     pub(super) certificate: PathBuf,
     pub(super) not_after: String,
-    pub(super) listener: bool,
 }
 
 impl Say for Renewed {
     fn say(&self) -> String {
-        let text = format!(
-            "{} is good until {}",
-            self.certificate.display(),
-            self.not_after
-        );
-        match self.listener {
-            true => text + "\nthe running daemon shows it from now on",
-            false => text,
-        }
+        let path = self.certificate.display();
+        format!("{path} is good until {}", self.not_after)
+    }
+}
+
+impl Say for NodeRenewed {
+    fn say(&self) -> String {
+        format!(
+            "the listener's new certificate {} is good until {}",
+            self.serial, self.not_after
+        )
     }
 }

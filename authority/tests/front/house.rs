@@ -89,8 +89,13 @@ impl House {
     }
 
     pub fn start_signer(&self) {
+        self.start_signer_by(pki_command());
+    }
+
+    /// By a command that runs m2key-pki.
+    pub fn start_signer_by(&self, command: Command) {
         self.signer
-            .get_or_init(|| Signer::start(&self.signer_config()));
+            .get_or_init(|| Signer::start(command, &self.signer_config()));
     }
 
     /// SIGKILL, as if the power had gone.
@@ -210,7 +215,13 @@ impl House {
     }
 
     pub fn serve(&self) -> Daemon {
-        let mut child = command(&["--config", self.config().to_str().unwrap(), "serve"])
+        self.serve_by(command(&[]))
+    }
+
+    /// By a command that runs m2key-authority.
+    pub fn serve_by(&self, mut command: Command) -> Daemon {
+        let mut child = command
+            .args(["--config", self.config().to_str().unwrap(), "serve"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -281,8 +292,8 @@ fn pki_command() -> Command {
 struct Signer(Child);
 
 impl Signer {
-    fn start(config: &Path) -> Self {
-        let mut child = pki_command()
+    fn start(mut command: Command, config: &Path) -> Self {
+        let mut child = command
             .arg("signer")
             .arg("--config")
             .arg(config)

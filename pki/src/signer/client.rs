@@ -85,9 +85,9 @@ impl SignerClient {
         let looked = look_once(&options).await;
         let view = match looked {
             Ok(view) => view,
-            Err(error @ PkiError::Signer(SignerError::Absent { .. })) => {
-                from_file(&options, &error)?.ok_or(error)?
-            }
+            Err(
+                error @ PkiError::Signer(SignerError::Absent { .. } | SignerError::NoWay { .. }),
+            ) => from_file(&options, &error)?.ok_or(error)?,
             Err(error) => return Err(error),
         };
         let seen = Arc::new(Seen {
@@ -350,7 +350,7 @@ impl Conversation {
                     self.seen.is_down(&error.to_string());
                 }
                 Err(error) => {
-                    let error = absent(&self.socket, &error.to_string());
+                    let error = no_connection(&self.socket, &error);
                     self.seen.is_down(&error.to_string());
                     if let Some(job) = first {
                         // Whoever asked may have gone.
@@ -519,7 +519,7 @@ async fn once<A: serde::Serialize, T: serde::de::DeserializeOwned>(
     ask: A,
     deadline: Duration,
 ) -> Result<Answered<T>, PkiError> {
-    let gone = |error: std::io::Error| absent(socket, &error.to_string());
+    let gone = |error: std::io::Error| no_connection(socket, &error);
     let talk = async {
         let mut stream = UnixStream::connect(socket).await.map_err(gone)?;
         let frame = wire::frame(&Asked { id: 1, ask }).map_err(PkiError::bug)?;
@@ -536,6 +536,16 @@ async fn once<A: serde::Serialize, T: serde::de::DeserializeOwned>(
     };
     let late = |_| absent(socket, "no answer within the deadline");
     timeout(deadline, talk).await.map_err(late)?
+}
+
+/// Who is not let through does not know whether anybody answers there.
+fn no_connection(socket: &Path, error: &std::io::Error) -> SignerError {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => SignerError::NoWay {
+            socket: socket.into(),
+        },
+        _ => absent(socket, &error.to_string()),
+    }
 }
 
 fn absent(socket: &Path, detail: &str) -> SignerError {

@@ -113,7 +113,7 @@ impl Signer {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, PkiError> {
         let state_dir = config.state_dir.clone();
-        std::fs::create_dir_all(&state_dir).map_err(SignerError::io(&state_dir))?;
+        crate::files::make_private_directory(&state_dir)?;
         let signer = Self {
             hsm,
             domain: config.trust_domain.clone(),
