@@ -21,6 +21,8 @@ mod consenting;
 mod enrolling;
 #[path = "front/gates.rs"]
 mod gates;
+#[path = "front/guards.rs"]
+mod guards;
 #[path = "front/help.rs"]
 mod help;
 #[path = "front/initialising.rs"]
