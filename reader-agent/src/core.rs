@@ -212,7 +212,7 @@ impl Core {
         self.wishes.keys = false;
         let keys = receipts::trustworthy(keys);
         self.keys = Some(keys.clone());
-        // What a key signed that is gone from the set is to be replaced.
+        // What a key signed that is gone from the set is not believed any longer, and is replaced.
         self.wishes.whole |= self.rotation.handle_keys(&keys, now);
         self.heard.receipt = None;
         self.check_receipt();

@@ -25,6 +25,10 @@ use protocol::turn::{KnownTurns, TurnState};
 use protocol::window::{CheckedPolicy, EpochClock, Window, WindowPlan};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 
+/// How long tokens are shown from a schedule whose key is believed no more, while the next schedule is
+/// fetched. Whoever took that key derives no token with it, and a screen that goes blank helps nobody.
+pub const UNBELIEVED_SHOWN_MS: Millis = 10_000;
+
 /// What a terminal shows, and the window it belongs to. Mute about the token itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Face {
@@ -94,10 +98,6 @@ pub enum NotFollowed {
     KeyMissing { epoch: u32 },
 }
 
-/// How long a terminal goes on showing what a key signed for that is believed no more. Its tokens are
-/// the authority's all the same, or nobody could pay with them.
-pub const DISOWNED_MAX_MS: Millis = 5 * 60_000;
-
 /// The rotation of one terminal.
 pub struct Rotation {
     terminal: TerminalId,
@@ -107,6 +107,8 @@ pub struct Rotation {
     /// What the stream that is up said last: all there is to know, whatever the life of its database.
     said: Vec<TurnState>,
     doubt: Doubt,
+    /// When epochs go whose key is believed no more; none while there are no such.
+    unbelieved_until: Option<Timestamp>,
 }
 
 struct Following {
@@ -119,8 +121,7 @@ struct Following {
 struct Epoch {
     /// The key that signed for it.
     kid: Arc<str>,
-    /// Since when that key is not in the set any more.
-    disowned_at: Option<Timestamp>,
+    is_believed: bool,
     loaded: LoadedEpoch,
     plans: [WindowPlan; 3],
 }
@@ -145,6 +146,7 @@ impl Rotation {
             turns: KnownTurns::default(),
             said: Vec::new(),
             doubt: Doubt::Unasked,
+            unbelieved_until: None,
         }
     }
 
@@ -165,21 +167,20 @@ impl Rotation {
         Ok(self.follow(&schedule, epochs, fetch))
     }
 
-    /// True if something that is followed was signed by a key that is not in the set any more. It is
-    /// shown for [`DISOWNED_MAX_MS`] longer, so that a whole fleet can fetch a new one without a gap.
+    /// Stops believing what was signed by a key that is not in the set any more; true if there is any. It
+    /// goes as soon as another schedule takes its place, after [`UNBELIEVED_SHOWN_MS`] in any case.
     pub fn handle_keys(&mut self, keys: &JwkSet, now: Timestamp) -> bool {
-        let Some(following) = &mut self.followed else {
-            return false;
-        };
-        for epoch in following.epochs.values_mut() {
-            let is_owned = keys.find(&epoch.kid).is_some();
-            epoch.disowned_at = match is_owned {
-                true => None,
-                false => epoch.disowned_at.or(Some(now)),
-            };
+        let mut all_believed = true;
+        for epoch in self.followed.iter_mut().flat_map(|f| f.epochs.values_mut()) {
+            epoch.is_believed = keys.find(&epoch.kid).is_some();
+            all_believed &= epoch.is_believed;
         }
-        let mut epochs = following.epochs.values();
-        epochs.any(|epoch| epoch.disowned_at.is_some())
+        self.unbelieved_until = match all_believed {
+            true => None,
+            // Asking for the keys again does not win time.
+            false => self.unbelieved_until.or(Some(now + UNBELIEVED_SHOWN_MS)),
+        };
+        !all_believed
     }
 
     /// Takes in what the authority says of turns: absolute, so the past changes nothing.
@@ -201,6 +202,7 @@ impl Rotation {
             self.doubt = Doubt::Since(now);
         }
         self.forget_before(now);
+        self.forget_unbelieved(now);
         Faces {
             nfc: self.face(Channel::Nfc, now),
             qr: self.face(Channel::Qr, now),
@@ -214,15 +216,8 @@ impl Rotation {
             Some((_, window)) => Some(window.closes),
             None => self.begins_after(now),
         };
-        let windows = Channel::ALL.iter().filter_map(next);
-        windows.chain(self.disowned_until()).min()
-    }
-
-    /// When what is shown under a key that is gone goes, too.
-    fn disowned_until(&self) -> Option<Timestamp> {
-        let epochs = self.followed.iter().flat_map(|f| f.epochs.values());
-        let since = epochs.filter_map(|epoch| epoch.disowned_at).min();
-        since.map(|since| since + DISOWNED_MAX_MS)
+        let boundaries = Channel::ALL.iter().filter_map(next);
+        boundaries.chain(self.unbelieved_until).min()
     }
 
     /// Where the schedule that is followed stands in the order of all.
@@ -272,7 +267,7 @@ impl Rotation {
             |channel| WindowPlan::draw(&entry.key, policy, channel, &self.clock, entry.epoch);
         Epoch {
             kid,
-            disowned_at: None,
+            is_believed: true,
             loaded: LoadedEpoch {
                 version: entry.version,
                 epoch: entry.epoch,
@@ -302,6 +297,9 @@ impl Rotation {
             .is_none_or(|f| same_life(f.rank) && f.policy == *schedule.policy() && f.host == *host);
         if let (Fetch::After(after), Some(held), true) = (fetch, held, fits) {
             epochs.extend(held.epochs.into_iter().filter(|(epoch, _)| *epoch <= after));
+        }
+        if epochs.values().all(|epoch| epoch.is_believed) {
+            self.unbelieved_until = None;
         }
         self.followed = Some(Following {
             rank,
@@ -396,12 +394,19 @@ impl Rotation {
         following
             .epochs
             .retain(|epoch, _| *epoch >= current || Some(*epoch) == last);
-        let is_owned = |epoch: &Epoch| match epoch.disowned_at {
-            Some(since) => now < since + DISOWNED_MAX_MS,
-            None => true,
-        };
-        following.epochs.retain(|_, epoch| is_owned(epoch));
         self.turns.forget_before(current.saturating_sub(1));
+    }
+}
+
+impl Rotation {
+    fn forget_unbelieved(&mut self, now: Timestamp) {
+        if self.unbelieved_until.is_none_or(|until| now < until) {
+            return;
+        }
+        self.unbelieved_until = None;
+        if let Some(following) = &mut self.followed {
+            following.epochs.retain(|_, epoch| epoch.is_believed);
+        }
     }
 }
 

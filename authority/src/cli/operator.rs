@@ -19,7 +19,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{CertificateFiles, OperatorHsm, OperatorKeyPlace};
 use crate::listen::pair;
 use crate::services::operators::{
-    CertificateIssue, Holder, IssuedView, OperatorAdd, OperatorList, OperatorRevoke, OperatorView,
+    CertificateIssue, IssuedView, OperatorAdd, OperatorList, OperatorRevoke, OperatorView,
     Operators, Renewal,
 };
 use pki::process;
@@ -237,10 +237,10 @@ pub(super) fn renew(arguments: &Arguments) -> Result<(), CliError> {
             }
             false => None,
         };
-        let holder = Holder::Operator(own.name.clone());
+        let operator = own.name.clone();
         let verb = CertificateIssue {
             request,
-            holder,
+            operator,
             proof,
         };
         let issued: IssuedView = desk.send(verb).await?;

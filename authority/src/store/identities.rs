@@ -186,6 +186,10 @@ pub trait Identities {
         limit: RenewalLimit,
     ) -> Result<Renewal>;
 
+    /// A successor that was never used is believed no more: it is refused from now on, and what it
+    /// renews may be renewed again for the same key. False if it has been used, or is none.
+    async fn set_aside(&self, serial: &str, at: Timestamp) -> Result<bool>;
+
     /// A terminal came with this certificate: from now on those issued to it before are refused.
     async fn use_certificate(&self, serial: &str, at: Timestamp) -> Result<FirstUse>;
 

@@ -54,7 +54,7 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("alarm-list", json!({}), one),
         (
             "certificate-issue",
-            json!({ "request": "r", "holder": "node" }),
+            json!({ "request": "r", "operator": "n" }),
             one,
         ),
         ("certificate-list", json!({}), one),
@@ -64,6 +64,7 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
             json!({ "serial": "00", "reason": "r" }),
             one,
         ),
+        ("node-renew", json!({ "listener": "agents" }), one),
         ("key-list", json!({}), one),
         ("key-step", step("receipt"), one),
         ("key-step", step("sealing"), consented),

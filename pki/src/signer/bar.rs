@@ -4,19 +4,16 @@
 //! believed, whom it listed as revoked last, and with what a step was taken before.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use super::log::Entry;
 use super::state::State;
 use super::steps::done;
 use super::{AdminAnswer, Signer, read_chain};
-use crate::certificate::Certificate;
 use crate::chain::certificates_from_pem;
 use crate::consent::clear::clear;
 use crate::consent::{Bar, IssuingKeys, IssuingStep, NotCleared, Warrant};
-use crate::crl::{self, RevocationList, SignedCrl};
 use crate::error::PkiError;
-use crate::files::{self, Replace};
+use crate::files;
 
 /// How a step is asked for.
 pub(super) struct How {
@@ -92,34 +89,13 @@ impl Signer {
         for key in state.keys.iter().filter(|key| key.state.is_believed()) {
             let Some(chain) = &key.chain else { continue };
             let issuing = read_chain(chain)?.issuing().clone();
-            bar.revoked.extend(self.listed(&key.label, &issuing)?);
+            let listed = self.lists.listed(&key.label, &issuing)?;
+            bar.revoked.extend(listed.into_iter().map(|it| it.serial));
             ids.extend(issuing.key_id_hex());
             bar.issuing.push(issuing);
         }
         bar.issuing_keys = IssuingKeys::Only(ids);
         Ok(())
-    }
-
-    /// Serial numbers on the last revocation list of an issuing key.
-    fn listed(&self, label: &str, issuing: &Certificate) -> Result<Vec<String>, PkiError> {
-        let path = self.last_list(label);
-        if !path.exists() {
-            return Ok(Vec::new());
-        }
-        let list = RevocationList::verified(&crl::from_file(&path)?, issuing)?;
-        Ok(list.revoked.into_iter().map(|it| it.serial).collect())
-    }
-
-    /// Keeps what was signed, to know who is no operator any more.
-    pub(super) async fn keep_list(&self, label: &str, signed: &SignedCrl) -> Result<(), PkiError> {
-        let (path, der) = (self.last_list(label), signed.der.clone());
-        let write = move || files::write_public(&path, &der, Replace::Yes);
-        let written = tokio::task::spawn_blocking(write).await;
-        written.map_err(PkiError::bug)?
-    }
-
-    fn last_list(&self, label: &str) -> PathBuf {
-        self.state_dir.join(format!("{label}.crl"))
     }
 
     /// Whoever changes what operators must consent to leaves a line.

@@ -3,6 +3,7 @@
 
 mod consents;
 mod doors;
+mod lists;
 #[path = "../common/people.rs"]
 mod people;
 mod process;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use serde_json::Value;
 
+use super::nodes::NodeRenew;
 use super::{
     AccountCredit, AccountOpen, AlarmList, AuditVerify, CertificateIssue, CertificateList,
     CertificateRevoke, CertificateShow, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList,
@@ -31,6 +32,7 @@ macro_rules! every_verb {
             MerchantAdd, MerchantList, AccountOpen, AccountCredit, LedgerCheck,
             AuditVerify, AlarmList,
             CertificateIssue, CertificateList, CertificateShow, CertificateRevoke,
+            NodeRenew,
             KeyList, KeyStep, SeedRotate,
             TrustShow, TrustStage, TrustInstall,
             OperationList, OperationShow, OperationTranscript,

@@ -134,7 +134,11 @@ async fn plan_prepare(app: &App, keys: &[KeyRecord], wanted: &str) -> Result<Pla
 }
 
 /// Above every number that the table or the HSM knows: a label never means two keys.
-async fn next_label(app: &App, keys: &[KeyRecord], purpose: KeyPurpose) -> Result<String, Failure> {
+pub(super) async fn next_label(
+    app: &App,
+    keys: &[KeyRecord],
+    purpose: KeyPurpose,
+) -> Result<String, Failure> {
     let in_hsm = app.hsm.inventory().await?;
     let known = keys.iter().map(|key| &key.label);
     let known = known.chain(in_hsm.iter().map(|report| &report.label));
@@ -351,7 +355,9 @@ async fn check_whose(app: &App, whose: &Whose) -> Result<(), Failure> {
     match whose {
         Whose::Terminal(id) => check_terminal(app, *id).await,
         Whose::Merchant(id) => check_merchant(app, *id).await,
-        Whose::Banned(_) | Whose::All | Whose::NotUnder { .. } | Whose::Under(_) => Ok(()),
+        Whose::Banned(_) | Whose::All | Whose::Void | Whose::NotUnder { .. } | Whose::Under(_) => {
+            Ok(())
+        }
     }
 }
 

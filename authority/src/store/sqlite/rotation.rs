@@ -193,6 +193,32 @@ fn begin(tx: &mut Tx<'_>, operation: &Operation) -> Verdict<OperationId> {
     Ok(operation.id)
 }
 
+/// One that nobody waits for: it goes on at the next start.
+pub(super) fn begin_for(
+    tx: &mut Tx<'_>,
+    id: OperationId,
+    verb: &str,
+    by: &str,
+    work: Work,
+    at: Timestamp,
+) -> Verdict<OperationId> {
+    let operation = Operation {
+        id,
+        verb: verb.into(),
+        work,
+        asked_by: by.into(),
+        consent: None,
+        state: OperationState::Running,
+        outcome: None,
+        total: None,
+        done: 0,
+        after: None,
+        started_at: at,
+        ended_at: None,
+    };
+    begin(tx, &operation)
+}
+
 fn end(
     tx: &mut Tx<'_>,
     id: OperationId,

@@ -73,8 +73,7 @@ impl Terminals for SqliteStore {
         self.read(move |conn| {
             find(
                 conn,
-                "SELECT * FROM seeds WHERE terminal = ?1 AND from_epoch <= ?2
-                 ORDER BY version DESC LIMIT 1",
+                &format!("SELECT * {IN_FORCE}"),
                 params![terminal.value(), epoch],
                 read_seed,
             )
@@ -95,6 +94,11 @@ impl Terminals for SqliteStore {
         self.write(move |tx| record_schedule(tx, &schedule)).await
     }
 }
+
+/// The seed that epoch ?2 of terminal ?1 is derived from; none if the only ones are void.
+const IN_FORCE: &str = "FROM seeds WHERE terminal = ?1 AND from_epoch <= ?2
+    AND version >= (SELECT void_below FROM terminals WHERE id = ?1)
+    ORDER BY version DESC LIMIT 1";
 
 pub(super) fn find_terminal(conn: &Connection, id: TerminalId) -> Result<Option<Terminal>> {
     find(
@@ -252,8 +256,7 @@ pub(super) fn version_for(
 ) -> Result<Option<u32>> {
     find(
         conn,
-        "SELECT version FROM seeds WHERE terminal = ?1 AND from_epoch <= ?2
-         ORDER BY version DESC LIMIT 1",
+        &format!("SELECT version {IN_FORCE}"),
         params![terminal.value(), epoch],
         |row| get(row, "version"),
     )

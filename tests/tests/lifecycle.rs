@@ -1,0 +1,15 @@
+//! Does anybody notice when every name and key is replaced under a fleet that is at work, and does every
+//! page of docs/OPERATIONS.md for a bad day do what it says?
+//!
+//! Real daemons, each in a process of its own, and the verbs as operators type them.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+#[path = "lifecycle/desk.rs"]
+mod desk;
+#[path = "lifecycle/fleet.rs"]
+mod fleet;
+#[path = "lifecycle/walk.rs"]
+mod walk;
+#[path = "lifecycle/watch.rs"]
+mod watch;
