@@ -25,6 +25,8 @@ mod enrolling;
 mod forgotten;
 #[path = "front/gates.rs"]
 mod gates;
+#[path = "front/guards.rs"]
+mod guards;
 #[path = "front/hanging_up.rs"]
 mod hanging_up;
 #[path = "front/help.rs"]

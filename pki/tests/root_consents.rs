@@ -7,10 +7,11 @@ mod people;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use common::{DAY, NOW, OneKeyHsm, domain, label};
-use people::{Asked, Person, json, tampered};
+use people::{Asked, Person, hex, json, tampered};
 use pki::consent::clear::Doubt;
 use pki::consent::transcript::BadTranscript;
 use pki::consent::{BadStatement, NotCleared, RootStep, Transcript};
@@ -35,11 +36,15 @@ struct Table {
 impl Table {
     /// `consents`: the text of consents.toml.
     async fn new(consents: &str) -> Self {
+        Self::made_at(NOW, consents).await
+    }
+
+    async fn made_at(now: u64, consents: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("passphrase"), "correct horse battery").unwrap();
         let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         fs::set_permissions(dir.path().join("passphrase"), owner_only).unwrap();
-        let mut ceremony = Ceremony::begin(&dir.path().join("root"), NOW).unwrap();
+        let mut ceremony = Ceremony::begin(&dir.path().join("root"), now).unwrap();
         let place = place(
             dir.path().join("root/root.key"),
             dir.path().join("passphrase"),
@@ -62,7 +67,7 @@ impl Table {
             .unwrap();
         let person = async |name| {
             let issue = async |asked| issuer.issue(asked).await.unwrap();
-            Person::under(&issuing, issue, name, NOW).await
+            Person::under(&issuing, issue, name, now).await
         };
         let table = Self {
             ann: person("ann").await,
@@ -459,4 +464,75 @@ async fn a_file_that_says_nonsense_stops_the_root() {
         said.contains("consents.toml: required: at most 15"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn the_command_refuses_with_whose_move_it_is_and_signs_what_was_consented_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = common::today(dir.path());
+    let table = Table::made_at(now, "required = 1").await;
+    let file = |name: &str, text: &str| fs::write(table.dir.path().join(name), text).unwrap();
+    let says = |more: &str| {
+        let line = "root crl --dir root --passphrase-file passphrase --yes --out";
+        let output = Command::new(env!("CARGO_BIN_EXE_m2key-pki"))
+            .args(line.split(' ').chain(more.split(' ')))
+            .current_dir(table.dir.path())
+            .output()
+            .unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), words)
+    };
+    let step = |number| RootStep::Crl {
+        root: hex(table.root.fingerprint().as_bytes()),
+        number,
+        revoke: Vec::new(),
+        reason: None,
+        next_days: 180,
+    };
+    let asked = |number| Asked::of(&step(number), now);
+    let by = (&table.root, &table.ann);
+    let good = asked(1).transcript(by.0, by.1, &[&table.bob]).await;
+    let too_few = asked(1).transcript(by.0, by.1, &[]).await;
+    let own = asked(1).transcript(by.0, by.1, &[&table.ann]).await;
+    let other = asked(2).transcript(by.0, by.1, &[&table.bob]).await;
+    for (name, transcript) in [
+        ("good", &good),
+        ("few", &too_few),
+        ("own", &own),
+        ("2", &other),
+    ] {
+        file(name, &json(transcript));
+    }
+    file("changed", &tampered(&good, "180", "366"));
+    file("nonsense", "{}");
+    for (more, code, error) in [
+        ("x", 4, "needs the consent of 1 besides"),
+        ("x --transcript few", 4, "0 of 1 operators have consented"),
+        (
+            "x --transcript own",
+            1,
+            "nobody consents to their own request",
+        ),
+        (
+            "x --transcript 2",
+            1,
+            "the transcript is for something else",
+        ),
+        ("x --transcript changed", 1, "signature does not fit"),
+        ("x --transcript nonsense", 1, "it is not a transcript"),
+        ("x --transcript absent", 4, "no such file"),
+    ] {
+        let (found, words) = says(more);
+        assert_eq!(found, code, "{more}: {words}");
+        assert!(
+            words.contains("error: ") && words.contains(error),
+            "{words}"
+        );
+        assert!(words.contains("\nhint: "), "{words}");
+    }
+    assert!(!table.log().contains("crl-signed"), "{}", table.log());
+    assert_eq!(says("1.crl --transcript good").0, 0);
+    let (code, words) = says("2.crl --transcript good");
+    assert!(code == 1 && words.contains("something else"), "{words}");
+    assert_eq!(says("2.crl --transcript 2").0, 0);
 }
