@@ -81,6 +81,31 @@ async fn what_a_stolen_issuing_key_signs_opens_nothing_and_everybody_else_is_tol
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_adopts_no_certificate_of_a_tainted_issuing_ca() {
+    let mut fleet = Fleet::of(1).await.unwrap();
+    let first = fleet.scratch("issuing-1.pem");
+    std::fs::copy(fleet.world.authority.file("issuing.pem"), &first).unwrap();
+    let place = fleet.world.dir().join("copied");
+    let authority = &fleet.world.authority;
+    let mut thief = Copied::from(&fleet.world.terminals[0], authority, &place).unwrap();
+    let desk = fleet.desk();
+    fleet.next_issuing(&desk);
+    desk.issuing("taint m2key-issuing-1");
+    fleet.all_renewed().await;
+    // Newer than everything that is known of the terminal, and from before the raise: as if it were lost.
+    let name = format!("terminal/{}", fleet.id(0));
+    thief
+        .replaced(|request, to| fleet.thief_certifies(&name, &first, request, to))
+        .unwrap();
+    assert_eq!(thief.asks("/v1/schedule", None).await.unwrap(), 403);
+    desk.ok("fence raise --anyway --reason drill");
+    fleet.world.authority.stop().await.unwrap();
+    fleet.world.authority.serve().await.unwrap();
+    assert_eq!(thief.asks("/v1/schedule", None).await.unwrap(), 403);
+    fleet.pays_again(0).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stolen_root_is_replaced_without_waiting_for_whoever_is_away() {
     let mut fleet = Fleet::of(2).await.unwrap();
     fleet.world.terminals[1].kill_agent();
