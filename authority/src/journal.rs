@@ -24,6 +24,7 @@ mod tests;
 pub(crate) use fact::hex;
 pub use fact::{Fact, GENESIS, Line, NumberedPolicy, Revoked, TaintedKey};
 pub use file::{Contents, Found, read};
+pub(crate) use known::SHOWN_MAX;
 pub use known::{Ban, Known, OperatorGone, Revocation, SetPolicy, Shown, Taint, Voided};
 
 use file::Pen;

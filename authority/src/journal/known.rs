@@ -11,7 +11,7 @@ use super::fact::{Fact, GENESIS, Line, NumberedPolicy, Revoked, TaintedKey, hex,
 /// How long a revocation is kept past the end of its certificate: longer than any grace.
 pub(super) const REVOKED_KEPT_MS: Millis = 400 * 24 * 3_600_000;
 /// Most checkpoints shown by terminals that are kept: one is enough to fence.
-pub(super) const SHOWN_MAX: usize = 16;
+pub(crate) const SHOWN_MAX: usize = 16;
 
 /// Every line folded into what counts now.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -307,11 +307,20 @@ fn list_numbers(conn: &Connection) -> Result<Vec<(String, u64)>> {
     })
 }
 
-/// When the newest audit row was written; facts without a time of their own get this one.
+/// When the newest audit row was written; facts without a time of their own get this one. From node to
+/// node along the key, and the last row of each: every start asks, and years of payments lie between.
 fn latest(conn: &Connection) -> Result<Timestamp> {
     let found = find(
         conn,
-        "SELECT max(at_ms) AS at_ms FROM audit_rows",
+        "WITH RECURSIVE nodes (node) AS (
+             SELECT min(node) FROM audit_rows
+             UNION ALL
+             SELECT (SELECT min(node) FROM audit_rows WHERE node > nodes.node) FROM nodes
+             WHERE nodes.node IS NOT NULL
+         )
+         SELECT max((SELECT at_ms FROM audit_rows r WHERE r.node = nodes.node
+                     ORDER BY sequence DESC LIMIT 1)) AS at_ms
+         FROM nodes WHERE nodes.node IS NOT NULL",
         [],
         |row| get::<Option<i64>>(row, "at_ms"),
     )?;
