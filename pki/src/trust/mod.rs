@@ -222,9 +222,16 @@ impl TrustBundle {
         }
     }
 
-    /// Whether this bundle goes on from `older`: it has all of its lists, and perhaps more.
+    /// Whether this bundle goes on from `older`: it has all of its lists, and perhaps more. Signatures
+    /// may differ: a root that signs again makes another one, and says the same.
     pub fn continues(&self, older: &Self) -> bool {
-        self.lists.starts_with(&older.lists)
+        let mut pairs = self.lists.iter().zip(&older.lists);
+        self.lists.len() >= older.lists.len() && pairs.all(|(own, its)| own.says_the_same(its))
+    }
+
+    /// Whether both are the same lists, whatever their signatures look like.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.continues(other) && other.continues(self)
     }
 
     /// The document; reads back by [`TrustBundle::parse`].
@@ -268,6 +275,10 @@ impl RootList {
         roots
             .into_iter()
             .try_for_each(|root| self.signed.check_by(root))
+    }
+
+    fn says_the_same(&self, other: &Self) -> bool {
+        self.signed.payload_sha256() == other.signed.payload_sha256()
     }
 
     /// What can be said of one list by itself.

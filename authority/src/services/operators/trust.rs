@@ -108,11 +108,13 @@ impl Verb for TrustStage {
     async fn run(self, app: &App) -> Result<TrustInstall, Failure> {
         let bundle = TrustBundle::parse(&self.bundle).map_err(|error| wrong(&error))?;
         let now = app.trust();
-        if now.bundle() != Some(&bundle) {
-            now.followed_by(bundle.clone())
-                .map_err(|error| wrong(&error))?;
-            staged::keep(&app.config.trust.bundle, &bundle)?;
+        let in_force = now.bundle().filter(|own| own.says_the_same(&bundle));
+        if let Some(in_force) = in_force {
+            return Ok(TrustInstall::of(in_force));
         }
+        now.followed_by(bundle.clone())
+            .map_err(|error| wrong(&error))?;
+        staged::keep(&app.config.trust.bundle, &bundle)?;
         Ok(TrustInstall::of(&bundle))
     }
 }
