@@ -15,6 +15,8 @@ mod stage;
 mod certificates;
 #[path = "front/consenting.rs"]
 mod consenting;
+#[path = "front/denying.rs"]
+mod denying;
 #[path = "front/enrolling.rs"]
 mod enrolling;
 #[path = "front/gates.rs"]

@@ -114,6 +114,13 @@ impl House {
         said
     }
 
+    /// A verb of m2key-pki that needs no signer.
+    pub fn root(&self, arguments: &[&str]) -> Said {
+        let said: Said = pki_command().args(arguments).output().unwrap().into();
+        self.assert_mute(&said);
+        said
+    }
+
     pub fn dir(&self) -> PathBuf {
         self.temp.path().join("authority")
     }

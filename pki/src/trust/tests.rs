@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used)]
+mod denying;
 mod same;
 
 use super::*;
