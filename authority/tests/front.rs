@@ -11,6 +11,8 @@ mod room;
 #[path = "front/stage.rs"]
 mod stage;
 
+#[path = "front/adopting.rs"]
+mod adopting;
 #[path = "front/certificates.rs"]
 mod certificates;
 #[path = "front/consenting.rs"]
