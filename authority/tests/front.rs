@@ -13,12 +13,16 @@ mod stage;
 
 #[path = "front/accounts.rs"]
 mod accounts;
+#[path = "front/adopting.rs"]
+mod adopting;
 #[path = "front/ceremonies.rs"]
 mod ceremonies;
 #[path = "front/certificates.rs"]
 mod certificates;
 #[path = "front/consenting.rs"]
 mod consenting;
+#[path = "front/denying.rs"]
+mod denying;
 #[path = "front/enrolling.rs"]
 mod enrolling;
 #[path = "front/forgotten.rs"]

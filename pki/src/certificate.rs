@@ -58,6 +58,8 @@ pub enum BadCertificate {
     ChainTooLong,
     #[error("it does not lead to the root that is trusted here")]
     ForeignRoot,
+    #[error("its key, or that of the issuing CA above it, is denied by the list of trusted roots")]
+    Denied,
     #[error("it is not valid yet (from {not_before}, Unix time)")]
     NotYetValid { not_before: u64 },
     #[error("it has expired (at {not_after}, Unix time)")]
@@ -87,6 +89,7 @@ impl BadCertificate {
             Self::ForeignRoot | Self::NoIssuer | Self::Signature => {
                 "compare the root fingerprint with the one that the operator of the authority gave you"
             }
+            Self::Denied => "get a certificate from the issuing CA that is active now",
             Self::TooLarge | Self::NotDer | Self::NotPem | Self::NotOne | Self::Algorithm => {
                 "give a P-256 certificate as PEM or DER"
             }

@@ -57,5 +57,5 @@ pub use lifecycle::{KeyState, Step, WrongStep};
 pub use names::{BadName, DnsName, Segment, SpiffeId, TrustDomain};
 pub use operator_key::OperatorKey;
 pub use root::{BadCeremony, Passphrase, RootKey, RootSigner};
-pub use trust::{BadTrust, TrustAnchors, TrustBundle, TrustedRoot};
+pub use trust::{BadTrust, Denied, KeyId, TrustAnchors, TrustBundle, TrustedRoot};
 pub use verify::{Peer, VerifiedCertificate, identity_of, verify_chain};

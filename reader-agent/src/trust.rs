@@ -38,6 +38,22 @@ impl Trust {
         self.0.roots()
     }
 
+    /// Roots, and the keys that count for nothing under them.
+    pub fn anchors(&self) -> &TrustAnchors {
+        &self.0
+    }
+
+    /// Whether everything that was believed under `before` is believed still.
+    pub fn believes_all_of(&self, before: &Self) -> bool {
+        let all_denied = before.0.denied().keys();
+        let denied = self.0.denied().keys();
+        before
+            .roots()
+            .iter()
+            .all(|root| self.roots().contains(root))
+            && denied.iter().all(|key| all_denied.contains(key))
+    }
+
     /// Of the bundle that is followed; 0 while only the pinned root is trusted.
     pub fn sequence(&self) -> u64 {
         self.0.sequence()

@@ -169,9 +169,9 @@ impl UpkeepDriver {
 
     async fn ask(&self) -> Result<Vec<Certificate>, Failed> {
         let (key, footing) = (self.identity_files.next_key()?, self.line.now());
-        let (client, roots) = (&footing.client, footing.trust.roots());
+        let (client, trust) = (&footing.client, footing.trust.anchors());
         let now = self.clock.now_or_wall();
-        Ok(renew::ask(client, &footing.identity, &key, roots, now).await?)
+        Ok(renew::ask(client, &footing.identity, &key, trust, now).await?)
     }
 
     fn keep_answer(&self) -> Result<Done, Failed> {
@@ -224,7 +224,7 @@ impl UpkeepDriver {
     ) -> Option<Arc<Identity>> {
         let now = self.clock.now_or_wall();
         let leaf = footing.identity.leaf();
-        let issuing = renew::issuing(client, leaf, trust.roots(), now).await;
+        let issuing = renew::issuing(client, leaf, trust.anchors(), now).await;
         let issuing = issuing.inspect_err(|error| {
             tracing::warn!("what leads to the new roots comes with the next renewal: {error}");
         });

@@ -21,7 +21,8 @@ pub(super) enum Verb {
         /// Only say what would happen
         #[arg(long)]
         dry_run: bool,
-        /// In an emergency: although terminals are left behind; they follow when they come back
+        /// In an emergency: although terminals are left behind. They follow when they come back, or have
+        /// to be enrolled again, as is said
         #[arg(long, conflicts_with = "dry_run")]
         now: bool,
     },
@@ -57,6 +58,9 @@ impl Say for TrustView {
                 "{:10}  {}  until {}",
                 root.state, root.fingerprint, root.not_after
             ));
+        }
+        for key in &self.denied {
+            lines.push(format!("denied key  {key}"));
         }
         for followers in &self.followers {
             lines.push(format!(

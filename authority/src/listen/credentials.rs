@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use pki::{Certificate, Chain, SpiffeId, TrustDomain, validity};
+use pki::{Certificate, Chain, Denied, SpiffeId, TrustDomain, validity};
 use rustls::ServerConfig;
 
 use super::pair;
@@ -51,6 +51,8 @@ struct Kept {
 struct Believed {
     anchors: Vec<Certificate>,
     issuing: Vec<Certificate>,
+    /// Keys that nobody is believed by.
+    denied: Denied,
     /// The root that what we show should lead to.
     active: Option<Certificate>,
 }
@@ -245,6 +247,7 @@ fn believed(app: &App, audience: Audience) -> Believed {
     Believed {
         anchors: [trust.roots(), &issuing[..]].concat(),
         issuing,
+        denied: trust.denied().clone(),
         active: Some(trust.active().clone()),
     }
 }
@@ -263,7 +266,7 @@ fn configure(
         true => own.clone(),
         false => own.with_ways(&ways),
     };
-    tls::private(&own, &believed.anchors, domain)
+    tls::private(&own, &believed.anchors, &believed.denied, domain)
 }
 
 /// The ways from our certificate to the active root; to any that is believed, as long as none leads

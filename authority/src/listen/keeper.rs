@@ -120,7 +120,7 @@ impl Keeper {
         let now = self.app.trust();
         let read = pki::TrustBundle::load(path);
         let warning = match read {
-            Ok(bundle) if now.bundle() == Some(&bundle) => None,
+            Ok(bundle) if now.bundle().is_some_and(|own| own.says_the_same(&bundle)) => None,
             Ok(bundle) => self.follow(&now, bundle),
             Err(error) => Some(error.to_string()),
         };

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pki::TrustDomain;
+use pki::{Denied, TrustDomain};
 use protocol::problem::{Problem, ProblemType};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -16,7 +16,7 @@ use rustls::server::{NoServerSessionStorage, ServerConnection, WebPkiClientVerif
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 
-use super::client_verifier::EndedTerminals;
+use super::client_verifier::{EndedTerminals, NotDenied};
 use super::connection::Guest;
 use crate::config::CertificateFiles;
 use crate::http::extract::PeerCertificate;
@@ -66,13 +66,18 @@ pub fn public(own: &Own) -> Result<Arc<ServerConfig>, rustls::Error> {
 /// For terminals and operators: a client certificate is verified against `believed` (roots, and issuing
 /// CAs that hang on them) when it comes; whether one must come is for the route to say.
 ///
-/// A terminal's certificate that has ended is let through, for the route of renewals.
+/// A terminal's certificate that has ended is let through, for the route of renewals; one that leads to a
+/// root by a key that is `denied` is not, whoever shows it.
 pub fn private(
     own: &Own,
     believed: &[pki::Certificate],
+    denied: &Denied,
     domain: &TrustDomain,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let verifier = Arc::new(EndedTerminals::also(verifier(believed)?, domain.clone()));
+    let verifier = Arc::new(EndedTerminals::also(
+        NotDenied::by(verifier(believed)?, denied.clone()),
+        domain.clone(),
+    ));
     Ok(serving(builder()?.with_client_cert_verifier(verifier), own))
 }
 

@@ -368,9 +368,12 @@ fn verify_as_of<C: Purpose + Dated>(
 }
 
 fn believed_issuing(app: &App) -> Vec<Certificate> {
-    let cas = app.issuer.issuing_cas().into_iter();
+    let (cas, trust) = (app.issuer.issuing_cas().into_iter(), app.trust());
     let believed = cas.filter(|ca| ca.state.is_believed());
-    believed.map(|ca| ca.chain.issuing().clone()).collect()
+    let issuing = believed.map(|ca| ca.chain.issuing().clone());
+    issuing
+        .filter(|issuing| !trust.denied().denies(issuing))
+        .collect()
 }
 
 /// The certificate was issued to this operator here, by an issuing CA that is believed, and is not

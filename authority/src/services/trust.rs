@@ -10,7 +10,7 @@ use std::path::Path;
 
 use pki::trust::BadTrust;
 use pki::{
-    BadCertificate, BadFile, Certificate, PkiError, TrustAnchors, TrustBundle, verify_chain,
+    BadCertificate, BadFile, Certificate, Denied, PkiError, TrustAnchors, TrustBundle, verify_chain,
 };
 
 use crate::app::load_certificate;
@@ -98,6 +98,11 @@ impl Trust {
 
     pub fn anchors(&self) -> &TrustAnchors {
         &self.anchors
+    }
+
+    /// Keys that count for nothing, whatever root they hang on.
+    pub fn denied(&self) -> &Denied {
+        self.anchors.denied()
     }
 
     /// The roots that are believed.

@@ -135,6 +135,18 @@ async fn nobody_is_told_to_renew_under_a_root_that_nobody_believes() {
     assert!(!renew_now().await);
 }
 
+/// The next issuing CA is active, and the daemon has seen it.
+pub fn rotated(house: &House) {
+    next_issuing_ca(house);
+    assert_eq!(house.pki(&["issuing", "activate"]).code, 0);
+    both_are_seen(house);
+}
+
+fn both_are_seen(house: &House) {
+    let kept = || std::fs::read_to_string(house.dir().join("issuing.pem")).unwrap();
+    until(|| kept().matches("BEGIN").count() == 2, "both issuing CAs");
+}
+
 /// The next issuing CA hangs on the new root, which is active; the first one on the old root only. Answers
 /// the list in which that one is tainted.
 fn moved_on<'a>(house: &'a House, daemon: &Daemon, asleep: &Shown) -> (Roots<'a>, String) {
@@ -148,8 +160,7 @@ fn moved_on<'a>(house: &'a House, daemon: &Daemon, asleep: &Shown) -> (Roots<'a>
     let new = (roots.new_key(), roots.new.clone());
     install_signed(house, &["issuing", "prepare"], &new);
     assert_eq!(house.pki(&["issuing", "activate"]).code, 0);
-    let kept = || std::fs::read_to_string(house.dir().join("issuing.pem")).unwrap();
-    until(|| kept().matches("BEGIN").count() == 2, "both issuing CAs");
+    both_are_seen(house);
     install(
         house,
         &roots.list(&Change::Activate(roots.new.fingerprint())),

@@ -27,7 +27,7 @@ pub(crate) enum Root {
     Sign(SignArguments),
     /// Sign a revocation list of issuing certificates; at least one before the last one ends
     Crl(CrlArguments),
-    /// Which roots are trusted: prepare, activate, taint, retire
+    /// Which roots are trusted, and which issuing keys are not: prepare, activate, taint, retire, deny
     #[command(subcommand)]
     Trust(super::trust::Trust),
     /// Tell in words what the root is, and everything that was done with it

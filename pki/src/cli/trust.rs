@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use pki::root::{Ceremony, TrustPlan};
 use pki::trust::{Change, Draft};
-use pki::{Certificate, Fingerprint, PkiError, TrustBundle, write_new};
+use pki::{Certificate, Fingerprint, KeyId, PkiError, TrustBundle, write_new};
 
 use super::ask::{Confirm, Given};
 use super::block_on;
@@ -32,6 +32,16 @@ pub(crate) enum Trust {
     Taint(Step),
     /// Draft a list that this root leaves, because its key is destroyed
     Retire(Step),
+    /// Draft a list that denies the key of an issuing CA: nothing it signed is believed any more
+    Deny {
+        /// The issuing CA: its certificate, or its key id as `issuing list` shows it
+        #[arg(value_name = "FILE|KEYID")]
+        key: String,
+        #[command(flatten)]
+        from: From,
+        #[command(flatten)]
+        to: To,
+    },
     /// Add the signature of one root to a draft; the last one makes it a trust bundle
     Sign(SignArguments),
     /// Tell in words what a draft or a trust bundle says, and who has to sign it yet
@@ -91,6 +101,7 @@ pub(crate) fn run(verb: Trust) -> Result<String, PkiError> {
         Trust::Activate(step) => change(&step, Change::Activate),
         Trust::Taint(step) => change(&step, Change::Taint),
         Trust::Retire(step) => change(&step, Change::Retire),
+        Trust::Deny { key, from, to } => deny(&key, &from, &to.out),
         Trust::Sign(arguments) => sign(&arguments),
         Trust::Show { file } => Ok(words(&Draft::load(&file)?)),
     }
@@ -98,16 +109,36 @@ pub(crate) fn run(verb: Trust) -> Result<String, PkiError> {
 
 fn prepare(root: &Path, from: &From, out: &Path) -> Result<String, PkiError> {
     let change = Change::Prepare(Box::new(Certificate::load(root)?));
-    let draft = match (&from.bundle, &from.first) {
-        (Some(bundle), _) => Draft::after(&TrustBundle::load(bundle)?, &change, clock::now())?,
+    write(&draft(from, &change)?, out)
+}
+
+fn deny(key: &str, from: &From, out: &Path) -> Result<String, PkiError> {
+    let path = Path::new(key);
+    let key = match path.exists() {
+        true => KeyId::of(&Certificate::load(path)?),
+        false => key.parse()?,
+    };
+    write(&draft(from, &Change::Deny(key))?, out)
+}
+
+fn draft(from: &From, change: &Change) -> Result<Draft, PkiError> {
+    match (&from.bundle, &from.first) {
+        (Some(bundle), _) => Ok(Draft::after(
+            &TrustBundle::load(bundle)?,
+            change,
+            clock::now(),
+        )?),
         (None, first) => {
             let first = first
                 .as_deref()
                 .expect("clap demands a bundle or the first root");
-            Draft::first(Certificate::load(first)?, &change, clock::now())?
+            Ok(Draft::first(
+                Certificate::load(first)?,
+                change,
+                clock::now(),
+            )?)
         }
-    };
-    write(&draft, out)
+    }
 }
 
 fn change(step: &Step, change: fn(Fingerprint) -> Change) -> Result<String, PkiError> {
@@ -155,6 +186,9 @@ fn words(draft: &Draft) -> String {
     for root in draft.roots() {
         let (state, fingerprint) = (root.state, root.certificate.fingerprint());
         text += &format!("  {:<11} {fingerprint}\n", state.name());
+    }
+    for key in draft.denied().keys() {
+        text += &format!("  denied key  {key}\n");
     }
     for root in draft.missing() {
         text += &format!("  unsigned by {}\n", root.fingerprint());

@@ -308,8 +308,11 @@ impl Signer {
 
     async fn taint(&self, how: &How, label: &str) -> Result<AdminAnswer, PkiError> {
         let said = vec![
-            format!("{label} is tainted: what it issued is no longer believed"),
-            "terminals under it renew now; it still signs its revocation list".into(),
+            format!(
+                "{label} is tainted: terminals under it renew now, and it signs its revocation list"
+            ),
+            "who else holds its key is refused once the list of roots denies it: root trust deny"
+                .into(),
         ];
         self.to_state(how, label, Step::Taint, said).await
     }

@@ -1,7 +1,8 @@
 //! How is a trust bundle written down?
 //!
 //! `{"lists": [ {"payload": …, "signatures": [ {"protected": …, "signature": …}, … ]}, … ]}`; the
-//! payload is base64url of `{"sequence": 2, "iat": …, "roots": [{"state": "active", "x5c": […]}]}`.
+//! payload is base64url of `{"sequence": 2, "iat": …, "roots": [{"state": "active", "x5c": […]}]}`, with
+//! `"denied": ["<key id>", …]` once there is one.
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding};
 use p256::ecdsa::Signature;
@@ -10,7 +11,9 @@ use protocol::jwk::Jwk;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{BadTrust, LISTS_MAX, ROOTS_MAX, RootList, TRUST_MAX_BYTES, TYP, TrustedRoot};
+use super::{
+    BadTrust, Denied, KeyId, LISTS_MAX, ROOTS_MAX, RootList, TRUST_MAX_BYTES, TYP, TrustedRoot,
+};
 use crate::certificate::Certificate;
 
 /// A payload and signatures over it, as they travel.
@@ -46,6 +49,9 @@ struct Claims {
     sequence: u64,
     iat: u64,
     roots: Vec<RootClaim>,
+    /// Hexadecimal; lists from before there was such a thing have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    denied: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +93,7 @@ fn read_list(signed: Signed) -> Result<RootList, BadTrust> {
         sequence: claims.sequence,
         issued_at: claims.iat,
         roots: roots?,
+        denied: read_denied(&claims.denied)?,
         signed,
     })
 }
@@ -99,9 +106,19 @@ fn read_root(claim: &RootClaim) -> Result<TrustedRoot, BadTrust> {
     })
 }
 
+fn read_denied(claimed: &[String]) -> Result<Denied, BadTrust> {
+    let keys: Result<Vec<KeyId>, _> = claimed.iter().map(|key| key.parse()).collect();
+    Denied::of(keys.map_err(|_| BadTrust::Malformed)?)
+}
+
 impl Signed {
     /// The claims of one list, with no signature yet.
-    pub(super) fn unsigned(sequence: u64, issued_at: u64, roots: &[TrustedRoot]) -> Self {
+    pub(super) fn unsigned(
+        sequence: u64,
+        issued_at: u64,
+        roots: &[TrustedRoot],
+        denied: &Denied,
+    ) -> Self {
         let claim = |root: &TrustedRoot| RootClaim {
             state: root.state.name().into(),
             x5c: [Base64::encode_string(root.certificate.der())],
@@ -110,6 +127,7 @@ impl Signed {
             sequence,
             iat: issued_at,
             roots: roots.iter().map(claim).collect(),
+            denied: denied.keys().iter().map(KeyId::to_string).collect(),
         };
         Self {
             payload: base64url(&claims),

@@ -6,7 +6,9 @@
 use std::path::Path;
 
 use super::document::Signed;
-use super::{BadTrust, RootList, TrustBundle, TrustedRoot, check_roots};
+use super::{
+    BadTrust, Denied, KeyId, RootList, TrustBundle, TrustedRoot, check_denied, check_roots,
+};
 use crate::certificate::Certificate;
 use crate::chain::Fingerprint;
 use crate::error::PkiError;
@@ -25,6 +27,8 @@ pub enum Change {
     Taint(Fingerprint),
     /// Its key is destroyed; it leaves the list.
     Retire(Fingerprint),
+    /// This key counts for nothing any more, under whatever root: that of an issuing CA.
+    Deny(KeyId),
 }
 
 /// The next list, and the signatures it has so far.
@@ -64,11 +68,17 @@ impl Draft {
         }
         change.apply(&mut roots)?;
         check_roots(&roots)?;
-        let signed = Signed::unsigned(sequence, now, &roots);
+        let denied = match (before.last().map(|list| list.denied.clone()), change) {
+            (denied, Change::Deny(key)) => denied.unwrap_or_default().and(*key)?,
+            (denied, _) => denied.unwrap_or_default(),
+        };
+        check_denied(&roots, &denied)?;
+        let signed = Signed::unsigned(sequence, now, &roots, &denied);
         let next = RootList {
             sequence,
             issued_at: now,
             roots,
+            denied,
             signed,
         };
         Ok(Self { before, next })
@@ -81,6 +91,11 @@ impl Draft {
     /// The roots as they will be.
     pub fn roots(&self) -> &[TrustedRoot] {
         &self.next.roots
+    }
+
+    /// The keys that will count for nothing.
+    pub fn denied(&self) -> &Denied {
+        &self.next.denied
     }
 
     /// Every root that must sign: those believed so far and those believed from now on.
@@ -161,10 +176,13 @@ impl Draft {
         let mut before = super::document::read(text)?;
         let next = before.pop().ok_or(BadTrust::Count)?;
         check_roots(&next.roots)?;
+        check_denied(&next.roots, &next.denied)?;
         if let Some(last) = before.last() {
             let rises = next.sequence > last.sequence;
             TrustBundle::checked(before.clone())?;
             rises.then_some(()).ok_or(BadTrust::Order)?;
+            let keeps = next.denied.continues(&last.denied);
+            keeps.then_some(()).ok_or(BadTrust::Forgets)?;
         }
         Ok(Self { before, next })
     }
@@ -174,7 +192,7 @@ impl Change {
     fn names(&self, root: &TrustedRoot) -> bool {
         let fingerprint = root.certificate.fingerprint();
         match self {
-            Self::Prepare(_) => false,
+            Self::Prepare(_) | Self::Deny(_) => false,
             Self::Activate(named) | Self::Taint(named) | Self::Retire(named) => {
                 *named == fingerprint
             }
@@ -202,6 +220,7 @@ impl Change {
             }
             Self::Taint(named) => take(roots, named, Step::Taint),
             Self::Retire(named) => take(roots, named, Step::Retire),
+            Self::Deny(_) => Ok(()),
         }
     }
 }

@@ -12,10 +12,13 @@
 //! and a party that was away for years follows the line from the root it pinned. There are no
 //! cross-certificates: a party trusts a root or it does not.
 //!
+//! A list also names keys that count for nothing under any root: issuing keys that were stolen.
+//!
 //! The document is JSON; each list is a JWS in general JSON serialization (RFC 7515, 7.2.1), `typ`
 //! [`TYP`], `kid` the RFC 7638 thumbprint of a root's key.
 
 mod anchors;
+mod denied;
 mod document;
 mod draft;
 #[cfg(test)]
@@ -32,6 +35,7 @@ use crate::lifecycle::{KeyState, WrongStep};
 use crate::verify;
 
 pub use anchors::TrustAnchors;
+pub use denied::{DENIED_MAX, Denied, KeyId};
 pub use draft::{Change, Draft, sign_bundle};
 
 /// Most roots in one list.
@@ -64,6 +68,7 @@ pub(crate) struct RootList {
     /// Unix seconds.
     pub(crate) issued_at: u64,
     pub(crate) roots: Vec<TrustedRoot>,
+    pub(crate) denied: Denied,
     pub(crate) signed: document::Signed,
 }
 
@@ -100,6 +105,16 @@ pub enum BadTrust {
     NotProven,
     #[error("this root has signed another list {sequence} of roots before")]
     SignedOther { sequence: u64 },
+    #[error("a list denies at most {DENIED_MAX} keys")]
+    TooManyDenied,
+    #[error("the key {0} is denied already")]
+    DeniedBefore(KeyId),
+    #[error("a key that was denied before is not denied in it any more")]
+    Forgets,
+    #[error("the key {0} is that of a root, which is not denied but tainted")]
+    DeniesRoot(KeyId),
+    #[error("not the id of a key, which has 64 hexadecimal digits")]
+    KeyId,
     #[error("no root in it is {0}")]
     NoSuchRoot(Fingerprint),
     #[error(transparent)]
@@ -118,7 +133,7 @@ impl BadTrust {
                 "give the certificate of one root, as root init wrote it"
             }
             Self::NotOneActive => "prepare the new root, then activate it",
-            Self::Order | Self::Signature(_) => {
+            Self::Order | Self::Signature(_) | Self::Forgets => {
                 "do not edit a bundle: make the change again from the last good one"
             }
             Self::NotSigned(_) => {
@@ -133,6 +148,12 @@ impl BadTrust {
             Self::SignedOther { .. } => {
                 "go on with that one; only if it was abandoned and destroyed, sign this one with --again"
             }
+            Self::TooManyDenied => {
+                "replace the root: under a new one nothing of the old one is believed"
+            }
+            Self::DeniedBefore(_) => "nothing has to be done: m2key-pki root trust show lists it",
+            Self::DeniesRoot(_) => "m2key-pki root trust taint",
+            Self::KeyId => "m2key-pki issuing list shows the key id of each issuing key",
             Self::NoSuchRoot(_) => {
                 "m2key-pki root trust show lists the roots and their fingerprints"
             }
@@ -176,6 +197,11 @@ impl TrustBundle {
     /// The list in force, with those that are not believed any more.
     pub fn roots(&self) -> &[TrustedRoot] {
         &self.last().roots
+    }
+
+    /// The keys that count for nothing, according to the list in force.
+    pub fn denied(&self) -> &Denied {
+        &self.last().denied
     }
 
     /// The roots that are believed.
@@ -222,9 +248,16 @@ impl TrustBundle {
         }
     }
 
-    /// Whether this bundle goes on from `older`: it has all of its lists, and perhaps more.
+    /// Whether this bundle goes on from `older`: it has all of its lists, and perhaps more. Signatures
+    /// may differ: a root that signs again makes another one, and says the same.
     pub fn continues(&self, older: &Self) -> bool {
-        self.lists.starts_with(&older.lists)
+        let mut pairs = self.lists.iter().zip(&older.lists);
+        self.lists.len() >= older.lists.len() && pairs.all(|(own, its)| own.says_the_same(its))
+    }
+
+    /// Whether both are the same lists, whatever their signatures look like.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.continues(other) && other.continues(self)
     }
 
     /// The document; reads back by [`TrustBundle::parse`].
@@ -270,9 +303,14 @@ impl RootList {
             .try_for_each(|root| self.signed.check_by(root))
     }
 
+    fn says_the_same(&self, other: &Self) -> bool {
+        self.signed.payload_sha256() == other.signed.payload_sha256()
+    }
+
     /// What can be said of one list by itself.
     fn check(&self) -> Result<(), BadTrust> {
         check_roots(&self.roots)?;
+        check_denied(&self.roots, &self.denied)?;
         self.check_signed_by(self.believed())
     }
 
@@ -281,7 +319,18 @@ impl RootList {
         if self.sequence <= before.sequence {
             return Err(BadTrust::Order);
         }
+        if !self.denied.continues(&before.denied) {
+            return Err(BadTrust::Forgets);
+        }
         self.check_signed_by(before.believed())
+    }
+}
+
+fn check_denied(roots: &[TrustedRoot], denied: &Denied) -> Result<(), BadTrust> {
+    let mut denies = roots.iter().map(|root| &root.certificate);
+    match denies.find(|root| denied.denies(root)) {
+        Some(root) => Err(BadTrust::DeniesRoot(KeyId::of(root))),
+        None => Ok(()),
     }
 }
 

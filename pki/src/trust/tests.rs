@@ -1,4 +1,7 @@
 #![allow(clippy::unwrap_used)]
+mod denying;
+mod same;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -79,6 +82,17 @@ impl Line {
     fn pinned(&self, index: usize) -> TrustAnchors {
         TrustAnchors::pinned(self.roots[index].certificate.clone())
     }
+}
+
+/// The same list again, each root's signature made anew.
+fn signed_again(line: &Line, list: &RootList) -> RootList {
+    let mut again = list.clone();
+    for root in &line.roots {
+        let digest = again.signed.digest(&root.certificate);
+        let signature = root.key.sign_digest(digest).unwrap();
+        again.signed.add(&root.certificate, &signature);
+    }
+    again
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pki::{Certificate, est};
+use pki::{Certificate, TrustAnchors, est};
 use protocol::ids::{ChargeId, EventId};
 use protocol::jwk::JwkSet;
 use protocol::problem::Problem;
@@ -63,10 +63,10 @@ impl AuthorityClient {
     pub fn new(
         base: &str,
         identity: &Identity,
-        roots: &[Certificate],
+        trust: &TrustAnchors,
         clock: Option<Arc<Clock>>,
     ) -> Result<Self, AgentError> {
-        Self::with_tls(base, tls::verified(roots, Some(identity), clock)?)
+        Self::with_tls(base, tls::verified(trust, Some(identity), clock)?)
     }
 
     /// Believes whoever answers: for what proves itself.

@@ -9,7 +9,7 @@
 //! The join token is sent in step 4 only. EST is RFC 7030.
 
 use base64ct::{Base64, Encoding};
-use pki::{Certificate, Fingerprint, SoftwareKey, SpiffeId, csr, est};
+use pki::{Certificate, Fingerprint, SoftwareKey, SpiffeId, TrustAnchors, csr, est};
 use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
 use zeroize::Zeroizing;
@@ -66,16 +66,15 @@ pub async fn enrol(
     now: Timestamp,
 ) -> Result<Enrolled, AgentError> {
     let (root, others) = look(base, fingerprint).await?;
-    let roots = [root];
-    let client = AuthorityClient::with_tls(base, tls::verified(&roots, None, None)?)?;
+    let trust = TrustAnchors::pinned(root.clone());
+    let client = AuthorityClient::with_tls(base, tls::verified(&trust, None, None)?)?;
     let name = join.terminal.to_string().parse();
     let request = csr::new_unnamed(key, &name.map_err(AgentError::bug)?)?;
     let answer = ask(&client, join, &request).await?;
     let leaf = est::certificate_for(&answer, &key.spki_sha256())
         .ok_or_else(|| CallError::answer("no certificate of our key in it"))?;
     check_name(&leaf, join.terminal)?;
-    let issuing = renew::leading(&leaf, &others, &roots, now)?;
-    let [root] = roots;
+    let issuing = renew::leading(&leaf, &others, &trust, now)?;
     Ok(Enrolled {
         root,
         chain: [vec![leaf], issuing].concat(),

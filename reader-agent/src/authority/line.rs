@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pki::Certificate;
 use protocol::ids::ChargeId;
 use protocol::wire::charges::ChargeRequest;
 use protocol::wire::push::ChargeState;
@@ -43,7 +42,8 @@ pub struct Footing {
     pub trust: Trust,
     pub client: AuthorityClient,
     pub standing: Standing,
-    /// Connections of footings before this one may not go on: a root they may lean on is trusted no more.
+    /// Connections of footings before this one may not go on: a root or key they may lean on is trusted no
+    /// more.
     pub goes_on_from: u64,
 }
 
@@ -65,7 +65,7 @@ impl Line {
     ) -> Result<Self, AgentError> {
         let first = Footing {
             number: 1,
-            client: AuthorityClient::new(base, &identity, trust.roots(), Some(clock.clone()))?,
+            client: AuthorityClient::new(base, &identity, trust.anchors(), Some(clock.clone()))?,
             identity: Arc::new(identity),
             trust,
             standing: Standing::Taken,
@@ -151,13 +151,13 @@ impl Line {
         standing: Standing,
     ) -> Result<u64, AgentError> {
         let clock = Some(self.clock.clone());
-        let client = AuthorityClient::new(&self.base, &identity, trust.roots(), clock)?;
+        let client = AuthorityClient::new(&self.base, &identity, trust.anchors(), clock)?;
         let mut number = 0;
         self.footing.send_modify(|held| {
             number = held.number + 1;
             *held = Arc::new(Footing {
                 number,
-                goes_on_from: match is_within(held.trust.roots(), trust.roots()) {
+                goes_on_from: match trust.believes_all_of(&held.trust) {
                     true => held.goes_on_from,
                     false => number,
                 },
@@ -169,10 +169,6 @@ impl Line {
         });
         Ok(number)
     }
-}
-
-fn is_within(roots: &[Certificate], trusted: &[Certificate]) -> bool {
-    roots.iter().all(|root| trusted.contains(root))
 }
 
 impl Footing {

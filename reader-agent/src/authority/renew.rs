@@ -5,7 +5,7 @@
 //! that was lost is simply asked for again.
 
 use base64ct::{Base64, Encoding};
-use pki::{BadCertificate, Certificate, SoftwareKey, SpiffeId, csr, est};
+use pki::{BadCertificate, Certificate, SoftwareKey, SpiffeId, TrustAnchors, csr, est};
 use protocol::time::Timestamp;
 use protocol::wire::upkeep::REENROL_PATH;
 
@@ -13,7 +13,7 @@ use super::client::{AuthorityClient, body};
 use super::failure::CallError;
 use crate::identity::Identity;
 
-/// Asks for the certificate of `key`; what comes back is for this terminal and leads to `roots`.
+/// Asks for the certificate of `key`; what comes back is for this terminal and leads to a trusted root.
 ///
 /// It may have expired already, if the answer is an old one that had been lost: then it is the way to the
 /// next.
@@ -21,7 +21,7 @@ pub async fn ask(
     client: &AuthorityClient,
     current: &Identity,
     key: &SoftwareKey,
-    roots: &[Certificate],
+    trust: &TrustAnchors,
     now: Timestamp,
 ) -> Result<Vec<Certificate>, CallError> {
     let own = SpiffeId::Terminal(current.terminal());
@@ -36,7 +36,7 @@ pub async fn ask(
         .ok_or_else(|| CallError::answer("no certificate of our key in it"))?;
     check_name(&leaf, current)?;
     answer.extend(client.cacerts().await?);
-    let issuing = leading(&leaf, &answer, roots, now)?;
+    let issuing = leading(&leaf, &answer, trust, now)?;
     Ok([vec![leaf], issuing].concat())
 }
 
@@ -44,21 +44,26 @@ pub async fn ask(
 pub async fn issuing(
     client: &AuthorityClient,
     leaf: &Certificate,
-    roots: &[Certificate],
+    trust: &TrustAnchors,
     now: Timestamp,
 ) -> Result<Vec<Certificate>, CallError> {
-    leading(leaf, &client.cacerts().await?, roots, now)
+    leading(leaf, &client.cacerts().await?, trust, now)
 }
 
-/// Those of `candidates` over which `leaf` leads to one of `roots` (issuing CAs have no CA below them).
+/// Those of `candidates` over which `leaf` leads to a trusted root (issuing CAs have no CA below them).
 pub(super) fn leading(
     leaf: &Certificate,
     candidates: &[Certificate],
-    roots: &[Certificate],
+    trust: &TrustAnchors,
     now: Timestamp,
 ) -> Result<Vec<Certificate>, CallError> {
+    let roots = trust.roots();
     let (mut found, mut refusal) = (Vec::<Certificate>::new(), BadCertificate::NoIssuer);
     for candidate in candidates.iter().filter(|c| !roots.contains(c)) {
+        if trust.denied().denies(candidate) {
+            refusal = BadCertificate::Denied;
+            continue;
+        }
         for root in roots {
             match follow(leaf, candidate, root, now) {
                 Ok(()) if found.contains(candidate) => {}

@@ -1,12 +1,12 @@
 //! Is this really the authority, and how do we show who we are?
 //!
-//! A server is the authority when its chain leads to a trusted root, its name is the one that was
-//! dialled, and its SPIFFE ID is that of an authority. All three, or no byte is sent.
+//! A server is the authority when its chain leads to a trusted root by no key that is denied, its name is
+//! the one that was dialled, and its SPIFFE ID is that of an authority. All of it, or no byte is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{Certificate, SpiffeId, TrustDomain};
+use pki::{Certificate, Denied, SpiffeId, TrustAnchors, TrustDomain};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature};
@@ -19,14 +19,14 @@ use crate::clock::Clock;
 use crate::error::AgentError;
 use crate::identity::Identity;
 
-/// Trusts the roots, and shows `identity` if there is one.
+/// Trusts these roots, and shows `identity` if there is one.
 pub(super) fn verified(
-    roots: &[Certificate],
+    trust: &TrustAnchors,
     identity: Option<&Identity>,
     clock: Option<Arc<Clock>>,
 ) -> Result<ClientConfig, AgentError> {
     let verifier = Arc::new(AuthorityVerifier::new(
-        roots,
+        trust,
         identity.map(|i| i.domain().clone()),
         clock,
     )?);
@@ -73,6 +73,8 @@ fn algorithms() -> WebPkiSupportedAlgorithms {
 
 struct AuthorityVerifier {
     web: Arc<WebPkiServerVerifier>,
+    /// Keys that count for nothing, whatever root they hang on.
+    denied: Denied,
     /// Known once this terminal has an identity; before that any domain under the pinned root.
     domain: Option<TrustDomain>,
     clock: Option<Arc<Clock>>,
@@ -86,18 +88,23 @@ impl std::fmt::Debug for AuthorityVerifier {
 
 impl AuthorityVerifier {
     fn new(
-        trusted: &[Certificate],
+        trust: &TrustAnchors,
         domain: Option<TrustDomain>,
         clock: Option<Arc<Clock>>,
     ) -> Result<Self, AgentError> {
         let mut roots = RootCertStore::empty();
-        for root in chain_der(trusted) {
+        for root in chain_der(trust.roots()) {
             roots.add(root).map_err(AgentError::bug)?;
         }
         let web = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(AgentError::bug)?;
-        Ok(Self { web, domain, clock })
+        Ok(Self {
+            web,
+            denied: trust.denied().clone(),
+            domain,
+            clock,
+        })
     }
 
     /// The authority's time, if it has said; anybody can set this machine's clock.
@@ -125,9 +132,18 @@ impl ServerCertVerifier for AuthorityVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        // A way over a denied key is no way; a leaf of one is nobody.
+        if self.denied.denies_der(end_entity) {
+            return Err(CertificateError::Revoked.into());
+        }
+        let shown = intermediates.iter();
+        let intermediates: Vec<_> = shown
+            .filter(|der| !self.denied.denies_der(der))
+            .cloned()
+            .collect();
         let verify = |at| {
-            let web = &self.web;
-            web.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at)
+            let (web, others) = (&self.web, &intermediates);
+            web.verify_server_cert(end_entity, others, server_name, ocsp_response, at)
         };
         // Either clock may be wrong, and neither locks the terminal out: dates hold by one of them.
         let verified = match (verify(now), self.authority_time()) {

@@ -142,6 +142,22 @@ impl Ca {
         }
     }
 
+    /// Another issuing CA under the same root.
+    pub(crate) fn next_issuing(&self) -> Self {
+        let root_key = self.root.key.to_pkcs8_der().unwrap();
+        let root_key = KeyPair::try_from(root_key.as_bytes()).unwrap();
+        let root = ca_params(&format!("Root {}", self.mark), 1);
+        let issuing = ca_params(&format!("Issuing {} 2", self.mark), 0);
+        let key = KeyPair::generate().unwrap();
+        let signed = issuing.signed_by(&key, &Issuer::new(root, root_key));
+        Self {
+            root: self.root.clone(),
+            issuing: Certificate::from_der(signed.unwrap().der()).unwrap(),
+            issuer: Issuer::new(issuing, key),
+            mark: self.mark,
+        }
+    }
+
     pub(crate) fn terminal(&self, key: &SoftwareKey, days: Days) -> Certificate {
         let names = vec![uri(&format!("terminal/{}", terminal(1)))];
         let point = Point(key.public_point().to_vec());

@@ -416,6 +416,40 @@ async fn a_terminal_follows_its_roots_while_it_runs_and_drops_a_tainted_one() {
 }
 
 #[tokio::test]
+async fn whoever_holds_a_denied_issuing_key_is_not_the_authority_for_any_terminal() {
+    let (authority, dir) = enrolled(FRESH).await;
+    let (root, stolen) = {
+        let ca = &authority.world().ca;
+        (ca.root.clone(), ca.issuing.clone())
+    };
+    let mut agent = Agent::of(dir.path(), &authority);
+    assert!(
+        agent.call().await.is_ok(),
+        "the key is stolen, and nobody knows"
+    );
+    let deny = Change::Deny(pki::KeyId::of(&stolen));
+    let denying = Draft::first(root.certificate.clone(), &deny, 1).unwrap();
+    let denying = signed(denying, &[&root]).to_json();
+    authority.world().bundle = denying.clone();
+    agent.driver.take(Step::FetchTrust).await;
+    let footing = agent.line.now();
+    assert_eq!(footing.trust.roots(), [root.certificate]);
+    assert_eq!(footing.goes_on_from, footing.number, "a key was denied");
+    let refused = agent.call().await.unwrap_err();
+    assert!(
+        matches!(refused, CallError::ForeignServer { .. }),
+        "{refused}"
+    );
+    drop(agent);
+    // After a restart, too; and it has another issuing CA of the same root for the authority.
+    let agent = Agent::of(dir.path(), &authority);
+    assert!(agent.call().await.is_err());
+    let next = authority.world().ca.next_issuing();
+    authority.move_to(next);
+    assert!(agent.call().await.is_ok());
+}
+
+#[tokio::test]
 async fn after_a_long_absence_the_pinned_root_leads_to_the_new_one_without_anybodys_help() {
     let (authority, dir) = enrolled(FRESH).await;
     let (a, b) = (authority.world().ca.root.clone(), Ca::new("B"));

@@ -1,7 +1,7 @@
 //! How does the next list of trusted roots get into force, and whom would it leave behind?
 
 use pki::lifecycle::KeyState;
-use pki::{BadTrust, Certificate, IssuingCa, TrustBundle, TrustedRoot};
+use pki::{BadTrust, Certificate, Denied, IssuingCa, TrustBundle, TrustedRoot};
 use protocol::ids::TerminalId;
 use protocol::problem::ProblemType;
 use protocol::time::{Millis, Timestamp};
@@ -36,6 +36,9 @@ pub struct TrustInstall {
     pub sha256: String,
     /// Every root and its state, for those who consent.
     pub roots: Vec<RootState>,
+    /// Every key that counts for nothing, for those who consent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<String>,
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,
@@ -73,6 +76,9 @@ pub struct TrustPlan {
 pub struct TrustView {
     pub sequence: u64,
     pub roots: Vec<RootView>,
+    /// Keys that count for nothing: their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<String>,
     /// Terminals seen lately, by the list they follow.
     pub followers: Vec<FollowersView>,
 }
@@ -108,11 +114,13 @@ impl Verb for TrustStage {
     async fn run(self, app: &App) -> Result<TrustInstall, Failure> {
         let bundle = TrustBundle::parse(&self.bundle).map_err(|error| wrong(&error))?;
         let now = app.trust();
-        if now.bundle() != Some(&bundle) {
-            now.followed_by(bundle.clone())
-                .map_err(|error| wrong(&error))?;
-            staged::keep(&app.config.trust.bundle, &bundle)?;
+        let in_force = now.bundle().filter(|own| own.says_the_same(&bundle));
+        if let Some(in_force) = in_force {
+            return Ok(TrustInstall::of(in_force));
         }
+        now.followed_by(bundle.clone())
+            .map_err(|error| wrong(&error))?;
+        staged::keep(&app.config.trust.bundle, &bundle)?;
         Ok(TrustInstall::of(&bundle))
     }
 }
@@ -127,6 +135,7 @@ impl TrustInstall {
             sequence: bundle.sequence(),
             sha256: staged::sha256(bundle),
             roots: bundle.roots().iter().map(state).collect(),
+            denied: ids(bundle.denied()),
             dry_run: false,
             now: false,
         }
@@ -135,7 +144,8 @@ impl TrustInstall {
     /// Whether this is the document that was meant, and says what was consented to.
     fn means(&self, bundle: &TrustBundle) -> bool {
         let of = Self::of(bundle);
-        (self.sequence, &self.sha256, &self.roots) == (of.sequence, &of.sha256, &of.roots)
+        (self.sequence, &self.sha256) == (of.sequence, &of.sha256)
+            && (&self.roots, &self.denied) == (&of.roots, &of.denied)
     }
 }
 
@@ -200,6 +210,7 @@ impl Verb for TrustShow {
                     ),
                 })
                 .collect(),
+            denied: ids(trust.denied()),
             followers: followers
                 .into_iter()
                 .map(|(sequence, terminals)| FollowersView {
@@ -232,6 +243,11 @@ fn check_issuing(app: &App, next: &Trust) -> Result<(), Failure> {
         return Ok(());
     }
     let active = app.issuer.chain();
+    if next.denied().denies(active.issuing()) {
+        let detail = "the key of the active issuing CA would be denied: prepare, sign, install and \
+                      activate another one first (m2key-pki issuing)";
+        return Err(refused(ProblemType::WouldStrand, detail));
+    }
     let detail = format!(
         "the active issuing CA {} hangs on no root that would be trusted: sign its request under the \
          new root (m2key-pki root sign) and install the certificate first",
@@ -241,8 +257,8 @@ fn check_issuing(app: &App, next: &Trust) -> Result<(), Failure> {
 }
 
 /// What is said of terminals that come with certificates of an issuing CA that will not be believed.
-const CUT_OFF: &str = "hold certificates of an issuing CA that hangs on no root that would be trusted, and \
-    would have to be enrolled again; they renew when they connect, or sign that CA's request under a root \
+const CUT_OFF: &str = "hold certificates of an issuing CA that would not be believed, and would have to be \
+    enrolled again; they renew when they connect, or, if its key is good, sign its request under a root \
     that stays";
 
 /// Who holds certificates of issuing CAs that hang on a root now, and would on none.
@@ -270,7 +286,7 @@ fn check_operators(cut_off: &Holders) -> Result<(), Failure> {
         return Ok(());
     }
     let detail = format!(
-        "the certificates of the operators {} would lead to no root that is trusted: each renews with \
+        "the certificates of the operators {} would not be believed: each renews with \
          `renew operator` first, or is revoked",
         cut_off.operators.join(", ")
     );
@@ -343,6 +359,10 @@ pub fn states(trust: &Trust) -> impl Iterator<Item = (&Certificate, KeyState)> {
     listed.chain(pinned.iter().map(|root| (root, KeyState::Active)))
 }
 
+fn ids(denied: &Denied) -> Vec<String> {
+    denied.keys().iter().map(ToString::to_string).collect()
+}
+
 fn changes(now: &Trust, next: &Trust) -> Vec<String> {
     let before: Vec<_> = states(now).collect();
     let state_of = |wanted: &Certificate| {
@@ -358,7 +378,11 @@ fn changes(now: &Trust, next: &Trust) -> Vec<String> {
             None => Some(format!("root {fingerprint}: new, then {state}")),
         }
     };
-    states(next).filter_map(said).collect()
+    let denied = next.denied().keys().iter();
+    let denied = denied
+        .filter(|key| !now.denied().keys().contains(key))
+        .map(|key| format!("key {key}: nothing it signed is believed any more"));
+    states(next).filter_map(said).chain(denied).collect()
 }
 
 #[cfg(test)]
@@ -367,7 +391,7 @@ mod tests {
     use super::*;
     use pki::RootKey;
     use pki::consent::request::BODY_MAX_BYTES;
-    use pki::trust::ROOTS_MAX;
+    use pki::trust::{DENIED_MAX, ROOTS_MAX};
 
     #[test]
     fn the_longest_list_of_roots_fits_into_what_others_consent_to() {
@@ -383,6 +407,7 @@ mod tests {
             sequence: u64::MAX,
             sha256: "0".repeat(64),
             roots: vec![state; ROOTS_MAX],
+            denied: vec!["0".repeat(64); DENIED_MAX],
             dry_run: false,
             now: false,
         };
