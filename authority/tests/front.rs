@@ -35,6 +35,8 @@ mod proofs;
 mod renewing;
 #[path = "front/restoring.rs"]
 mod restoring;
+#[path = "front/returning.rs"]
+mod returning;
 #[path = "front/revoking.rs"]
 mod revoking;
 #[path = "front/rotating.rs"]

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use pki::consent::Policy;
+use pki::crl::Reason;
 use protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -173,6 +174,19 @@ pub trait Consents {
 
     /// From this commit on they are no operator; their certificates are revoked one by one after it.
     async fn revoke_operator(&self, name: &str, by: &str, at: Timestamp) -> Result<Bar>;
+
+    /// Revokes one certificate, unless it is the last of an operator without whom too few could sign.
+    async fn revoke_voice(&self, serial: &str, reason: Reason, at: Timestamp) -> Result<Bar>;
+
+    /// Whether a restore has lost this certificate of somebody who is an operator: unknown here, in its
+    /// time, not revoked, from before the last raise or, if `behind`, before the one to come, and newer
+    /// than everything that is known of them.
+    async fn is_lost_voice(
+        &self,
+        certificate: Certificate,
+        behind: bool,
+        at: Timestamp,
+    ) -> Result<bool>;
 
     async fn consent_policy(&self) -> Result<Policy>;
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::house::{House, Said, text};
 
 /// Bob makes a key and asks; the house's operator makes him one.
-fn bob(house: &House, more: &[&str]) -> String {
+pub fn bob(house: &House, more: &[&str]) -> String {
     let dir = house.scratch("");
     let mut request = vec!["operator", "request", "bob", "--dir", text(&dir)];
     request.extend(more);
@@ -30,14 +30,14 @@ fn bob(house: &House, more: &[&str]) -> String {
     text(&dir.join("bob.toml")).to_owned()
 }
 
-fn as_bob(house: &House, profile: &str, arguments: &[&str]) -> Said {
+pub fn as_bob(house: &House, profile: &str, arguments: &[&str]) -> Said {
     let mut all = vec!["--as", profile];
     all.extend(arguments);
     house.verb(&all)
 }
 
 /// The id in the hint of a refusal for want of consents.
-fn request_in(said: &Said) -> String {
+pub fn request_in(said: &Said) -> String {
     let (_, after) = said.err.split_once("consent sign ").unwrap();
     after.lines().next().unwrap().to_owned()
 }

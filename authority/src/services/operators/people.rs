@@ -13,7 +13,7 @@ use super::policy::stranded;
 use super::{Asker, Gate, IssuedView, LIST_MAX, Verb, malformed, refused};
 use crate::app::App;
 use crate::clock::unix_seconds;
-use crate::services::consent::{OFFLINE_OPERATOR, check_signer, verify_ended};
+use crate::services::consent::{OFFLINE_OPERATOR, check_renewing, verify_ended};
 use crate::services::enrolment::record;
 use crate::services::{Failure, revocation};
 use crate::store::{AddOperator, Bar, OperatorRecord, Subject};
@@ -160,6 +160,13 @@ pub(super) async fn renew(
     let csr = csr::check(request.as_bytes()).map_err(PkiError::from)?;
     let name: Segment = name.parse().map_err(PkiError::from)?;
     check_holder(app, asker, name.as_str(), request, proof).await?;
+    if let Some(problem) = app
+        .fence
+        .operator_problem()
+        .filter(|_| asker.by != OFFLINE_OPERATOR)
+    {
+        return Err(problem.into());
+    }
     let now = app.clock.now();
     let operator = app.store.operator(name.as_str(), now).await?;
     if operator.is_none_or(|operator| operator.revoked.is_some()) {
@@ -195,7 +202,7 @@ async fn check_holder(
     }
     let proof = proof.ok_or_else(|| certificate_refused("the old key has not signed for it"))?;
     let proof: Signed<Renewal> = verify_ended(app, proof)?;
-    check_signer(app, &proof).await?;
+    check_renewing(app, &proof).await?;
     let fits = proof.name() == name && proof.claims().request_sha256 == sha256_hex(request);
     match fits {
         true => Ok(()),

@@ -2,12 +2,14 @@
 
 use async_trait::async_trait;
 use pki::consent::Policy;
+use pki::crl::Reason;
 use protocol::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 mod operators;
+mod voices;
 
 use super::SqliteStore;
 use super::error::corrupt;
@@ -46,6 +48,22 @@ impl Consents for SqliteStore {
     async fn revoke_operator(&self, name: &str, by: &str, at: Timestamp) -> Result<Bar> {
         let (name, by) = (name.to_owned(), by.to_owned());
         self.write(move |tx| operators::revoke(tx, &name, &by, at))
+            .await
+    }
+
+    async fn revoke_voice(&self, serial: &str, reason: Reason, at: Timestamp) -> Result<Bar> {
+        let serial = serial.to_owned();
+        self.write(move |tx| voices::revoke(tx, &serial, reason, at))
+            .await
+    }
+
+    async fn is_lost_voice(
+        &self,
+        certificate: Certificate,
+        behind: bool,
+        at: Timestamp,
+    ) -> Result<bool> {
+        self.read(move |conn| voices::is_lost(conn, &certificate, behind, at))
             .await
     }
 

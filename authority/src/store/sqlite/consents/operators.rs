@@ -168,7 +168,7 @@ pub(super) fn set_policy(
 }
 
 /// How many operators could sign at this moment.
-fn able(conn: &Connection, at: Timestamp) -> Result<u32> {
+pub(super) fn able(conn: &Connection, at: Timestamp) -> Result<u32> {
     let able = list(conn, at)?.iter().filter(|it| it.can_sign()).count();
     u32::try_from(able).map_err(|_| corrupt("more operators than there can be"))
 }
