@@ -186,9 +186,10 @@ fn add(
     certificate: &Path,
 ) -> Result<Added, CliError> {
     let request = read_request(request)?;
+    let desk = Desk::open(arguments)?;
     let mut file = new_file(certificate)?;
     let name = name.to_owned();
-    let asked = ask(arguments, OperatorAdd { name, request });
+    let asked = desk.ask(OperatorAdd { name, request });
     let issued = asked.inspect_err(|_| {
         // Nothing is in it; the refusal is what matters.
         let _ = std::fs::remove_file(certificate);
