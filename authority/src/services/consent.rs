@@ -394,14 +394,16 @@ async fn check_voice<C>(app: &App, signed: &Signed<C>, lost: Lost) -> Result<(),
             .iter()
             .any(|issuing| issuing.key_id_hex() == issuer_key);
     let recorded = app.store.certificate(&certificate.serial_hex()).await?;
-    let good = match recorded {
+    // A restored database may have lost it.
+    let revoked = app.fence.is_revoked_outside(&certificate.serial_hex());
+    let good = match recorded.filter(|_| !revoked) {
         Some(record) => {
             record.certificate.subject == Subject::Operator(name.to_owned())
                 && record.certificate.spki_sha256 == certificate.spki_sha256()
                 && record.revoked.is_none()
                 && record.superseded_at.is_none()
         }
-        None => lost == Lost::Renewed && is_lost(app, name, certificate).await?,
+        None => lost == Lost::Renewed && !revoked && is_lost(app, name, certificate).await?,
     };
     let operator = app.store.operator(name, app.clock.now()).await?;
     let active = operator.is_some_and(|operator| operator.revoked.is_none());
@@ -416,9 +418,6 @@ async fn check_voice<C>(app: &App, signed: &Signed<C>, lost: Lost) -> Result<(),
 async fn is_lost(app: &App, name: &str, certificate: &Certificate) -> Result<bool, Failure> {
     let issued = IssuedCertificate::from(certificate.clone());
     let row = enrolment::record(&issued, Subject::Operator(name.to_owned()));
-    if app.fence.is_revoked_outside(&row.serial) {
-        return Ok(false);
-    }
     let (behind, now) = (app.fence.fenced().is_some(), app.clock.now());
     Ok(app.store.is_lost_voice(row, behind, now).await?)
 }

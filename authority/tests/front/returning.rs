@@ -112,6 +112,36 @@ fn a_certificate_that_was_revoked_in_the_lost_time_raises_nothing_and_is_not_ren
     done(&comes_back(&third));
 }
 
+#[test]
+fn a_voice_that_was_revoked_in_the_lost_time_does_not_count_towards_the_raise() {
+    let house = House::new();
+    let daemon = house.serve();
+    let bob = bob(&house, &[]);
+    done(&house.verb(&["policy", "set", "--required", "1"]));
+    let raise = [&OFFLINE_RAISE[1..], &["--anyway"]].concat();
+    let waits = house.verb(&raise);
+    let id = request_in(&waits);
+    done(&as_bob(&house, &bob, &["consent", "sign", &id, "--yes"]));
+    let (pem, key) = (house.scratch("bob.pem"), house.scratch("bob.key"));
+    let stolen = Shown::of(house.scratch("old.pem"), house.scratch("old.key"));
+    std::fs::copy(&pem, stolen.certificate()).unwrap();
+    std::fs::copy(&key, stolen.key()).unwrap();
+    house.back_up();
+    done(&as_bob(&house, &bob, &RENEW));
+    let (serial, reason) = (stolen.serial(), "key-compromise");
+    let revoke = ["certificate", "revoke", &serial, "--reason", reason];
+    done(&as_bob(&house, &bob, &revoke));
+    assert_eq!(daemon.stop(), 0);
+    house.restore();
+    let offline = [&["--offline"], &raise[..]].concat();
+    house.verb(&offline).refused(4, "0 of 1 consents", "");
+    std::fs::copy(stolen.certificate(), &pem).unwrap();
+    std::fs::copy(stolen.key(), &key).unwrap();
+    let sign = ["--offline", "consent", "sign", &id, "--yes"];
+    let again = as_bob(&house, &bob, &sign);
+    again.refused(1, "one of the operator bob", "");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_a_restore_can_have_lost_is_renewed() {
     let room = Room::new().await;
