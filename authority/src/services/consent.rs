@@ -129,11 +129,11 @@ impl<'a> Grant<'a> {
             operator: consent.name().to_owned(),
             serial: consent.certificate().serial_hex(),
         });
-        match app
+        let asked_under = request.claims().required;
+        let begun = app
             .store
-            .begin_request(self.id, counted.collect(), now)
-            .await?
-        {
+            .begin_request(self.id, counted.collect(), asked_under, now);
+        match begun.await? {
             Begin::Begun => Ok(()),
             Begin::TooFew { counted, required } => {
                 Err(needed(short_of(record, &counted, required)))

@@ -148,7 +148,7 @@ pub struct Counted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begin {
     Begun,
-    /// So many count, and so many are needed by the policy as it is now.
+    /// So many count, and so many are needed, by the policy as it is now or was then.
     TooFew {
         counted: Vec<String>,
         required: u32,
@@ -214,16 +214,19 @@ pub trait Consents {
         at: Timestamp,
     ) -> Result<Option<RequestRecord>>;
 
-    /// Records what an operator says; a later word of theirs replaces it.
+    /// Records what an operator says; a later word of theirs replaces it. A yes can be taken back for as
+    /// long as the request is not done.
     async fn add_voice(&self, id: RequestId, voice: Voice) -> Result<Heard>;
 
     async fn withdraw_request(&self, id: RequestId, by: &str, at: Timestamp) -> Result<Heard>;
 
     /// Judges once more what the database knows, and marks the request as begun; again after a crash.
+    /// `asked_under`: how many the request itself says that it needs; the policy of now may need more.
     async fn begin_request(
         &self,
         id: RequestId,
         counted: Vec<Counted>,
+        asked_under: u32,
         at: Timestamp,
     ) -> Result<Begin>;
 
