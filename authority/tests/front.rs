@@ -49,3 +49,5 @@ mod signing;
 mod trust;
 #[path = "front/two_people.rs"]
 mod two_people;
+#[path = "front/vouching.rs"]
+mod vouching;

@@ -114,6 +114,20 @@ impl House {
         said
     }
 
+    /// A verb of the root, as in its ceremonies.
+    pub fn root(&self, arguments: &[&str]) -> Said {
+        let dir = self.dir().join("root");
+        // As docs/OPERATIONS.md says of the directory that `init` makes.
+        std::fs::copy(self.dir().join("root.pem"), dir.join("root.pem")).unwrap();
+        let passphrase = dir.join("passphrase");
+        let mut command = pki_command();
+        command.arg("root").args(arguments).arg("--dir").arg(&dir);
+        command.arg("--passphrase-file").arg(passphrase);
+        let said: Said = command.output().unwrap().into();
+        self.assert_mute(&said);
+        said
+    }
+
     pub fn dir(&self) -> PathBuf {
         self.temp.path().join("authority")
     }

@@ -14,9 +14,11 @@ pub mod policy;
 pub mod request;
 pub mod statement;
 pub mod transcript;
+pub mod vouch;
 
 pub use judge::{Consented, TooFew, judge};
 pub use policy::{BadPolicy, Policy};
 pub use request::{Consent, Refusal, Request};
 pub use statement::{Anchors, AsOf, BadStatement, Dated, Signed, Unsigned, verify};
 pub use transcript::{Outcome, Transcript};
+pub use vouch::Vouch;

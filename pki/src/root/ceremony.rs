@@ -88,6 +88,11 @@ impl Ceremony {
         Ok(root)
     }
 
+    /// Unix seconds, as they were when it was opened.
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
     /// The certificate of this root, if it is valid now.
     pub fn root(&self) -> Result<Certificate, PkiError> {
         let root = Certificate::load(&self.at(CERTIFICATE_FILE))?;

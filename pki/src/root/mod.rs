@@ -10,12 +10,14 @@ mod plans;
 mod refusal;
 mod signer;
 mod trusting;
+mod vouching;
 
 pub use ceremony::Ceremony;
 pub use place::KeyPlace;
 pub use plans::{CrlPlan, CrlWish, IssuingPlan};
 pub use refusal::BadCeremony;
 pub use signer::RootSigner;
+pub use vouching::VouchPlan;
 
 use std::fmt;
 use std::path::Path;
