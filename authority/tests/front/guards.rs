@@ -35,7 +35,7 @@ fn counted(operator: &str, of: &Person) -> Counted {
 }
 
 async fn begin(room: &Room, id: RequestId, voices: Vec<Counted>, at: Timestamp) -> Begin {
-    let begun = room.stage.store.begin_request(id, voices, at).await;
+    let begun = room.stage.store.begin_request(id, voices, 1, at).await;
     begun.unwrap()
 }
 
