@@ -14,6 +14,7 @@ use crate::{logging, serve};
 mod account;
 mod alarm;
 mod audit;
+mod ceremony;
 mod certificate;
 mod checks;
 mod consent;
@@ -97,6 +98,9 @@ enum Verb {
     /// What several operators must agree to: list, show, sign, refuse, carry-out, transcript
     #[command(subcommand)]
     Consent(consent::Verb),
+    /// Have others consent to what is done at the signer or at the offline root: issuing, root
+    #[command(subcommand)]
+    Ceremony(ceremony::Verb),
     /// How many operators must consent to what: show, set
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -183,6 +187,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Operator(verb) => operator::run(arguments, verb),
         Verb::Consent(verb) => consent::run(arguments, verb),
+        Verb::Ceremony(verb) => ceremony::run(arguments, verb),
         Verb::Policy(verb) => policy::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
         Verb::Fence(verb) => fence::run(arguments, verb),

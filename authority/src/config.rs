@@ -177,9 +177,10 @@ impl Config {
             mistakes,
         };
         let raw: raw::Raw = toml::from_str(text).map_err(|error| failed(vec![syntax(&error)]))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
-        check::check(raw, &folder).map_err(failed)
+        // The file, not its folder: of a bare file name that would be no path at all.
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let folder = file.parent().unwrap_or(Path::new("."));
+        check::check(raw, folder).map_err(failed)
     }
 }
 
@@ -230,6 +231,14 @@ mod tests {
     fn the_sample_files_hold() {
         parse(MINIMAL).unwrap();
         assert_eq!(parse(FULL).unwrap().identity_providers.len(), 1);
+    }
+
+    #[test]
+    fn a_bare_file_name_is_one_of_the_current_folder() {
+        let relative = MINIMAL.replace("/var/lib/m2key/", "");
+        let config = Config::parse(&relative, Path::new("authority.toml")).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(config.agents.tls.certificate, here.join("agents.pem"));
     }
 
     #[test]

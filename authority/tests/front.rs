@@ -13,22 +13,34 @@ mod stage;
 
 #[path = "front/accounts.rs"]
 mod accounts;
+#[path = "front/ceremonies.rs"]
+mod ceremonies;
 #[path = "front/certificates.rs"]
 mod certificates;
 #[path = "front/consenting.rs"]
 mod consenting;
 #[path = "front/enrolling.rs"]
 mod enrolling;
+#[path = "front/forgotten.rs"]
+mod forgotten;
 #[path = "front/gates.rs"]
 mod gates;
+#[path = "front/guards.rs"]
+mod guards;
+#[path = "front/hanging_up.rs"]
+mod hanging_up;
 #[path = "front/help.rs"]
 mod help;
 #[path = "front/initialising.rs"]
 mod initialising;
+#[path = "front/issuing.rs"]
+mod issuing;
 #[path = "front/operating.rs"]
 mod operating;
 #[path = "front/operators.rs"]
 mod operators;
+#[path = "front/outside.rs"]
+mod outside;
 #[path = "front/proofs.rs"]
 mod proofs;
 #[path = "front/renewing.rs"]

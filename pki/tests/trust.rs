@@ -202,20 +202,3 @@ async fn keys_at_hand_sign_in_one_go() {
     let bundle = sign_bundle(draft, &[&new, &old]).await.unwrap();
     assert_eq!(bundle.active(), &table.root("new"));
 }
-
-#[test]
-fn the_help_is_as_documented() {
-    let table = Table::new();
-    let mut all = String::new();
-    for verb in ["", "prepare", "activate", "taint", "retire", "sign", "show"] {
-        let arguments = format!("root trust {verb} --help");
-        all += &format!("$ m2key-pki {}\n", arguments.replace("  ", " "));
-        all += &table.ok(&arguments);
-        all.push('\n');
-    }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/help-trust.txt");
-    if std::env::var_os("M2KEY_UPDATE").is_some() {
-        fs::write(path, &all).unwrap();
-    }
-    assert_eq!(all, fs::read_to_string(path).unwrap_or_default());
-}

@@ -104,6 +104,14 @@ impl Desk {
         }
     }
 
+    /// The stopped authority, if this works on one.
+    pub(super) fn app(&self) -> Option<&Arc<App>> {
+        match &self.line {
+            Line::Daemon { .. } => None,
+            Line::Stopped { app, .. } => Some(app),
+        }
+    }
+
     /// The operator who signs.
     pub(super) async fn own(&self) -> Result<Cow<'_, Own>, CliError> {
         match &self.line {

@@ -20,7 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{CertificateFiles, OperatorHsm, OperatorKeyPlace, check_address};
 use crate::listen::pair;
 use crate::services::operators::{
-    CertificateIssue, Holder, IssuedView, OperatorAdd, OperatorList, OperatorRevoke, OperatorView,
+    CertificateIssue, IssuedView, OperatorAdd, OperatorList, OperatorRevoke, OperatorView,
     Operators, Renewal,
 };
 use pki::process;
@@ -306,10 +306,10 @@ pub(super) fn renew(arguments: &Arguments) -> Result<(), CliError> {
             }
             false => None,
         };
-        let holder = Holder::Operator(own.name.clone());
+        let operator = own.name.clone();
         let verb = CertificateIssue {
             request,
-            holder,
+            operator,
             proof,
         };
         let issued: IssuedView = desk.send(verb).await?;
@@ -332,7 +332,6 @@ pub(super) fn renew(arguments: &Arguments) -> Result<(), CliError> {
         &Renewed {
             certificate: place.certificate,
             not_after: issued.not_after.to_string(),
-            listener: false,
         },
     );
     Ok(())

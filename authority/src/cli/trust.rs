@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::daemon::ask;
 use super::{Arguments, CliError, Say, tell};
+use crate::services::operators::trust::BehindView;
 use crate::services::operators::{TrustInstall, TrustPlan, TrustShow, TrustStage, TrustView};
 
 #[derive(Debug, Subcommand)]
@@ -75,18 +76,22 @@ impl Say for TrustPlan {
             (false, false) => format!("list {} of roots would come into force", self.sequence),
         }];
         lines.extend(self.changes.iter().cloned());
-        if self.behind.count > 0 {
-            let named: Vec<_> = self.behind.first.iter().map(ToString::to_string).collect();
-            lines.push(format!(
-                "{} terminal(s) do not trust the active root yet: {}{}",
-                self.behind.count,
-                named.join(", "),
-                match self.behind.count > named.len() as u64 {
-                    true => ", …",
-                    false => "",
-                }
-            ));
-        }
+        lines.extend(left(&self.behind, "do not trust the active root yet"));
+        lines.extend(left(&self.cut_off, "have to be enrolled again"));
         lines.join("\n")
     }
+}
+
+fn left(behind: &BehindView, why: &str) -> Option<String> {
+    let named: Vec<_> = behind.first.iter().map(ToString::to_string).collect();
+    let more = match behind.count > named.len() as u64 {
+        true => ", …",
+        false => "",
+    };
+    let said = format!(
+        "{} terminal(s) {why}: {}{more}",
+        behind.count,
+        named.join(", ")
+    );
+    (behind.count > 0).then_some(said)
 }

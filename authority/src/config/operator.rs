@@ -109,11 +109,12 @@ impl OperatorFile {
             };
             return Err(failed(path, mistake));
         }
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
-        let authority = raw.authority.map(|authority| authority.resolve(&folder));
+        // The file, not its folder: of a bare file name that would be no path at all.
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let authority = raw.authority.map(|authority| authority.resolve(folder));
         Ok(Self {
-            operator: operator.resolve(&folder),
+            operator: operator.resolve(folder),
             authority: authority.transpose().map_err(|m| failed(path, m))?,
         })
     }

@@ -120,11 +120,11 @@ impl Credentials {
     }
 
     /// Takes up files that have changed, or all of them if `again`. What is refused stays refused until
-    /// the files change.
-    pub(super) fn reread(&self, app: &App, again: bool) {
+    /// the files change; false if something is.
+    pub(super) fn reread(&self, app: &App, again: bool) -> bool {
         let stamp = stamp(&self.files);
         if self.kept().stamp == stamp && !again {
-            return;
+            return true;
         }
         self.kept().stamp = stamp;
         let read = Own::load(&self.files).and_then(|own| match self.doubt(app, &own) {
@@ -134,7 +134,7 @@ impl Credentials {
         match read {
             Ok(own) => {
                 self.kept().own = own.clone();
-                self.publish(app, &own, "taken-up");
+                self.publish(app, &own, "taken-up")
             }
             Err(error) => self.refuse(app, &error),
         }
@@ -151,7 +151,7 @@ impl Credentials {
         self.publish(app, &own, "trust");
     }
 
-    fn publish(&self, app: &App, own: &Own, why: &'static str) {
+    fn publish(&self, app: &App, own: &Own, why: &'static str) -> bool {
         let believed = self.kept().believed.clone();
         match configure(own, &believed, self.audience, &app.config.trust.domain) {
             Ok(config) => {
@@ -160,16 +160,18 @@ impl Credentials {
                 app.watchlist.warn(self.name, None);
                 count(app, self.name, why);
                 tracing::info!(listener = self.name, why, "new handshakes see the change");
+                true
             }
             Err(error) => self.refuse(app, &failed(&self.files.certificate, error)),
         }
     }
 
-    fn refuse(&self, app: &App, error: &TlsError) {
+    fn refuse(&self, app: &App, error: &TlsError) -> bool {
         count(app, self.name, "refused");
         tracing::warn!(listener = self.name, %error, "the old certificate is shown on");
         let warning = format!("{}: the new files are not used: {error}", self.name);
         app.watchlist.warn(self.name, Some(warning));
+        false
     }
 
     fn show(&self, app: &App, own: &Own) {

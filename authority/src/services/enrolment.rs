@@ -11,8 +11,8 @@ use protocol::ids::TerminalId;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 
-use super::Failure;
 use super::join::JoinToken;
+use super::{Failure, issuing};
 use crate::app::App;
 use crate::clock::unix_seconds;
 use crate::store::{self, Recorded, Redeem, Right, Subject};
@@ -96,7 +96,7 @@ pub(super) async fn issue(
         to: IssueTo::Terminal(terminal),
         now: unix_seconds(now),
     };
-    let issued = app.issuer.issue(request).await?;
+    let issued = issuing::issue(app, request).await?;
     let row = record(&issued, Subject::Terminal(terminal));
     let recorded = app.store.add_terminal_certificate(row, right, now).await?;
     Ok((read(&issued.der)?, recorded))

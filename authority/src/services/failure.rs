@@ -4,6 +4,7 @@ use hsm::HsmError;
 use pki::PkiError;
 use protocol::problem::{Problem, ProblemType};
 
+use super::issuing::Unbelieved;
 use crate::store::StoreError;
 
 /// How long somebody should wait before trying a busy house again.
@@ -22,6 +23,8 @@ pub enum Failure {
     Hsm(#[from] HsmError),
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error(transparent)]
+    Unbelieved(#[from] Unbelieved),
 }
 
 impl Failure {
@@ -54,6 +57,7 @@ impl Failure {
             Self::Store(error) => of_store(error),
             Self::Hsm(error) => of_hsm(error),
             Self::Pki(error) => of_pki(error),
+            Self::Unbelieved(_) => not_ready(),
         }
     }
 }

@@ -11,6 +11,7 @@ use pki::{Certificate, IssuerHealth};
 use protocol::time::Timestamp;
 use serde::Serialize;
 
+use super::issuing;
 use super::rotation::due;
 use crate::app::App;
 use crate::clock::{Stopwatch, unix_seconds};
@@ -92,6 +93,10 @@ pub async fn check(app: &App) -> Readiness {
     look_at_fence(app, &mut readiness);
     look_at_hsm("HSM", &app.hsm.health(), &mut readiness);
     look_at_issuer(app.issuer.health(), &mut readiness);
+    let unbelieved = issuing::check(app).err();
+    readiness
+        .warnings
+        .extend(unbelieved.map(|why| why.to_string()));
     if app.is_draining() {
         readiness.reasons.push("the daemon is going down".into());
     }
@@ -123,7 +128,7 @@ pub fn measure(app: &App) {
     let config = &app.config;
     let label = &config.hsm.token_label;
     app.metrics.look_at_hsm(label, &app.hsm.health());
-    app.metrics.look_at_issuer(&app.issuer.health());
+    app.metrics.look_at_issuer(&issuing::health(app));
     let fenced = app.fence.fenced().is_some();
     app.metrics.fenced.set(i64::from(fenced));
     for watched in watched(app) {

@@ -13,8 +13,8 @@ use protocol::ids::TerminalId;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
 
-use super::Failure;
 use super::enrolment::{check_request, issue, read};
+use super::{Failure, issuing};
 use crate::app::App;
 use crate::store::{AlarmKind, CloneAlarm, Recorded, Renewal, RenewalLimit, Right};
 
@@ -24,6 +24,8 @@ pub const RENEWALS_MAX: u32 = 64;
 pub const RENEWALS_WITHIN_MS: Millis = 24 * 3_600_000;
 /// How long a terminal that has had that many waits.
 const TOO_MANY_RETRY_S: u32 = 3_600;
+/// How long a terminal waits for an issuing CA that is believed.
+const NOT_BELIEVED_RETRY_S: u32 = 30;
 /// An alarm that is raised again within this time is not written again.
 pub const ALARM_QUIET_MS: Millis = 60_000;
 
@@ -50,7 +52,13 @@ async fn try_renew(
     let (key, now) = (csr.spki_sha256(), app.clock.now());
     match app.store.renewal(serial, key, now, limit(now)).await? {
         Renewal::Open { .. } => {}
-        Renewal::Answered(der) => return read(&der),
+        Renewal::Answered(der) => {
+            let successor = read(&der)?;
+            if issuing::is_believed(app, &successor) {
+                return Ok(successor);
+            }
+            set_aside(app, terminal, &successor).await?;
+        }
         Renewal::OtherKey => return Err(second_key(app, terminal, serial, key).await),
         Renewal::Refused => return Err(refused()),
         Renewal::KeyReused => return Err(ProblemType::KeyReused.into()),
@@ -70,6 +78,25 @@ async fn try_renew(
     }
 }
 
+/// A successor that was never used, and that nobody believes any more, is no answer: another one takes
+/// its place. Not before there can be one.
+async fn set_aside(
+    app: &App,
+    terminal: TerminalId,
+    successor: &Certificate,
+) -> Result<(), Failure> {
+    if issuing::is_down(app) {
+        return Err(not_believed());
+    }
+    let serial = successor.serial_hex();
+    tracing::warn!(%terminal, serial, "its successor is believed no more and is replaced");
+    match app.store.set_aside(&serial, app.clock.now()).await? {
+        true => Ok(()),
+        // It was used in the meantime, so the terminal has it.
+        false => Err(refused()),
+    }
+}
+
 /// Two machines hold the key of this certificate, or one has lost its new one: people must look.
 async fn second_key(app: &App, terminal: TerminalId, serial: &str, key: [u8; 32]) -> Failure {
     let alarm = CloneAlarm {
@@ -85,7 +112,7 @@ async fn second_key(app: &App, terminal: TerminalId, serial: &str, key: [u8; 32]
 }
 
 /// Counts and records a clone alarm.
-pub(super) async fn raise(app: &App, alarm: CloneAlarm, now: Timestamp) -> Result<(), Failure> {
+pub async fn raise(app: &App, alarm: CloneAlarm, now: Timestamp) -> Result<(), Failure> {
     app.metrics.clone_alarms.inc();
     tracing::warn!(terminal = %alarm.terminal, kind = alarm.kind.name(),
         certificate = alarm.certificate, other = alarm.other, "clone alarm");
@@ -98,6 +125,13 @@ fn limit(now: Timestamp) -> RenewalLimit {
         most: RENEWALS_MAX,
         since: now - RENEWALS_WITHIN_MS,
     }
+}
+
+fn not_believed() -> Failure {
+    Problem::new(ProblemType::NotReady)
+        .with_detail("the issuing CA of its successor is not believed any more")
+        .with_retry_after(NOT_BELIEVED_RETRY_S)
+        .into()
 }
 
 fn refused() -> Failure {

@@ -150,10 +150,11 @@ pub trait Identities {
         at: Timestamp,
     ) -> Result<Redeem>;
 
-    /// Newest first; of one terminal or of all.
+    /// Newest first; of one terminal or of all, those that were good then or all.
     async fn join_tokens(
         &self,
         terminal: Option<TerminalId>,
+        good_at: Option<Timestamp>,
         limit: u32,
     ) -> Result<Vec<JoinTokenRecord>>;
 
@@ -184,6 +185,10 @@ pub trait Identities {
         at: Timestamp,
         limit: RenewalLimit,
     ) -> Result<Renewal>;
+
+    /// A successor that was never used is believed no more: it is refused from now on, and what it
+    /// renews may be renewed again for the same key. False if it has been used, or is none.
+    async fn set_aside(&self, serial: &str, at: Timestamp) -> Result<bool>;
 
     /// A terminal came with this certificate: from now on those issued to it before are refused.
     async fn use_certificate(&self, serial: &str, at: Timestamp) -> Result<FirstUse>;

@@ -22,6 +22,14 @@ pub struct Behind {
     pub first: Vec<TerminalId>,
 }
 
+/// Who holds certificates of some issuing CAs that can still be used or renewed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holders {
+    pub terminals: Behind,
+    /// Those whose newest certificate it is; their names, in order.
+    pub operators: Vec<String>,
+}
+
 #[async_trait]
 pub trait TrustFollowers {
     /// The terminal was connected at `at` and follows this list. A change of it goes into the audit.
@@ -34,4 +42,15 @@ pub trait TrustFollowers {
 
     /// Who follows a list below this one, was seen since then and is not banned.
     async fn behind(&self, below: u64, seen_since: Timestamp, limit: u32) -> Result<Behind>;
+
+    /// Who holds a certificate of these issuing CAs (key identifiers) that is neither revoked nor
+    /// superseded. A terminal's counts if it ends at `ended_since` or later, because one that has ended
+    /// can be renewed for a while; an operator's until its end.
+    async fn holders(
+        &self,
+        issuer_keys: Vec<String>,
+        ended_since: Timestamp,
+        at: Timestamp,
+        limit: u32,
+    ) -> Result<Holders>;
 }

@@ -6,7 +6,7 @@ use crate::certificates::Shown;
 use crate::house::{Daemon, House, Reply, openssl, text};
 
 /// A key and a request for it, made as the documentation says.
-fn request(house: &House, name: &str) -> (PathBuf, PathBuf) {
+pub fn request(house: &House, name: &str) -> (PathBuf, PathBuf) {
     let (key, csr) = (
         house.scratch(&format!("{name}.key")),
         house.scratch(&format!("{name}.p10")),
@@ -52,7 +52,7 @@ fn simpleenroll(daemon: &Daemon, user: &str, body: &std::path::Path) -> Reply {
 }
 
 /// The certificates of a certs-only answer, as PEM.
-fn certificates(house: &House, reply: &Reply) -> String {
+pub fn certificates(house: &House, reply: &Reply) -> String {
     assert_eq!(reply.status, 200, "{reply:?}");
     let (encoded, der) = (house.scratch("est.b64"), house.scratch("est.p7"));
     std::fs::write(&encoded, &reply.body).unwrap();

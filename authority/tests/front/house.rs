@@ -119,6 +119,21 @@ impl House {
         said
     }
 
+    /// A verb of the root that `init` made, with its passphrase.
+    pub fn root(&self, arguments: &[&str]) -> Said {
+        let root = self.dir().join("root");
+        let (dir, passphrase) = (text(&root), root.join("passphrase"));
+        let key = ["--dir", dir, "--passphrase-file", text(&passphrase)];
+        self.pki_alone(&[&["root"], arguments, &key].concat())
+    }
+
+    /// A verb of m2key-pki that asks nobody.
+    pub fn pki_alone(&self, arguments: &[&str]) -> Said {
+        let said: Said = pki_command().args(arguments).output().unwrap().into();
+        self.assert_mute(&said);
+        said
+    }
+
     pub fn dir(&self) -> PathBuf {
         self.temp.path().join("authority")
     }

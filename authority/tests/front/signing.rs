@@ -1,14 +1,17 @@
 //! What can an authority do with its signer, and without?
 
+use pki::{Certificate, RootKey};
+
+use crate::certificates::house_root;
 use crate::house::{House, openssl, text};
 
 /// Waits, looking again, until the daemon's readiness warns of this.
-fn warned(daemon: &crate::house::Daemon, of: &str) {
+pub fn warned(daemon: &crate::house::Daemon, of: &str) {
     until(|| daemon.loopback("/ready").body.contains(of), of);
 }
 
 #[expect(clippy::disallowed_methods, reason = "it waits with a deadline")]
-fn until(mut seen: impl FnMut() -> bool, what: &str) {
+pub fn until(mut seen: impl FnMut() -> bool, what: &str) {
     use std::time::{Duration, Instant};
     let begun = Instant::now();
     while !seen() {
@@ -98,16 +101,20 @@ fn a_new_issuing_ca_is_taken_up_while_the_daemon_runs() {
 }
 
 /// Prepared, signed by the root and installed; not active yet.
-fn next_issuing_ca(house: &House) {
-    let prepared = house.pki(&["issuing", "prepare"]);
-    assert_eq!(prepared.code, 0, "{prepared:?}");
-    let request = pki::csr::check(prepared.out.as_bytes()).unwrap();
-    let (key, root) = crate::certificates::house_root(house);
+pub fn next_issuing_ca(house: &House) {
+    install_signed(house, &["issuing", "prepare"], &house_root(house));
+}
+
+/// Signs what this verb requests, and installs the certificate.
+pub fn install_signed(house: &House, request: &[&str], (key, root): &(RootKey, Certificate)) {
+    let asked = house.pki(request);
+    assert_eq!(asked.code, 0, "{asked:?}");
+    let request = pki::csr::check(asked.out.as_bytes()).unwrap();
     let now = crate::certificates::now();
     let issuing = key
-        .sign_issuing(&root, &request.public_point(), now)
+        .sign_issuing(root, &request.public_point(), now)
         .unwrap();
-    let file = house.scratch("issuing-2.pem");
+    let file = house.scratch("next-issuing.pem");
     std::fs::write(&file, issuing.pem()).unwrap();
     let said = house.pki(&["issuing", "install", text(&file)]);
     assert_eq!(said.code, 0, "{said:?}");

@@ -28,6 +28,7 @@ use pki::{
 use protocol::money::Currency;
 use protocol::time::Timestamp;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use warp::Filter;
 
 use crate::certificates::Shown;
@@ -62,12 +63,21 @@ pub struct StageIssuer {
     pub fails: AtomicBool,
     /// Issuing CAs beside the one that issues, with their states; the first active one counts.
     pub cas: Mutex<Option<Vec<IssuingCa>>>,
+    held: Mutex<Option<Held>>,
 }
+
+/// Tells that the issuing CA is reached, and waits.
+type Held = (oneshot::Sender<()>, oneshot::Receiver<()>);
 
 #[async_trait]
 impl Issuer for StageIssuer {
     async fn issue(&self, request: IssueRequest) -> Result<IssuedCertificate, PkiError> {
         self.may_fail()?;
+        let held = self.held.lock().unwrap().take();
+        if let Some((reached, goes_on)) = held {
+            reached.send(()).unwrap();
+            goes_on.await.unwrap();
+        }
         self.inner.issue(request).await
     }
 
@@ -83,7 +93,9 @@ impl Issuer for StageIssuer {
     }
 
     fn chain(&self) -> Chain {
-        self.inner.chain()
+        let mut all = self.issuing_cas().into_iter();
+        let active = all.find(|ca| ca.state == KeyState::Active);
+        active.map_or_else(|| self.inner.chain(), |ca| ca.chain)
     }
 
     fn issuing_cas(&self) -> Vec<IssuingCa> {
@@ -101,6 +113,14 @@ impl Issuer for StageIssuer {
 }
 
 impl StageIssuer {
+    /// Holds the next certificate: tells when it is asked for, and signs once it is told to go on.
+    pub fn hold_once(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (reached, is_reached) = oneshot::channel();
+        let (go_on, goes_on) = oneshot::channel();
+        *self.held.lock().unwrap() = Some((reached, goes_on));
+        (is_reached, go_on)
+    }
+
     fn may_fail(&self) -> Result<(), PkiError> {
         match self.fails.load(Ordering::SeqCst) {
             true => Err(HsmError::DeviceLost {
@@ -254,24 +274,33 @@ impl Stage {
 
     /// Another issuing CA under the same root, as a rotation prepares it.
     pub async fn another_issuing(&self) -> Chain {
+        let root = self.app.trust().active().clone();
+        self.issuing_under(&self.root_key, root).await
+    }
+
+    pub async fn issuing_under(&self, root_key: &RootKey, root: Certificate) -> Chain {
         let label = KeyLabel("issuing-2".into());
         self.hsm
             .generate_key(KeyKind::Signing, &label)
             .await
             .unwrap();
         let point = self.hsm.public_key(&label).await.unwrap();
-        let root = self.app.issuer.chain().root().clone();
         let now = unix_seconds(SystemClock.now());
-        let issuing = self.root_key.sign_issuing(&root, &point, now).unwrap();
+        let issuing = root_key.sign_issuing(&root, &point, now).unwrap();
         Chain::new(issuing, root).unwrap()
     }
 
     /// Shows the first CA in this state, and another one as the active one.
     pub async fn supersede_issuing(&self, state: KeyState) {
+        let chain = self.another_issuing().await;
+        self.supersede_by(chain, state);
+    }
+
+    pub fn supersede_by(&self, chain: Chain, state: KeyState) {
         let mut cas = self.issuer.inner.issuing_cas();
         cas[0].state = state;
         let active = IssuingCa {
-            chain: self.another_issuing().await,
+            chain,
             state: KeyState::Active,
         };
         cas.insert(0, active);
@@ -346,6 +375,7 @@ async fn issuing_ca(dir: &TempDir, hsm: &Arc<MemoryHsm>, root_key: &RootKey) -> 
         highest_number: AtomicU64::default(),
         fails: AtomicBool::default(),
         cas: Mutex::default(),
+        held: Mutex::default(),
     }
 }
 

@@ -18,23 +18,23 @@ const LOOKS_MAX: usize = 2_000;
 
 /// Looks until there is something to see.
 #[track_caller]
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     (0..LOOKS_MAX)
         .find_map(|_| look())
         .unwrap_or_else(|| panic!("in vain: {what}"))
 }
 
 /// Old and new root of one house, with their keys at hand.
-struct Roots<'a> {
+pub struct Roots<'a> {
     house: &'a House,
     keys: [RootSigner; 2],
-    old: Certificate,
-    new: Certificate,
-    last: Option<TrustBundle>,
+    pub old: Certificate,
+    pub new: Certificate,
+    pub last: Option<TrustBundle>,
 }
 
 impl<'a> Roots<'a> {
-    fn of(house: &'a House) -> Self {
+    pub fn of(house: &'a House) -> Self {
         let passphrase = Passphrase::from_file(&house.dir().join("root/passphrase")).unwrap();
         let key = RootKey::load(&house.dir().join("root/root.key"), &passphrase).unwrap();
         let old = Certificate::load(&house.dir().join("root.pem")).unwrap();
@@ -55,14 +55,14 @@ impl<'a> Roots<'a> {
         }
     }
 
-    fn new_key(&self) -> RootKey {
+    pub fn new_key(&self) -> RootKey {
         let passphrase = Passphrase::from_file(&self.house.dir().join("root/passphrase"));
         let path = self.house.scratch("new-root.key");
         RootKey::load(&path, &passphrase.unwrap()).unwrap()
     }
 
     /// Signs the next list and puts it into a file.
-    fn list(&mut self, change: &Change) -> String {
+    pub fn list(&mut self, change: &Change) -> String {
         let draft = match &self.last {
             None => Draft::first(self.old.clone(), change, 1),
             Some(last) => Draft::after(last, change, 1),
@@ -80,25 +80,25 @@ impl<'a> Roots<'a> {
         text(&path).to_owned()
     }
 
-    fn prepare(&mut self) -> String {
+    pub fn prepare(&mut self) -> String {
         self.list(&Change::Prepare(Box::new(self.new.clone())))
     }
 }
 
 /// The push stream of a terminal, over one connection that stays.
-struct Stream {
+pub struct Stream {
     curl: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Stream {
-    fn open(house: &House, daemon: &Daemon, shown: &Shown, follows: u64) -> Self {
+    pub fn open(house: &House, daemon: &Daemon, shown: &Shown, follows: u64) -> Self {
         let root = house.dir().join("root.pem");
         Self::under(&root, daemon, shown, follows)
     }
 
     /// Trusting this root only.
-    fn under(root: &Path, daemon: &Daemon, shown: &Shown, follows: u64) -> Self {
+    pub fn under(root: &Path, daemon: &Daemon, shown: &Shown, follows: u64) -> Self {
         let url = format!("https://localhost:{}/v1/events", daemon.port("agents"));
         let header = format!("m2key-trust: {follows}");
         let mut curl = Command::new("curl")
@@ -114,7 +114,7 @@ impl Stream {
     }
 
     /// The list of roots that the next state speaks of.
-    fn next_sequence(&mut self) -> u64 {
+    pub fn next_sequence(&mut self) -> u64 {
         loop {
             let line = self.lines.next().expect("the stream goes on").unwrap();
             if let Some(data) = line.strip_prefix("data:") {
@@ -132,7 +132,7 @@ impl Drop for Stream {
     }
 }
 
-fn install(house: &House, bundle: &str) {
+pub fn install(house: &House, bundle: &str) {
     let said = house.verb(&["trust", "install", bundle]);
     assert_eq!(said.code, 0, "{said:?}");
 }

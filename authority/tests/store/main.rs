@@ -8,6 +8,7 @@
 mod crash;
 mod fence;
 mod files;
+mod forgotten;
 mod growth;
 mod operations;
 mod races;
@@ -60,6 +61,8 @@ on_sqlite! {
         a_join_token_is_answered_with_the_same_certificate,
         a_join_token_that_was_taken_back_answers_nothing,
         a_certificate_has_one_successor,
+        a_successor_that_was_set_aside_unused_is_renewed_in_its_turn,
+        holders_are_those_whose_certificates_can_still_be_used,
         the_old_certificate_is_good_until_the_new_one_is_used,
         a_replaced_machine_is_refused_once_its_successor_came,
         a_successor_that_ended_unused_is_renewed_in_its_turn,

@@ -407,15 +407,20 @@ impl Conversation {
         }
         if let Ok(Answer::Looked(looked)) = &answer {
             self.seen.take(looked, revision, &self.domain)?;
-        } else if revision != self.seen.view().revision {
-            open.wants_look = !open.looking;
         }
         match open.waiting.remove(&id) {
             Some(Waiting::Nobody) => open.looking = false,
-            // Whoever asked may have gone.
-            Some(Waiting::Asker(asker)) => drop(asker.send(answer.map_err(PkiError::from))),
+            Some(Waiting::Asker(asker)) => open.held.push(Held {
+                revision,
+                answer: answer.map_err(PkiError::from),
+                asker,
+            }),
             None => return Err(unexpected("an answer to no question").into()),
         }
+        let seen = self.seen.view().revision;
+        open.hand_out(seen);
+        let unseen = revision != seen || !open.held.is_empty();
+        open.wants_look = unseen && !open.looking;
         Ok(())
     }
 }
@@ -425,14 +430,32 @@ impl Conversation {
 struct Open {
     last_id: u64,
     waiting: HashMap<u64, Waiting>,
+    held: Vec<Held>,
     looking: bool,
     wants_look: bool,
+}
+
+/// An answer, until the issuing CAs that it may come from were seen: whoever is handed a certificate
+/// finds the chain above it.
+struct Held {
+    revision: u64,
+    answer: Result<Answer, PkiError>,
+    asker: oneshot::Sender<Result<Answer, PkiError>>,
 }
 
 impl Open {
     /// One place is kept for looks.
     fn has_place(&self) -> bool {
-        self.waiting.len() < PIPELINE_MAX - 1
+        self.waiting.len() + self.held.len() < PIPELINE_MAX - 1
+    }
+
+    /// What is not newer than what was seen.
+    fn hand_out(&mut self, seen: u64) {
+        let ready = self.held.extract_if(.., |held| held.revision <= seen);
+        for Held { answer, asker, .. } in ready {
+            // Whoever asked may have gone.
+            let _ = asker.send(answer);
+        }
     }
 
     async fn ask(

@@ -133,8 +133,17 @@ impl Lists {
     ) -> Result<Vec<Revoked>, PkiError> {
         match known.get(&ca.label) {
             Some(named) => Ok(named.clone()),
-            None => read(&self.path(&ca.label), ca.issuer.certificate()),
+            None => self.listed(&ca.label, ca.issuer.certificate()),
         }
+    }
+
+    /// What the last list that was given away names.
+    pub(super) fn listed(
+        &self,
+        label: &str,
+        issuing: &Certificate,
+    ) -> Result<Vec<Revoked>, PkiError> {
+        read(&self.path(label), issuing)
     }
 
     /// The request, and what it must name besides; as it was named first.

@@ -29,7 +29,9 @@ use crate::issuer::{IssueRequest, IssueTo, IssuedCertificate, IssuerHealth, Issu
 use crate::lifecycle::KeyState;
 use crate::names::TrustDomain;
 use crate::profiles::CrlBase;
+use crate::root::Consents;
 
+mod bar;
 mod client;
 mod config;
 mod error;
@@ -48,9 +50,9 @@ pub use lists::{LIST_LIFETIME_MAX_SECONDS, LIST_NUMBER_MAX, LIST_NUMBER_STEP_MAX
 pub use lock::SignerLock;
 pub use log::{Entry, Line, SEGMENT_MAX_BYTES};
 pub use server::{CONNECTIONS_MAX, Doors, Uids};
-pub use state::{KEY_LABEL_BEGIN, LIVE_KEYS_MAX};
+pub use state::{KEY_LABEL_BEGIN, LIVE_KEYS_MAX, StepConsents};
 pub use steps::{AdminAnswer, KeyView};
-pub use wire::AdminAsk;
+pub use wire::{AdminAsk, AdminStep};
 
 use lists::Lists;
 use log::Log;
@@ -72,6 +74,7 @@ pub struct Signer {
     domain: TrustDomain,
     roots: PathBuf,
     crl_base: Option<CrlBase>,
+    consents: Consents,
     state_dir: PathBuf,
     clock: Arc<dyn Clock>,
     log: Log,
@@ -116,6 +119,7 @@ impl Signer {
             domain: config.trust_domain.clone(),
             roots: config.roots.clone(),
             crl_base: config.crl_base.clone(),
+            consents: config.consents.clone(),
             log: Log::open(&state_dir.join(LOG_FOLDER))?,
             lists: Lists::new(&state_dir),
             state: Mutex::new(State::load(&state_dir)?),
@@ -124,6 +128,7 @@ impl Signer {
             cas: AsyncRwLock::new(Vec::new()),
             shown: RwLock::default(),
         };
+        signer.note_consents().await?;
         let state = signer.state.lock().await.clone();
         let cas = signer.open_cas(&state).await?;
         signer.show(&state, &cas);

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::clock::unix_seconds;
 use crate::services::consent::{OFFLINE_OPERATOR, check_signer, verify_ended};
 use crate::services::enrolment::record;
-use crate::services::{Failure, revocation};
+use crate::services::{Failure, issuing, revocation};
 use crate::store::{AddOperator, Bar, OperatorRecord, Subject};
 
 /// Makes somebody an operator: a certificate for the key of this request.
@@ -216,7 +216,7 @@ async fn issue(
         to: IssueTo::Operator(name),
         now: unix_seconds(app.clock.now()),
     };
-    let issued = app.issuer.issue(request).await?;
+    let issued = issuing::issue(app, request).await?;
     let row = record(&issued, subject);
     let view = IssuedView {
         serial: issued.serial,

@@ -3,16 +3,15 @@
 use pki::lifecycle::KeyState;
 use pki::{BadTrust, Certificate, IssuingCa, TrustBundle, TrustedRoot};
 use protocol::ids::TerminalId;
-use protocol::problem::{Problem, ProblemType};
+use protocol::problem::ProblemType;
 use protocol::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Gate, Verb, refused};
 use crate::app::App;
-use crate::clock::unix_seconds;
-use crate::services::Failure;
 use crate::services::trust::{Trust, staged};
-use crate::store::Behind;
+use crate::services::{Failure, issuing};
+use crate::store::{Behind, Holders};
 
 /// Who was not seen for so long holds no change back: its certificate has ended, and the grace to renew
 /// it, too, so that it must enrol again in any case.
@@ -65,6 +64,9 @@ pub struct TrustPlan {
     /// What changes, in words.
     pub changes: Vec<String>,
     pub behind: BehindView,
+    /// Whose certificates lead to no root any more: they have to be enrolled again.
+    #[serde(default)]
+    pub cut_off: BehindView,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,7 +90,7 @@ pub struct FollowersView {
     pub terminals: u64,
 }
 
-/// Terminals that do not trust the active root yet.
+/// Terminals that a change leaves behind.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct BehindView {
     pub count: u64,
@@ -154,7 +156,7 @@ impl Verb for TrustInstall {
     async fn run(self, app: &App) -> Result<TrustPlan, Failure> {
         let now = app.trust();
         if now.bundle().is_some_and(|bundle| self.means(bundle)) {
-            return Ok(plan(&now, Vec::new(), Behind::default()));
+            return Ok(plan(&now, Vec::new(), Behind::default(), Behind::default()));
         }
         let bundle = staged::find(&app.config.trust.bundle, &self.sha256)?;
         if !self.means(&bundle) {
@@ -163,11 +165,14 @@ impl Verb for TrustInstall {
         }
         let next = now.followed_by(bundle).map_err(|error| wrong(&error))?;
         check_issuing(app, &next)?;
-        let behind = behind(app, &next).await?;
-        if behind.count > 0 && !self.now && !self.dry_run {
-            return Err(strands(&behind));
+        let cut_off = cut_off(app, &now, &next).await?;
+        check_operators(&cut_off)?;
+        let (behind, cut_off) = (behind(app, &next).await?, cut_off.terminals);
+        if !self.now && !self.dry_run {
+            check_terminals(&behind, "do not trust the new root yet")?;
+            check_terminals(&cut_off, CUT_OFF)?;
         }
-        let mut plan = plan(&next, changes(&now, &next), behind);
+        let mut plan = plan(&next, changes(&now, &next), behind, cut_off);
         if !self.dry_run {
             put_in_force(app, next).await?;
             plan.changed = true;
@@ -223,20 +228,51 @@ async fn put_in_force(app: &App, next: Trust) -> Result<(), Failure> {
 /// The active issuing CA must still hang on a root, by a certificate that is good today: everything that
 /// is shown or issued from now on is believed through it.
 fn check_issuing(app: &App, next: &Trust) -> Result<(), Failure> {
-    let (now, active) = (unix_seconds(app.clock.now()), app.issuer.chain());
-    let hangs = |ca: &IssuingCa| {
-        let issuing = ca.chain.issuing();
-        issuing.spki_sha256() == active.issuing().spki_sha256()
-            && (issuing.not_before()..=issuing.not_after()).contains(&now)
-            && next.anchors().chain_of(issuing).is_ok()
-    };
-    if app.issuer.issuing_cas().iter().any(hangs) {
+    if issuing::hangs(app, next) {
         return Ok(());
     }
+    let active = app.issuer.chain();
     let detail = format!(
         "the active issuing CA {} hangs on no root that would be trusted: sign its request under the \
          new root (m2key-pki root sign) and install the certificate first",
         active.issuing().serial_hex()
+    );
+    Err(refused(ProblemType::WouldStrand, detail))
+}
+
+/// What is said of terminals that come with certificates of an issuing CA that will not be believed.
+const CUT_OFF: &str = "hold certificates of an issuing CA that hangs on no root that would be trusted, and \
+    would have to be enrolled again; they renew when they connect, or sign that CA's request under a root \
+    that stays";
+
+/// Who holds certificates of issuing CAs that hang on a root now, and would on none.
+async fn cut_off(app: &App, now: &Trust, next: &Trust) -> Result<Holders, Failure> {
+    let leaves = |ca: &IssuingCa| {
+        let leads = |trust: &Trust| trust.anchors().chain_of(ca.chain.issuing()).is_ok();
+        leads(now) && !leads(next)
+    };
+    let leaving = app.issuer.issuing_cas().into_iter().filter(leaves);
+    let keys: Vec<String> = leaving
+        .filter_map(|ca| ca.chain.issuing().key_id_hex())
+        .collect();
+    if keys.is_empty() {
+        return Ok(Holders::default());
+    }
+    let at = app.clock.now();
+    let ended_since = at - app.config.enrolment.renewal_grace_ms;
+    let holders = app.store.holders(keys, ended_since, at, NAMED_MAX);
+    Ok(holders.await?)
+}
+
+/// In an emergency, too: they renew within seconds, and afterwards there is no way back for them.
+fn check_operators(cut_off: &Holders) -> Result<(), Failure> {
+    if cut_off.operators.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "the certificates of the operators {} would lead to no root that is trusted: each renews with \
+         `renew operator` first, or is revoked",
+        cut_off.operators.join(", ")
     );
     Err(refused(ProblemType::WouldStrand, detail))
 }
@@ -259,31 +295,40 @@ fn wrong(error: &BadTrust) -> Failure {
     refused(ProblemType::MalformedRequest, detail)
 }
 
-fn strands(behind: &Behind) -> Failure {
+fn check_terminals(behind: &Behind, why: &str) -> Result<(), Failure> {
+    if behind.count == 0 {
+        return Ok(());
+    }
     let named: Vec<String> = behind.first.iter().map(ToString::to_string).collect();
     let more = behind.count.saturating_sub(named.len() as u64);
     let more = match more {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    Problem::new(ProblemType::WouldStrand)
-        .with_detail(format!(
-            "{} terminals do not trust the new root yet: {}{more}",
-            behind.count,
-            named.join(", ")
-        ))
-        .into()
+    let detail = format!(
+        "{} terminals {why}: {}{more}",
+        behind.count,
+        named.join(", ")
+    );
+    Err(refused(ProblemType::WouldStrand, detail))
 }
 
-fn plan(next: &Trust, changes: Vec<String>, behind: Behind) -> TrustPlan {
+impl From<Behind> for BehindView {
+    fn from(behind: Behind) -> Self {
+        Self {
+            count: behind.count,
+            first: behind.first,
+        }
+    }
+}
+
+fn plan(next: &Trust, changes: Vec<String>, behind: Behind, cut_off: Behind) -> TrustPlan {
     TrustPlan {
         sequence: next.sequence(),
         changed: false,
         changes,
-        behind: BehindView {
-            count: behind.count,
-            first: behind.first,
-        },
+        behind: behind.into(),
+        cut_off: cut_off.into(),
     }
 }
 

@@ -6,14 +6,14 @@
 use hsm::Priority;
 use pki::chain::certificates_from_pem;
 use pki::lifecycle::KeyState;
-use pki::{Certificate, IssueRequest, IssueTo, IssuerHealth, PkiError, csr};
+use pki::{Certificate, IssueRequest, IssueTo, PkiError, csr};
 use protocol::time::Timestamp;
 
 use super::reload;
 use crate::app::App;
 use crate::clock::unix_seconds;
-use crate::services::Failure;
 use crate::services::enrolment::record;
+use crate::services::{Failure, issuing};
 use crate::store::{KeyRecord, Subject};
 
 /// A certificate with less time left is replaced.
@@ -22,7 +22,7 @@ const RENEW_BEFORE_END_S: u64 = 30 * 24 * 3600;
 /// Certifies the first key that lacks a good certificate; true if another may be lacking. What fails
 /// is tried again.
 pub(super) async fn certify_one(app: &App) -> bool {
-    if matches!(app.issuer.health(), IssuerHealth::Down(_)) {
+    if issuing::is_down(app) {
         return false;
     }
     let now = app.clock.now();
@@ -76,14 +76,12 @@ async fn certify(app: &App, key: &KeyRecord, now: Timestamp) -> Result<(), Failu
         .hsm
         .sign(&key.label, request.digest(), Priority::Renewal);
     let request = request.assemble(&signature.await?)?;
-    let issued = app
-        .issuer
-        .issue(IssueRequest {
-            csr: csr::check(&request).map_err(PkiError::from)?,
-            to,
-            now: unix_seconds(now),
-        })
-        .await?;
+    let request = IssueRequest {
+        csr: csr::check(&request).map_err(PkiError::from)?,
+        to,
+        now: unix_seconds(now),
+    };
+    let issued = issuing::issue(app, request).await?;
     let subject = Subject::Authority(app.config.node.to_string());
     app.store
         .add_certificate(record(&issued, subject), now)

@@ -86,12 +86,13 @@ pub(super) fn is_key_certified(conn: &Connection, spki_sha256: [u8; 32]) -> Resu
     Ok(found.is_some())
 }
 
-/// One walk along the index of what is in force; every kind is answered.
+/// One walk along the index of what is in force; every kind is answered. Left to itself, the planner
+/// walks through every certificate there ever was, to have them in groups.
 pub(super) fn in_force(conn: &Connection, at: Timestamp) -> Result<Vec<InForce>> {
     let found = all(
         conn,
         "SELECT subject_kind, count(*) AS certificates, min(not_after_ms) AS first_end_ms
-         FROM certificates c
+         FROM certificates c INDEXED BY certificates_in_force_by_end
          WHERE superseded_at_ms IS NULL AND not_after_ms >= ?1
            AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.serial = c.serial)
          GROUP BY subject_kind",
@@ -114,7 +115,8 @@ pub(super) fn in_force(conn: &Connection, at: Timestamp) -> Result<Vec<InForce>>
 }
 
 /// Follows the successors of `under`. One for this key that has ended unused is renewed in its turn:
-/// who asks holds both keys, and was away for longer than its answer was good.
+/// who asks holds both keys, and was away for longer than its answer was good. So is one that was set
+/// aside.
 pub(super) fn renewal(
     conn: &Connection,
     under: &str,
@@ -140,6 +142,10 @@ pub(super) fn renewal(
         };
         if next.certificate.spki_sha256 != spki_sha256 {
             return Ok(Renewal::OtherKey);
+        }
+        if is_set_aside(&next) {
+            current = next;
+            continue;
         }
         if !is_in_force(&next) {
             return Ok(Renewal::Refused);
@@ -258,6 +264,20 @@ pub(super) fn use_certificate(tx: &mut Tx<'_>, serial: &str, at: Timestamp) -> V
     Ok(FirstUse::Good)
 }
 
+pub(super) fn set_aside(tx: &mut Tx<'_>, serial: &str, at: Timestamp) -> Verdict<bool> {
+    let set = tx.execute(
+        "UPDATE certificates SET superseded_at_ms = ?2
+         WHERE serial = ?1 AND renews IS NOT NULL AND used_at_ms IS NULL
+           AND superseded_at_ms IS NULL",
+        params![serial, at.ms()],
+    )?;
+    if set == 0 {
+        return Ok(false);
+    }
+    tx.record("certificate.set-aside", at, &json!({ "serial": serial }))?;
+    Ok(true)
+}
+
 /// A terminal is one machine: what it was issued before the certificate it now comes with belongs to
 /// its past, or to a machine that an operator has replaced.
 fn supersede_before(tx: &Tx<'_>, used: &CertificateRecord, at: Timestamp) -> Result<usize> {
@@ -324,6 +344,13 @@ fn successor(conn: &Connection, serial: &str) -> Result<Option<CertificateRecord
         [serial],
         read_record,
     )
+}
+
+/// Where what it renews is in force, only [`set_aside`] supersedes a successor that was never used: the
+/// use of a later certificate puts both out of force.
+fn is_set_aside(successor: &CertificateRecord) -> bool {
+    let unused = successor.used_at.is_none() && successor.superseded_at.is_some();
+    unused && successor.revoked.is_none()
 }
 
 fn is_in_force(record: &CertificateRecord) -> bool {

@@ -7,9 +7,10 @@ use rusqlite::{Row, params};
 use serde_json::json;
 
 use super::SqliteStore;
-use super::row::{all, count, find, one, signed, terminal as terminal_of, time};
+use super::error::corrupt;
+use super::row::{all, count, find, get, one, signed, terminal as terminal_of, time};
 use super::writer::{Tx, Verdict};
-use crate::store::{Behind, Follower, Result, TrustFollowers};
+use crate::store::{Behind, Follower, Holders, Result, TrustFollowers};
 
 #[async_trait]
 impl TrustFollowers for SqliteStore {
@@ -64,6 +65,59 @@ impl TrustFollowers for SqliteStore {
         })
         .await
     }
+
+    async fn holders(
+        &self,
+        issuer_keys: Vec<String>,
+        ended_since: Timestamp,
+        at: Timestamp,
+        limit: u32,
+    ) -> Result<Holders> {
+        let keys = json!(issuer_keys).to_string();
+        self.read(move |conn| {
+            let terminals = format!("SELECT DISTINCT subject {HELD} AND subject_kind = 'terminal'");
+            let known = params![keys, ended_since.ms()];
+            let counting = format!("SELECT count(*) AS terminals FROM ({terminals})");
+            let total = one(conn, &counting, known, |row| count(row, "terminals"))?;
+            let first = all(
+                conn,
+                &format!("{terminals} ORDER BY subject LIMIT ?3"),
+                params![keys, ended_since.ms(), limit],
+                |row| terminal_named(&get::<String>(row, "subject")?),
+            )?;
+            let operators = all(
+                conn,
+                &format!("SELECT DISTINCT subject {HELD} {NEWEST} ORDER BY subject"),
+                params![keys, at.ms()],
+                |row| get(row, "subject"),
+            )?;
+            Ok(Holders {
+                terminals: Behind {
+                    count: total,
+                    first,
+                },
+                operators,
+            })
+        })
+        .await
+    }
+}
+
+/// Of these issuing CAs, in force and not ended.
+const HELD: &str = "FROM certificates c
+    WHERE issuer_key IN (SELECT value FROM json_each(?1)) AND superseded_at_ms IS NULL
+      AND not_after_ms >= ?2
+      AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.serial = c.serial)";
+
+/// An operator's certificates stay in force beside each other: the newest one is used.
+const NEWEST: &str = "AND subject_kind = 'operator' AND NOT EXISTS (
+    SELECT 1 FROM certificates n
+    WHERE n.subject_kind = 'operator' AND n.subject = c.subject AND n.issued_at_ms > c.issued_at_ms
+      AND NOT EXISTS (SELECT 1 FROM revocations r WHERE r.serial = n.serial))";
+
+fn terminal_named(id: &str) -> Result<TerminalId> {
+    id.parse()
+        .map_err(|error| corrupt(format!("terminal {id}: {error}")))
 }
 
 fn behind(what: &str, more: &str) -> String {

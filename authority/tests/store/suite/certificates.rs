@@ -114,17 +114,23 @@ pub(crate) async fn a_join_token_that_was_taken_back_answers_nothing(world: &Wor
     let late = certificate(terminal, "02", 1, NOW);
     let recorded = add(world, late, Right::JoinToken(hash), NOW + 3).await;
     assert_eq!(recorded, Recorded::Refused);
-    let listed = world.store.join_tokens(Some(terminal), 10).await.unwrap();
-    assert_eq!(listed, [revoked]);
-    assert!(
-        world
-            .store
-            .join_tokens(Some(number(2)), 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert_eq!(world.store.join_tokens(None, 10).await.unwrap(), listed);
+    let listed = async |terminal, good_at, limit| {
+        let listed = world.store.join_tokens(terminal, good_at, limit).await;
+        listed.unwrap()
+    };
+    assert_eq!(listed(Some(terminal), None, 10).await, [revoked.clone()]);
+    assert_eq!(listed(Some(number(2)), None, 10).await, []);
+    assert_eq!(listed(None, None, 10).await, [revoked.clone()]);
+    // Whoever looks for good ones finds them behind any number of others.
+    let good = JoinToken {
+        hash: [9; 32],
+        terminal,
+        expires_at: NOW + 20,
+    };
+    assert!(world.store.add_join_token(good, NOW - 1).await.unwrap());
+    assert_eq!(listed(None, None, 1).await, [revoked]);
+    assert_eq!(listed(None, Some(NOW), 1).await[0].token.hash, [9; 32]);
+    assert_eq!(listed(None, Some(NOW + 20), 1).await, []);
 }
 
 pub(crate) async fn a_certificate_has_one_successor(world: &World) {
@@ -150,6 +156,74 @@ pub(crate) async fn a_certificate_has_one_successor(world: &World) {
     assert_eq!(world.store.certificate("03").await, Ok(None));
     let stored = world.store.certificate("02").await.unwrap().unwrap();
     assert_eq!(stored.renews.as_deref(), Some("01"));
+}
+
+pub(crate) async fn a_successor_that_was_set_aside_unused_is_renewed_in_its_turn(world: &World) {
+    let terminal = enrolled(world).await;
+    let aside = |serial: &'static str, at| world.store.set_aside(serial, at);
+    let next = certificate(terminal, "02", 2, NOW);
+    assert_eq!(add(world, next, under("01"), NOW).await, Recorded::New);
+    // Neither the first certificate of a terminal nor one that nobody knows is a successor.
+    assert_eq!(aside("01", NOW + 1).await, Ok(false));
+    assert_eq!(aside("77", NOW + 1).await, Ok(false));
+    assert_eq!(aside("02", NOW + 1).await, Ok(true));
+    assert_eq!(aside("02", NOW + 2).await, Ok(false));
+    let refused = world.store.use_certificate("02", NOW + 2).await;
+    assert_eq!(refused, Ok(FirstUse::Refused));
+    let open = Renewal::Open {
+        serial: "02".into(),
+    };
+    assert_eq!(renewal(world, "01", 2, NOW + 2).await, open);
+    assert_eq!(renewal(world, "01", 3, NOW + 2).await, Renewal::OtherKey);
+
+    let next = certificate(terminal, "03", 2, NOW);
+    assert_eq!(add(world, next, under("01"), NOW + 3).await, Recorded::New);
+    let answered = Renewal::Answered(b"03".to_vec());
+    assert_eq!(renewal(world, "01", 2, NOW + 4).await, answered);
+    let used = world.store.use_certificate("03", NOW + 5).await;
+    assert_eq!(used, Ok(FirstUse::Good));
+    assert_eq!(aside("03", NOW + 6).await, Ok(false));
+    assert_eq!(renewal(world, "01", 2, NOW + 6).await, Renewal::Refused);
+}
+
+pub(crate) async fn holders_are_those_whose_certificates_can_still_be_used(world: &World) {
+    let terminal = enrolled(world).await;
+    let ends = NOW + 7 * DAY;
+    let holders = |ended_since, at| {
+        let keys = vec!["00".to_owned(), ISSUER.to_owned()];
+        world.store.holders(keys, ended_since, at, 10)
+    };
+    let found = holders(NOW, NOW).await.unwrap();
+    assert_eq!(
+        (found.terminals.count, found.terminals.first),
+        (1, vec![terminal])
+    );
+    assert_eq!(found.operators, Vec::<String>::new());
+    let ended = holders(ends + 1, ends + 1).await.unwrap();
+    assert_eq!(ended.terminals.count, 0);
+    // Until its successor of another issuing CA is used.
+    let next = Certificate {
+        issuer_key: "bb02".into(),
+        ..certificate(terminal, "02", 2, NOW)
+    };
+    assert_eq!(add(world, next, under("01"), NOW).await, Recorded::New);
+    assert_eq!(holders(NOW, NOW).await.unwrap().terminals.count, 1);
+    let used = world.store.use_certificate("02", NOW + 1).await;
+    assert_eq!(used, Ok(FirstUse::Good));
+    assert_eq!(holders(NOW, NOW).await.unwrap().terminals.count, 0);
+
+    let of_ann = |serial: &str, key: u8, issuer_key: &str| Certificate {
+        subject: Subject::Operator("ann".into()),
+        issuer_key: issuer_key.into(),
+        ..certificate(terminal, serial, key, NOW)
+    };
+    let add = |certificate, at| world.store.add_certificate(certificate, at);
+    add(of_ann("0a", 10, ISSUER), NOW).await.unwrap();
+    assert_eq!(holders(NOW, NOW).await.unwrap().operators, ["ann"]);
+    assert!(holders(NOW, ends + 1).await.unwrap().operators.is_empty());
+    // Her newest one counts, whatever else is in force.
+    add(of_ann("0b", 11, "bb02"), NOW + 1).await.unwrap();
+    assert!(holders(NOW, NOW).await.unwrap().operators.is_empty());
 }
 
 pub(crate) async fn the_old_certificate_is_good_until_the_new_one_is_used(world: &World) {
