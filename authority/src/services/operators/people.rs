@@ -79,7 +79,7 @@ pub struct Renewal {
 }
 
 impl Purpose for Renewal {
-    const TYP: &'static str = "m2key-renewal+jwt";
+    const TYP: &'static str = protocol::typ::RENEWAL;
 }
 
 impl Dated for Renewal {
