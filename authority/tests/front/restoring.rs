@@ -293,6 +293,29 @@ fn a_terminal_that_saw_a_later_database_fences_a_running_one_for_good() {
 }
 
 #[test]
+fn a_terminal_that_saw_a_later_generation_fences_and_the_next_one_is_above_it() {
+    let house = House::new();
+    let daemon = house.serve();
+    let (_, shown) = house.enrolled(&daemon);
+    house.back_up();
+    let journal = house.scratch("journal.backup");
+    std::fs::copy(house.journal(), &journal).unwrap();
+    let raise = ["fence", "raise", "--reason", "a drill", "--anyway"];
+    assert_eq!(house.verb(&raise).code, 0);
+    assert_eq!(daemon.stop(), 0);
+    // Its end is bound by a checkpoint of generation 2.
+    assert_eq!(house.serve().stop(), 0);
+    let later = house.last_checkpoint();
+    house.restore();
+    std::fs::copy(&journal, house.journal()).unwrap();
+    let daemon = house.serve();
+    assert_eq!(daemon.loopback("/ready").status, 200);
+    listen(&daemon, &shown, &later).problem(503, "fenced");
+    assert!(reasons(&daemon).contains("generation 2"));
+    assert_eq!(house.raise()["generation"], 3);
+}
+
+#[test]
 fn the_generation_is_raised_on_a_stopped_authority_as_well() {
     let house = House::new();
     let daemon = house.serve();

@@ -6,7 +6,7 @@ use clap::Args;
 use pki::root::Ceremony;
 use pki::{PkiError, Segment, TrustDomain, read_public, refuse_taken, write_new};
 
-use super::ask::Consent;
+use super::ask::Confirm;
 use super::block_on;
 use super::key::KeyArguments;
 use crate::clock;
@@ -30,7 +30,7 @@ pub(crate) struct VouchArguments {
     #[command(flatten)]
     key: KeyArguments,
     #[command(flatten)]
-    consent: Consent,
+    confirm: Confirm,
 }
 
 pub(crate) fn run(arguments: &VouchArguments) -> Result<String, PkiError> {
@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &VouchArguments) -> Result<String, PkiError> {
     let mut ceremony = Ceremony::open(dir, clock::now())?;
     let plan = ceremony.plan_vouch(&read_public(&arguments.request)?, operator, domain)?;
     let words = plan.words();
-    if !arguments.consent.to(&words)? {
+    if !arguments.confirm.to(&words)? {
         return Ok(words);
     }
     let signer = block_on(arguments.key.place(dir)?.open())?;
