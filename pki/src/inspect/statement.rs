@@ -139,7 +139,7 @@ enum May {
     /// All that is signed so.
     As(SignedBy),
     /// What the key set says of it.
-    Listed(Jwk),
+    Listed(Box<Jwk>),
     Nothing,
 }
 
@@ -185,7 +185,7 @@ fn signer(header: &Value, against: &Against) -> Result<Signer, String> {
                 .verifying_key()
                 .map_err(|error| format!("refused: {error}"))?,
             whose: "by a key of the key set".into(),
-            may: May::Listed(jwk.clone()),
+            may: May::Listed(Box::new(jwk.clone())),
         });
     }
     for root in &against.roots {
