@@ -13,6 +13,8 @@ use crate::house::{House, text};
 use crate::room::{Room, adding, refused};
 use crate::two_people::{as_bob, bob, request_in};
 
+type Bend = fn(&mut Vouch);
+
 /// Where the key and the certificate of somebody called `name` lie.
 struct Newcomer<'a> {
     house: &'a House,
@@ -100,7 +102,7 @@ async fn the_roots_word_counts_for_one_name_and_one_key_for_a_week() {
         };
         carry_out(app, OFFLINE_OPERATOR, verb).await
     };
-    let bent: [(fn(&mut Vouch), &str); 6] = [
+    let bent: [(Bend, &str); 6] = [
         (|it| it.operator = "zoe".into(), "another name"),
         (
             |it| it.key_sha256 = "00".into(),
