@@ -152,6 +152,7 @@ impl Core {
     /// The push stream is up; its first frame is the whole state.
     pub fn handle_connected(&mut self) {
         self.heard.first_of_stream = true;
+        self.rotation.handle_connected();
         self.wishes.not_before = None;
     }
 

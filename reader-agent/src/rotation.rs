@@ -104,6 +104,8 @@ pub struct Rotation {
     clock: EpochClock,
     followed: Option<Following>,
     turns: KnownTurns,
+    /// As the last frame of the present stream said them.
+    last_turns: Vec<TurnState>,
     doubt: Doubt,
     /// When epochs go whose key is believed no more; none while there are no such.
     unbelieved_until: Option<Timestamp>,
@@ -142,6 +144,7 @@ impl Rotation {
             clock: EpochClock::of(terminal),
             followed: None,
             turns: KnownTurns::default(),
+            last_turns: Vec::new(),
             doubt: Doubt::Unasked,
             unbelieved_until: None,
         }
@@ -183,8 +186,14 @@ impl Rotation {
     /// Takes in what the authority says of turns: absolute, so the past changes nothing.
     pub fn handle_turns(&mut self, turns: &[TurnState]) {
         let own = turns.iter().filter(|t| t.window.terminal == self.terminal);
-        self.turns.absorb(own.copied());
+        self.last_turns = own.copied().collect();
+        self.turns.absorb(self.last_turns.iter().copied());
         self.doubt = Doubt::None;
+    }
+
+    /// Another stream: what the one before said of turns may be of another life of the database.
+    pub fn handle_connected(&mut self) {
+        self.last_turns.clear();
     }
 
     /// What each channel shows at `now`.
@@ -277,8 +286,10 @@ impl Rotation {
         let (rank, host) = (schedule.rank(), schedule.link_host());
         let same_life = |held: Rank| held.generation == rank.generation;
         if self.rank().is_some_and(|held| !same_life(held)) {
-            // Another life of the database counts its turns anew.
+            // Another life of the database knows nothing of turns that this one has lost; the frame that
+            // came before its first schedule says which it has kept.
             self.turns = KnownTurns::default();
+            self.turns.absorb(self.last_turns.iter().copied());
         }
         let held = self.followed.take();
         let fits = held

@@ -219,15 +219,21 @@ fn a_renewal_under_another_policy_wants_the_whole_horizon_anew() {
 }
 
 #[test]
-fn another_generation_counts_its_turns_anew() {
-    let mut rotation = followed(FIRST..FIRST + 1);
-    rotation.handle_turns(&[]);
-    let window = rotation.poll(opens(FIRST)).qr.unwrap().window;
-    rotation.handle_turns(&[TurnState { window, turn: 5 }]);
-    let mut issue = Issue::new(2);
-    issue.generation = 2;
-    give(&mut rotation, &issue, FIRST..FIRST + 1, Fetch::Whole).unwrap();
-    assert_eq!(rotation.poll(opens(FIRST)).qr.unwrap().turn, 0);
+fn another_generation_counts_its_turns_anew_from_what_its_own_stream_says() {
+    for (heard, expected) in [(None, 0), (Some(1), 1)] {
+        let mut rotation = followed(FIRST..FIRST + 1);
+        rotation.handle_turns(&[]);
+        let window = rotation.poll(opens(FIRST)).qr.unwrap().window;
+        rotation.handle_turns(&[TurnState { window, turn: 5 }]);
+        rotation.handle_connected();
+        if let Some(turn) = heard {
+            rotation.handle_turns(&[TurnState { window, turn }]);
+        }
+        let mut issue = Issue::new(2);
+        issue.generation = 2;
+        give(&mut rotation, &issue, FIRST..FIRST + 1, Fetch::Whole).unwrap();
+        assert_eq!(rotation.poll(opens(FIRST)).qr.unwrap().turn, expected);
+    }
 }
 
 #[test]
