@@ -272,7 +272,7 @@ impl Push {
     }
 
     /// The state if it is new, else a sign of life; none for a terminal that may not know, or under a
-    /// certificate that was revoked: whatever became of the announcement, a stream is over then.
+    /// certificate that has ended or was revoked: whatever became of the announcement, it is over then.
     async fn look(
         &self,
         terminal: TerminalId,
@@ -318,7 +318,7 @@ impl Push {
             return Ok(None);
         };
         let known = self.app.store.terminal(terminal).await?;
-        let refused = pushed.banned || self.is_revoked(&under.serial).await?;
+        let refused = pushed.banned || self.is_over(&under.serial, now).await?;
         let Some(known) = known.filter(|_| !refused) else {
             return Ok(None);
         };
@@ -337,9 +337,11 @@ impl Push {
         }))
     }
 
-    async fn is_revoked(&self, serial: &str) -> Result<bool, Failure> {
+    /// A stream does not outlive its certificate: revoked, or past its end.
+    async fn is_over(&self, serial: &str, now: Timestamp) -> Result<bool, Failure> {
         let found = self.app.store.certificate(serial).await?;
-        let here = found.is_some_and(|found| found.revoked.is_some());
+        let here =
+            found.is_some_and(|found| found.revoked.is_some() || found.certificate.not_after < now);
         Ok(here || self.app.fence.is_revoked_outside(serial))
     }
 

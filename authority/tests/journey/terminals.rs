@@ -407,3 +407,20 @@ async fn a_stream_under_a_revoked_certificate_ends_at_its_next_look_whoever_anno
     world.journey.push.changed(world.terminal);
     assert_eq!(frames.recv().await, None);
 }
+
+#[tokio::test]
+async fn a_stream_does_not_outlive_its_certificate() {
+    let world = World::new().await;
+    issued(&world, "01", 1, None).await;
+    let mut frames = world.journey.push.open(world.terminal, "01");
+    state(&mut frames).await;
+    world.advance(24 * 60 * MINUTE);
+    world.journey.push.changed(world.terminal);
+    assert!(
+        frames.recv().await.is_some(),
+        "to the end of its last second"
+    );
+    world.advance(1_000);
+    world.journey.push.changed(world.terminal);
+    assert_eq!(frames.recv().await, None);
+}
