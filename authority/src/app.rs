@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hsm::Hsm;
 use pki::Issuer;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -16,6 +16,8 @@ use crate::services::changes::Changes;
 use crate::services::consent::CarryingOut;
 use crate::services::fence::Fence;
 use crate::services::keyring::Keyring;
+use crate::services::node::Wishes;
+use crate::services::operators::VERBS_MAX;
 use crate::services::readiness::Watchlist;
 use crate::services::rotation::Operations;
 use crate::services::trust::Trust;
@@ -47,6 +49,10 @@ pub struct App {
     pub operations: Operations,
     /// What others consented to and is carried out just now.
     pub carrying_out: CarryingOut,
+    /// A place for each operators' verb that is under way.
+    pub verbs: Arc<Semaphore>,
+    /// Listeners whose certificates operators want renewed now.
+    pub wishes: Wishes,
     /// What the listeners show, as of now.
     pub watchlist: Watchlist,
     trust: watch::Sender<Arc<Trust>>,
@@ -83,6 +89,8 @@ impl App {
             changes: Changes::default(),
             operations: Operations::default(),
             carrying_out: CarryingOut::default(),
+            verbs: Arc::new(Semaphore::new(VERBS_MAX)),
+            wishes: Wishes::default(),
             watchlist: Watchlist::default(),
             trust: watch::Sender::new(Arc::new(parts.trust)),
             drain: watch::Sender::new(false),

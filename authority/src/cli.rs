@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use pki::process;
 
-use crate::config::{Config, OperatorConfig};
+use crate::config::{Asking, Config, OperatorFile};
 use crate::{logging, serve};
 
 mod account;
 mod alarm;
 mod audit;
+mod ceremony;
 mod certificate;
 mod checks;
 mod consent;
@@ -97,6 +98,9 @@ enum Verb {
     /// What several operators must agree to: list, show, sign, refuse, carry-out, transcript
     #[command(subcommand)]
     Consent(consent::Verb),
+    /// Have others consent to what is done at the signer or at the offline root: issuing, root
+    #[command(subcommand)]
+    Ceremony(ceremony::Verb),
     /// How many operators must consent to what: show, set
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -148,9 +152,18 @@ impl Arguments {
     fn load_config(&self) -> Result<Config, CliError> {
         let mut config = Config::load(&self.config)?;
         if let Some(operator) = &self.speak_as {
-            config.operator = OperatorConfig::load(operator)?;
+            config.operator = OperatorFile::load(operator)?.operator;
         }
         Ok(config)
+    }
+
+    /// What asks the daemon. An operator's file that names its authority is enough.
+    fn load_asking(&self) -> Result<Asking, CliError> {
+        let file = self.speak_as.as_deref().map(OperatorFile::load);
+        match file.transpose()?.and_then(OperatorFile::asking) {
+            Some(asking) => Ok(asking),
+            None => Ok(self.load_config()?.into()),
+        }
     }
 
     /// The configuration, in a process with the environment that the PKCS#11 module needs.
@@ -174,6 +187,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Operator(verb) => operator::run(arguments, verb),
         Verb::Consent(verb) => consent::run(arguments, verb),
+        Verb::Ceremony(verb) => ceremony::run(arguments, verb),
         Verb::Policy(verb) => policy::run(arguments, verb),
         Verb::Audit(verb) => audit::run(arguments, verb),
         Verb::Fence(verb) => fence::run(arguments, verb),

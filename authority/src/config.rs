@@ -16,7 +16,9 @@ mod check;
 mod operator;
 mod raw;
 
-pub use operator::{OperatorConfig, OperatorHsm, OperatorKeyPlace};
+pub use operator::{
+    Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
+};
 pub use raw::{LogFormat, StoreConfig};
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
@@ -162,7 +164,7 @@ impl Config {
             mistakes: vec![Mistake {
                 key: String::new(),
                 problem: format!("the configuration cannot be read ({error})"),
-                hint: "give the file with --config, or make one with `m2key-authority init`".into(),
+                hint: unreadable(&error).into(),
             }],
         })?;
         Self::parse(&text, path)
@@ -175,9 +177,20 @@ impl Config {
             mistakes,
         };
         let raw: raw::Raw = toml::from_str(text).map_err(|error| failed(vec![syntax(&error)]))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
-        check::check(raw, &folder).map_err(failed)
+        // The file, not its folder: of a bare file name that would be no path at all.
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let folder = file.parent().unwrap_or(Path::new("."));
+        check::check(raw, folder).map_err(failed)
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "this account is not the authority's: use that one, or give an operator's file of your \
+             own with --as (`m2key-authority operator request --authority …` makes it)"
+        }
+        _ => "give the file with --config, or make one with `m2key-authority init`",
     }
 }
 
@@ -218,6 +231,14 @@ mod tests {
     fn the_sample_files_hold() {
         parse(MINIMAL).unwrap();
         assert_eq!(parse(FULL).unwrap().identity_providers.len(), 1);
+    }
+
+    #[test]
+    fn a_bare_file_name_is_one_of_the_current_folder() {
+        let relative = MINIMAL.replace("/var/lib/m2key/", "");
+        let config = Config::parse(&relative, Path::new("authority.toml")).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(config.agents.tls.certificate, here.join("agents.pem"));
     }
 
     #[test]

@@ -22,9 +22,9 @@ mod known;
 mod tests;
 
 pub(crate) use fact::hex;
-pub use fact::{Fact, GENESIS, Line, Revoked};
+pub use fact::{Fact, GENESIS, Line, NumberedPolicy, Revoked, TaintedKey};
 pub use file::{Contents, Found, read};
-pub use known::{Ban, Known, Revocation, Shown};
+pub use known::{Ban, Known, OperatorGone, Revocation, SetPolicy, Shown, Taint, Voided};
 
 use file::Pen;
 

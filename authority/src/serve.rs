@@ -20,6 +20,8 @@ use crate::listen::tls::TlsError;
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
 use crate::services::journey::Journey;
+use crate::services::node::Listener;
+use crate::services::operators::VERBS_MAX;
 use crate::services::sign_in::ProviderError;
 
 const ADDRESSES_FILE: &str = "addresses.json";
@@ -76,6 +78,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     tracing::info!("draining");
     app.start_drain();
     drain(running).await;
+    end_of_verbs(&app).await;
     note(&app, "daemon.stopped").await;
     bind_the_end(&journey).await;
     Ok(())
@@ -115,13 +118,13 @@ impl Bound {
         Ok(Self {
             public_shows: Credentials::open(
                 app,
-                "public listener",
+                Listener::Public.name(),
                 &config.public.tls,
                 Audience::Anybody,
             )?,
             agents_show: Credentials::open(
                 app,
-                "agents listener",
+                Listener::Agents.name(),
                 &config.agents.tls,
                 Audience::OurOwn,
             )?,
@@ -166,6 +169,14 @@ async fn drain(mut running: tokio::task::JoinSet<()>) {
     let all = async { while running.join_next().await.is_some() {} };
     if tokio::time::timeout(2 * DRAIN_DEADLINE, all).await.is_err() {
         tracing::warn!("stopping although something is still at work");
+    }
+}
+
+/// Verbs whose askers hung up are under way without a connection.
+async fn end_of_verbs(app: &App) {
+    let all = app.verbs.acquire_many(VERBS_MAX as u32);
+    if tokio::time::timeout(DRAIN_DEADLINE, all).await.is_err() {
+        tracing::warn!("stopping although an operator's verb is still being carried out");
     }
 }
 
@@ -215,10 +226,10 @@ async fn note(app: &App, kind: &str) {
 }
 
 impl Addresses {
-    /// What a running daemon wrote; none if none runs.
-    pub fn read(run_dir: &Path) -> Option<Self> {
-        let text = std::fs::read(run_dir.join(ADDRESSES_FILE)).ok()?;
-        serde_json::from_slice(&text).ok()
+    /// What a running daemon wrote; not found if none runs.
+    pub fn read(run_dir: &Path) -> std::io::Result<Self> {
+        let text = std::fs::read(run_dir.join(ADDRESSES_FILE))?;
+        Ok(serde_json::from_slice(&text)?)
     }
 }
 

@@ -11,8 +11,12 @@ mod room;
 #[path = "front/stage.rs"]
 mod stage;
 
+#[path = "front/accounts.rs"]
+mod accounts;
 #[path = "front/adopting.rs"]
 mod adopting;
+#[path = "front/ceremonies.rs"]
+mod ceremonies;
 #[path = "front/certificates.rs"]
 mod certificates;
 #[path = "front/consenting.rs"]
@@ -21,8 +25,14 @@ mod consenting;
 mod denying;
 #[path = "front/enrolling.rs"]
 mod enrolling;
+#[path = "front/forgotten.rs"]
+mod forgotten;
 #[path = "front/gates.rs"]
 mod gates;
+#[path = "front/guards.rs"]
+mod guards;
+#[path = "front/hanging_up.rs"]
+mod hanging_up;
 #[path = "front/help.rs"]
 mod help;
 #[path = "front/initialising.rs"]
@@ -33,6 +43,8 @@ mod issuing;
 mod operating;
 #[path = "front/operators.rs"]
 mod operators;
+#[path = "front/outside.rs"]
+mod outside;
 #[path = "front/proofs.rs"]
 mod proofs;
 #[path = "front/renewing.rs"]

@@ -4,8 +4,8 @@
 use hsm::HsmError;
 
 use crate::certificate::BadCertificate;
-use crate::consent::BadStatement;
 use crate::consent::transcript::BadTranscript;
+use crate::consent::{BadStatement, NotCleared};
 use crate::crl::{BadCrl, BadList};
 use crate::csr::BadCsr;
 use crate::files::BadFile;
@@ -45,6 +45,9 @@ pub enum PkiError {
     /// The one who shows this transcript must bring another.
     #[error("the transcript is refused: {0}")]
     Transcript(#[from] BadTranscript),
+    /// More people must agree before this is done here; its variant says whose move it is.
+    #[error(transparent)]
+    NotCleared(#[from] NotCleared),
     /// Someone with access to this machine must look at the file.
     #[error("{path}: {problem}")]
     File { path: String, problem: BadFile },
@@ -105,6 +108,7 @@ impl PkiError {
             #[cfg(feature = "ca")]
             Self::Signer(error) => error.whose_move(),
             Self::Ceremony(error) => error.whose_move(),
+            Self::NotCleared(error) => error.whose_move(),
             Self::File { .. }
             | Self::ForeignIssuingKey { .. }
             | Self::ForeignRootKey
@@ -127,6 +131,7 @@ impl PkiError {
             Self::Ceremony(error) => error.hint(),
             Self::Statement(error) => error.hint(),
             Self::Transcript(error) => error.hint(),
+            Self::NotCleared(error) => error.hint(),
             Self::File { problem, .. } => problem.hint(),
             #[cfg(feature = "ca")]
             Self::Hsm(error) => hsm_hint(hsm_move(error)),

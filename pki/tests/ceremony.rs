@@ -500,15 +500,3 @@ fn a_path_that_is_taken_is_refused_before_anything_is_signed() {
 fn taken_is_whole(path: &Path) -> bool {
     fs::read_to_string(path).unwrap() == "precious"
 }
-
-#[test]
-fn the_help_of_every_verb_of_the_root_is_as_documented() {
-    let table = Table::new();
-    let verbs = ["", "init ", "sign ", "crl ", "show "];
-    let help = |verb: &str| {
-        let text = table.ok(&format!("root {verb}--help"), "");
-        format!("$ m2key-pki root {verb}--help\n{text}\n")
-    };
-    let all: String = verbs.into_iter().map(help).collect();
-    assert_eq!(all, include_str!("help-root.txt"));
-}

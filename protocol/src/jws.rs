@@ -106,6 +106,12 @@ impl<C> Verified<C> {
     pub fn tainted_at(&self) -> Option<i64> {
         self.tainted_at
     }
+
+    /// Whether `at` (Unix seconds, as the statement says) is later than the taint of its key. The same
+    /// second is not: what was begun before it ends in it, and a thief can write any date anyway.
+    pub fn is_past_taint(&self, at: i64) -> bool {
+        self.tainted_at.is_some_and(|since| at > since)
+    }
 }
 
 /// Verifies signature, algorithm, purpose and key, then reads the claims. Times are the caller's. A

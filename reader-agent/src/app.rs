@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::time::Millis;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -50,6 +51,7 @@ struct Parts {
     kept: watch::Sender<Kept>,
     board: watch::Sender<Board>,
     reports: Arc<Notify>,
+    upkeep_spread_ms: Millis,
     stop: watch::Sender<bool>,
 }
 
@@ -151,6 +153,7 @@ impl Parts {
             metrics: Arc::new(Metrics::new()),
             kept: watch::Sender::default(),
             reports: Arc::new(Notify::new()),
+            upkeep_spread_ms: config.upkeep_spread_ms,
             stop: watch::channel(false).0,
         };
         Ok((parts, found.next))
@@ -231,6 +234,7 @@ impl Parts {
 
     fn spawn_upkeep(&self, next: Next, noticed: &watch::Sender<Noticed>) -> JoinHandle<()> {
         let driver = UpkeepDriver::new(Supplies {
+            spread_ms: self.upkeep_spread_ms,
             line: self.line.clone(),
             next,
             identity_files: self.identity_files.clone(),

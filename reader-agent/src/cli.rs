@@ -152,8 +152,9 @@ fn join_token(path: &Path) -> Result<JoinToken, AgentError> {
     })
 }
 
+/// The certificate is written last: without it an enrolment was cut off, and is done again.
 fn refuse_second(dir: &Path) -> Result<(), AgentError> {
-    if dir.join(CHAIN_FILE).exists() || dir.join(CONFIG_FILE).exists() {
+    if dir.join(CHAIN_FILE).exists() {
         return Err(AgentError::new(
             Whose::Asker,
             format!("{} holds an enrolled terminal already", dir.display()),

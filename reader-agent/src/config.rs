@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use protocol::ids::TerminalId;
+use protocol::time::Millis;
 use serde::Deserialize;
 
 use crate::error::AgentError;
+use crate::upkeep::{SPREAD_MAX_MS, SPREAD_MS};
 
 pub const CONFIG_FILE: &str = "agent.toml";
 pub const KIOSK_LISTEN: &str = "127.0.0.1:8680";
@@ -25,6 +27,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub tag: TagPath,
     pub listen: SocketAddr,
+    /// A renewal or a list of roots that is asked of everybody at once begins within this time.
+    pub upkeep_spread_ms: Millis,
     pub log: LogFormat,
 }
 
@@ -56,6 +60,8 @@ struct Raw {
     reader_name: Option<String>,
     #[serde(default = "kiosk_listen")]
     kiosk_listen: String,
+    #[serde(default = "upkeep_spread_ms")]
+    upkeep_spread_ms: Millis,
     #[serde(default)]
     log: LogFormat,
 }
@@ -119,6 +125,7 @@ impl Raw {
         let listen = keep(&mut faults, self.listen());
         keep(&mut faults, check_authority(&self.authority));
         keep(&mut faults, self.check_tag());
+        keep(&mut faults, self.check_spread());
         match (terminal, listen) {
             (Some(terminal), Some(listen)) if faults.is_empty() => Ok(Config {
                 authority: self.authority.trim_end_matches('/').to_owned(),
@@ -131,6 +138,7 @@ impl Raw {
                     RawTag::None => TagPath::None,
                 },
                 listen,
+                upkeep_spread_ms: self.upkeep_spread_ms,
                 log: self.log,
             }),
             _ => Err(faults),
@@ -171,6 +179,17 @@ impl Raw {
             });
         }
         Ok(())
+    }
+
+    fn check_spread(&self) -> Result<(), Fault> {
+        match (0..=SPREAD_MAX_MS).contains(&self.upkeep_spread_ms) {
+            true => Ok(()),
+            false => Err(Fault {
+                key: "upkeep_spread_ms",
+                what: format!("{} is not a time to spread over", self.upkeep_spread_ms),
+                hint: "write milliseconds from 0 to 3600000; the default is 60000",
+            }),
+        }
     }
 }
 
@@ -213,6 +232,10 @@ fn kiosk_listen() -> String {
     KIOSK_LISTEN.into()
 }
 
+fn upkeep_spread_ms() -> Millis {
+    SPREAD_MS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +252,7 @@ mod tests {
         assert_eq!(minimal.listen.port(), 8680);
         assert_eq!(minimal.tag, TagPath::Pcsc { reader_name: None });
         assert_eq!(full.log, LogFormat::Json);
+        assert_eq!(full.upkeep_spread_ms, minimal.upkeep_spread_ms);
     }
 
     #[test]
@@ -240,6 +264,7 @@ mod tests {
             "tag",
             "reader_name",
             "kiosk_listen",
+            "upkeep_spread_ms",
             "log",
         ] {
             assert!(FULL.contains(&format!("\n{key} = ")), "{key}");
@@ -250,11 +275,18 @@ mod tests {
     fn every_fault_is_told_at_once_with_its_hint() {
         let error = Config::parse(
             "authority = \"http://x\"\nterminal = \"12345678\"\ndata_dir = \".\"\n\
-             kiosk_listen = \"0.0.0.0:80\"\ntag = \"none\"\nreader_name = \"ACS\"\n",
+             kiosk_listen = \"0.0.0.0:80\"\ntag = \"none\"\nreader_name = \"ACS\"\n\
+             upkeep_spread_ms = 3600001\n",
         )
         .unwrap_err();
         assert_eq!(error.whose().exit_code(), 2);
-        for key in ["authority:", "terminal:", "kiosk_listen:", "reader_name:"] {
+        for key in [
+            "authority:",
+            "terminal:",
+            "kiosk_listen:",
+            "reader_name:",
+            "upkeep_spread_ms:",
+        ] {
             assert!(error.to_string().contains(key), "{key} in {error}");
         }
         assert!(error.hint().contains("8 digits"));

@@ -158,6 +158,7 @@ impl Core {
     /// The push stream is down.
     pub fn handle_disconnected(&mut self) {
         self.heard.online = false;
+        self.rotation.handle_silence();
     }
 
     /// A frame arrived. Late and doubled ones change nothing.
@@ -211,8 +212,8 @@ impl Core {
         self.wishes.keys = false;
         let keys = receipts::trustworthy(keys);
         self.keys = Some(keys.clone());
-        // What a key signed that is gone from the set is not believed any longer.
-        self.wishes.whole |= self.rotation.handle_keys(&keys);
+        // What a key signed that is gone from the set is not believed any longer, and is replaced.
+        self.wishes.whole |= self.rotation.handle_keys(&keys, now);
         self.heard.receipt = None;
         self.check_receipt();
         let tag = std::mem::take(&mut self.wishes.keys_tag_out);

@@ -85,19 +85,37 @@ fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.part"))
 }
 
-/// Writes a file of mode 0600 that was not there before.
+/// Writes a file of mode 0600, whole or not at all. One that is there already must say the same: it is
+/// what an enrolment left that was cut off, and it is not written over if it is somebody's own.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), AgentError> {
-    let write = || -> std::io::Result<()> {
-        let mut file = platform::new_private_file(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(|e| AgentError::file(path, &e))
+    match fs::read(path) {
+        Ok(there) if there == bytes => Ok(()),
+        Ok(_) => Err(AgentError::operator(
+            format!(
+                "{} is there already and says something else",
+                path.display()
+            ),
+            "move it away and do the same again",
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_whole(path, bytes),
+        Err(error) => Err(AgentError::file(path, &error)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_file_is_not_written_over_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        write_new(&path, b"one").unwrap();
+        write_new(&path, b"one").unwrap();
+        let refused = write_new(&path, b"two").unwrap_err();
+        assert!(refused.to_string().contains("something else"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_what_a_cut_left_half_written_does_no_harm() {

@@ -25,6 +25,11 @@ use protocol::turn::{KnownTurns, TurnState};
 use protocol::window::{CheckedPolicy, EpochClock, Window, WindowPlan};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 
+/// How long tokens are shown from a schedule whose key is believed no more, while the next schedule is
+/// fetched: a large fleet, which fetches all at once, needs minutes. Whoever took that key derives no
+/// token with it, and a screen that goes blank helps nobody.
+pub const UNBELIEVED_SHOWN_MS: Millis = 5 * 60_000;
+
 /// What a terminal shows, and the window it belongs to. Mute about the token itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Face {
@@ -100,7 +105,11 @@ pub struct Rotation {
     clock: EpochClock,
     followed: Option<Following>,
     turns: KnownTurns,
+    /// What the stream that is up said last: all there is to know, whatever the life of its database.
+    said: Vec<TurnState>,
     doubt: Doubt,
+    /// When epochs go whose key is believed no more; none while there are no such.
+    unbelieved_until: Option<Timestamp>,
 }
 
 struct Following {
@@ -113,6 +122,7 @@ struct Following {
 struct Epoch {
     /// The key that signed for it.
     kid: Arc<str>,
+    is_believed: bool,
     loaded: LoadedEpoch,
     plans: [WindowPlan; 3],
 }
@@ -135,7 +145,9 @@ impl Rotation {
             clock: EpochClock::of(terminal),
             followed: None,
             turns: KnownTurns::default(),
+            said: Vec::new(),
             doubt: Doubt::Unasked,
+            unbelieved_until: None,
         }
     }
 
@@ -156,23 +168,33 @@ impl Rotation {
         Ok(self.follow(&schedule, epochs, fetch))
     }
 
-    /// Forgets what was signed by a key that is not in the set any more; true if there was any.
-    pub fn handle_keys(&mut self, keys: &JwkSet) -> bool {
-        let Some(following) = &mut self.followed else {
-            return false;
+    /// Stops believing what was signed by a key that is not in the set any more; true if there is any. It
+    /// goes as soon as another schedule takes its place, after [`UNBELIEVED_SHOWN_MS`] in any case.
+    pub fn handle_keys(&mut self, keys: &JwkSet, now: Timestamp) -> bool {
+        let mut all_believed = true;
+        for epoch in self.followed.iter_mut().flat_map(|f| f.epochs.values_mut()) {
+            epoch.is_believed = keys.find(&epoch.kid).is_some();
+            all_believed &= epoch.is_believed;
+        }
+        self.unbelieved_until = match all_believed {
+            true => None,
+            // Asking for the keys again does not win time.
+            false => self.unbelieved_until.or(Some(now + UNBELIEVED_SHOWN_MS)),
         };
-        let before = following.epochs.len();
-        following
-            .epochs
-            .retain(|_, epoch| keys.find(&epoch.kid).is_some());
-        following.epochs.len() < before
+        !all_believed
     }
 
     /// Takes in what the authority says of turns: absolute, so the past changes nothing.
     pub fn handle_turns(&mut self, turns: &[TurnState]) {
         let own = turns.iter().filter(|t| t.window.terminal == self.terminal);
-        self.turns.absorb(own.copied());
+        self.said = own.copied().collect();
+        self.turns.absorb(self.said.iter().copied());
         self.doubt = Doubt::None;
+    }
+
+    /// The stream is down: the next one may be of another life of the database.
+    pub fn handle_silence(&mut self) {
+        self.said.clear();
     }
 
     /// What each channel shows at `now`.
@@ -181,6 +203,7 @@ impl Rotation {
             self.doubt = Doubt::Since(now);
         }
         self.forget_before(now);
+        self.forget_unbelieved(now);
         Faces {
             nfc: self.face(Channel::Nfc, now),
             qr: self.face(Channel::Qr, now),
@@ -194,7 +217,8 @@ impl Rotation {
             Some((_, window)) => Some(window.closes),
             None => self.begins_after(now),
         };
-        Channel::ALL.iter().filter_map(next).min()
+        let boundaries = Channel::ALL.iter().filter_map(next);
+        boundaries.chain(self.unbelieved_until).min()
     }
 
     /// Where the schedule that is followed stands in the order of all.
@@ -244,6 +268,7 @@ impl Rotation {
             |channel| WindowPlan::draw(&entry.key, policy, channel, &self.clock, entry.epoch);
         Epoch {
             kid,
+            is_believed: true,
             loaded: LoadedEpoch {
                 version: entry.version,
                 epoch: entry.epoch,
@@ -262,8 +287,10 @@ impl Rotation {
         let (rank, host) = (schedule.rank(), schedule.link_host());
         let same_life = |held: Rank| held.generation == rank.generation;
         if self.rank().is_some_and(|held| !same_life(held)) {
-            // Another life of the database counts its turns anew.
+            // Another life of the database counts its turns anew. Its stream was there before its
+            // schedule, and what that said is of this life.
             self.turns = KnownTurns::default();
+            self.turns.absorb(self.said.iter().copied());
         }
         let held = self.followed.take();
         let fits = held
@@ -271,6 +298,9 @@ impl Rotation {
             .is_none_or(|f| same_life(f.rank) && f.policy == *schedule.policy() && f.host == *host);
         if let (Fetch::After(after), Some(held), true) = (fetch, held, fits) {
             epochs.extend(held.epochs.into_iter().filter(|(epoch, _)| *epoch <= after));
+        }
+        if epochs.values().all(|epoch| epoch.is_believed) {
+            self.unbelieved_until = None;
         }
         self.followed = Some(Following {
             rank,
@@ -366,6 +396,18 @@ impl Rotation {
             .epochs
             .retain(|epoch, _| *epoch >= current || Some(*epoch) == last);
         self.turns.forget_before(current.saturating_sub(1));
+    }
+}
+
+impl Rotation {
+    fn forget_unbelieved(&mut self, now: Timestamp) {
+        if self.unbelieved_until.is_none_or(|until| now < until) {
+            return;
+        }
+        self.unbelieved_until = None;
+        if let Some(following) = &mut self.followed {
+            following.epochs.retain(|_, epoch| epoch.is_believed);
+        }
     }
 }
 

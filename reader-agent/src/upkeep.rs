@@ -23,8 +23,11 @@ use crate::identity::Identity;
 
 /// How far from the middle of a certificate's life the renewal is drawn, as a share of that life.
 pub const JITTER_SHARE: Millis = 10;
-/// A renewal or a bundle that is asked of everybody at once begins within this time.
+/// A renewal or a bundle that is asked of everybody at once begins within this time, unless the
+/// configuration says another one.
 pub const SPREAD_MS: Millis = 60_000;
+/// The longest such time: whoever trusts a tainted root should not do so for longer.
+pub const SPREAD_MAX_MS: Millis = 3_600_000;
 /// A certificate that was just renewed is not renewed again on demand within this time.
 pub const RENEWED_REST_MS: Millis = 10 * 60_000;
 /// The first pause after a failure, and the longest.
@@ -142,6 +145,7 @@ pub struct Trouble {
 /// The upkeep of one terminal.
 pub struct Keeper {
     life: Life,
+    spread_ms: Millis,
     stage: Stage,
     /// The trust bundle that is followed.
     follows: u64,
@@ -211,6 +215,7 @@ impl Keeper {
     pub fn new(life: Life, stage: Stage, follows: u64) -> Self {
         Self {
             life,
+            spread_ms: SPREAD_MS,
             stage,
             follows,
             stranger: false,
@@ -224,6 +229,11 @@ impl Keeper {
         }
     }
 
+    /// Begins what is asked of everybody at once within this time instead of [`SPREAD_MS`].
+    pub fn spread_over(self, spread_ms: Millis) -> Self {
+        Self { spread_ms, ..self }
+    }
+
     /// What the last frame said of upkeep. Saying it again changes nothing.
     pub fn handle_told(&mut self, told: &Upkeep, at: At) {
         let rests = self
@@ -232,13 +242,13 @@ impl Keeper {
         self.renew_at_ticks = match told.renew_now && !rests {
             true => self
                 .renew_at_ticks
-                .or(Some(at.ticks + self.life.drawn(SPREAD_MS))),
+                .or(Some(at.ticks + self.life.drawn(self.spread_ms))),
             false => None,
         };
         self.trust_at_ticks = match told.trust_sequence > self.follows {
             true => self
                 .trust_at_ticks
-                .or(Some(at.ticks + self.life.drawn(SPREAD_MS))),
+                .or(Some(at.ticks + self.life.drawn(self.spread_ms))),
             false => None,
         };
     }

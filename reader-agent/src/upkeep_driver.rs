@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pki::Certificate;
 use protocol::problem::ProblemType;
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use tokio::sync::watch;
 
 use crate::authority::line::{Footing, Line, Standing};
@@ -52,6 +52,7 @@ pub struct Kept {
 
 /// What the driver is made of.
 pub struct Supplies {
+    pub spread_ms: Millis,
     pub line: Arc<Line>,
     pub next: Next,
     pub identity_files: IdentityFiles,
@@ -72,7 +73,8 @@ impl UpkeepDriver {
             Next::Certified(identity) => Stage::Certified(Life::of(identity)),
         };
         Self {
-            keeper: Keeper::new(Life::of(&footing.identity), stage, footing.trust.sequence()),
+            keeper: Keeper::new(Life::of(&footing.identity), stage, footing.trust.sequence())
+                .spread_over(supplies.spread_ms),
             before: footing.identity.clone(),
             line: supplies.line,
             identity_files: supplies.identity_files,

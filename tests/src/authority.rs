@@ -150,6 +150,11 @@ impl Authority {
         Said::by(verb.args(arguments))
     }
 
+    /// Any verb of `m2key-pki`, whatever comes of it.
+    pub fn pki(&self, arguments: &[&str]) -> Result<Said, Failure> {
+        Said::by(command("m2key-pki")?.args(arguments))
+    }
+
     /// Starts signer and daemon and waits until they are ready.
     pub async fn serve(&mut self) -> Result<(), Failure> {
         self.start(StatusCode::OK).await
@@ -203,6 +208,21 @@ impl Authority {
         let mut verb = command("m2key-authority")?;
         verb.arg("--json").arg("--config").arg(self.config());
         Said::by(verb.args(arguments))
+    }
+
+    /// Any verb as another operator, the one in this file; whatever comes of it.
+    pub fn say_as(&self, operator: &Path, arguments: &[&str]) -> Result<Said, Failure> {
+        let mut verb = command("m2key-authority")?;
+        verb.arg("--json").arg("--config").arg(self.config());
+        Said::by(verb.arg("--as").arg(operator).args(arguments))
+    }
+
+    /// A merchant whose terminals take this much of every shopper without a till.
+    pub fn add_merchant_at(&self, name: &str, fixed_minor: i64) -> Result<MerchantId, Failure> {
+        let fixed = fixed_minor.to_string();
+        let add = ["merchant", "add", "--name", name, "--currency", "EUR"];
+        let view = self.verb(&[&add[..], &["--fixed-minor", &fixed]].concat())?;
+        member(&view, "merchant")
     }
 
     pub fn add_merchant(&self, name: &str) -> Result<MerchantId, Failure> {

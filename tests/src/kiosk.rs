@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use reqwest::Client;
+use reqwest::{Client, Response};
 use rqrr::{Grid, SimpleGrid};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -12,6 +13,8 @@ use crate::{Failure, wait, web};
 
 const PAGE_PATH: &str = "/kiosk";
 const EVENTS_PATH: &str = "/kiosk/events";
+/// Longer than any test; a page that hears nothing for so long is looked at by nobody.
+const PAGE_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// The kiosk page of one agent, as a browser on that machine opens it.
 pub struct Kiosk {
@@ -20,9 +23,17 @@ pub struct Kiosk {
     cookie: Mutex<Option<String>>,
 }
 
+/// The page, open: one frame after the other, as they are pushed.
+pub struct Page {
+    response: Response,
+    text: String,
+}
+
 /// What the page is told.
 #[derive(Deserialize)]
 pub struct Frame {
+    /// The terminal hears the authority.
+    pub online: bool,
     /// How far the payment is, in the page's own words.
     pub screen: String,
     /// The two digits of the claim, once a phone has it.
@@ -99,18 +110,19 @@ impl Kiosk {
 
     /// What the page shows now.
     pub async fn frame(&self) -> Result<Frame, Failure> {
+        self.page().await?.next().await
+    }
+
+    /// The page that stays open; its first frame is what it shows now.
+    pub async fn page(&self) -> Result<Page, Failure> {
         let cookie = self.cookie.lock().await.clone().unwrap_or_default();
         let url = format!("http://{}{EVENTS_PATH}", self.address()?);
         let get = self.http.get(url).header("cookie", cookie);
-        let mut stream = get.send().await.map_err(|e| web::sent(&e))?;
-        let mut text = String::new();
-        while let Some(bytes) = stream.chunk().await.map_err(|e| web::sent(&e))? {
-            text.push_str(&String::from_utf8_lossy(&bytes));
-            if let Some(data) = first_event(&text) {
-                return web::parse(data.as_bytes());
-            }
-        }
-        Err(Failure::new(format!("the kiosk's stream ends: {text}")))
+        let response = get.timeout(PAGE_LIMIT).send().await;
+        Ok(Page {
+            response: response.map_err(|e| web::sent(&e))?,
+            text: String::new(),
+        })
     }
 
     /// Waits until QR code and typed code are both shown.
@@ -131,6 +143,25 @@ impl Kiosk {
     }
 }
 
+impl Page {
+    /// The next frame, as soon as it is pushed.
+    pub async fn next(&mut self) -> Result<Frame, Failure> {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let data = data_of(event);
+                self.text = rest.to_owned();
+                match data {
+                    Some(data) => return web::parse(data.as_bytes()),
+                    None => continue,
+                }
+            }
+            let chunk = self.response.chunk().await.map_err(|e| web::sent(&e))?;
+            let chunk = chunk.ok_or_else(|| Failure::new("the kiosk's stream ends"))?;
+            self.text.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
+}
+
 impl Frame {
     /// QR code and typed code, if both are shown.
     pub fn faces(&self) -> Option<Faces> {
@@ -141,6 +172,18 @@ impl Frame {
             qr_left_ms: qr.left_ms,
             code_left_ms: code.left_ms,
         })
+    }
+
+    /// The link that a camera reads, and for how long it is shown, if there is one.
+    pub fn link(&self) -> Option<(String, u64)> {
+        let qr = self.qr.as_ref()?;
+        Some((qr.decode()?, qr.left_ms))
+    }
+
+    /// The typed code, and for how long it is shown, if there is one.
+    pub fn code(&self) -> Option<(&str, u64)> {
+        let code = self.code.as_ref()?;
+        Some((&code.text, code.left_ms))
     }
 }
 
@@ -166,13 +209,9 @@ impl QrPath {
     }
 }
 
-/// The data of the first whole server-sent event.
-fn first_event(text: &str) -> Option<String> {
-    let (event, _) = text.split_once("\n\n")?;
+/// The data of one server-sent event, if it has any.
+fn data_of(event: &str) -> Option<String> {
     let data = event.lines().filter_map(|line| line.strip_prefix("data:"));
     let data: Vec<_> = data.map(str::trim_start).collect();
-    match data.is_empty() {
-        false => Some(data.join("\n")),
-        true => first_event(&text[event.len() + 2..]),
-    }
+    (!data.is_empty()).then(|| data.join("\n"))
 }

@@ -118,10 +118,15 @@ impl Daemon {
         let _ = self.child.wait();
     }
 
+    /// A signal by its name.
+    pub fn signal(&self, name: &str) -> Result<(), Failure> {
+        let pid = self.child.id().to_string();
+        crate::tools::run("kill", &[&format!("-{name}"), &pid]).map(drop)
+    }
+
     /// SIGTERM, and its exit code.
     pub async fn stop(&mut self) -> Result<Option<i32>, Failure> {
-        let pid = self.child.id().to_string();
-        crate::tools::run("kill", &["-TERM", &pid])?;
+        self.signal("TERM")?;
         let child = &mut self.child;
         let ended = async || child.try_wait().ok().flatten();
         let status = crate::wait::until("a daemon to stop", ended).await?;

@@ -17,8 +17,7 @@ use crate::{Failure, ports, web};
 pub struct Terminal {
     id: TerminalId,
     agent: Option<Daemon>,
-    pcscd: Pcscd,
-    reader: VirtualReader,
+    reader: Option<Reader>,
     kiosk: Kiosk,
     till: Option<Till>,
     dir: PathBuf,
@@ -26,6 +25,15 @@ pub struct Terminal {
     authority_root: PathBuf,
     agents_url: String,
 }
+
+/// A PC/SC reader with a tag on it.
+struct Reader {
+    pcscd: Pcscd,
+    reader: VirtualReader,
+}
+
+/// Within which time a terminal that has only a screen begins what is asked of every terminal at once.
+pub const SCREENS_SPREAD_MS: u64 = 1_500;
 
 impl Terminal {
     /// Reader and tag are there, and the agent has enrolled with the join token in this file.
@@ -40,6 +48,31 @@ impl Terminal {
         let reader = VirtualReader::acr122u(dir)?;
         let pcscd = Pcscd::launch(dir, &[reader.entry()])?;
         reader.place(VirtualTag::new(id.number()));
+        let mut terminal = Self::enrolled(dir, authority, id, join_token, logs, "")?;
+        terminal.reader = Some(Reader { pcscd, reader });
+        Ok(terminal)
+    }
+
+    /// The same without a reader: only a screen.
+    pub fn enrol_screen(
+        dir: &Path,
+        authority: &Authority,
+        id: TerminalId,
+        join_token: &Path,
+        logs: &Path,
+    ) -> Result<Self, Failure> {
+        let more = format!("tag = \"none\"\nupkeep_spread_ms = {SCREENS_SPREAD_MS}\n");
+        Self::enrolled(dir, authority, id, join_token, logs, &more)
+    }
+
+    fn enrolled(
+        dir: &Path,
+        authority: &Authority,
+        id: TerminalId,
+        join_token: &Path,
+        logs: &Path,
+        configuration: &str,
+    ) -> Result<Self, Failure> {
         let data = dir.join("agent");
         let agents_url = authority.agents_url()?;
         let mut enrol = command("m2key-agent")?;
@@ -50,12 +83,11 @@ impl Terminal {
         enrol.args(["--root-fingerprint", authority.root_fingerprint()]);
         enrol.arg("--join-token-file").arg(join_token);
         Said::by(&mut enrol)?.ok()?;
-        set_listen(&data.join("agent.toml"), ports::free()?)?;
+        configure(&data.join("agent.toml"), ports::free()?, configuration)?;
         Ok(Self {
             id,
             agent: None,
-            pcscd,
-            reader,
+            reader: None,
             kiosk: Kiosk::of(&data)?,
             till: None,
             dir: data,
@@ -76,7 +108,9 @@ impl Terminal {
     pub async fn start(&mut self) -> Result<(), Failure> {
         let mut run = command("m2key-agent")?;
         run.arg("run").arg("--config").arg(self.file("agent.toml"));
-        run.env("PCSCLITE_CSOCK_NAME", self.pcscd.socket());
+        if let Some(Reader { pcscd, .. }) = &self.reader {
+            run.env("PCSCLITE_CSOCK_NAME", pcscd.socket());
+        }
         let name = format!("m2key-agent-{}", self.id);
         let mut agent = Daemon::start(&name, run, &self.logs)?;
         let kiosk = &self.kiosk;
@@ -95,6 +129,21 @@ impl Terminal {
         }
     }
 
+    /// SIGSTOP: the machine stands still, and every connection stays as it is.
+    pub fn freeze_agent(&self) -> Result<(), Failure> {
+        self.running()?.signal("STOP")
+    }
+
+    /// SIGCONT.
+    pub fn thaw_agent(&self) -> Result<(), Failure> {
+        self.running()?.signal("CONT")
+    }
+
+    fn running(&self) -> Result<&Daemon, Failure> {
+        let agent = self.agent.as_ref();
+        agent.ok_or_else(|| Failure::new("the agent does not run"))
+    }
+
     pub fn id(&self) -> TerminalId {
         self.id
     }
@@ -110,13 +159,14 @@ impl Terminal {
 
     /// What a phone reads now: nothing while the reader holds the tag, or while it is blank.
     pub fn tap(&self) -> Option<String> {
-        let message = self.reader.tap().ok()??;
+        let message = self.reader.as_ref()?.reader.tap().ok()??;
         ndef::read_uri(&message).ok()
     }
 
     /// The tag's raw memory, from page 0.
     pub fn tag_memory(&self) -> Result<Vec<u8>, Failure> {
-        let memory = self.reader.with_tag(|tag| tag.memory());
+        let reader = self.reader.as_ref();
+        let memory = reader.and_then(|it| it.reader.with_tag(|tag| tag.memory()));
         memory.ok_or_else(|| Failure::new("no tag lies on the reader"))
     }
 
@@ -136,8 +186,8 @@ impl Terminal {
     }
 }
 
-fn set_listen(config: &Path, port: u16) -> Result<(), Failure> {
+fn configure(config: &Path, port: u16, more: &str) -> Result<(), Failure> {
     let text = std::fs::read_to_string(config).map_err(Failure::of(config.display()))?;
     let listen = format!("kiosk_listen = \"127.0.0.1:{port}\"\n");
-    Ok(std::fs::write(config, format!("{listen}{text}"))?)
+    Ok(std::fs::write(config, format!("{listen}{more}{text}"))?)
 }

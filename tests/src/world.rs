@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use protocol::ids::MerchantId;
+use protocol::ids::{MerchantId, TerminalId};
 use tempfile::TempDir;
 
 use crate::Failure;
@@ -76,12 +76,18 @@ impl World {
 
     /// The same with other windows.
     pub async fn with(pace: Pace) -> Result<Self, Failure> {
+        let mut world = Self::without_terminals(pace).await?;
+        world.add_terminal().await?;
+        Ok(world)
+    }
+
+    /// Everything runs, and no terminal has been added yet.
+    pub async fn without_terminals(pace: Pace) -> Result<Self, Failure> {
         let temp = TempDir::new()?;
         let mut site = Site::prepare(temp.path(), pace).await?;
         site.authority.serve().await?;
         let mut world = site.settle()?;
         world._temp = Some(temp);
-        world.add_terminal().await?;
         Ok(world)
     }
 
@@ -95,13 +101,29 @@ impl World {
 
     /// One more terminal, enrolled; its agent does not run yet.
     pub fn enrol_terminal(&self) -> Result<Terminal, Failure> {
-        let place = self
-            .dir
-            .join(format!("terminal-{}", self.terminals.len() + 1));
+        let (place, id) = self.place_terminal(self.merchant)?;
+        let token = place.join("join-token");
+        Terminal::enrol(&place, &self.authority, id, &token, &self.logs())
+    }
+
+    /// The folder of one more terminal, with its join token in it, and its id.
+    fn place_terminal(&self, merchant: MerchantId) -> Result<(PathBuf, TerminalId), Failure> {
+        let number = self.terminals.len() + 1;
+        let place = self.dir.join(format!("terminal-{number}"));
         std::fs::create_dir_all(&place)?;
-        let join_token = place.join("join-token");
-        let id = self.authority.add_terminal(self.merchant, &join_token)?;
-        Terminal::enrol(&place, &self.authority, id, &join_token, &self.logs())
+        let token = place.join("join-token");
+        let id = self.authority.add_terminal(merchant, &token)?;
+        Ok((place, id))
+    }
+
+    /// One more terminal of this merchant that has only a screen, enrolled and running.
+    pub async fn add_screen(&mut self, merchant: MerchantId) -> Result<(), Failure> {
+        let (place, id) = self.place_terminal(merchant)?;
+        let (token, logs) = (place.join("join-token"), self.logs());
+        let mut terminal = Terminal::enrol_screen(&place, &self.authority, id, &token, &logs)?;
+        terminal.run().await?;
+        self.terminals.push(terminal);
+        Ok(())
     }
 
     /// The first terminal.

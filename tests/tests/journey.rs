@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+#[path = "journey/enrolling.rs"]
+mod enrolling;
 #[path = "journey/restoring.rs"]
 mod restoring;
 

@@ -166,24 +166,31 @@ fn confirm(yes: bool) -> Result<(), CliError> {
     }
 }
 
-/// Signs the request for this verb and leaves it with the daemon, unless it is there already; the
-/// error says who does what next.
+/// Asks the others for this verb; the error says who does what next.
 pub(super) async fn ask_others(desk: &Desk, verb: &str, body: Value) -> Result<CliError, CliError> {
+    Ok(waits(&requested(desk, verb, body).await?))
+}
+
+/// Signs the request for this verb and leaves it with the daemon, unless it is there already.
+pub(super) async fn requested(
+    desk: &Desk,
+    verb: &str,
+    body: Value,
+) -> Result<RequestView, CliError> {
     let own = desk.own().await?;
     let draft = ConsentDraft {
         verb: verb.to_owned(),
         body: body.clone(),
         by: own.name.clone(),
     };
-    let view = match desk.send(draft).await? {
-        Drafted::Open(view) => view,
+    match desk.send(draft).await? {
+        Drafted::Open(view) => Ok(view),
         Drafted::ToSign(request) => {
             check_draft(&request, verb, &body, &own)?;
             let statement = own.state(&request).await?;
-            desk.send(ConsentAsk { statement }).await?
+            Ok(desk.send(ConsentAsk { statement }).await?)
         }
-    };
-    Ok(waits(&view))
+    }
 }
 
 /// Nothing is signed but what was asked for.

@@ -1,7 +1,9 @@
 //! How does a verb reach the authority: the running daemon, or the stopped one?
 
 use std::borrow::Cow;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use super::own::Own;
 use super::{Arguments, CliError, Exit, runtime};
 use crate::app::{App, load_certificates, open};
 use crate::clock::{Clock, SystemClock, unix_seconds};
-use crate::config::Config;
+use crate::config::{Asking, Config, DaemonAt, TrustConfig};
 use crate::http::operators::OPERATOR_PATH;
 use crate::listen::tls;
 use crate::lock::Lock;
@@ -45,7 +47,7 @@ pub(super) fn ask<V: Verb>(arguments: &Arguments, verb: V) -> Result<V::Answer, 
 
 /// Where verbs are carried out: by the running daemon, or here on the stopped authority.
 pub(super) struct Desk {
-    pub(super) config: Config,
+    pub(super) config: Asking,
     runtime: tokio::runtime::Runtime,
     line: Line,
 }
@@ -75,10 +77,10 @@ impl Desk {
             true => {
                 let config = arguments.load_for_hsm()?;
                 let line = runtime.block_on(stopped(config.clone()))?;
-                (config, line)
+                (config.into(), line)
             }
             false => {
-                let config = arguments.load_config()?;
+                let config = arguments.load_asking()?;
                 process::ensure_environment(&config.operator.environment())?;
                 let line = runtime.block_on(daemon(&config))?;
                 (config, line)
@@ -102,6 +104,14 @@ impl Desk {
         }
     }
 
+    /// The stopped authority, if this works on one.
+    pub(super) fn app(&self) -> Option<&Arc<App>> {
+        match &self.line {
+            Line::Daemon { .. } => None,
+            Line::Stopped { app, .. } => Some(app),
+        }
+    }
+
     /// The operator who signs.
     pub(super) async fn own(&self) -> Result<Cow<'_, Own>, CliError> {
         match &self.line {
@@ -117,14 +127,38 @@ async fn stopped(config: Config) -> Result<Line, CliError> {
     Ok(Line::Stopped { app, _lock })
 }
 
-async fn daemon(config: &Config) -> Result<Line, CliError> {
-    let addresses = Addresses::read(&config.run_dir).ok_or_else(not_running)?;
+async fn daemon(config: &Asking) -> Result<Line, CliError> {
+    let at = match &config.daemon {
+        DaemonAt::There(url) => Reached {
+            url: url.clone(),
+            resolved: None,
+        },
+        DaemonAt::Here { run_dir, names } => here(run_dir, names)?,
+    };
     check_own_certificate(config)?;
     let own = Own::load(config).await?;
-    let (client, host) = client(config, &own, reachable(addresses.agents))?;
-    let port = addresses.agents.port();
-    let url = format!("https://{host}:{port}{OPERATOR_PATH}");
+    let client = client(&config.trust, &own, at.resolved)?;
+    let url = format!("{}{OPERATOR_PATH}", at.url);
     Ok(Line::Daemon { client, url, own })
+}
+
+/// How the daemon is reached.
+struct Reached {
+    /// `https://host:port`.
+    url: String,
+    /// Where that host is, if no name server is asked.
+    resolved: Option<(String, SocketAddr)>,
+}
+
+/// The daemon of this folder.
+fn here(run_dir: &Path, names: &[String]) -> Result<Reached, CliError> {
+    let addresses = Addresses::read(run_dir).map_err(|error| not_found(run_dir, &error))?;
+    let address = reachable(addresses.agents);
+    let host = host_of(names, address.ip());
+    Ok(Reached {
+        url: format!("https://{host}:{}", address.port()),
+        resolved: Some((host, address)),
+    })
 }
 
 async fn post<V: Verb>(client: &reqwest::Client, url: &str, verb: V) -> Result<V::Answer, Unsent> {
@@ -169,12 +203,12 @@ impl From<Unsent> for CliError {
 }
 
 fn client(
-    config: &Config,
+    trust: &TrustConfig,
     own: &Own,
-    address: SocketAddr,
-) -> Result<(reqwest::Client, String), CliError> {
+    resolved: Option<(String, SocketAddr)>,
+) -> Result<reqwest::Client, CliError> {
     let mut roots = rustls::RootCertStore::empty();
-    for root in Trust::load(&config.trust)?.roots() {
+    for root in Trust::load(trust)?.roots() {
         roots
             .add(root.der().into())
             .map_err(|error| unusable("trust.root", &error))?;
@@ -184,23 +218,21 @@ fn client(
         .map_err(|error| unusable("TLS", &error))?
         .with_root_certificates(roots)
         .with_client_cert_resolver(own.resolver());
-    let host = host_of(config, address.ip());
-    let client = reqwest::Client::builder()
+    let mut client = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()
         // One connection, few requests: HTTP/2 would only hide the alert of a refused handshake.
         .http1_only()
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
-        .resolve(&host, address)
-        .build()
-        .map_err(|error| unusable("TLS", &error))?;
-    Ok((client, host))
+        .timeout(ANSWER_TIMEOUT);
+    if let Some((host, address)) = resolved {
+        client = client.resolve(&host, address);
+    }
+    client.build().map_err(|error| unusable("TLS", &error))
 }
 
 /// A name that stands in the certificate of the agents' listener; the address serves if it has none.
-fn host_of(config: &Config, address: IpAddr) -> String {
-    let names = &config.agents.names;
+fn host_of(names: &[String], address: IpAddr) -> String {
     let dns = names.iter().find(|name| name.parse::<DnsName>().is_ok());
     match (dns, address) {
         (Some(name), _) => name.clone(),
@@ -220,7 +252,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// TLS would only say that the certificate is refused; this says why.
-fn check_own_certificate(config: &Config) -> Result<(), CliError> {
+fn check_own_certificate(config: &Asking) -> Result<(), CliError> {
     let path = &config.operator.certificate;
     let own = load_certificates(path)?;
     let trust = Trust::load(&config.trust)?;
@@ -245,11 +277,20 @@ fn check_own_certificate(config: &Config) -> Result<(), CliError> {
     Ok(())
 }
 
-fn not_running() -> CliError {
-    CliError::operator(
-        "the daemon does not run",
-        "start `m2key-authority serve`, or work on the stopped authority with --offline",
-    )
+/// Who may not look does not know whether it runs.
+fn not_found(run_dir: &Path, error: &std::io::Error) -> CliError {
+    match error.kind() {
+        ErrorKind::PermissionDenied => CliError::operator(
+            format!("{}: this account may not look there", run_dir.display()),
+            "use the account of the daemon, or give an operator's file of your own with --as \
+             (`m2key-authority operator request --authority …` makes it)",
+        ),
+        ErrorKind::NotFound => CliError::operator(
+            "the daemon does not run",
+            "start `m2key-authority serve`, or work on the stopped authority with --offline",
+        ),
+        _ => CliError::file(run_dir, error),
+    }
 }
 
 fn unanswered(error: &reqwest::Error) -> CliError {

@@ -18,6 +18,9 @@ use crate::services::Failure;
 use crate::services::trust::TrustFileError;
 use crate::store::StoreError;
 
+const OPERATOR_AGAIN: &str = "another operator sees why (operator list) and can add you with a new \
+                              key (operator request, operator add)";
+
 /// Whose move it is, as scripts read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -336,6 +339,11 @@ impl From<Problem> for CliError {
             Some(ProblemType::Internal) => Exit::OurBug,
             _ => Exit::Refused,
         };
-        Self::new(exit, message, &problem.next_step)
+        let hint = match problem.problem_type() {
+            // Terminals are told to enrol; who types verbs is an operator.
+            Some(ProblemType::CertificateRefused) => OPERATOR_AGAIN,
+            _ => &problem.next_step,
+        };
+        Self::new(exit, message, hint)
     }
 }

@@ -94,8 +94,11 @@ impl Say for Compared {
                 true => "LOST    ",
                 false => "in books",
             };
+            let tainted = it.tainted_at.map_or_else(String::new, |since| {
+                format!(", the very same receipt; its key is tainted since {since}")
+            });
             format!(
-                "{what}  {} at {}, terminal {}, to {} by {}, payment {}",
+                "{what}  {} at {}, terminal {}, to {} by {}, payment {}{tainted}",
                 it.amount, it.paid_at, it.terminal, it.payee, it.payer, it.payment
             )
         };
@@ -115,18 +118,22 @@ impl Say for FenceView {
         lines.push(format!("generation {}", self.generation));
         let journal = &self.journal;
         lines.push(format!(
-            "journal {}: {} lines, {} ban(s), {} revocation(s)",
+            "journal {}: {} lines, {} ban(s), {} revocation(s), {} tainted key(s), {} seed(s) \
+             replaced after a compromise, {} revoked operator(s)",
             journal.path.display(),
             journal.lines,
             journal.bans,
-            journal.revocations
+            journal.revocations,
+            journal.tainted_keys,
+            journal.void_seeds,
+            journal.revoked_operators
         ));
         if let Some(failure) = &journal.failure {
             lines.push(format!("  it cannot be written: {failure}"));
         }
         lines.extend(self.raises.iter().map(|raise| {
             format!(
-                "raised to {} at {}: {} ({} audit rows lost)",
+                "raised to {} at {}: {} (at least {} audit rows lost)",
                 raise.generation, raise.at, raise.reason, raise.lost_rows
             )
         }));
@@ -139,7 +146,7 @@ impl Say for RaisedView {
         let mut lines = vec![
             format!("generation {}, was {}", self.generation, self.was),
             format!(
-                "  {} audit row(s) were lost with the later database",
+                "  at least {} audit row(s) were lost with the later database",
                 self.lost_rows
             ),
             format!(
@@ -148,11 +155,18 @@ impl Say for RaisedView {
                 self.revoked_again
             ),
             format!(
+                "  {} key(s) tainted again, {} seed(s) void, {} operator(s) revoked again",
+                self.keys_tainted_again.len(),
+                self.seeds_void,
+                self.operators_revoked_again.len()
+            ),
+            format!(
                 "  {} join token(s) and {} open charge(s) ended",
                 self.join_tokens_ended, self.charges_ended
             ),
         ];
         lines.extend(self.banned_again.iter().map(|id| format!("  banned: {id}")));
+        lines.extend(of_house(self));
         if let Some(aside) = &self.journal_set_aside {
             lines.push(format!("the old journal is now {}", aside.display()));
         }
@@ -163,4 +177,24 @@ impl Say for RaisedView {
         );
         lines.join("\n")
     }
+}
+
+/// What people should look at.
+fn of_house(raised: &RaisedView) -> Vec<String> {
+    let mut lines = Vec::new();
+    let tainted = raised.keys_tainted_again.iter();
+    lines.extend(tainted.map(|label| format!("  tainted: {label}")));
+    let operators = raised.operators_revoked_again.iter();
+    lines.extend(operators.map(|name| format!("  revoked: operator {name}")));
+    if raised.policy_set_again {
+        lines.push(
+            "  the consent policy is as strict as the one that was lost: `policy show`".into(),
+        );
+    }
+    if raised.seeds_void > 0 || !raised.keys_tainted_again.is_empty() {
+        lines.push(
+            "after the start new seeds are made where they are needed: `operation list`".into(),
+        );
+    }
+    lines
 }

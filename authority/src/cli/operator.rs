@@ -1,25 +1,26 @@
 //! `m2key-authority operator …` and `renew operator`: how do operators come, go and go on?
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use hsm::{Hsm, HsmError, KeyKind, KeyLabel};
 use pki::crl::Reason;
-use pki::{OperatorKey, PkiError, Segment, SoftwareKey, SpiffeId, csr};
+use pki::{Fingerprint, OperatorKey, PkiError, Segment, SoftwareKey, SpiffeId, TrustDomain, csr};
 use serde::Serialize;
 
 use super::daemon::{Desk, ask};
 use super::own::{Own, open_hsm};
 use super::renew::{Renewed, holder};
 use super::{Arguments, CliError, Exit, Say, runtime, tell};
+use crate::app::load_certificate;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{CertificateFiles, OperatorHsm, OperatorKeyPlace};
+use crate::config::{CertificateFiles, OperatorHsm, OperatorKeyPlace, check_address};
 use crate::listen::pair;
 use crate::services::operators::{
-    CertificateIssue, Holder, IssuedView, OperatorAdd, OperatorList, OperatorRevoke, OperatorView,
+    CertificateIssue, IssuedView, OperatorAdd, OperatorList, OperatorRevoke, OperatorView,
     Operators, Renewal,
 };
 use pki::process;
@@ -70,6 +71,23 @@ pub(super) struct Request {
     /// Label of the key; made if it is not there
     #[arg(long, requires = "module", default_value = "m2key-operator")]
     key_label: String,
+    /// The authority's listener for operators, https://host:port: nothing of its own folder is read then
+    #[arg(long, value_name = "URL", requires_all = ["root", "trust_domain"])]
+    authority: Option<String>,
+    /// Its root certificate; compare the fingerprint that is shown with the one that init printed
+    #[arg(long, requires = "authority")]
+    root: Option<PathBuf>,
+    /// Its trust domain
+    #[arg(long, requires = "authority")]
+    trust_domain: Option<TrustDomain>,
+}
+
+/// An authority of another account or machine.
+struct Elsewhere {
+    address: String,
+    root: PathBuf,
+    fingerprint: Fingerprint,
+    domain: TrustDomain,
 }
 
 pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
@@ -94,10 +112,15 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
 
 impl Request {
     fn make(&self, arguments: &Arguments) -> Result<Requested, CliError> {
-        let config = arguments.load_config()?;
+        let elsewhere = self.elsewhere()?;
+        let domain = match &elsewhere {
+            Some(elsewhere) => elsewhere.domain.clone(),
+            None => arguments.load_config()?.trust.domain,
+        };
         let name: Segment = self.name.parse().map_err(PkiError::from)?;
         let id = SpiffeId::Operator(name);
-        let (key, profile) = match self.hsm()? {
+        make_folder(&self.dir)?;
+        let (key, mut profile) = match self.hsm()? {
             Some(hsm) => {
                 let key = runtime()?.block_on(key_in(&hsm))?;
                 let profile = card_profile(&self.name, &hsm);
@@ -112,7 +135,11 @@ impl Request {
                 (OperatorKey::File(key), profile)
             }
         };
-        let request = runtime()?.block_on(key.request(&id, &config.trust.domain))?;
+        profile += &elsewhere
+            .as_ref()
+            .map(Elsewhere::section)
+            .unwrap_or_default();
+        let request = runtime()?.block_on(key.request(&id, &domain))?;
         write_new(&self.at("csr"), csr::to_pem(&request).as_bytes())?;
         write_new(&self.at("toml"), profile.as_bytes())?;
         Ok(Requested {
@@ -120,7 +147,24 @@ impl Request {
             request: self.at("csr"),
             profile: self.at("toml"),
             certificate: self.at("pem"),
+            root_fingerprint: elsewhere.map(|elsewhere| elsewhere.fingerprint.to_string()),
         })
+    }
+
+    fn elsewhere(&self) -> Result<Option<Elsewhere>, CliError> {
+        let (Some(address), Some(root), Some(domain)) =
+            (&self.authority, &self.root, &self.trust_domain)
+        else {
+            return Ok(None);
+        };
+        let address = check_address(address)
+            .map_err(|wrong| CliError::new(Exit::Usage, wrong.problem, wrong.hint))?;
+        Ok(Some(Elsewhere {
+            address,
+            fingerprint: load_certificate(root)?.fingerprint(),
+            root: absolute(root)?,
+            domain: domain.clone(),
+        }))
     }
 
     fn hsm(&self) -> Result<Option<OperatorHsm>, CliError> {
@@ -128,9 +172,6 @@ impl Request {
             (&self.module, &self.token_label, &self.pin_file)
         else {
             return Ok(None);
-        };
-        let absolute = |path: &PathBuf| {
-            std::path::absolute(path).map_err(|error| CliError::file(path, &error))
         };
         // What the module reads from its environment now, it will need later as well.
         let kept = std::env::var("SOFTHSM2_CONF").ok();
@@ -151,6 +192,32 @@ impl Request {
     }
 }
 
+impl Elsewhere {
+    fn section(&self) -> String {
+        format!(
+            "\n[authority]\naddress = {}\nroot = {}\ndomain = {}\n",
+            string(&self.address),
+            string(&self.root.display().to_string()),
+            string(self.domain.as_str()),
+        )
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(|error| CliError::file(path, &error))
+}
+
+fn string(text: &str) -> String {
+    toml::Value::String(text.into()).to_string()
+}
+
+/// For a key: only its owner looks into it. One that is there stays as it is.
+fn make_folder(dir: &Path) -> Result<(), CliError> {
+    let mut builder = std::fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| CliError::file(dir, &error))
+}
+
 async fn key_in(place: &OperatorHsm) -> Result<OperatorKey, CliError> {
     process::ensure_environment(&place.environment)?;
     let hsm: Arc<dyn Hsm> = Arc::new(open_hsm(place)?);
@@ -163,7 +230,6 @@ async fn key_in(place: &OperatorHsm) -> Result<OperatorKey, CliError> {
 }
 
 fn card_profile(name: &str, hsm: &OperatorHsm) -> String {
-    let string = |text: &str| toml::Value::String(text.into()).to_string();
     let mut text = format!(
         "certificate = \"{name}.pem\"\n\n[pkcs11]\nmodule = {}\ntoken_label = {}\nkey_label = {}\n\
          pin_file = {}\n",
@@ -219,8 +285,11 @@ fn read_request(path: &Path) -> Result<String, CliError> {
 /// The next certificate of the operator who asks: under a new key, or for the key on the card. To a
 /// stopped authority the old key signs for it, also after its certificate has ended.
 pub(super) fn renew(arguments: &Arguments) -> Result<(), CliError> {
-    let config = arguments.load_config()?;
-    holder(&config, &config.operator.certificate)?;
+    let config = match arguments.offline {
+        true => arguments.load_config()?.into(),
+        false => arguments.load_asking()?,
+    };
+    holder(&config.trust, &config.operator.certificate)?;
     let place = config.operator;
     let desk = Desk::open(arguments)?;
     let (fresh, issued) = desk.run(async {
@@ -237,10 +306,10 @@ pub(super) fn renew(arguments: &Arguments) -> Result<(), CliError> {
             }
             false => None,
         };
-        let holder = Holder::Operator(own.name.clone());
+        let operator = own.name.clone();
         let verb = CertificateIssue {
             request,
-            holder,
+            operator,
             proof,
         };
         let issued: IssuedView = desk.send(verb).await?;
@@ -263,7 +332,6 @@ pub(super) fn renew(arguments: &Arguments) -> Result<(), CliError> {
         &Renewed {
             certificate: place.certificate,
             not_after: issued.not_after.to_string(),
-            listener: false,
         },
     );
     Ok(())
@@ -312,6 +380,8 @@ struct Requested {
     request: PathBuf,
     profile: PathBuf,
     certificate: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root_fingerprint: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -327,15 +397,24 @@ impl Say for Requested {
             request,
             profile,
             certificate,
+            root_fingerprint,
         } = self;
-        format!(
-            "request   {0}\nan operator makes you one with:\n  \
-             m2key-authority operator add {name} --request {0} --certificate {1}\n\
-             then your verbs are: m2key-authority --as {2} …",
-            request.display(),
-            certificate.display(),
-            profile.display(),
-        )
+        let (request, certificate) = (request.display(), certificate.display());
+        let asked = match root_fingerprint {
+            None => format!(
+                "request   {request}\nan operator makes you one with:\n  \
+                 m2key-authority operator add {name} --request {request} --certificate {certificate}"
+            ),
+            Some(fingerprint) => format!(
+                "request   {request}\nroot      {fingerprint}\n          \
+                 compare it with the one that init printed\n\
+                 give the request to an operator, who makes you one with:\n  \
+                 m2key-authority operator add {name} --request {name}.csr --certificate {name}.pem\n\
+                 and put what you get back to {certificate}"
+            ),
+        };
+        let profile = profile.display();
+        format!("{asked}\nthen your verbs are: m2key-authority --as {profile} …")
     }
 }
 

@@ -12,7 +12,7 @@ use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use super::{CliError, Exit};
 use crate::app::load_certificates;
-use crate::config::{CertificateFiles, Config, OperatorHsm, OperatorKeyPlace};
+use crate::config::{Asking, CertificateFiles, OperatorHsm, OperatorKeyPlace};
 use crate::listen::pair;
 
 /// An operator: name, certificates (the own one first) and key.
@@ -25,7 +25,7 @@ pub(super) struct Own {
 
 impl Own {
     /// As `[operator]` or the file of `--as` say.
-    pub(super) async fn load(config: &Config) -> Result<Self, CliError> {
+    pub(super) async fn load(config: &Asking) -> Result<Self, CliError> {
         let path = &config.operator.certificate;
         if let OperatorKeyPlace::File(key) = &config.operator.key {
             // A renewal may have been interrupted.
@@ -63,7 +63,7 @@ impl Own {
     }
 
     /// A certificate request (DER) for the key as it is.
-    pub(super) async fn request(&self, config: &Config) -> Result<Vec<u8>, CliError> {
+    pub(super) async fn request(&self, config: &Asking) -> Result<Vec<u8>, CliError> {
         let id = SpiffeId::Operator(self.name.parse().map_err(PkiError::from)?);
         Ok(self.key.request(&id, &config.trust.domain).await?)
     }

@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
         )
     })?;
     let since = verified.tainted_at();
-    if since.is_some_and(|since| verified.claims().iat >= since) {
+    if verified.is_past_taint(verified.claims().iat) {
         return Err(CliError::new(
             Exit::Refused,
             format!(

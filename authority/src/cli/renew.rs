@@ -1,18 +1,21 @@
 //! `m2key-authority renew …`: how do certificates of operators and of this node get their next life?
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::ValueEnum;
-use pki::{BadCertificate, PkiError, SoftwareKey, SpiffeId, csr, identity_of};
+use pki::{BadCertificate, PkiError, SpiffeId, identity_of};
 use serde::Serialize;
 
-use super::daemon::ask;
+use super::daemon::Desk;
 use super::{Arguments, CliError, Exit, Say, operator, tell};
 use crate::app::load_certificates;
 use crate::clock::{Clock, SystemClock, unix_seconds};
-use crate::config::Config;
-use crate::listen::pair;
-use crate::services::operators::{CertificateIssue, Holder};
+use crate::config::{CertificateFiles, Config, TrustConfig};
+use crate::listen::credentials::{Audience, Credentials};
+use crate::listen::keeper::Keeper;
+use crate::services::node::{Listener, NodeRenewed};
+use crate::services::operators::NodeRenew;
 use crate::services::trust::Trust;
 
 /// Which certificate.
@@ -26,45 +29,59 @@ pub(super) enum What {
     Public,
 }
 
-/// A new key, a certificate for it, and both in the place of the old ones.
+/// A new key, a certificate for it, and both in the place of the old ones. Those of a listener are made
+/// by the authority itself: it is only told that it is time.
 pub(super) fn run(arguments: &Arguments, what: What) -> Result<(), CliError> {
-    let config = arguments.load_config()?;
-    let files = match what {
+    let listener = match what {
         What::Operator => return operator::renew(arguments),
-        What::Agents => &config.agents.tls,
-        What::Public => &config.public.tls,
+        What::Agents => Listener::Agents,
+        What::Public => Listener::Public,
     };
-    let id = holder(&config, &files.certificate)?;
-    let key = SoftwareKey::generate()?;
-    let request = csr::new(&key, &id, &config.trust.domain)?;
-    let verb = CertificateIssue {
-        request: csr::to_pem(&request),
-        holder: Holder::Node,
-        proof: None,
-    };
-    let issued = ask(arguments, verb)?;
-    pair::write(files, &key, &issued.chain)?;
-    tell(
-        arguments,
-        &Renewed {
-            certificate: files.certificate.clone(),
-            not_after: issued.not_after.to_string(),
-            listener: true,
-        },
-    );
+    let desk = Desk::open(arguments)?;
+    let renewed = desk.run(renew(&desk, listener))?;
+    tell(arguments, &renewed);
     Ok(())
 }
 
+async fn renew(desk: &Desk, listener: Listener) -> Result<NodeRenewed, CliError> {
+    let verb = NodeRenew { listener };
+    let Some(app) = desk.app() else {
+        return Ok(desk.send(verb).await?);
+    };
+    let audience = match listener {
+        Listener::Agents => Audience::OurOwn,
+        Listener::Public => Audience::Anybody,
+    };
+    let files = files_of(&app.config, listener);
+    let shows = Credentials::open(app, listener.name(), files, audience)?;
+    // Before the verb is sent, so that it finds somebody.
+    let keeper = Keeper::new(app.clone(), [shows], Arc::default());
+    tokio::select! {
+        renewed = desk.send(verb) => Ok(renewed?),
+        () = keeper.only_wishes() => Err(CliError::operator(
+            "nobody keeps the listeners",
+            "start `m2key-authority serve`: it renews them by itself",
+        )),
+    }
+}
+
+fn files_of(config: &Config, listener: Listener) -> &CertificateFiles {
+    match listener {
+        Listener::Agents => &config.agents.tls,
+        Listener::Public => &config.public.tls,
+    }
+}
+
 /// Whose certificate it is now; it may have expired, but it must be ours.
-pub(super) fn holder(config: &Config, certificate: &Path) -> Result<SpiffeId, CliError> {
+pub(super) fn holder(config: &TrustConfig, certificate: &Path) -> Result<SpiffeId, CliError> {
     let chain = load_certificates(certificate)?;
-    let trust = Trust::load(&config.trust)?;
+    let trust = Trust::load(config)?;
     let (leaf, others) = chain
         .split_first()
         .ok_or(PkiError::Certificate(BadCertificate::NotPem))?;
     let now = unix_seconds(SystemClock.now());
     if trust.is_ours(leaf, others, now) {
-        return Ok(identity_of(leaf.der(), &config.trust.domain)?.id);
+        return Ok(identity_of(leaf.der(), &config.domain)?.id);
     }
     Err(CliError::new(
         Exit::Refused,
@@ -80,19 +97,20 @@ pub(super) fn holder(config: &Config, certificate: &Path) -> Result<SpiffeId, Cl
 pub(super) struct Renewed {
     pub(super) certificate: PathBuf,
     pub(super) not_after: String,
-    pub(super) listener: bool,
 }
 
 impl Say for Renewed {
     fn say(&self) -> String {
-        let text = format!(
-            "{} is good until {}",
-            self.certificate.display(),
-            self.not_after
-        );
-        match self.listener {
-            true => text + "\nthe running daemon takes it up within seconds",
-            false => text,
-        }
+        let path = self.certificate.display();
+        format!("{path} is good until {}", self.not_after)
+    }
+}
+
+impl Say for NodeRenewed {
+    fn say(&self) -> String {
+        format!(
+            "the listener's new certificate {} is good until {}",
+            self.serial, self.not_after
+        )
     }
 }

@@ -222,7 +222,10 @@ impl Say for JoinTokens {
         if self.join_tokens.is_empty() {
             return "no join tokens".into();
         }
-        let lines: Vec<_> = self.join_tokens.iter().map(Say::say).collect();
+        let mut lines: Vec<_> = self.join_tokens.iter().map(Say::say).collect();
+        if self.more {
+            lines.push("and older ones: ask for those of one terminal with --terminal".into());
+        }
         lines.join("\n")
     }
 }

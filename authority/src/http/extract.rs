@@ -13,8 +13,11 @@ use warp::{Filter, Rejection};
 
 use super::problem::refuse;
 use crate::app::App;
-use crate::services::{Failure, adoption};
-use crate::store::{CertificateRecord, FirstUse, Subject, TerminalStatus};
+use crate::services::{Failure, adoption, renewal};
+use crate::store::{AlarmKind, CertificateRecord, CloneAlarm, FirstUse, Subject, TerminalStatus};
+
+/// How long what a terminal began with its old certificate may still be under way.
+const UNDER_WAY_MS: Millis = 5 * 60_000;
 
 /// A terminal with a certificate we issued and recorded, in its time, not revoked, not superseded by a
 /// later one, and not banned.
@@ -171,6 +174,7 @@ async fn known_terminal(app: &App, seen: Seen) -> Result<(TerminalId, Peer), Fai
             }
         },
     }
+    note_superseded(app, id, &record).await?;
     in_force(&record)?;
     if record.used_at.is_none() {
         let used = app.store.use_certificate(&peer.serial, app.clock.now());
@@ -179,6 +183,28 @@ async fn known_terminal(app: &App, seen: Seen) -> Result<(TerminalId, Peer), Fai
         }
     }
     Ok((id, peer))
+}
+
+/// The terminal itself has not shown this one since it has a later one, but for what was under way:
+/// whoever does has a copy of its key, or of its disk.
+async fn note_superseded(
+    app: &App,
+    terminal: TerminalId,
+    record: &CertificateRecord,
+) -> Result<(), Failure> {
+    let now = app.clock.now();
+    match record.superseded_at {
+        Some(since) if now - since > UNDER_WAY_MS => {
+            let alarm = CloneAlarm {
+                terminal,
+                kind: AlarmKind::Superseded,
+                certificate: record.certificate.serial.clone(),
+                other: String::new(),
+            };
+            renewal::raise(app, alarm, now).await
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn prove_operator(app: &App, seen: Seen) -> Result<AuthenticatedOperator, Failure> {
@@ -194,7 +220,8 @@ async fn prove_operator(app: &App, seen: Seen) -> Result<AuthenticatedOperator, 
         return Err(certificate_refused("it has expired").into());
     }
     let operator = app.store.operator(&name, app.clock.now()).await?;
-    if operator.is_none_or(|operator| operator.revoked.is_some()) {
+    let revoked = app.fence.is_operator_revoked_outside(&name);
+    if revoked || operator.is_none_or(|operator| operator.revoked.is_some()) {
         return Err(certificate_refused(format!("{name} is no operator")).into());
     }
     Ok(AuthenticatedOperator { name })

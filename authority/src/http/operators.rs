@@ -8,7 +8,7 @@ use warp::{Filter, Reply};
 use super::extract::{AuthenticatedOperator, operator};
 use super::{Private, Routes, body, problem};
 use crate::app::App;
-use crate::services::operators::{self, Verb, carry_out};
+use crate::services::operators::{self, Verb, carry_out_to_the_end};
 
 /// Where the verbs are.
 pub const OPERATOR_PATH: &str = "/v1/operator";
@@ -38,8 +38,8 @@ fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {
     Routes::new(V::NAME, route)
 }
 
-async fn handle<V: Verb>(app: &App, operator: &AuthenticatedOperator, verb: V) -> Response {
-    match carry_out(app, operator.name(), verb).await {
+async fn handle<V: Verb>(app: &Arc<App>, operator: &AuthenticatedOperator, verb: V) -> Response {
+    match carry_out_to_the_end(app, operator.name(), verb).await {
         Ok(answer) => warp::reply::json(&answer).into_response(),
         Err(failure) => problem::response(&failure.into_operator_problem()),
     }

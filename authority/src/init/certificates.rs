@@ -24,7 +24,8 @@ pub(super) fn make_root(
     key.save(&place.at("root/root.key"), &passphrase)?;
     let root = key.certificate(now)?;
     let issuing = key.sign_issuing(&root, &request.public_point(), now)?;
-    for name in ["root.pem", "signer/roots.pem"] {
+    // In root/ it is where `m2key-pki root … --dir root` looks for it.
+    for name in ["root.pem", "signer/roots.pem", "root/root.pem"] {
         place.public(name, root.pem().as_bytes())?;
     }
     place.public("issuing.pem", issuing.pem().as_bytes())?;

@@ -2,13 +2,17 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::InitError;
 
 const MARKER: &str = ".init-in-progress";
 const PRIVATE_FOLDER: u32 = 0o700;
+/// The two that the signer's and the authority's account each go through on the way to what is theirs:
+/// nobody lists them, and what is private in them is so by its own mode.
+const WAYS: [&str; 2] = ["", "signer"];
+const WAY: u32 = 0o710;
 const PRIVATE_FILE: u32 = 0o600;
 const PUBLIC_FILE: u32 = 0o644;
 /// SoftHSM's configuration of each process, and the folder of its HSM token: neither sees the other's.
@@ -133,9 +137,17 @@ impl Workplace {
 
     fn folder(&self, name: &str) -> Result<(), InitError> {
         let path = self.at(name);
+        let mode = match WAYS.contains(&name) {
+            true => WAY,
+            false => PRIVATE_FOLDER,
+        };
         let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(PRIVATE_FOLDER);
-        builder.create(&path).map_err(InitError::io(&path))
+        builder.recursive(true).mode(mode);
+        builder
+            .create(&path)
+            // Whatever the umask takes away.
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)))
+            .map_err(InitError::io(&path))
     }
 
     fn file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), InitError> {

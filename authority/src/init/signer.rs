@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use hsm::Module;
-use pki::signer::{AdminAnswer, AdminAsk, Clock as SignerClock, Signer, SignerConfig};
+use pki::signer::{AdminAnswer, AdminStep, Clock as SignerClock, Signer, SignerConfig};
 use pki::{Certificate, CheckedCsr, PkiError, csr};
 
 use super::certificates::{First, make_root};
@@ -38,9 +38,7 @@ pub(super) async fn make(
 }
 
 async fn prepare(signer: &Signer) -> Result<CheckedCsr, InitError> {
-    let prepared = signer
-        .administer(AdminAsk::Prepare { dry_run: false })
-        .await?;
+    let prepared = signer.administer(AdminStep::Prepare.into()).await?;
     let request = match prepared {
         AdminAnswer::Done {
             request: Some(request),
@@ -52,16 +50,12 @@ async fn prepare(signer: &Signer) -> Result<CheckedCsr, InitError> {
 }
 
 async fn install(signer: &Signer, issuing: &Certificate) -> Result<(), InitError> {
-    let install = AdminAsk::Install {
+    let install = AdminStep::Install {
         certificate: issuing.pem(),
-        dry_run: false,
     };
-    signer.administer(install).await?;
-    let activate = AdminAsk::Activate {
-        label: None,
-        dry_run: false,
-    };
-    signer.administer(activate).await?;
+    signer.administer(install.into()).await?;
+    let activate = AdminStep::Activate { label: None };
+    signer.administer(activate.into()).await?;
     Ok(())
 }
 

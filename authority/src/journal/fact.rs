@@ -3,6 +3,7 @@
 //! Only what a restored copy must not forget. A line is `<hash> <json>`, and its hash covers the line
 //! before it; the JSON is hashed as the bytes that stand there and never written anew.
 
+use pki::consent::Policy;
 use protocol::audit::Head;
 use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
@@ -39,6 +40,21 @@ pub enum Fact {
         reason: String,
     },
     Revoked(Revoked),
+    /// Nothing that this key signed, and no seed under it, is believed.
+    Tainted(TaintedKey),
+    /// After a compromise no seed version below this one counts.
+    Reseeded {
+        terminal: TerminalId,
+        version: u32,
+    },
+    /// Nobody of this name asks or consents any more.
+    OperatorRevoked {
+        operator: String,
+        by: String,
+        revoked_at: Timestamp,
+    },
+    /// How many must consent to what, from then on. Numbers rise.
+    Policy(NumberedPolicy),
     /// A revocation list of this issuing CA has this number, or is about to.
     Crl {
         issuer_key: String,
@@ -67,6 +83,28 @@ pub struct Revoked {
     pub revoked_at: Timestamp,
     /// As revocation lists call it.
     pub reason: String,
+}
+
+/// Enough of a key to refuse it, and to name it, without its row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaintedKey {
+    pub kid: String,
+    pub purpose: String,
+    pub label: String,
+    /// Uncompressed SEC 1 point, lower-case hex, for signing keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_point: Option<String>,
+    pub made_at: Timestamp,
+    pub tainted_at: Timestamp,
+}
+
+/// A consent policy in its place among all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberedPolicy {
+    pub number: u64,
+    pub policy: Policy,
+    pub set_by: String,
+    pub set_at: Timestamp,
 }
 
 /// A fact in its place.

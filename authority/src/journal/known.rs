@@ -6,7 +6,7 @@ use protocol::audit::Head;
 use protocol::ids::TerminalId;
 use protocol::time::{Millis, Timestamp};
 
-use super::fact::{Fact, GENESIS, Line, Revoked, hex, unhex};
+use super::fact::{Fact, GENESIS, Line, NumberedPolicy, Revoked, TaintedKey, hex, unhex};
 
 /// How long a revocation is kept past the end of its certificate: longer than any grace.
 pub(super) const REVOKED_KEPT_MS: Millis = 400 * 24 * 3_600_000;
@@ -24,6 +24,14 @@ pub struct Known {
     pub bans: BTreeMap<TerminalId, Ban>,
     /// By serial.
     pub revoked: BTreeMap<String, Revocation>,
+    /// By kid.
+    pub tainted: BTreeMap<String, Taint>,
+    /// Seeds that a compromise replaced.
+    pub voided: BTreeMap<TerminalId, Voided>,
+    /// By name.
+    pub operators: BTreeMap<String, OperatorGone>,
+    /// The last that was set.
+    pub policy: Option<SetPolicy>,
     /// The highest number of a revocation list, by issuing CA.
     pub crls: BTreeMap<String, u64>,
     /// The last head of every chain, of this generation.
@@ -52,6 +60,36 @@ pub struct Revocation {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taint {
+    pub key: TaintedKey,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Voided {
+    /// Every seed version below this one.
+    pub below: u32,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorGone {
+    pub by: String,
+    pub at: Timestamp,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetPolicy {
+    pub set: NumberedPolicy,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     pub terminal: String,
     pub generation: u32,
@@ -67,6 +105,10 @@ impl Known {
             generation: 0,
             bans: BTreeMap::new(),
             revoked: BTreeMap::new(),
+            tainted: BTreeMap::new(),
+            voided: BTreeMap::new(),
+            operators: BTreeMap::new(),
+            policy: None,
             crls: BTreeMap::new(),
             heads: BTreeMap::new(),
             shown: Vec::new(),
@@ -105,6 +147,27 @@ impl Known {
                 let serial = certificate.serial.clone();
                 self.revoked.entry(serial).or_insert(revocation);
             }
+            Fact::Tainted(key) => {
+                let taint = Taint {
+                    key: key.clone(),
+                    generation: self.generation,
+                };
+                self.tainted.entry(key.kid.clone()).or_insert(taint);
+            }
+            Fact::Reseeded { terminal, version } => self.void(*terminal, *version),
+            Fact::OperatorRevoked {
+                operator,
+                by,
+                revoked_at,
+            } => {
+                let gone = OperatorGone {
+                    by: by.clone(),
+                    at: *revoked_at,
+                    generation: self.generation,
+                };
+                self.operators.entry(operator.clone()).or_insert(gone);
+            }
+            Fact::Policy(set) => self.set_policy(set),
             Fact::Crl { issuer_key, number } => {
                 let highest = self.crls.entry(issuer_key.clone()).or_default();
                 *highest = (*highest).max(*number);
@@ -187,7 +250,36 @@ impl Known {
                 facts.push(Fact::Revoked(certificate.clone()));
             }
         }
+        for (generation, fact) in self.refusals_of_house() {
+            by_generation.entry(generation).or_default().push(fact);
+        }
         by_generation
+    }
+
+    /// Keys, seeds, operators and their policy: with the generation in which they were journalled.
+    fn refusals_of_house(&self) -> Vec<(u32, Fact)> {
+        let mut facts = Vec::new();
+        for taint in self.tainted.values() {
+            facts.push((taint.generation, Fact::Tainted(taint.key.clone())));
+        }
+        for (terminal, voided) in &self.voided {
+            let fact = Fact::Reseeded {
+                terminal: *terminal,
+                version: voided.below,
+            };
+            facts.push((voided.generation, fact));
+        }
+        for (operator, gone) in &self.operators {
+            let fact = Fact::OperatorRevoked {
+                operator: operator.clone(),
+                by: gone.by.clone(),
+                revoked_at: gone.at,
+            };
+            facts.push((gone.generation, fact));
+        }
+        let policy = self.policy.as_ref();
+        facts.extend(policy.map(|it| (it.generation, Fact::Policy(it.set.clone()))));
+        facts
     }
 
     /// What was true of the chains of an earlier generation says nothing of this one.
@@ -212,6 +304,30 @@ impl Known {
                 generation: self.generation,
             };
             self.bans.insert(terminal, ban);
+        }
+    }
+
+    fn void(&mut self, terminal: TerminalId, below: u32) {
+        let newer = self
+            .voided
+            .get(&terminal)
+            .is_none_or(|known| below > known.below);
+        if newer {
+            let generation = self.generation;
+            self.voided.insert(terminal, Voided { below, generation });
+        }
+    }
+
+    fn set_policy(&mut self, set: &NumberedPolicy) {
+        let newer = self
+            .policy
+            .as_ref()
+            .is_none_or(|known| set.number > known.set.number);
+        if newer {
+            self.policy = Some(SetPolicy {
+                set: set.clone(),
+                generation: self.generation,
+            });
         }
     }
 

@@ -60,6 +60,44 @@ fn crl(number: u64) -> Fact {
     }
 }
 
+fn tainted(kid: &str) -> Fact {
+    Fact::Tainted(TaintedKey {
+        kid: kid.into(),
+        purpose: "receipt".into(),
+        label: "m2key-receipt-1".into(),
+        public_point: Some("04".into()),
+        made_at: NOW,
+        tainted_at: NOW,
+    })
+}
+
+fn reseeded(number: u32, version: u32) -> Fact {
+    Fact::Reseeded {
+        terminal: TerminalId::from_number(number).unwrap(),
+        version,
+    }
+}
+
+fn operator_revoked(name: &str) -> Fact {
+    Fact::OperatorRevoked {
+        operator: name.into(),
+        by: "olga".into(),
+        revoked_at: NOW,
+    }
+}
+
+fn policy(number: u64, required: u32) -> Fact {
+    Fact::Policy(NumberedPolicy {
+        number,
+        policy: pki::consent::Policy {
+            required,
+            ..Default::default()
+        },
+        set_by: "olga".into(),
+        set_at: NOW,
+    })
+}
+
 /// A life with everything in it.
 fn life() -> Vec<Fact> {
     let far = NOW + known::REVOKED_KEPT_MS;
@@ -69,10 +107,19 @@ fn life() -> Vec<Fact> {
         checkpoint(10),
         revoked("01", far),
         crl(7),
+        tainted("k-1"),
+        reseeded(1, 2),
+        operator_revoked("mallory"),
+        policy(1, 1),
         generation(2),
         banned(2, 1),
         revoked("02", far),
         crl(9),
+        tainted("k-2"),
+        reseeded(1, 4),
+        reseeded(2, 2),
+        operator_revoked("eve"),
+        policy(2, 2),
         checkpoint(4),
         shown(2, 20),
         shown(5, 3),

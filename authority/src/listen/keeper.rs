@@ -1,21 +1,22 @@
 //! Who sees to it that the listeners never show an old certificate or believe an old root?
 //!
 //! Looks at the files, at the roots and at the issuing CAs every few seconds; renews what is our own at
-//! half of its life, or as soon as another issuing CA is active.
+//! half of its life, as soon as another issuing CA is active, or when an operator says so.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pki::{BadCertificate, Certificate, PkiError, SoftwareKey, SpiffeId, csr};
+use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use super::credentials::{Credentials, count};
 use super::pair;
 use crate::app::App;
 use crate::clock::unix_seconds;
-use crate::services::operators::{CertificateIssue, Holder, Verb};
+use crate::services::node::{self, Listener, NodeRenewed, Wish};
 use crate::services::trust::Trust;
 use crate::services::{Failure, issuing};
 
@@ -29,6 +30,7 @@ pub struct Keeper {
     app: Arc<App>,
     listeners: Vec<Kept>,
     reload: Arc<Notify>,
+    wishes: mpsc::Receiver<Wish>,
     /// The bundle on the disk that was looked at last.
     bundle: Option<String>,
 }
@@ -51,6 +53,7 @@ impl Keeper {
             next_try: None,
         };
         Self {
+            wishes: app.wishes.receive(),
             bundle: app.trust().bundle().map(pki::TrustBundle::to_json),
             app,
             listeners: listeners.into_iter().map(kept).collect(),
@@ -68,10 +71,31 @@ impl Keeper {
                 _ = ticks.tick() => false,
                 _ = trust.changed() => false,
                 () = self.reload.notified() => true,
+                Some(wish) = self.wishes.recv() => {
+                    self.grant(wish).await;
+                    continue;
+                }
                 () = app.draining() => return,
             };
             self.look(again).await;
         }
+    }
+
+    /// On a stopped authority: renews what its operator asks for, and nothing else.
+    pub async fn only_wishes(mut self) {
+        while let Some(wish) = self.wishes.recv().await {
+            self.grant(wish).await;
+        }
+    }
+
+    async fn grant(&mut self, wish: Wish) {
+        let name = wish.listener.name();
+        let mut listeners = self.listeners.iter_mut();
+        let renewed = match listeners.find(|it| it.credentials.name == name) {
+            Some(listener) => listener.renew_now(&self.app, wish.listener).await,
+            None => Err(ProblemType::NotFound.into()),
+        };
+        wish.answer(renewed);
     }
 
     async fn look(&mut self, again: bool) {
@@ -121,6 +145,23 @@ impl Keeper {
 }
 
 impl Kept {
+    /// Whatever its age, if it is ours.
+    async fn renew_now(&mut self, app: &App, listener: Listener) -> Result<NodeRenewed, Failure> {
+        let leaf = self.credentials.leaf();
+        let own = leaf.filter(|leaf| is_own(app, leaf, &self.credentials.shown()));
+        let leaf = own.ok_or_else(|| foreign(listener))?;
+        renew(app, &self.credentials).await?;
+        count(app, self.credentials.name, "renewed");
+        self.credentials.reread(app, true);
+        let shown = self.credentials.leaf().filter(|shown| *shown != leaf);
+        let shown = shown.ok_or_else(|| not_shown(listener))?;
+        let not_after = i64::try_from(shown.not_after()).unwrap_or(i64::MAX);
+        Ok(NodeRenewed {
+            serial: shown.serial_hex(),
+            not_after: Timestamp::from_secs(not_after),
+        })
+    }
+
     async fn renew_if_due(&mut self, app: &App) {
         let now = app.clock.now();
         // Nothing is issued while the database is behind the world, or under a root that nobody believes.
@@ -152,17 +193,44 @@ impl Kept {
 }
 
 /// Ours, and past half of its life, of another issuing CA than the active one, or under a root that is
-/// believed no more. A certificate that the operator got elsewhere is renewed there.
+/// believed no more.
 fn is_due(app: &App, leaf: &Certificate, shown: &[Certificate]) -> bool {
     let (now, trust) = (unix_seconds(app.clock.now()), app.trust());
-    let own = SpiffeId::Authority(app.config.node.clone());
-    let named = pki::identity_of(leaf.der(), &app.config.trust.domain);
-    if !named.is_ok_and(|peer| peer.id == own) || !trust.is_ours(leaf, shown, now) {
+    if !is_own(app, leaf, shown) {
         return false;
     }
     is_past_half(leaf, now)
         || !leaf.is_issued_by(app.issuer.chain().issuing())
         || trust.anchors().verify(leaf, shown, now).is_err()
+}
+
+/// Issued here to this node. A certificate that the operator got elsewhere is renewed there.
+fn is_own(app: &App, leaf: &Certificate, shown: &[Certificate]) -> bool {
+    let own = SpiffeId::Authority(app.config.node.clone());
+    let named = pki::identity_of(leaf.der(), &app.config.trust.domain);
+    let now = unix_seconds(app.clock.now());
+    named.is_ok_and(|peer| peer.id == own) && app.trust().is_ours(leaf, shown, now)
+}
+
+fn foreign(listener: Listener) -> Failure {
+    let detail = format!(
+        "the {}'s certificate was not issued here to this node: it is renewed at its CA",
+        listener.name()
+    );
+    Problem::new(ProblemType::CertificateRefused)
+        .with_detail(detail)
+        .into()
+}
+
+/// `ready` says why.
+fn not_shown(listener: Listener) -> Failure {
+    let detail = format!(
+        "the {} does not take up its new certificate",
+        listener.name()
+    );
+    Problem::new(ProblemType::NotReady)
+        .with_detail(detail)
+        .into()
 }
 
 fn is_past_half(certificate: &Certificate, now: u64) -> bool {
@@ -175,13 +243,9 @@ async fn renew(app: &App, credentials: &Credentials) -> Result<(), Failure> {
     let key = SoftwareKey::generate()?;
     let id = SpiffeId::Authority(app.config.node.clone());
     let request = csr::new(&key, &id, &app.config.trust.domain)?;
-    let issue = CertificateIssue {
-        request: csr::to_pem(&request),
-        holder: Holder::Node,
-        proof: None,
-    };
-    let issued = issue.run(app).await?;
-    let chain = with_all_ways(credentials, &issued.chain).map_err(PkiError::from)?;
+    let issued = node::issue(app, &csr::to_pem(&request)).await?;
+    let chain = issued.pem + &app.issuer.chain().issuing().pem();
+    let chain = with_all_ways(credentials, &chain).map_err(PkiError::from)?;
     check_believed(app, &chain).map_err(PkiError::from)?;
     pair::write(&credentials.files, &key, &chain)?;
     tracing::info!(

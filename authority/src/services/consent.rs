@@ -70,7 +70,7 @@ pub async fn admit<'a>(
     by: &str,
     wanted: &Wanted<'_>,
 ) -> Result<Admission<'a>, Failure> {
-    let required = app.store.consent_policy().await?.required_for(wanted.verb);
+    let required = policy(app).await?.required_for(wanted.verb);
     if required == 0 {
         return Ok(Admission::NotNeeded);
     }
@@ -86,6 +86,11 @@ pub async fn admit<'a>(
     let grant = Grant::take(app, record.request.id)?;
     grant.begin(&record, required).await?;
     Ok(Admission::Granted(grant))
+}
+
+/// As it is set, and no weaker than one that the database has lost.
+async fn policy(app: &App) -> Result<Policy, Failure> {
+    Ok(app.fence.stricter(app.store.consent_policy().await?))
 }
 
 async fn find(app: &App, by: &str, wanted: &Wanted<'_>) -> Result<Option<RequestRecord>, Failure> {
@@ -171,7 +176,7 @@ impl CarryingOut {
 
 /// What `by` would sign to ask for this, as of now.
 pub async fn draft(app: &App, by: &str, verb: &str, body: Value) -> Result<Request, Failure> {
-    let policy = app.store.consent_policy().await?;
+    let policy = policy(app).await?;
     let now = app.clock.now();
     let id: RequestId = ids::fresh(now, RequestId::from_parts);
     let request = Request {
@@ -209,7 +214,7 @@ pub async fn ask(
     check_signer(app, &signed).await?;
     check_request(app, &signed)?;
     check_clock(signed.claims().iat, now)?;
-    if signed.claims().policy != app.store.consent_policy().await? {
+    if signed.claims().policy != policy(app).await? {
         return Err(not_counted(
             "the policy was changed in the meantime: ask anew",
         ));
@@ -300,7 +305,7 @@ async fn speak<C: Dated>(
 /// Whose consents count at this moment, and how many are needed.
 pub async fn tally(app: &App, record: &RequestRecord) -> Result<(Vec<String>, u32), Failure> {
     let now = app.clock.now();
-    let policy: Policy = app.store.consent_policy().await?;
+    let policy = policy(app).await?;
     let required = policy.required_for(&record.request.verb);
     let Ok(request) = believed_request(app, record, now).await else {
         return Ok((Vec::new(), required));
@@ -389,6 +394,9 @@ pub async fn check_signer<C>(app: &App, signed: &Signed<C>) -> Result<(), Failur
     });
     let operator = app.store.operator(name, app.clock.now()).await?;
     let active = operator.is_some_and(|operator| operator.revoked.is_none());
+    let outside = app.fence.is_operator_revoked_outside(name)
+        || app.fence.is_revoked_outside(&certificate.serial_hex());
+    let active = active && !outside;
     match believed && good && active {
         true => Ok(()),
         false => Err(not_counted(format!(

@@ -1,7 +1,7 @@
 //! Where do others learn which certificates are no longer good?
 //!
 //! ```text
-//! every hour, and seconds after a revocation ──▶ number from the store ──▶ list ──▶ signed ──▶ published
+//! every hour, for a new issuing CA, and seconds after a revocation ──▶ number from the store ──▶ list ──▶ signed ──▶ published
 //! ```
 //! One list per issuing CA, made beside the requests and served from memory: neither an issuance nor
 //! who asks for a list waits for it. Inside this system nobody needs one, the store is asked.
@@ -32,6 +32,8 @@ pub const CRL_LIFE_MS: Millis = 24 * 3_600_000;
 pub const CRL_LATE_MS: Millis = 3 * 3_600_000;
 /// From a revocation to its list, so that many make one. With the time to sign below ten seconds.
 pub const CRL_DEBOUNCE: Duration = Duration::from_secs(5);
+/// How often is looked whether there is an issuing CA without a list.
+const CA_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After a list that could not be made.
 pub const CRL_RETRY: Duration = Duration::from_secs(30);
 /// Times a number is taken anew because the signer has seen a higher one.
@@ -98,6 +100,8 @@ impl Crls {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => continue,
+                // A list that could not be made is missing, too: then only after the pause.
+                () = self.until_one_is_missing(), if wait == CRL_EVERY => continue,
                 _ = bans.next() => {}
                 _ = revoked.next() => {}
                 () = self.app.draining() => return,
@@ -105,6 +109,23 @@ impl Crls {
             tokio::select! {
                 () = tokio::time::sleep(CRL_DEBOUNCE) => {}
                 () = self.app.draining() => return,
+            }
+        }
+    }
+
+    /// Whoever is shown a certificate of a new issuing CA may ask for its list at once.
+    async fn until_one_is_missing(&self) {
+        let has_none = |issuing: &Certificate| {
+            issuing
+                .key_id_hex()
+                .is_some_and(|key| self.get(&key).is_none())
+        };
+        loop {
+            tokio::time::sleep(CA_LOOK_EVERY).await;
+            let cas = self.app.issuer.issuing_cas();
+            let mut live = cas.iter().filter(|ca| ca.state != KeyState::Retired);
+            if live.any(|ca| has_none(ca.chain.issuing())) {
+                return;
             }
         }
     }

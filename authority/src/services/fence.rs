@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use pki::consent::Policy;
 use protocol::audit::{CheckpointClaims, Head};
 use protocol::jws;
 use protocol::problem::{Problem, ProblemType};
@@ -36,8 +37,17 @@ pub struct Fence {
     up: watch::Sender<Option<Arc<Fenced>>>,
     journal: OnceLock<Journal>,
     told: Mutex<Told>,
-    /// Serials that the journal knows to be revoked and the database does not.
-    revoked_outside: OnceLock<HashSet<String>>,
+    outside: OnceLock<Outside>,
+}
+
+/// What the journal knows and the database does not: it holds for whoever asks for the raise, too.
+#[derive(Debug)]
+struct Outside {
+    /// Serials of revoked certificates.
+    revoked: HashSet<String>,
+    /// Names of revoked operators.
+    operators: HashSet<String>,
+    policy: Option<Policy>,
 }
 
 /// Why nothing is served.
@@ -62,7 +72,7 @@ impl Default for Fence {
             up: watch::Sender::new(None),
             journal: OnceLock::new(),
             told: Mutex::default(),
-            revoked_outside: OnceLock::new(),
+            outside: OnceLock::new(),
         }
     }
 }
@@ -115,8 +125,20 @@ impl Fence {
 
     /// Whether the journal knows this certificate to be revoked, when the database has lost that.
     pub fn is_revoked_outside(&self, serial: &str) -> bool {
-        let revoked = self.revoked_outside.get();
-        revoked.is_some_and(|revoked| revoked.contains(serial))
+        let outside = self.outside.get();
+        outside.is_some_and(|it| it.revoked.contains(serial))
+    }
+
+    /// The same of an operator.
+    pub fn is_operator_revoked_outside(&self, name: &str) -> bool {
+        let outside = self.outside.get();
+        outside.is_some_and(|it| it.operators.contains(name))
+    }
+
+    /// This policy, made as strict as one that the database has lost.
+    pub fn stricter(&self, here: Policy) -> Policy {
+        let lost = self.outside.get().and_then(|it| it.policy.as_ref());
+        lost.map_or_else(|| here.clone(), |lost| here.stricter(lost))
     }
 
     /// Nothing is served from now on, for these reasons and those before.
@@ -197,9 +219,13 @@ pub async fn judge(app: &App, beginning: Beginning) -> Result<(), JournalError> 
         journal.written(difference.unjournalled).await?;
         app.store.remember_journal(journal.last()).await?;
     } else {
-        let revoked = difference.missing.revocations.into_iter().collect();
+        let missing = difference.missing;
         // Set once: only this function does, and it runs once.
-        let _ = app.fence.revoked_outside.set(revoked);
+        let _ = app.fence.outside.set(Outside {
+            revoked: missing.revocations.into_iter().collect(),
+            operators: missing.operators.into_iter().collect(),
+            policy: missing.policy.map(|lost| lost.policy),
+        });
         app.fence.put_up(reasons, app.clock.now());
     }
     let _ = app.fence.journal.set(journal);

@@ -3,9 +3,12 @@
 //! Each verb is a request type with its answer; the running daemon takes it over HTTP, and a stopped
 //! one through `--offline`: the same function either way.
 
+use std::sync::Arc;
+
 use protocol::problem::ProblemType;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
 
 use super::Failure;
 use super::consent::{Admission, Wanted, admit};
@@ -16,6 +19,7 @@ use crate::store::RequestId;
 mod accounts;
 mod alarms;
 mod audit;
+mod ceremonies;
 mod certificates;
 mod consents;
 mod every;
@@ -24,6 +28,7 @@ mod join_tokens;
 mod keys;
 mod lost;
 mod merchants;
+mod nodes;
 mod operations;
 mod people;
 mod policy;
@@ -34,9 +39,10 @@ pub mod trust;
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
 pub use alarms::{AlarmList, AlarmView, Alarms};
 pub use audit::{AuditVerify, AuditView};
+pub use ceremonies::{Agreed, IssuingAgree, RootAgree};
 pub use certificates::{
     CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
-    Certificates, Holder, Issued, IssuedView,
+    Certificates, Issued, IssuedView,
 };
 pub use consents::{
     CarriedOut, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList, ConsentRefuse, ConsentShow,
@@ -48,6 +54,7 @@ pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens}
 pub use keys::{KeyList, KeyStep, KeyView, Keys, Planned};
 pub use lost::{ComparedView, FenceCompare};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
+pub use nodes::NodeRenew;
 pub use operations::{
     OperationList, OperationShow, OperationTranscript, OperationView, OperationsView,
     TranscriptView,
@@ -65,6 +72,9 @@ pub use trust::{RootState, TrustInstall, TrustPlan, TrustShow, TrustStage, Trust
 pub const NAME_MAX: usize = 80;
 /// Most entries of one list.
 pub const LIST_MAX: u32 = 1_000;
+
+/// Most verbs that are carried out at the same time, those of askers who hung up among them.
+pub const VERBS_MAX: usize = 64;
 
 /// How many people a verb needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +145,28 @@ impl Asker {
 /// Carries out `verb` for the operator `by`, if as many others consented as the policy says.
 pub async fn carry_out<V: Verb>(app: &App, by: &str, verb: V) -> Result<V::Answer, Failure> {
     carry_out_request(app, by, verb, None).await
+}
+
+/// The same for an asker who may hang up: a verb that has begun runs to its end, so that what it commits
+/// is announced, and the request that others consented to is ended.
+pub async fn carry_out_to_the_end<V: Verb>(
+    app: &Arc<App>,
+    by: &str,
+    verb: V,
+) -> Result<V::Answer, Failure> {
+    let under_way = app.verbs.clone().try_acquire_owned().map_err(|_| {
+        protocol::problem::Problem::new(ProblemType::Busy)
+            .with_detail(format!("{VERBS_MAX} verbs are being carried out"))
+            .with_retry_after(1)
+    })?;
+    let (app, by) = (app.clone(), by.to_owned());
+    let running = async move {
+        let _under_way = under_way;
+        carry_out(&app, &by, verb).await
+    };
+    let ended = tokio::spawn(running.in_current_span()).await;
+    // It panicked, which is logged, or the process ends.
+    ended.unwrap_or_else(|_| Err(ProblemType::Internal.into()))
 }
 
 /// The one place that everything operators ask for passes. `request`: the one that others consented

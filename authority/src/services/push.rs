@@ -69,6 +69,13 @@ struct Open {
     wake: watch::Sender<()>,
 }
 
+/// The certificate that a stream came with.
+struct Under {
+    serial: String,
+    /// Key identifier of its issuing CA; empty if unknown.
+    issuer: String,
+}
+
 /// The stream that a new one has put an end to.
 struct Displaced {
     certificate: String,
@@ -114,8 +121,8 @@ impl Push {
         let (hub, certificate) = (self.clone(), certificate.to_owned());
         tokio::spawn(async move {
             let pumping = async {
-                let issuer = hub.arrived(terminal, &certificate, displaced).await;
-                hub.pump(terminal, &issuer, wake, frames).await;
+                let under = hub.arrived(terminal, certificate, displaced).await;
+                hub.pump(terminal, &under, wake, frames).await;
             };
             tokio::select! {
                 () = pumping => {}
@@ -159,21 +166,22 @@ impl Push {
         !issuer.is_empty() && active.as_deref().is_some_and(|active| active != issuer)
     }
 
-    /// A stream with this certificate has begun: key identifier of its issuing CA, empty if unknown.
+    /// A stream with this certificate has begun.
     async fn arrived(
         &self,
         terminal: TerminalId,
-        certificate: &str,
+        serial: String,
         displaced: Option<Displaced>,
-    ) -> String {
+    ) -> Under {
         if let Some(displaced) = displaced
-            && let Err(why) = self.judge(terminal, &displaced, certificate).await
+            && let Err(why) = self.judge(terminal, &displaced, &serial).await
         {
             tracing::warn!(%terminal, error = %why, "a second stream could not be judged");
         }
-        let found = self.app.store.certificate(certificate).await;
+        let found = self.app.store.certificate(&serial).await;
         let found = found.ok().flatten();
-        found.map_or_else(String::new, |it| it.certificate.issuer_key)
+        let issuer = found.map_or_else(String::new, |it| it.certificate.issuer_key);
+        Under { serial, issuer }
     }
 
     /// A second stream is an alarm, unless the terminal has renewed its certificate or came back after
@@ -218,21 +226,21 @@ impl Push {
     async fn pump(
         &self,
         terminal: TerminalId,
-        issuer: &str,
+        under: &Under,
         mut wake: watch::Receiver<()>,
         frames: mpsc::Sender<Frame>,
     ) {
         let mut sent = None;
         let mut trust = self.app.trust_changes();
-        let mut frame = self.look(terminal, issuer, &mut sent, &mut wake).await;
+        let mut frame = self.look(terminal, under, &mut sent, &mut wake).await;
         while let Some(next) = frame {
             if frames.send_timeout(next, SLOW_READER).await.is_err() {
                 return;
             }
             frame = tokio::select! {
-                next = self.wait(terminal, issuer, &mut sent, &mut wake, &frames) => next,
+                next = self.wait(terminal, under, &mut sent, &mut wake, &frames) => next,
                 // The roots changed: everybody is told at once.
-                _ = trust.changed() => self.look(terminal, issuer, &mut sent, &mut wake).await,
+                _ = trust.changed() => self.look(terminal, under, &mut sent, &mut wake).await,
             };
         }
     }
@@ -241,7 +249,7 @@ impl Push {
     async fn wait(
         &self,
         terminal: TerminalId,
-        issuer: &str,
+        under: &Under,
         sent: &mut Option<Sent>,
         wake: &mut watch::Receiver<()>,
         frames: &mpsc::Sender<Frame>,
@@ -252,20 +260,21 @@ impl Push {
             () = tokio::time::sleep(KEEP_ALIVE) => {}
             () = &mut gone => return None,
         }
-        self.look(terminal, issuer, sent, wake).await
+        self.look(terminal, under, sent, wake).await
     }
 
-    /// The state if it is new, else a sign of life; none for a terminal that may not know.
+    /// The state if it is new, else a sign of life; none for a terminal that may not know, or under a
+    /// certificate that was revoked: whatever became of the announcement, a stream is over then.
     async fn look(
         &self,
         terminal: TerminalId,
-        issuer: &str,
+        under: &Under,
         sent: &mut Option<Sent>,
         wake: &mut watch::Receiver<()>,
     ) -> Option<Frame> {
         wake.borrow_and_update();
         let (_, round) = self.app.fence.checkpoint();
-        let state = match self.state(terminal, issuer).await {
+        let state = match self.state(terminal, under).await {
             Ok(state) => state?,
             Err(why) => {
                 tracing::warn!(%terminal, error = %why, "a stream ends because it cannot look");
@@ -293,7 +302,7 @@ impl Push {
     async fn state(
         &self,
         terminal: TerminalId,
-        issuer: &str,
+        under: &Under,
     ) -> Result<Option<TerminalState>, Failure> {
         let now = self.app.clock.now();
         let epoch = epochs_needed(terminal, now).first().copied().unwrap_or(0);
@@ -301,7 +310,8 @@ impl Push {
             return Ok(None);
         };
         let known = self.app.store.terminal(terminal).await?;
-        let Some(known) = known.filter(|_| !pushed.banned) else {
+        let refused = pushed.banned || self.is_revoked(&under.serial).await?;
+        let Some(known) = known.filter(|_| !refused) else {
             return Ok(None);
         };
         Ok(Some(TerminalState {
@@ -313,10 +323,16 @@ impl Push {
             upkeep: Upkeep {
                 trust_sequence: self.app.trust().sequence(),
                 checkpoint: self.app.fence.checkpoint().0,
-                renew_now: self.renew_now(issuer),
+                renew_now: self.renew_now(&under.issuer),
                 keys_tag: self.app.keyring().tag().to_owned(),
             },
         }))
+    }
+
+    async fn is_revoked(&self, serial: &str) -> Result<bool, Failure> {
+        let found = self.app.store.certificate(serial).await?;
+        let here = found.is_some_and(|found| found.revoked.is_some());
+        Ok(here || self.app.fence.is_revoked_outside(serial))
     }
 
     fn enter(

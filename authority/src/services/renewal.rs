@@ -112,7 +112,7 @@ async fn second_key(app: &App, terminal: TerminalId, serial: &str, key: [u8; 32]
 }
 
 /// Counts and records a clone alarm.
-pub(super) async fn raise(app: &App, alarm: CloneAlarm, now: Timestamp) -> Result<(), Failure> {
+pub async fn raise(app: &App, alarm: CloneAlarm, now: Timestamp) -> Result<(), Failure> {
     app.metrics.clone_alarms.inc();
     tracing::warn!(terminal = %alarm.terminal, kind = alarm.kind.name(),
         certificate = alarm.certificate, other = alarm.other, "clone alarm");

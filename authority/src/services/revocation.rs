@@ -4,8 +4,8 @@
 //! committed ──▶ refused from here on, whoever asks the store
 //!     └──────▶ announced: open connections and streams are cut, the list is made anew
 //! ```
-//! These two functions are the only ways there: what must be known outside of the database before it
-//! is acknowledged is known here.
+//! These two functions are the only ways there. Whoever asks may hang up in between: operators' verbs run
+//! to their end all the same ([`super::operators::carry_out_to_the_end`]).
 
 use pki::crl::Reason;
 use protocol::ids::TerminalId;
@@ -13,7 +13,7 @@ use protocol::time::Timestamp;
 
 use super::Failure;
 use crate::app::App;
-use crate::store::{CertificateRecord, Terminal};
+use crate::store::{CertificateRecord, StoreError, Terminal};
 
 /// Bans a terminal and revokes its certificates; none if there is no such terminal.
 pub async fn ban(
@@ -22,9 +22,11 @@ pub async fn ban(
     reason: String,
     now: Timestamp,
 ) -> Result<Option<Terminal>, Failure> {
-    let banned = app.store.ban_terminal(terminal, reason, now).await?;
-    // Committed: now whatever is open is cut.
-    app.bans.announce(terminal);
+    let banned = app.store.ban_terminal(terminal, reason, now).await;
+    if is_committed(&banned) {
+        app.bans.announce(terminal);
+    }
+    let banned = banned?;
     if banned.is_some() {
         count(app, Reason::PrivilegeWithdrawn);
     }
@@ -38,12 +40,20 @@ pub async fn revoke(
     reason: Reason,
     now: Timestamp,
 ) -> Result<Option<Box<CertificateRecord>>, Failure> {
-    let revoked = app.store.revoke_certificate(serial, reason, now).await?;
-    if revoked.is_some() {
+    let revoked = app.store.revoke_certificate(serial, reason, now).await;
+    if is_committed(&revoked) {
         app.bans.announce_revoked(serial);
+    }
+    let revoked = revoked?;
+    if revoked.is_some() {
         count(app, reason);
     }
     Ok(revoked)
+}
+
+/// Also if the journal could not be written: then it holds, and only the acknowledgement is missing.
+fn is_committed<T>(written: &Result<Option<T>, StoreError>) -> bool {
+    matches!(written, Ok(Some(_)) | Err(StoreError::Unjournalled { .. }))
 }
 
 fn count(app: &App, reason: Reason) {

@@ -10,8 +10,8 @@ use protocol::audit::Head;
 use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
 
-use super::{Certificate, Result, StoredCheckpoint};
-use crate::journal::{Fact, Known, Last};
+use super::{Certificate, KeyRecord, Result, StoredCheckpoint};
+use crate::journal::{Fact, Known, Last, NumberedPolicy};
 
 /// How this database and a journal differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +32,14 @@ pub struct Missing {
     pub bans: Vec<TerminalId>,
     /// Serials.
     pub revocations: Vec<String>,
+    /// Labels of keys that were tainted.
+    pub taints: Vec<String>,
+    /// Terminals whose seed a compromise replaced.
+    pub seeds: Vec<TerminalId>,
+    /// Operators who were revoked.
+    pub operators: Vec<String>,
+    /// A policy that was set.
+    pub policy: Option<NumberedPolicy>,
     /// Heads that the chains here do not contain.
     pub heads: Vec<Head>,
     /// Issuing CAs whose list numbers are behind.
@@ -45,6 +53,10 @@ pub struct Raise {
     pub generation: u32,
     pub known: Arc<Known>,
     pub reason: String,
+    /// Who asked for it.
+    pub by: String,
+    /// Made in the HSM: they take the place of active keys that the journal knows to be tainted.
+    pub successors: Vec<KeyRecord>,
 }
 
 /// What a raise did.
@@ -55,11 +67,19 @@ pub struct Raised {
     pub bans: Vec<TerminalId>,
     /// Certificates that are revoked again.
     pub revocations: u64,
+    /// Labels of keys that are tainted again.
+    pub keys: Vec<String>,
+    /// Terminals that are refused until they have a new seed.
+    pub seeds: u64,
+    /// Operators who are revoked again.
+    pub operators: Vec<String>,
+    /// Whether a consent policy was lost, and one that is as strict is in force now.
+    pub policy: bool,
     /// Join tokens that were still good.
     pub join_tokens: u64,
     /// Charges that were on offer or held, each with its claim.
     pub charges: u64,
-    /// Audit rows that the journal knew of.
+    /// Audit rows that the journal, or a terminal, knew of; what no checkpoint bound is not counted.
     pub lost_rows: u64,
 }
 
@@ -95,7 +115,7 @@ pub trait Fences {
     /// Remembers a line of the journal, so that a journal without it is noticed.
     async fn remember_journal(&self, last: Last) -> Result<()>;
 
-    /// Raises the generation: bans and revocations of the journal are carried out again, open join
+    /// Raises the generation: whatever the journal knows to be refused is refused again, open join
     /// tokens die, open charges end. None if the generation is not above the present one.
     async fn raise(&self, raise: Raise, at: Timestamp) -> Result<Option<Raised>>;
 

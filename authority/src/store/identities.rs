@@ -150,10 +150,11 @@ pub trait Identities {
         at: Timestamp,
     ) -> Result<Redeem>;
 
-    /// Newest first; of one terminal or of all.
+    /// Newest first; of one terminal or of all, those that were good then or all.
     async fn join_tokens(
         &self,
         terminal: Option<TerminalId>,
+        good_at: Option<Timestamp>,
         limit: u32,
     ) -> Result<Vec<JoinTokenRecord>>;
 

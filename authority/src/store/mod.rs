@@ -27,7 +27,7 @@ pub use consents::{
     AddOperator, AddRequest, Bar, Begin, Consents, Counted, Heard, NewRequest, OPEN_REQUESTS_MAX,
     OPERATORS_MAX, OperatorRecord, OperatorRevoked, RequestId, RequestRecord, RequestState, Voice,
 };
-pub use fence::{Adopted, Difference, Fences, Raise, RaiseRecord, Raised};
+pub use fence::{Adopted, Difference, Fences, Missing, Raise, RaiseRecord, Raised};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
     Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,

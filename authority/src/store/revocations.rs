@@ -43,6 +43,8 @@ pub enum AlarmKind {
     SecondKey,
     /// Two event streams at the same time that one machine does not open.
     SecondStream,
+    /// A certificate came long after a later one of this terminal had taken its place.
+    Superseded,
 }
 
 /// Somebody may hold a copy of a terminal's key.
@@ -52,7 +54,8 @@ pub struct CloneAlarm {
     pub kind: AlarmKind,
     /// Serial of the certificate it was seen with.
     pub certificate: String,
-    /// What contradicts it: SHA-256 of another key, or the serial of another certificate.
+    /// What contradicts it: SHA-256 of another key, or the serial of another certificate; empty if it
+    /// contradicts itself.
     pub other: String,
 }
 
@@ -103,10 +106,13 @@ pub trait Revocations {
 }
 
 impl AlarmKind {
+    pub const ALL: [Self; 3] = [Self::SecondKey, Self::SecondStream, Self::Superseded];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::SecondKey => "second-key",
             Self::SecondStream => "second-stream",
+            Self::Superseded => "superseded",
         }
     }
 }

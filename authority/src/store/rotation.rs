@@ -126,6 +126,8 @@ pub enum Whose {
     Banned(TerminalId),
     Merchant(MerchantId),
     All,
+    /// A restore has lost the seed that replaced theirs after a compromise.
+    Void,
     /// Their newest seed is under another pair of keys.
     NotUnder {
         sealing: String,

@@ -15,7 +15,7 @@ fn denying(house: &House, key: &str) -> String {
     std::fs::copy(&root, dir.join("root.pem")).unwrap();
     let list = house.scratch("deny.json");
     let draft = ["root", "trust", "deny", key, "--first", text(&root)];
-    let said = house.root(&[&draft[..], &["--out", text(&list)]].concat());
+    let said = house.pki_alone(&[&draft[..], &["--out", text(&list)]].concat());
     assert!(
         said.code == 0 && said.out.contains("denied key"),
         "{said:?}"
@@ -23,7 +23,7 @@ fn denying(house: &House, key: &str) -> String {
     let passphrase = dir.join("passphrase");
     let sign = ["root", "trust", "sign", text(&list), "--dir", text(&dir)];
     let how = ["--passphrase-file", text(&passphrase), "--yes"];
-    let said = house.root(&[&sign[..], &how[..]].concat());
+    let said = house.pki_alone(&[&sign[..], &how[..]].concat());
     assert!(said.out.contains("signed by everyone"), "{said:?}");
     text(&list).to_owned()
 }

@@ -54,7 +54,7 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("alarm-list", json!({}), one),
         (
             "certificate-issue",
-            json!({ "request": "r", "holder": "node" }),
+            json!({ "request": "r", "operator": "n" }),
             one,
         ),
         ("certificate-list", json!({}), one),
@@ -64,6 +64,7 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
             json!({ "serial": "00", "reason": "r" }),
             one,
         ),
+        ("node-renew", json!({ "listener": "agents" }), one),
         ("key-list", json!({}), one),
         ("key-step", step("receipt"), one),
         ("key-step", step("sealing"), consented),
@@ -98,6 +99,21 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("consent-sign", json!({ "statement": "s" }), one),
         ("consent-refuse", json!({ "statement": "s" }), one),
         ("consent-carry-out", json!({ "id": id }), one),
+        (
+            "issuing-step",
+            json!({ "step": "activate", "key_id": "00" }),
+            consented,
+        ),
+        (
+            "issuing-step",
+            json!({ "step": "prepare", "label": "m2key-issuing-2" }),
+            consented,
+        ),
+        (
+            "root-step",
+            json!({ "step": "sign", "root": "00", "key_id": "00", "crl_base": null, "again": false }),
+            consented,
+        ),
         ("fence-status", json!({}), one),
         ("fence-compare", json!({ "receipt": "r" }), one),
         ("fence-raise", json!({ "reason": "restored" }), consented),

@@ -89,8 +89,13 @@ impl House {
     }
 
     pub fn start_signer(&self) {
+        self.start_signer_by(pki_command());
+    }
+
+    /// By a command that runs m2key-pki.
+    pub fn start_signer_by(&self, command: Command) {
         self.signer
-            .get_or_init(|| Signer::start(&self.signer_config()));
+            .get_or_init(|| Signer::start(command, &self.signer_config()));
     }
 
     /// SIGKILL, as if the power had gone.
@@ -114,8 +119,16 @@ impl House {
         said
     }
 
-    /// A verb of m2key-pki that needs no signer.
+    /// A verb of the root that `init` made, with its passphrase.
     pub fn root(&self, arguments: &[&str]) -> Said {
+        let root = self.dir().join("root");
+        let (dir, passphrase) = (text(&root), root.join("passphrase"));
+        let key = ["--dir", dir, "--passphrase-file", text(&passphrase)];
+        self.pki_alone(&[&["root"], arguments, &key].concat())
+    }
+
+    /// A verb of m2key-pki that asks nobody.
+    pub fn pki_alone(&self, arguments: &[&str]) -> Said {
         let said: Said = pki_command().args(arguments).output().unwrap().into();
         self.assert_mute(&said);
         said
@@ -202,7 +215,13 @@ impl House {
     }
 
     pub fn serve(&self) -> Daemon {
-        let mut child = command(&["--config", self.config().to_str().unwrap(), "serve"])
+        self.serve_by(command(&[]))
+    }
+
+    /// By a command that runs m2key-authority.
+    pub fn serve_by(&self, mut command: Command) -> Daemon {
+        let mut child = command
+            .args(["--config", self.config().to_str().unwrap(), "serve"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -273,8 +292,8 @@ fn pki_command() -> Command {
 struct Signer(Child);
 
 impl Signer {
-    fn start(config: &Path) -> Self {
-        let mut child = pki_command()
+    fn start(mut command: Command, config: &Path) -> Self {
+        let mut child = command
             .arg("signer")
             .arg("--config")
             .arg(config)

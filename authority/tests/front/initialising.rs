@@ -241,3 +241,16 @@ fn an_hsm_token_of_another_authority_is_not_touched() {
         "unset SOFTHSM2_CONF",
     );
 }
+
+#[test]
+fn the_folder_of_the_root_serves_a_ceremony_as_init_left_it() {
+    let house = House::without_signer();
+    let list = house.scratch("root.crl");
+    let said = house.root(&["crl", "--yes", "--out", text(&list)]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let root = house.dir().join("root.pem");
+    openssl(&["crl", "-in", text(&list), "-CAfile", text(&root), "-noout"]);
+    let dir = house.dir().join("root");
+    let shown = house.pki_alone(&["root", "show", "--dir", text(&dir)]);
+    assert!(shown.out.contains("crl-signed number 1"), "{shown:?}");
+}

@@ -330,13 +330,55 @@ fn a_renewed_listener_certificate_serves_also_after_a_restart() {
     for what in ["agents", "public"] {
         assert_eq!(house.verb(&["renew", what]).code, 0, "{what}");
     }
-    assert_ne!(
-        std::fs::read(house.dir().join("agents.pem")).unwrap(),
-        before
-    );
+    let renewed = std::fs::read(house.dir().join("agents.pem")).unwrap();
+    assert_ne!(renewed, before);
     daemon.stop();
+    for what in ["agents", "public"] {
+        let said = house.verb(&["--offline", "renew", what]);
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+    let again = std::fs::read(house.dir().join("agents.pem")).unwrap();
+    assert_ne!(again, renewed);
     let _daemon = house.serve();
     assert_eq!(house.verb(&["terminal", "list"]).code, 0);
+}
+
+/// Whoever held it could show terminals key sets and receipts of their own.
+#[test]
+fn an_operator_gets_no_certificate_of_this_node_for_a_key_of_theirs() {
+    let house = House::new();
+    let daemon = house.serve();
+    let ours = operator(&house);
+    let key = pki::SoftwareKey::generate().unwrap();
+    let node = pki::SpiffeId::Authority("authority-1".parse().unwrap());
+    let domain = pki::TrustDomain::default();
+    let request = pki::csr::to_pem(&pki::csr::new(&key, &node, &domain).unwrap());
+    let issue = "/v1/operator/certificate-issue";
+    for body in [
+        serde_json::json!({ "request": request, "holder": "node" }),
+        serde_json::json!({ "request": request, "operator": "authority-1" }),
+        serde_json::json!({ "request": request, "operator": "operator" }),
+    ] {
+        let reply = post(&daemon, issue, Some(&ours), &body.to_string());
+        assert!([400, 403].contains(&reply.status), "{body}: {reply:?}");
+    }
+    // What may be asked for is that the node makes its own.
+    let with_request = serde_json::json!({ "listener": "agents", "request": request });
+    let renew = "/v1/operator/node-renew";
+    let reply = post(&daemon, renew, Some(&ours), &with_request.to_string());
+    reply.problem(400, "malformed-request");
+    let live = rusqlite::Connection::open(house.dir().join("store.sqlite")).unwrap();
+    let of_this_key = "SELECT count(*) FROM certificates WHERE spki_sha256 = ?1";
+    let issued: i64 = live
+        .query_row(of_this_key, [key.spki_sha256()], |row| row.get(0))
+        .unwrap();
+    assert_eq!(issued, 0);
+    let agents = house.dir().join("agents.pem");
+    let before = std::fs::read(&agents).unwrap();
+    let reply = post(&daemon, renew, Some(&ours), r#"{"listener":"agents"}"#);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(!reply.body.contains("BEGIN"), "{reply:?}");
+    assert_ne!(std::fs::read(&agents).unwrap(), before);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use authority::services::consent::OFFLINE_OPERATOR;
 use authority::services::operators::{
-    CertificateIssue, CertificateRevoke, Holder, OperatorRevoke, Renewal, carry_out,
+    CertificateIssue, CertificateRevoke, OperatorRevoke, Renewal, carry_out,
 };
 use authority::services::readiness;
 use authority::store::{Identities, Subject};
@@ -53,7 +53,7 @@ async fn the_policy_never_needs_more_operators_than_there_are() {
 fn renewing(name: &str, request: String, proof: Option<String>) -> CertificateIssue {
     CertificateIssue {
         request,
-        holder: Holder::Operator(name.into()),
+        operator: name.into(),
         proof,
     }
 }

@@ -9,6 +9,7 @@ use authority::services::operators::{
     AlarmList, CertificateShow, CertificateView, TerminalBan, TerminalJoin, Verb,
 };
 use authority::services::renewal::{RENEWALS_MAX, renew};
+use authority::store::{AlarmKind, Revocations};
 use pki::{SoftwareKey, SpiffeId, csr};
 use protocol::ids::TerminalId;
 
@@ -53,6 +54,15 @@ async fn a_terminal_renews_with_openssl_and_curl() {
     assert_eq!(shown.renews, Some(machine.serial("first")));
     let shown = certificate(&stage, &machine.serial("first")).await;
     assert_eq!(shown.state, "superseded");
+
+    let alarms = async || stage.store.alarms(9).await.unwrap();
+    assert_eq!(alarms().await, [], "it may have been under way");
+    stage.clock.by(6 * 60_000);
+    let reply = stage.ask(Some(&old)).await;
+    reply.problem(403, "certificate-refused");
+    let rung = &alarms().await[0].alarm;
+    assert_eq!(rung.kind, AlarmKind::Superseded);
+    assert_eq!(rung.certificate, machine.serial("first"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::certificates::{Shown, operator};
 use crate::enrolling::enrol;
 use crate::house::{Daemon, House, Reply};
+use crate::revoking::{fetched_list, number_of};
 
-const SCHEDULE: &str = "/v1/schedule";
+pub(crate) const SCHEDULE: &str = "/v1/schedule";
 const EVENTS: &str = "/v1/events";
 
 impl House {
@@ -24,13 +25,13 @@ impl House {
     }
 
     /// `sqlite3 store.sqlite ".backup …"`, while the daemon serves.
-    fn back_up(&self) {
+    pub(crate) fn back_up(&self) {
         let live = rusqlite::Connection::open(self.store()).unwrap();
         live.backup("main", self.scratch("backup.sqlite"), None::<fn(_)>)
             .unwrap();
     }
 
-    fn restore(&self) {
+    pub(crate) fn restore(&self) {
         std::fs::copy(self.scratch("backup.sqlite"), self.store()).unwrap();
         for log in ["store.sqlite-wal", "store.sqlite-shm"] {
             // A clean stop leaves none.
@@ -56,14 +57,14 @@ impl House {
     }
 
     /// Enrolled, with what it shows to TLS.
-    fn enrolled(&self, daemon: &Daemon) -> (String, Shown) {
+    pub(crate) fn enrolled(&self, daemon: &Daemon) -> (String, Shown) {
         let (terminal, token) = self.terminal();
         let shown = enrol(self, daemon, &terminal, &token);
         (terminal, shown)
     }
 }
 
-fn ask(daemon: &Daemon, path: &str, shown: &Shown) -> Reply {
+pub(crate) fn ask(daemon: &Daemon, path: &str, shown: &Shown) -> Reply {
     daemon.agents(path, &shown.curl())
 }
 
@@ -75,7 +76,7 @@ fn listen(daemon: &Daemon, shown: &Shown, checkpoint: &str) -> Reply {
     daemon.agents(EVENTS, &arguments)
 }
 
-fn reasons(daemon: &Daemon) -> String {
+pub(crate) fn reasons(daemon: &Daemon) -> String {
     let ready = daemon.loopback("/ready");
     assert_eq!(ready.status, 503, "{ready:?}");
     ready.json()["reasons"].to_string()
@@ -129,6 +130,8 @@ fn after_a_restore_nothing_is_served_until_the_raise_and_nothing_refused_is_good
     for shown in [&of_active, &of_lost_certificate, &of_lost_terminal] {
         assert_eq!(ask(&daemon, SCHEDULE, shown).status, 200);
     }
+    let names_it = |list: &str| list.contains("Key Compromise");
+    let before = number_of(&fetched_list(&house, &daemon, names_it));
     assert_eq!(daemon.stop(), 0);
     house.restore();
 
@@ -159,6 +162,8 @@ fn after_a_restore_nothing_is_served_until_the_raise_and_nothing_refused_is_good
     assert_eq!(adopted.status, 200, "{adopted:?}");
     let refused = ask(&daemon, SCHEDULE, &of_lost_terminal);
     refused.problem(403, "certificate-refused");
+    let after = number_of(&fetched_list(&house, &daemon, names_it));
+    assert!(after > before, "{after} after {before}");
     let metrics = daemon.loopback("/metrics").body;
     assert!(metrics.contains("adoptions_total{outcome=\"adopted\"} 1"));
     let late = crate::enrolling::try_enrol(&house, &daemon, &unused, &unused_token);

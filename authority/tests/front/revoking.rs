@@ -13,10 +13,12 @@ use pki::crl::Reason;
 
 use crate::certificates::{Shown, operator};
 use crate::enrolling::enrol;
-use crate::house::{House, Reply, openssl, text};
+use crate::house::{Daemon, House, Reply, openssl, text};
 use crate::stage::{DAY_MS, Machine, Stage};
 
 const HOUR_MS: i64 = 3_600_000;
+/// Nothing here takes so long.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 async fn revoke(stage: &Stage, serial: &str, reason: &str) {
     let verb = CertificateRevoke {
@@ -62,7 +64,7 @@ fn read(stage: &Stage, list: &std::path::Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn number_of(text: &str) -> u64 {
+pub fn number_of(text: &str) -> u64 {
     let after = text.split("X509v3 CRL Number:").nth(1).unwrap();
     let number = after.trim_start().lines().next().unwrap().trim();
     match number.strip_prefix("0x") {
@@ -226,6 +228,27 @@ async fn every_issuing_ca_that_is_not_retired_has_its_own_list() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_are_made_at_once_when_there_is_another_issuing_ca() {
+    let stage = Stage::set().await;
+    let (crls, key) = (stage.journey.crls.clone(), issuing_key(&stage));
+    let running = tokio::spawn(async move { crls.run().await });
+    let number_above = async |last| {
+        let look = async || loop {
+            match stage.journey.crls.get(&key) {
+                Some(list) if list.number > last => return list.number,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        let made = tokio::time::timeout(PATIENCE, look()).await;
+        made.expect("long before its hour")
+    };
+    let first = number_above(0).await;
+    stage.supersede_issuing(KeyState::Superseded).await;
+    number_above(first).await;
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_is_sent_with_tags_and_not_sent_twice() {
     let stage = Stage::set().await;
     let path = format!("/crl/{}.crl", issuing_key(&stage));
@@ -349,39 +372,42 @@ fn a_revocation_cuts_the_open_connections_of_that_certificate_and_no_other() {
     other.wait().unwrap();
 }
 
+fn list_path(house: &House) -> String {
+    let issuing = std::fs::read_to_string(house.dir().join("issuing.pem")).unwrap();
+    let key = pki::Certificate::from_pem(&issuing).unwrap().key_id_hex();
+    format!("/crl/{}.crl", key.unwrap())
+}
+
+/// The list that the daemon publishes, in words of openssl, once it is `wanted`.
+pub fn fetched_list(house: &House, daemon: &Daemon, wanted: impl Fn(&str) -> bool) -> String {
+    let file = house.scratch("fetched.crl");
+    let (loopback, path) = (daemon.port("loopback"), list_path(house));
+    let url = format!("http://127.0.0.1:{loopback}{path}");
+    let show = ["crl", "-inform", "DER", "-noout", "-text", "-in"];
+    let started = Stopwatch::start();
+    loop {
+        if crate::house::curl(&url, &["-o", text(&file)]).status == 200 {
+            let list = openssl(&[&show[..], &[text(&file)]].concat());
+            if wanted(&list) {
+                return list;
+            }
+        }
+        assert!(started.seconds() < 60.0, "no such list");
+    }
+}
+
 #[test]
 fn the_running_daemon_publishes_a_new_list_after_a_revocation() {
     let house = House::new();
     let daemon = house.serve();
     let (terminal, token) = house.terminal();
     enrol(&house, &daemon, &terminal, &token);
-    let issuing = std::fs::read_to_string(house.dir().join("issuing.pem")).unwrap();
-    let key = pki::Certificate::from_pem(&issuing).unwrap().key_id_hex();
-    let path = format!("/crl/{}.crl", key.unwrap());
-    let fetch = |url: &str| {
-        let file = house.scratch("fetched.crl");
-        let reply = crate::house::curl(url, &["-o", text(&file)]);
-        (reply.status == 200).then(|| {
-            let show = ["crl", "-inform", "DER", "-noout", "-text", "-in"];
-            openssl(&[&show[..], &[text(&file)]].concat())
-        })
-    };
-    let url = format!("http://127.0.0.1:{}{path}", daemon.port("loopback"));
-    let started = Stopwatch::start();
-    let until = |wanted: &dyn Fn(&str) -> bool| {
-        loop {
-            if let Some(list) = fetch(&url).filter(|list| wanted(list)) {
-                return list;
-            }
-            assert!(started.seconds() < 60.0, "no such list");
-        }
-    };
-    let first = until(&|_| true);
+    let first = fetched_list(&house, &daemon, |_| true);
     assert!(first.contains("No Revoked Certificates"), "{first}");
     let ban = house.verb(&["terminal", "ban", &terminal, "--reason", "stolen"]);
     assert_eq!(ban.code, 0, "{ban:?}");
-    let second = until(&|list| list.contains("Privilege Withdrawn"));
+    let second = fetched_list(&house, &daemon, |list| list.contains("Privilege Withdrawn"));
     assert!(number_of(&second) > number_of(&first));
-    let public = daemon.public(&path, &["-o", "/dev/null"]);
+    let public = daemon.public(&list_path(&house), &["-o", "/dev/null"]);
     assert_eq!(public.status, 200, "{public:?}");
 }

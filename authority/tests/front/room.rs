@@ -3,7 +3,7 @@
 use authority::services::Failure;
 use authority::services::operators::{
     ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentSign, Drafted, OperatorAdd, PolicySet,
-    PolicyView, carry_out,
+    PolicyView, Verb, carry_out,
 };
 use authority::store::{Consents, RequestId, Revocations, Subject};
 use pki::consent::{Consent, Policy, Request};
@@ -11,7 +11,7 @@ use pki::crl::Reason;
 use pki::{Certificate, IssueRequest, IssueTo, Issuer, OperatorKey, SoftwareKey, SpiffeId, csr};
 use protocol::jws::Purpose;
 use protocol::problem::ProblemType;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::stage::Stage;
 
@@ -67,9 +67,14 @@ impl Room {
     }
 
     pub async fn draft(&self, by: &Person, wanted: &Policy) -> Request {
+        let policy = wanted.clone();
+        self.draft_of(by, &PolicySet { policy }).await
+    }
+
+    pub async fn draft_of<V: Verb>(&self, by: &Person, wanted: &V) -> Request {
         let draft = ConsentDraft {
-            verb: "policy-set".into(),
-            body: json!({ "policy": wanted }),
+            verb: V::NAME.into(),
+            body: serde_json::to_value(wanted).unwrap(),
             by: by.name.into(),
         };
         match carry_out(&self.stage.app, by.name, draft).await.unwrap() {

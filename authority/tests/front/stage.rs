@@ -28,6 +28,7 @@ use pki::{
 use protocol::money::Currency;
 use protocol::time::Timestamp;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use warp::Filter;
 
 use crate::certificates::Shown;
@@ -62,12 +63,21 @@ pub struct StageIssuer {
     pub fails: AtomicBool,
     /// Issuing CAs beside the one that issues, with their states; the first active one counts.
     pub cas: Mutex<Option<Vec<IssuingCa>>>,
+    held: Mutex<Option<Held>>,
 }
+
+/// Tells that the issuing CA is reached, and waits.
+type Held = (oneshot::Sender<()>, oneshot::Receiver<()>);
 
 #[async_trait]
 impl Issuer for StageIssuer {
     async fn issue(&self, request: IssueRequest) -> Result<IssuedCertificate, PkiError> {
         self.may_fail()?;
+        let held = self.held.lock().unwrap().take();
+        if let Some((reached, goes_on)) = held {
+            reached.send(()).unwrap();
+            goes_on.await.unwrap();
+        }
         self.inner.issue(request).await
     }
 
@@ -103,6 +113,14 @@ impl Issuer for StageIssuer {
 }
 
 impl StageIssuer {
+    /// Holds the next certificate: tells when it is asked for, and signs once it is told to go on.
+    pub fn hold_once(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (reached, is_reached) = oneshot::channel();
+        let (go_on, goes_on) = oneshot::channel();
+        *self.held.lock().unwrap() = Some((reached, goes_on));
+        (is_reached, go_on)
+    }
+
     fn may_fail(&self) -> Result<(), PkiError> {
         match self.fails.load(Ordering::SeqCst) {
             true => Err(HsmError::DeviceLost {
@@ -357,6 +375,7 @@ async fn issuing_ca(dir: &TempDir, hsm: &Arc<MemoryHsm>, root_key: &RootKey) -> 
         highest_number: AtomicU64::default(),
         fails: AtomicBool::default(),
         cas: Mutex::default(),
+        held: Mutex::default(),
     }
 }
 

@@ -9,35 +9,41 @@ use serde_json::Value;
 use crate::house::{House, Said, text};
 
 /// Bob makes a key and asks; the house's operator makes him one.
-fn bob(house: &House, more: &[&str]) -> String {
+pub fn bob(house: &House, more: &[&str]) -> String {
+    person(house, "bob", more)
+}
+
+/// They make a key and ask; the house's operator makes them one.
+pub fn person(house: &House, name: &str, more: &[&str]) -> String {
     let dir = house.scratch("");
-    let mut request = vec!["operator", "request", "bob", "--dir", text(&dir)];
+    let mut request = vec!["operator", "request", name, "--dir", text(&dir)];
     request.extend(more);
     let said = house.verb(&request);
     assert_eq!(said.code, 0, "{said:?}");
-    let (csr, pem) = (dir.join("bob.csr"), dir.join("bob.pem"));
+    let file = |kind: &str| text(&dir.join(format!("{name}.{kind}"))).to_owned();
+    let (csr, pem) = (file("csr"), file("pem"));
     let add = [
         "operator",
         "add",
-        "bob",
+        name,
         "--request",
-        text(&csr),
+        &csr,
         "--certificate",
-        text(&pem),
+        &pem,
     ];
     let said = house.verb(&add);
     assert_eq!(said.code, 0, "{said:?}");
-    text(&dir.join("bob.toml")).to_owned()
+    file("toml")
 }
 
-fn as_bob(house: &House, profile: &str, arguments: &[&str]) -> Said {
+pub fn as_bob(house: &House, profile: &str, arguments: &[&str]) -> Said {
     let mut all = vec!["--as", profile];
     all.extend(arguments);
     house.verb(&all)
 }
 
 /// The id in the hint of a refusal for want of consents.
-fn request_in(said: &Said) -> String {
+pub(crate) fn request_in(said: &Said) -> String {
     let (_, after) = said.err.split_once("consent sign ").unwrap();
     after.lines().next().unwrap().to_owned()
 }

@@ -196,6 +196,34 @@ async fn an_unban_whose_hsm_died_goes_on_by_itself_and_only_once() {
 }
 
 #[tokio::test]
+async fn a_ban_during_an_unban_that_waits_is_the_last_word() {
+    let world = World::new().await;
+    let terminal = world.terminal;
+    let ban = async || {
+        let ban = world
+            .store
+            .ban_terminal(terminal, "lost".into(), world.now());
+        ban.await.unwrap().unwrap();
+    };
+    ban().await;
+    world.hsm.fail_after(0, gone());
+    let unban = TerminalUnban {
+        terminal,
+        reason: "found again".into(),
+    };
+    carry_out(&world.app, "olga", unban).await.unwrap_err();
+    let waiting = world.store.running_operations().await.unwrap();
+    ban().await;
+    world.hsm.heal();
+    while rotation::pass(&world.app).await.unwrap() > 0 {}
+    let known = world.store.terminal(terminal).await.unwrap().unwrap();
+    assert!(matches!(known.status, TerminalStatus::Banned { .. }));
+    let ended = world.store.operation(waiting[0].id).await.unwrap().unwrap();
+    assert_eq!(ended.state, OperationState::Refused);
+    assert!(ended.outcome.unwrap().contains("banned again"));
+}
+
+#[tokio::test]
 async fn a_banned_terminal_is_passed_over_by_new_seeds_for_all() {
     let world = World::new().await;
     world.add_terminal(number(1)).await;

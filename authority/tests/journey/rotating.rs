@@ -8,8 +8,8 @@ use authority::services::changes::Change;
 use authority::services::jwks::{self, JWKS_MAX_AGE_S};
 use authority::services::keyring::KeyPurpose;
 use authority::services::operators::{
-    Fleet, Gate, KeyList, KeyStep, OperationTranscript, Planned, SeedRotate, TerminalUnban, Verb,
-    carry_out,
+    AuditVerify, Fleet, Gate, KeyList, KeyStep, OperationTranscript, Planned, SeedRotate,
+    TerminalUnban, Verb, carry_out,
 };
 use authority::services::push::Frame;
 use authority::services::rotation::{self, KeyVerb, transcript};
@@ -173,9 +173,15 @@ async fn an_active_key_is_neither_tainted_nor_retired() {
             refused(by_label, "wrong-key-state", "activate another key");
         }
     }
+    // A prepared one beside it is not what "the receipt key" means.
+    step(&world, KeyVerb::Prepare, "receipt").await.unwrap();
+    for verb in [KeyVerb::Taint, KeyVerb::Retire] {
+        let by_purpose = step(&world, verb, "receipt").await;
+        refused(by_purpose, "wrong-key-state", "activate another key");
+    }
     let unknown = step(&world, KeyVerb::Retire, "m2key-receipt-9").await;
     refused(unknown, "unknown", "no key m2key-receipt-9");
-    assert!(world.store.operations(None, 10).await.unwrap().is_empty());
+    assert_eq!(world.store.operations(None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -264,6 +270,24 @@ async fn a_tainted_key_is_believed_by_no_terminal_and_told_to_everybody_else() {
         tainted,
         "for ever"
     );
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_the_second_in_which_its_key_was_tainted_is_not_called_forged() {
+    let world = World::new().await;
+    step(&world, KeyVerb::Prepare, "checkpoint").await.unwrap();
+    assert_eq!(world.journey.checkpoint(world.now()).await.unwrap(), 1);
+    let in_a_hurry = KeyStep {
+        step: KeyVerb::Activate,
+        key: "checkpoint".into(),
+        now: true,
+        dry_run: false,
+    };
+    carry_out(&world.app, "olga", in_a_hurry).await.unwrap();
+    step(&world, KeyVerb::Taint, "checkpoint").await.unwrap();
+    world.journey.checkpoint(world.now()).await.unwrap();
+    let audit = AuditVerify {}.run(&world.app).await.unwrap();
+    assert_eq!(audit.faults, [""; 0]);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use authority::store::{
     AlarmKind, Certificate, Identities, JoinToken, Recorded, Redeem, Revocations, Right, Subject,
     Terminals,
 };
+use pki::crl::Reason;
 use protocol::charge::REFERENCE_MAX;
 use protocol::ids::{EventId, TerminalId};
 use protocol::jws;
@@ -370,4 +371,17 @@ async fn a_repeated_report_is_stored_once_and_too_much_is_refused() {
         slug(reports.take(world.terminal, request, now).await),
         "malformed-request"
     );
+}
+
+#[tokio::test]
+async fn a_stream_under_a_revoked_certificate_ends_at_its_next_look_whoever_announced_it() {
+    let world = World::new().await;
+    issued(&world, "01", 1, None).await;
+    let mut frames = world.journey.push.open(world.terminal, "01");
+    state(&mut frames).await;
+    let (store, now) = (&world.store, world.now());
+    let revoked = store.revoke_certificate("01", Reason::KeyCompromise, now);
+    revoked.await.unwrap().unwrap();
+    world.journey.push.changed(world.terminal);
+    assert_eq!(frames.recv().await, None);
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use authority::journal::{Contents, Found, Journal, Known, Line, read};
 use authority::services::fence::begin;
 use authority::store::{
-    Adopted, Certificate, ChargeStatus, Difference, FirstUse, Raise, Raised, Recorded, Redeem,
-    Right, StoreError, StoredCheckpoint, TerminalStatus,
+    Adopted, Certificate, ChargeStatus, Difference, FirstUse, KeyRecord, Missing, Raise, Raised,
+    Recorded, Redeem, Right, StoreError, StoredCheckpoint, TerminalStatus,
 };
 use pki::crl::Reason;
 use protocol::audit::Head;
@@ -22,43 +22,43 @@ use crate::world::{NOW, World, join_hash, number};
 
 const MINUTE: Millis = 60_000;
 /// When every raise here happens; join tokens are still good then.
-const RAISED_AT: Timestamp = Timestamp::from_ms(NOW.ms() + 50 * MINUTE);
+pub(crate) const RAISED_AT: Timestamp = Timestamp::from_ms(NOW.ms() + 50 * MINUTE);
 /// How often the child is killed, and how many bans it has told of by then.
 const KILLS: u32 = 6;
 const BANS: usize = 25;
 
 /// A database, its journal, and a place for copies.
-struct Place(tempfile::TempDir);
+pub(crate) struct Place(tempfile::TempDir);
 
 /// Both, open, as a start finds them.
-struct Start {
-    world: World,
-    journal: Journal,
-    difference: Difference,
+pub(crate) struct Start {
+    pub(crate) world: World,
+    pub(crate) journal: Journal,
+    pub(crate) difference: Difference,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.0.path().join("m2key.db")
     }
 
-    fn journal(&self) -> PathBuf {
+    pub(crate) fn journal(&self) -> PathBuf {
         journal_of(&self.database())
     }
 
-    async fn start(&self) -> Start {
+    pub(crate) async fn start(&self) -> Start {
         start(&self.database()).await
     }
 
-    fn back_up(&self) {
+    pub(crate) fn back_up(&self) {
         std::fs::copy(self.database(), self.0.path().join("backup")).unwrap();
     }
 
-    fn restore(&self) {
+    pub(crate) fn restore(&self) {
         std::fs::copy(self.0.path().join("backup"), self.database()).unwrap();
     }
 }
@@ -88,7 +88,7 @@ async fn differs(world: &World, journal: &Journal) -> Difference {
 
 impl Start {
     /// Writes what the journal is owed, as a start does that finds nothing against the database.
-    async fn catch_up(&mut self) {
+    pub(crate) async fn catch_up(&mut self) {
         let owed = std::mem::take(&mut self.difference.unjournalled);
         self.journal.written(owed).await.unwrap();
         let last = self.journal.last();
@@ -96,13 +96,9 @@ impl Start {
         self.difference = differs(&self.world, &self.journal).await;
     }
 
-    fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         let missing = &self.difference.missing;
-        let empty = missing.bans.is_empty()
-            && missing.revocations.is_empty()
-            && missing.heads.is_empty()
-            && missing.crls.is_empty();
-        !empty
+        *missing != Missing::default()
     }
 
     async fn checkpoint(&self) {
@@ -116,18 +112,28 @@ impl Start {
     }
 
     async fn raise(&self) -> Raised {
+        self.raise_with(Vec::new()).await.unwrap()
+    }
+
+    /// With these keys in the places of active ones that are not believed any more.
+    pub(crate) async fn raise_with(
+        &self,
+        successors: Vec<KeyRecord>,
+    ) -> Result<Raised, StoreError> {
         let known = self.journal.known().await.unwrap();
         let raise = Raise {
             generation: known.highest_generation() + 1,
             known: Arc::new(known),
             reason: "restored".into(),
+            by: "olga".into(),
+            successors,
         };
-        let raised = self.world.store.raise(raise, RAISED_AT).await.unwrap();
-        raised.unwrap()
+        let raised = self.world.store.raise(raise, RAISED_AT).await?;
+        Ok(raised.unwrap())
     }
 
     /// Ends both, so that their files can be copied.
-    fn stop(self) {}
+    pub(crate) fn stop(self) {}
 }
 
 async fn ban(world: &World, terminal: TerminalId) -> Result<(), StoreError> {
@@ -135,7 +141,7 @@ async fn ban(world: &World, terminal: TerminalId) -> Result<(), StoreError> {
     banned.await.map(|_| ())
 }
 
-fn contents(path: &Path) -> Contents {
+pub(crate) fn contents(path: &Path) -> Contents {
     match read(path).unwrap() {
         Found::Journal(contents) => *contents,
         Found::Nothing => panic!("there is no journal"),
@@ -143,7 +149,7 @@ fn contents(path: &Path) -> Contents {
 }
 
 /// The journal says nothing that the database does not hold.
-fn assert_contained(start: &Start) {
+pub(crate) fn assert_contained(start: &Start) {
     assert!(!start.is_behind(), "{:?}", start.difference);
 }
 
@@ -515,6 +521,8 @@ async fn a_generation_is_never_lowered_or_given_twice() {
             generation,
             known: known.clone(),
             reason: "again".into(),
+            by: "olga".into(),
+            successors: Vec::new(),
         };
         let refused = start.world.store.raise(raise, RAISED_AT).await;
         assert_eq!(refused, Ok(None));

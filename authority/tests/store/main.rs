@@ -8,6 +8,7 @@
 mod crash;
 mod fence;
 mod files;
+mod forgotten;
 mod growth;
 mod operations;
 mod races;

@@ -5,10 +5,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use pki::signer::{AdminAnswer, AdminAsk, KeyView, ask_admin};
+use pki::signer::{AdminAnswer, AdminAsk, AdminStep, KeyView, ask_admin};
 use pki::{PkiError, read_public};
 use protocol::time::Timestamp;
 
+use super::ask::Given;
 use super::signer::SignerAt;
 use super::{block_on, bug};
 
@@ -29,7 +30,7 @@ enum Issuing {
         json: bool,
     },
     /// Make the next issuing key in the HSM token, and print its request for the root
-    Prepare(DryRun),
+    Prepare(How),
     /// Print the request of the prepared issuing key again
     Request {
         /// Another key than the prepared one, e.g. for a certificate under a new root
@@ -40,34 +41,36 @@ enum Issuing {
         /// What `m2key-pki root sign` wrote
         certificate: PathBuf,
         #[command(flatten)]
-        dry_run: DryRun,
+        how: How,
     },
     /// Issue under this key from now on; the one before is superseded
     Activate {
         /// The prepared one, if left out
         label: Option<String>,
         #[command(flatten)]
-        dry_run: DryRun,
+        how: How,
     },
     /// Believe nothing any more that this key issued
     Taint {
         /// As `issuing list` shows it
         label: String,
         #[command(flatten)]
-        dry_run: DryRun,
+        how: How,
     },
     /// Destroy a key that nobody needs any more
     Retire {
         /// As `issuing list` shows it
         label: String,
         #[command(flatten)]
-        dry_run: DryRun,
+        how: How,
     },
 }
 
 #[derive(Args)]
-struct DryRun {
-    /// Say what would be done, and do nothing
+struct How {
+    #[command(flatten)]
+    given: Given,
+    /// Say what would be done and who must consent, and do nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -91,29 +94,23 @@ pub(crate) fn run(arguments: IssuingArguments) -> Result<String, PkiError> {
 
 impl Issuing {
     fn ask(self) -> Result<AdminAsk, PkiError> {
-        Ok(match self {
-            Self::List { .. } => AdminAsk::List,
-            Self::Prepare(DryRun { dry_run }) => AdminAsk::Prepare { dry_run },
-            Self::Request { label } => AdminAsk::Request { label },
-            Self::Install {
-                certificate,
-                dry_run: DryRun { dry_run },
-            } => AdminAsk::Install {
-                certificate: String::from_utf8_lossy(&read_public(&certificate)?).into_owned(),
-                dry_run,
-            },
-            Self::Activate {
-                label,
-                dry_run: DryRun { dry_run },
-            } => AdminAsk::Activate { label, dry_run },
-            Self::Taint {
-                label,
-                dry_run: DryRun { dry_run },
-            } => AdminAsk::Taint { label, dry_run },
-            Self::Retire {
-                label,
-                dry_run: DryRun { dry_run },
-            } => AdminAsk::Retire { label, dry_run },
+        let (step, how) = match self {
+            Self::List { .. } => return Ok(AdminAsk::List),
+            Self::Request { label } => return Ok(AdminAsk::Request { label }),
+            Self::Prepare(how) => (AdminStep::Prepare, how),
+            Self::Install { certificate, how } => {
+                let pem = read_public(&certificate)?;
+                let certificate = String::from_utf8_lossy(&pem).into_owned();
+                (AdminStep::Install { certificate }, how)
+            }
+            Self::Activate { label, how } => (AdminStep::Activate { label }, how),
+            Self::Taint { label, how } => (AdminStep::Taint { label }, how),
+            Self::Retire { label, how } => (AdminStep::Retire { label }, how),
+        };
+        Ok(AdminAsk::Step {
+            step,
+            dry_run: how.dry_run,
+            transcript: how.given.read()?,
         })
     }
 }
@@ -152,6 +149,13 @@ fn in_words(key: &KeyView) -> String {
     }
     if key.crl_number > 0 {
         text.push_str(&format!("  last list    number {}\n", key.crl_number));
+    }
+    for it in &key.consents {
+        let (step, words) = (&it.step, it.warrant.words());
+        text.push_str(&format!(
+            "  consents     {step} at {}: {words}\n",
+            at(it.at)
+        ));
     }
     text
 }

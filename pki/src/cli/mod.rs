@@ -70,7 +70,10 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: &PkiError) -> ExitCode {
-    eprintln!("error: {error}\nhint: {}", error.hint());
+    eprintln!("error: {error}");
+    for line in error.hint().lines() {
+        eprintln!("hint: {line}");
+    }
     ExitCode::from(error.whose_move().exit_code())
 }
 

@@ -9,7 +9,7 @@ use pki::profiles::CrlBase;
 use pki::root::{Ceremony, CrlWish};
 use pki::{PkiError, read_public, refuse_taken, write_new};
 
-use super::ask::Consent;
+use super::ask::{Confirm, Given};
 use super::block_on;
 use super::key::KeyArguments;
 use crate::clock;
@@ -63,7 +63,9 @@ pub(crate) struct SignArguments {
     #[command(flatten)]
     key: KeyArguments,
     #[command(flatten)]
-    consent: Consent,
+    given: Given,
+    #[command(flatten)]
+    confirm: Confirm,
 }
 
 #[derive(Args)]
@@ -89,7 +91,9 @@ pub(crate) struct CrlArguments {
     #[command(flatten)]
     key: KeyArguments,
     #[command(flatten)]
-    consent: Consent,
+    given: Given,
+    #[command(flatten)]
+    confirm: Confirm,
 }
 
 pub(crate) fn run(verb: Root) -> Result<String, PkiError> {
@@ -118,9 +122,12 @@ fn sign(arguments: &SignArguments) -> Result<String, PkiError> {
     refuse_taken(&arguments.out)?;
     let mut ceremony = Ceremony::open(dir, clock::now())?;
     let plan = ceremony.plan_issuing(&read_public(&arguments.request)?, arguments.again)?;
+    let transcript = arguments.given.read()?;
     let plan = plan.listed_at(arguments.crl_base.clone());
-    let words = plan.words();
-    if !arguments.consent.to(&words)? {
+    let cleared = ceremony.clear(&plan.step(), transcript.as_deref());
+    let words = plan.words() + &arguments.confirm.consents(cleared)?;
+    let plan = plan.consented(transcript);
+    if !arguments.confirm.to(&words)? {
         return Ok(words);
     }
     let signer = block_on(arguments.key.place(dir)?.open())?;
@@ -144,8 +151,11 @@ fn crl(arguments: &CrlArguments) -> Result<String, PkiError> {
         next_days: arguments.next_days,
         above: arguments.above,
     })?;
-    let words = plan.words();
-    if !arguments.consent.to(&words)? {
+    let transcript = arguments.given.read()?;
+    let cleared = ceremony.clear(&plan.step(), transcript.as_deref());
+    let words = plan.words() + &arguments.confirm.consents(cleared)?;
+    let plan = plan.consented(transcript);
+    if !arguments.confirm.to(&words)? {
         return Ok(words);
     }
     let signer = block_on(arguments.key.place(dir)?.open())?;

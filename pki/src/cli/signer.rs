@@ -145,8 +145,8 @@ impl Signals {
 fn check(config: &SignerConfig) -> Result<String, PkiError> {
     let lines = match SignerLock::take(&config.state_dir) {
         Ok(_lock) => block_on(check_stopped(config))?,
-        Err(SignerError::Locked(_)) => block_on(check_running(config))?,
-        Err(error) => return Err(error.into()),
+        Err(PkiError::Signer(SignerError::Locked(_))) => block_on(check_running(config))?,
+        Err(error) => return Err(error),
     };
     let wrong = lines.iter().any(|line| !line.starts_with("ok "));
     let text = lines.join("\n") + "\n";

@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use pki::root::Ceremony;
+use pki::root::{Ceremony, TrustPlan};
 use pki::trust::{Change, Draft};
 use pki::{Certificate, Fingerprint, KeyId, PkiError, TrustBundle, write_new};
 
-use super::ask::Consent;
+use super::ask::{Confirm, Given};
 use super::block_on;
 use super::key::KeyArguments;
 use crate::clock;
@@ -90,7 +90,9 @@ pub(crate) struct SignArguments {
     #[command(flatten)]
     key: KeyArguments,
     #[command(flatten)]
-    consent: Consent,
+    given: Given,
+    #[command(flatten)]
+    confirm: Confirm,
 }
 
 pub(crate) fn run(verb: Trust) -> Result<String, PkiError> {
@@ -160,12 +162,17 @@ fn write(draft: &Draft, out: &Path) -> Result<String, PkiError> {
 fn sign(arguments: &SignArguments) -> Result<String, PkiError> {
     let mut draft = Draft::load(&arguments.draft)?;
     let mut ceremony = Ceremony::open(&arguments.dir, clock::now())?;
-    let said = words(&draft);
-    if !arguments.consent.to(&said)? {
+    let plan = TrustPlan {
+        transcript: arguments.given.read()?,
+        ..TrustPlan::new(&mut draft, arguments.again)
+    };
+    let cleared = ceremony.clear(&plan.step(&ceremony.root()?), plan.transcript.as_deref());
+    let said = words(plan.draft) + &arguments.confirm.consents(cleared)?;
+    if !arguments.confirm.to(&said)? {
         return Ok(said);
     }
     let signer = block_on(arguments.key.place(&arguments.dir)?.open())?;
-    block_on(ceremony.sign_trust(&mut draft, &signer, arguments.again))?;
+    block_on(ceremony.sign_trust(plan, &signer))?;
     draft.save(&arguments.draft)?;
     let log = ceremony.log_head();
     Ok(format!(

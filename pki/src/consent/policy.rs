@@ -83,6 +83,28 @@ impl Policy {
         self.groups.get(group).copied().unwrap_or(self.required)
     }
 
+    /// As strict as either of the two, for every verb.
+    pub fn stricter(&self, other: &Self) -> Self {
+        let of =
+            |policy: &Self, group| policy.groups.get(group).copied().unwrap_or(policy.required);
+        let named = self.groups.keys().chain(other.groups.keys());
+        let groups = named.map(|group| (group.clone(), of(self, group).max(of(other, group))));
+        let both = Self {
+            required: self.required.max(other.required),
+            groups: groups.collect(),
+            life_h: self.life_h.min(other.life_h),
+        };
+        if both.groups.len() <= GROUPS_MAX {
+            return both;
+        }
+        // Too many names: then everything needs as many as the strictest.
+        Self {
+            required: both.strictest(),
+            groups: BTreeMap::new(),
+            ..both
+        }
+    }
+
     /// The most that any group needs.
     pub fn strictest(&self) -> u32 {
         let groups = self.groups.values().copied();
@@ -129,6 +151,46 @@ mod tests {
         for verb in ["policy-set", "operator-add", "operator-revoke"] {
             assert_eq!(lenient.required_for(verb), 3, "{verb}");
         }
+    }
+
+    #[test]
+    fn the_stricter_of_two_is_as_strict_as_either_for_every_verb() {
+        let pairs = [
+            (policy(0, &[]), policy(2, &[])),
+            (policy(1, &[("seed", 0)]), policy(0, &[("key", 3)])),
+            (policy(2, &[("fence", 1)]), policy(1, &[("fence", 2)])),
+        ];
+        for (one, other) in pairs {
+            let both = one.stricter(&other);
+            assert_eq!(both, other.stricter(&one));
+            for verb in [
+                "seed-rotate",
+                "key-step",
+                "fence-raise",
+                "policy-set",
+                "x-y",
+            ] {
+                let least = one.required_for(verb).max(other.required_for(verb));
+                assert!(both.required_for(verb) >= least, "{verb}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_policies_with_too_many_groups_come_to_one_that_may_be_set() {
+        let named = |first: u8| {
+            let groups = (0..GROUPS_MAX as u8).map(|n| {
+                format!("{}{}", first as char, (b'a' + n % 26) as char).repeat(1 + n as usize / 26)
+            });
+            Policy {
+                required: 1,
+                groups: groups.map(|group| (group, 2)).collect(),
+                life_h: 5,
+            }
+        };
+        let both = named(b'a').stricter(&named(b'b'));
+        assert_eq!(both.check(), Ok(()));
+        assert_eq!((both.required, both.life_h), (2, 5));
     }
 
     #[test]

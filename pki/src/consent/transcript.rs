@@ -13,6 +13,7 @@ use crate::certificate::Certificate;
 use crate::chain::certificates_from_pem;
 use crate::error::PkiError;
 use crate::files;
+use crate::names::TrustDomain;
 
 /// Most statements of others in one transcript.
 pub const STATEMENTS_MAX: usize = 64;
@@ -62,6 +63,14 @@ pub struct Shown {
     outcome: Option<Outcome>,
 }
 
+/// What operators signed, verified.
+pub(super) struct Statements {
+    pub(super) request: Signed<Request>,
+    pub(super) consents: Vec<Signed<Consent>>,
+    pub(super) refusals: Vec<Signed<Refusal>>,
+    pub(super) domain: TrustDomain,
+}
+
 /// Verifies the transcript in a file with the root certificates in another; what it shows, in words.
 pub fn verify_file(file: &Path, roots: &Path) -> Result<String, PkiError> {
     let roots = text_of(roots)?;
@@ -97,15 +106,43 @@ impl Transcript {
     /// Verifies every statement as of the moment it was made, and counts. Not enough consents are no
     /// mistake as long as nothing was carried out.
     pub fn verify(&self, roots: &[Certificate]) -> Result<Shown, BadTranscript> {
+        let said = self.statements(roots, &[], None)?;
+        let claims = said.request.claims();
+        let consented = judge(&said.request, &said.consents, claims.required);
+        if let Some(outcome) = &self.outcome {
+            if let Err(too_few) = consented {
+                return Err(BadTranscript::TooFew(too_few));
+            }
+            if outcome.begun_at.secs() > claims.exp {
+                return Err(BadTranscript::Late);
+            }
+        }
+        Ok(Shown {
+            request: said.request,
+            refusals: said.refusals,
+            consented,
+            outcome: self.outcome.clone(),
+        })
+    }
+
+    /// Every statement in it, verified as of the moment it was made. Without a `domain` it is the one
+    /// that the request names.
+    pub(super) fn statements(
+        &self,
+        roots: &[Certificate],
+        issuing: &[Certificate],
+        domain: Option<&TrustDomain>,
+    ) -> Result<Statements, BadTranscript> {
         if self.consents.len() + self.refusals.len() > STATEMENTS_MAX {
             return Err(BadTranscript::Malformed);
         }
         let request: Request = peek(&self.request).map_err(BadTranscript::Request)?;
         let no_domain = BadTranscript::Request(BadStatement::Claims);
-        let domain = request.domain().ok_or(no_domain)?;
+        let domain = domain.cloned().or_else(|| request.domain());
+        let domain = domain.ok_or(no_domain)?;
         let anchors = Anchors {
             roots,
-            issuing: &[],
+            issuing,
             domain: &domain,
         };
         let request: Signed<Request> = verify(&self.request, &anchors, AsOf::Statement)
@@ -116,20 +153,11 @@ impl Transcript {
             .map_err(BadTranscript::Request)?;
         let consents = self.consents(&request, &anchors)?;
         let refusals = self.refusals(&request, &anchors)?;
-        let consented = judge(&request, &consents, request.claims().required);
-        if let Some(outcome) = &self.outcome {
-            if let Err(too_few) = consented {
-                return Err(BadTranscript::TooFew(too_few));
-            }
-            if outcome.begun_at.secs() > request.claims().exp {
-                return Err(BadTranscript::Late);
-            }
-        }
-        Ok(Shown {
+        Ok(Statements {
             request,
+            consents,
             refusals,
-            consented,
-            outcome: self.outcome.clone(),
+            domain,
         })
     }
 
@@ -252,7 +280,7 @@ pub fn in_words(request: &Request) -> String {
 
 /// Nothing that somebody wrote can move the cursor, begin a line or turn the direction of reading: who
 /// signs must see what they sign.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let shown = |c: char| match c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}') {
         true => c.escape_unicode().to_string(),

@@ -79,6 +79,10 @@ pub enum BadCrl {
     Dates,
     #[error("its number is not above {last}, the last one signed")]
     NumberGoesBack { last: u64 },
+    #[error("its number is too far above {last}, the last one signed")]
+    NumberTooFar { last: u64 },
+    #[error("it would be good for longer than the lists of an issuing CA are")]
+    LastsTooLong,
 }
 
 impl BadCrl {
@@ -92,6 +96,12 @@ impl BadCrl {
             Self::Dates => "compare the clocks of both machines",
             Self::NumberGoesBack { .. } => {
                 "ask again with a higher number; after a restore this is expected once"
+            }
+            Self::NumberTooFar { .. } => {
+                "find out who asks: the number of an authority rises by one with each list"
+            }
+            Self::LastsTooLong => {
+                "find out who asks: an authority makes a list every hour, good for a day"
             }
         }
     }

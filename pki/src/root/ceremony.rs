@@ -5,6 +5,7 @@
 //!         root.pem       the certificate that everyone trusts
 //!         issued/        every issuing certificate signed here, by serial number
 //!         root.crl       the last revocation list
+//!         consents.toml  how many operators must consent              [bar]
 //!         ceremony.log   every step                                   [log]
 //! ```
 //! Planning and signing are two steps, so that people see what they will sign. Nothing leaves before
@@ -23,7 +24,7 @@ use crate::error::PkiError;
 use crate::files::{self, BadFile, Replace};
 use crate::verify;
 
-const CERTIFICATE_FILE: &str = "root.pem";
+pub(super) const CERTIFICATE_FILE: &str = "root.pem";
 const CRL_FILE: &str = "root.crl";
 const LOG_FILE: &str = "ceremony.log";
 const ISSUED_DIRECTORY: &str = "issued";
@@ -32,7 +33,7 @@ const KEY_INTENDED: &str = "key-intended";
 const ROOT_MADE: &str = "root-made";
 const ROOT_ADOPTED: &str = "root-adopted";
 const ISSUING_SIGNED: &str = "issuing-signed";
-const REVOKED: &str = "revoked";
+pub(super) const REVOKED: &str = "revoked";
 const CRL_SIGNED: &str = "crl-signed";
 
 /// The directory of one root, while someone works with it.
@@ -116,7 +117,9 @@ impl Ceremony {
             root,
             request,
             crl_base: None,
+            again,
             now: self.now,
+            transcript: None,
         })
     }
 
@@ -126,17 +129,19 @@ impl Ceremony {
         plan: IssuingPlan,
         signer: &RootSigner,
     ) -> Result<Certificate, PkiError> {
+        let consents = self.clear_now(&plan.step(), plan.transcript.as_deref())?;
         self.adopt(&plan.root)?;
         let signed = signer
             .sign_issuing(&plan.root, &plan.request, plan.crl_base.as_ref(), plan.now)
             .await?;
         let serial = signed.serial_hex();
-        let facts = [
-            ("serial", serial.as_str()),
-            ("key", &hex(&signed.spki_sha256())),
-            ("until", &in_words(signed.not_after())),
+        let mut facts = vec![
+            ("serial", serial.clone()),
+            ("key", hex(&signed.spki_sha256())),
+            ("until", in_words(signed.not_after())),
         ];
-        self.note(ISSUING_SIGNED, &facts)?;
+        facts.extend(consents);
+        self.note_all(ISSUING_SIGNED, &facts)?;
         let kept = self.kept(&serial)?;
         files::write_public(&kept, signed.pem().as_bytes(), Replace::Never)?;
         Ok(signed)
@@ -172,7 +177,9 @@ impl Ceremony {
         Ok(CrlPlan {
             root,
             fresh,
+            next_days: wish.next_days,
             request,
+            transcript: None,
         })
     }
 
@@ -182,6 +189,7 @@ impl Ceremony {
         plan: CrlPlan,
         signer: &RootSigner,
     ) -> Result<SignedCrl, PkiError> {
+        let consents = self.clear_now(&plan.step(), plan.transcript.as_deref())?;
         self.adopt(&plan.root)?;
         let signed = signer.sign_crl(&plan.root, &plan.request).await?;
         for entry in &plan.fresh {
@@ -191,15 +199,13 @@ impl Ceremony {
             ];
             self.note(REVOKED, &facts)?;
         }
-        let facts = [
+        let mut facts = vec![
             ("number", signed.number.to_string()),
             ("entries", plan.request.revoked.len().to_string()),
             ("next", in_words(plan.request.next_update)),
         ];
-        self.note(
-            CRL_SIGNED,
-            &facts.each_ref().map(|(key, value)| (*key, value.as_str())),
-        )?;
+        facts.extend(consents);
+        self.note_all(CRL_SIGNED, &facts)?;
         files::write_public(&self.at(CRL_FILE), signed.pem().as_bytes(), Replace::Yes)?;
         Ok(signed)
     }
@@ -207,6 +213,15 @@ impl Ceremony {
     /// Notes a step that is none of the above. Facts hold no blank.
     pub fn note(&mut self, step: &str, facts: &[(&str, &str)]) -> Result<(), PkiError> {
         self.log.note(self.now, step, facts)
+    }
+
+    pub(super) fn note_all(
+        &mut self,
+        step: &str,
+        facts: &[(&str, String)],
+    ) -> Result<(), PkiError> {
+        let facts = facts.iter().map(|(key, value)| (*key, value.as_str()));
+        self.note(step, &facts.collect::<Vec<_>>())
     }
 
     /// What people note on paper: it stands for all steps so far.
@@ -243,12 +258,9 @@ impl Ceremony {
     /// A key that others may have gets no certificate again, whoever asks.
     fn refuse_revoked_key(&self, request: &CheckedCsr) -> Result<(), PkiError> {
         for serial in self.serials_of_key(request) {
-            let revoked = self.steps_of(REVOKED).any(|entry| {
-                let compromise = [Reason::KeyCompromise, Reason::CaCompromise];
-                let reason = entry.fact("reason").and_then(|name| name.parse().ok());
-                entry.fact("serial") == Some(serial)
-                    && reason.is_some_and(|r| compromise.contains(&r))
-            });
+            let revoked = self
+                .steps_of(REVOKED)
+                .any(|entry| entry.fact("serial") == Some(serial) && is_compromise(entry));
             if revoked {
                 let serial = serial.into();
                 return Err(BadCeremony::RevokedKey { serial }.into());
@@ -340,14 +352,28 @@ impl Ceremony {
             .filter(move |entry| entry.step == step)
     }
 
-    fn kept(&self, serial: &str) -> Result<PathBuf, PkiError> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.log.entries.iter()
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
+    pub(super) fn kept(&self, serial: &str) -> Result<PathBuf, PkiError> {
         let folder = self.at(ISSUED_DIRECTORY);
         let made = std::fs::create_dir_all(&folder);
         made.map_err(|error| BadFile::from(error).at(&folder))?;
         Ok(folder.join(format!("{serial}.pem")))
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(super) fn at(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.join(name)
     }
+}
+
+/// Whether a line says that others may have the key.
+pub(super) fn is_compromise(revoked: &Entry) -> bool {
+    let reason = revoked.fact("reason").and_then(|name| name.parse().ok());
+    reason.is_some_and(|r| matches!(r, Reason::KeyCompromise | Reason::CaCompromise))
 }

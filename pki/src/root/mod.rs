@@ -3,6 +3,7 @@
 //! The same functions serve the offline ceremony and the authority's `init`. The key lies in a file
 //! under a passphrase ([`RootKey`]) or in an HSM token; [`RootSigner`] is either.
 
+mod bar;
 mod ceremony;
 mod log;
 mod place;
@@ -11,11 +12,13 @@ mod refusal;
 mod signer;
 mod trusting;
 
+pub use bar::{CONSENTS_FILE, Consents};
 pub use ceremony::Ceremony;
 pub use place::KeyPlace;
 pub use plans::{CrlPlan, CrlWish, IssuingPlan};
 pub use refusal::BadCeremony;
 pub use signer::RootSigner;
+pub use trusting::TrustPlan;
 
 use std::fmt;
 use std::path::Path;

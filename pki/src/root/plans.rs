@@ -1,6 +1,7 @@
 //! What exactly are people asked to agree to before the root signs?
 
 use crate::certificate::{Certificate, hex};
+use crate::consent::step::{RootStep, key_name, root_name};
 use crate::crl::{CrlRequest, Reason, Revoked};
 use crate::csr::CheckedCsr;
 use crate::dates::in_words;
@@ -12,7 +13,9 @@ pub struct IssuingPlan {
     pub(super) root: Certificate,
     pub(super) request: CheckedCsr,
     pub(super) crl_base: Option<CrlBase>,
+    pub(super) again: bool,
     pub(super) now: u64,
+    pub(super) transcript: Option<String>,
 }
 
 /// What a new revocation list should say besides what the last one said.
@@ -31,7 +34,9 @@ pub struct CrlWish {
 pub struct CrlPlan {
     pub(super) root: Certificate,
     pub(super) fresh: Vec<Revoked>,
+    pub(super) next_days: u32,
     pub(super) request: CrlRequest,
+    pub(super) transcript: Option<String>,
 }
 
 impl IssuingPlan {
@@ -39,6 +44,22 @@ impl IssuingPlan {
     pub fn listed_at(mut self, base: Option<CrlBase>) -> Self {
         self.crl_base = base;
         self
+    }
+
+    /// The same, with what operators signed.
+    pub fn consented(mut self, transcript: Option<String>) -> Self {
+        self.transcript = transcript;
+        self
+    }
+
+    /// What operators consent to.
+    pub fn step(&self) -> RootStep {
+        RootStep::Sign {
+            root: root_name(&self.root),
+            key_id: key_name(&self.request),
+            crl_base: self.crl_base.as_ref().map(ToString::to_string),
+            again: self.again,
+        }
     }
 
     /// What people are asked to agree to.
@@ -67,6 +88,25 @@ impl IssuingPlan {
 }
 
 impl CrlPlan {
+    /// The same, with what operators signed.
+    pub fn consented(mut self, transcript: Option<String>) -> Self {
+        self.transcript = transcript;
+        self
+    }
+
+    /// What operators consent to.
+    pub fn step(&self) -> RootStep {
+        let mut revoke: Vec<_> = self.fresh.iter().map(|it| it.serial.clone()).collect();
+        revoke.sort_unstable();
+        RootStep::Crl {
+            root: root_name(&self.root),
+            number: self.request.number,
+            reason: self.fresh.first().map(|it| it.reason.name().to_owned()),
+            revoke,
+            next_days: self.next_days,
+        }
+    }
+
     /// What people are asked to agree to.
     pub fn words(&self) -> String {
         let fresh: String = self

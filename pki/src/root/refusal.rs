@@ -25,6 +25,8 @@ pub enum BadCeremony {
     AlreadySigned { file: String },
     #[error("{what} is neither a certificate that this root signed nor the serial number of one")]
     NotIssuedHere { what: String },
+    #[error("{file}: {detail}")]
+    Consents { file: String, detail: String },
 }
 
 impl BadCeremony {
@@ -37,6 +39,7 @@ impl BadCeremony {
             | Self::NotIssuedHere { .. } => Move::Asker,
             Self::InUse => Move::Later,
             Self::RootThere
+            | Self::Consents { .. }
             | Self::LogBroken { .. }
             | Self::ClockBehind { .. }
             | Self::RootNotValid { .. } => Move::Operator,
@@ -57,6 +60,7 @@ impl BadCeremony {
             Self::OwnKey => "make the request with the key of the issuing CA",
             Self::RevokedKey { .. } => "make a new key for the issuing CA, and a request with it",
             Self::AlreadySigned { .. } => "use that one, or give --again to sign another",
+            Self::Consents { .. } => "compare with config/consents.full.toml",
             Self::NotIssuedHere { .. } => "m2key-pki root show lists what was signed here",
         }
     }

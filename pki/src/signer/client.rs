@@ -85,9 +85,9 @@ impl SignerClient {
         let looked = look_once(&options).await;
         let view = match looked {
             Ok(view) => view,
-            Err(error @ PkiError::Signer(SignerError::Absent { .. })) => {
-                from_file(&options, &error)?.ok_or(error)?
-            }
+            Err(
+                error @ PkiError::Signer(SignerError::Absent { .. } | SignerError::NoWay { .. }),
+            ) => from_file(&options, &error)?.ok_or(error)?,
             Err(error) => return Err(error),
         };
         let seen = Arc::new(Seen {
@@ -350,7 +350,7 @@ impl Conversation {
                     self.seen.is_down(&error.to_string());
                 }
                 Err(error) => {
-                    let error = absent(&self.socket, &error.to_string());
+                    let error = no_connection(&self.socket, &error);
                     self.seen.is_down(&error.to_string());
                     if let Some(job) = first {
                         // Whoever asked may have gone.
@@ -407,15 +407,20 @@ impl Conversation {
         }
         if let Ok(Answer::Looked(looked)) = &answer {
             self.seen.take(looked, revision, &self.domain)?;
-        } else if revision != self.seen.view().revision {
-            open.wants_look = !open.looking;
         }
         match open.waiting.remove(&id) {
             Some(Waiting::Nobody) => open.looking = false,
-            // Whoever asked may have gone.
-            Some(Waiting::Asker(asker)) => drop(asker.send(answer.map_err(PkiError::from))),
+            Some(Waiting::Asker(asker)) => open.held.push(Held {
+                revision,
+                answer: answer.map_err(PkiError::from),
+                asker,
+            }),
             None => return Err(unexpected("an answer to no question").into()),
         }
+        let seen = self.seen.view().revision;
+        open.hand_out(seen);
+        let unseen = revision != seen || !open.held.is_empty();
+        open.wants_look = unseen && !open.looking;
         Ok(())
     }
 }
@@ -425,14 +430,32 @@ impl Conversation {
 struct Open {
     last_id: u64,
     waiting: HashMap<u64, Waiting>,
+    held: Vec<Held>,
     looking: bool,
     wants_look: bool,
+}
+
+/// An answer, until the issuing CAs that it may come from were seen: whoever is handed a certificate
+/// finds the chain above it.
+struct Held {
+    revision: u64,
+    answer: Result<Answer, PkiError>,
+    asker: oneshot::Sender<Result<Answer, PkiError>>,
 }
 
 impl Open {
     /// One place is kept for looks.
     fn has_place(&self) -> bool {
-        self.waiting.len() < PIPELINE_MAX - 1
+        self.waiting.len() + self.held.len() < PIPELINE_MAX - 1
+    }
+
+    /// What is not newer than what was seen.
+    fn hand_out(&mut self, seen: u64) {
+        let ready = self.held.extract_if(.., |held| held.revision <= seen);
+        for Held { answer, asker, .. } in ready {
+            // Whoever asked may have gone.
+            let _ = asker.send(answer);
+        }
     }
 
     async fn ask(
@@ -496,7 +519,7 @@ async fn once<A: serde::Serialize, T: serde::de::DeserializeOwned>(
     ask: A,
     deadline: Duration,
 ) -> Result<Answered<T>, PkiError> {
-    let gone = |error: std::io::Error| absent(socket, &error.to_string());
+    let gone = |error: std::io::Error| no_connection(socket, &error);
     let talk = async {
         let mut stream = UnixStream::connect(socket).await.map_err(gone)?;
         let frame = wire::frame(&Asked { id: 1, ask }).map_err(PkiError::bug)?;
@@ -513,6 +536,16 @@ async fn once<A: serde::Serialize, T: serde::de::DeserializeOwned>(
     };
     let late = |_| absent(socket, "no answer within the deadline");
     timeout(deadline, talk).await.map_err(late)?
+}
+
+/// Who is not let through does not know whether anybody answers there.
+fn no_connection(socket: &Path, error: &std::io::Error) -> SignerError {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => SignerError::NoWay {
+            socket: socket.into(),
+        },
+        _ => absent(socket, &error.to_string()),
+    }
 }
 
 fn absent(socket: &Path, detail: &str) -> SignerError {

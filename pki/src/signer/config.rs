@@ -14,6 +14,7 @@ use super::SignerError;
 use crate::error::PkiError;
 use crate::names::{BadName, TrustDomain};
 use crate::profiles::CrlBase;
+use crate::root::Consents;
 
 /// Longest path of a Unix socket that every system takes (sun_path holds 108 bytes on Linux).
 pub const SOCKET_PATH_MAX_BYTES: usize = 103;
@@ -33,6 +34,8 @@ pub struct SignerConfig {
     pub access: Access,
     /// Where the revocation lists will be served, if certificates shall say so.
     pub crl_base: Option<CrlBase>,
+    /// What operators must have agreed to before a step of `m2key-pki issuing`.
+    pub consents: Consents,
     pub hsm: SignerHsm,
     pub log: SignerLog,
 }
@@ -95,6 +98,8 @@ struct Raw {
     #[serde(default)]
     access: Access,
     crl_base: Option<String>,
+    #[serde(default)]
+    consents: Consents,
     hsm: SignerHsm,
     #[serde(default)]
     log: SignerLog,
@@ -111,10 +116,10 @@ impl SignerConfig {
         let said = |what: String| SignerError::Configuration(format!("{}: {what}", path.display()));
         // What the TOML reader says, without repeating the file.
         let raw: Raw = toml::from_str(text).map_err(|error| said(error.message().into()))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
-        raw.check(&folder)
-            .map_err(|all| said(all.join("; ")).into())
+        // The file, not its folder: of a bare file name that would be no path at all.
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let folder = file.parent().unwrap_or(Path::new("."));
+        raw.check(folder).map_err(|all| said(all.join("; ")).into())
     }
 
     /// What the authority asks.
@@ -154,6 +159,7 @@ impl Raw {
             None
         });
         self.hsm.check(&mut mistakes);
+        self.consents.check("consents.", &mut mistakes);
         let run_dir = folder.join(self.run_dir);
         if run_dir.join("signer.sock").as_os_str().len() > SOCKET_PATH_MAX_BYTES {
             mistakes.push(format!(
@@ -174,6 +180,7 @@ impl Raw {
             run_dir,
             access: self.access,
             crl_base,
+            consents: self.consents,
             hsm: SignerHsm {
                 module: folder.join(self.hsm.module),
                 pin_file: folder.join(self.hsm.pin_file),
@@ -260,10 +267,17 @@ mod tests {
         assert_eq!(minimal.roots, full.roots);
         assert_eq!(minimal.state_dir, full.state_dir);
         assert_eq!(minimal.run_dir, full.run_dir);
+        assert_eq!(minimal.consents, full.consents);
         assert_eq!(minimal.hsm.workers, full.hsm.workers);
         assert_eq!(minimal.hsm.queue_max, full.hsm.queue_max);
         assert_eq!(minimal.hsm.deadline_ms, full.hsm.deadline_ms);
         assert_eq!(minimal.log.filter, full.log.filter);
+    }
+
+    #[test]
+    fn a_bare_file_name_is_one_of_the_current_folder() {
+        let config = SignerConfig::parse(MINIMAL, Path::new("signer.toml")).unwrap();
+        assert!(config.roots.is_absolute() && config.state_dir.is_absolute());
     }
 
     #[test]
@@ -273,6 +287,7 @@ mod tests {
             .replace("http://pay", "ftp://pay")
             .replace("workers = 1", "workers = 0")
             .replace("deadline_ms = 5000", "deadline_ms = 1")
+            .replace("required = 0", "required = 16")
             .replace(
                 "run_dir = \"run\"",
                 &format!("run_dir = \"{}\"", "r".repeat(100)),
@@ -284,6 +299,7 @@ mod tests {
             "hsm.workers: ",
             "hsm.deadline_ms: ",
             "run_dir: ",
+            "consents.required: ",
         ] {
             assert!(said.contains(key), "{said}");
         }

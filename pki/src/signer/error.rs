@@ -16,6 +16,8 @@ pub enum SignerError {
     Told(Told),
     #[error("the signer does not answer at {} ({detail})", .socket.display())]
     Absent { socket: PathBuf, detail: String },
+    #[error("this account may not go to the signer's socket {}", .socket.display())]
+    NoWay { socket: PathBuf },
     #[error("the signer has more to do than it takes on")]
     Busy,
     #[error("the signer is for {signer}, and this authority for {own}")]
@@ -32,6 +34,8 @@ pub enum SignerError {
     Locked(PathBuf),
     #[error("cannot use {} ({detail})", .path.display())]
     Io { path: PathBuf, detail: String },
+    #[error("{} cannot be given to the group {group}: this account is no member of it", .path.display())]
+    ForeignGroup { group: u32, path: PathBuf },
     #[error("{} is not what a signer wrote: {detail}", .path.display())]
     Damaged { path: PathBuf, detail: String },
     #[error("the log of what is signed cannot be written ({detail})")]
@@ -108,6 +112,8 @@ impl SignerError {
             | Self::TooManyKeys { .. }
             | Self::WouldStrand { .. } => Move::Asker,
             Self::OtherDomain { .. }
+            | Self::NoWay { .. }
+            | Self::ForeignGroup { .. }
             | Self::NotLetIn { .. }
             | Self::NoneActive
             | Self::ClocksApart { .. }
@@ -126,6 +132,13 @@ impl SignerError {
         match self {
             Self::Told(told) => &told.hint,
             Self::Absent { .. } => "start it: m2key-pki signer --config …/signer.toml",
+            Self::NoWay { .. } => {
+                "the authority: name its account and group under [access] in signer.toml, and let \
+                 that group through every folder above; issuing verbs are for the signer's own account"
+            }
+            Self::ForeignGroup { .. } => {
+                "make the signer's account a member: usermod --append --groups, then start it again"
+            }
             Self::Busy => "try again in a few seconds",
             Self::OtherDomain { .. } => {
                 "[signer] of the authority's configuration leads to another authority's signer"

@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::SignerError;
 use crate::certificate::hex;
+use crate::consent::Warrant;
+use crate::root::Consents;
 
 /// A file is not continued past this.
 pub const SEGMENT_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -59,7 +61,11 @@ pub enum Entry {
         key: String,
         step: String,
         account: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        consents: Option<Warrant>,
     },
+    /// From here on so many operators must consent, and these count.
+    Consents(Consents),
 }
 
 /// One line as it stands in the file.

@@ -23,17 +23,19 @@ use tokio::sync::{Mutex, RwLock as AsyncRwLock};
 
 use crate::certificate::hex;
 use crate::chain::{Chain, certificates_from_pem};
-use crate::crl::{self, BadCrl, CrlRequest, SignedCrl};
 use crate::error::PkiError;
 use crate::hsm_issuer::HsmIssuer;
 use crate::issuer::{IssueRequest, IssueTo, IssuedCertificate, IssuerHealth, IssuingCa};
 use crate::lifecycle::KeyState;
 use crate::names::TrustDomain;
 use crate::profiles::CrlBase;
+use crate::root::Consents;
 
+mod bar;
 mod client;
 mod config;
 mod error;
+mod lists;
 mod lock;
 mod log;
 mod server;
@@ -44,13 +46,15 @@ mod wire;
 pub use client::{ClientOptions, SignerClient, ask_admin};
 pub use config::{Access, LogFormat, SOCKET_PATH_MAX_BYTES, SignerConfig, SignerHsm, SignerLog};
 pub use error::{SignerError, Told};
+pub use lists::{LIST_LIFETIME_MAX_SECONDS, LIST_NUMBER_MAX, LIST_NUMBER_STEP_MAX};
 pub use lock::SignerLock;
 pub use log::{Entry, Line, SEGMENT_MAX_BYTES};
 pub use server::{CONNECTIONS_MAX, Doors, Uids};
-pub use state::{KEY_LABEL_BEGIN, LIVE_KEYS_MAX};
+pub use state::{KEY_LABEL_BEGIN, LIVE_KEYS_MAX, StepConsents};
 pub use steps::{AdminAnswer, KeyView};
-pub use wire::AdminAsk;
+pub use wire::{AdminAsk, AdminStep};
 
+use lists::Lists;
 use log::Log;
 use state::State;
 
@@ -70,9 +74,11 @@ pub struct Signer {
     domain: TrustDomain,
     roots: PathBuf,
     crl_base: Option<CrlBase>,
+    consents: Consents,
     state_dir: PathBuf,
     clock: Arc<dyn Clock>,
     log: Log,
+    lists: Lists,
     state: Mutex<State>,
     /// Read while something is signed, written by a step: after a step nothing is signed as before.
     cas: AsyncRwLock<Vec<Ca>>,
@@ -107,19 +113,22 @@ impl Signer {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, PkiError> {
         let state_dir = config.state_dir.clone();
-        std::fs::create_dir_all(&state_dir).map_err(SignerError::io(&state_dir))?;
+        crate::files::make_private_directory(&state_dir)?;
         let signer = Self {
             hsm,
             domain: config.trust_domain.clone(),
             roots: config.roots.clone(),
             crl_base: config.crl_base.clone(),
+            consents: config.consents.clone(),
             log: Log::open(&state_dir.join(LOG_FOLDER))?,
+            lists: Lists::new(&state_dir),
             state: Mutex::new(State::load(&state_dir)?),
             state_dir,
             clock,
             cas: AsyncRwLock::new(Vec::new()),
             shown: RwLock::default(),
         };
+        signer.note_consents().await?;
         let state = signer.state.lock().await.clone();
         let cas = signer.open_cas(&state).await?;
         signer.show(&state, &cas);
@@ -144,35 +153,9 @@ impl Signer {
             digest: hex(&unsigned.digest()),
         };
         self.log.write(now, line).await?;
+        let (serial, ends) = (unsigned.serial_hex(), unsigned.not_after());
+        self.lists.issued(serial, ends);
         active.issuer.sign(unsigned).await
-    }
-
-    /// Signs the revocation list of one issuing CA, with a number above all before it.
-    pub async fn sign_crl(&self, request: CrlRequest) -> Result<SignedCrl, PkiError> {
-        let now = self.agree_on(request.this_update)?;
-        let ca = {
-            let cas = self.cas.read().await;
-            let asked = |ca: &&Ca| ca.issuer.certificate().spki_sha256() == request.issuer;
-            cas.iter()
-                .find(asked)
-                .cloned()
-                .ok_or(BadCrl::ForeignIssuer)?
-        };
-        let (number, revoked) = (request.number, request.revoked.len() as u64);
-        // A long list is work for the processor; others are answered meanwhile.
-        let issuer = ca.issuer.clone();
-        let built =
-            tokio::task::spawn_blocking(move || crl::Unsigned::new(issuer.certificate(), &request));
-        let unsigned = built.await.map_err(PkiError::bug)??;
-        self.burn_crl_number(&ca.label, number).await?;
-        let line = Entry::Crl {
-            key: ca.label.clone(),
-            number,
-            revoked,
-            digest: hex(&unsigned.digest()),
-        };
-        self.log.write(now, line).await?;
-        ca.issuer.sign_list(unsigned).await
     }
 
     /// The domain all names issued here belong to.
@@ -227,21 +210,6 @@ impl Signer {
             return Err(SignerError::ClocksApart { seconds });
         }
         Ok(own)
-    }
-
-    /// From here on this number counts as used, whatever becomes of the list.
-    async fn burn_crl_number(&self, label: &str, number: u64) -> Result<(), PkiError> {
-        let mut state = self.state.lock().await;
-        let mut next = state.clone();
-        let key = next.key_mut(label)?;
-        if number <= key.crl_number {
-            let last = key.crl_number;
-            return Err(BadCrl::NumberGoesBack { last }.into());
-        }
-        key.crl_number = number;
-        next.save(&self.state_dir)?;
-        *state = next;
-        Ok(())
     }
 
     /// Every key of this state that can sign; each must be in the HSM and fit its certificate.

@@ -64,11 +64,11 @@ impl Doors {
     /// that a signer before left.
     pub fn bind(config: &SignerConfig) -> Result<Self, SignerError> {
         let own = rustix::process::getuid().as_raw();
-        let mut askers = vec![own];
+        // Root may become any account anyway, and works for others on a stopped authority.
+        let mut askers = vec![own, ROOT_UID];
         for user in &config.access.users {
             askers.push(number_of(user, PASSWD, "access.users")?);
         }
-        // Root may become any account anyway.
         let admins = vec![own, ROOT_UID];
         let group = config.access.group.as_deref();
         let group = group.map(|name| number_of(name, GROUP, "access.group"));
@@ -82,10 +82,7 @@ impl Doors {
         askers: Uids,
         admins: Uids,
     ) -> Result<Self, SignerError> {
-        let folder = &config.run_dir;
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(PRIVATE_FOLDER);
-        builder.create(folder).map_err(SignerError::io(folder))?;
+        make_folder(&config.run_dir, group)?;
         Ok(Self {
             authority: Door::open(config.socket(), group, askers)?,
             admin: Door::open(config.admin_socket(), None, admins)?,
@@ -106,10 +103,8 @@ impl Door {
     /// Under a name of its own first: nobody finds it before its mode and group are right.
     fn open(path: PathBuf, group: Option<u32>, uids: Uids) -> Result<Self, SignerError> {
         let fresh = path.with_extension("new");
-        let failed = SignerError::io(&path);
-        let listener = bind(&fresh, group)
-            .and_then(|listener| std::fs::rename(&fresh, &path).map(|()| listener))
-            .map_err(failed)?;
+        let listener = bind(&fresh, group)?;
+        std::fs::rename(&fresh, &path).map_err(SignerError::io(&path))?;
         Ok(Self {
             listener,
             path,
@@ -167,20 +162,46 @@ impl Door {
     }
 }
 
-fn bind(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
+/// The folder of the sockets; whoever may use one of them must be let through it.
+fn make_folder(folder: &Path, group: Option<u32>) -> Result<(), SignerError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(PRIVATE_FOLDER);
+    builder.create(folder).map_err(SignerError::io(folder))?;
+    match group {
+        Some(group) => give_to(folder, group, PRIVATE_FOLDER),
+        None => Ok(()),
+    }
+}
+
+fn give_to(path: &Path, group: u32, mode: u32) -> Result<(), SignerError> {
+    let given = std::os::unix::fs::chown(path, None, Some(group));
+    given.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => SignerError::ForeignGroup {
+            group,
+            path: path.into(),
+        },
+        _ => SignerError::io(path)(error),
+    })?;
+    set_mode(path, mode)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), SignerError> {
+    let mode = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, mode).map_err(SignerError::io(path))
+}
+
+fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener, SignerError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(SignerError::io(path)(error));
+        }
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
-    let mode = match group {
-        Some(group) => {
-            std::os::unix::fs::chown(path, None, Some(group))?;
-            OWNER_AND_GROUP
-        }
-        None => OWNER_ONLY,
-    };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    let listener = UnixListener::bind(path).map_err(SignerError::io(path))?;
+    match group {
+        Some(group) => give_to(path, group, OWNER_AND_GROUP)?,
+        None => set_mode(path, OWNER_ONLY)?,
+    }
     Ok(listener)
 }
 

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::SignerError;
+use crate::consent::Warrant;
 use crate::error::PkiError;
 use crate::files::{self, Replace};
 use crate::lifecycle::KeyState;
+use crate::root::Consents;
 
 /// `<this><n>` is the label of the n-th issuing key.
 pub const KEY_LABEL_BEGIN: &str = "m2key-issuing-";
@@ -24,6 +26,9 @@ pub(super) struct State {
     version: u32,
     /// Rises with every change that others should know of.
     pub(super) revision: u64,
+    /// What operators had to consent to when the signer last started.
+    #[serde(default)]
+    pub(super) consents: Consents,
     pub(super) keys: Vec<IssuingKey>,
 }
 
@@ -42,6 +47,19 @@ pub(super) struct IssuingKey {
     /// Unix seconds.
     pub(super) made_at: u64,
     pub(super) changed_at: u64,
+    /// With what its steps were taken: no transcript serves twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) consents: Vec<StepConsents>,
+}
+
+/// Who consented to a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepConsents {
+    pub step: String,
+    /// Unix seconds.
+    pub at: u64,
+    pub warrant: Warrant,
 }
 
 impl State {
@@ -52,6 +70,7 @@ impl State {
             return Ok(Self {
                 version: VERSION,
                 revision: 0,
+                consents: Consents::default(),
                 keys: Vec::new(),
             });
         }

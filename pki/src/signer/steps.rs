@@ -3,17 +3,21 @@
 //! Each step has its line in the log first, then takes effect in one write of the state, so that it may
 //! be repeated after a crash at any point. `prepare` makes the key in the HSM before the state knows of
 //! it: a key that a crash left there is taken over by the next one. `retire` destroys the key after the
-//! state has let go of it: repeating it destroys what a crash left.
+//! state has let go of it: repeating it destroys what a crash left. Whether operators consented is
+//! judged before the line ([`bar`](super::bar)), and their transcript is used up by the write of the
+//! state: a crash in between costs nobody a second round.
 
 use hsm::{HsmError, KeyKind, KeyLabel, Priority};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::bar::How;
 use super::log::{self, Entry};
-use super::state::{IssuingKey, LIVE_KEYS_MAX, State};
-use super::{AdminAsk, LOG_FOLDER, STATEMENT, Signer, SignerError};
+use super::state::{IssuingKey, LIVE_KEYS_MAX, State, StepConsents};
+use super::{AdminAsk, AdminStep, LOG_FOLDER, STATEMENT, Signer, SignerError};
 use crate::certificate::{Certificate, hex};
 use crate::chain::{Chain, certificates_from_pem};
+use crate::consent::{IssuingStep, Warrant};
 use crate::csr::{self, UnsignedRequest};
 use crate::dates;
 use crate::error::PkiError;
@@ -49,6 +53,9 @@ pub struct KeyView {
     pub crl_number: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateView>,
+    /// What operators consented to, step by step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consents: Vec<StepConsents>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,17 +82,28 @@ impl Signer {
     }
 
     pub(super) async fn carry_out(&self, ask: AdminAsk, by: By) -> Result<AdminAnswer, PkiError> {
-        match ask {
-            AdminAsk::List => Ok(AdminAnswer::Keys(self.keys().await?)),
-            AdminAsk::Prepare { dry_run } => self.prepare_key(by, dry_run).await,
-            AdminAsk::Request { label } => self.request(label).await,
-            AdminAsk::Install {
-                certificate,
+        let (step, how) = match ask {
+            AdminAsk::List => return Ok(AdminAnswer::Keys(self.keys().await?)),
+            AdminAsk::Request { label } => return self.request(label).await,
+            AdminAsk::Step {
+                step,
                 dry_run,
-            } => self.install(by, &certificate, dry_run).await,
-            AdminAsk::Activate { label, dry_run } => self.activate(by, label, dry_run).await,
-            AdminAsk::Taint { label, dry_run } => self.taint(by, &label, dry_run).await,
-            AdminAsk::Retire { label, dry_run } => self.retire(by, &label, dry_run).await,
+                transcript,
+            } => (
+                step,
+                How {
+                    account: by.account,
+                    dry_run,
+                    transcript,
+                },
+            ),
+        };
+        match step {
+            AdminStep::Prepare => self.prepare_key(&how).await,
+            AdminStep::Install { certificate } => self.install(&how, &certificate).await,
+            AdminStep::Activate { label } => self.activate(&how, label).await,
+            AdminStep::Taint { label } => self.taint(&how, &label).await,
+            AdminStep::Retire { label } => self.retire(&how, &label).await,
         }
     }
 
@@ -94,7 +112,7 @@ impl Signer {
         state.keys.iter().map(view).collect()
     }
 
-    async fn prepare_key(&self, by: By, dry_run: bool) -> Result<AdminAnswer, PkiError> {
+    async fn prepare_key(&self, how: &How) -> Result<AdminAnswer, PkiError> {
         let _alone = self.cas.write().await;
         let state = self.state.lock().await.clone();
         if let Some(key) = state.in_state(KeyState::Prepared) {
@@ -106,12 +124,16 @@ impl Signer {
             return Err(SignerError::TooManyKeys { max: LIVE_KEYS_MAX }.into());
         }
         let label = state.next_label();
-        if dry_run {
-            return Ok(done(vec![format!(
+        let step = IssuingStep::Prepare {
+            label: label.clone(),
+        };
+        if how.dry_run {
+            let said = format!(
                 "would make the key {label} in the HSM token and print its certificate request"
-            )]));
+            );
+            return self.plan(&state, &step, how, vec![said]);
         }
-        self.note(&label, "prepare", &by).await?;
+        let warrant = self.begin(&state, &label, &step, how).await?;
         let point = self.make_or_take_over(&label).await?;
         let now = self.clock.now();
         let mut next = state;
@@ -123,12 +145,16 @@ impl Signer {
             crl_number: 0,
             made_at: now,
             changed_at: now,
+            consents: consents("prepare", now, warrant.clone())
+                .into_iter()
+                .collect(),
         });
         self.commit(next).await?;
         let request = Some(self.request_for(&label).await?);
-        let said = vec![format!(
+        let mut said = told(&warrant);
+        said.push(format!(
             "{label} is in the HSM token; its request for the root:"
-        )];
+        ));
         Ok(AdminAnswer::Done { said, request })
     }
 
@@ -174,7 +200,7 @@ impl Signer {
         Ok(csr::to_pem(&unsigned.assemble(&signature)?))
     }
 
-    async fn install(&self, by: By, pem: &str, dry_run: bool) -> Result<AdminAnswer, PkiError> {
+    async fn install(&self, how: &How, pem: &str) -> Result<AdminAnswer, PkiError> {
         let mut cas = self.cas.write().await;
         let issuing = certificates_from_pem(pem)?.swap_remove(0);
         let state = self.state.lock().await.clone();
@@ -189,15 +215,18 @@ impl Signer {
         HsmIssuer::open(hsm, hsm_label, chain.clone(), self.domain.clone()).await?;
         let serial = chain.issuing().serial_hex();
         let ends = dates::in_words(chain.issuing().not_after());
-        if dry_run {
-            return Ok(done(vec![format!(
-                "would install the certificate {serial}, good until {ends}, for {label}"
-            )]));
+        let step = IssuingStep::install(chain.issuing());
+        if how.dry_run {
+            let said =
+                format!("would install the certificate {serial}, good until {ends}, for {label}");
+            return self.plan(&state, &step, how, vec![said]);
         }
-        self.note(&label, "install", &by).await?;
+        let warrant = self.begin(&state, &label, &step, how).await?;
         let mut next = state;
         let now = self.clock.now();
         let key = next.key_mut(&label)?;
+        key.consents
+            .extend(consents("install", now, warrant.clone()));
         key.chain = Some(chain.pem());
         key.changed_at = now;
         let (said, key_state) = (
@@ -211,7 +240,9 @@ impl Signer {
             KeyState::Prepared => format!("next: m2key-pki issuing activate {label}"),
             state => format!("it stays {state}"),
         };
-        Ok(done(vec![said, what_next]))
+        let mut all = told(&warrant);
+        all.extend([said, what_next]);
+        Ok(done(all))
     }
 
     fn under_a_trusted_root(&self, issuing: Certificate) -> Result<Chain, PkiError> {
@@ -230,12 +261,7 @@ impl Signer {
         }
     }
 
-    async fn activate(
-        &self,
-        by: By,
-        label: Option<String>,
-        dry_run: bool,
-    ) -> Result<AdminAnswer, PkiError> {
+    async fn activate(&self, how: &How, label: Option<String>) -> Result<AdminAnswer, PkiError> {
         let label = match label {
             Some(label) => label,
             None => self.prepared_label().await?,
@@ -255,10 +281,13 @@ impl Signer {
         said.extend(former.iter().map(|former| {
             format!("{former} is superseded: believed, and signs its revocation list, nothing else")
         }));
-        if dry_run {
-            return Ok(done(would(said)));
+        let step = IssuingStep::Activate {
+            key_id: key.key_id.clone(),
+        };
+        if how.dry_run {
+            return self.plan(&next, &step, how, would(said));
         }
-        self.note(&label, "activate", &by).await?;
+        let warrant = self.begin(&next, &label, &step, how).await?;
         let now = self.clock.now();
         if let Some(former) = former {
             let former = next.key_mut(&former)?;
@@ -270,11 +299,14 @@ impl Signer {
         }
         let key = next.key_mut(&label)?;
         (key.state, key.changed_at) = (to, now);
+        key.consents
+            .extend(consents("activate", now, warrant.clone()));
         self.take_over(next, &mut cas).await?;
+        said.extend(told(&warrant));
         Ok(done(said))
     }
 
-    async fn taint(&self, by: By, label: &str, dry_run: bool) -> Result<AdminAnswer, PkiError> {
+    async fn taint(&self, how: &How, label: &str) -> Result<AdminAnswer, PkiError> {
         let said = vec![
             format!(
                 "{label} is tainted: terminals under it renew now, and it signs its revocation list"
@@ -282,11 +314,10 @@ impl Signer {
             "who else holds its key is refused once the list of roots denies it: root trust deny"
                 .into(),
         ];
-        self.to_state(by, label, Step::Taint, "taint", said, dry_run)
-            .await
+        self.to_state(how, label, Step::Taint, said).await
     }
 
-    async fn retire(&self, by: By, label: &str, dry_run: bool) -> Result<AdminAnswer, PkiError> {
+    async fn retire(&self, how: &How, label: &str) -> Result<AdminAnswer, PkiError> {
         let state = self.state.lock().await.key(label)?.state;
         if state == KeyState::Superseded {
             self.refuse_to_strand(label).await?;
@@ -295,10 +326,8 @@ impl Signer {
             format!("{label} is retired and its key destroyed: it signs nothing any more"),
             "receipts and other statements under its certificate still verify".into(),
         ];
-        let answer = self
-            .to_state(by, label, Step::Retire, "retire", said, dry_run)
-            .await?;
-        if !dry_run {
+        let answer = self.to_state(how, label, Step::Retire, said).await?;
+        if !how.dry_run {
             match self.hsm.destroy_key(&KeyLabel(label.into())).await {
                 Ok(()) | Err(HsmError::KeyUnknown { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -307,26 +336,33 @@ impl Signer {
         Ok(answer)
     }
 
+    /// Taint or retire.
     async fn to_state(
         &self,
-        by: By,
+        how: &How,
         label: &str,
         step: Step,
-        name: &str,
-        said: Vec<String>,
-        dry_run: bool,
+        mut said: Vec<String>,
     ) -> Result<AdminAnswer, PkiError> {
         let mut cas = self.cas.write().await;
         let mut next = self.state.lock().await.clone();
-        let key = next.key_mut(label)?;
+        let key = next.key(label)?;
         let to = key.state.after(step).map_err(SignerError::from)?;
-        if dry_run {
-            return Ok(done(would(said)));
+        let (before, key_id) = (key.state, key.key_id.clone());
+        let (name, step) = match step {
+            Step::Retire => ("retire", IssuingStep::Retire { key_id }),
+            _ => ("taint", IssuingStep::Taint { key_id }),
+        };
+        if how.dry_run {
+            return self.plan(&next, &step, how, would(said));
         }
-        if key.state != to {
-            self.note(label, name, &by).await?;
-            (key.state, key.changed_at) = (to, self.clock.now());
+        if before != to {
+            let warrant = self.begin(&next, label, &step, how).await?;
+            let (key, now) = (next.key_mut(label)?, self.clock.now());
+            (key.state, key.changed_at) = (to, now);
+            key.consents.extend(consents(name, now, warrant.clone()));
             self.take_over(next, &mut cas).await?;
+            said.extend(told(&warrant));
         }
         Ok(done(said))
     }
@@ -352,15 +388,6 @@ impl Signer {
         let state = self.state.lock().await;
         let prepared = state.in_state(KeyState::Prepared);
         Ok(prepared.ok_or(SignerError::NonePrepared)?.label.clone())
-    }
-
-    async fn note(&self, label: &str, step: &str, by: &By) -> Result<(), SignerError> {
-        let line = Entry::Step {
-            key: label.into(),
-            step: step.into(),
-            account: by.account,
-        };
-        self.log.write(self.clock.now(), line).await
     }
 
     /// The step is done once this returns. Only CRL numbers change beside the steps, and those are
@@ -428,10 +455,20 @@ fn view(key: &IssuingKey) -> Result<KeyView, PkiError> {
         changed_at: key.changed_at,
         crl_number: key.crl_number,
         certificate,
+        consents: key.consents.clone(),
     })
 }
 
-fn done(said: Vec<String>) -> AdminAnswer {
+fn consents(step: &str, at: u64, warrant: Option<Warrant>) -> Option<StepConsents> {
+    let step = step.to_owned();
+    warrant.map(|warrant| StepConsents { step, at, warrant })
+}
+
+fn told(warrant: &Option<Warrant>) -> Vec<String> {
+    warrant.iter().map(Warrant::words).collect()
+}
+
+pub(super) fn done(said: Vec<String>) -> AdminAnswer {
     AdminAnswer::Done {
         said,
         request: None,

@@ -80,28 +80,48 @@ pub(super) enum Answer {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum AdminAsk {
     List,
-    Prepare {
-        dry_run: bool,
-    },
     Request {
         label: Option<String>,
     },
+    Step {
+        step: AdminStep,
+        /// Says what it would do, and does nothing.
+        dry_run: bool,
+        /// What operators consented to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        transcript: Option<String>,
+    },
+}
+
+/// A step in the life of an issuing key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AdminStep {
+    Prepare,
     Install {
         certificate: String,
-        dry_run: bool,
     },
     Activate {
+        /// The prepared one, if left out.
         label: Option<String>,
-        dry_run: bool,
     },
     Taint {
         label: String,
-        dry_run: bool,
     },
     Retire {
         label: String,
-        dry_run: bool,
     },
+}
+
+impl From<AdminStep> for AdminAsk {
+    /// The step, without anybody's consent.
+    fn from(step: AdminStep) -> Self {
+        Self::Step {
+            step,
+            dry_run: false,
+            transcript: None,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -187,3 +187,15 @@ async fn a_long_list_comes_through_the_wire() {
     let read = pki::crl::RevocationList::verified(&signed.der, &issuing).unwrap();
     assert_eq!((read.number, read.revoked.len()), (1, 50_000));
 }
+
+#[tokio::test]
+async fn the_first_certificate_of_a_new_ca_comes_with_the_chain_above_it() {
+    let world = World::new().await;
+    let _stop = world.serve();
+    let client = world.client().await;
+    world.next_ca().await.unwrap();
+    let issued = client.issue(request(1, NOW)).await.unwrap();
+    let leaf = pki::Certificate::from_der(&issued.der).unwrap();
+    let above = [client.chain().issuing().clone()];
+    pki::verify_chain(&leaf, &above, &world.root, NOW).unwrap();
+}

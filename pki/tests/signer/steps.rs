@@ -1,6 +1,6 @@
 //! Does every step come to its end whatever breaks, and is nobody left without a CA?
 
-use pki::signer::{AdminAnswer, AdminAsk, Entry, SignerError};
+use pki::signer::{AdminAnswer, AdminAsk, AdminStep, Entry, SignerError};
 use pki::{KeyState, PkiError, RootKey};
 
 use crate::world::{DAY, NOW, World, signer_error};
@@ -169,31 +169,24 @@ async fn a_dry_run_changes_nothing_and_says_what_would_happen() {
     world.restart().await;
     let files = || [world.state_file(), world.log_file()].map(|file| std::fs::read(file).unwrap());
     let before = files();
-    let dry_run = true;
     let (first, third) = (FIRST.to_owned(), "m2key-issuing-3".to_owned());
-    let mut asks = vec![
-        AdminAsk::Install {
-            certificate,
-            dry_run,
-        },
-        AdminAsk::Taint {
+    let steps = [
+        AdminStep::Install { certificate },
+        AdminStep::Taint {
             label: third.clone(),
-            dry_run,
         },
-        AdminAsk::Retire {
-            label: third,
-            dry_run,
-        },
-        AdminAsk::Taint {
+        AdminStep::Retire { label: third },
+        AdminStep::Taint {
             label: first.clone(),
-            dry_run,
         },
-        AdminAsk::Retire {
-            label: first,
-            dry_run,
-        },
+        AdminStep::Retire { label: first },
     ];
-    for ask in asks.drain(..) {
+    for step in steps {
+        let ask = AdminAsk::Step {
+            step,
+            dry_run: true,
+            transcript: None,
+        };
         let AdminAnswer::Done { said, .. } = world.ask(ask).await.unwrap() else {
             panic!("no sentence")
         };

@@ -11,8 +11,8 @@ use hsm::{
 };
 use pki::crl::{CrlRequest, Revoked};
 use pki::signer::{
-    AdminAnswer, AdminAsk, ClientOptions, Clock, Doors, Entry, Signer, SignerClient, SignerConfig,
-    SignerError, read_log,
+    AdminAnswer, AdminAsk, AdminStep, ClientOptions, Clock, Doors, Entry, Signer, SignerClient,
+    SignerConfig, SignerError, read_log,
 };
 use pki::{
     Certificate, IssueRequest, IssueTo, IssuedCertificate, PkiError, RootKey, SoftwareKey,
@@ -209,7 +209,7 @@ impl World {
 
     /// The request of the prepared key.
     pub async fn prepare(&self) -> Result<String, PkiError> {
-        match self.ask(AdminAsk::Prepare { dry_run: false }).await? {
+        match self.ask(AdminStep::Prepare.into()).await? {
             AdminAnswer::Done {
                 request: Some(request),
                 ..
@@ -227,32 +227,26 @@ impl World {
 
     pub async fn install(&self, certificate: Certificate) -> Result<(), PkiError> {
         let certificate = certificate.pem();
-        let dry_run = false;
-        let ask = AdminAsk::Install {
-            certificate,
-            dry_run,
-        };
-        self.ask(ask).await.map(drop)
+        self.step(AdminStep::Install { certificate }).await
     }
 
     pub async fn activate(&self, label: Option<&str>) -> Result<(), PkiError> {
         let label = label.map(str::to_owned);
-        let dry_run = false;
-        self.ask(AdminAsk::Activate { label, dry_run })
-            .await
-            .map(drop)
+        self.step(AdminStep::Activate { label }).await
     }
 
     pub async fn taint(&self, label: &str) -> Result<(), PkiError> {
-        let (label, dry_run) = (label.to_owned(), false);
-        self.ask(AdminAsk::Taint { label, dry_run }).await.map(drop)
+        let label = label.to_owned();
+        self.step(AdminStep::Taint { label }).await
     }
 
     pub async fn retire(&self, label: &str) -> Result<(), PkiError> {
-        let (label, dry_run) = (label.to_owned(), false);
-        self.ask(AdminAsk::Retire { label, dry_run })
-            .await
-            .map(drop)
+        let label = label.to_owned();
+        self.step(AdminStep::Retire { label }).await
+    }
+
+    async fn step(&self, step: AdminStep) -> Result<(), PkiError> {
+        self.ask(step.into()).await.map(drop)
     }
 
     /// `label state` of every issuing key.

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::rotation::UNBELIEVED_SHOWN_MS;
 use crate::testing::{
     Issue, Signer, charge_id, checkpoint, checkpoint_claims, claim_id, frame, mark, rank,
     receipt_claims, terminal, till_charge,
@@ -181,14 +182,35 @@ fn keys_of_an_earlier_run_are_not_fetched_again_under_the_same_tag() {
 }
 
 #[test]
-fn a_schedule_whose_key_is_gone_from_the_set_is_dropped_and_fetched_anew() {
+fn a_schedule_whose_key_is_gone_from_the_set_is_fetched_anew_and_dropped_if_that_takes_long() {
     let mut core = running();
     assert!(core.poll(Some(start() + 10)).faces.qr.is_ok());
     core.handle_keys(Signer::new(2).keys(), start());
-    let board = core.poll(Some(start() + 10));
-    assert_eq!(board.faces.qr, Err(Blank::NoSchedule));
     let errand = core.poll_errand(start());
     assert_eq!(errand, Some(Errand::Schedule(Fetch::Whole)));
+    let end = start() + UNBELIEVED_SHOWN_MS;
+    assert!(core.poll(Some(end - 1)).faces.qr.is_ok());
+    assert!(core.poll_timeout(end - 1).unwrap() <= end);
+    // The keys once more do not make it last longer.
+    core.handle_keys(Signer::new(2).keys(), end - 1);
+    let board = core.poll(Some(end));
+    assert_eq!(board.faces.qr, Err(Blank::NoSchedule));
+}
+
+#[test]
+fn a_schedule_under_another_key_takes_the_place_of_one_that_is_believed_no_more() {
+    let mut core = running();
+    core.handle_keys(Signer::new(2).keys(), start());
+    let other = Issue {
+        signer: Signer::new(2),
+        ..Issue::new(2)
+    };
+    core.handle_schedule(other.epochs(FIRST..FIRST + 3), Fetch::Whole, start() + 5)
+        .1
+        .unwrap();
+    let later = start() + UNBELIEVED_SHOWN_MS + 1;
+    assert!(core.poll(Some(later)).faces.qr.is_ok());
+    assert!(core.horizon(later) > Some(later));
 }
 
 #[test]

@@ -226,8 +226,23 @@ fn another_generation_counts_its_turns_anew() {
     rotation.handle_turns(&[TurnState { window, turn: 5 }]);
     let mut issue = Issue::new(2);
     issue.generation = 2;
+    rotation.handle_silence();
     give(&mut rotation, &issue, FIRST..FIRST + 1, Fetch::Whole).unwrap();
     assert_eq!(rotation.poll(opens(FIRST)).qr.unwrap().turn, 0);
+}
+
+#[test]
+fn turns_that_were_heard_before_the_schedule_of_a_new_generation_count_in_it() {
+    let mut rotation = followed(FIRST..FIRST + 1);
+    rotation.handle_turns(&[]);
+    let window = rotation.poll(opens(FIRST)).qr.unwrap().window;
+    rotation.handle_turns(&[TurnState { window, turn: 5 }]);
+    rotation.handle_silence();
+    rotation.handle_turns(&[TurnState { window, turn: 2 }]);
+    let mut issue = Issue::new(2);
+    issue.generation = 2;
+    give(&mut rotation, &issue, FIRST..FIRST + 1, Fetch::Whole).unwrap();
+    assert_eq!(rotation.poll(opens(FIRST)).qr.unwrap().turn, 2);
 }
 
 #[test]

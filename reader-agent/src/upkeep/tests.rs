@@ -287,6 +287,19 @@ fn a_renewal_on_demand_begins_within_a_minute_and_is_not_repeated_at_once() {
 }
 
 #[test]
+fn what_is_asked_of_everybody_is_spread_as_the_configuration_says() {
+    let early = at(first().not_before);
+    let begins = |spread_ms, after_ms| {
+        let mut keeper = resting().spread_over(spread_ms);
+        keeper.handle_told(&told(true, 0), early);
+        keeper.poll(at(early.now + after_ms))
+    };
+    assert_eq!(begins(0, 0), Some(Step::MakeKey));
+    assert_eq!(begins(SPREAD_MAX_MS, SPREAD_MS), None);
+    assert_eq!(begins(SPREAD_MAX_MS, SPREAD_MAX_MS), Some(Step::MakeKey));
+}
+
+#[test]
 fn a_newer_bundle_is_fetched_once_and_an_older_one_never() {
     let mut keeper = Keeper::new(first(), Stage::Rest, 5);
     let early = at(first().not_before);

@@ -6,6 +6,7 @@ use crate::authority::{CallError, Greeting};
 use crate::identity::disk::{NEXT_CHAIN_FILE, NEXT_KEY_FILE};
 use crate::state::State;
 use crate::testing::authority::{Ca, DUE, Days, EXPIRED, FRESH, FakeAuthority, Root, signed};
+use crate::upkeep::SPREAD_MS;
 use pki::TrustBundle;
 use pki::trust::{Change, Draft};
 use protocol::wire::upkeep::Upkeep;
@@ -38,6 +39,7 @@ impl Agent {
         let (kept, stop) = (watch::Sender::default(), watch::Sender::new(false));
         let kept_out = kept.subscribe();
         let driver = UpkeepDriver::new(Supplies {
+            spread_ms: SPREAD_MS,
             line: line.clone(),
             next: found.next,
             identity_files,

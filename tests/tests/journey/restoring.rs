@@ -1,6 +1,7 @@
 //! What is a payment worth that a restore has forgotten, and can its token pay again?
 
-use harness::World;
+use harness::phone::{Claim, Phone};
+use harness::{World, wait};
 use protocol::jws;
 use protocol::problem::ProblemType;
 use protocol::receipt::ReceiptClaims;
@@ -28,6 +29,7 @@ async fn nothing_spent_or_approved_is_good_again_after_a_restore_and_the_termina
     offer(&world).await;
     let late = held.tap_other_than(world.terminal(), &early).await.unwrap();
     let other = held.must_claim(&late).await.unwrap();
+    until_journalled(&world).await;
 
     world.authority.kill();
     std::fs::copy(&backup, &store).unwrap();
@@ -69,8 +71,7 @@ async fn nothing_spent_or_approved_is_good_again_after_a_restore_and_the_termina
     let compared = world.authority.verb(&compare).unwrap();
     assert_eq!(compared["receipts"][0]["lost"], true, "{compared}");
     offer(&world).await;
-    let link = held.tap_other_than(world.terminal(), &late).await.unwrap();
-    let claim = held.must_claim(&link).await.unwrap();
+    let claim = claim_of_now(&world, &held, late).await;
     let kept = held.must_approve(&claim).await.unwrap();
     std::fs::write(&file, &kept.response.receipt).unwrap();
     let compared = world.authority.verb(&compare).unwrap();
@@ -79,4 +80,37 @@ async fn nothing_spent_or_approved_is_good_again_after_a_restore_and_the_termina
     assert_eq!(books["balanced"], true);
     let audit = world.authority.verb(&["audit", "verify"]).unwrap();
     assert_eq!(audit["holds"], true);
+}
+
+/// Waits for a checkpoint of everything that is in the chain now: what came after the last one, the
+/// journal does not know.
+async fn until_journalled(world: &World) {
+    let audit = world.authority.verb(&["audit", "verify"]).unwrap();
+    let last = audit["heads"][0]["sequence"].as_u64().unwrap();
+    let journal = world.authority.file("fence.journal");
+    let reaches = |line: &str| {
+        let (_, json) = line.split_once(' ')?;
+        let line: serde_json::Value = serde_json::from_str(json).ok()?;
+        let row = line["heads"][0]["sequence"].as_u64()?;
+        (line["fact"] == "checkpoint" && row >= last).then_some(())
+    };
+    let look = async || {
+        let text = std::fs::read_to_string(&journal).ok()?;
+        text.lines().find_map(reaches)
+    };
+    wait::until("a checkpoint in the journal", look)
+        .await
+        .unwrap();
+}
+
+/// Taps until the tag has a link of this generation: until the terminal has its new schedule, it shows
+/// what it had.
+async fn claim_of_now(world: &World, phone: &Phone, mut last: String) -> Claim {
+    loop {
+        last = phone.tap_other_than(world.terminal(), &last).await.unwrap();
+        match phone.claim(&last).await.unwrap() {
+            Ok(claim) => return claim,
+            Err(problem) => assert_refused(Some(problem), ProblemType::TokenUnknown),
+        }
+    }
 }

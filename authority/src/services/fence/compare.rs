@@ -5,8 +5,10 @@ use std::fmt;
 use protocol::time::Timestamp;
 
 use crate::journal::{Contents, Found, Known, Last};
-use crate::store::Difference;
+use crate::store::{Difference, Missing};
 
+/// The name of the verb that raises.
+const RAISE: &str = "fence-raise";
 /// Most things of one kind that are named.
 const NAMED_MAX: usize = 5;
 
@@ -28,6 +30,16 @@ pub enum Reason {
     },
     Bans(Vec<String>),
     Revocations(Vec<String>),
+    /// Labels of keys that were tainted.
+    Taints(Vec<String>),
+    /// Terminals whose seed a compromise replaced.
+    Seeds(Vec<String>),
+    Operators(Vec<String>),
+    /// A later consent policy was set; how many a raise needs besides the one who asks.
+    Policy {
+        number: u64,
+        raise_needs: u32,
+    },
     /// Node and row of a chain that was checkpointed and is not contained here.
     Chain {
         node: String,
@@ -98,6 +110,7 @@ fn of_missing(difference: &Difference) -> Vec<Reason> {
     if !missing.revocations.is_empty() {
         reasons.push(Reason::Revocations(missing.revocations.clone()));
     }
+    reasons.extend(of_house(missing));
     let chain = |head: &protocol::audit::Head| Reason::Chain {
         node: head.node.clone(),
         row: head.sequence,
@@ -106,6 +119,26 @@ fn of_missing(difference: &Difference) -> Vec<Reason> {
     if !missing.crls.is_empty() {
         reasons.push(Reason::ListNumbers(missing.crls.clone()));
     }
+    reasons
+}
+
+/// Keys, seeds, operators and their policy.
+fn of_house(missing: &Missing) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if !missing.taints.is_empty() {
+        reasons.push(Reason::Taints(missing.taints.clone()));
+    }
+    if !missing.seeds.is_empty() {
+        let seeds = missing.seeds.iter().map(ToString::to_string).collect();
+        reasons.push(Reason::Seeds(seeds));
+    }
+    if !missing.operators.is_empty() {
+        reasons.push(Reason::Operators(missing.operators.clone()));
+    }
+    reasons.extend(missing.policy.as_ref().map(|lost| Reason::Policy {
+        number: lost.number,
+        raise_needs: lost.policy.required_for(RAISE),
+    }));
     reasons
 }
 
@@ -152,6 +185,31 @@ impl fmt::Display for Reason {
             Self::Revocations(all) => {
                 write!(f, "{} revocation(s) are missing: {}", all.len(), some(all))
             }
+            Self::Taints(all) => {
+                write!(
+                    f,
+                    "{} tainted key(s) are good here: {}",
+                    all.len(),
+                    some(all)
+                )
+            }
+            Self::Seeds(all) => write!(
+                f,
+                "{} compromised seed(s) are good here, of {}",
+                all.len(),
+                some(all)
+            ),
+            Self::Operators(all) => {
+                write!(f, "{} operator(s) were revoked: {}", all.len(), some(all))
+            }
+            Self::Policy {
+                number,
+                raise_needs,
+            } => write!(
+                f,
+                "consent policy {number} is not here: a raise needs {raise_needs} besides the one \
+                 who asks"
+            ),
             Self::Chain { node, row } => {
                 write!(f, "row {row} of the audit chain {node:?} is not here")
             }

@@ -22,7 +22,7 @@ pub struct Alarms {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AlarmView {
     pub terminal: TerminalId,
-    /// `second-key` or `second-stream`.
+    /// `second-key`, `second-stream` or `superseded`.
     pub kind: String,
     /// Serial of the certificate it was seen with.
     pub certificate: String,

@@ -94,10 +94,7 @@ async fn promised_heads(app: &App, view: &mut AuditView) -> Result<Promised, Fai
 /// What an earlier checkpoint says is said again by the later ones, which another key signed; what
 /// came after the taint is nobody's.
 fn is_forged(verified: &Verified<CheckpointClaims>) -> bool {
-    let claims = verified.claims();
-    verified
-        .tainted_at()
-        .is_some_and(|since| claims.iat >= since)
+    verified.is_past_taint(verified.claims().iat)
 }
 
 async fn walk(

@@ -1,9 +1,7 @@
-//! How do operators and this node get their next certificate, and what became of any of them?
+//! How do operators get their next certificate, and what became of anybody's?
 
-use std::net::IpAddr;
-
+use pki::Certificate;
 use pki::crl::Reason;
-use pki::{Certificate, DnsName, IssueRequest, IssueTo, PkiError, csr};
 use protocol::ids::TerminalId;
 use protocol::problem::ProblemType;
 use protocol::time::Timestamp;
@@ -12,31 +10,22 @@ use serde::{Deserialize, Serialize};
 use super::people::renew;
 use super::{Asker, LIST_MAX, Verb, malformed, refused};
 use crate::app::App;
-use crate::clock::unix_seconds;
-use crate::services::enrolment::record;
-use crate::services::{Failure, issuing, revocation};
+use crate::services::{Failure, revocation};
 use crate::store::{CertificateRecord, Subject};
 
-/// Issues a certificate for the key of this request.
+/// The next certificate of an operator, for the key of this request. Only they get one for a key that
+/// they bring: this node makes its own ([`super::NodeRenew`]).
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateIssue {
     /// PKCS#10, PEM.
     pub request: String,
-    pub holder: Holder,
-    /// An operator's renewal signed with the old key ([`super::Renewal`]): a stopped authority has no
+    /// Whose it will be.
+    pub operator: String,
+    /// Their renewal signed with the old key ([`super::Renewal`]): a stopped authority has no
     /// TLS to know them by.
     #[serde(default)]
     pub proof: Option<String>,
-}
-
-/// Whose certificate it will be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Holder {
-    Operator(String),
-    /// This node, under the names of the agents' listener.
-    Node,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -123,32 +112,9 @@ impl Verb for CertificateIssue {
 
     /// An operator renews their own only: who could issue another one a certificate would be two.
     async fn run_as(self, app: &App, asker: &Asker) -> Result<IssuedView, Failure> {
-        match &self.holder {
-            Holder::Operator(name) => {
-                renew(app, asker, name, &self.request, self.proof.as_deref()).await
-            }
-            Holder::Node => issue_to_node(app, &self.request).await,
-        }
+        let proof = self.proof.as_deref();
+        renew(app, asker, &self.operator, &self.request, proof).await
     }
-}
-
-async fn issue_to_node(app: &App, request: &str) -> Result<IssuedView, Failure> {
-    let csr = csr::check(request.as_bytes()).map_err(PkiError::from)?;
-    let (to, subject) = node(app)?;
-    if app.store.is_key_certified(csr.spki_sha256()).await? {
-        return Err(ProblemType::KeyReused.into());
-    }
-    let at = app.clock.now();
-    let now = unix_seconds(at);
-    let issued = issuing::issue(app, IssueRequest { csr, to, now }).await?;
-    let row = record(&issued, subject);
-    let not_after = row.not_after;
-    app.store.add_certificate(row, at).await?;
-    Ok(IssuedView {
-        serial: issued.serial,
-        not_after,
-        chain: issued.pem + &app.issuer.chain().issuing().pem(),
-    })
 }
 
 impl Verb for CertificateList {
@@ -276,26 +242,4 @@ impl From<Issued> for Subject {
 fn unknown(serial: &str) -> Failure {
     let detail = format!("no certificate {serial} was issued here");
     refused(ProblemType::Unknown, detail)
-}
-
-fn node(app: &App) -> Result<(IssueTo, Subject), Failure> {
-    let names = &app.config.agents.names;
-    let node = app.config.node.clone();
-    let subject = Subject::Authority(node.to_string());
-    let addresses: Vec<IpAddr> = names.iter().filter_map(|n| n.parse().ok()).collect();
-    let is_dns = |name: &&String| name.parse::<IpAddr>().is_err();
-    let dns: Result<Vec<DnsName>, _> = names
-        .iter()
-        .filter(is_dns)
-        .map(|name| name.parse())
-        .collect();
-    let dns = dns.map_err(PkiError::from)?;
-    Ok((
-        IssueTo::Authority {
-            node,
-            dns,
-            addresses,
-        },
-        subject,
-    ))
 }

@@ -6,15 +6,16 @@ use std::pin::Pin;
 
 use serde_json::Value;
 
+use super::nodes::NodeRenew;
 use super::{
     AccountCredit, AccountOpen, AlarmList, AuditVerify, CertificateIssue, CertificateList,
     CertificateRevoke, CertificateShow, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList,
     ConsentRefuse, ConsentShow, ConsentSign, FenceCompare, FenceRaise, FenceStatus, Gate,
-    JoinTokenList, JoinTokenRevoke, KeyList, KeyStep, LedgerCheck, MerchantAdd, MerchantList,
-    OperationList, OperationShow, OperationTranscript, OperatorAdd, OperatorList, OperatorRevoke,
-    PolicySet, PolicyShow, SeedRotate, TerminalAdd, TerminalBan, TerminalJoin, TerminalList,
-    TerminalShow, TerminalUnban, TrustInstall, TrustShow, TrustStage, Verb, carry_out_request,
-    malformed, written,
+    IssuingAgree, JoinTokenList, JoinTokenRevoke, KeyList, KeyStep, LedgerCheck, MerchantAdd,
+    MerchantList, OperationList, OperationShow, OperationTranscript, OperatorAdd, OperatorList,
+    OperatorRevoke, PolicySet, PolicyShow, RootAgree, SeedRotate, TerminalAdd, TerminalBan,
+    TerminalJoin, TerminalList, TerminalShow, TerminalUnban, TrustInstall, TrustShow, TrustStage,
+    Verb, carry_out_request, malformed, written,
 };
 use crate::app::App;
 use crate::services::Failure;
@@ -31,12 +32,13 @@ macro_rules! every_verb {
             MerchantAdd, MerchantList, AccountOpen, AccountCredit, LedgerCheck,
             AuditVerify, AlarmList,
             CertificateIssue, CertificateList, CertificateShow, CertificateRevoke,
+            NodeRenew,
             KeyList, KeyStep, SeedRotate,
             TrustShow, TrustStage, TrustInstall,
             OperationList, OperationShow, OperationTranscript,
             OperatorAdd, OperatorList, OperatorRevoke, PolicyShow, PolicySet,
             ConsentDraft, ConsentAsk, ConsentList, ConsentShow, ConsentSign, ConsentRefuse,
-            ConsentCarryOut,
+            ConsentCarryOut, IssuingAgree, RootAgree,
             FenceStatus, FenceRaise, FenceCompare,
         }
     };

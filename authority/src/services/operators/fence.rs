@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pki::lifecycle::KeyState;
 use protocol::ids::TerminalId;
 use protocol::problem::ProblemType;
 use protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Gate, Verb, check_name, refused};
+use super::{Asker, Gate, Verb, check_name, refused};
 use crate::app::App;
-use crate::journal::{Journal, Renewal, Unwritten};
-use crate::services::Failure;
+use crate::journal::{Journal, Known, Renewal, Unwritten};
 use crate::services::fence::{Reason, fresh_name};
-use crate::store::{Raise, RaiseRecord, Raised, StoreError};
+use crate::services::{Failure, rotation};
+use crate::store::{KeyRecord, Raise, RaiseRecord, Raised, StoreError};
 
 /// Raises that are shown.
 const RAISES_SHOWN: u32 = 10;
@@ -52,6 +53,10 @@ pub struct JournalView {
     pub lines: u64,
     pub bans: usize,
     pub revocations: usize,
+    pub tainted_keys: usize,
+    /// Terminals with a seed that a compromise replaced.
+    pub void_seeds: usize,
+    pub revoked_operators: usize,
     /// Why it cannot be written at the moment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<String>,
@@ -71,6 +76,12 @@ pub struct RaisedView {
     pub generation: u32,
     pub banned_again: Vec<TerminalId>,
     pub revoked_again: u64,
+    /// Labels; what was active has a successor, and seeds under it are replaced after the next start.
+    pub keys_tainted_again: Vec<String>,
+    /// Terminals that are refused until they have a new seed, which the next start makes.
+    pub seeds_void: u64,
+    pub operators_revoked_again: Vec<String>,
+    pub policy_set_again: bool,
     pub join_tokens_ended: u64,
     pub charges_ended: u64,
     pub lost_rows: u64,
@@ -102,6 +113,9 @@ impl Verb for FenceStatus {
                 lines: known.last.0,
                 bans: known.bans.len(),
                 revocations: known.revoked.len(),
+                tainted_keys: known.tainted.len(),
+                void_seeds: known.voided.len(),
+                revoked_operators: known.operators.len(),
                 failure: journal.failure(),
             },
             raises: raises.into_iter().map(RaiseView::from).collect(),
@@ -120,6 +134,10 @@ impl Verb for FenceRaise {
     }
 
     async fn run(self, app: &App) -> Result<RaisedView, Failure> {
+        self.run_as(app, &Asker::unnamed()).await
+    }
+
+    async fn run_as(self, app: &App, asker: &Asker) -> Result<RaisedView, Failure> {
         check_name(&self.reason)?;
         let reasons = reasons(app);
         if reasons.is_empty() && !self.anyway {
@@ -131,7 +149,7 @@ impl Verb for FenceRaise {
         }
         let journal = journal(app)?;
         let set_aside = renew(journal, &reasons).await?;
-        let raised = raise(app, journal, &reasons, self.reason).await?;
+        let raised = raise(app, journal, &reasons, self.reason, &asker.by).await?;
         Ok(RaisedView {
             journal_set_aside: set_aside,
             ..raised
@@ -157,6 +175,7 @@ async fn raise(
     journal: &Journal,
     reasons: &[Reason],
     why: String,
+    by: &str,
 ) -> Result<RaisedView, Failure> {
     let known = Arc::new(journal.known().await.map_err(unwritten)?);
     let here = app.store.generation().await?;
@@ -167,11 +186,14 @@ async fn raise(
             "the journal speaks of the last generation there can be: it was written by hand";
         refused(ProblemType::NotReady, detail)
     })?;
+    let successors = successors(app, &known).await?;
     let now = app.clock.now();
     let order = Raise {
         generation,
         known,
         reason: why,
+        by: by.into(),
+        successors,
     };
     let raised = app.store.raise(order, now).await?.ok_or_else(|| {
         refused(
@@ -183,6 +205,21 @@ async fn raise(
     app.fence.put_up_raised(generation, now);
     catch_up(app, journal).await?;
     Ok(view_of(raised, generation))
+}
+
+/// One for each active key that the journal knows to be tainted: nobody is left without.
+async fn successors(app: &App, known: &Known) -> Result<Vec<KeyRecord>, Failure> {
+    let keyring = app.keyring();
+    let forgotten = keyring.records().iter().filter(|key| {
+        key.state == KeyState::Active
+            && key.tainted_at.is_none()
+            && known.tainted.contains_key(&key.kid)
+    });
+    let mut made = Vec::new();
+    for key in forgotten {
+        made.push(rotation::successor(app, key.purpose).await?);
+    }
+    Ok(made)
 }
 
 /// A new journal knows nothing of what the database has held all along.
@@ -216,6 +253,10 @@ fn view_of(raised: Raised, generation: u32) -> RaisedView {
         generation,
         banned_again: raised.bans,
         revoked_again: raised.revocations,
+        keys_tainted_again: raised.keys,
+        seeds_void: raised.seeds,
+        operators_revoked_again: raised.operators,
+        policy_set_again: raised.policy,
         join_tokens_ended: raised.join_tokens,
         charges_ended: raised.charges,
         lost_rows: raised.lost_rows,

@@ -32,6 +32,9 @@ pub struct JoinTokenRevoke {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct JoinTokens {
     pub join_tokens: Vec<JoinTokenView>,
+    /// There are older ones, too; a list of one terminal is shorter.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// A join token without its secret.
@@ -56,12 +59,14 @@ impl Verb for JoinTokenList {
     type Answer = JoinTokens;
 
     async fn run(self, app: &App) -> Result<JoinTokens, Failure> {
-        let found = app.store.join_tokens(self.terminal, LIST_MAX).await?;
         let now = app.clock.now();
-        let join_tokens = found.into_iter().map(|it| JoinTokenView::of(&it, now));
-        let wanted = |it: &JoinTokenView| self.all || it.state == "open";
+        let good_at = (!self.all).then_some(now);
+        let found = app.store.join_tokens(self.terminal, good_at, LIST_MAX + 1);
+        let found = found.await?;
+        let listed = found.iter().take(LIST_MAX as usize);
         Ok(JoinTokens {
-            join_tokens: join_tokens.filter(wanted).collect(),
+            join_tokens: listed.map(|it| JoinTokenView::of(it, now)).collect(),
+            more: found.len() > LIST_MAX as usize,
         })
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Verb, refused};
 use crate::app::App;
 use crate::services::Failure;
+use crate::store::Payment;
 
 /// Compares a receipt that a shopper or a till holds with the books.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct FenceCompare {
 pub struct ComparedView {
     /// We signed it, and the books know nothing of it.
     pub lost: bool,
+    /// Since when its key is tainted; it is in the books then, byte for byte.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tainted_at: Option<Timestamp>,
     pub receipt: ReceiptId,
     pub payment: PaymentId,
     pub paid_at: Timestamp,
@@ -42,15 +46,21 @@ impl Verb for FenceCompare {
 
     async fn run(self, app: &App) -> Result<ComparedView, Failure> {
         let ring = app.keyring();
-        let verified = jws::verify::<ReceiptClaims>(self.receipt.trim(), ring.jwks());
-        let claims = verified.map_err(|error| {
-            let detail = format!("this receipt was not signed here: {error}");
-            refused(ProblemType::MalformedRequest, detail)
-        })?;
-        let claims = claims.into_claims();
+        let receipt = self.receipt.trim();
+        let verified =
+            jws::verify_kept::<ReceiptClaims>(receipt, ring.jwks()).map_err(|error| {
+                let detail = format!("this receipt was not signed here: {error}");
+                refused(ProblemType::MalformedRequest, detail)
+            })?;
+        let tainted_at = verified.tainted_at().map(Timestamp::from_secs);
+        let claims = verified.into_claims();
         let known = app.store.payment_of(claims.claim).await?;
+        if let Some(since) = tainted_at {
+            check_same(known.as_ref(), receipt, since)?;
+        }
         Ok(ComparedView {
             lost: known.is_none_or(|payment| payment.id != claims.payment),
+            tainted_at,
             receipt: claims.receipt,
             payment: claims.payment,
             paid_at: Timestamp::from_secs(claims.iat),
@@ -60,4 +70,19 @@ impl Verb for FenceCompare {
             terminal: claims.terminal,
         })
     }
+}
+
+/// Whoever took a key can sign any receipt: then only the one in the books is ours.
+fn check_same(known: Option<&Payment>, receipt: &str, since: Timestamp) -> Result<(), Failure> {
+    let stored = known.and_then(|payment| payment.receipt_jws.as_deref());
+    if stored == Some(receipt) {
+        return Ok(());
+    }
+    let books = match stored {
+        Some(_) => "the books have another receipt of this payment",
+        None => "the books have no receipt of such a payment",
+    };
+    let detail =
+        format!("its key is tainted since {since}, and {books}: somebody else may have signed it");
+    Err(refused(ProblemType::MalformedRequest, detail))
 }

@@ -19,7 +19,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use super::Failure;
 use crate::app::{App, AssembleError};
 use crate::ids;
-use crate::store::{Operation, OperationId, OperationState, Stranded, Whose, Work};
+use crate::store::{Operation, OperationId, OperationState, StoreError, Stranded, Whose, Work};
 
 pub mod due;
 mod plan;
@@ -27,6 +27,8 @@ mod reseed;
 mod statements;
 mod steps;
 pub mod transcript;
+
+pub use steps::successor;
 
 pub use plan::{Plan, SeedsWanted, StepWanted, Verb as KeyVerb, plan_seeds, plan_step, plan_unban};
 
@@ -233,7 +235,10 @@ async fn take_step(app: &App, id: OperationId) -> Result<(), Failure> {
     }
     let stepped = match advance(app, &operation).await {
         Ok(Advance::More) => Ok(()),
-        Ok(Advance::Done(outcome)) => end(app, id, OperationState::Done, outcome).await,
+        Ok(Advance::Done(outcome)) => match unjournalled(app, &operation) {
+            None => end(app, id, OperationState::Done, outcome).await,
+            Some(why) => Err(why),
+        },
         Err(Failure::Refused(problem)) => {
             let why = Failure::Refused(problem).to_string();
             end(app, id, OperationState::Refused, why).await
@@ -243,6 +248,13 @@ async fn take_step(app: &App, id: OperationId) -> Result<(), Failure> {
     let trouble = stepped.as_ref().err().map(ToString::to_string);
     app.operations.note(id, trouble);
     stepped
+}
+
+/// What a compromise made necessary is not done before a restore would remember it.
+fn unjournalled(app: &App, operation: &Operation) -> Option<Failure> {
+    let journal = app.fence.journal().filter(|_| operation.work.is_urgent())?;
+    let detail = journal.failure()?;
+    Some(Failure::Store(StoreError::Unjournalled { detail }))
 }
 
 /// Whether there is more to do.
@@ -326,6 +338,7 @@ fn say_whose(whose: &Whose) -> String {
         Whose::Terminal(id) | Whose::Banned(id) => format!("terminal {id}"),
         Whose::Merchant(id) => format!("every terminal of merchant {id}"),
         Whose::All => "every terminal".into(),
+        Whose::Void => "every terminal whose seed is void since a restore".into(),
         Whose::NotUnder { sealing, .. } => {
             format!("every terminal whose newest seed is not under {sealing}")
         }

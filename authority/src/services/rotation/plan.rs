@@ -134,7 +134,11 @@ async fn plan_prepare(app: &App, keys: &[KeyRecord], wanted: &str) -> Result<Pla
 }
 
 /// Above every number that the table or the HSM knows: a label never means two keys.
-async fn next_label(app: &App, keys: &[KeyRecord], purpose: KeyPurpose) -> Result<String, Failure> {
+pub(super) async fn next_label(
+    app: &App,
+    keys: &[KeyRecord],
+    purpose: KeyPurpose,
+) -> Result<String, Failure> {
     let in_hsm = app.hsm.inventory().await?;
     let known = keys.iter().map(|key| &key.label);
     let known = known.chain(in_hsm.iter().map(|report| &report.label));
@@ -304,7 +308,11 @@ fn choose<'a>(keys: &'a [KeyRecord], wanted: &str, step: Step) -> Result<&'a Key
     let ready: Vec<&KeyRecord> = of_purpose().filter(|key| leads_on(key, step)).collect();
     match ready.as_slice() {
         [only] => Ok(only),
-        [] => Err(none_ready(purpose, of_purpose().next_back(), step)),
+        [] => {
+            let active = of_purpose().find(|key| key.state == KeyState::Active);
+            let telling = active.or(of_purpose().next_back());
+            Err(none_ready(purpose, telling, step))
+        }
         several => {
             let labels: Vec<&str> = several.iter().map(|key| key.label.0.as_str()).collect();
             let detail = format!("several could be {step}: name one of {}", labels.join(", "));
@@ -321,8 +329,9 @@ fn leads_on(key: &KeyRecord, step: Step) -> bool {
     !unused && to.is_ok_and(|to| to != key.state)
 }
 
-fn none_ready(purpose: KeyPurpose, last: Option<&KeyRecord>, step: Step) -> Failure {
-    let hint = match (step, last) {
+/// In the words for the key that most likely was meant.
+fn none_ready(purpose: KeyPurpose, meant: Option<&KeyRecord>, step: Step) -> Failure {
+    let hint = match (step, meant) {
         (Step::Activate, _) => format!("prepare one first: key prepare {purpose}"),
         (_, Some(key)) => key
             .state
@@ -346,7 +355,9 @@ async fn check_whose(app: &App, whose: &Whose) -> Result<(), Failure> {
     match whose {
         Whose::Terminal(id) => check_terminal(app, *id).await,
         Whose::Merchant(id) => check_merchant(app, *id).await,
-        Whose::Banned(_) | Whose::All | Whose::NotUnder { .. } | Whose::Under(_) => Ok(()),
+        Whose::Banned(_) | Whose::All | Whose::Void | Whose::NotUnder { .. } | Whose::Under(_) => {
+            Ok(())
+        }
     }
 }
 

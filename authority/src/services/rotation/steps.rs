@@ -8,6 +8,7 @@ use hsm::{HsmError, KeyKind, KeyLabel};
 use pki::lifecycle::{KeyState, Step};
 use protocol::problem::ProblemType;
 
+use super::plan::next_label;
 use super::{Advance, name_all, refused, reload, reseed};
 use crate::app::App;
 use crate::services::Failure;
@@ -42,6 +43,19 @@ pub(super) async fn prepare(
     }
     follow(app).await?;
     Ok(Advance::Done(format!("{} is prepared, kid {kid}", label.0)))
+}
+
+/// A key that is used at once, because the active one is not believed. Nothing is recorded here; one
+/// that never is only takes up a label.
+pub async fn successor(app: &App, purpose: KeyPurpose) -> Result<KeyRecord, Failure> {
+    let label = KeyLabel(next_label(app, app.keyring().records(), purpose).await?);
+    app.hsm.generate_key(purpose.kind(), &label).await?;
+    let point = match purpose.kind() {
+        KeyKind::Signing => Some(app.hsm.public_key(&label).await?),
+        KeyKind::Sealing | KeyKind::Binding => None,
+    };
+    let now = app.clock.now();
+    Ok(KeyRecord::new(purpose, KeyState::Active, label, point, now))
 }
 
 /// The key of an earlier try, if it is as we make them: this operation has chosen the label before

@@ -95,10 +95,7 @@ pub async fn of(app: &App, id: OperationId) -> Result<String, Failure> {
 pub fn verify(compact: &str, keys: &JwkSet) -> Result<Verified<TranscriptClaims>, BadTranscript> {
     let verified = jws::verify_kept::<TranscriptClaims>(compact, keys)?;
     let claims = verified.claims();
-    if verified
-        .tainted_at()
-        .is_some_and(|since| claims.iat >= since)
-    {
+    if verified.is_past_taint(claims.iat) {
         return Err(BadTranscript::Tainted);
     }
     for row in &claims.rows {

@@ -18,6 +18,7 @@ use crate::store::{
     AddOperator, AddRequest, Bar, Begin, Certificate, Consents, Counted, Heard, NewRequest,
     OPEN_REQUESTS_MAX, OperatorRecord, RequestId, RequestRecord, RequestState, Result, Voice,
 };
+pub(super) use operators::{find_operator, numbered_policy, put_policy};
 use operators::{is_operator, policy, signs_with};
 
 #[async_trait]

@@ -48,9 +48,10 @@ impl Identities for SqliteStore {
     async fn join_tokens(
         &self,
         terminal: Option<TerminalId>,
+        good_at: Option<Timestamp>,
         limit: u32,
     ) -> Result<Vec<JoinTokenRecord>> {
-        self.read(move |conn| list_join_tokens(conn, terminal, limit))
+        self.read(move |conn| list_join_tokens(conn, terminal, good_at, limit))
             .await
     }
 
@@ -153,32 +154,33 @@ pub(super) fn insert_join_token(tx: &mut Tx<'_>, token: &JoinToken, at: Timestam
 fn list_join_tokens(
     conn: &Connection,
     terminal: Option<TerminalId>,
+    good_at: Option<Timestamp>,
     limit: u32,
 ) -> Result<Vec<JoinTokenRecord>> {
-    match terminal {
-        Some(terminal) => all(
-            conn,
-            "SELECT * FROM join_tokens WHERE terminal = ?1
-             ORDER BY added_at_ms DESC, hash LIMIT ?2",
-            params![terminal.value(), limit],
-            read_join_token,
+    let of = match terminal {
+        Some(_) => "terminal = ?1",
+        None => "?1 IS NULL",
+    };
+    all(
+        conn,
+        &format!(
+            "SELECT * FROM join_tokens WHERE {of}
+               AND (?2 IS NULL OR (revoked_at_ms IS NULL AND redeemed_at_ms IS NULL
+                                   AND expires_at_ms > ?2))
+             ORDER BY added_at_ms DESC, hash LIMIT ?3"
         ),
-        None => all(
-            conn,
-            "SELECT * FROM join_tokens ORDER BY added_at_ms DESC, hash LIMIT ?1",
-            [limit],
-            read_join_token,
-        ),
-    }
+        params![
+            terminal.map(TerminalId::value),
+            good_at.map(Timestamp::ms),
+            limit
+        ],
+        read_join_token,
+    )
 }
 
 /// Takes back every join token that is still good, or was used and could be asked for its answer
 /// again; answers how many.
-#[expect(
-    dead_code,
-    reason = "for the restore fence: a raised generation takes them all back"
-)]
-pub(super) fn revoke_open_join_tokens(tx: &mut Tx<'_>, at: Timestamp) -> Result<usize> {
+pub(super) fn revoke_open_join_tokens(tx: &mut Tx<'_>, at: Timestamp) -> Result<u64> {
     let open = all(
         tx.conn,
         "SELECT * FROM join_tokens WHERE revoked_at_ms IS NULL AND expires_at_ms > ?1",
@@ -188,7 +190,7 @@ pub(super) fn revoke_open_join_tokens(tx: &mut Tx<'_>, at: Timestamp) -> Result<
     for token in &open {
         revoke(tx, token, at)?;
     }
-    Ok(open.len())
+    Ok(open.len() as u64)
 }
 
 fn redeem(

@@ -306,7 +306,7 @@ fn read_crl(row: &Row<'_>) -> Result<CrlRecord> {
 
 fn read_alarm(row: &Row<'_>) -> Result<AlarmRecord> {
     let kind: String = get(row, "kind")?;
-    let kind = [AlarmKind::SecondKey, AlarmKind::SecondStream]
+    let kind = AlarmKind::ALL
         .into_iter()
         .find(|known| known.name() == kind)
         .ok_or_else(|| corrupt(format!("an alarm about a {kind}")))?;

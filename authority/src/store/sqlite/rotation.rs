@@ -14,7 +14,7 @@ use super::row::{all, count, find, get, time, uuid};
 use super::writer::{Tx, Verdict};
 use crate::store::{
     KeyRecord, KeyStep, Operation, OperationId, OperationState, OperatorCertificate, Reseed,
-    Reseeded, Result, Rotation, Stepped, StoredRow, Stranded, ToReseed, Whose,
+    Reseeded, Result, Rotation, Stepped, StoredRow, Stranded, ToReseed, Whose, Work,
 };
 
 pub(super) mod keys;
@@ -193,6 +193,32 @@ fn begin(tx: &mut Tx<'_>, operation: &Operation) -> Verdict<OperationId> {
     Ok(operation.id)
 }
 
+/// One that nobody waits for: it goes on at the next start.
+pub(super) fn begin_for(
+    tx: &mut Tx<'_>,
+    id: OperationId,
+    verb: &str,
+    by: &str,
+    work: Work,
+    at: Timestamp,
+) -> Verdict<OperationId> {
+    let operation = Operation {
+        id,
+        verb: verb.into(),
+        work,
+        asked_by: by.into(),
+        consent: None,
+        state: OperationState::Running,
+        outcome: None,
+        total: None,
+        done: 0,
+        after: None,
+        started_at: at,
+        ended_at: None,
+    };
+    begin(tx, &operation)
+}
+
 fn end(
     tx: &mut Tx<'_>,
     id: OperationId,
@@ -200,6 +226,16 @@ fn end(
     outcome: &str,
     at: Timestamp,
 ) -> Verdict<()> {
+    Ok(finish(tx, id, state, outcome, at)?)
+}
+
+fn finish(
+    tx: &mut Tx<'_>,
+    id: OperationId,
+    state: OperationState,
+    outcome: &str,
+    at: Timestamp,
+) -> Result<()> {
     let ended = tx.execute(
         "UPDATE operations SET state = ?2, outcome = ?3, ended_at_ms = ?4
          WHERE id = ?1 AND state = 'running'",
@@ -209,7 +245,29 @@ fn end(
         return Ok(());
     }
     let body = json!({ "operation": id, "state": state, "outcome": outcome });
-    Ok(tx.record_for(id, "operation.ended", at, &body)?)
+    tx.record_for(id, "operation.ended", at, &body)
+}
+
+/// A later ban overrides an unban that could not be carried out yet: nobody lifts it unasked.
+pub(super) fn refuse_unbans(tx: &mut Tx<'_>, banned: TerminalId, at: Timestamp) -> Result<()> {
+    let running = all(
+        tx.conn,
+        "SELECT * FROM operations WHERE state = 'running' ORDER BY id",
+        [],
+        read_operation,
+    )?;
+    for operation in running {
+        if matches!(&operation.work, Work::Unban { terminal, .. } if *terminal == banned) {
+            let why = "the terminal was banned again meanwhile";
+            finish(tx, operation.id, OperationState::Refused, why, at)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn is_running(conn: &Connection, id: OperationId) -> Result<bool> {
+    let found = find_operation(conn, id)?;
+    Ok(found.is_some_and(|it| it.state == OperationState::Running))
 }
 
 fn find_operation(conn: &Connection, id: OperationId) -> Result<Option<Operation>> {

@@ -16,6 +16,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0004_rotation.sql"),
     include_str!("../../../migrations/sqlite/0005_approvals.sql"),
     include_str!("../../../migrations/sqlite/0006_trust.sql"),
+    include_str!("../../../migrations/sqlite/0007_forgotten.sql"),
+    include_str!("../../../migrations/sqlite/0008_alarms.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.

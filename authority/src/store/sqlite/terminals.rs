@@ -12,7 +12,7 @@ use super::SqliteStore;
 use super::error::corrupt;
 use super::identities::insert_join_token;
 use super::revocations::revoke_all;
-use super::rotation::keys;
+use super::rotation::{keys, refuse_unbans};
 use super::row::{all, count, find, get, one, terminal, time, uuid};
 use super::settle::{end, find_charge};
 use super::turns::raise_revision;
@@ -73,8 +73,7 @@ impl Terminals for SqliteStore {
         self.read(move |conn| {
             find(
                 conn,
-                "SELECT * FROM seeds WHERE terminal = ?1 AND from_epoch <= ?2
-                 ORDER BY version DESC LIMIT 1",
+                &format!("SELECT * {IN_FORCE}"),
                 params![terminal.value(), epoch],
                 read_seed,
             )
@@ -95,6 +94,11 @@ impl Terminals for SqliteStore {
         self.write(move |tx| record_schedule(tx, &schedule)).await
     }
 }
+
+/// The seed that epoch ?2 of terminal ?1 is derived from; none if the only ones are void.
+const IN_FORCE: &str = "FROM seeds WHERE terminal = ?1 AND from_epoch <= ?2
+    AND version >= (SELECT void_below FROM terminals WHERE id = ?1)
+    ORDER BY version DESC LIMIT 1";
 
 pub(super) fn find_terminal(conn: &Connection, id: TerminalId) -> Result<Option<Terminal>> {
     find(
@@ -198,9 +202,10 @@ pub(super) fn ban(
     let Some(found) = find_terminal(tx.conn, id)? else {
         return Ok(None);
     };
-    if let TerminalStatus::Banned { at, reason } = &found.status {
-        // Again: the journal may not have taken it the first time.
-        tell_ban(tx, &found, *at, reason);
+    if let TerminalStatus::Banned { at: since, reason } = &found.status {
+        // Again: the journal may not have taken it the first time, and an unban may be under way.
+        tell_ban(tx, &found, *since, reason);
+        refuse_unbans(tx, id, at)?;
         return Ok(Some(found));
     }
     tell_ban(tx, &found, at, reason);
@@ -251,8 +256,7 @@ pub(super) fn version_for(
 ) -> Result<Option<u32>> {
     find(
         conn,
-        "SELECT version FROM seeds WHERE terminal = ?1 AND from_epoch <= ?2
-         ORDER BY version DESC LIMIT 1",
+        &format!("SELECT version {IN_FORCE}"),
         params![terminal.value(), epoch],
         |row| get(row, "version"),
     )

@@ -106,6 +106,16 @@ pub(super) enum Stop<T> {
     Failed(StoreError),
 }
 
+impl<T> Stop<T> {
+    /// The same for the caller of a helper that has nothing to refuse.
+    pub(super) fn undone<U>(self) -> Stop<U> {
+        Stop::Failed(match self {
+            Self::Failed(error) => error,
+            Self::Refused(_) => corrupt("a helper refused what it cannot refuse"),
+        })
+    }
+}
+
 impl<T> From<StoreError> for Stop<T> {
     fn from(error: StoreError) -> Self {
         Self::Failed(error)

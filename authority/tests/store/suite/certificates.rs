@@ -114,17 +114,24 @@ pub(crate) async fn a_join_token_that_was_taken_back_answers_nothing(world: &Wor
     let late = certificate(terminal, "02", 1, NOW);
     let recorded = add(world, late, Right::JoinToken(hash), NOW + 3).await;
     assert_eq!(recorded, Recorded::Refused);
-    let listed = world.store.join_tokens(Some(terminal), 10).await.unwrap();
-    assert_eq!(listed, [revoked]);
-    assert!(
-        world
-            .store
-            .join_tokens(Some(number(2)), 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert_eq!(world.store.join_tokens(None, 10).await.unwrap(), listed);
+    let listed = async |terminal, good_at, limit| {
+        let listed = world.store.join_tokens(terminal, good_at, limit).await;
+        listed.unwrap()
+    };
+    let taken_back = std::slice::from_ref(&revoked);
+    assert_eq!(listed(Some(terminal), None, 10).await, taken_back);
+    assert_eq!(listed(Some(number(2)), None, 10).await, []);
+    assert_eq!(listed(None, None, 10).await, taken_back);
+    // Whoever looks for good ones finds them behind any number of others.
+    let good = JoinToken {
+        hash: [9; 32],
+        terminal,
+        expires_at: NOW + 20,
+    };
+    assert!(world.store.add_join_token(good, NOW - 1).await.unwrap());
+    assert_eq!(listed(None, None, 1).await, [revoked]);
+    assert_eq!(listed(None, Some(NOW), 1).await[0].token.hash, [9; 32]);
+    assert_eq!(listed(None, Some(NOW + 20), 1).await, []);
 }
 
 pub(crate) async fn a_certificate_has_one_successor(world: &World) {

@@ -13,7 +13,7 @@ use crate::world::{NOW, World, epoch_now, new_schedule, new_terminal, number};
 
 const HOUR_MS: i64 = 3_600_000;
 
-async fn add_key(world: &World, purpose: KeyPurpose, state: KeyState, n: u32) -> String {
+pub(crate) async fn add_key(world: &World, purpose: KeyPurpose, state: KeyState, n: u32) -> String {
     let key = KeyRecord::new(purpose, state, purpose.label(n), None, NOW);
     let kid = key.kid.clone();
     assert!(world.store.add_key(key).await.unwrap());
@@ -21,13 +21,13 @@ async fn add_key(world: &World, purpose: KeyPurpose, state: KeyState, n: u32) ->
 }
 
 /// The keys that the seeds of these tests are under, and a next sealing key.
-async fn sealing_keys(world: &World) {
+pub(crate) async fn sealing_keys(world: &World) {
     add_key(world, KeyPurpose::Sealing, KeyState::Active, 1).await;
     add_key(world, KeyPurpose::Binding, KeyState::Active, 1).await;
     add_key(world, KeyPurpose::Sealing, KeyState::Prepared, 2).await;
 }
 
-async fn begin(world: &World, work: Work) -> OperationId {
+pub(crate) async fn begin(world: &World, work: Work) -> OperationId {
     let id = OperationId(world.charge_id().0);
     let operation = Operation {
         id,
@@ -63,7 +63,7 @@ async fn begin_reseed(world: &World, when: When) -> OperationId {
     begin(world, work).await
 }
 
-async fn step(world: &World, operation: OperationId, kid: &str, step: Step) -> Stepped {
+pub(crate) async fn step(world: &World, operation: OperationId, kid: &str, step: Step) -> Stepped {
     let step = KeyStep {
         operation,
         kid: kid.into(),
@@ -80,7 +80,12 @@ fn under(n: u32) -> SealingKeys {
     }
 }
 
-fn batch(operation: OperationId, of: &[(TerminalId, u32)], when: When, n: u32) -> Reseed {
+pub(crate) fn batch(
+    operation: OperationId,
+    of: &[(TerminalId, u32)],
+    when: When,
+    n: u32,
+) -> Reseed {
     let seed = |(terminal, version): &(TerminalId, u32)| NewSeed {
         terminal: *terminal,
         version: *version,
@@ -101,7 +106,7 @@ fn batch(operation: OperationId, of: &[(TerminalId, u32)], when: When, n: u32) -
     }
 }
 
-async fn next(world: &World, id: OperationId, whose: Whose) -> Vec<(u32, u32)> {
+pub(crate) async fn next(world: &World, id: OperationId, whose: Whose) -> Vec<(u32, u32)> {
     let found = world.store.to_reseed(id, whose, None, NOW, 10).await;
     let plain = |it: ToReseed| (it.terminal.value(), it.version);
     found.unwrap().into_iter().map(plain).collect()

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::super::certificates::{add_certificate, is_key_certified};
 use super::super::error::corrupt;
-use super::super::row::{all, count, find, get, one, time, time_or_none};
+use super::super::row::{all, count, find, get, one, signed, time, time_or_none};
 use super::super::writer::{Tx, Verdict};
+use crate::journal::{Fact, NumberedPolicy};
 use crate::store::{
     AddOperator, Bar, Certificate, OPERATORS_MAX, OperatorRecord, OperatorRevoked, Result, Subject,
 };
@@ -30,7 +31,7 @@ pub(super) fn list(conn: &Connection, at: Timestamp) -> Result<Vec<OperatorRecor
     )
 }
 
-pub(super) fn find_operator(
+pub(in super::super) fn find_operator(
     conn: &Connection,
     name: &str,
     at: Timestamp,
@@ -74,13 +75,8 @@ pub(super) fn signs_with(
 }
 
 pub(super) fn policy(conn: &Connection) -> Result<Policy> {
-    let stored: Option<String> = find(conn, "SELECT policy FROM consent_policy", [], |row| {
-        get(row, "policy")
-    })?;
-    let Some(stored) = stored else {
-        return Ok(Policy::default());
-    };
-    serde_json::from_str(&stored).map_err(|error| corrupt(format!("the consent policy: {error}")))
+    let set = numbered_policy(conn)?;
+    Ok(set.map(|set| set.policy).unwrap_or_default())
 }
 
 pub(super) fn add(
@@ -126,7 +122,9 @@ pub(super) fn revoke(tx: &mut Tx<'_>, name: &str, by: &str, at: Timestamp) -> Ve
     let Some(found) = find_operator(tx.conn, name, at)? else {
         return Ok(Bar::Unknown);
     };
-    if found.revoked.is_some() {
+    if let Some(revoked) = found.revoked {
+        // Again: the journal may not have taken it the first time.
+        tell_revoked(tx, name, revoked);
         return Ok(Bar::Done);
     }
     let able = able(tx.conn, at)? - u32::from(found.can_sign());
@@ -142,7 +140,18 @@ pub(super) fn revoke(tx: &mut Tx<'_>, name: &str, by: &str, at: Timestamp) -> Ve
     )?;
     let body = json!({ "operator": name, "by": by });
     tx.record("operator.revoked", at, &body)?;
+    let by = by.to_owned();
+    tell_revoked(tx, name, OperatorRevoked { by, at });
     Ok(Bar::Done)
+}
+
+fn tell_revoked(tx: &mut Tx<'_>, name: &str, revoked: OperatorRevoked) {
+    let fact = Fact::OperatorRevoked {
+        operator: name.to_owned(),
+        by: revoked.by,
+        revoked_at: revoked.at,
+    };
+    tx.tell(revoked.at, fact);
 }
 
 pub(super) fn set_policy(
@@ -155,16 +164,45 @@ pub(super) fn set_policy(
     if able < required + 1 {
         return Ok(Bar::Stranded { able, required });
     }
-    let text = serde_json::to_string(policy).map_err(|error| corrupt(error.to_string()))?;
-    tx.execute_one(
-        "INSERT INTO consent_policy (only_row, policy, set_by, set_at_ms) VALUES (1, ?1, ?2, ?3)
-         ON CONFLICT (only_row) DO UPDATE SET policy = excluded.policy, set_by = excluded.set_by,
-             set_at_ms = excluded.set_at_ms",
-        params![text, by, at.ms()],
-    )?;
-    let body = json!({ "policy": policy, "by": by });
-    tx.record("consent.policy_set", at, &body)?;
+    let last = numbered_policy(tx.conn)?.map_or(0, |policy| policy.number);
+    let policy = NumberedPolicy {
+        number: last.saturating_add(1),
+        policy: policy.clone(),
+        set_by: by.to_owned(),
+        set_at: at,
+    };
+    put_policy(tx, policy)?;
     Ok(Bar::Done)
+}
+
+/// In the place of the one before, whoever may be left to change it.
+pub(in super::super) fn put_policy(tx: &mut Tx<'_>, set: NumberedPolicy) -> Result<()> {
+    let text = serde_json::to_string(&set.policy).map_err(|error| corrupt(error.to_string()))?;
+    tx.execute_one(
+        "INSERT INTO consent_policy (only_row, policy, set_by, set_at_ms, number)
+         VALUES (1, ?1, ?2, ?3, ?4)
+         ON CONFLICT (only_row) DO UPDATE SET policy = excluded.policy, set_by = excluded.set_by,
+             set_at_ms = excluded.set_at_ms, number = excluded.number",
+        params![text, set.set_by, set.set_at.ms(), signed(set.number)],
+    )?;
+    let body = json!({ "policy": set.policy, "by": set.set_by });
+    tx.record("consent.policy_set", set.set_at, &body)?;
+    tx.tell(set.set_at, Fact::Policy(set));
+    Ok(())
+}
+
+/// The policy with its place among all; none before the first was set.
+pub(in super::super) fn numbered_policy(conn: &Connection) -> Result<Option<NumberedPolicy>> {
+    find(conn, "SELECT * FROM consent_policy", [], |row| {
+        let text: String = get(row, "policy")?;
+        let policy = serde_json::from_str(&text);
+        Ok(NumberedPolicy {
+            number: count(row, "number")?,
+            policy: policy.map_err(|error| corrupt(format!("the consent policy: {error}")))?,
+            set_by: get(row, "set_by")?,
+            set_at: time(row, "set_at_ms")?,
+        })
+    })
 }
 
 /// How many operators could sign at this moment.

@@ -9,7 +9,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::seeds::{COUNTS, floor};
+use crate::journal::{Fact, TaintedKey};
 use crate::store::sqlite::error::corrupt;
+use crate::store::sqlite::fence::missing::tainted_key;
 use crate::store::sqlite::row::{all, find, get, one, terminal, time};
 use crate::store::sqlite::writer::{Stop, Tx, Verdict};
 use crate::store::{
@@ -25,7 +27,10 @@ pub(in crate::store::sqlite) fn all_keys(conn: &Connection) -> Result<Vec<KeyRec
     )
 }
 
-pub(super) fn find_key(conn: &Connection, kid: &str) -> Result<Option<KeyRecord>> {
+pub(in crate::store::sqlite) fn find_key(
+    conn: &Connection,
+    kid: &str,
+) -> Result<Option<KeyRecord>> {
     find(conn, "SELECT * FROM keys WHERE kid = ?1", [kid], read_key)
 }
 
@@ -137,7 +142,108 @@ fn put(tx: &mut Tx<'_>, step: &KeyStep, key: &KeyRecord, to: KeyState) -> Result
         "to": to.name(),
         "operation": step.operation,
     });
-    tx.record_for(step.operation, "key.stepped", step.at, &body)
+    tx.record_for(step.operation, "key.stepped", step.at, &body)?;
+    if tainted.is_some() {
+        tell_taint(tx, &key.kid, step.at)?;
+    }
+    Ok(())
+}
+
+fn tell_taint(tx: &mut Tx<'_>, kid: &str, at: Timestamp) -> Result<()> {
+    let now = find_key(tx.conn, kid)?;
+    if let Some(key) = now.as_ref().and_then(tainted_key) {
+        tx.tell(at, Fact::Tainted(key));
+    }
+    Ok(())
+}
+
+/// A restore has forgotten that this key was tainted. An active one gives its place to `successor`.
+pub(in crate::store::sqlite) fn taint_again(
+    tx: &mut Tx<'_>,
+    key: &KeyRecord,
+    tainted_at: Timestamp,
+    successor: Option<&KeyRecord>,
+    operation: OperationId,
+    at: Timestamp,
+) -> Verdict<()> {
+    let to = match key.state {
+        KeyState::Retired => KeyState::Retired,
+        _ => KeyState::Tainted,
+    };
+    tx.execute_one(
+        "UPDATE keys SET state = ?2, since_ms = ?3, operation = ?4, tainted_at_ms = ?5
+         WHERE kid = ?1",
+        params![
+            key.kid,
+            to.name(),
+            at.ms(),
+            operation.0.as_bytes(),
+            tainted_at.ms()
+        ],
+    )?;
+    if key.state == KeyState::Active {
+        let successor = successor.ok_or_else(|| corrupt("a tainted key has no successor"))?;
+        let made = KeyRecord {
+            operation: Some(operation),
+            ..successor.clone()
+        };
+        if !add(tx, &made).map_err(Stop::undone)? {
+            return Err(corrupt("the successor of a tainted key is there before it").into());
+        }
+    }
+    let body = json!({
+        "kid": key.kid,
+        "purpose": key.purpose,
+        "label": key.label.0,
+        "from": key.state.name(),
+        "to": to.name(),
+        "operation": operation,
+        "by": "fence-raise",
+    });
+    Ok(tx.record_for(operation, "key.stepped", at, &body)?)
+}
+
+/// A tainted key whose row is lost: its label is not given again, and it can be retired.
+pub(in crate::store::sqlite) fn add_unknown(
+    tx: &mut Tx<'_>,
+    lost: &TaintedKey,
+    at: Timestamp,
+) -> Result<()> {
+    let point = lost.public_point.as_deref().map(point_of).transpose()?;
+    tx.execute_one(
+        "INSERT INTO keys (kid, purpose, state, label, public_point, made_at_ms, since_ms,
+                           tainted_at_ms)
+         VALUES (?1, ?2, 'tainted', ?3, ?4, ?5, ?6, ?6)",
+        params![
+            lost.kid,
+            lost.purpose,
+            lost.label,
+            point,
+            lost.made_at.ms(),
+            lost.tainted_at.ms()
+        ],
+    )?;
+    let body = json!({
+        "kid": lost.kid,
+        "purpose": lost.purpose,
+        "state": "tainted",
+        "label": lost.label,
+        "by": "fence-raise",
+    });
+    tx.record("key.added", at, &body)
+}
+
+fn point_of(text: &str) -> Result<[u8; 65]> {
+    let odd = || corrupt("the journal has a key that is no point");
+    let mut point = [0; 65];
+    if text.len() != 2 * point.len() || !text.is_ascii() {
+        return Err(odd());
+    }
+    for (place, byte) in point.iter_mut().enumerate() {
+        let digits = &text[2 * place..2 * place + 2];
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| odd())?;
+    }
+    Ok(point)
 }
 
 pub(super) fn publish(tx: &mut Tx<'_>, at: Timestamp) -> Verdict<usize> {

@@ -7,7 +7,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 use serde_json::json;
 
+use crate::journal::Fact;
 use crate::store::sqlite::error::corrupt;
+use crate::store::sqlite::rotation::is_running;
 use crate::store::sqlite::row::{all, count, find, get, one, terminal};
 use crate::store::sqlite::terminals::{find_terminal, insert_seed};
 use crate::store::sqlite::turns::raise_revision;
@@ -22,6 +24,9 @@ use crate::store::{
 pub(super) const COUNTS: &str = "NOT EXISTS (
     SELECT 1 FROM seeds n WHERE n.terminal = u.terminal AND n.version > u.version
     AND n.from_epoch <= ?2)";
+
+/// Above every version that terminal `t` ever had, also those that a restore has lost.
+const NEXT_VERSION: &str = "max(t.version + 1, t.void_below)";
 
 /// No token of an epoch before this one is taken by any terminal at `at`: hours begin at each
 /// terminal's own offset, and the hour before has its grace.
@@ -38,7 +43,9 @@ pub(super) fn next(
     limit: u32,
 ) -> Result<Vec<ToReseed>> {
     let from = from_terminals(whose);
-    let sql = format!("SELECT t.id, t.version {from} AND t.id > ?3 ORDER BY t.id LIMIT {limit}");
+    let sql = format!(
+        "SELECT t.id, {NEXT_VERSION} AS next {from} AND t.id > ?3 ORDER BY t.id LIMIT {limit}"
+    );
     let after = after.map_or(-1, |id| i64::from(id.value()));
     all(
         conn,
@@ -47,7 +54,7 @@ pub(super) fn next(
         |row: &Row<'_>| {
             Ok(ToReseed {
                 terminal: terminal(row, "id")?,
-                version: get::<u32>(row, "version")?.saturating_add(1),
+                version: get(row, "next")?,
             })
         },
     )
@@ -79,6 +86,7 @@ fn from_terminals(whose: &Whose) -> String {
         Whose::Terminal(_) | Whose::Banned(_) => "t.id = ?4 AND ?5 IS NULL".to_owned(),
         Whose::Merchant(_) => "t.merchant = ?4 AND ?5 IS NULL".to_owned(),
         Whose::All => "?4 IS NULL AND ?5 IS NULL".to_owned(),
+        Whose::Void => "t.version < t.void_below AND ?4 IS NULL AND ?5 IS NULL".to_owned(),
         Whose::NotUnder { .. } => "(s.sealing_label <> ?4 OR s.binding_label <> ?5)".to_owned(),
         Whose::Under(_) => format!(
             "EXISTS (SELECT 1 FROM seeds u WHERE u.terminal = t.id
@@ -101,7 +109,7 @@ fn parameters(
     let (fourth, fifth) = match whose {
         Whose::Terminal(id) | Whose::Banned(id) => (i64::from(id.value()).into(), Value::Null),
         Whose::Merchant(id) => (Value::Blob(id.0.as_bytes().to_vec()), Value::Null),
-        Whose::All => (Value::Null, Value::Null),
+        Whose::All | Whose::Void => (Value::Null, Value::Null),
         Whose::NotUnder { sealing, binding } => (text(sealing), text(binding)),
         Whose::Under(label) => (text(label), Value::Null),
     };
@@ -116,6 +124,9 @@ fn parameters(
 
 /// The batch and its progress are one transaction: a seed that is there is counted.
 pub(super) fn reseed(tx: &mut Tx<'_>, batch: &Reseed) -> Verdict<Reseeded> {
+    if !is_running(tx.conn, batch.operation)? {
+        return Err(Stop::Refused(Reseeded::Moved));
+    }
     for new in &batch.seeds {
         let Some(terminal) = ready_for(tx.conn, new, batch.lift_ban)? else {
             return Err(Stop::Refused(Reseeded::Moved));
@@ -140,10 +151,11 @@ pub(super) fn reseed(tx: &mut Tx<'_>, batch: &Reseed) -> Verdict<Reseeded> {
 fn ready_for(conn: &Connection, new: &NewSeed, lift_ban: bool) -> Result<Option<Terminal>> {
     let keys = &new.keys;
     let current = is_active(conn, &keys.sealing.0)? && is_active(conn, &keys.binding.0)?;
+    let sql = format!("SELECT {NEXT_VERSION} AS next FROM terminals t WHERE t.id = ?1");
+    let next: Option<u32> = find(conn, &sql, [new.terminal.value()], |row| get(row, "next"))?;
     let ready = |terminal: &Terminal| {
-        let next = terminal.version.checked_add(1) == Some(new.version);
         let active = terminal.status == TerminalStatus::Active;
-        next && current && active != lift_ban
+        next == Some(new.version) && current && active != lift_ban
     };
     Ok(find_terminal(conn, new.terminal)?.filter(ready))
 }
@@ -174,8 +186,25 @@ fn replace(tx: &mut Tx<'_>, batch: &Reseed, new: &NewSeed, terminal: &Terminal) 
         lift_ban(tx, batch, new.terminal)?;
     }
     if batch.when == When::Compromised {
+        void_the_others(tx, new, batch.at)?;
         raise_revision(tx, new.terminal)?;
     }
+    Ok(())
+}
+
+/// A restored copy has an older seed only, and must not use it.
+fn void_the_others(tx: &mut Tx<'_>, new: &NewSeed, at: Timestamp) -> Result<()> {
+    tx.execute_one(
+        "UPDATE terminals SET void_below = ?2 WHERE id = ?1",
+        params![new.terminal.value(), new.version],
+    )?;
+    tx.tell(
+        at,
+        Fact::Reseeded {
+            terminal: new.terminal,
+            version: new.version,
+        },
+    );
     Ok(())
 }
 
