@@ -24,7 +24,8 @@ mod tests;
 pub(crate) use fact::hex;
 pub use fact::{Fact, GENESIS, Line, NumberedPolicy, Revoked, TaintedKey};
 pub use file::{Contents, Found, read};
-pub use known::{Ban, Known, OperatorGone, Revocation, SetPolicy, Shown, Taint, Voided};
+pub(crate) use known::SHOWN_MAX;
+pub use known::{Ban, Known, OperatorGone, Revocation, Shown, Voided};
 
 use file::Pen;
 

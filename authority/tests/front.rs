@@ -51,6 +51,8 @@ mod proofs;
 mod renewing;
 #[path = "front/restoring.rs"]
 mod restoring;
+#[path = "front/returning.rs"]
+mod returning;
 #[path = "front/revoking.rs"]
 mod revoking;
 #[path = "front/rotating.rs"]
@@ -63,3 +65,5 @@ mod signing;
 mod trust;
 #[path = "front/two_people.rs"]
 mod two_people;
+#[path = "front/vouching.rs"]
+mod vouching;

@@ -497,6 +497,36 @@ fn a_path_that_is_taken_is_refused_before_anything_is_signed() {
     assert!(!log.contains("signed") && taken_is_whole(&table.at("taken")));
 }
 
+#[test]
+fn the_root_vouches_for_an_operator_in_words_and_in_its_log() {
+    let table = Table::new();
+    let key = "--passphrase-file passphrase --dir root";
+    table.ok(&format!("root init {key}"), "");
+    let bob = SoftwareKey::generate().unwrap();
+    let (name, domain) = ("bob".parse().unwrap(), "pay.example".parse().unwrap());
+    let id = pki::SpiffeId::Operator(name);
+    let request = csr::new(&bob, &id, &domain).unwrap();
+    fs::write(table.at("bob.csr"), csr::to_pem(&request)).unwrap();
+    let vouch = |operator: &str, more: &str| {
+        format!("root vouch bob.csr --operator {operator} --domain pay.example {more} {key}")
+    };
+    table.refused(&vouch("zoe", "--out zoe --yes"), 1);
+    table.refused(&vouch("bob", "--out passphrase --yes"), 4);
+    table.refused(&vouch("bob", "--out bob.vouch"), 1);
+    let said = table.ok(&vouch("bob", "--out bob.vouch --dry-run"), "");
+    assert!(said.contains("no other operator consented to"), "{said}");
+    assert!(!table.at("bob.vouch").exists());
+    table.ok(&vouch("bob", "--out bob.vouch"), "yes\n");
+    let text = fs::read_to_string(table.at("bob.vouch")).unwrap();
+    let root = Certificate::load(&table.root().join("root.pem")).unwrap();
+    let now = i64::try_from(root.not_before()).unwrap() + 3_600;
+    let vouched = pki::consent::Vouch::verify(&text, &[root], now).unwrap();
+    let checked = csr::check(&request).unwrap();
+    assert!(vouched.is_for("bob", &domain, &checked));
+    let shown = table.ok("root show --dir root", "");
+    assert_eq!(shown.matches("operator-vouched").count(), 1, "{shown}");
+}
+
 fn taken_is_whole(path: &Path) -> bool {
     fs::read_to_string(path).unwrap() == "precious"
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use common::{DAY, NOW, OneKeyHsm, domain, label};
 use people::{Asked, Person, hex, json, tampered};
-use pki::consent::clear::Doubt;
+use pki::consent::clear::{Doubt, TRANSCRIPT_MAX_BYTES};
 use pki::consent::transcript::BadTranscript;
 use pki::consent::{BadStatement, NotCleared, RootStep, Transcript};
 use pki::crl::Reason;
@@ -334,6 +334,8 @@ async fn own_foreign_and_changed_consents_are_refused() {
     mixed.consents = good.consents.clone();
     assert_eq!(refused(&json(&mixed)), consent(BadStatement::OtherRequest));
     assert_eq!(refused("{}"), BadTranscript::Malformed);
+    let padded = json(&good) + &" ".repeat(TRANSCRIPT_MAX_BYTES);
+    assert_eq!(refused(&padded), BadTranscript::Malformed);
     // Operators of another root are nobody here.
     let elsewhere = Table::new("").await;
     let foreign = asked

@@ -69,7 +69,7 @@ pub struct CheckpointClaims {
 }
 
 impl Purpose for CheckpointClaims {
-    const TYP: &'static str = "m2key-checkpoint+jwt";
+    const TYP: &'static str = crate::typ::CHECKPOINT;
 }
 
 /// Walks one node's chain row by row.

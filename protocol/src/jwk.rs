@@ -27,6 +27,9 @@ pub struct Jwk {
     /// Since when nothing that this key signs is believed, Unix seconds. Somebody else may hold it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub m2key_tainted_at: Option<i64>,
+    /// What this key signs, by `typ`; any of it, if nothing is said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub m2key_typ: Vec<String>,
 }
 
 /// A JWK set (RFC 7517, section 5). Keys of kinds not known here are passed over when it is read.
@@ -55,6 +58,7 @@ impl Jwk {
             alg: Some("ES256".to_string()),
             x5c: Vec::new(),
             m2key_tainted_at: None,
+            m2key_typ: Vec::new(),
         };
         jwk.kid = Some(jwk.thumbprint());
         Ok(jwk)
@@ -70,6 +74,11 @@ impl Jwk {
             self.y
         );
         Base64UrlUnpadded::encode_string(&Sha256::digest(canonical.as_bytes()))
+    }
+
+    /// Whether statements of this type are this key's to sign.
+    pub fn may_sign(&self, typ: &str) -> bool {
+        self.m2key_typ.is_empty() || self.m2key_typ.iter().any(|own| own == typ)
     }
 
     /// The key that verifies; refuses other key types, curves and points off the curve.

@@ -23,7 +23,7 @@ pub const JWS_MAX: usize = 262_144;
 
 /// Claims that have one purpose, and say so in the header.
 pub trait Purpose: Serialize + DeserializeOwned {
-    /// The `typ` header, without `application/`.
+    /// The `typ` header, without `application/`: one of [`crate::typ`].
     const TYP: &'static str;
 }
 
@@ -140,6 +140,9 @@ pub fn verify_kept<C: Purpose>(compact: &str, keys: &JwkSet) -> Result<Verified<
         return Err(BadJws::Purpose);
     }
     let jwk = keys.find(&header.kid).ok_or(BadJws::UnknownKey)?;
+    if !jwk.may_sign(C::TYP) {
+        return Err(BadJws::ForeignKey);
+    }
     let key = jwk.verifying_key().map_err(|_| BadJws::UnknownKey)?;
     let signature = Signature::from_slice(&parts.signature).map_err(|_| BadJws::Signature)?;
     key.verify_prehash(&Sha256::digest(parts.signing_input.as_bytes()), &signature)
@@ -191,6 +194,8 @@ pub enum BadJws {
     Critical,
     #[error("signed with a key that is not known here")]
     UnknownKey,
+    #[error("signed with a key that is for other statements")]
+    ForeignKey,
     #[error("signed with a key that is not believed any more")]
     TaintedKey,
     #[error("the signature does not fit")]

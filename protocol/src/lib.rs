@@ -38,6 +38,7 @@ pub mod schedule;
 pub mod time;
 pub mod token;
 pub mod turn;
+pub mod typ;
 pub mod typed;
 pub mod window;
 pub mod wire;

@@ -40,7 +40,7 @@ pub struct ReceiptClaims {
 }
 
 impl Purpose for ReceiptClaims {
-    const TYP: &'static str = "m2key-receipt+jwt";
+    const TYP: &'static str = crate::typ::RECEIPT;
 }
 
 /// Who is paid, by id and by the name the shopper saw.

@@ -45,7 +45,7 @@ pub struct ScheduleClaims {
 }
 
 impl Purpose for ScheduleClaims {
-    const TYP: &'static str = "m2key-schedule+jwt";
+    const TYP: &'static str = crate::typ::SCHEDULE;
 }
 
 /// One epoch: the seed version it is derived from, and the check value of its key.

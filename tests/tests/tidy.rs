@@ -100,6 +100,17 @@ fn every_module_that_ships_opens_with_the_question_it_answers() {
 }
 
 #[test]
+fn every_kind_of_statement_stands_in_the_one_table_of_who_signs_it() {
+    let elsewhere = findings(&shipped_modules(), |_, text| {
+        text.lines()
+            .filter(|line| line.contains("const TYP") && line.contains('"'))
+            .map(|line| format!("not from protocol::typ: {}", line.trim()))
+            .collect()
+    });
+    assert_eq!(elsewhere, NOTHING);
+}
+
+#[test]
 fn nothing_is_marked_as_left_for_later() {
     // Spelt in halves, so that this file does not find itself.
     let marks = [

@@ -32,20 +32,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Carries out `verb` where the arguments say. If others must consent first, they are asked.
 pub(super) fn ask<V: Verb>(arguments: &Arguments, verb: V) -> Result<V::Answer, CliError> {
-    let desk = Desk::open(arguments)?;
-    desk.run(async {
-        let body = serde_json::to_value(&verb).map_err(|error| not_understood(&error))?;
-        match desk.send(verb).await {
-            Ok(answer) => Ok(answer),
-            Err(Unsent::Refused(problem)) if needs_consent(&problem) => {
-                Err(ask_others(&desk, V::NAME, body).await?)
-            }
-            Err(unsent) => Err(unsent.into()),
-        }
-    })
+    Desk::open(arguments)?.ask(verb)
 }
 
-/// Where verbs are carried out: by the running daemon, or here on the stopped authority.
+/// Where verbs are carried out: by the running daemon, or here on the stopped authority. Opening it may
+/// start this program once more: whoever makes a file for the answer opens it before.
 pub(super) struct Desk {
     pub(super) config: Asking,
     runtime: tokio::runtime::Runtime,
@@ -90,6 +81,20 @@ impl Desk {
             config,
             runtime,
             line,
+        })
+    }
+
+    /// As [`ask`] does.
+    pub(super) fn ask<V: Verb>(&self, verb: V) -> Result<V::Answer, CliError> {
+        self.run(async {
+            let body = serde_json::to_value(&verb).map_err(|error| not_understood(&error))?;
+            match self.send(verb).await {
+                Ok(answer) => Ok(answer),
+                Err(Unsent::Refused(problem)) if needs_consent(&problem) => {
+                    Err(ask_others(self, V::NAME, body).await?)
+                }
+                Err(unsent) => Err(unsent.into()),
+            }
         })
     }
 

@@ -25,7 +25,7 @@ use crate::services::operators::{
 };
 use pki::process;
 
-/// Largest certificate request that is read, in bytes.
+/// Largest certificate request, or vouch, that is read, in bytes.
 const REQUEST_MAX: u64 = 8 * 1024;
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +41,9 @@ pub(super) enum Verb {
         /// Write the certificate to this new file
         #[arg(long)]
         certificate: PathBuf,
+        /// What `m2key-pki root vouch` wrote, when too few operators are left to consent
+        #[arg(long)]
+        vouch: Option<PathBuf>,
     },
     /// List operators, and how long their certificates are good
     List,
@@ -97,7 +100,18 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
             name,
             request,
             certificate,
-        } => tell(arguments, &add(arguments, name, request, certificate)?),
+            vouch,
+        } => {
+            let vouch = vouch.as_deref().map(read_vouch).transpose()?;
+            let request = read_request(request)?;
+            let name = name.clone();
+            let verb = OperatorAdd {
+                name,
+                request,
+                vouch,
+            };
+            tell(arguments, &add(arguments, verb, certificate)?);
+        }
         Verb::List => tell(arguments, &ask(arguments, OperatorList {})?),
         Verb::Revoke { name, reason } => {
             let verb = OperatorRevoke {
@@ -245,16 +259,10 @@ fn card_profile(name: &str, hsm: &OperatorHsm) -> String {
 }
 
 /// The file is made first: a certificate that cannot be put anywhere is not asked for.
-fn add(
-    arguments: &Arguments,
-    name: &str,
-    request: &Path,
-    certificate: &Path,
-) -> Result<Added, CliError> {
-    let request = read_request(request)?;
+fn add(arguments: &Arguments, verb: OperatorAdd, certificate: &Path) -> Result<Added, CliError> {
+    let desk = Desk::open(arguments)?;
     let mut file = new_file(certificate)?;
-    let name = name.to_owned();
-    let asked = ask(arguments, OperatorAdd { name, request });
+    let asked = desk.ask(verb);
     let issued = asked.inspect_err(|_| {
         // Nothing is in it; the refusal is what matters.
         let _ = std::fs::remove_file(certificate);
@@ -268,6 +276,15 @@ fn add(
 }
 
 fn read_request(path: &Path) -> Result<String, CliError> {
+    let hint = "give the file that `m2key-authority operator request` made";
+    read_small(path, hint)
+}
+
+fn read_vouch(path: &Path) -> Result<String, CliError> {
+    read_small(path, "give the file that `m2key-pki root vouch` wrote")
+}
+
+fn read_small(path: &Path, hint: &'static str) -> Result<String, CliError> {
     let failed = |error: &std::io::Error| CliError::file(path, error);
     let length = std::fs::metadata(path)
         .map_err(|error| failed(&error))?
@@ -276,7 +293,7 @@ fn read_request(path: &Path) -> Result<String, CliError> {
         return Err(CliError::new(
             Exit::Refused,
             format!("{}: larger than {REQUEST_MAX} bytes", path.display()),
-            "give the file that `m2key-authority operator request` made",
+            hint,
         ));
     }
     std::fs::read_to_string(path).map_err(|error| failed(&error))

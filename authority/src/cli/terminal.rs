@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use protocol::ids::{MerchantId, TerminalId};
 
-use super::daemon::ask;
+use super::daemon::{Desk, ask};
 use super::{Arguments, CliError, Exit, Say, tell};
 use crate::services::join::JoinTokenId;
 use crate::services::operators::{
-    JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens, JoinView, TerminalAdd, TerminalBan,
-    TerminalJoin, TerminalList, TerminalShow, TerminalUnban, TerminalView, Terminals,
+    self, JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens, JoinView, TerminalAdd,
+    TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalUnban, TerminalView, Terminals,
 };
 
 #[derive(Debug, Subcommand)]
@@ -99,9 +99,7 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
                 merchant: *merchant,
                 name: name.clone(),
             };
-            hand_over(arguments, join_token_file.as_deref(), || {
-                ask(arguments, verb)
-            })
+            hand_over(arguments, join_token_file.as_deref(), verb)
         }
         Verb::Join(join) => run_join(arguments, join),
         Verb::List { after } => {
@@ -132,9 +130,7 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
                 terminal: *terminal,
                 reason: reason.clone(),
             };
-            hand_over(arguments, join_token_file.as_deref(), || {
-                ask(arguments, verb)
-            })
+            hand_over(arguments, join_token_file.as_deref(), verb)
         }
     }
 }
@@ -154,9 +150,10 @@ fn run_join(arguments: &Arguments, join: &Join) -> Result<(), CliError> {
             tell(arguments, &ask(arguments, verb)?);
             Ok(())
         }
-        (None, Some(terminal)) => hand_over(arguments, join.join_token_file.as_deref(), || {
-            ask(arguments, TerminalJoin { terminal })
-        }),
+        (None, Some(terminal)) => {
+            let file = join.join_token_file.as_deref();
+            hand_over(arguments, file, TerminalJoin { terminal })
+        }
         (None, None) => Err(CliError::new(
             Exit::Usage,
             "which terminal?",
@@ -166,20 +163,21 @@ fn run_join(arguments: &Arguments, join: &Join) -> Result<(), CliError> {
 }
 
 /// The file is made first: a join token that cannot be put anywhere is not asked for.
-fn hand_over(
+fn hand_over<V: operators::Verb<Answer = JoinView>>(
     arguments: &Arguments,
     file: Option<&Path>,
-    ask: impl FnOnce() -> Result<JoinView, CliError>,
+    verb: V,
 ) -> Result<(), CliError> {
+    let desk = Desk::open(arguments)?;
     let Some(path) = file else {
-        tell(arguments, &ask()?);
+        tell(arguments, &desk.ask(verb)?);
         return Ok(());
     };
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     let failed = |error| CliError::file(path, &error);
     let mut file = options.open(path).map_err(failed)?;
-    let mut view = ask().inspect_err(|_| {
+    let mut view = desk.ask(verb).inspect_err(|_| {
         // Nothing is in it; the refusal is what matters.
         let _ = std::fs::remove_file(path);
     })?;

@@ -214,7 +214,7 @@ async fn prove_operator(app: &App, seen: Seen) -> Result<AuthenticatedOperator, 
     };
     let name = name.as_str().to_owned();
     let record = recorded(app, &peer, &Subject::Operator(name.clone())).await?;
-    let record = record.ok_or_else(unknown)?;
+    let record = record.ok_or_else(lost_or_unknown)?;
     in_force(&record)?;
     if ended_ago_ms(app, &peer).is_some() {
         return Err(certificate_refused("it has expired").into());
@@ -271,6 +271,14 @@ async fn adopted(
 
 fn unknown() -> Problem {
     certificate_refused("it was not issued here")
+}
+
+/// A terminal's is adopted; an operator's is renewed by whoever holds its key.
+fn lost_or_unknown() -> Problem {
+    certificate_refused(
+        "it was not issued here; if a restore has lost it: stop the daemon, then \
+         `m2key-authority --offline renew operator`",
+    )
 }
 
 fn in_force(record: &CertificateRecord) -> Result<(), Problem> {

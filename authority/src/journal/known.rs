@@ -11,7 +11,7 @@ use super::fact::{Fact, GENESIS, Line, NumberedPolicy, Revoked, TaintedKey, hex,
 /// How long a revocation is kept past the end of its certificate: longer than any grace.
 pub(super) const REVOKED_KEPT_MS: Millis = 400 * 24 * 3_600_000;
 /// Most checkpoints shown by terminals that are kept: one is enough to fence.
-pub(super) const SHOWN_MAX: usize = 16;
+pub(crate) const SHOWN_MAX: usize = 16;
 
 /// Every line folded into what counts now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,13 +25,13 @@ pub struct Known {
     /// By serial.
     pub revoked: BTreeMap<String, Revocation>,
     /// By kid.
-    pub tainted: BTreeMap<String, Taint>,
+    pub tainted: BTreeMap<String, TaintedKey>,
     /// Seeds that a compromise replaced.
     pub voided: BTreeMap<TerminalId, Voided>,
     /// By name.
     pub operators: BTreeMap<String, OperatorGone>,
     /// The last that was set.
-    pub policy: Option<SetPolicy>,
+    pub policy: Option<NumberedPolicy>,
     /// The highest number of a revocation list, by issuing CA.
     pub crls: BTreeMap<String, u64>,
     /// The last head of every chain, of this generation.
@@ -59,13 +59,6 @@ pub struct Revocation {
     pub generation: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taint {
-    pub key: TaintedKey,
-    /// When it was journalled.
-    pub generation: u32,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Voided {
     /// Every seed version below this one.
@@ -78,15 +71,6 @@ pub struct Voided {
 pub struct OperatorGone {
     pub by: String,
     pub at: Timestamp,
-    /// When it was journalled.
-    pub generation: u32,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetPolicy {
-    pub set: NumberedPolicy,
-    /// When it was journalled.
-    pub generation: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,11 +132,8 @@ impl Known {
                 self.revoked.entry(serial).or_insert(revocation);
             }
             Fact::Tainted(key) => {
-                let taint = Taint {
-                    key: key.clone(),
-                    generation: self.generation,
-                };
-                self.tainted.entry(key.kid.clone()).or_insert(taint);
+                let kid = key.kid.clone();
+                self.tainted.entry(kid).or_insert_with(|| key.clone());
             }
             Fact::Reseeded { terminal, version } => self.void(*terminal, *version),
             Fact::OperatorRevoked {
@@ -163,7 +144,6 @@ impl Known {
                 let gone = OperatorGone {
                     by: by.clone(),
                     at: *revoked_at,
-                    generation: self.generation,
                 };
                 self.operators.entry(operator.clone()).or_insert(gone);
             }
@@ -216,6 +196,7 @@ impl Known {
             number: *number,
         };
         facts.extend(self.crls.iter().map(crl));
+        facts.extend(self.refusals_of_house());
         if !self.heads.is_empty() {
             let heads = self.heads.values().cloned().collect();
             facts.push(Fact::Checkpoint { heads });
@@ -250,35 +231,26 @@ impl Known {
                 facts.push(Fact::Revoked(certificate.clone()));
             }
         }
-        for (generation, fact) in self.refusals_of_house() {
-            by_generation.entry(generation).or_default().push(fact);
+        for (terminal, voided) in &self.voided {
+            let facts = by_generation.entry(voided.generation).or_default();
+            facts.push(Fact::Reseeded {
+                terminal: *terminal,
+                version: voided.below,
+            });
         }
         by_generation
     }
 
-    /// Keys, seeds, operators and their policy: with the generation in which they were journalled.
-    fn refusals_of_house(&self) -> Vec<(u32, Fact)> {
-        let mut facts = Vec::new();
-        for taint in self.tainted.values() {
-            facts.push((taint.generation, Fact::Tainted(taint.key.clone())));
-        }
-        for (terminal, voided) in &self.voided {
-            let fact = Fact::Reseeded {
-                terminal: *terminal,
-                version: voided.below,
-            };
-            facts.push((voided.generation, fact));
-        }
-        for (operator, gone) in &self.operators {
-            let fact = Fact::OperatorRevoked {
-                operator: operator.clone(),
-                by: gone.by.clone(),
-                revoked_at: gone.at,
-            };
-            facts.push((gone.generation, fact));
-        }
-        let policy = self.policy.as_ref();
-        facts.extend(policy.map(|it| (it.generation, Fact::Policy(it.set.clone()))));
+    /// Keys, operators and their policy: a raise carries all of them out, whenever they were journalled.
+    fn refusals_of_house(&self) -> Vec<Fact> {
+        let mut facts: Vec<Fact> = self.tainted.values().cloned().map(Fact::Tainted).collect();
+        let gone = |(operator, gone): (&String, &OperatorGone)| Fact::OperatorRevoked {
+            operator: operator.clone(),
+            by: gone.by.clone(),
+            revoked_at: gone.at,
+        };
+        facts.extend(self.operators.iter().map(gone));
+        facts.extend(self.policy.clone().map(Fact::Policy));
         facts
     }
 
@@ -322,12 +294,9 @@ impl Known {
         let newer = self
             .policy
             .as_ref()
-            .is_none_or(|known| set.number > known.set.number);
+            .is_none_or(|known| set.number > known.number);
         if newer {
-            self.policy = Some(SetPolicy {
-                set: set.clone(),
-                generation: self.generation,
-            });
+            self.policy = Some(set.clone());
         }
     }
 

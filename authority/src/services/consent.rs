@@ -12,18 +12,18 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use pki::Certificate;
 use pki::consent::request::SKEW_MAX_S;
 use pki::consent::{
     Anchors, AsOf, BadStatement, Consent, Dated, Policy, Refusal, Request, Signed, Transcript,
     judge, verify,
 };
+use pki::{Certificate, IssuedCertificate};
 use protocol::jws::Purpose;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 use serde_json::Value;
 
-use super::Failure;
+use super::{Failure, enrolment};
 use crate::app::App;
 use crate::ids;
 use crate::store::{
@@ -134,11 +134,11 @@ impl<'a> Grant<'a> {
             operator: consent.name().to_owned(),
             serial: consent.certificate().serial_hex(),
         });
-        match app
+        let asked_under = request.claims().required;
+        let begun = app
             .store
-            .begin_request(self.id, counted.collect(), now)
-            .await?
-        {
+            .begin_request(self.id, counted.collect(), asked_under, now);
+        match begun.await? {
             Begin::Begun => Ok(()),
             Begin::TooFew { counted, required } => {
                 Err(needed(short_of(record, &counted, required)))
@@ -379,6 +379,22 @@ fn believed_issuing(app: &App) -> Vec<Certificate> {
 /// The certificate was issued to this operator here, by an issuing CA that is believed, and is not
 /// revoked; the operator is one.
 pub async fn check_signer<C>(app: &App, signed: &Signed<C>) -> Result<(), Failure> {
+    check_voice(app, signed, Lost::Refused).await
+}
+
+/// The same, but a restore may have lost the certificate: for its own renewal alone.
+pub async fn check_renewing<C>(app: &App, signed: &Signed<C>) -> Result<(), Failure> {
+    check_voice(app, signed, Lost::Renewed).await
+}
+
+/// What becomes of a certificate that a restore has lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Refused,
+    Renewed,
+}
+
+async fn check_voice<C>(app: &App, signed: &Signed<C>, lost: Lost) -> Result<(), Failure> {
     let (name, certificate) = (signed.name(), signed.certificate());
     let issuer_key = certificate.issuer_key_id_hex();
     let believed = issuer_key.is_some()
@@ -386,12 +402,17 @@ pub async fn check_signer<C>(app: &App, signed: &Signed<C>) -> Result<(), Failur
             .iter()
             .any(|issuing| issuing.key_id_hex() == issuer_key);
     let recorded = app.store.certificate(&certificate.serial_hex()).await?;
-    let good = recorded.is_some_and(|record| {
-        record.certificate.subject == Subject::Operator(name.to_owned())
-            && record.certificate.spki_sha256 == certificate.spki_sha256()
-            && record.revoked.is_none()
-            && record.superseded_at.is_none()
-    });
+    // A restored database may have lost it.
+    let revoked = app.fence.is_revoked_outside(&certificate.serial_hex());
+    let good = match recorded.filter(|_| !revoked) {
+        Some(record) => {
+            record.certificate.subject == Subject::Operator(name.to_owned())
+                && record.certificate.spki_sha256 == certificate.spki_sha256()
+                && record.revoked.is_none()
+                && record.superseded_at.is_none()
+        }
+        None => lost == Lost::Renewed && !revoked && is_lost(app, name, certificate).await?,
+    };
     let operator = app.store.operator(name, app.clock.now()).await?;
     let active = operator.is_some_and(|operator| operator.revoked.is_none());
     let outside = app.fence.is_operator_revoked_outside(name)
@@ -403,6 +424,13 @@ pub async fn check_signer<C>(app: &App, signed: &Signed<C>) -> Result<(), Failur
             "the certificate it is signed under is not, or no longer, one of the operator {name}"
         ))),
     }
+}
+
+async fn is_lost(app: &App, name: &str, certificate: &Certificate) -> Result<bool, Failure> {
+    let issued = IssuedCertificate::from(certificate.clone());
+    let row = enrolment::record(&issued, Subject::Operator(name.to_owned()));
+    let (behind, now) = (app.fence.fenced().is_some(), app.clock.now());
+    Ok(app.store.is_lost_voice(row, behind, now).await?)
 }
 
 /// The request in the store, verified now: its signature, its asker, and that it is for us.

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::Failure;
 use crate::app::App;
-use crate::journal::{Fact, Found, Journal, Known, hex};
+use crate::journal::{Fact, Found, Journal, Known, SHOWN_MAX, hex};
 use crate::store::StoreError;
 
 mod compare;
@@ -253,13 +253,24 @@ pub async fn look_at(app: &App, shown_by: &str, compact: &str) -> Result<(), Fai
         at: Timestamp::from_secs(claims.iat),
     };
     let known = app.fence.fenced();
-    let is_new = known.is_none_or(|fenced| !fenced.reasons.contains(&reason));
-    if is_new {
+    let is_news = known.is_none_or(|fenced| is_news(&fenced.reasons, &reason, generation));
+    if is_news {
         app.metrics.fence_alarms.inc();
         app.fence.put_up(vec![reason], app.clock.now());
         keep_evidence(app, shown_by, claims).await;
     }
     Ok(())
+}
+
+/// A whole fleet comes back to a restored authority, and each terminal shows a checkpoint of its own: a
+/// few say enough, and whoever knows a later generation.
+fn is_news(before: &[Reason], reason: &Reason, generation: u32) -> bool {
+    let shown = before.iter().filter_map(|it| match it {
+        Reason::Shown { generation, .. } => Some(*generation),
+        _ => None,
+    });
+    let raises = shown.clone().all(|before| before < generation);
+    (raises || shown.count() < SHOWN_MAX) && !before.contains(reason)
 }
 
 async fn is_ahead(app: &App, claims: &CheckpointClaims) -> Result<bool, Failure> {
@@ -312,6 +323,24 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
+
+    #[test]
+    fn a_fleet_that_shows_what_it_saw_fills_no_memory() {
+        let shown = |n: usize, generation| Reason::Shown {
+            by: format!("{n:08}"),
+            generation,
+            at: NOW,
+        };
+        let all: Vec<_> = (0..SHOWN_MAX).map(|n| shown(n, 2)).collect();
+        let next = shown(SHOWN_MAX, 2);
+        assert!(is_news(&all[1..], &next, 2));
+        assert!(!is_news(&all[1..], &all[1], 2), "said before");
+        assert!(!is_news(&all, &next, 2));
+        assert!(
+            is_news(&all, &shown(0, 3), 3),
+            "a later life is always news"
+        );
+    }
 
     #[test]
     fn terminals_hear_of_a_checkpoint_at_most_once_a_minute_and_always_the_latest() {

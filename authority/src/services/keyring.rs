@@ -8,6 +8,7 @@ use pki::chain::certificates_from_pem;
 use pki::lifecycle::KeyState;
 use protocol::jwk::{Jwk, JwkSet};
 use protocol::jws::{Purpose, Unsigned};
+use protocol::typ;
 use sha2::{Digest, Sha256};
 
 use super::Failure;
@@ -152,8 +153,22 @@ fn set_of(records: &[KeyRecord]) -> JwkSet {
 fn jwk_of(record: &KeyRecord) -> Option<Jwk> {
     let mut jwk = Jwk::from_point(record.public_point.as_ref()?).ok()?;
     jwk.x5c = x5c_of(record);
+    jwk.m2key_typ = typ_of(record.purpose)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     jwk.m2key_tainted_at = record.tainted_at.map(|at| at.secs());
     Some(jwk)
+}
+
+/// What a key of this purpose signs.
+fn typ_of(purpose: KeyPurpose) -> &'static [&'static str] {
+    match purpose {
+        KeyPurpose::Schedule => &[typ::SCHEDULE],
+        KeyPurpose::Receipt => &[typ::RECEIPT],
+        KeyPurpose::Checkpoint => &[typ::CHECKPOINT, typ::TRANSCRIPT],
+        KeyPurpose::Sealing | KeyPurpose::Binding => &[],
+    }
 }
 
 /// RFC 7517, 4.7: standard base64 of DER, its own certificate first.
@@ -222,5 +237,14 @@ mod tests {
         stolen.tainted_at = Some(stolen.made_at);
         assert!(checkpoint_keys(&[stolen]).keys.is_empty());
         assert_eq!(count(KeyPurpose::Receipt, KeyState::Active), 0);
+    }
+
+    #[test]
+    fn a_published_key_says_what_it_signs() {
+        let published = |purpose| set_of(&[record(purpose, KeyState::Active)]).keys.remove(0);
+        let receipt = published(KeyPurpose::Receipt);
+        assert!(receipt.may_sign(typ::RECEIPT) && !receipt.may_sign(typ::SCHEDULE));
+        let checkpoint = published(KeyPurpose::Checkpoint);
+        assert!(checkpoint.may_sign(typ::TRANSCRIPT) && !checkpoint.may_sign(typ::RECEIPT));
     }
 }

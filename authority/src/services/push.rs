@@ -29,10 +29,12 @@ const SLOW_READER: Duration = Duration::from_secs(10);
 /// Often enough that the connection carries something every [`KEEP_ALIVE_S`].
 const KEEP_ALIVE: Duration = Duration::from_secs(KEEP_ALIVE_S * 2 / 3);
 
-/// Two machines with one certificate end each other's streams again and again: so often, each time
-/// within [`FIGHT_WITHIN_MS`], and it is an alarm. A bad network does not come back that fast.
+/// Two machines with one certificate end each other's streams: whoever lost theirs comes back within
+/// [`FIGHT_WITHIN_MS`]. So often, less than [`FIGHTS_APART_MS`] apart, and it is an alarm. A bad network
+/// does not come back that fast; and if one of the two takes its time, the other does not.
 const FIGHTS_MAX: u32 = 5;
 const FIGHT_WITHIN_MS: Millis = 15_000;
+const FIGHTS_APART_MS: Millis = 10 * 60_000;
 /// How far back a certificate's predecessors are followed: renewals that a stream slept through.
 const LINEAGE_MAX: usize = 8;
 
@@ -57,15 +59,14 @@ pub struct Push {
 struct Streams {
     next_number: u64,
     of: HashMap<TerminalId, Open>,
+    /// Of terminals whose stream was ended by another one: at most one for each that is enrolled.
+    fights: HashMap<TerminalId, Fights>,
 }
 
 /// Dropping `wake` ends the stream.
 struct Open {
     number: u64,
     certificate: String,
-    opened_at: Timestamp,
-    /// Streams in a row that ended each other at once.
-    fights: u32,
     wake: watch::Sender<()>,
 }
 
@@ -76,7 +77,14 @@ struct Under {
     issuer: String,
 }
 
-/// The stream that a new one has put an end to.
+/// What became of streams with this certificate.
+struct Fights {
+    certificate: String,
+    count: u32,
+    displaced_at: Timestamp,
+}
+
+/// The stream that a new one has put an end to, now or a moment ago.
 struct Displaced {
     certificate: String,
     fights: u32,
@@ -345,18 +353,10 @@ impl Push {
         let mut streams = self.streams();
         streams.next_number += 1;
         let number = streams.next_number;
-        let older = streams.of.remove(&terminal).map(|it| Displaced {
-            fights: match now - it.opened_at < FIGHT_WITHIN_MS && it.certificate == certificate {
-                true => it.fights + 1,
-                false => 0,
-            },
-            certificate: it.certificate,
-        });
+        let older = streams.displace(terminal, certificate, now);
         let open = Open {
             number,
             certificate: certificate.to_owned(),
-            opened_at: now,
-            fights: older.as_ref().map_or(0, |older| older.fights),
             wake,
         };
         self.app.metrics.push_streams.inc();
@@ -378,6 +378,42 @@ impl Push {
 
     fn streams(&self) -> MutexGuard<'_, Streams> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Streams {
+    /// Ends the terminal's stream, if there is one, and counts who comes back for it.
+    fn displace(
+        &mut self,
+        terminal: TerminalId,
+        certificate: &str,
+        now: Timestamp,
+    ) -> Option<Displaced> {
+        let older = self.of.remove(&terminal);
+        let recent =
+            |it: &Fights| it.certificate == certificate && now - it.displaced_at < FIGHTS_APART_MS;
+        let before = self.fights.remove(&terminal).filter(recent);
+        let came_back = |it: &Fights| now - it.displaced_at < FIGHT_WITHIN_MS;
+        let is_back = before.as_ref().is_some_and(came_back);
+        let count = before.as_ref().map_or(0, |it| it.count) + u32::from(is_back);
+        let displaced_at = match (&older, &before) {
+            (Some(_), _) => now,
+            (None, Some(before)) => before.displaced_at,
+            (None, None) => return None,
+        };
+        let fights = Fights {
+            certificate: certificate.to_owned(),
+            count,
+            displaced_at,
+        };
+        self.fights.insert(terminal, fights);
+        match older {
+            None if !is_back => None,
+            older => Some(Displaced {
+                certificate: older.map_or_else(|| certificate.to_owned(), |it| it.certificate),
+                fights: count,
+            }),
+        }
     }
 }
 

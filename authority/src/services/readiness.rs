@@ -186,10 +186,10 @@ async fn look_at_operators(app: &App, now: Timestamp, readiness: &mut Readiness)
     let said = match (needed, able) {
         (1, _) => "one operator can do everything alone: see `policy set`".into(),
         (needed, able) if able < needed => format!(
-            "{able} operators can sign, and the policy needs {needed}: what it guards cannot be done"
+            "{able} operators can sign, and the policy needs {needed}: what it guards waits for `root vouch`"
         ),
         (needed, able) if able == needed => format!(
-            "all of the {able} operators are needed: if one loses their key, nobody can replace it"
+            "all of the {able} operators are needed: if one loses their key, only the root replaces it"
         ),
         _ => return,
     };

@@ -4,7 +4,7 @@
 //! committed ──▶ refused from here on, whoever asks the store
 //!     └──────▶ announced: open connections and streams are cut, the list is made anew
 //! ```
-//! These two functions are the only ways there. Whoever asks may hang up in between: operators' verbs run
+//! These functions are the only ways there. Whoever asks may hang up in between: operators' verbs run
 //! to their end all the same ([`super::operators::carry_out_to_the_end`]).
 
 use pki::crl::Reason;
@@ -13,7 +13,7 @@ use protocol::time::Timestamp;
 
 use super::Failure;
 use crate::app::App;
-use crate::store::{CertificateRecord, StoreError, Terminal};
+use crate::store::{Bar, CertificateRecord, StoreError, Terminal};
 
 /// Bans a terminal and revokes its certificates; none if there is no such terminal.
 pub async fn ban(
@@ -54,6 +54,25 @@ pub async fn revoke(
 /// Also if the journal could not be written: then it holds, and only the acknowledgement is missing.
 fn is_committed<T>(written: &Result<Option<T>, StoreError>) -> bool {
     matches!(written, Ok(Some(_)) | Err(StoreError::Unjournalled { .. }))
+}
+
+/// Revokes one certificate of an operator, unless too few could sign then.
+pub async fn revoke_voice(
+    app: &App,
+    serial: &str,
+    reason: Reason,
+    now: Timestamp,
+) -> Result<Bar, Failure> {
+    let revoked = app.store.revoke_voice(serial, reason, now).await;
+    let unjournalled = matches!(revoked, Err(StoreError::Unjournalled { .. }));
+    if unjournalled || revoked == Ok(Bar::Done) {
+        app.bans.announce_revoked(serial);
+    }
+    let revoked = revoked?;
+    if revoked == Bar::Done {
+        count(app, reason);
+    }
+    Ok(revoked)
 }
 
 fn count(app: &App, reason: Reason) {

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use pki::consent::Policy;
+use pki::crl::Reason;
 use protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -147,7 +148,7 @@ pub struct Counted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begin {
     Begun,
-    /// So many count, and so many are needed by the policy as it is now.
+    /// So many count, and so many are needed, by the policy as it is now or was then.
     TooFew {
         counted: Vec<String>,
         required: u32,
@@ -173,6 +174,19 @@ pub trait Consents {
 
     /// From this commit on they are no operator; their certificates are revoked one by one after it.
     async fn revoke_operator(&self, name: &str, by: &str, at: Timestamp) -> Result<Bar>;
+
+    /// Revokes one certificate, unless it is the last of an operator without whom too few could sign.
+    async fn revoke_voice(&self, serial: &str, reason: Reason, at: Timestamp) -> Result<Bar>;
+
+    /// Whether a restore has lost this certificate of somebody who is an operator: unknown here, in its
+    /// time, not revoked, from before the last raise or, if `behind`, before the one to come, and newer
+    /// than everything that is known of them.
+    async fn is_lost_voice(
+        &self,
+        certificate: Certificate,
+        behind: bool,
+        at: Timestamp,
+    ) -> Result<bool>;
 
     async fn consent_policy(&self) -> Result<Policy>;
 
@@ -200,16 +214,19 @@ pub trait Consents {
         at: Timestamp,
     ) -> Result<Option<RequestRecord>>;
 
-    /// Records what an operator says; a later word of theirs replaces it.
+    /// Records what an operator says; a later word of theirs replaces it. A yes can be taken back for as
+    /// long as the request is not done.
     async fn add_voice(&self, id: RequestId, voice: Voice) -> Result<Heard>;
 
     async fn withdraw_request(&self, id: RequestId, by: &str, at: Timestamp) -> Result<Heard>;
 
     /// Judges once more what the database knows, and marks the request as begun; again after a crash.
+    /// `asked_under`: how many the request itself says that it needs; the policy of now may need more.
     async fn begin_request(
         &self,
         id: RequestId,
         counted: Vec<Counted>,
+        asked_under: u32,
         at: Timestamp,
     ) -> Result<Begin>;
 

@@ -30,7 +30,7 @@ async fn raise(stage: &Stage) {
         generation: 2,
         known: Arc::new(Known::nothing("j".into(), "authority-1".into())),
         reason: "restored".into(),
-        by: "operator".into(),
+        by: "ann".into(),
         successors: Vec::new(),
     };
     let raised = stage.store.raise(raise, stage.clock.now()).await.unwrap();

@@ -171,10 +171,31 @@ async fn the_store_judges_once_more_what_it_alone_knows() {
         operator: "bob".into(),
         serial: room.bob.serial(),
     }];
-    let begun = room.stage.store.begin_request(id, counted, now).await;
+    let begun = room.stage.store.begin_request(id, counted, 1, now).await;
     let too_few = authority::store::Begin::TooFew {
         counted: Vec::new(),
         required: 1,
+    };
+    assert_eq!(begun.unwrap(), too_few);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_judges_by_the_bar_of_the_request_when_the_policys_is_lower_by_then() {
+    let room = Room::with(policy(2)).await;
+    let now = room.stage.app.clock.now();
+    let id = room.ask(&room.ann, &policy(0)).await;
+    room.sign(&room.bob, id).await.unwrap();
+    // As if cleo were revoked, and the policy lowered, after both signatures were verified.
+    let lowered = room.stage.store.set_consent_policy(policy(1), "test", now);
+    lowered.await.unwrap();
+    let counted = vec![Counted {
+        operator: "bob".into(),
+        serial: room.bob.serial(),
+    }];
+    let begun = room.stage.store.begin_request(id, counted, 2, now).await;
+    let too_few = authority::store::Begin::TooFew {
+        counted: vec!["bob".into()],
+        required: 2,
     };
     assert_eq!(begun.unwrap(), too_few);
 }
@@ -359,12 +380,40 @@ async fn a_crash_between_begin_and_end_leaves_it_to_be_carried_out() {
         operator: "bob".into(),
         serial: room.bob.serial(),
     }];
-    let begun = room.stage.store.begin_request(id, counted, now).await;
+    let begun = room.stage.store.begin_request(id, counted, 1, now).await;
     assert_eq!(begun.unwrap(), authority::store::Begin::Begun);
     let late = room.sign(&room.cleo, id).await;
     refused(late, ConsentRefused, "is over");
     room.carry_out("ann", id).await.unwrap();
     assert_eq!(room.policy().await, policy(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_yes_is_taken_back_also_after_it_began_and_failed() {
+    let room = Room::new().await;
+    let now = room.stage.app.clock.now();
+    let id = room.ask(&room.ann, &policy(2)).await;
+    room.sign(&room.bob, id).await.unwrap();
+    let counted = vec![Counted {
+        operator: "bob".into(),
+        serial: room.bob.serial(),
+    }];
+    let begun = room.stage.store.begin_request(id, counted, 1, now).await;
+    assert_eq!(begun.unwrap(), authority::store::Begin::Begun);
+    let said = room.consent("bob", id, room.now_s()).await;
+    let no = pki::consent::Refusal {
+        request: said.request,
+        request_sha256: said.request_sha256,
+        by: said.by,
+        iat: said.iat,
+        reason: "not any more".into(),
+    };
+    let statement = room.bob.state(&no).await;
+    let view = carry_out(&room.stage.app, "bob", ConsentRefuse { statement }).await;
+    assert_eq!(view.unwrap().refused, ["bob"]);
+    let late = room.carry_out("ann", id).await;
+    refused(late, ConsentNeeded, "0 of 1");
+    assert_eq!(room.policy().await, policy(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -80,6 +80,11 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
             json!({ "name": "n", "request": "r" }),
             consented,
         ),
+        (
+            "operator-add",
+            json!({ "name": "n", "request": "r", "vouch": "v" }),
+            one,
+        ),
         ("operator-list", json!({}), one),
         (
             "operator-revoke",

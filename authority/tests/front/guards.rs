@@ -35,7 +35,7 @@ fn counted(operator: &str, of: &Person) -> Counted {
 }
 
 async fn begin(room: &Room, id: RequestId, voices: Vec<Counted>, at: Timestamp) -> Begin {
-    let begun = room.stage.store.begin_request(id, voices, at).await;
+    let begun = room.stage.store.begin_request(id, voices, 1, at).await;
     begun.unwrap()
 }
 
@@ -182,6 +182,10 @@ async fn another_body_is_carried_out_by_no_id() {
     let id = agreed(&room).await;
     let foreign = room.carry_out("bob", id).await;
     refused(foreign, ConsentRefused, "somebody else asks");
+    // The same in another spelling: what is carried out is written as the verb writes itself.
+    room.tamper("UPDATE consent_requests SET body = ' ' || body");
+    let spelled = room.carry_out("ann", id).await;
+    refused(spelled, ConsentRefused, "it is for something else");
     // A stopped authority knows nobody by name, and still only what was asked for.
     let other = room.set(OFFLINE_OPERATOR, &policy(0)).await;
     refused(other, ConsentNeeded, "policy-set needs 1 besides");
@@ -377,4 +381,26 @@ async fn an_answer_that_holds_a_secret_is_not_kept() {
     assert_eq!(kept.answer, None);
     let again = room.carry_out("ann", asked.id).await;
     refused(again, ConsentRefused, "its answer is not kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chain_says_who_asked_for_what_and_with_whose_consent() {
+    let room = Room::new().await;
+    let id = agreed(&room).await;
+    room.carry_out("ann", id).await.unwrap();
+    let rows = room.stage.app.store.audit_rows("authority-1", 0, 1_000);
+    let rows = rows.await.unwrap();
+    let bodies = |kind: &str| -> Vec<serde_json::Value> {
+        let found = rows.iter().filter(|it| it.row.kind == kind);
+        found
+            .map(|it| serde_json::from_str(&it.row.body).unwrap())
+            .collect()
+    };
+    let asked = bodies("operator.asked");
+    let of_verb = |verb: &str| asked.iter().find(|it| it["verb"] == verb).unwrap();
+    assert_eq!(of_verb("policy-set")["operator"], "ann");
+    assert_eq!(of_verb("policy-set")["consent"], id.to_string());
+    assert_eq!(of_verb("consent-sign")["operator"], "bob");
+    let begun = bodies("consent.begun");
+    assert_eq!(begun[0]["consented"], serde_json::json!(["bob"]));
 }

@@ -188,6 +188,53 @@ fn the_join_token_goes_to_its_file_and_not_to_the_screen() {
         .refused(4, "exists", "who may read and write there");
 }
 
+/// The HSM's environment is set by starting the program once more: no file may be there before.
+#[test]
+fn verbs_that_write_a_file_work_on_a_stopped_authority() {
+    let house = House::new();
+    let config = std::fs::read_to_string(house.config()).unwrap();
+    assert!(config.contains("[hsm.environment]"), "{config}");
+    let shop = ["merchant", "add", "--name", "Shop", "--currency", "EUR"];
+    let said = house.verb(&[&["--offline", "--json"], &shop[..]].concat());
+    let merchant = said.json()["merchant"].as_str().unwrap().to_owned();
+    let offline = |verb: &[&str], file: &str| {
+        let file = house.scratch(file);
+        let all = [&["--offline"], verb, &[file.to_str().unwrap()]].concat();
+        let said = house.verb(&all);
+        assert_eq!(said.code, 0, "{said:?}");
+        std::fs::read_to_string(file).unwrap()
+    };
+    let token = "--join-token-file";
+    let add = ["terminal", "add", "--merchant", &merchant, token];
+    let added = offline(&add, "add");
+    let terminal = &added[4..12];
+    for (verb, more) in [
+        ("join", &[][..]),
+        ("ban", &["--reason", "lost"]),
+        ("unban", &["--reason", "found"]),
+    ] {
+        let verb = [&["terminal", verb, terminal], more].concat();
+        match verb[1] {
+            "ban" => assert_eq!(house.verb(&[&["--offline"], &verb[..]].concat()).code, 0),
+            made => assert!(offline(&[&verb[..], &[token]].concat(), made).starts_with("m2j-")),
+        }
+    }
+    let dir = house.scratch("");
+    let request = ["operator", "request", "bob", "--dir", dir.to_str().unwrap()];
+    assert_eq!(house.verb(&request).code, 0);
+    let csr = house.scratch("bob.csr");
+    let csr = csr.to_str().unwrap();
+    let add = ["operator", "add", "bob", "--request", csr, "--certificate"];
+    assert!(offline(&add, "bob.pem").contains("BEGIN CERTIFICATE"));
+    // What is refused leaves no file.
+    let refused = house.scratch("zoe.pem");
+    let add = ["--offline", "operator", "add", "zoe", "--request", csr];
+    let to = ["--certificate", refused.to_str().unwrap()];
+    let said = house.verb(&[&add[..], &to].concat());
+    said.refused(1, "a name that it will not get", "");
+    assert!(!refused.exists());
+}
+
 #[test]
 fn money_comes_in_once_per_reference() {
     let house = House::new();

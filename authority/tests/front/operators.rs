@@ -9,7 +9,7 @@ use authority::store::{Identities, Subject};
 use pki::{OperatorKey, SoftwareKey};
 use protocol::problem::ProblemType::{self, ConsentRefused};
 
-use crate::room::{Room, adding, policy, refused};
+use crate::room::{Person, Room, adding, policy, refused};
 use crate::stage::DAY_MS;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,4 +161,45 @@ async fn a_revoked_operators_certificates_are_revoked_with_them() {
     let of = Subject::Operator("bob".into());
     let all = room.stage.store.certificates_of(of, 10).await.unwrap();
     assert!(all.iter().all(|it| it.revoked.is_some()), "{all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_certificate_of_an_operator_who_is_needed_is_not_revoked() {
+    let room = Room::new().await;
+    let app = &room.stage.app;
+    let revoke = async |person: &Person, serial: String| {
+        let reason = "key-compromise".into();
+        carry_out(app, person.name, CertificateRevoke { serial, reason }).await
+    };
+    // Three operators, and two are needed: one may go.
+    revoke(&room.cleo, room.cleo.serial()).await.unwrap();
+    let needed = revoke(&room.bob, room.bob.serial()).await;
+    let words = "1 operators could sign then, and the policy needs 1";
+    refused(needed, ProblemType::WouldStrand, words);
+    let of_nobody = revoke(&room.bob, "00".into()).await;
+    refused(of_nobody, ProblemType::Unknown, "");
+    let key = OperatorKey::File(SoftwareKey::generate().unwrap());
+    let request = adding(&room, "bob", &key).await.request;
+    let next = carry_out(app, "bob", renewing("bob", request, None)).await;
+    revoke(&room.bob, room.bob.serial()).await.unwrap();
+    let needed = revoke(&room.bob, next.unwrap().serial).await;
+    refused(needed, ProblemType::WouldStrand, "First `renew operator`");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_is_always_left_who_can_ask() {
+    let room = Room::with(policy(0)).await;
+    let app = &room.stage.app;
+    let revoke = async |person: &Person| {
+        let (serial, reason) = (person.serial(), "unspecified".into());
+        carry_out(app, OFFLINE_OPERATOR, CertificateRevoke { serial, reason }).await
+    };
+    revoke(&room.ann).await.unwrap();
+    revoke(&room.bob).await.unwrap();
+    let last = revoke(&room.cleo).await;
+    refused(
+        last,
+        ProblemType::WouldStrand,
+        "0 operators could sign then",
+    );
 }

@@ -204,5 +204,6 @@ pub async fn adding(room: &Room, name: &str, key: &OperatorKey) -> OperatorAdd {
     OperatorAdd {
         name: name.into(),
         request: csr::to_pem(&request),
+        vouch: None,
     }
 }

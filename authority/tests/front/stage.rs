@@ -23,7 +23,7 @@ use hsm::{Hsm, HsmError, KeyKind, KeyLabel, MemoryHsm};
 use pki::crl::{BadCrl, CrlRequest, SignedCrl};
 use pki::{
     Certificate, Chain, HsmIssuer, IssueRequest, IssueTo, IssuedCertificate, Issuer, IssuerHealth,
-    IssuingCa, KeyState, PkiError, RootKey, SoftwareKey, TrustDomain, csr,
+    IssuingCa, KeyState, Passphrase, PkiError, RootKey, SoftwareKey, TrustDomain, csr,
 };
 use protocol::money::Currency;
 use protocol::time::Timestamp;
@@ -270,6 +270,21 @@ impl Stage {
 
     pub fn issuing_pem(&self) -> String {
         self.app.issuer.chain().issuing().pem()
+    }
+
+    /// The root's key, as whoever holds it would load it.
+    pub fn root_key(&self) -> RootKey {
+        let (path, passphrase) = (
+            self.dir.path().join("copy.key"),
+            self.dir.path().join("word"),
+        );
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&passphrase, "correct horse battery").unwrap();
+        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&passphrase, owner_only).unwrap();
+        let passphrase = Passphrase::from_file(&passphrase).unwrap();
+        self.root_key.save(&path, &passphrase).unwrap();
+        RootKey::load(&path, &passphrase).unwrap()
     }
 
     /// Another issuing CA under the same root, as a rotation prepares it.

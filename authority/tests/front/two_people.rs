@@ -43,7 +43,7 @@ pub fn as_bob(house: &House, profile: &str, arguments: &[&str]) -> Said {
 }
 
 /// The id in the hint of a refusal for want of consents.
-pub(crate) fn request_in(said: &Said) -> String {
+pub fn request_in(said: &Said) -> String {
     let (_, after) = said.err.split_once("consent sign ").unwrap();
     after.lines().next().unwrap().to_owned()
 }

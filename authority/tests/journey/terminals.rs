@@ -254,6 +254,28 @@ async fn two_machines_with_one_certificate_ring_the_alarm_and_a_bad_network_does
 }
 
 #[tokio::test]
+async fn a_copy_that_takes_its_time_rings_the_alarm_all_the_same() {
+    let world = World::new().await;
+    issued(&world, "01", 1, None).await;
+    let comes = async |after_ms: i64| {
+        world.advance(after_ms);
+        let mut frames = world.journey.push.open(world.terminal, "01");
+        state(&mut frames).await;
+        frames
+    };
+    let mut terminals = comes(1_000).await;
+    for _ in 0..7 {
+        // It listens for a moment and leaves; the terminal comes back at once.
+        drop(comes(60_000).await);
+        assert_eq!(terminals.recv().await, None, "displaced");
+        terminals = comes(1_000).await;
+    }
+    let alarms = world.store.alarms(9).await.unwrap();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert_eq!(alarms[0].alarm.kind, AlarmKind::SecondStream);
+}
+
+#[tokio::test]
 async fn a_ban_ends_the_stream_and_a_banned_terminal_gets_none() {
     let world = World::new().await;
     let mut frames = world.journey.push.open(world.terminal, "01");

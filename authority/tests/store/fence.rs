@@ -507,6 +507,31 @@ async fn a_terminal_that_was_unbanned_under_a_new_seed_is_not_missing_a_ban() {
     assert_contained(&place.start().await);
     conn.execute(unban, [1]).unwrap();
     assert!(place.start().await.is_behind(), "under the same seed");
+    conn.execute(unban, [2]).unwrap();
+    assert_eq!(place.start().await.raise().await.bans, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_went_on_to_the_same_row_is_behind_all_the_same() {
+    let place = Place::new();
+    let mut start = place.start().await;
+    start.catch_up().await;
+    start.stop();
+    place.back_up();
+    let note = async |kind: &str| {
+        let start = place.start().await;
+        let noted = start.world.store.note(kind, "{}".into(), NOW).await;
+        noted.unwrap();
+        start
+    };
+    let start = note("paid").await;
+    start.checkpoint().await;
+    start.stop();
+    place.restore();
+    note("lost").await.stop();
+    let start = place.start().await;
+    assert_eq!(start.difference.missing.heads.len(), 1);
+    assert_eq!(start.raise().await.lost_rows, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

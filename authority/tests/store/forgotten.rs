@@ -130,7 +130,7 @@ fn is_known(known: &Known, what: &str) -> bool {
         "taint" => known.tainted.len() == 2,
         "seed" => known.voided.get(&number(1)).is_some_and(|it| it.below == 2),
         "operator" => known.operators.contains_key("mallory"),
-        _ => known.policy.as_ref().is_some_and(|it| it.set.number == 2),
+        _ => known.policy.as_ref().is_some_and(|it| it.number == 2),
     }
 }
 
@@ -359,7 +359,7 @@ async fn a_lost_policy_and_the_one_of_the_copy_both_bind() {
     start.stop();
     let known = contents(&place.journal()).known;
     let journalled = known.policy.unwrap();
-    assert_eq!((journalled.set.number, journalled.set.policy), (3, both));
+    assert_eq!((journalled.number, journalled.policy), (3, both));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -378,7 +378,34 @@ async fn a_raise_that_the_journal_did_not_take_is_done_and_owed() {
     start.catch_up().await;
     assert_eq!(start.difference.unjournalled, []);
     let known = contents(&place.journal()).known;
-    assert_eq!((known.generation, known.policy.unwrap().set.number), (2, 3));
+    assert_eq!((known.generation, known.policy.unwrap().number), (2, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_the_copy_never_knew_fences_no_start_after_the_raise() {
+    let place = furnished().await;
+    let start = place.start().await;
+    let world = &start.world;
+    let unknown = world.terminal(9).await;
+    let done = reseed(world, When::Compromised, &[(unknown, 2)], 1).await;
+    assert_eq!(done, Reseeded::Done);
+    let banned = world
+        .store
+        .ban_terminal(unknown, "stolen".into(), NOW)
+        .await;
+    assert!(banned.unwrap().is_some());
+    start.stop();
+    place.restore();
+    let start = place.start().await;
+    let missing = &start.difference.missing;
+    assert_eq!(
+        (&missing.bans, &missing.seeds),
+        (&vec![unknown], &vec![unknown])
+    );
+    let raised = start.raise_with(Vec::new()).await.unwrap();
+    assert_eq!((raised.bans, raised.seeds), (vec![], 0));
+    start.stop();
+    assert_contained(&place.start().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod root;
 mod signer;
 mod transcript;
 mod trust;
+mod vouch;
 
 use std::future::Future;
 use std::io::Write;

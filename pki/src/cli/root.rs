@@ -27,6 +27,8 @@ pub(crate) enum Root {
     Sign(SignArguments),
     /// Sign a revocation list of issuing certificates; at least one before the last one ends
     Crl(CrlArguments),
+    /// Make somebody an operator, when too few operators are left to do it
+    Vouch(super::vouch::VouchArguments),
     /// Which roots are trusted, and which issuing keys are not: prepare, activate, taint, retire, deny
     #[command(subcommand)]
     Trust(super::trust::Trust),
@@ -101,6 +103,7 @@ pub(crate) fn run(verb: Root) -> Result<String, PkiError> {
         Root::Init { at, key } => init(&at.dir, &key),
         Root::Sign(arguments) => sign(&arguments),
         Root::Crl(arguments) => crl(&arguments),
+        Root::Vouch(arguments) => super::vouch::run(&arguments),
         Root::Trust(verb) => super::trust::run(verb),
         Root::Show { at } => show(&at.dir),
     }

@@ -19,6 +19,7 @@ pub mod request;
 pub mod statement;
 pub mod step;
 pub mod transcript;
+pub mod vouch;
 
 pub use clear::{Bar, Cleared, IssuingKeys, NotCleared, Warrant};
 pub use judge::{Consented, TooFew, judge};
@@ -27,3 +28,4 @@ pub use request::{Consent, Refusal, Request};
 pub use statement::{Anchors, AsOf, BadStatement, Dated, Signed, Unsigned, verify};
 pub use step::{CeremonyStep, IssuingStep, ListedRoot, RootStep};
 pub use transcript::{Outcome, Transcript};
+pub use vouch::Vouch;

@@ -65,15 +65,15 @@ pub struct Refusal {
 }
 
 impl Purpose for Request {
-    const TYP: &'static str = "m2key-request+jwt";
+    const TYP: &'static str = protocol::typ::REQUEST;
 }
 
 impl Purpose for Consent {
-    const TYP: &'static str = "m2key-consent+jwt";
+    const TYP: &'static str = protocol::typ::CONSENT;
 }
 
 impl Purpose for Refusal {
-    const TYP: &'static str = "m2key-refusal+jwt";
+    const TYP: &'static str = protocol::typ::REFUSAL;
 }
 
 impl Dated for Request {

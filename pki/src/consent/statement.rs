@@ -95,6 +95,8 @@ pub enum BadStatement {
     OutOfTime,
     #[error("nobody consents to their own request")]
     Own,
+    #[error("the root's word is not, or no longer, good")]
+    VouchOver,
 }
 
 impl BadStatement {
@@ -104,6 +106,9 @@ impl BadStatement {
             Self::Certificate(error) => error.hint(),
             Self::OutOfTime => "compare the clocks of both machines; if they are right, ask anew",
             Self::Own => "another operator signs it",
+            Self::VouchOver => {
+                "compare the clocks of both machines; if they are right, have the root sign again"
+            }
             Self::NotOperator | Self::OtherName => "sign with your own operator's certificate",
             Self::OtherRequest => "show the request again, and sign what is shown",
             Self::Malformed
@@ -225,7 +230,7 @@ pub(super) fn peek<C: Purpose>(text: &str) -> Result<C, BadStatement> {
     serde_json::from_slice(&parts.payload).map_err(|_| BadStatement::Claims)
 }
 
-fn signers(header: &[u8], typ: &str) -> Result<Vec<Certificate>, BadStatement> {
+pub(super) fn signers(header: &[u8], typ: &str) -> Result<Vec<Certificate>, BadStatement> {
     let header: Header = serde_json::from_slice(header).map_err(|_| BadStatement::Malformed)?;
     if header.crit.is_some() {
         return Err(BadStatement::Critical);
@@ -246,7 +251,7 @@ fn signers(header: &[u8], typ: &str) -> Result<Vec<Certificate>, BadStatement> {
     header.x5c.iter().map(read).collect()
 }
 
-fn check_signature(leaf: &Certificate, parts: &Parts<'_>) -> Result<(), BadStatement> {
+pub(super) fn check_signature(leaf: &Certificate, parts: &Parts<'_>) -> Result<(), BadStatement> {
     let signature = Signature::from_slice(&parts.signature).map_err(|_| BadStatement::Signature)?;
     leaf.verifying_key()
         .verify(parts.signing_input.as_bytes(), &signature)

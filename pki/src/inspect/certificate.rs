@@ -1,5 +1,6 @@
 //! What does a certificate say, and does it lead to a root?
 
+use protocol::typ::SignedBy;
 use x509_cert::Certificate as AnyCertificate;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
@@ -10,7 +11,7 @@ use super::Against;
 use super::page::Page;
 use crate::certificate::{BadCertificate, Certificate, serial_hex};
 use crate::chain::Fingerprint;
-use crate::names::TrustDomain;
+use crate::names::{SpiffeId, TrustDomain};
 use crate::profiles::{CLIENT_AUTH, DOCUMENT_SIGNING, SERVER_AUTH};
 use crate::verify;
 
@@ -85,6 +86,15 @@ fn end_entity(
     certificate: &Certificate,
     names: Option<&SubjectAltName>,
 ) -> Result<String, BadCertificate> {
+    let domain = domain_of(names)?;
+    if let Some(node) = verify::statement_of(certificate, &domain)? {
+        return Ok(format!("statements of authority {node} of {domain}"));
+    }
+    let id = verify::peer(certificate, &domain)?.id;
+    Ok(format!("{} {} of {domain}", id.role(), id.name()))
+}
+
+fn domain_of(names: Option<&SubjectAltName>) -> Result<TrustDomain, BadCertificate> {
     let uri = names
         .iter()
         .flat_map(|names| &names.0)
@@ -93,15 +103,24 @@ fn end_entity(
             _ => None,
         });
     let domain = uri.and_then(|uri| uri.strip_prefix("spiffe://")?.split('/').next());
-    let domain: TrustDomain = domain
+    domain
         .ok_or(BadCertificate::NotOneName)?
         .parse()
-        .map_err(BadCertificate::Name)?;
-    if let Some(node) = verify::statement_of(certificate, &domain)? {
-        return Ok(format!("statements of authority {node} of {domain}"));
+        .map_err(BadCertificate::Name)
+}
+
+/// As whom the key of this certificate signs statements; none if it is for something else.
+pub(super) fn signs_as(certificate: &Certificate) -> Option<SignedBy> {
+    let names = certificate.x509().tbs_certificate().get_extension();
+    let (_, names): (bool, SubjectAltName) = names.ok().flatten()?;
+    let domain = domain_of(Some(&names)).ok()?;
+    if let Ok(Some(_)) = verify::statement_of(certificate, &domain) {
+        return Some(SignedBy::Node);
     }
-    let id = verify::peer(certificate, &domain)?.id;
-    Ok(format!("{} {} of {domain}", id.role(), id.name()))
+    match verify::peer(certificate, &domain).ok()?.id {
+        SpiffeId::Operator(_) => Some(SignedBy::Operator),
+        SpiffeId::Terminal(_) | SpiffeId::Authority(_) => None,
+    }
 }
 
 fn is_ca(found: &AnyCertificate) -> bool {

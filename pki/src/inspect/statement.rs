@@ -8,9 +8,11 @@ use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::{Signature, VerifyingKey};
 use protocol::jwk::{Jwk, JwkSet};
 use protocol::jws::JWS_MAX;
+use protocol::typ::{SignedBy, signed_by};
 use serde_json::Value;
 
 use super::Against;
+use super::certificate::signs_as;
 use super::page::Page;
 use crate::certificate::Certificate;
 use crate::dates::in_words;
@@ -113,30 +115,86 @@ fn check(header: &Value, input: &str, signature: &str, against: &Against) -> Str
     if text_of(header, "alg") != "ES256" || header.get("crit").is_some() {
         return "refused: only ES256 without critical headers is checked here".into();
     }
-    let (key, whose) = match signer(header, against) {
+    let signer = match signer(header, against) {
         Ok(found) => found,
         Err(why) => return why,
     };
     let signature = Base64UrlUnpadded::decode_vec(signature).ok();
     let signature = signature.and_then(|bytes| Signature::from_slice(&bytes).ok());
-    match signature.map(|signature| key.verify(input.as_bytes(), &signature)) {
-        Some(Ok(())) => format!("verified, {whose}"),
+    match signature.map(|signature| signer.key.verify(input.as_bytes(), &signature)) {
+        Some(Ok(())) => signer.judge(text_of(header, "typ")),
         _ => "refused: it does not fit".into(),
     }
 }
 
+/// Whose key it is, as people gave what proves it.
+struct Signer {
+    key: VerifyingKey,
+    whose: String,
+    may: May,
+}
+
+/// What a key may sign.
+enum May {
+    /// All that is signed so.
+    As(SignedBy),
+    /// What the key set says of it.
+    Listed(Box<Jwk>),
+    Nothing,
+}
+
+impl Signer {
+    /// What a signature that fits is worth: any key makes those.
+    fn judge(&self, typ: &str) -> String {
+        let whose = &self.whose;
+        let Some(wanted) = signed_by(typ) else {
+            return format!("it fits, {whose}; who may sign this type is not known here");
+        };
+        let may = match &self.may {
+            May::As(role) => *role == wanted,
+            May::Listed(jwk) => wanted == SignedBy::Node && jwk.may_sign(typ),
+            May::Nothing => false,
+        };
+        if !may {
+            return format!("refused: it is signed {whose}, and that key may not sign this type");
+        }
+        match self.tainted_at() {
+            Some(at) => format!(
+                "not believed: it fits, {whose}, tainted at {}; it proves something only if it was \
+                 kept since before",
+                in_words(at)
+            ),
+            None => format!("verified, {whose}"),
+        }
+    }
+
+    fn tainted_at(&self) -> Option<u64> {
+        match &self.may {
+            May::Listed(jwk) => jwk.m2key_tainted_at.map(|at| at.try_into().unwrap_or(0)),
+            May::As(_) | May::Nothing => None,
+        }
+    }
+}
+
 /// The key that a header names, if people gave what proves it.
-fn signer(header: &Value, against: &Against) -> Result<(VerifyingKey, String), String> {
+fn signer(header: &Value, against: &Against) -> Result<Signer, String> {
     let kid = text_of(header, "kid");
-    if let Some(key) = against.keys.find(kid) {
-        let key = key
-            .verifying_key()
-            .map_err(|error| format!("refused: {error}"))?;
-        return Ok((key, "by a key of the key set".into()));
+    if let Some(jwk) = against.keys.find(kid) {
+        return Ok(Signer {
+            key: jwk
+                .verifying_key()
+                .map_err(|error| format!("refused: {error}"))?,
+            whose: "by a key of the key set".into(),
+            may: May::Listed(Box::new(jwk.clone())),
+        });
     }
     for root in &against.roots {
         if Jwk::from_point(&root.public_point()).is_ok_and(|jwk| jwk.thumbprint() == kid) {
-            return Ok((*root.verifying_key(), format!("by {root:?}")));
+            return Ok(Signer {
+                key: *root.verifying_key(),
+                whose: format!("by {root:?}"),
+                may: May::As(SignedBy::Root),
+            });
         }
     }
     let chain = certificates_of(header);
@@ -152,7 +210,11 @@ fn signer(header: &Value, against: &Against) -> Result<(VerifyingKey, String), S
         return Err("not checked: it names a certificate; give --root".into());
     }
     match against.leads_to_root_through(own, above) {
-        Ok(()) => Ok((*own.verifying_key(), format!("by {own:?}"))),
+        Ok(()) => Ok(Signer {
+            key: *own.verifying_key(),
+            whose: format!("by {own:?}"),
+            may: signs_as(own).map_or(May::Nothing, May::As),
+        }),
         Err(error) => Err(format!("refused: {error}")),
     }
 }
@@ -186,6 +248,13 @@ fn key(jwk: &Value) -> String {
             "check",
             &format!("its thumbprint is another one: {thumbprint}"),
         );
+    }
+    if let Some(at) = jwk.get("m2key_tainted_at").and_then(Value::as_u64) {
+        page.line("tainted", &in_words(at));
+    }
+    let signs = jwk.get("m2key_typ").and_then(Value::as_array);
+    for typ in signs.into_iter().flatten().filter_map(Value::as_str) {
+        page.line("signs", typ);
     }
     for certificate in certificates_of(jwk) {
         page.line("certificate", &format!("{certificate:?}"));

@@ -89,6 +89,11 @@ impl Ceremony {
         Ok(root)
     }
 
+    /// Unix seconds, as they were when it was opened.
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
     /// The certificate of this root, if it is valid now.
     pub fn root(&self) -> Result<Certificate, PkiError> {
         let root = Certificate::load(&self.at(CERTIFICATE_FILE))?;
@@ -354,10 +359,6 @@ impl Ceremony {
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.log.entries.iter()
-    }
-
-    pub(super) fn now(&self) -> u64 {
-        self.now
     }
 
     pub(super) fn kept(&self, serial: &str) -> Result<PathBuf, PkiError> {

@@ -11,6 +11,7 @@ mod plans;
 mod refusal;
 mod signer;
 mod trusting;
+mod vouching;
 
 pub use bar::{CONSENTS_FILE, Consents};
 pub use ceremony::Ceremony;
@@ -19,6 +20,7 @@ pub use plans::{CrlPlan, CrlWish, IssuingPlan};
 pub use refusal::BadCeremony;
 pub use signer::RootSigner;
 pub use trusting::TrustPlan;
+pub use vouching::VouchPlan;
 
 use std::fmt;
 use std::path::Path;

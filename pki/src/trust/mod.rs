@@ -45,7 +45,7 @@ pub const LISTS_MAX: usize = 64;
 /// Longest bundle that is looked at, in bytes.
 pub const TRUST_MAX_BYTES: usize = 512 * 1024;
 /// The media type in the protected headers, without `application/`.
-pub const TYP: &str = "m2key-trust+jwt";
+pub const TYP: &str = protocol::typ::TRUST;
 
 /// A root and where it stands in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pin-thief TOKEN PIN-FILE LABEL sign DIGEST-HEX                        prints the signature, hex
-//! pin-thief TOKEN PIN-FILE LABEL certify ISSUING ROOT REQUEST OPERATOR  prints a certificate, PEM
+//! pin-thief TOKEN PIN-FILE LABEL certify ISSUING ROOT REQUEST NAME      prints a certificate, PEM
 //! ```
 //! Which HSM is meant, SOFTHSM2_CONF says.
 
@@ -33,7 +33,8 @@ enum Deed {
         issuing: PathBuf,
         root: PathBuf,
         request: PathBuf,
-        operator: String,
+        /// `operator/<name>` or `terminal/<id>`
+        name: String,
     },
 }
 
@@ -56,13 +57,16 @@ async fn main() -> Result<(), Fault> {
             issuing,
             root,
             request,
-            operator,
+            name,
         } => {
             let chain = Chain::new(Certificate::load(&issuing)?, Certificate::load(&root)?)?;
             let issuer = HsmIssuer::open(hsm, label, chain, TrustDomain::default()).await?;
             let csr = csr::check(&std::fs::read(request)?)?;
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-            let to = IssueTo::Operator(operator.parse()?);
+            let to = match name.split_once('/').ok_or("a kind, a stroke and a name")? {
+                ("terminal", id) => IssueTo::Terminal(id.parse()?),
+                (_, name) => IssueTo::Operator(name.parse()?),
+            };
             print!("{}", issuer.issue(IssueRequest { csr, to, now }).await?.pem);
         }
     }

@@ -105,16 +105,32 @@ impl Fleet {
 
     /// Whoever has seen the signer's PIN makes themself an operator with a key of their own.
     pub(crate) fn thief_becomes(&self, name: &str, issuing: &str) -> Said {
+        let file = |end: &str| self.world.authority.file(&format!("{name}.{end}"));
+        self.thief_certifies(
+            &format!("operator/{name}"),
+            issuing,
+            &file("csr"),
+            &file("pem"),
+        )
+    }
+
+    /// The same for any name: the first issuing CA's certificate for this request.
+    pub(crate) fn thief_certifies(
+        &self,
+        name: &str,
+        issuing: &str,
+        request: &Path,
+        certificate: &Path,
+    ) -> Said {
         let signer = |file| self.world.authority.file("signer").join(file);
         let mut thief = Command::new(env!("CARGO_BIN_EXE_pin-thief"));
         thief.env("SOFTHSM2_CONF", signer("softhsm2.conf"));
         thief.args([Path::new("m2key-issuing"), &signer("pin")]);
         thief.args(["m2key-issuing-1", "certify", issuing]);
-        thief.arg(self.world.authority.root());
-        thief.arg(self.world.authority.file(&format!("{name}.csr")));
+        thief.arg(self.world.authority.root()).arg(request);
         let said = Said::by(thief.arg(name)).unwrap();
         let chain = said.out.clone() + &std::fs::read_to_string(issuing).unwrap();
-        std::fs::write(self.world.authority.file(&format!("{name}.pem")), chain).unwrap();
+        std::fs::write(certificate, chain).unwrap();
         said
     }
 }

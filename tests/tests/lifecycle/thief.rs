@@ -94,14 +94,32 @@ impl Copied {
         Ok(response.status())
     }
 
-    /// Asks for the next certificate under a key of the thief's own.
-    pub(crate) async fn renews(&self) -> Result<StatusCode, Failure> {
-        let (key, request) = (self.key.with_extension("2"), self.key.with_extension("csr"));
-        let (key, request) = (key.display().to_string(), request.display().to_string());
+    /// A fresh key in this file, and a request for it beside it.
+    fn requests(&self, key: &Path) -> Result<PathBuf, Failure> {
+        let request = key.with_extension("csr");
+        let (key, out) = (key.display().to_string(), request.display().to_string());
         let curve = ["ecparam", "-name", "prime256v1", "-genkey", "-noout"];
         tools::run("openssl", &[&curve[..], &["-out", &key]].concat())?;
         let new = ["req", "-new", "-key", &key, "-subj", "/", "-outform", "DER"];
-        tools::run("openssl", &[&new[..], &["-out", &request]].concat())?;
+        tools::run("openssl", &[&new[..], &["-out", &out]].concat())?;
+        Ok(request)
+    }
+
+    /// A key of the thief's own and what somebody certifies for it take the place of the copy.
+    pub(crate) fn replaced(
+        &mut self,
+        certify: impl Fn(&Path, &Path) -> Said,
+    ) -> Result<(), Failure> {
+        self.key.set_extension("3");
+        let request = self.requests(&self.key)?;
+        self.certificate.set_extension("3.pem");
+        certify(&request, &self.certificate).ok().map(drop)
+    }
+
+    /// Asks for the next certificate under a key of the thief's own.
+    pub(crate) async fn renews(&self) -> Result<StatusCode, Failure> {
+        let request = self.requests(&self.key.with_extension("2"))?;
+        let request = request.display().to_string();
         let body = tools::run("openssl", &["base64", "-in", &request])?;
         let http = web::identified(&self.root, &self.certificate, &self.key)?;
         let url = format!("{}/.well-known/est/simplereenroll", self.agents_url);

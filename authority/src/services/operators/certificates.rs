@@ -11,7 +11,7 @@ use super::people::renew;
 use super::{Asker, LIST_MAX, Verb, malformed, refused};
 use crate::app::App;
 use crate::services::{Failure, revocation};
-use crate::store::{CertificateRecord, Subject};
+use crate::store::{Bar, CertificateRecord, Subject};
 
 /// The next certificate of an operator, for the key of this request. Only they get one for a key that
 /// they bring: this node makes its own ([`super::NodeRenew`]).
@@ -104,6 +104,8 @@ pub struct CertificateView {
 impl Verb for CertificateIssue {
     const NAME: &'static str = "certificate-issue";
     const CHANGES: bool = true;
+    // Whose certificate a restore has lost may be needed for the raise.
+    const WHILE_FENCED: bool = true;
     type Answer = IssuedView;
 
     async fn run(self, app: &App) -> Result<IssuedView, Failure> {
@@ -161,23 +163,32 @@ impl Verb for CertificateRevoke {
 
     async fn run_as(self, app: &App, asker: &Asker) -> Result<CertificateView, Failure> {
         let reason: Reason = self.reason.parse().map_err(malformed)?;
-        check_leaves_operators(app, asker, &self.serial).await?;
-        let now = app.clock.now();
-        let revoked = revocation::revoke(app, &self.serial, reason, now).await?;
-        let revoked = revoked.ok_or_else(|| unknown(&self.serial))?;
+        let (serial, now) = (&self.serial, app.clock.now());
+        if check_leaves_operators(app, asker, serial).await? {
+            let revoked = revocation::revoke_voice(app, serial, reason, now).await?;
+            if let Bar::Stranded { able, required } = revoked {
+                return Err(last_voice(able, required));
+            }
+            let revoked = app.store.certificate(serial).await?;
+            let revoked = revoked.ok_or_else(|| unknown(serial))?;
+            return Ok(CertificateView::of(revoked, now));
+        }
+        let revoked = revocation::revoke(app, serial, reason, now).await?;
+        let revoked = revoked.ok_or_else(|| unknown(serial))?;
         Ok(CertificateView::of(*revoked, now))
     }
 }
 
-/// Where consent is needed, nobody takes another operator's voice away alone.
-async fn check_leaves_operators(app: &App, asker: &Asker, serial: &str) -> Result<(), Failure> {
+/// Where consent is needed, nobody takes another operator's voice away alone. Answers whether it is an
+/// operator's certificate.
+async fn check_leaves_operators(app: &App, asker: &Asker, serial: &str) -> Result<bool, Failure> {
     let found = app.store.certificate(serial).await?;
     let Some(Subject::Operator(name)) = found.map(|found| found.certificate.subject) else {
-        return Ok(());
+        return Ok(false);
     };
     let alone = app.store.consent_policy().await?.strictest() == 0;
     match alone || name == asker.by {
-        true => Ok(()),
+        true => Ok(true),
         false => {
             let detail =
                 format!("{name} could not consent to anything: use `operator revoke {name}`");
@@ -237,6 +248,15 @@ impl From<Issued> for Subject {
             Issued::Node(node) => Self::Authority(node),
         }
     }
+}
+
+/// Their own, or that of the only one there is.
+fn last_voice(able: u32, required: u32) -> Failure {
+    let detail = format!(
+        "it is this operator's last good certificate: {able} operators could sign then, and the policy \
+         needs {required} besides the one who asks. First `renew operator`, then revoke the old one"
+    );
+    refused(ProblemType::WouldStrand, detail)
 }
 
 fn unknown(serial: &str) -> Failure {

@@ -1,6 +1,6 @@
 //! How do operators come, go, and get their next certificate?
 
-use pki::consent::{Dated, Signed};
+use pki::consent::{Dated, Signed, Vouch};
 use pki::crl::Reason;
 use pki::{CheckedCsr, IssueRequest, IssueTo, PkiError, Segment, SpiffeId, csr};
 use protocol::jws::Purpose;
@@ -13,10 +13,14 @@ use super::policy::stranded;
 use super::{Asker, Gate, IssuedView, LIST_MAX, Verb, malformed, refused};
 use crate::app::App;
 use crate::clock::unix_seconds;
-use crate::services::consent::{OFFLINE_OPERATOR, check_signer, verify_ended};
+use crate::services::consent::{OFFLINE_OPERATOR, check_renewing, verify_ended};
 use crate::services::enrolment::record;
 use crate::services::{Failure, issuing, revocation};
 use crate::store::{AddOperator, Bar, OperatorRecord, Subject};
+
+/// Who made somebody an operator that no other operator consented to. No operator can be called so: a
+/// name begins with a letter or digit.
+const ROOT: &str = "--root";
 
 /// Makes somebody an operator: a certificate for the key of this request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +29,9 @@ pub struct OperatorAdd {
     pub name: String,
     /// PKCS#10, PEM.
     pub request: String,
+    /// What the root says for them, in the place of other operators' consent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouch: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,7 +79,7 @@ pub struct Renewal {
 }
 
 impl Purpose for Renewal {
-    const TYP: &'static str = "m2key-renewal+jwt";
+    const TYP: &'static str = protocol::typ::RENEWAL;
 }
 
 impl Dated for Renewal {
@@ -97,11 +104,17 @@ impl Renewal {
 impl Verb for OperatorAdd {
     const NAME: &'static str = "operator-add";
     const CHANGES: bool = true;
+    // Too few may be left even for the raise: then the root vouches.
+    const WHILE_FENCED: bool = true;
     const ANSWER_KEPT: bool = true;
     type Answer = IssuedView;
 
+    /// Who comes with the root's word needs no other's; it is verified before anything is done.
     fn gate(&self) -> Gate {
-        Gate::Consented
+        match self.vouch {
+            Some(_) => Gate::One,
+            None => Gate::Consented,
+        }
     }
 
     async fn run(self, app: &App) -> Result<IssuedView, Failure> {
@@ -114,16 +127,41 @@ impl Verb for OperatorAdd {
         csr.agrees_with(&SpiffeId::Operator(name.clone()), app.issuer.trust_domain())
             .map_err(PkiError::from)?;
         let at = app.clock.now();
+        let by = match &self.vouch {
+            Some(vouch) => {
+                check_vouch(app, vouch, &self.name, &csr)?;
+                ROOT
+            }
+            None => match app.fence.operator_problem() {
+                Some(fenced) => return Err(fenced.into()),
+                None => &asker.by,
+            },
+        };
         if let Some(there) = app.store.operator(name.as_str(), at).await? {
             return again(app, &there, &csr).await;
         }
         let (issued, view) = issue(app, csr, name).await?;
-        match app.store.add_operator(issued, &asker.by, at).await? {
+        match app.store.add_operator(issued, by, at).await? {
             AddOperator::Added => Ok(view),
             AddOperator::NameTaken => Err(taken(&self.name)),
             AddOperator::KeyReused => Err(ProblemType::KeyReused.into()),
             AddOperator::TooMany => Err(malformed("there are as many operators as there can be")),
         }
+    }
+}
+
+fn check_vouch(app: &App, vouch: &str, name: &str, csr: &CheckedCsr) -> Result<(), Failure> {
+    let refused = |why: &dyn std::fmt::Display| {
+        refused(
+            ProblemType::ConsentRefused,
+            format!("what the root says does not count: {why}"),
+        )
+    };
+    let (trust, now) = (app.trust(), app.clock.now().secs());
+    let vouch = Vouch::verify(vouch.trim_end(), trust.roots(), now).map_err(|why| refused(&why))?;
+    match vouch.is_for(name, app.issuer.trust_domain(), csr) {
+        true => Ok(()),
+        false => Err(refused(&"it is for another name or another key")),
     }
 }
 
@@ -160,6 +198,13 @@ pub(super) async fn renew(
     let csr = csr::check(request.as_bytes()).map_err(PkiError::from)?;
     let name: Segment = name.parse().map_err(PkiError::from)?;
     check_holder(app, asker, name.as_str(), request, proof).await?;
+    if let Some(problem) = app
+        .fence
+        .operator_problem()
+        .filter(|_| asker.by != OFFLINE_OPERATOR)
+    {
+        return Err(problem.into());
+    }
     let now = app.clock.now();
     let operator = app.store.operator(name.as_str(), now).await?;
     if operator.is_none_or(|operator| operator.revoked.is_some()) {
@@ -195,7 +240,7 @@ async fn check_holder(
     }
     let proof = proof.ok_or_else(|| certificate_refused("the old key has not signed for it"))?;
     let proof: Signed<Renewal> = verify_ended(app, proof)?;
-    check_signer(app, &proof).await?;
+    check_renewing(app, &proof).await?;
     let fits = proof.name() == name && proof.claims().request_sha256 == sha256_hex(request);
     match fits {
         true => Ok(()),

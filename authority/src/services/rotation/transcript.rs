@@ -68,7 +68,7 @@ pub enum BadTranscript {
 }
 
 impl Purpose for TranscriptClaims {
-    const TYP: &'static str = "m2key-transcript+jwt";
+    const TYP: &'static str = protocol::typ::TRANSCRIPT;
 }
 
 /// Signs what is known of an operation now.

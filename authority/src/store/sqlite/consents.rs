@@ -2,12 +2,14 @@
 
 use async_trait::async_trait;
 use pki::consent::Policy;
+use pki::crl::Reason;
 use protocol::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 mod operators;
+mod voices;
 
 use super::SqliteStore;
 use super::error::corrupt;
@@ -47,6 +49,22 @@ impl Consents for SqliteStore {
     async fn revoke_operator(&self, name: &str, by: &str, at: Timestamp) -> Result<Bar> {
         let (name, by) = (name.to_owned(), by.to_owned());
         self.write(move |tx| operators::revoke(tx, &name, &by, at))
+            .await
+    }
+
+    async fn revoke_voice(&self, serial: &str, reason: Reason, at: Timestamp) -> Result<Bar> {
+        let serial = serial.to_owned();
+        self.write(move |tx| voices::revoke(tx, &serial, reason, at))
+            .await
+    }
+
+    async fn is_lost_voice(
+        &self,
+        certificate: Certificate,
+        behind: bool,
+        at: Timestamp,
+    ) -> Result<bool> {
+        self.read(move |conn| voices::is_lost(conn, &certificate, behind, at))
             .await
     }
 
@@ -128,9 +146,11 @@ impl Consents for SqliteStore {
         &self,
         id: RequestId,
         counted: Vec<Counted>,
+        asked_under: u32,
         at: Timestamp,
     ) -> Result<Begin> {
-        self.write(move |tx| begin(tx, id, &counted, at)).await
+        self.write(move |tx| begin(tx, id, &counted, asked_under, at))
+            .await
     }
 
     async fn end_request(
@@ -186,23 +206,29 @@ fn add(tx: &mut Tx<'_>, request: &NewRequest) -> Verdict<AddRequest> {
     Ok(AddRequest::Added)
 }
 
-/// The request, while others may still speak to it.
-fn open(
+/// The request, while it is in one of these states and in time.
+fn heard_in(
     conn: &Connection,
     id: RequestId,
+    states: &[RequestState],
     at: Timestamp,
 ) -> Result<std::result::Result<RequestRecord, Heard>> {
     let Some(found) = find_request(conn, id)? else {
         return Ok(Err(Heard::Unknown));
     };
-    match found.state == RequestState::Open && at <= found.request.expires_at {
+    match states.contains(&found.state) && at <= found.request.expires_at {
         true => Ok(Ok(found)),
         false => Ok(Err(Heard::Closed)),
     }
 }
 
 fn hear(tx: &mut Tx<'_>, id: RequestId, voice: &Voice) -> Verdict<Heard> {
-    let found = match open(tx.conn, id, voice.at)? {
+    // What began and failed begins again with the voices of then: a yes can be taken back until it is done.
+    let states: &[RequestState] = match voice.consents {
+        true => &[RequestState::Open],
+        false => &[RequestState::Open, RequestState::Begun],
+    };
+    let found = match heard_in(tx.conn, id, states, voice.at)? {
         Ok(found) => found,
         Err(heard) => return Ok(heard),
     };
@@ -242,7 +268,7 @@ fn hear(tx: &mut Tx<'_>, id: RequestId, voice: &Voice) -> Verdict<Heard> {
 }
 
 fn withdraw(tx: &mut Tx<'_>, id: RequestId, by: &str, at: Timestamp) -> Verdict<Heard> {
-    let found = match open(tx.conn, id, at)? {
+    let found = match heard_in(tx.conn, id, &[RequestState::Open], at)? {
         Ok(found) => found,
         Err(heard) => return Ok(heard),
     };
@@ -259,7 +285,13 @@ fn withdraw(tx: &mut Tx<'_>, id: RequestId, by: &str, at: Timestamp) -> Verdict<
     Ok(Heard::Done)
 }
 
-fn begin(tx: &mut Tx<'_>, id: RequestId, counted: &[Counted], at: Timestamp) -> Verdict<Begin> {
+fn begin(
+    tx: &mut Tx<'_>,
+    id: RequestId,
+    counted: &[Counted],
+    asked_under: u32,
+    at: Timestamp,
+) -> Verdict<Begin> {
     let found = find_request(tx.conn, id)?;
     let in_hand = |found: &RequestRecord| {
         matches!(found.state, RequestState::Open | RequestState::Begun)
@@ -273,7 +305,9 @@ fn begin(tx: &mut Tx<'_>, id: RequestId, counted: &[Counted], at: Timestamp) -> 
         return Ok(Begin::Closed);
     }
     let names = still_counting(tx.conn, &found, counted, at)?;
-    let required = policy(tx.conn)?.required_for(&request.verb);
+    let required = policy(tx.conn)?
+        .required_for(&request.verb)
+        .max(asked_under);
     if names.len() < required as usize {
         return Ok(Begin::TooFew {
             counted: names,

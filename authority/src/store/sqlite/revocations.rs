@@ -106,7 +106,7 @@ impl Revocations for SqliteStore {
     }
 }
 
-fn revoke_one(
+pub(super) fn revoke_one(
     tx: &mut Tx<'_>,
     serial: &str,
     reason: Reason,

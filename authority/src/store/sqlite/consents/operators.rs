@@ -206,7 +206,7 @@ pub(in super::super) fn numbered_policy(conn: &Connection) -> Result<Option<Numb
 }
 
 /// How many operators could sign at this moment.
-fn able(conn: &Connection, at: Timestamp) -> Result<u32> {
+pub(super) fn able(conn: &Connection, at: Timestamp) -> Result<u32> {
     let able = list(conn, at)?.iter().filter(|it| it.can_sign()).count();
     u32::try_from(able).map_err(|_| corrupt("more operators than there can be"))
 }

@@ -88,8 +88,7 @@ fn revoke_operators(tx: &mut Tx<'_>, known: &Known, at: Timestamp) -> Result<Vec
 fn set_policy_again(tx: &mut Tx<'_>, known: &Known, by: &str, at: Timestamp) -> Result<bool> {
     let here = numbered_policy(tx.conn)?;
     let number = here.as_ref().map_or(0, |policy| policy.number);
-    let lost = known.policy.as_ref().map(|policy| &policy.set);
-    let Some(lost) = lost.filter(|lost| lost.number > number) else {
+    let Some(lost) = known.policy.as_ref().filter(|lost| lost.number > number) else {
         return Ok(false);
     };
     let here = here.map(|policy| policy.policy).unwrap_or_default();
@@ -106,8 +105,7 @@ fn set_policy_again(tx: &mut Tx<'_>, known: &Known, by: &str, at: Timestamp) -> 
 /// Labels of the keys.
 fn taint_keys(tx: &mut Tx<'_>, raise: &Raise, at: Timestamp) -> Verdict<Vec<String>> {
     let mut again = Vec::new();
-    for taint in raise.known.tainted.values() {
-        let lost = &taint.key;
+    for lost in raise.known.tainted.values() {
         match find_key(tx.conn, &lost.kid)? {
             Some(key) if key.tainted_at.is_some() => continue,
             Some(key) => {

@@ -24,10 +24,10 @@ pub(super) fn differs(conn: &Connection, known: &Known) -> Result<Difference> {
         missing: Missing {
             bans: missing_bans(conn, known, generation)?,
             revocations: missing_revocations(conn, known, generation)?,
-            taints: missing_taints(conn, known, generation)?,
+            taints: missing_taints(conn, known)?,
             seeds: missing_seeds(conn, known, generation)?,
-            operators: missing_operators(conn, known, generation)?,
-            policy: missing_policy(conn, known, generation)?,
+            operators: missing_operators(conn, known)?,
+            policy: missing_policy(conn, known)?,
             heads: missing_heads(conn, known, generation)?,
             crls: missing_numbers(conn, known)?,
         },
@@ -74,12 +74,12 @@ pub(super) fn is_revoked(conn: &Connection, serial: &str) -> Result<bool> {
 }
 
 /// By label.
-fn missing_taints(conn: &Connection, known: &Known, generation: u32) -> Result<Vec<String>> {
+fn missing_taints(conn: &Connection, known: &Known) -> Result<Vec<String>> {
     let mut missing = Vec::new();
-    for (kid, taint) in &known.tainted {
+    for (kid, key) in &known.tainted {
         let here = find_key(conn, kid)?.is_some_and(|key| key.tainted_at.is_some());
-        if taint.generation >= generation && !here {
-            missing.push(taint.key.label.clone());
+        if !here {
+            missing.push(key.label.clone());
         }
     }
     Ok(missing)
@@ -101,27 +101,22 @@ pub(super) fn void_below(conn: &Connection, id: TerminalId) -> Result<Option<u32
     find(conn, sql, [id.value()], |row| get(row, "void_below"))
 }
 
-fn missing_operators(conn: &Connection, known: &Known, generation: u32) -> Result<Vec<String>> {
+fn missing_operators(conn: &Connection, known: &Known) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     for (name, gone) in &known.operators {
         let here = find_operator(conn, name, gone.at)?;
         let here = here.is_some_and(|operator| operator.revoked.is_some());
-        if gone.generation >= generation && !here {
+        if !here {
             missing.push(name.clone());
         }
     }
     Ok(missing)
 }
 
-fn missing_policy(
-    conn: &Connection,
-    known: &Known,
-    generation: u32,
-) -> Result<Option<NumberedPolicy>> {
+fn missing_policy(conn: &Connection, known: &Known) -> Result<Option<NumberedPolicy>> {
     let here = numbered_policy(conn)?.map_or(0, |policy| policy.number);
-    let known = known.policy.as_ref();
-    let missing = known.filter(|it| it.generation >= generation && it.set.number > here);
-    Ok(missing.map(|policy| policy.set.clone()))
+    let missing = known.policy.as_ref().filter(|it| it.number > here);
+    Ok(missing.cloned())
 }
 
 fn missing_numbers(conn: &Connection, known: &Known) -> Result<Vec<String>> {
@@ -240,7 +235,7 @@ fn unjournalled_of_house(
             facts.push((revoked_at, fact));
         }
     }
-    let last = known.policy.as_ref().map_or(0, |policy| policy.set.number);
+    let last = known.policy.as_ref().map_or(0, |policy| policy.number);
     let policy = numbered_policy(conn)?.filter(|policy| policy.number > last);
     facts.extend(policy.map(|policy| (policy.set_at, Fact::Policy(policy))));
     Ok(facts)
@@ -307,11 +302,20 @@ fn list_numbers(conn: &Connection) -> Result<Vec<(String, u64)>> {
     })
 }
 
-/// When the newest audit row was written; facts without a time of their own get this one.
+/// When the newest audit row was written; facts without a time of their own get this one. From node to
+/// node along the key, and the last row of each: every start asks, and years of payments lie between.
 fn latest(conn: &Connection) -> Result<Timestamp> {
     let found = find(
         conn,
-        "SELECT max(at_ms) AS at_ms FROM audit_rows",
+        "WITH RECURSIVE nodes (node) AS (
+             SELECT min(node) FROM audit_rows
+             UNION ALL
+             SELECT (SELECT min(node) FROM audit_rows WHERE node > nodes.node) FROM nodes
+             WHERE nodes.node IS NOT NULL
+         )
+         SELECT max((SELECT at_ms FROM audit_rows r WHERE r.node = nodes.node
+                     ORDER BY sequence DESC LIMIT 1)) AS at_ms
+         FROM nodes WHERE nodes.node IS NOT NULL",
         [],
         |row| get::<Option<i64>>(row, "at_ms"),
     )?;
