@@ -177,6 +177,12 @@ fn wrong_files_and_wrong_steps_are_refused_in_words() {
             "such a file already",
         ),
         ("prepare new/root.pem --bundle 1.json --out x", 1, "twice"),
+        (
+            "deny 12ab --bundle 1.json --out x",
+            1,
+            "64 hexadecimal digits",
+        ),
+        ("deny old/root.pem --bundle 1.json --out x", 1, "of a root"),
         ("prepare new/root.pem --out x", 2, ""),
     ] {
         let arguments = format!("root trust {arguments}");

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::certificate::{Certificate, hex};
 use crate::csr::CheckedCsr;
-use crate::trust::{Draft, TrustedRoot};
+use crate::trust::{Draft, KeyId, TrustedRoot};
 
 /// A step in the life of an issuing key, taken at the signer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,9 @@ pub enum RootStep {
         list: String,
         /// What it says, for those who consent.
         roots: Vec<ListedRoot>,
+        /// The ids of the keys that it denies.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        denied: Vec<String>,
         /// Although this root has signed another list of this sequence.
         again: bool,
     },
@@ -191,6 +194,7 @@ impl RootStep {
             sequence: draft.sequence(),
             list: hex(&draft.list_sha256()),
             roots: draft.roots().iter().map(ListedRoot::of).collect(),
+            denied: draft.denied().keys().iter().map(KeyId::to_string).collect(),
             again,
         }
     }
