@@ -10,7 +10,9 @@ use std::process::{Command, Output, Stdio};
 use common::{DAY, NOW, OneKeyHsm, openssl, openssl_ok};
 use pki::crl::{Reason, RevocationList};
 use pki::root::{Ceremony, CrlWish, KeyPlace};
-use pki::{BadCeremony, Certificate, Chain, Passphrase, PkiError, RootSigner, SoftwareKey, csr};
+use pki::{
+    BadCeremony, Certificate, Chain, Passphrase, PkiError, RootKey, RootSigner, SoftwareKey, csr,
+};
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PIN: &str = "271828";
@@ -409,6 +411,41 @@ async fn list_numbers_and_revocations_survive_the_loss_of_the_list_and_of_its_lo
         })
         .unwrap();
     assert_eq!(ceremony.sign_crl(plan, &signer).await.unwrap().number, 42);
+}
+
+/// As `init` of an authority did it: a root and an issuing certificate, and no log.
+async fn adopted(table: &Table, request: &[u8]) -> Certificate {
+    let key = RootKey::generate().unwrap();
+    fs::create_dir(table.root()).unwrap();
+    let passphrase = Passphrase::from_file(&table.at("passphrase")).unwrap();
+    key.save(&table.root().join("root.key"), &passphrase)
+        .unwrap();
+    let root = key.certificate(NOW).unwrap();
+    fs::write(table.root().join("root.pem"), root.pem()).unwrap();
+    let point = csr::check(request).unwrap().public_point();
+    let issuing = key.sign_issuing(&root, &point, NOW).unwrap();
+    fs::write(table.at("issuing.pem"), issuing.pem()).unwrap();
+    issuing
+}
+
+#[tokio::test]
+async fn a_key_revoked_as_compromised_is_not_signed_again_though_no_log_saw_it_signed() {
+    let table = Table::new();
+    let request = table.request("first.pem");
+    let issuing = adopted(&table, &request).await;
+    let signer = table.signer().await;
+    let mut ceremony = Ceremony::open(&table.root(), NOW).unwrap();
+    let file = [table.at("issuing.pem").display().to_string()];
+    let plan = ceremony.plan_crl(&wish(&file)).unwrap();
+    ceremony.sign_crl(plan, &signer).await.unwrap();
+    let serial = issuing.serial_hex();
+    for again in [false, true] {
+        let refused = why(ceremony.plan_issuing(&request, again).map(drop));
+        let serial = serial.clone();
+        assert_eq!(refused, BadCeremony::RevokedKey { serial });
+    }
+    let other = table.request("other.pem");
+    ceremony.plan_issuing(&other, false).unwrap();
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! Where do the root and the first certificates under it come from?
 
+use pki::root::{Ceremony, KeyPlace};
 use pki::signer::Signer;
 use pki::{
-    Certificate, CheckedCsr, IssueRequest, IssueTo, IssuedCertificate, Passphrase, RootKey,
-    SoftwareKey, csr,
+    Certificate, CheckedCsr, IssueRequest, IssueTo, IssuedCertificate, Passphrase, SoftwareKey, csr,
 };
 
 use super::hsm_tokens::random_pin;
@@ -12,24 +12,31 @@ use crate::app::load_certificate;
 use crate::services::enrolment::record;
 use crate::store::{self, Subject};
 
-/// Makes the root, signs the issuing CA, and forgets the root key: it stays in its file.
-pub(super) fn make_root(
+/// Makes the root and signs the issuing CA, in a ceremony as any other: what was signed stands in its log.
+/// The root key is forgotten here, and stays in its file.
+pub(super) async fn make_root(
     place: &Workplace,
     request: &CheckedCsr,
     now: u64,
 ) -> Result<Certificate, InitError> {
     place.private("root/passphrase", random_pin().as_bytes())?;
-    let passphrase = Passphrase::from_file(&place.at("root/passphrase"))?;
-    let key = RootKey::generate()?;
-    key.save(&place.at("root/root.key"), &passphrase)?;
-    let root = key.certificate(now)?;
-    let issuing = key.sign_issuing(&root, &request.public_point(), now)?;
-    // In root/ it is where `m2key-pki root … --dir root` looks for it.
-    for name in ["root.pem", "signer/roots.pem", "root/root.pem"] {
+    let mut ceremony = Ceremony::begin(&place.at("root"), now)?;
+    let root = ceremony.init(root_key(place)?).await?;
+    let plan = ceremony.plan_issuing(request.der(), false)?;
+    let signer = root_key(place)?.open().await?;
+    let issuing = ceremony.sign_issuing(plan, &signer).await?;
+    for name in ["root.pem", "signer/roots.pem"] {
         place.public(name, root.pem().as_bytes())?;
     }
     place.public("issuing.pem", issuing.pem().as_bytes())?;
     Ok(issuing)
+}
+
+fn root_key(place: &Workplace) -> Result<KeyPlace, InitError> {
+    Ok(KeyPlace::File {
+        path: place.at("root/root.key"),
+        passphrase: Passphrase::from_file(&place.at("root/passphrase"))?,
+    })
 }
 
 /// The certificates this machine and its operator begin with.

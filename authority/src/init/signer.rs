@@ -32,7 +32,7 @@ pub(super) async fn make(
     let hsm = Arc::new(config.open_hsm()?);
     let signer = Signer::open(&config, hsm, Arc::new(Moment(now))).await?;
     let request = prepare(&signer).await?;
-    let issuing = make_root(place, &request, now)?;
+    let issuing = make_root(place, &request, now).await?;
     install(&signer, &issuing).await?;
     First { place, signer, now }.make(plan).await
 }

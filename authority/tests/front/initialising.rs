@@ -2,6 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use authority::clock::{Clock, SystemClock};
+use pki::root::Ceremony;
+use pki::{BadCeremony, PkiError};
+
 use crate::house::{House, openssl, text};
 
 #[test]
@@ -104,6 +108,28 @@ fn what_init_issues_stands_in_the_log_of_the_signer() {
     assert_eq!(said.code, 0, "{said:?}");
     // prepare, install, activate; then agents, operator, public.
     assert!(said.out.contains("the log is whole: 6 lines"), "{said:?}");
+}
+
+#[test]
+fn the_root_of_init_remembers_what_it_signed() {
+    let house = House::new();
+    let said = house.pki(&["issuing", "request", "m2key-issuing-1"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let now = authority::clock::unix_seconds(SystemClock.now());
+    let ceremony = Ceremony::open(&house.dir().join("root"), now).unwrap();
+    let steps = ceremony.steps();
+    assert!(
+        steps.contains("root-made") && steps.contains("issuing-signed"),
+        "{steps}"
+    );
+    let again = ceremony.plan_issuing(said.out.as_bytes(), false).map(drop);
+    assert!(
+        matches!(
+            &again,
+            Err(PkiError::Ceremony(BadCeremony::AlreadySigned { .. }))
+        ),
+        "{again:?}"
+    );
 }
 
 #[test]

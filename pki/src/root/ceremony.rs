@@ -11,6 +11,7 @@
 //! Planning and signing are two steps, so that people see what they will sign. Nothing leaves before
 //! it is in the log; what is in the log and nowhere else was lost in a crash and never left.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::log::{Entry, Log};
@@ -157,9 +158,10 @@ impl Ceremony {
         let root = self.root()?;
         let last = self.last_list(&root)?;
         let mut revoked = self.revoked_before(last.as_ref());
-        let mut fresh = Vec::new();
+        let (mut fresh, mut keys) = (Vec::new(), BTreeMap::new());
         for what in &wish.revoke {
-            let serial = self.serial_of(what, &root)?;
+            let (serial, key) = self.issued(what, &root)?;
+            keys.extend(key.map(|key| (serial.clone(), key)));
             if revoked.iter().all(|known| known.serial != serial) {
                 let entry = Revoked {
                     serial,
@@ -182,6 +184,7 @@ impl Ceremony {
         Ok(CrlPlan {
             root,
             fresh,
+            keys,
             next_days: wish.next_days,
             request,
             transcript: None,
@@ -198,10 +201,13 @@ impl Ceremony {
         self.adopt(&plan.root)?;
         let signed = signer.sign_crl(&plan.root, &plan.request).await?;
         for entry in &plan.fresh {
-            let facts = [
+            let mut facts = vec![
                 ("serial", entry.serial.as_str()),
                 ("reason", entry.reason.name()),
             ];
+            // By which the key is known again in another request.
+            let key = plan.keys.get(&entry.serial);
+            facts.extend(key.map(|key| ("key", key.as_str())));
             self.note(REVOKED, &facts)?;
         }
         let mut facts = vec![
@@ -260,18 +266,23 @@ impl Ceremony {
         self.note(step, &[("fingerprint", &fingerprint), ("until", &until)])
     }
 
-    /// A key that others may have gets no certificate again, whoever asks.
+    /// A key that others may have gets no certificate again, whoever asks. A revocation names its key;
+    /// an older one names a serial number only, which leads to the key if it was signed here.
     fn refuse_revoked_key(&self, request: &CheckedCsr) -> Result<(), PkiError> {
-        for serial in self.serials_of_key(request) {
-            let revoked = self
-                .steps_of(REVOKED)
-                .any(|entry| entry.fact("serial") == Some(serial) && is_compromise(entry));
-            if revoked {
-                let serial = serial.into();
-                return Err(BadCeremony::RevokedKey { serial }.into());
+        let key = hex(&request.spki_sha256());
+        let serials = self.serials_of_key(request);
+        let of_this_key = |entry: &&Entry| {
+            let serial = entry.fact("serial").unwrap_or_default();
+            entry.fact("key") == Some(key.as_str()) || serials.contains(&serial)
+        };
+        let mut revoked = self.steps_of(REVOKED).filter(of_this_key);
+        match revoked.find(|entry| is_compromise(entry)) {
+            None => Ok(()),
+            Some(entry) => {
+                let serial = entry.fact("serial").unwrap_or_default().into();
+                Err(BadCeremony::RevokedKey { serial }.into())
             }
         }
-        Ok(())
     }
 
     fn refuse_second(&self, request: &CheckedCsr) -> Result<(), PkiError> {
@@ -328,8 +339,8 @@ impl Ceremony {
         Ok(Some(RevocationList::verified(&der, root)?))
     }
 
-    /// Of a certificate in a file, or of one that the log knows.
-    fn serial_of(&self, what: &str, root: &Certificate) -> Result<String, PkiError> {
+    /// Serial number and key of a certificate in a file, or of one that the log knows.
+    fn issued(&self, what: &str, root: &Certificate) -> Result<(String, Option<String>), PkiError> {
         let foreign = || BadCeremony::NotIssuedHere { what: what.into() };
         let path = Path::new(what);
         if path.exists() {
@@ -338,16 +349,14 @@ impl Ceremony {
             if certificate == *root || verify::check_link(&certificate, root, 1).is_err() {
                 return Err(foreign().into());
             }
-            return Ok(certificate.serial_hex());
+            let key = hex(&certificate.spki_sha256());
+            return Ok((certificate.serial_hex(), Some(key)));
         }
         let known = self
             .steps_of(ISSUING_SIGNED)
-            .any(|entry| entry.fact("serial") == Some(what));
-        if known {
-            Ok(what.into())
-        } else {
-            Err(foreign().into())
-        }
+            .find(|entry| entry.fact("serial") == Some(what))
+            .ok_or_else(foreign)?;
+        Ok((what.into(), known.fact("key").map(str::to_owned)))
     }
 
     pub(super) fn steps_of<'a>(&'a self, step: &'a str) -> impl Iterator<Item = &'a Entry> {

@@ -1,5 +1,7 @@
 //! What exactly are people asked to agree to before the root signs?
 
+use std::collections::BTreeMap;
+
 use crate::certificate::{Certificate, hex};
 use crate::consent::step::{RootStep, key_name, root_name};
 use crate::crl::{CrlRequest, Reason, Revoked};
@@ -34,6 +36,8 @@ pub struct CrlWish {
 pub struct CrlPlan {
     pub(super) root: Certificate,
     pub(super) fresh: Vec<Revoked>,
+    /// SHA-256 of the keys of those, by serial number, as far as they are known.
+    pub(super) keys: BTreeMap<String, String>,
     pub(super) next_days: u32,
     pub(super) request: CrlRequest,
     pub(super) transcript: Option<String>,
