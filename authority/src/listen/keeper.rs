@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{BadCertificate, Certificate, PkiError, SoftwareKey, SpiffeId, csr};
+use pki::{BadCertificate, Certificate, IssuerHealth, PkiError, SoftwareKey, SpiffeId, csr};
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
 use tokio::sync::{Notify, mpsc};
@@ -24,6 +24,8 @@ use crate::services::{Failure, issuing};
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long after a renewal that failed the next one is tried.
 const RENEWAL_RETRY_MS: Millis = 60_000;
+/// How often that is doubled: an hour, in the end.
+const RETRY_DOUBLINGS_MAX: u32 = 6;
 
 /// Keeps what listeners show, until the drain.
 pub struct Keeper {
@@ -37,8 +39,16 @@ pub struct Keeper {
 
 struct Kept {
     credentials: Arc<Credentials>,
-    /// No renewal before.
-    next_try: Option<Timestamp>,
+    pause: Pause,
+}
+
+/// When the next renewal is tried. Each that signs and comes to nothing leaves a certificate that nobody
+/// needs, so the next one waits twice as long.
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Timestamp>,
+    /// In a row.
+    wasted: u32,
 }
 
 impl Keeper {
@@ -50,7 +60,7 @@ impl Keeper {
     ) -> Self {
         let kept = |credentials| Kept {
             credentials,
-            next_try: None,
+            pause: Pause::default(),
         };
         Self {
             wishes: app.wishes.receive(),
@@ -166,7 +176,7 @@ impl Kept {
         let now = app.clock.now();
         // Nothing is issued while the database is behind the world, or under a root that nobody believes.
         let nothing_issued = app.fence.fenced().is_some() || issuing::check(app).is_err();
-        let waits = nothing_issued || self.next_try.is_some_and(|next| now < next);
+        let waits = nothing_issued || self.pause.waits(now);
         let Some(leaf) = self.credentials.leaf() else {
             return;
         };
@@ -178,17 +188,38 @@ impl Kept {
             Ok(()) => {
                 count(app, name, "renewed");
                 // What is refused now is refused again in five seconds: it waits, too.
-                let taken = self.credentials.reread(app, true);
-                self.next_try = (!taken).then_some(now + RENEWAL_RETRY_MS);
+                match self.credentials.reread(app, true) {
+                    true => self.pause = Pause::default(),
+                    false => self.pause.after_a_waste(now),
+                }
             }
             Err(error) => {
-                self.next_try = Some(now + RENEWAL_RETRY_MS);
+                match app.issuer.health() {
+                    IssuerHealth::Down(_) => self.pause.after_a_refusal(now),
+                    _ => self.pause.after_a_waste(now),
+                }
                 count(app, name, "not-renewed");
                 tracing::warn!(listener = name, %error, "its certificate is not renewed yet");
                 let warning = format!("{name}: its certificate cannot be renewed: {error}");
                 app.watchlist.warn(name, Some(warning));
             }
         }
+    }
+}
+
+impl Pause {
+    fn waits(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    fn after_a_refusal(&mut self, now: Timestamp) {
+        self.until = Some(now + RENEWAL_RETRY_MS);
+    }
+
+    fn after_a_waste(&mut self, now: Timestamp) {
+        let doublings = self.wasted.min(RETRY_DOUBLINGS_MAX);
+        self.until = Some(now + (RENEWAL_RETRY_MS << doublings));
+        self.wasted += 1;
     }
 }
 
@@ -293,5 +324,27 @@ mod tests {
         ] {
             assert_eq!(is_past_half(&certificate, at), past, "{at}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_that_nobody_takes_up_are_asked_for_ever_more_rarely() {
+        let (mut pause, mut now) = (Pause::default(), Timestamp::from_ms(0));
+        let mut waited = Vec::new();
+        for _ in 0..8 {
+            assert!(!pause.waits(now));
+            pause.after_a_waste(now);
+            let until = pause.until.unwrap();
+            assert!(pause.waits(until - 1));
+            waited.push((until - now) / RENEWAL_RETRY_MS);
+            now = until;
+        }
+        assert_eq!(waited, [1, 2, 4, 8, 16, 32, 64, 64]);
+        pause.after_a_refusal(now);
+        assert_eq!(pause.until.unwrap() - now, RENEWAL_RETRY_MS);
     }
 }

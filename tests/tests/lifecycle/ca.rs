@@ -51,6 +51,14 @@ impl Fleet {
         desk.issuing(&format!("install {certificate}"));
     }
 
+    /// The key id of this issuing key.
+    pub(crate) fn key_id(&self, desk: &Desk<'_>, label: &str) -> String {
+        let listed = desk.issuing("list");
+        let of_it = listed.split_once(&format!("{label}\n")).unwrap().1;
+        let id = of_it.split_once("key id").unwrap().1;
+        id.split_whitespace().next().unwrap().to_owned()
+    }
+
     /// Waits until every agent has a certificate of the active issuing CA, and has used it.
     pub(crate) async fn all_renewed(&self) {
         const RENEWED: &str = "m2key_agent_certificate_renewals_total{outcome=\"renewed\"}";

@@ -94,6 +94,18 @@ impl<'a> Desk<'a> {
         done["answer"].clone()
     }
 
+    /// What `second` consents to that is done at the signer or the root; the file that they want to see.
+    #[track_caller]
+    pub(crate) fn ceremony(&self, second: &str, line: &str) -> String {
+        let asked = self.ok(&format!("ceremony {line}"));
+        let request = asked["request"]["id"].as_str().unwrap();
+        self.ok_as(second, &format!("consent sign {request} --yes"));
+        self.ok(&format!("consent carry-out {request}"));
+        let file = self.file(request, "json");
+        std::fs::write(&file, self.text(&format!("consent transcript {request}"))).unwrap();
+        file.display().to_string()
+    }
+
     /// A verb of `m2key-pki` that must be carried out; what it printed.
     #[track_caller]
     pub(crate) fn pki(&self, line: &str) -> String {

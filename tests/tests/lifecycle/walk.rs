@@ -199,17 +199,34 @@ impl Walk<'_> {
         let (desk, fleet) = (&self.desk, self.fleet);
         desk.issuing("prepare --dry-run");
         let request = fleet.scratch("issuing-2.csr");
-        desk.issuing("prepare");
+        let agreed = |line: String| format!("--transcript {}", desk.ceremony("bob", &line));
+        let step = |line: &str, file: &str| {
+            let consent = agreed(format!("issuing {line} {file}"));
+            desk.issuing(&format!("{line} {file} {consent}"));
+        };
+        let consent = agreed("issuing prepare m2key-issuing-2".into());
+        desk.issuing(&format!("prepare {consent}"));
         std::fs::write(&request, desk.issuing("request")).unwrap();
         let certificate = fleet.scratch("issuing-2.pem");
         let root = fleet.first_root();
         let sign = format!("root sign {request} --out {certificate} {root}");
+        // The root wants to see somebody's consent from now on; the signer looks at what it is shown.
+        let consents = fleet.world.authority.file("root/consents.toml");
+        std::fs::write(consents, "required = 1\n").unwrap();
+        let needed = desk.say_pki(&format!("{sign} --yes"));
+        assert_eq!(needed.code, 4, "{needed:?}");
         desk.pki(&format!("{sign} --dry-run"));
-        desk.pki(&format!("{sign} --yes"));
+        let pem = fleet.world.authority.root();
+        let consent = agreed(format!("root sign {request} --root {}", pem.display()));
+        desk.pki(&format!("{sign} --yes {consent}"));
         desk.issuing(&format!("install {certificate} --dry-run"));
-        desk.issuing(&format!("install {certificate}"));
+        step("install", &certificate);
         desk.issuing("activate --dry-run");
-        desk.issuing("activate");
+        let consent = agreed(format!(
+            "issuing activate {}",
+            fleet.key_id(desk, "m2key-issuing-2")
+        ));
+        desk.issuing(&format!("activate {consent}"));
         let stranded = desk.say_issuing("retire m2key-issuing-1 --dry-run");
         desk.issuing("list");
         assert!(
@@ -232,8 +249,11 @@ impl Walk<'_> {
         }
         desk.issuing("retire m2key-issuing-1 --dry-run");
         desk.issuing("taint m2key-issuing-1 --dry-run");
-        desk.issuing("taint m2key-issuing-1");
-        desk.issuing("retire m2key-issuing-1");
+        let first = fleet.key_id(desk, "m2key-issuing-1");
+        for verb in ["taint", "retire"] {
+            let consent = agreed(format!("issuing {verb} {first}"));
+            desk.issuing(&format!("{verb} m2key-issuing-1 {consent}"));
+        }
     }
 
     async fn root(&self) {
@@ -261,9 +281,15 @@ impl Walk<'_> {
         self.trust(3, &change("taint", &old), &[&first, &second])
             .await;
         self.trust(4, &change("retire", &old), &[&second]).await;
+        let stolen = fleet.key_id(desk, "m2key-issuing-1");
+        self.trust(5, &change("deny", &stolen), &[&second]).await;
+        let crl = format!("root crl --out {} {second}", fleet.scratch("root.crl"));
+        let consent = desk.ceremony("bob", &format!("root crl --root {new_pem} --number 1"));
+        desk.pki(&format!("{crl} --yes --transcript {consent}"));
         desk.pki(&format!(
-            "root crl --out {} {second} --yes",
-            fleet.scratch("root.crl")
+            "root vouch {} --operator bob --domain m2key.example --out {} {second} --dry-run",
+            authority.file("bob.csr").display(),
+            fleet.scratch("bob.vouch")
         ));
     }
 
@@ -272,8 +298,18 @@ impl Walk<'_> {
         let (desk, file) = (&self.desk, self.fleet.scratch(&format!("{sequence}.json")));
         desk.pki(&format!("{draft} --out {file}"));
         for signer in signers {
-            desk.pki(&format!("root trust sign {file} {signer} --dry-run"));
-            desk.pki(&format!("root trust sign {file} {signer} --yes"));
+            let sign = format!("root trust sign {file} {signer}");
+            desk.pki(&format!("{sign} --dry-run"));
+            match *signer == self.fleet.first_root() {
+                true => {
+                    let root = self.fleet.world.authority.root();
+                    let line = format!("root trust {file} --root {}", root.display());
+                    let consent = desk.ceremony("bob", &line);
+                    desk.pki(&format!("{sign} --yes --transcript {consent}"))
+                }
+                // Operators' certificates do not lead to the new root from its first day on.
+                false => desk.pki(&format!("{sign} --yes")),
+            };
         }
         desk.pki(&format!("root trust show {file}"));
         desk.ok(&format!("trust install {file} --dry-run"));
