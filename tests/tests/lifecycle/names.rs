@@ -61,7 +61,27 @@ async fn what_a_stolen_issuing_key_signs_opens_nothing_and_everybody_else_is_tol
     let said = desk.say_as("mallory", "terminal list");
     assert_eq!(said.code, 1, "{said:?}");
 
-    let (list, root) = (fleet.scratch("root.crl"), fleet.first_root());
+    // Terminals hear of it by the list of roots; whoever comes by that key does not get through TLS.
+    let (denying, root) = (fleet.scratch("deny.json"), fleet.first_root());
+    let root_pem = authority.root().display().to_string();
+    desk.pki(&format!(
+        "root trust deny {first} --first {root_pem} --out {denying}"
+    ));
+    desk.pki(&format!("root trust sign {denying} {root} --yes"));
+    desk.agreed("bob", &format!("trust install {denying}"));
+    fleet.follow(&desk, 1, 2).await;
+    let at_the_door = async || {
+        let said = desk.say_as("mallory", "terminal list");
+        said.err.contains("do not trust each other").then_some(())
+    };
+    wait::until("the thief to be refused in TLS", at_the_door)
+        .await
+        .unwrap();
+    for n in 0..2 {
+        fleet.pays_again(n).await.unwrap();
+    }
+
+    let list = fleet.scratch("root.crl");
     desk.pki(&format!(
         "root crl --out {list} --revoke {first} {root} --yes"
     ));

@@ -1,3 +1,5 @@
+//! Which keys does a list of roots deny, and can anybody take that back?
+
 use std::sync::Arc;
 
 use hsm::{Hsm, KeyKind, KeyLabel, MemoryHsm};

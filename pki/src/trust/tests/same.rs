@@ -1,3 +1,5 @@
+//! When do two bundles say the same?
+
 use super::*;
 
 #[test]
