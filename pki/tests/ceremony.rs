@@ -251,6 +251,32 @@ fn a_ceremony_without_its_hsm_or_with_a_wrong_pin_or_passphrase_signs_nothing() 
 }
 
 #[tokio::test]
+async fn a_process_that_holds_the_root_key_leaves_no_core() {
+    let table = Table::new();
+    drop(made(&table).await);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_m2key-pki"))
+        .args(["root", "sign", "request.pem", "--out", "issuing.pem"])
+        .args(["--dir", "root", "--passphrase-file", "passphrase"])
+        .current_dir(table.dir.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut asked, mut errors) = (Vec::new(), child.stderr.take().unwrap());
+    while !String::from_utf8_lossy(&asked).contains("Type yes") {
+        let mut byte = [0];
+        std::io::Read::read_exact(&mut errors, &mut byte).unwrap();
+        asked.extend(byte);
+    }
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core"));
+    let words: Vec<&str> = core.unwrap().split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"], "{limits}");
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[tokio::test]
 async fn an_hsm_that_is_gone_in_the_middle_leaves_nothing_signed_and_the_verb_may_be_repeated() {
     let table = Table::new();
     let label = || hsm::KeyLabel("m2key-root-1".into());

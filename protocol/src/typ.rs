@@ -16,6 +16,8 @@ pub const REFUSAL: &str = "m2key-refusal+jwt";
 pub const RENEWAL: &str = "m2key-renewal+jwt";
 /// A list of trusted roots.
 pub const TRUST: &str = "m2key-trust+jwt";
+/// The root's word that somebody is an operator.
+pub const VOUCH: &str = "m2key-vouch+jwt";
 
 /// Whose key may sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +30,7 @@ pub enum SignedBy {
     Root,
 }
 
-const ALL: [(&str, SignedBy); 9] = [
+const ALL: [(&str, SignedBy); 10] = [
     (SCHEDULE, SignedBy::Node),
     (RECEIPT, SignedBy::Node),
     (CHECKPOINT, SignedBy::Node),
@@ -38,6 +40,7 @@ const ALL: [(&str, SignedBy); 9] = [
     (REFUSAL, SignedBy::Operator),
     (RENEWAL, SignedBy::Operator),
     (TRUST, SignedBy::Root),
+    (VOUCH, SignedBy::Root),
 ];
 
 /// Who signs statements of this type; none if it is not one of ours.

@@ -17,7 +17,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pki::PkiError;
+use pki::{PkiError, process};
 
 /// Looks at certificates and requests, keeps the root, and runs the issuing CA.
 ///
@@ -46,6 +46,8 @@ pub(crate) enum Command {
 }
 
 pub(crate) fn run(command: Command) -> Result<String, PkiError> {
+    // Root keys, operators' keys and passphrases pass through most of them.
+    process::forbid_core_dumps().map_err(|error| bug(&error))?;
     match command {
         Command::Look(look) => inspect::run(look),
         Command::Root(verb) => root::run(verb),

@@ -50,9 +50,8 @@ impl SignerAt {
         SignerConfig::load(&self.config)
     }
 
-    /// In a process that may open the HSM token: no core dumps, and the module's environment.
+    /// In a process that may open the HSM token: with the module's environment.
     fn load_for_hsm(&self) -> Result<SignerConfig, PkiError> {
-        process::forbid_core_dumps().map_err(|error| bug(&error))?;
         let config = self.load()?;
         let environment = &config.hsm.environment;
         process::ensure_environment(environment)

@@ -29,7 +29,7 @@ pub struct Vouch {
 }
 
 impl Purpose for Vouch {
-    const TYP: &'static str = "m2key-vouch+jwt";
+    const TYP: &'static str = protocol::typ::VOUCH;
 }
 
 impl Vouch {

@@ -128,22 +128,22 @@ fn check(header: &Value, input: &str, signature: &str, against: &Against) -> Str
 }
 
 /// Whose key it is, as people gave what proves it.
-struct Signer {
+struct Signer<'a> {
     key: VerifyingKey,
     whose: String,
-    may: May,
+    may: May<'a>,
 }
 
 /// What a key may sign.
-enum May {
+enum May<'a> {
     /// All that is signed so.
     As(SignedBy),
     /// What the key set says of it.
-    Listed(Box<Jwk>),
+    Listed(&'a Jwk),
     Nothing,
 }
 
-impl Signer {
+impl Signer<'_> {
     /// What a signature that fits is worth: any key makes those.
     fn judge(&self, typ: &str) -> String {
         let whose = &self.whose;
@@ -177,7 +177,7 @@ impl Signer {
 }
 
 /// The key that a header names, if people gave what proves it.
-fn signer(header: &Value, against: &Against) -> Result<Signer, String> {
+fn signer<'a>(header: &Value, against: &'a Against) -> Result<Signer<'a>, String> {
     let kid = text_of(header, "kid");
     if let Some(jwk) = against.keys.find(kid) {
         return Ok(Signer {
@@ -185,7 +185,7 @@ fn signer(header: &Value, against: &Against) -> Result<Signer, String> {
                 .verifying_key()
                 .map_err(|error| format!("refused: {error}"))?,
             whose: "by a key of the key set".into(),
-            may: May::Listed(Box::new(jwk.clone())),
+            may: May::Listed(jwk),
         });
     }
     for root in &against.roots {

@@ -1,7 +1,8 @@
 //! What has been signed here, in an order that nobody can change afterwards?
 //!
 //! One JSON object a line; each holds the SHA-256 of the line before it, so a line that is changed,
-//! taken out or put in is found. A line is durable *before* the signature it speaks of is made: there
+//! taken out or put in is found while a later one stands. Lines cut off at the end, or a log written anew
+//! from some line on, are not: there is no key in this chain. Copies elsewhere are for that. A line is durable *before* the signature it speaks of is made: there
 //! may be a line without a certificate (a crash in between), never a certificate without a line.
 //!
 //! ```text
@@ -101,7 +102,10 @@ impl Log {
     /// Checks the newest file and goes on behind it. A line that a crash cut off is removed: nothing
     /// was signed for it.
     pub(super) fn open(folder: &Path) -> Result<Self, SignerError> {
-        std::fs::create_dir_all(folder).map_err(SignerError::io(folder))?;
+        if !folder.exists() {
+            std::fs::create_dir_all(folder).map_err(SignerError::io(folder))?;
+            folder.parent().map_or(Ok(()), sync_folder)?;
+        }
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let writer = Writer::open(folder)?;
         std::thread::Builder::new()
@@ -144,6 +148,10 @@ impl Writer {
             n => Some(read_tip(&segment(folder, numbers[n - 2]))?),
         };
         let file = append(&path)?;
+        if numbers.is_empty() {
+            // A file whose name a power cut takes away is no log.
+            sync_folder(folder)?;
+        }
         let (tip, len) = check_newest(&path, before)?;
         if file.metadata().map_err(SignerError::io(&path))?.len() != len {
             file.set_len(len).map_err(SignerError::io(&path))?;

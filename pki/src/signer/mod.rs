@@ -38,6 +38,7 @@ mod error;
 mod lists;
 mod lock;
 mod log;
+mod room;
 mod server;
 mod state;
 mod steps;

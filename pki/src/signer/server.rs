@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::room::{Held, Room};
 use super::steps::By;
 use super::wire::{
     self, AdminAsk, Answer, Answered, Ask, Asked, BadFrame, Bytes, Ca, Looked, PIPELINE_MAX,
@@ -25,6 +27,8 @@ use crate::error::PkiError;
 pub const CONNECTIONS_MAX: usize = 16;
 /// How long questions that were taken on may still be answered after a stop.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Pause after an accept that failed, e.g. because no file descriptor is left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const PRIVATE_FOLDER: u32 = 0o750;
 const OWNER_ONLY: u32 = 0o600;
 const OWNER_AND_GROUP: u32 = 0o660;
@@ -47,6 +51,7 @@ struct Door {
     path: PathBuf,
     uids: Uids,
     places: Arc<Semaphore>,
+    room: Room,
 }
 
 impl Uids {
@@ -110,6 +115,7 @@ impl Door {
             path,
             uids,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            room: Room::new(),
         })
     }
 
@@ -117,21 +123,16 @@ impl Door {
         let mut open = JoinSet::new();
         loop {
             let stream = tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be taken");
-                        continue;
-                    }
-                },
+                stream = self.accept() => stream,
                 Some(_) = open.join_next(), if !open.is_empty() => continue,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             match self.admit(&stream) {
                 Ok((uid, place)) => {
                     let (signer, stop) = (signer.clone(), stop.clone());
+                    let room = self.room.clone();
                     open.spawn(async move {
-                        converse::<K>(signer, stream, uid, stop).await;
+                        converse::<K>(signer, stream, uid, room, stop).await;
                         drop(place);
                     });
                 }
@@ -146,6 +147,18 @@ impl Door {
         }
         // If it stays, whoever knocks finds that nobody is there.
         let _ = std::fs::remove_file(&self.path);
+    }
+
+    async fn accept(&self) -> UnixStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => return stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
     }
 
     fn admit(
@@ -226,6 +239,11 @@ trait Kind: 'static {
     type Ask: DeserializeOwned + Send + 'static;
     type Answer: Serialize + Send + 'static;
 
+    /// Whether question and answer may be of megabytes.
+    fn is_large(_ask: &Self::Ask) -> bool {
+        false
+    }
+
     fn answer(
         signer: &Signer,
         uid: u32,
@@ -238,6 +256,10 @@ struct ForAuthority;
 impl Kind for ForAuthority {
     type Ask = Ask;
     type Answer = Answer;
+
+    fn is_large(ask: &Ask) -> bool {
+        matches!(ask, Ask::Crl { .. })
+    }
 
     async fn answer(signer: &Signer, _uid: u32, ask: Ask) -> Result<Answer, PkiError> {
         match ask {
@@ -297,17 +319,19 @@ impl Kind for ForAdmin {
     }
 }
 
-/// Reads questions while fewer than [`PIPELINE_MAX`] wait; each is answered as soon as it can be.
+/// Reads questions while fewer than [`PIPELINE_MAX`] wait and there is room; each is answered as soon as
+/// it can be, and its place and its room are free when the answer is out.
 async fn converse<K: Kind>(
     signer: Arc<Signer>,
     stream: UnixStream,
     uid: u32,
+    room: Room,
     mut stop: watch::Receiver<bool>,
 ) {
     let (mut read, mut write) = stream.into_split();
-    let (answers, mut outgoing) = mpsc::channel::<Vec<u8>>(PIPELINE_MAX);
+    let (answers, mut outgoing) = mpsc::channel::<Outgoing>(PIPELINE_MAX);
     let writer = tokio::spawn(async move {
-        while let Some(frame) = outgoing.recv().await {
+        while let Some((frame, _held)) = outgoing.recv().await {
             if let Err(error) = wire::write(&mut write, &frame).await {
                 tracing::warn!(%error, "an answer does not get through");
                 break;
@@ -320,33 +344,50 @@ async fn converse<K: Kind>(
             break;
         };
         let asked = tokio::select! {
-            asked = wire::read::<Asked<K::Ask>>(&mut read) => asked,
+            asked = next::<K>(&mut read, &room) => asked,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Asked { id, ask } = match asked {
+        let (Asked { id, ask }, mut held) = match asked {
             Ok(Some(asked)) => asked,
             Ok(None) => break,
             Err(error) => {
                 tracing::warn!(%error, uid, "a connection is ended");
                 let frame = answered::<K::Answer>(&signer, 0, Err(not_understood(&error)));
-                let _ = answers.send(frame).await;
+                let _ = answers.send((frame, None)).await;
                 break;
             }
         };
-        let (signer, answers) = (signer.clone(), answers.clone());
+        let (signer, answers, room) = (signer.clone(), answers.clone(), room.clone());
         tokio::spawn(async move {
+            if K::is_large(&ask) {
+                room.for_list(&mut held).await;
+            }
             let answer = K::answer(&signer, uid, ask).await;
             if let Err(error) = &answer {
                 tracing::warn!(%error, "refused");
             }
+            let frame = answered(&signer, id, answer);
             // Whoever asked may have gone.
-            let _ = answers.send(answered(&signer, id, answer)).await;
-            drop(place);
+            let _ = answers.send((frame, Some((held, place)))).await;
         });
     }
     drop(answers);
     // Ends when the last answer is out, or nobody reads them.
     let _ = writer.await;
+}
+
+/// An answer, and what is free once it is out.
+type Outgoing = (Vec<u8>, Option<(Held, OwnedSemaphorePermit)>);
+
+async fn next<K: Kind>(
+    from: &mut OwnedReadHalf,
+    room: &Room,
+) -> Result<Option<(Asked<K::Ask>, Held)>, BadFrame> {
+    let Some(length) = wire::read_length(from).await? else {
+        return Ok(None);
+    };
+    let held = room.for_frame(length).await;
+    Ok(Some((wire::read_body(from, length).await?, held)))
 }
 
 fn answered<T: Serialize>(signer: &Signer, id: u64, answer: Result<T, PkiError>) -> Vec<u8> {

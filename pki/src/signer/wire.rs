@@ -25,7 +25,7 @@ use crate::issuer::{IssueRequest, IssueTo, IssuerHealth, IssuingCa};
 pub(super) const VERSION: u32 = 1;
 /// Largest frame: a revocation list of [`crate::crl::REVOKED_MAX`] entries has 9 MB.
 pub(super) const FRAME_MAX_BYTES: u32 = 16 * 1024 * 1024;
-/// From the first byte of a frame to its last.
+/// From the first byte of a frame to its length, and from there to its last byte.
 pub(super) const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 /// Most questions of one connection that wait for their answers.
 pub(super) const PIPELINE_MAX: usize = 64;
@@ -208,31 +208,42 @@ pub(super) enum BadFrame {
 pub(super) async fn read<T: DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<T>, BadFrame> {
-    let mut first = [0; 1];
-    if from.read(&mut first).await? == 0 {
-        return Ok(None);
+    match read_length(from).await? {
+        Some(length) => read_body(from, length).await.map(Some),
+        None => Ok(None),
     }
-    let rest = tokio::time::timeout(FRAME_DEADLINE, read_rest(from, first[0]));
-    let bytes = rest.await.map_err(|_| BadFrame::Slow)??;
-    let frame = serde_json::from_slice(&bytes).map_err(BadFrame::NotUnderstood)?;
-    Ok(Some(frame))
 }
 
-async fn read_rest(from: &mut (impl AsyncRead + Unpin), first: u8) -> Result<Vec<u8>, BadFrame> {
-    let mut length = [first, 0, 0, 0];
-    from.read_exact(&mut length[1..]).await.map_err(cut)?;
-    let length = u32::from_be_bytes(length);
-    if length > FRAME_MAX_BYTES {
-        return Err(BadFrame::TooLarge(length));
+/// How long the next frame is, at most [`FRAME_MAX_BYTES`].
+pub(super) async fn read_length(
+    from: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<u32>, BadFrame> {
+    let mut length = [0; 4];
+    if from.read(&mut length[..1]).await? == 0 {
+        return Ok(None);
     }
+    let rest = tokio::time::timeout(FRAME_DEADLINE, from.read_exact(&mut length[1..]));
+    rest.await.map_err(|_| BadFrame::Slow)?.map_err(cut)?;
+    match u32::from_be_bytes(length) {
+        length if length > FRAME_MAX_BYTES => Err(BadFrame::TooLarge(length)),
+        length => Ok(Some(length)),
+    }
+}
+
+/// The frame behind its length.
+pub(super) async fn read_body<T: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+    length: u32,
+) -> Result<T, BadFrame> {
     // Memory grows with what has come, not with what is promised.
     let mut bytes = Vec::new();
-    from.take(length.into()).read_to_end(&mut bytes).await?;
-    if bytes.len() as u64 == u64::from(length) {
-        Ok(bytes)
-    } else {
-        Err(BadFrame::Cut)
+    let mut body = from.take(length.into());
+    let all = tokio::time::timeout(FRAME_DEADLINE, body.read_to_end(&mut bytes));
+    all.await.map_err(|_| BadFrame::Slow)??;
+    if bytes.len() as u64 != u64::from(length) {
+        return Err(BadFrame::Cut);
     }
+    serde_json::from_slice(&bytes).map_err(BadFrame::NotUnderstood)
 }
 
 fn cut(error: std::io::Error) -> BadFrame {

@@ -132,6 +132,28 @@ async fn made_up_numbers_do_not_stay_on_the_list() {
     assert_eq!(world.named(3, Vec::new()).await.unwrap(), []);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn more_lists_than_there_is_room_for_are_answered_one_after_the_other() {
+    const LISTS: u64 = 12;
+    let world = World::new().await;
+    let _stop = world.serve();
+    let client = world.client().await;
+    let mut lists = tokio::task::JoinSet::new();
+    let client = std::sync::Arc::new(client);
+    for number in 1..=LISTS {
+        let (client, list) = (client.clone(), world.list_of(number, Vec::new()));
+        lists.spawn(async move { pki::Issuer::sign_crl(client.as_ref(), list).await });
+    }
+    // Whichever came first: the others may be below it.
+    for answer in lists.join_all().await {
+        let refused = answer.map(drop).err();
+        let below =
+            |error: &PkiError| matches!(error, PkiError::Crl(BadCrl::NumberGoesBack { .. }));
+        assert!(refused.as_ref().is_none_or(below), "{refused:?}");
+    }
+    assert_eq!(world.crl(0, LISTS + 1).await, Ok(LISTS + 1));
+}
+
 #[tokio::test]
 async fn a_list_that_cannot_be_kept_is_not_given_away() {
     let world = World::new().await;
