@@ -30,7 +30,7 @@ use crate::tag_writer::TagWriter;
 use crate::till::Till;
 use crate::trust::TrustFiles;
 use crate::upkeep_driver::{Kept, Supplies, UpkeepDriver};
-use crate::{outbox, platform, tag_pcsc};
+use crate::{ids, outbox, platform, tag_pcsc};
 
 pub const DATABASE: &str = "agent.db";
 pub const KIOSK_SECRET: &str = "kiosk.secret";
@@ -217,6 +217,7 @@ impl Parts {
             last: revision.map(|r| r.to_string()),
             heard: pushed_in,
             noticed,
+            instance: ids::instance(),
         };
         let line = || self.line.clone();
         let callers = vec![

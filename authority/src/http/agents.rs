@@ -13,7 +13,7 @@ use protocol::wire::charges::ChargeRequest;
 use protocol::wire::push::STATE_EVENT;
 use protocol::wire::reports::{AGENT_BODY_MAX, ReportRequest};
 use protocol::wire::schedules::ScheduleQuery;
-use protocol::wire::upkeep::TRUST_HEADER;
+use protocol::wire::upkeep::{INSTANCE_HEADER, TRUST_HEADER};
 use serde::Serialize;
 use tokio_stream::wrappers::ReceiverStream;
 use warp::reply::Response;
@@ -58,7 +58,8 @@ fn events(journey: &Arc<Journey>) -> Routes<Private> {
     let route = warp::path!("v1" / "events")
         .and(warp::get())
         .and(asked_by(journey))
-        .then(|asked: Asked| async move {
+        .and(warp::header::optional::<String>(INSTANCE_HEADER))
+        .then(|asked: Asked, instance: Option<String>| async move {
             let Asked {
                 journey,
                 terminal,
@@ -68,7 +69,9 @@ fn events(journey: &Arc<Journey>) -> Routes<Private> {
                 // Who says nothing here trusts the root it pinned.
                 journey.followers.saw(terminal.id(), 0).await;
             }
-            let frames = journey.push.open(terminal.id(), terminal.serial());
+            let frames = journey
+                .push
+                .open(terminal.id(), terminal.serial(), instance);
             let events =
                 ReceiverStream::new(frames).map(|frame| Ok::<_, Infallible>(event(&frame)));
             warp::sse::reply(events)

@@ -325,11 +325,6 @@ mod tests {
             assert_eq!(is_past_half(&certificate, at), past, "{at}");
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn certificates_that_nobody_takes_up_are_asked_for_ever_more_rarely() {

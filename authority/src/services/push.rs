@@ -14,7 +14,7 @@ use protocol::ids::TerminalId;
 use protocol::live::epochs_needed;
 use protocol::time::{Millis, Timestamp};
 use protocol::wire::push::{KEEP_ALIVE_S, TerminalState};
-use protocol::wire::upkeep::Upkeep;
+use protocol::wire::upkeep::{INSTANCE_MAX, Upkeep};
 use tokio::sync::{mpsc, watch};
 
 use super::schedules::Schedules;
@@ -29,12 +29,14 @@ const SLOW_READER: Duration = Duration::from_secs(10);
 /// Often enough that the connection carries something every [`KEEP_ALIVE_S`].
 const KEEP_ALIVE: Duration = Duration::from_secs(KEEP_ALIVE_S * 2 / 3);
 
-/// Two machines with one certificate end each other's streams: whoever lost theirs comes back within
-/// [`FIGHT_WITHIN_MS`]. So often, less than [`FIGHTS_APART_MS`] apart, and it is an alarm. A bad network
-/// does not come back that fast; and if one of the two takes its time, the other does not.
+/// Of software that does not name its process: two machines with one certificate end each other's streams,
+/// and whoever lost theirs comes back within [`FIGHT_WITHIN_MS`]. So often, less than [`FIGHTS_APART_MS`]
+/// apart, and it is an alarm. A bad network does not come back that fast.
 const FIGHTS_MAX: u32 = 5;
 const FIGHT_WITHIN_MS: Millis = 15_000;
 const FIGHTS_APART_MS: Millis = 10 * 60_000;
+/// Processes of a terminal that are remembered after another one took their stream.
+const OUSTED_MAX: usize = 8;
 /// How far back a certificate's predecessors are followed: renewals that a stream slept through.
 const LINEAGE_MAX: usize = 8;
 
@@ -67,6 +69,8 @@ struct Streams {
 struct Open {
     number: u64,
     certificate: String,
+    /// Which process listens, if it says so.
+    instance: Option<String>,
     wake: watch::Sender<()>,
 }
 
@@ -82,6 +86,8 @@ struct Fights {
     certificate: String,
     count: u32,
     displaced_at: Timestamp,
+    /// Processes whose stream another one took, the latest last.
+    ousted: Vec<String>,
 }
 
 /// The stream that a new one has put an end to, now or a moment ago.
@@ -117,15 +123,17 @@ impl Push {
     /// Opens the terminal's stream; the state comes at once. An older stream of it ends.
     ///
     /// `certificate` is the serial the terminal came with: for alarms, and to have it renewed in time.
+    /// `instance` is what its process calls itself.
     pub fn open(
         self: &Arc<Self>,
         terminal: TerminalId,
         certificate: &str,
+        instance: Option<String>,
     ) -> mpsc::Receiver<Frame> {
         let (frames, reader) = mpsc::channel(FRAMES_MAX);
         // Before the first look: a ban after it is heard, one before it is seen.
         let bans = self.app.bans.listen();
-        let (number, wake, displaced) = self.enter(terminal, certificate);
+        let (number, wake, displaced) = self.enter(terminal, certificate, instance);
         let (hub, certificate) = (self.clone(), certificate.to_owned());
         tokio::spawn(async move {
             let pumping = async {
@@ -349,16 +357,19 @@ impl Push {
         &self,
         terminal: TerminalId,
         certificate: &str,
+        instance: Option<String>,
     ) -> (u64, watch::Receiver<()>, Option<Displaced>) {
         let (wake, woken) = watch::channel(());
         let now = self.app.clock.now();
+        let instance = instance.filter(|it| (1..=INSTANCE_MAX).contains(&it.len()));
         let mut streams = self.streams();
         streams.next_number += 1;
         let number = streams.next_number;
-        let older = streams.displace(terminal, certificate, now);
+        let older = streams.displace(terminal, certificate, instance.as_deref(), now);
         let open = Open {
             number,
             certificate: certificate.to_owned(),
+            instance,
             wake,
         };
         self.app.metrics.push_streams.inc();
@@ -384,38 +395,80 @@ impl Push {
 }
 
 impl Streams {
-    /// Ends the terminal's stream, if there is one, and counts who comes back for it.
+    /// Ends the terminal's stream, if there is one, and judges whoever comes back for it.
     fn displace(
         &mut self,
         terminal: TerminalId,
         certificate: &str,
+        instance: Option<&str>,
         now: Timestamp,
     ) -> Option<Displaced> {
         let older = self.of.remove(&terminal);
         let recent =
             |it: &Fights| it.certificate == certificate && now - it.displaced_at < FIGHTS_APART_MS;
         let before = self.fights.remove(&terminal).filter(recent);
-        let came_back = |it: &Fights| now - it.displaced_at < FIGHT_WITHIN_MS;
-        let is_back = before.as_ref().is_some_and(came_back);
-        let count = before.as_ref().map_or(0, |it| it.count) + u32::from(is_back);
-        let displaced_at = match (&older, &before) {
-            (Some(_), _) => now,
-            (None, Some(before)) => before.displaced_at,
-            (None, None) => return None,
+        if older.is_none() && before.is_none() {
+            return None;
+        }
+        let mut fights = before.unwrap_or_else(|| Fights::none(certificate, now));
+        let same_process = |it: &Open| instance.is_some() && it.instance.as_deref() == instance;
+        let came_back = match (&older, instance) {
+            (Some(older), _) if same_process(older) => false,
+            (_, Some(name)) => fights.has_ousted(name),
+            (_, None) => fights.count_one(now),
         };
-        let fights = Fights {
-            certificate: certificate.to_owned(),
-            count,
-            displaced_at,
-        };
+        if let Some(other) = older.as_ref().filter(|it| !same_process(it)) {
+            fights.oust(other, now);
+        }
+        let count = fights.count;
         self.fights.insert(terminal, fights);
+        let fights = match (came_back, instance) {
+            (true, Some(_)) => FIGHTS_MAX,
+            (true, None) => count,
+            (false, _) => 0,
+        };
         match older {
-            None if !is_back => None,
+            None if !came_back => None,
             older => Some(Displaced {
                 certificate: older.map_or_else(|| certificate.to_owned(), |it| it.certificate),
-                fights: count,
+                fights,
             }),
         }
+    }
+}
+
+impl Fights {
+    fn none(certificate: &str, now: Timestamp) -> Self {
+        Self {
+            certificate: certificate.to_owned(),
+            count: 0,
+            displaced_at: now - FIGHT_WITHIN_MS,
+            ousted: Vec::new(),
+        }
+    }
+
+    /// A process that was restarted has another name: one that comes back never went away.
+    fn has_ousted(&self, instance: &str) -> bool {
+        self.ousted.iter().any(|it| it == instance)
+    }
+
+    /// Whether somebody lost the stream a moment ago: this is them, or their copy.
+    fn count_one(&mut self, now: Timestamp) -> bool {
+        let soon = now - self.displaced_at < FIGHT_WITHIN_MS;
+        self.count += u32::from(soon);
+        soon
+    }
+
+    fn oust(&mut self, other: &Open, now: Timestamp) {
+        self.displaced_at = now;
+        let Some(name) = &other.instance else {
+            return;
+        };
+        self.ousted.retain(|it| it != name);
+        if self.ousted.len() >= OUSTED_MAX {
+            self.ousted.remove(0);
+        }
+        self.ousted.push(name.clone());
     }
 }
 

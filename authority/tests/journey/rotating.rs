@@ -293,7 +293,7 @@ async fn a_checkpoint_of_the_second_in_which_its_key_was_tainted_is_not_called_f
 #[tokio::test]
 async fn every_open_stream_is_told_of_another_key_set() {
     let world = World::new().await;
-    let mut frames = world.journey.push.open(world.terminal, "01");
+    let mut frames = world.journey.push.open(world.terminal, "01", None);
     let Some(Frame::State(first)) = frames.recv().await else {
         panic!("no state")
     };

@@ -142,7 +142,7 @@ async fn a_banned_or_unknown_terminal_gets_no_schedule() {
 #[tokio::test]
 async fn the_first_frame_is_the_whole_state_and_every_change_is_another() {
     let world = World::new().await;
-    let mut frames = world.journey.push.open(world.terminal, "01");
+    let mut frames = world.journey.push.open(world.terminal, "01", None);
     let first = state(&mut frames).await;
     assert!(first.charge.is_none() && first.schedule_due);
     let phone = world.held(420).await;
@@ -169,9 +169,9 @@ async fn the_first_frame_is_the_whole_state_and_every_change_is_another() {
 #[tokio::test]
 async fn a_second_stream_ends_the_first_and_rings_the_alarm() {
     let world = World::new().await;
-    let mut older = world.journey.push.open(world.terminal, "01");
+    let mut older = world.journey.push.open(world.terminal, "01", None);
     state(&mut older).await;
-    let mut newer = world.journey.push.open(world.terminal, "02");
+    let mut newer = world.journey.push.open(world.terminal, "02", None);
     state(&mut newer).await;
     assert_eq!(older.recv().await, None);
     assert_eq!(world.app.metrics.clone_alarms.get(), 1);
@@ -216,13 +216,13 @@ async fn a_stream_under_the_renewed_certificate_rings_no_alarm() {
     let world = World::new().await;
     issued(&world, "01", 1, None).await;
     issued(&world, "02", 2, Some("01")).await;
-    let mut older = world.journey.push.open(world.terminal, "01");
+    let mut older = world.journey.push.open(world.terminal, "01", None);
     state(&mut older).await;
-    let mut newer = world.journey.push.open(world.terminal, "02");
+    let mut newer = world.journey.push.open(world.terminal, "02", None);
     state(&mut newer).await;
     assert_eq!(older.recv().await, None);
     assert_eq!(world.store.alarms(9).await, Ok(Vec::new()));
-    let mut oldest = world.journey.push.open(world.terminal, "01");
+    let mut oldest = world.journey.push.open(world.terminal, "01", None);
     state(&mut oldest).await;
     let alarms = world.store.alarms(9).await.unwrap();
     let [alarm] = alarms.as_slice() else {
@@ -242,7 +242,7 @@ async fn two_machines_with_one_certificate_ring_the_alarm_and_a_bad_network_does
     let comes_back = async |times: u32, after_ms: i64| {
         for _ in 0..times {
             world.advance(after_ms);
-            let mut frames = world.journey.push.open(world.terminal, "01");
+            let mut frames = world.journey.push.open(world.terminal, "01", None);
             state(&mut frames).await;
         }
     };
@@ -259,7 +259,7 @@ async fn a_copy_that_takes_its_time_rings_the_alarm_all_the_same() {
     issued(&world, "01", 1, None).await;
     let comes = async |after_ms: i64| {
         world.advance(after_ms);
-        let mut frames = world.journey.push.open(world.terminal, "01");
+        let mut frames = world.journey.push.open(world.terminal, "01", None);
         state(&mut frames).await;
         frames
     };
@@ -276,9 +276,32 @@ async fn a_copy_that_takes_its_time_rings_the_alarm_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_process_that_comes_back_for_its_stream_rings_the_alarm_and_a_restarted_one_does_not() {
+    let world = World::new().await;
+    issued(&world, "01", 1, None).await;
+    let listens = async |process: &str| {
+        world.advance(1_000);
+        let name = Some(process.to_owned());
+        let mut frames = world.journey.push.open(world.terminal, "01", name);
+        state(&mut frames).await;
+    };
+    for _ in 0..20 {
+        listens("before").await;
+    }
+    for _ in 0..20 {
+        listens("restarted").await;
+    }
+    assert_eq!(world.store.alarms(9).await, Ok(Vec::new()));
+    listens("before").await;
+    let alarms = world.store.alarms(9).await.unwrap();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert_eq!(alarms[0].alarm.kind, AlarmKind::SecondStream);
+}
+
+#[tokio::test]
 async fn a_ban_ends_the_stream_and_a_banned_terminal_gets_none() {
     let world = World::new().await;
-    let mut frames = world.journey.push.open(world.terminal, "01");
+    let mut frames = world.journey.push.open(world.terminal, "01", None);
     state(&mut frames).await;
     let (terminal, now) = (world.terminal, world.now());
     world
@@ -288,7 +311,7 @@ async fn a_ban_ends_the_stream_and_a_banned_terminal_gets_none() {
         .unwrap();
     world.app.bans.announce(terminal);
     assert_eq!(frames.recv().await, None);
-    let mut again = world.journey.push.open(terminal, "01");
+    let mut again = world.journey.push.open(terminal, "01", None);
     assert_eq!(again.recv().await, None);
 }
 
@@ -399,7 +422,7 @@ async fn a_repeated_report_is_stored_once_and_too_much_is_refused() {
 async fn a_stream_under_a_revoked_certificate_ends_at_its_next_look_whoever_announced_it() {
     let world = World::new().await;
     issued(&world, "01", 1, None).await;
-    let mut frames = world.journey.push.open(world.terminal, "01");
+    let mut frames = world.journey.push.open(world.terminal, "01", None);
     state(&mut frames).await;
     let (store, now) = (&world.store, world.now());
     let revoked = store.revoke_certificate("01", Reason::KeyCompromise, now);
@@ -412,7 +435,7 @@ async fn a_stream_under_a_revoked_certificate_ends_at_its_next_look_whoever_anno
 async fn a_stream_does_not_outlive_its_certificate() {
     let world = World::new().await;
     issued(&world, "01", 1, None).await;
-    let mut frames = world.journey.push.open(world.terminal, "01");
+    let mut frames = world.journey.push.open(world.terminal, "01", None);
     state(&mut frames).await;
     world.advance(24 * 60 * MINUTE);
     world.journey.push.changed(world.terminal);

@@ -16,6 +16,12 @@ pub const TRUST_HEADER: &str = "m2key-trust";
 /// Request header of `GET /v1/events`: the last audit checkpoint this terminal saw, compact JWS. An
 /// authority that is behind it has been restored, and serves nothing.
 pub const CHECKPOINT_HEADER: &str = "m2key-checkpoint";
+/// Request header of `GET /v1/events`: a random name of the process that asks, the same for all its
+/// streams. One that comes back after another one has had the stream is a copy of the terminal, or the
+/// terminal itself beside its copy.
+pub const INSTANCE_HEADER: &str = "m2key-instance";
+/// Longest name that counts, in bytes.
+pub const INSTANCE_MAX: usize = 64;
 /// Longest checkpoint that travels in that header, in bytes.
 pub const CHECKPOINT_MAX: usize = 4_096;
 

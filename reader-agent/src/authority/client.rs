@@ -13,7 +13,7 @@ use protocol::wire::claims::JWKS_PATH;
 use protocol::wire::push::{ChargeState, EVENTS_PATH};
 use protocol::wire::reports::{REPORTS_PATH, ReportRequest, ReportResponse, TerminalEvent};
 use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
-use protocol::wire::upkeep::{CHECKPOINT_HEADER, TRUST_HEADER, TRUST_PATH};
+use protocol::wire::upkeep::{CHECKPOINT_HEADER, INSTANCE_HEADER, TRUST_HEADER, TRUST_PATH};
 use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 
@@ -50,6 +50,8 @@ pub struct Greeting {
     pub trust_sequence: u64,
     /// The last audit checkpoint it saw.
     pub checkpoint: Option<String>,
+    /// Which process of this terminal asks.
+    pub instance: String,
 }
 
 /// The authority, over TLS with both sides' certificates.
@@ -131,6 +133,7 @@ impl AuthorityClient {
             .get(self.url(EVENTS_PATH))
             .header(http::header::ACCEPT, "text/event-stream");
         request = request.header(TRUST_HEADER, greeting.trust_sequence);
+        request = request.header(INSTANCE_HEADER, &greeting.instance);
         if let Some(last) = &greeting.last {
             request = request.header("last-event-id", last);
         }

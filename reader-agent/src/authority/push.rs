@@ -54,6 +54,8 @@ pub struct Follower {
     pub last: Option<String>,
     pub heard: mpsc::Sender<Pushed>,
     pub noticed: Arc<watch::Sender<Noticed>>,
+    /// The same for every stream of this process.
+    pub instance: String,
 }
 
 /// One open stream.
@@ -106,6 +108,7 @@ impl Follower {
             last: self.last.clone(),
             trust_sequence: footing.trust.sequence(),
             checkpoint: self.state.checkpoint().ok().flatten(),
+            instance: self.instance.clone(),
         };
         let opening = footing.client.events(&greeting);
         let response = self.beside(old, footing, opening).await?;

@@ -76,6 +76,7 @@ impl Agent {
             last: None,
             heard,
             noticed: self.noticed,
+            instance: "a".into(),
         };
         tokio::spawn(follower.follow());
         tokio::spawn(self.driver.run());

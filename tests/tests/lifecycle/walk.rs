@@ -277,6 +277,9 @@ impl Walk<'_> {
         for other in ["bob", "carl"] {
             desk.ok_as(other, "renew operator");
         }
+        // From now on operators' certificates lead to the new root.
+        let consents = format!("required = 1\nroots = \"{new_pem}\"\n");
+        std::fs::write(authority.file("root/consents.toml"), consents).unwrap();
         let old = old_pem.display().to_string();
         self.trust(3, &change("taint", &old), &[&first, &second])
             .await;
