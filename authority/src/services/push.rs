@@ -4,7 +4,6 @@
 //! harmless. A stream is woken, reads the state and sends it if it is new: nothing queues up behind
 //! a slow reader but the next look.
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,15 +11,19 @@ use std::time::Duration;
 use pki::KeyState;
 use protocol::ids::TerminalId;
 use protocol::live::epochs_needed;
-use protocol::time::{Millis, Timestamp};
+use protocol::time::Timestamp;
 use protocol::wire::push::{KEEP_ALIVE_S, TerminalState};
-use protocol::wire::upkeep::{INSTANCE_MAX, Upkeep};
+use protocol::wire::upkeep::Upkeep;
 use tokio::sync::{mpsc, watch};
 
 use super::schedules::Schedules;
 use super::{Failure, issuing, renewal};
 use crate::app::App;
 use crate::store::{AlarmKind, CloneAlarm};
+
+mod streams;
+
+use streams::{Displaced, Streams};
 
 /// Frames that wait for a reader.
 const FRAMES_MAX: usize = 2;
@@ -29,14 +32,6 @@ const SLOW_READER: Duration = Duration::from_secs(10);
 /// Often enough that the connection carries something every [`KEEP_ALIVE_S`].
 const KEEP_ALIVE: Duration = Duration::from_secs(KEEP_ALIVE_S * 2 / 3);
 
-/// Of software that does not name its process: two machines with one certificate end each other's streams,
-/// and whoever lost theirs comes back within [`FIGHT_WITHIN_MS`]. So often, less than [`FIGHTS_APART_MS`]
-/// apart, and it is an alarm. A bad network does not come back that fast.
-const FIGHTS_MAX: u32 = 5;
-const FIGHT_WITHIN_MS: Millis = 15_000;
-const FIGHTS_APART_MS: Millis = 10 * 60_000;
-/// Processes of a terminal that are remembered after another one took their stream.
-const OUSTED_MAX: usize = 8;
 /// How far back a certificate's predecessors are followed: renewals that a stream slept through.
 const LINEAGE_MAX: usize = 8;
 
@@ -57,43 +52,11 @@ pub struct Push {
     active_issuer: Mutex<Option<String>>,
 }
 
-#[derive(Default)]
-struct Streams {
-    next_number: u64,
-    of: HashMap<TerminalId, Open>,
-    /// Of terminals whose stream was ended by another one: at most one for each that is enrolled.
-    fights: HashMap<TerminalId, Fights>,
-}
-
-/// Dropping `wake` ends the stream.
-struct Open {
-    number: u64,
-    certificate: String,
-    /// Which process listens, if it says so.
-    instance: Option<String>,
-    wake: watch::Sender<()>,
-}
-
 /// The certificate that a stream came with.
 struct Under {
     serial: String,
     /// Key identifier of its issuing CA; empty if unknown.
     issuer: String,
-}
-
-/// What became of streams with this certificate.
-struct Fights {
-    certificate: String,
-    count: u32,
-    displaced_at: Timestamp,
-    /// Processes whose stream another one took, the latest last.
-    ousted: Vec<String>,
-}
-
-/// The stream that a new one has put an end to, now or a moment ago.
-struct Displaced {
-    certificate: String,
-    fights: u32,
 }
 
 impl Push {
@@ -108,16 +71,12 @@ impl Push {
 
     /// Call after the change is committed.
     pub fn changed(&self, terminal: TerminalId) {
-        if let Some(open) = self.streams().of.get(&terminal) {
-            open.wake.send_replace(());
-        }
+        self.streams().wake(terminal);
     }
 
     /// Call after something changed that concerns every terminal.
     pub fn all_changed(&self) {
-        for open in self.streams().of.values() {
-            open.wake.send_replace(());
-        }
+        self.streams().wake_all();
     }
 
     /// Opens the terminal's stream; the state comes at once. An older stream of it ends.
@@ -133,7 +92,10 @@ impl Push {
         let (frames, reader) = mpsc::channel(FRAMES_MAX);
         // Before the first look: a ban after it is heard, one before it is seen.
         let bans = self.app.bans.listen();
-        let (number, wake, displaced) = self.enter(terminal, certificate, instance);
+        let (number, wake, displaced) =
+            self.streams()
+                .enter(terminal, certificate, instance, self.app.clock.now());
+        self.app.metrics.push_streams.inc();
         let (hub, certificate) = (self.clone(), certificate.to_owned());
         tokio::spawn(async move {
             let pumping = async {
@@ -146,7 +108,8 @@ impl Push {
                 () = hub.app.draining() => {}
                 () = hub.app.fence.until_fenced() => {}
             }
-            hub.leave(terminal, number);
+            hub.streams().leave(terminal, number);
+            hub.app.metrics.push_streams.dec();
         });
         reader
     }
@@ -168,11 +131,7 @@ impl Push {
         }
         *known = active;
         drop(known);
-        let streams = self.streams();
-        streams.of.values().for_each(|it| {
-            it.wake.send_replace(());
-        });
-        streams.of.len()
+        self.streams().wake_all()
     }
 
     /// Whether certificates of this issuing CA are to be renewed now.
@@ -209,7 +168,7 @@ impl Push {
         certificate: &str,
     ) -> Result<(), Failure> {
         let harmless = match older.certificate == certificate {
-            true => older.fights < FIGHTS_MAX,
+            true => !older.is_a_fight(),
             false => self.descends(certificate, &older.certificate).await?,
         };
         if harmless {
@@ -353,122 +312,8 @@ impl Push {
         Ok(here || self.app.fence.is_revoked_outside(serial))
     }
 
-    fn enter(
-        &self,
-        terminal: TerminalId,
-        certificate: &str,
-        instance: Option<String>,
-    ) -> (u64, watch::Receiver<()>, Option<Displaced>) {
-        let (wake, woken) = watch::channel(());
-        let now = self.app.clock.now();
-        let instance = instance.filter(|it| (1..=INSTANCE_MAX).contains(&it.len()));
-        let mut streams = self.streams();
-        streams.next_number += 1;
-        let number = streams.next_number;
-        let older = streams.displace(terminal, certificate, instance.as_deref(), now);
-        let open = Open {
-            number,
-            certificate: certificate.to_owned(),
-            instance,
-            wake,
-        };
-        self.app.metrics.push_streams.inc();
-        streams.of.insert(terminal, open);
-        (number, woken, older)
-    }
-
-    fn leave(&self, terminal: TerminalId, number: u64) {
-        self.app.metrics.push_streams.dec();
-        let mut streams = self.streams();
-        if streams
-            .of
-            .get(&terminal)
-            .is_some_and(|it| it.number == number)
-        {
-            streams.of.remove(&terminal);
-        }
-    }
-
     fn streams(&self) -> MutexGuard<'_, Streams> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Streams {
-    /// Ends the terminal's stream, if there is one, and judges whoever comes back for it.
-    fn displace(
-        &mut self,
-        terminal: TerminalId,
-        certificate: &str,
-        instance: Option<&str>,
-        now: Timestamp,
-    ) -> Option<Displaced> {
-        let older = self.of.remove(&terminal);
-        let recent =
-            |it: &Fights| it.certificate == certificate && now - it.displaced_at < FIGHTS_APART_MS;
-        let before = self.fights.remove(&terminal).filter(recent);
-        if older.is_none() && before.is_none() {
-            return None;
-        }
-        let mut fights = before.unwrap_or_else(|| Fights::none(certificate, now));
-        let same_process = |it: &Open| instance.is_some() && it.instance.as_deref() == instance;
-        let came_back = match (&older, instance) {
-            (Some(older), _) if same_process(older) => false,
-            (_, Some(name)) => fights.has_ousted(name),
-            (_, None) => fights.count_one(now),
-        };
-        if let Some(other) = older.as_ref().filter(|it| !same_process(it)) {
-            fights.oust(other, now);
-        }
-        let count = fights.count;
-        self.fights.insert(terminal, fights);
-        let fights = match (came_back, instance) {
-            (true, Some(_)) => FIGHTS_MAX,
-            (true, None) => count,
-            (false, _) => 0,
-        };
-        match older {
-            None if !came_back => None,
-            older => Some(Displaced {
-                certificate: older.map_or_else(|| certificate.to_owned(), |it| it.certificate),
-                fights,
-            }),
-        }
-    }
-}
-
-impl Fights {
-    fn none(certificate: &str, now: Timestamp) -> Self {
-        Self {
-            certificate: certificate.to_owned(),
-            count: 0,
-            displaced_at: now - FIGHT_WITHIN_MS,
-            ousted: Vec::new(),
-        }
-    }
-
-    /// A process that was restarted has another name: one that comes back never went away.
-    fn has_ousted(&self, instance: &str) -> bool {
-        self.ousted.iter().any(|it| it == instance)
-    }
-
-    /// Whether somebody lost the stream a moment ago: this is them, or their copy.
-    fn count_one(&mut self, now: Timestamp) -> bool {
-        let soon = now - self.displaced_at < FIGHT_WITHIN_MS;
-        self.count += u32::from(soon);
-        soon
-    }
-
-    fn oust(&mut self, other: &Open, now: Timestamp) {
-        self.displaced_at = now;
-        let Some(name) = &other.instance else {
-            return;
-        };
-        self.ousted.retain(|it| it != name);
-        if self.ousted.len() >= OUSTED_MAX {
-            self.ousted.remove(0);
-        }
-        self.ousted.push(name.clone());
     }
 }
 

@@ -1,0 +1,181 @@
+//! Who listens, and has somebody come back for a stream that another one took?
+//!
+//! A terminal has one stream; a new one ends the one before. A process names itself, the same for all its
+//! streams, so that a copy of the terminal is told from its restart and from a bad network.
+
+use std::collections::HashMap;
+
+use protocol::ids::TerminalId;
+use protocol::time::{Millis, Timestamp};
+use protocol::wire::upkeep::INSTANCE_MAX;
+use tokio::sync::watch;
+
+/// Of software that does not name its process: two machines with one certificate end each other's streams,
+/// and whoever lost theirs comes back within [`FIGHT_WITHIN_MS`]. So often, less than [`FIGHTS_APART_MS`]
+/// apart, and it is an alarm. A bad network does not come back that fast.
+const FIGHTS_MAX: u32 = 5;
+const FIGHT_WITHIN_MS: Millis = 15_000;
+const FIGHTS_APART_MS: Millis = 10 * 60_000;
+/// Processes of a terminal that are remembered after another one took their stream.
+const OUSTED_MAX: usize = 8;
+
+#[derive(Default)]
+pub(super) struct Streams {
+    next_number: u64,
+    of: HashMap<TerminalId, Open>,
+    /// Of terminals whose stream was ended by another one: at most one for each that is enrolled.
+    fights: HashMap<TerminalId, Fights>,
+}
+
+/// Dropping `wake` ends the stream.
+struct Open {
+    number: u64,
+    certificate: String,
+    /// Which process listens, if it says so.
+    instance: Option<String>,
+    wake: watch::Sender<()>,
+}
+
+/// What became of streams with this certificate.
+struct Fights {
+    certificate: String,
+    count: u32,
+    displaced_at: Timestamp,
+    /// Processes whose stream another one took, the latest last.
+    ousted: Vec<String>,
+}
+
+/// The stream that a new one has put an end to, now or a moment ago.
+pub(super) struct Displaced {
+    pub(super) certificate: String,
+    fights: u32,
+}
+
+impl Streams {
+    /// A new stream, its number, what wakes it, and the one that it put an end to.
+    pub(super) fn enter(
+        &mut self,
+        terminal: TerminalId,
+        certificate: &str,
+        instance: Option<String>,
+        now: Timestamp,
+    ) -> (u64, watch::Receiver<()>, Option<Displaced>) {
+        let (wake, woken) = watch::channel(());
+        let instance = instance.filter(|it| (1..=INSTANCE_MAX).contains(&it.len()));
+        self.next_number += 1;
+        let number = self.next_number;
+        let older = self.displace(terminal, certificate, instance.as_deref(), now);
+        let open = Open {
+            number,
+            certificate: certificate.to_owned(),
+            instance,
+            wake,
+        };
+        self.of.insert(terminal, open);
+        (number, woken, older)
+    }
+
+    pub(super) fn leave(&mut self, terminal: TerminalId, number: u64) {
+        let is_it = |it: &Open| it.number == number;
+        if self.of.get(&terminal).is_some_and(is_it) {
+            self.of.remove(&terminal);
+        }
+    }
+
+    pub(super) fn wake(&self, terminal: TerminalId) {
+        if let Some(open) = self.of.get(&terminal) {
+            open.wake.send_replace(());
+        }
+    }
+
+    /// Answers how many there are.
+    pub(super) fn wake_all(&self) -> usize {
+        for open in self.of.values() {
+            open.wake.send_replace(());
+        }
+        self.of.len()
+    }
+
+    /// Ends the terminal's stream, if there is one, and judges whoever comes back for it.
+    fn displace(
+        &mut self,
+        terminal: TerminalId,
+        certificate: &str,
+        instance: Option<&str>,
+        now: Timestamp,
+    ) -> Option<Displaced> {
+        let older = self.of.remove(&terminal);
+        let recent =
+            |it: &Fights| it.certificate == certificate && now - it.displaced_at < FIGHTS_APART_MS;
+        let before = self.fights.remove(&terminal).filter(recent);
+        if older.is_none() && before.is_none() {
+            return None;
+        }
+        let mut fights = before.unwrap_or_else(|| Fights::none(certificate, now));
+        let same_process = |it: &Open| instance.is_some() && it.instance.as_deref() == instance;
+        let came_back = match (&older, instance) {
+            (Some(older), _) if same_process(older) => false,
+            (_, Some(name)) => fights.has_ousted(name),
+            (_, None) => fights.count_one(now),
+        };
+        if let Some(other) = older.as_ref().filter(|it| !same_process(it)) {
+            fights.oust(other, now);
+        }
+        let count = fights.count;
+        self.fights.insert(terminal, fights);
+        let fights = match (came_back, instance) {
+            (true, Some(_)) => FIGHTS_MAX,
+            (true, None) => count,
+            (false, _) => 0,
+        };
+        match older {
+            None if !came_back => None,
+            older => Some(Displaced {
+                certificate: older.map_or_else(|| certificate.to_owned(), |it| it.certificate),
+                fights,
+            }),
+        }
+    }
+}
+
+impl Displaced {
+    /// Whether two machines with one certificate take each other's stream.
+    pub(super) fn is_a_fight(&self) -> bool {
+        self.fights >= FIGHTS_MAX
+    }
+}
+
+impl Fights {
+    fn none(certificate: &str, now: Timestamp) -> Self {
+        Self {
+            certificate: certificate.to_owned(),
+            count: 0,
+            displaced_at: now - FIGHT_WITHIN_MS,
+            ousted: Vec::new(),
+        }
+    }
+
+    /// A process that was restarted has another name: one that comes back never went away.
+    fn has_ousted(&self, instance: &str) -> bool {
+        self.ousted.iter().any(|it| it == instance)
+    }
+
+    /// Whether somebody lost the stream a moment ago: this is them, or their copy.
+    fn count_one(&mut self, now: Timestamp) -> bool {
+        let soon = now - self.displaced_at < FIGHT_WITHIN_MS;
+        self.count += u32::from(soon);
+        soon
+    }
+
+    fn oust(&mut self, other: &Open, now: Timestamp) {
+        self.displaced_at = now;
+        let Some(name) = &other.instance else {
+            return;
+        };
+        self.ousted.retain(|it| it != name);
+        if self.ousted.len() >= OUSTED_MAX {
+            self.ousted.remove(0);
+        }
+        self.ousted.push(name.clone());
+    }
+}
