@@ -22,10 +22,10 @@ mod known;
 mod tests;
 
 pub(crate) use fact::hex;
-pub use fact::{Fact, GENESIS, Line, NumberedPolicy, Revoked, TaintedKey};
+pub use fact::{Fact, GENESIS, Line, MadeKey, NumberedPolicy, Revoked, TaintedKey};
 pub use file::{Contents, Found, read};
 pub(crate) use known::SHOWN_MAX;
-pub use known::{Ban, Known, OperatorGone, Revocation, Shown, Voided};
+pub use known::{Ban, Known, Made, OperatorGone, Revocation, Shown, Voided};
 
 use file::Pen;
 

@@ -6,7 +6,7 @@ use protocol::audit::Head;
 use protocol::ids::TerminalId;
 use protocol::time::{Millis, Timestamp};
 
-use super::fact::{Fact, GENESIS, Line, NumberedPolicy, Revoked, TaintedKey, hex, unhex};
+use super::fact::{Fact, GENESIS, Line, MadeKey, NumberedPolicy, Revoked, TaintedKey, hex, unhex};
 
 /// How long a revocation is kept past the end of its certificate: longer than any grace.
 pub(super) const REVOKED_KEPT_MS: Millis = 400 * 24 * 3_600_000;
@@ -24,6 +24,8 @@ pub struct Known {
     pub bans: BTreeMap<TerminalId, Ban>,
     /// By serial.
     pub revoked: BTreeMap<String, Revocation>,
+    /// Keys of receipts and checkpoints, by kid.
+    pub made: BTreeMap<String, Made>,
     /// By kid.
     pub tainted: BTreeMap<String, TaintedKey>,
     /// Seeds that a compromise replaced.
@@ -59,6 +61,13 @@ pub struct Revocation {
     pub generation: u32,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    pub key: MadeKey,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Voided {
     /// Every seed version below this one.
@@ -89,6 +98,7 @@ impl Known {
             generation: 0,
             bans: BTreeMap::new(),
             revoked: BTreeMap::new(),
+            made: BTreeMap::new(),
             tainted: BTreeMap::new(),
             voided: BTreeMap::new(),
             operators: BTreeMap::new(),
@@ -109,7 +119,7 @@ impl Known {
         }
     }
 
-    /// Takes one more fact. Numbers only rise and refusals only grow, in whatever order they come.
+    /// Takes one more fact. Numbers only rise, refusals and keys only grow, in whatever order they come.
     pub fn take(&mut self, fact: &Fact) {
         match fact {
             Fact::Opened { journal, node, .. } => {
@@ -130,6 +140,13 @@ impl Known {
                 };
                 let serial = certificate.serial.clone();
                 self.revoked.entry(serial).or_insert(revocation);
+            }
+            Fact::Made(key) => {
+                let made = Made {
+                    key: key.clone(),
+                    generation: self.generation,
+                };
+                self.made.entry(key.kid.clone()).or_insert(made);
             }
             Fact::Tainted(key) => {
                 let kid = key.kid.clone();
@@ -180,7 +197,7 @@ impl Known {
             node: self.node.clone(),
             after,
         }];
-        for (generation, of_it) in self.refusals(now) {
+        for (generation, of_it) in self.of_generations(now) {
             if generation > 0 {
                 facts.push(Fact::Generation { generation });
             }
@@ -210,7 +227,7 @@ impl Known {
     }
 
     /// By the generation in which they were journalled.
-    fn refusals(&self, now: Timestamp) -> BTreeMap<u32, Vec<Fact>> {
+    fn of_generations(&self, now: Timestamp) -> BTreeMap<u32, Vec<Fact>> {
         let mut by_generation: BTreeMap<u32, Vec<Fact>> = BTreeMap::new();
         for (terminal, ban) in &self.bans {
             let facts = by_generation.entry(ban.generation).or_default();
@@ -237,6 +254,10 @@ impl Known {
                 terminal: *terminal,
                 version: voided.below,
             });
+        }
+        for Made { key, generation } in self.made.values() {
+            let facts = by_generation.entry(*generation).or_default();
+            facts.push(Fact::Made(key.clone()));
         }
         by_generation
     }

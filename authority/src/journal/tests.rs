@@ -60,6 +60,16 @@ fn crl(number: u64) -> Fact {
     }
 }
 
+fn made(kid: &str) -> Fact {
+    Fact::Made(MadeKey {
+        kid: kid.into(),
+        purpose: "receipt".into(),
+        label: "m2key-receipt-2".into(),
+        public_point: "04".into(),
+        made_at: NOW,
+    })
+}
+
 fn tainted(kid: &str) -> Fact {
     Fact::Tainted(TaintedKey {
         kid: kid.into(),
@@ -107,6 +117,7 @@ fn life() -> Vec<Fact> {
         checkpoint(10),
         revoked("01", far),
         crl(7),
+        made("k-1"),
         tainted("k-1"),
         reseeded(1, 2),
         operator_revoked("mallory"),
@@ -115,6 +126,7 @@ fn life() -> Vec<Fact> {
         banned(2, 1),
         revoked("02", far),
         crl(9),
+        made("k-2"),
         tainted("k-2"),
         reseeded(1, 4),
         reseeded(2, 2),

@@ -25,8 +25,10 @@ use crate::journal::{Fact, Found, Journal, Known, SHOWN_MAX, hex};
 use crate::store::StoreError;
 
 mod compare;
+mod lost_keys;
 
 pub use compare::Reason;
+pub(super) use lost_keys::{LostKeys, lost_keys};
 
 /// How often, at most, a terminal is told a checkpoint for the checkpoint's own sake.
 pub const CHECKPOINT_TOLD_EVERY_MS: Millis = 60_000;

@@ -141,7 +141,7 @@ fn active(records: &[KeyRecord], purpose: KeyPurpose) -> Result<&KeyRecord, KeyM
 }
 
 /// A schedule is over when its key is retired; receipts and checkpoints are kept for ever.
-fn set_of(records: &[KeyRecord]) -> JwkSet {
+pub(super) fn set_of(records: &[KeyRecord]) -> JwkSet {
     let kept = |record: &&KeyRecord| {
         record.purpose != KeyPurpose::Schedule || record.state != KeyState::Retired
     };

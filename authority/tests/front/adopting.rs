@@ -32,6 +32,7 @@ async fn raise(stage: &Stage) {
         reason: "restored".into(),
         by: "ann".into(),
         successors: Vec::new(),
+        found: Vec::new(),
     };
     let raised = stage.store.raise(raise, stage.clock.now()).await.unwrap();
     assert!(raised.is_some());

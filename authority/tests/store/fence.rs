@@ -120,6 +120,15 @@ impl Start {
         &self,
         successors: Vec<KeyRecord>,
     ) -> Result<Raised, StoreError> {
+        self.raise_finding(successors, Vec::new()).await
+    }
+
+    /// And with keys of the lost time that the HSM holds.
+    pub(crate) async fn raise_finding(
+        &self,
+        successors: Vec<KeyRecord>,
+        found: Vec<KeyRecord>,
+    ) -> Result<Raised, StoreError> {
         let known = self.journal.known().await.unwrap();
         let raise = Raise {
             generation: known.highest_generation() + 1,
@@ -127,6 +136,7 @@ impl Start {
             reason: "restored".into(),
             by: "olga".into(),
             successors,
+            found,
         };
         let raised = self.world.store.raise(raise, RAISED_AT).await?;
         Ok(raised.unwrap())
@@ -548,6 +558,7 @@ async fn a_generation_is_never_lowered_or_given_twice() {
             reason: "again".into(),
             by: "olga".into(),
             successors: Vec::new(),
+            found: Vec::new(),
         };
         let refused = start.world.store.raise(raise, RAISED_AT).await;
         assert_eq!(refused, Ok(None));
