@@ -355,9 +355,14 @@ async fn a_renewed_journal_has_its_own_lines_and_keeps_the_old_one_aside() {
         let renewal = Renewal {
             journal: "j-2".into(),
             keeps,
+            at: NOW,
         };
+        let before = std::fs::read(&path).unwrap();
         let aside = journal.renew(renewal).await.unwrap().unwrap();
-        assert!(aside.exists() && !path.exists());
+        assert_eq!(std::fs::read(&aside).unwrap(), before);
+        let known = contents(&path).known;
+        assert_eq!(known.journal, "j-2", "whole before the first fact");
+        assert_eq!(known.bans.is_empty(), !keeps);
         write(&journal, &[generation(7)]).await;
         let found = contents(&path);
         assert_eq!((found.broken, found.first), (None, 1));
@@ -365,6 +370,25 @@ async fn a_renewed_journal_has_its_own_lines_and_keeps_the_old_one_aside() {
         assert_eq!((known.journal.as_str(), known.generation), ("j-2", 7));
         assert_eq!(known.bans.is_empty(), !keeps);
     }
+}
+
+#[tokio::test]
+async fn a_journal_whose_successor_cannot_be_written_stays_in_its_place() {
+    let (_dir, path) = place();
+    let journal = Journal::open(&path, folded(&[])).unwrap();
+    write(&journal, &life()).await;
+    let before = contents(&path);
+    std::fs::create_dir(path.with_extension("new")).unwrap();
+    let renewal = Renewal {
+        journal: "j-2".into(),
+        keeps: true,
+        at: NOW,
+    };
+    let failed = journal.renew(renewal).await;
+    assert!(failed.is_err(), "{failed:?}");
+    assert_eq!(contents(&path).hashes, before.hashes);
+    assert!(!path.with_extension("broken-1").exists());
+    assert_eq!(journal.known().await.unwrap(), before.known);
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ impl Verb for FenceRaise {
             ));
         }
         let journal = journal(app)?;
-        let set_aside = renew(journal, &reasons).await?;
+        let set_aside = renew(app, journal, &reasons).await?;
         let raised = raise(app, journal, &reasons, self.reason, &asker.by).await?;
         Ok(RaisedView {
             journal_set_aside: set_aside,
@@ -165,13 +165,18 @@ impl Verb for FenceRaise {
 
 /// A journal that cannot be believed, or is lost, makes way for a new one; what could be read of it
 /// goes on to count, because it can only refuse more.
-async fn renew(journal: &Journal, reasons: &[Reason]) -> Result<Option<PathBuf>, Failure> {
+async fn renew(
+    app: &App,
+    journal: &Journal,
+    reasons: &[Reason],
+) -> Result<Option<PathBuf>, Failure> {
     if !reasons.iter().any(Reason::is_of_journal) {
         return Ok(None);
     }
     let renewal = Renewal {
         journal: fresh_name(),
         keeps: true,
+        at: app.clock.now(),
     };
     journal.renew(renewal).await.map_err(unwritten)
 }
