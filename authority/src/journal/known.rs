@@ -21,7 +21,9 @@ pub struct Known {
     pub node: String,
     /// The highest that was ever in force.
     pub generation: u32,
-    pub bans: BTreeMap<TerminalId, Ban>,
+    /// By terminal and the generation in which they were journalled: a raise carries them out, and seed
+    /// versions may come again after it, so what was banned before binds none that follows.
+    pub bans: BTreeMap<TerminalId, BTreeMap<u32, Ban>>,
     /// By serial.
     pub revoked: BTreeMap<String, Revocation>,
     /// Keys of receipts and checkpoints, by kid.
@@ -50,8 +52,6 @@ pub struct Ban {
     pub version: u32,
     pub at: Timestamp,
     pub reason: String,
-    /// When it was journalled.
-    pub generation: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +182,13 @@ impl Known {
         }
     }
 
+    /// The ban of this generation, or a later one, that holds for most seed versions.
+    pub fn ban_since(&self, generation: u32, terminal: TerminalId) -> Option<&Ban> {
+        let of_terminal = self.bans.get(&terminal)?;
+        let since = of_terminal.range(generation..);
+        since.map(|(_, ban)| ban).max_by_key(|ban| ban.version)
+    }
+
     /// The highest generation that anything here speaks of.
     pub fn highest_generation(&self) -> u32 {
         let shown = self.shown.iter().map(|shown| shown.generation);
@@ -229,8 +236,10 @@ impl Known {
     /// By the generation in which they were journalled.
     fn of_generations(&self, now: Timestamp) -> BTreeMap<u32, Vec<Fact>> {
         let mut by_generation: BTreeMap<u32, Vec<Fact>> = BTreeMap::new();
-        for (terminal, ban) in &self.bans {
-            let facts = by_generation.entry(ban.generation).or_default();
+        let bans = self.bans.iter();
+        let bans = bans.flat_map(|(terminal, of_it)| of_it.iter().map(move |ban| (terminal, ban)));
+        for (terminal, (generation, ban)) in bans {
+            let facts = by_generation.entry(*generation).or_default();
             facts.push(Fact::Banned {
                 terminal: *terminal,
                 version: ban.version,
@@ -285,18 +294,20 @@ impl Known {
     }
 
     fn ban(&mut self, terminal: TerminalId, version: u32, at: Timestamp, reason: &str) {
-        let newer = self
-            .bans
-            .get(&terminal)
+        let of_terminal = self.bans.entry(terminal).or_default();
+        let generation = self.generation;
+        let newer = of_terminal
+            .get(&generation)
             .is_none_or(|known| version > known.version);
         if newer {
+            // One of before that this one covers says nothing more.
+            of_terminal.retain(|before, known| *before > generation || known.version > version);
             let ban = Ban {
                 version,
                 at,
                 reason: reason.into(),
-                generation: self.generation,
             };
-            self.bans.insert(terminal, ban);
+            of_terminal.insert(generation, ban);
         }
     }
 

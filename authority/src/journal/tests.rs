@@ -302,7 +302,12 @@ fn numbers_never_go_back() {
         banned(1, 1),
     ]);
     assert_eq!((known.generation, known.crls["aa"]), (3, 9));
-    assert_eq!(known.bans.values().next().unwrap().version, 2);
+    let terminal = TerminalId::from_number(1).unwrap();
+    let version = |since| known.ban_since(since, terminal).map(|ban| ban.version);
+    assert_eq!(
+        (version(0), version(3), version(4)),
+        (Some(2), Some(2), None)
+    );
 }
 
 #[test]
@@ -312,6 +317,21 @@ fn a_new_generation_forgets_the_chains_of_the_old_one_and_nothing_else() {
     assert!(known.heads.is_empty());
     assert_eq!(known.shown.len(), 1, "of a later generation");
     assert_eq!((known.bans.len(), known.revoked.len()), (2, 2));
+}
+
+#[test]
+fn a_seed_version_that_comes_again_in_a_new_generation_is_banned_on_its_own() {
+    let terminal = TerminalId::from_number(1).unwrap();
+    let lives = [banned(1, 5), generation(2), banned(1, 2), generation(3)];
+    let mut known = folded(&[&[generation(1)], &lives[..]].concat());
+    let version = |known: &Known, since| known.ban_since(since, terminal).map(|ban| ban.version);
+    for (since, expected) in [(1, Some(5)), (2, Some(2)), (3, None)] {
+        assert_eq!(version(&known, since), expected, "since {since}");
+    }
+    assert_eq!(folded(&known.facts(NOW)), known);
+    known.take(&banned(1, 6));
+    assert_eq!(known.bans[&terminal].len(), 1, "it covers all");
+    assert_eq!(version(&known, 1), Some(6));
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub struct Raise {
     /// Above every generation that anybody knows of.
     pub generation: u32,
     pub known: Arc<Known>,
+    /// Bans of this generation and later ones are carried out; earlier ones were, when it was begun.
+    pub since: u32,
     pub reason: String,
     /// Who asked for it.
     pub by: String,

@@ -111,7 +111,7 @@ impl Start {
         added.await.unwrap();
     }
 
-    async fn raise(&self) -> Raised {
+    pub(crate) async fn raise(&self) -> Raised {
         self.raise_with(Vec::new()).await.unwrap()
     }
 
@@ -133,6 +133,7 @@ impl Start {
         let raise = Raise {
             generation: known.highest_generation() + 1,
             known: Arc::new(known),
+            since: self.difference.generation,
             reason: "restored".into(),
             by: "olga".into(),
             successors,
@@ -146,7 +147,7 @@ impl Start {
     pub(crate) fn stop(self) {}
 }
 
-async fn ban(world: &World, terminal: TerminalId) -> Result<(), StoreError> {
+pub(crate) async fn ban(world: &World, terminal: TerminalId) -> Result<(), StoreError> {
     let banned = world.store.ban_terminal(terminal, "stolen".into(), NOW);
     banned.await.map(|_| ())
 }
@@ -555,6 +556,7 @@ async fn a_generation_is_never_lowered_or_given_twice() {
         let raise = Raise {
             generation,
             known: known.clone(),
+            since: 0,
             reason: "again".into(),
             by: "olga".into(),
             successors: Vec::new(),

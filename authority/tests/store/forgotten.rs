@@ -13,7 +13,7 @@ use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
 use protocol::token::Channel;
 
-use crate::fence::{Place, RAISED_AT, Start, assert_contained, contents};
+use crate::fence::{Place, RAISED_AT, Start, assert_contained, ban, contents};
 use crate::suite::certificates::certificate;
 use crate::suite::rotation::{add_key, batch, begin, next, sealing_keys, step};
 use crate::world::{NOW, World, number};
@@ -450,6 +450,47 @@ async fn a_terminal_that_the_copy_never_knew_fences_no_start_after_the_raise() {
     assert_eq!((raised.bans, raised.seeds), (vec![], 0));
     start.stop();
     assert_contained(&place.start().await);
+}
+
+/// A new seed for every terminal, and no ban.
+fn reseed_by_hand(place: &Place, version: u32) {
+    let conn = rusqlite::Connection::open(place.database()).unwrap();
+    let sql = "UPDATE terminals SET banned_at_ms = NULL, ban_reason = NULL, version = ?1";
+    assert_eq!(conn.execute(sql, [version]), Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_of_before_a_raise_binds_no_seed_that_was_made_after_it_and_a_later_ban_does() {
+    let place = Place::new();
+    let mut start = place.start().await;
+    start.catch_up().await;
+    let terminal = start.world.terminal(1).await;
+    start.stop();
+    place.back_up();
+    reseed_by_hand(&place, 2);
+    let start = place.start().await;
+    ban(&start.world, terminal).await.unwrap();
+    start.stop();
+    place.restore();
+    assert_eq!(place.start().await.raise().await.bans, [terminal]);
+    // Its new seed has the number of the one that was lost.
+    reseed_by_hand(&place, 2);
+    let start = place.start().await;
+    assert_contained(&start);
+    assert_eq!(start.raise().await.bans, []);
+    start.stop();
+    place.back_up();
+    let start = place.start().await;
+    ban(&start.world, terminal).await.unwrap();
+    start.stop();
+    let banned = place.start().await;
+    assert_contained(&banned);
+    assert_eq!(banned.difference.unjournalled, []);
+    banned.stop();
+    place.restore();
+    let start = place.start().await;
+    assert_eq!(start.difference.missing.bans, [terminal]);
+    assert_eq!(start.raise().await.bans, [terminal]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

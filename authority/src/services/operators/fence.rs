@@ -198,12 +198,18 @@ async fn raise(
         refused(ProblemType::NotReady, detail)
     })?;
     let LostKeys { found, gone } = lost_keys(app, &known).await?;
+    // A journal that was away may know of bans that no raise has seen.
+    let since = match reasons.iter().any(Reason::is_of_journal) {
+        true => 0,
+        false => here,
+    };
     let successors = successors(app, &known).await?;
     let keys_found = found.iter().map(|key| key.label.0.clone()).collect();
     let now = app.clock.now();
     let order = Raise {
         generation,
         known,
+        since,
         reason: why,
         by: by.into(),
         successors,

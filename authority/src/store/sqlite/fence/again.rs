@@ -32,7 +32,7 @@ pub(super) fn refuse(
     at: Timestamp,
 ) -> Verdict<()> {
     let known = &raise.known;
-    raised.bans = ban_again(tx, known, at)?;
+    raised.bans = ban_again(tx, raise, at)?;
     for revocation in known.revoked.values() {
         let added = revoke_again(tx, &revocation.certificate, at)?;
         raised.revocations += u64::from(added);
@@ -48,9 +48,12 @@ pub(super) fn refuse(
     Ok(())
 }
 
-fn ban_again(tx: &mut Tx<'_>, known: &Known, at: Timestamp) -> Result<Vec<TerminalId>> {
+fn ban_again(tx: &mut Tx<'_>, raise: &Raise, at: Timestamp) -> Result<Vec<TerminalId>> {
     let mut again = Vec::new();
-    for (id, journalled) in &known.bans {
+    for id in raise.known.bans.keys() {
+        let Some(journalled) = raise.known.ban_since(raise.since, *id) else {
+            continue;
+        };
         let found = find_terminal(tx.conn, *id)?;
         let needed = found.is_some_and(|found| {
             found.status == TerminalStatus::Active && found.version <= journalled.version

@@ -12,7 +12,7 @@ use super::super::rotation::keys::{all_keys, find_key};
 use super::super::row::{all, count, find, get, one, signed, terminal, time};
 use super::super::terminals::find_terminal;
 use super::read_last;
-use crate::journal::{Fact, Known, MadeKey, NumberedPolicy, Revoked, TaintedKey};
+use crate::journal::{Ban, Fact, Known, MadeKey, NumberedPolicy, Revoked, TaintedKey};
 use crate::store::fence::Missing;
 use crate::store::{Difference, KeyPurpose, KeyRecord, Result, TerminalStatus};
 
@@ -45,14 +45,17 @@ pub(super) fn generation(conn: &Connection) -> Result<u32> {
 /// What was journalled before this generation was begun was carried out again when it was.
 fn missing_bans(conn: &Connection, known: &Known, generation: u32) -> Result<Vec<TerminalId>> {
     let mut missing = Vec::new();
-    for (id, ban) in &known.bans {
+    for id in known.bans.keys() {
+        let Some(ban) = known.ban_since(generation, *id) else {
+            continue;
+        };
         let holds = match find_terminal(conn, *id)? {
             // Unbanned since, under a new seed.
             Some(found) if found.version > ban.version => true,
             Some(found) => found.status != TerminalStatus::Active,
             None => false,
         };
-        if !holds && ban.generation >= generation {
+        if !holds {
             missing.push(*id);
         }
     }
@@ -196,10 +199,15 @@ fn unjournalled(
         let Fact::Banned { version, .. } = &fact else {
             continue;
         };
+        // One that is older than this generation stands there as it was told.
+        let told = |ban: &Ban| ban.version >= *version && ban.at == at;
         let journalled = known
-            .bans
-            .get(&id)
-            .is_some_and(|ban| ban.version >= *version);
+            .ban_since(generation, id)
+            .is_some_and(|ban| ban.version >= *version)
+            || known
+                .bans
+                .get(&id)
+                .is_some_and(|all| all.values().any(told));
         if !journalled {
             facts.push((at, fact));
         }
