@@ -266,6 +266,7 @@ impl Writer {
                 tracing::error!(path = %self.shared.path.display(), %error, owed = self.owed.len(),
                     "the journal cannot be written");
                 seen.failure = Some(error.to_string());
+                keep_last_checkpoint(&mut self.owed);
                 Err(self.shared.unwritten(&error.to_string()))
             }
         }
@@ -285,6 +286,17 @@ impl Writer {
         self.owed.clear();
         Ok(aside)
     }
+}
+
+/// While the disk is full there is one every second, and each has the heads of all chains.
+fn keep_last_checkpoint(owed: &mut Vec<(Timestamp, Fact)>) {
+    let is_one = |(_, fact): &(Timestamp, Fact)| matches!(fact, Fact::Checkpoint { .. });
+    let mut left = owed.iter().filter(|it| is_one(it)).count();
+    owed.retain(|it| {
+        let is_one = is_one(it);
+        left -= usize::from(is_one);
+        !is_one || left == 0
+    });
 }
 
 impl std::fmt::Debug for Journal {

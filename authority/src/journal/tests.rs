@@ -362,6 +362,26 @@ async fn a_write_that_failed_is_owed_and_comes_first_at_the_next() {
 }
 
 #[tokio::test]
+async fn of_all_checkpoints_that_a_full_disk_owes_only_the_last_is_kept() {
+    let (dir, _) = place();
+    let away = dir.path().join("away");
+    let place = away.join("fence.journal");
+    let journal = Journal::open(&place, folded(&[])).unwrap();
+    for fact in [checkpoint(1), banned(1, 1), checkpoint(2), checkpoint(3)] {
+        let failed = journal.written(vec![(NOW, fact)]).await;
+        assert!(failed.is_err(), "{failed:?}");
+    }
+    std::fs::create_dir(&away).unwrap();
+    write(&journal, &[banned(2, 1)]).await;
+    let found = contents(&place);
+    assert_eq!(found.hashes.len(), 4, "its opening, two bans, a checkpoint");
+    assert_eq!(
+        (found.known.bans.len(), found.known.heads["node-1"].sequence),
+        (2, 3)
+    );
+}
+
+#[tokio::test]
 async fn a_renewed_journal_has_its_own_lines_and_keeps_the_old_one_aside() {
     let (_dir, path) = place();
     let journal = Journal::open(&path, folded(&[])).unwrap();
