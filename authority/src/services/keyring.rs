@@ -197,7 +197,7 @@ fn tag_of(set: &JwkSet) -> String {
     Base64UrlUnpadded::encode_string(&hash.finalize()[..TAG_LEN])
 }
 
-fn checkpoint_keys(records: &[KeyRecord]) -> JwkSet {
+pub(super) fn checkpoint_keys(records: &[KeyRecord]) -> JwkSet {
     let believed = |record: &&KeyRecord| {
         record.purpose == KeyPurpose::Checkpoint && record.tainted_at.is_none()
     };

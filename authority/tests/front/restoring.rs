@@ -333,6 +333,41 @@ fn a_terminal_that_saw_a_later_database_fences_a_running_one_for_good() {
 }
 
 #[test]
+fn a_terminal_that_saw_a_checkpoint_under_a_key_of_the_lost_time_fences() {
+    let house = House::new();
+    let daemon = house.serve();
+    let (terminal, shown) = house.enrolled(&daemon);
+    house.back_up();
+    let journal = house.scratch("journal.backup");
+    std::fs::copy(house.journal(), &journal).unwrap();
+    for step in [
+        &["prepare", "checkpoint"][..],
+        &["activate", "checkpoint", "--now"],
+    ] {
+        let said = house.verb(&[&["key"], step].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+    house.verb(&["merchant", "add", "--name", "Lost", "--currency", "EUR"]);
+    let before = published(&daemon);
+    assert_eq!(daemon.stop(), 0);
+    let later = house.last_checkpoint();
+    house.restore();
+    std::fs::copy(&journal, house.journal()).unwrap();
+    let daemon = house.serve();
+    assert_eq!(daemon.loopback("/ready").status, 200);
+    listen(&daemon, &shown, &later).problem(503, "fenced");
+    assert!(reasons(&daemon).contains(&terminal));
+    let raised = house.raise();
+    assert_eq!(raised["keys_found"][0], "m2key-checkpoint-2", "{raised}");
+    assert_eq!(daemon.stop(), 0);
+    let after = published(&house.serve());
+    assert!(
+        before.iter().all(|kid| after.contains(kid)),
+        "{before:?} {after:?}"
+    );
+}
+
+#[test]
 fn a_terminal_that_saw_a_later_generation_fences_and_the_next_one_is_above_it() {
     let house = House::new();
     let daemon = house.serve();
