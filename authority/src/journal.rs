@@ -22,10 +22,10 @@ mod known;
 mod tests;
 
 pub(crate) use fact::hex;
-pub use fact::{Fact, GENESIS, Line, NumberedPolicy, Revoked, TaintedKey};
+pub use fact::{Fact, GENESIS, Line, MadeKey, NumberedPolicy, Revoked, TaintedKey};
 pub use file::{Contents, Found, read};
 pub(crate) use known::SHOWN_MAX;
-pub use known::{Ban, Known, OperatorGone, Revocation, Shown, Voided};
+pub use known::{Ban, Known, Made, OperatorGone, Revocation, Shown, Voided};
 
 use file::Pen;
 
@@ -88,6 +88,7 @@ pub struct Renewal {
     pub journal: String,
     /// Whether what could be read of the old one goes on to count.
     pub keeps: bool,
+    pub at: Timestamp,
 }
 
 impl Journal {
@@ -130,7 +131,8 @@ impl Journal {
         told.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
-    /// Begins a new file; the old one is set aside and its new place told.
+    /// Begins a new file with everything that counts; the place of the old one, set aside, is told. At no
+    /// moment is there neither: what was known must not be lost with the power before the raise.
     pub async fn renew(&self, renewal: Renewal) -> Result<Option<PathBuf>, Unwritten> {
         let (tell, told) = oneshot::channel();
         self.order(Order::Renew(renewal, tell))?;
@@ -264,25 +266,37 @@ impl Writer {
                 tracing::error!(path = %self.shared.path.display(), %error, owed = self.owed.len(),
                     "the journal cannot be written");
                 seen.failure = Some(error.to_string());
+                keep_last_checkpoint(&mut self.owed);
                 Err(self.shared.unwritten(&error.to_string()))
             }
         }
     }
 
     fn renew(&mut self, renewal: Renewal) -> Result<Option<PathBuf>, Unwritten> {
-        let path = &self.shared.path;
-        let aside = file::set_aside(path);
-        let aside = aside.map_err(|error| self.shared.unwritten(&error.to_string()))?;
-        let Renewal { journal, keeps } = renewal;
+        let Renewal { journal, keeps, at } = renewal;
         let known = match keeps {
             true => self.pen.known().renamed(journal),
             false => Known::nothing(journal, self.pen.known().node.clone()),
         };
-        self.pen = Pen::new(path.clone(), known);
+        let mut pen = Pen::new(self.shared.path.clone(), known);
+        let aside = pen.replace(at);
+        let aside = aside.map_err(|error| self.shared.unwritten(&error.to_string()))?;
+        self.pen = pen;
         self.shared.seen().last = Last::of(self.pen.known());
         self.owed.clear();
         Ok(aside)
     }
+}
+
+/// While the disk is full there is one every second, and each has the heads of all chains.
+fn keep_last_checkpoint(owed: &mut Vec<(Timestamp, Fact)>) {
+    let is_one = |(_, fact): &(Timestamp, Fact)| matches!(fact, Fact::Checkpoint { .. });
+    let mut left = owed.iter().filter(|it| is_one(it)).count();
+    owed.retain(|it| {
+        let is_one = is_one(it);
+        left -= usize::from(is_one);
+        !is_one || left == 0
+    });
 }
 
 impl std::fmt::Debug for Journal {

@@ -75,6 +75,8 @@ pub struct Metrics {
     pub adoptions: IntCounterVec,
     /// Checkpoints shown that the database does not contain.
     pub fence_alarms: IntCounter,
+    /// Shown by terminals, ahead of the database, and under a key that nobody knows here.
+    pub unknown_checkpoints: IntCounter,
     /// 1 while nothing is served.
     pub fenced: IntGauge,
     /// By purpose and label of keys in the HSM: seconds since it was made.
@@ -183,6 +185,10 @@ impl Metrics {
             fence_alarms: make.counter(
                 "fence_alarms_total",
                 "Checkpoints of ours that terminals showed and the database lacks",
+            ),
+            unknown_checkpoints: make.counter(
+                "unknown_checkpoints_total",
+                "Terminals that showed a later checkpoint under a key that is not known here",
             ),
             fenced: make.gauge(
                 "fenced",

@@ -65,5 +65,7 @@ mod signing;
 mod trust;
 #[path = "front/two_people.rs"]
 mod two_people;
+#[path = "front/unknown_keys.rs"]
+mod unknown_keys;
 #[path = "front/vouching.rs"]
 mod vouching;

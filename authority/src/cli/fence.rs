@@ -182,6 +182,12 @@ impl Say for RaisedView {
 /// What people should look at.
 fn of_house(raised: &RaisedView) -> Vec<String> {
     let mut lines = Vec::new();
+    let found = raised.keys_found.iter();
+    lines.extend(found.map(|label| format!("  verifies again: {label}")));
+    let gone = raised.keys_gone.iter();
+    lines.extend(gone.map(|label| {
+        format!("  gone from the HSM, so what it signed cannot be told from forgeries: {label}")
+    }));
     let tainted = raised.keys_tainted_again.iter();
     lines.extend(tainted.map(|label| format!("  tainted: {label}")));
     let operators = raised.operators_revoked_again.iter();

@@ -40,6 +40,8 @@ pub enum Fact {
         reason: String,
     },
     Revoked(Revoked),
+    /// What this key signs is kept for ever, and so is what verifies it.
+    Made(MadeKey),
     /// Nothing that this key signed, and no seed under it, is believed.
     Tainted(TaintedKey),
     /// After a compromise no seed version below this one counts.
@@ -83,6 +85,17 @@ pub struct Revoked {
     pub revoked_at: Timestamp,
     /// As revocation lists call it.
     pub reason: String,
+}
+
+/// Enough of a key to find it in the HSM again, without its row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeKey {
+    pub kid: String,
+    pub purpose: String,
+    pub label: String,
+    /// Uncompressed SEC 1 point, lower-case hex.
+    pub public_point: String,
+    pub made_at: Timestamp,
 }
 
 /// Enough of a key to refuse it, and to name it, without its row.

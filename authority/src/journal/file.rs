@@ -133,9 +133,26 @@ impl Pen {
         Ok(())
     }
 
+    /// Writes everything that counts into a new file that takes the place of one that cannot be believed;
+    /// the name of that one from then on.
+    pub(super) fn replace(&mut self, now: Timestamp) -> std::io::Result<Option<PathBuf>> {
+        let (file, last) = self.write_beside(now)?;
+        let aside = keep_aside(&self.path)?;
+        self.take_place(last)?;
+        self.file = Some(file);
+        Ok(aside)
+    }
+
     /// Everything that counts, into a new file that takes the old one's place.
     fn write_anew(&mut self, now: Timestamp) -> std::io::Result<File> {
-        let fresh = self.path.with_extension("new");
+        let (file, last) = self.write_beside(now)?;
+        self.take_place(last)?;
+        Ok(file)
+    }
+
+    /// The new file, synced, and its last line.
+    fn write_beside(&self, now: Timestamp) -> std::io::Result<(File, (u64, [u8; 32]))> {
+        let fresh = self.fresh();
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&fresh)?;
@@ -149,11 +166,19 @@ impl Pen {
         let text = lines(&mut last, &facts);
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        std::fs::rename(&fresh, &self.path)?;
+        Ok((file, last))
+    }
+
+    fn take_place(&mut self, last: (u64, [u8; 32])) -> std::io::Result<()> {
+        std::fs::rename(self.fresh(), &self.path)?;
         sync_folder(&self.path)?;
         self.known.last = last;
         self.written = 0;
-        Ok(file)
+        Ok(())
+    }
+
+    fn fresh(&self) -> PathBuf {
+        self.path.with_extension("new")
     }
 }
 
@@ -180,20 +205,31 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Puts a journal that cannot be believed out of the way; its name from then on.
-pub(super) fn set_aside(path: &Path) -> std::io::Result<Option<PathBuf>> {
+/// Gives a journal that cannot be believed a second name; it loses the first to the one that follows.
+fn keep_aside(path: &Path) -> std::io::Result<Option<PathBuf>> {
     for n in 1..=ASIDE_MAX {
         let aside = path.with_extension(format!("broken-{n}"));
         if aside.exists() {
             continue;
         }
-        return match std::fs::rename(path, &aside) {
+        return match second_name(path, &aside) {
             Ok(()) => sync_folder(path).map(|()| Some(aside)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         };
     }
     Err(std::io::Error::other("too many broken journals beside it"))
+}
+
+/// A copy where the file system knows no second names.
+fn second_name(path: &Path, aside: &Path) -> std::io::Result<()> {
+    match std::fs::hard_link(path, aside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            std::fs::copy(path, aside)?;
+            File::open(aside)?.sync_all()
+        }
+        linked => linked,
+    }
 }
 
 /// Broken journals that are kept beside a good one.

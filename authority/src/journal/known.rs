@@ -6,7 +6,7 @@ use protocol::audit::Head;
 use protocol::ids::TerminalId;
 use protocol::time::{Millis, Timestamp};
 
-use super::fact::{Fact, GENESIS, Line, NumberedPolicy, Revoked, TaintedKey, hex, unhex};
+use super::fact::{Fact, GENESIS, Line, MadeKey, NumberedPolicy, Revoked, TaintedKey, hex, unhex};
 
 /// How long a revocation is kept past the end of its certificate: longer than any grace.
 pub(super) const REVOKED_KEPT_MS: Millis = 400 * 24 * 3_600_000;
@@ -21,9 +21,13 @@ pub struct Known {
     pub node: String,
     /// The highest that was ever in force.
     pub generation: u32,
-    pub bans: BTreeMap<TerminalId, Ban>,
+    /// By terminal and the generation in which they were journalled: a raise carries them out, and seed
+    /// versions may come again after it, so what was banned before binds none that follows.
+    pub bans: BTreeMap<TerminalId, BTreeMap<u32, Ban>>,
     /// By serial.
     pub revoked: BTreeMap<String, Revocation>,
+    /// Keys of receipts and checkpoints, by kid.
+    pub made: BTreeMap<String, Made>,
     /// By kid.
     pub tainted: BTreeMap<String, TaintedKey>,
     /// Seeds that a compromise replaced.
@@ -48,13 +52,18 @@ pub struct Ban {
     pub version: u32,
     pub at: Timestamp,
     pub reason: String,
-    /// When it was journalled.
-    pub generation: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     pub certificate: Revoked,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    pub key: MadeKey,
     /// When it was journalled.
     pub generation: u32,
 }
@@ -89,6 +98,7 @@ impl Known {
             generation: 0,
             bans: BTreeMap::new(),
             revoked: BTreeMap::new(),
+            made: BTreeMap::new(),
             tainted: BTreeMap::new(),
             voided: BTreeMap::new(),
             operators: BTreeMap::new(),
@@ -109,7 +119,7 @@ impl Known {
         }
     }
 
-    /// Takes one more fact. Numbers only rise and refusals only grow, in whatever order they come.
+    /// Takes one more fact. Numbers only rise, refusals and keys only grow, in whatever order they come.
     pub fn take(&mut self, fact: &Fact) {
         match fact {
             Fact::Opened { journal, node, .. } => {
@@ -130,6 +140,13 @@ impl Known {
                 };
                 let serial = certificate.serial.clone();
                 self.revoked.entry(serial).or_insert(revocation);
+            }
+            Fact::Made(key) => {
+                let made = Made {
+                    key: key.clone(),
+                    generation: self.generation,
+                };
+                self.made.entry(key.kid.clone()).or_insert(made);
             }
             Fact::Tainted(key) => {
                 let kid = key.kid.clone();
@@ -165,6 +182,13 @@ impl Known {
         }
     }
 
+    /// The ban of this generation, or a later one, that holds for most seed versions.
+    pub fn ban_since(&self, generation: u32, terminal: TerminalId) -> Option<&Ban> {
+        let of_terminal = self.bans.get(&terminal)?;
+        let since = of_terminal.range(generation..);
+        since.map(|(_, ban)| ban).max_by_key(|ban| ban.version)
+    }
+
     /// The highest generation that anything here speaks of.
     pub fn highest_generation(&self) -> u32 {
         let shown = self.shown.iter().map(|shown| shown.generation);
@@ -180,7 +204,7 @@ impl Known {
             node: self.node.clone(),
             after,
         }];
-        for (generation, of_it) in self.refusals(now) {
+        for (generation, of_it) in self.of_generations(now) {
             if generation > 0 {
                 facts.push(Fact::Generation { generation });
             }
@@ -210,10 +234,12 @@ impl Known {
     }
 
     /// By the generation in which they were journalled.
-    fn refusals(&self, now: Timestamp) -> BTreeMap<u32, Vec<Fact>> {
+    fn of_generations(&self, now: Timestamp) -> BTreeMap<u32, Vec<Fact>> {
         let mut by_generation: BTreeMap<u32, Vec<Fact>> = BTreeMap::new();
-        for (terminal, ban) in &self.bans {
-            let facts = by_generation.entry(ban.generation).or_default();
+        let bans = self.bans.iter();
+        let bans = bans.flat_map(|(terminal, of_it)| of_it.iter().map(move |ban| (terminal, ban)));
+        for (terminal, (generation, ban)) in bans {
+            let facts = by_generation.entry(*generation).or_default();
             facts.push(Fact::Banned {
                 terminal: *terminal,
                 version: ban.version,
@@ -237,6 +263,10 @@ impl Known {
                 terminal: *terminal,
                 version: voided.below,
             });
+        }
+        for Made { key, generation } in self.made.values() {
+            let facts = by_generation.entry(*generation).or_default();
+            facts.push(Fact::Made(key.clone()));
         }
         by_generation
     }
@@ -264,18 +294,20 @@ impl Known {
     }
 
     fn ban(&mut self, terminal: TerminalId, version: u32, at: Timestamp, reason: &str) {
-        let newer = self
-            .bans
-            .get(&terminal)
+        let of_terminal = self.bans.entry(terminal).or_default();
+        let generation = self.generation;
+        let newer = of_terminal
+            .get(&generation)
             .is_none_or(|known| version > known.version);
         if newer {
+            // One of before that this one covers says nothing more.
+            of_terminal.retain(|before, known| *before > generation || known.version > version);
             let ban = Ban {
                 version,
                 at,
                 reason: reason.into(),
-                generation: self.generation,
             };
-            self.bans.insert(terminal, ban);
+            of_terminal.insert(generation, ban);
         }
     }
 

@@ -60,6 +60,16 @@ fn crl(number: u64) -> Fact {
     }
 }
 
+fn made(kid: &str) -> Fact {
+    Fact::Made(MadeKey {
+        kid: kid.into(),
+        purpose: "receipt".into(),
+        label: "m2key-receipt-2".into(),
+        public_point: "04".into(),
+        made_at: NOW,
+    })
+}
+
 fn tainted(kid: &str) -> Fact {
     Fact::Tainted(TaintedKey {
         kid: kid.into(),
@@ -107,6 +117,7 @@ fn life() -> Vec<Fact> {
         checkpoint(10),
         revoked("01", far),
         crl(7),
+        made("k-1"),
         tainted("k-1"),
         reseeded(1, 2),
         operator_revoked("mallory"),
@@ -115,6 +126,7 @@ fn life() -> Vec<Fact> {
         banned(2, 1),
         revoked("02", far),
         crl(9),
+        made("k-2"),
         tainted("k-2"),
         reseeded(1, 4),
         reseeded(2, 2),
@@ -290,7 +302,12 @@ fn numbers_never_go_back() {
         banned(1, 1),
     ]);
     assert_eq!((known.generation, known.crls["aa"]), (3, 9));
-    assert_eq!(known.bans.values().next().unwrap().version, 2);
+    let terminal = TerminalId::from_number(1).unwrap();
+    let version = |since| known.ban_since(since, terminal).map(|ban| ban.version);
+    assert_eq!(
+        (version(0), version(3), version(4)),
+        (Some(2), Some(2), None)
+    );
 }
 
 #[test]
@@ -300,6 +317,21 @@ fn a_new_generation_forgets_the_chains_of_the_old_one_and_nothing_else() {
     assert!(known.heads.is_empty());
     assert_eq!(known.shown.len(), 1, "of a later generation");
     assert_eq!((known.bans.len(), known.revoked.len()), (2, 2));
+}
+
+#[test]
+fn a_seed_version_that_comes_again_in_a_new_generation_is_banned_on_its_own() {
+    let terminal = TerminalId::from_number(1).unwrap();
+    let lives = [banned(1, 5), generation(2), banned(1, 2), generation(3)];
+    let mut known = folded(&[&[generation(1)], &lives[..]].concat());
+    let version = |known: &Known, since| known.ban_since(since, terminal).map(|ban| ban.version);
+    for (since, expected) in [(1, Some(5)), (2, Some(2)), (3, None)] {
+        assert_eq!(version(&known, since), expected, "since {since}");
+    }
+    assert_eq!(folded(&known.facts(NOW)), known);
+    known.take(&banned(1, 6));
+    assert_eq!(known.bans[&terminal].len(), 1, "it covers all");
+    assert_eq!(version(&known, 1), Some(6));
 }
 
 #[test]
@@ -330,6 +362,26 @@ async fn a_write_that_failed_is_owed_and_comes_first_at_the_next() {
 }
 
 #[tokio::test]
+async fn of_all_checkpoints_that_a_full_disk_owes_only_the_last_is_kept() {
+    let (dir, _) = place();
+    let away = dir.path().join("away");
+    let place = away.join("fence.journal");
+    let journal = Journal::open(&place, folded(&[])).unwrap();
+    for fact in [checkpoint(1), banned(1, 1), checkpoint(2), checkpoint(3)] {
+        let failed = journal.written(vec![(NOW, fact)]).await;
+        assert!(failed.is_err(), "{failed:?}");
+    }
+    std::fs::create_dir(&away).unwrap();
+    write(&journal, &[banned(2, 1)]).await;
+    let found = contents(&place);
+    assert_eq!(found.hashes.len(), 4, "its opening, two bans, a checkpoint");
+    assert_eq!(
+        (found.known.bans.len(), found.known.heads["node-1"].sequence),
+        (2, 3)
+    );
+}
+
+#[tokio::test]
 async fn a_renewed_journal_has_its_own_lines_and_keeps_the_old_one_aside() {
     let (_dir, path) = place();
     let journal = Journal::open(&path, folded(&[])).unwrap();
@@ -343,9 +395,14 @@ async fn a_renewed_journal_has_its_own_lines_and_keeps_the_old_one_aside() {
         let renewal = Renewal {
             journal: "j-2".into(),
             keeps,
+            at: NOW,
         };
+        let before = std::fs::read(&path).unwrap();
         let aside = journal.renew(renewal).await.unwrap().unwrap();
-        assert!(aside.exists() && !path.exists());
+        assert_eq!(std::fs::read(&aside).unwrap(), before);
+        let known = contents(&path).known;
+        assert_eq!(known.journal, "j-2", "whole before the first fact");
+        assert_eq!(known.bans.is_empty(), !keeps);
         write(&journal, &[generation(7)]).await;
         let found = contents(&path);
         assert_eq!((found.broken, found.first), (None, 1));
@@ -353,6 +410,25 @@ async fn a_renewed_journal_has_its_own_lines_and_keeps_the_old_one_aside() {
         assert_eq!((known.journal.as_str(), known.generation), ("j-2", 7));
         assert_eq!(known.bans.is_empty(), !keeps);
     }
+}
+
+#[tokio::test]
+async fn a_journal_whose_successor_cannot_be_written_stays_in_its_place() {
+    let (_dir, path) = place();
+    let journal = Journal::open(&path, folded(&[])).unwrap();
+    write(&journal, &life()).await;
+    let before = contents(&path);
+    std::fs::create_dir(path.with_extension("new")).unwrap();
+    let renewal = Renewal {
+        journal: "j-2".into(),
+        keeps: true,
+        at: NOW,
+    };
+    let failed = journal.renew(renewal).await;
+    assert!(failed.is_err(), "{failed:?}");
+    assert_eq!(contents(&path).hashes, before.hashes);
+    assert!(!path.with_extension("broken-1").exists());
+    assert_eq!(journal.known().await.unwrap(), before.known);
 }
 
 #[tokio::test]

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pki::consent::Policy;
 use protocol::audit::{CheckpointClaims, Head};
-use protocol::jws;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
 use protocol::wire::upkeep::CHECKPOINT_MAX;
@@ -25,8 +24,11 @@ use crate::journal::{Fact, Found, Journal, Known, SHOWN_MAX, hex};
 use crate::store::StoreError;
 
 mod compare;
+mod lost_keys;
+mod unknown;
 
 pub use compare::Reason;
+pub(super) use lost_keys::{LostKeys, lost_keys};
 
 /// How often, at most, a terminal is told a checkpoint for the checkpoint's own sake.
 pub const CHECKPOINT_TOLD_EVERY_MS: Millis = 60_000;
@@ -38,6 +40,7 @@ pub struct Fence {
     journal: OnceLock<Journal>,
     told: Mutex<Told>,
     outside: OnceLock<Outside>,
+    unknown: unknown::Unknown,
 }
 
 /// What the journal knows and the database does not: it holds for whoever asks for the raise, too.
@@ -73,6 +76,7 @@ impl Default for Fence {
             journal: OnceLock::new(),
             told: Mutex::default(),
             outside: OnceLock::new(),
+            unknown: unknown::Unknown::default(),
         }
     }
 }
@@ -139,6 +143,11 @@ impl Fence {
     pub fn stricter(&self, here: Policy) -> Policy {
         let lost = self.outside.get().and_then(|it| it.policy.as_ref());
         lost.map_or_else(|| here.clone(), |lost| here.stricter(lost))
+    }
+
+    /// Who showed a checkpoint that is ahead of this database and that nobody here can verify.
+    pub fn unknown_shown_by(&self) -> Vec<String> {
+        self.unknown.shown_by()
     }
 
     /// Nothing is served from now on, for these reasons and those before.
@@ -238,11 +247,9 @@ pub async fn look_at(app: &App, shown_by: &str, compact: &str) -> Result<(), Fai
     if compact.len() > CHECKPOINT_MAX {
         return Ok(());
     }
-    let keyring = app.keyring();
-    let Ok(verified) = jws::verify::<CheckpointClaims>(compact, keyring.checkpoint_keys()) else {
+    let Some(claims) = unknown::verify(app, shown_by, compact).await? else {
         return Ok(());
     };
-    let claims = verified.into_claims();
     if !is_ahead(app, &claims).await? {
         return Ok(());
     }

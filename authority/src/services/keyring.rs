@@ -141,7 +141,7 @@ fn active(records: &[KeyRecord], purpose: KeyPurpose) -> Result<&KeyRecord, KeyM
 }
 
 /// A schedule is over when its key is retired; receipts and checkpoints are kept for ever.
-fn set_of(records: &[KeyRecord]) -> JwkSet {
+pub(super) fn set_of(records: &[KeyRecord]) -> JwkSet {
     let kept = |record: &&KeyRecord| {
         record.purpose != KeyPurpose::Schedule || record.state != KeyState::Retired
     };
@@ -197,7 +197,7 @@ fn tag_of(set: &JwkSet) -> String {
     Base64UrlUnpadded::encode_string(&hash.finalize()[..TAG_LEN])
 }
 
-fn checkpoint_keys(records: &[KeyRecord]) -> JwkSet {
+pub(super) fn checkpoint_keys(records: &[KeyRecord]) -> JwkSet {
     let believed = |record: &&KeyRecord| {
         record.purpose == KeyPurpose::Checkpoint && record.tainted_at.is_none()
     };

@@ -164,6 +164,15 @@ fn look_at_fence(app: &App, readiness: &mut Readiness) {
             .reasons
             .extend(why.map(|reason| format!("fenced: {reason}")));
     }
+    let shown_by = app.fence.unknown_shown_by();
+    if !shown_by.is_empty() {
+        readiness.warnings.push(format!(
+            "{} showed a checkpoint that is ahead of this database, under a key that neither it nor \
+             the HSM knows: if store and journal were restored, look for a later copy, or raise with \
+             `fence raise --anyway`; if not, look at that terminal",
+            shown_by.join(", ")
+        ));
+    }
     let failure = app.fence.journal().and_then(|journal| journal.failure());
     if let Some(failure) = failure {
         readiness

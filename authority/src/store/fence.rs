@@ -32,6 +32,8 @@ pub struct Missing {
     pub bans: Vec<TerminalId>,
     /// Serials.
     pub revocations: Vec<String>,
+    /// Labels of keys whose signatures are kept.
+    pub keys: Vec<String>,
     /// Labels of keys that were tainted.
     pub taints: Vec<String>,
     /// Terminals whose seed a compromise replaced.
@@ -52,11 +54,15 @@ pub struct Raise {
     /// Above every generation that anybody knows of.
     pub generation: u32,
     pub known: Arc<Known>,
+    /// Bans of this generation and later ones are carried out; earlier ones were, when it was begun.
+    pub since: u32,
     pub reason: String,
     /// Who asked for it.
     pub by: String,
     /// Made in the HSM: they take the place of active keys that the journal knows to be tainted.
     pub successors: Vec<KeyRecord>,
+    /// Of the lost time, and still in the HSM: they verify what they signed, and sign no more.
+    pub found: Vec<KeyRecord>,
 }
 
 /// What a raise did.

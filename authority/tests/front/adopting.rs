@@ -29,9 +29,11 @@ async fn raise(stage: &Stage) {
     let raise = Raise {
         generation: 2,
         known: Arc::new(Known::nothing("j".into(), "authority-1".into())),
+        since: 0,
         reason: "restored".into(),
         by: "ann".into(),
         successors: Vec::new(),
+        found: Vec::new(),
     };
     let raised = stage.store.raise(raise, stage.clock.now()).await.unwrap();
     assert!(raised.is_some());

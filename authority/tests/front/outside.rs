@@ -2,27 +2,35 @@
 //!
 //! The services in this process, with a journal that knows more than the database.
 
-use authority::journal::{Fact, Journal, Known, NumberedPolicy, Revoked, TaintedKey};
+use std::sync::Arc;
+
+use authority::journal::{Fact, Journal, Known, MadeKey, NumberedPolicy, Revoked, TaintedKey};
 use authority::services::Failure;
 use authority::services::fence::{begin, judge};
-use authority::services::keyring::{KeyPurpose, SigningKey};
+use authority::services::keyring::{KeyPurpose, SigningKey, sign};
 use authority::services::operators::{
-    ConsentAsk, ConsentDraft, ConsentSign, Drafted, FenceRaise, Fleet, MerchantList, SeedRotate,
-    carry_out,
+    ConsentAsk, ConsentDraft, ConsentSign, Drafted, FenceCompare, FenceRaise, Fleet, MerchantList,
+    SeedRotate, carry_out,
 };
 use authority::services::rotation;
 use authority::store::{
-    AddOperator, Certificate as Row, Consents, Identities, KeyRecord, RequestId, Rotation, Subject,
-    Terminals, When,
+    AddOperator, Certificate as Row, Consents, Fences, Identities, KeyRecord, RequestId, Rotation,
+    Subject, Terminals, When,
 };
-use hsm::{Hsm, HsmError};
+use hsm::{Hsm, HsmError, KeyKind, KeyLabel, Priority};
 use pki::consent::{Consent, Policy};
 use pki::{Certificate, IssueRequest, IssueTo, Issuer, KeyState, OperatorKey, SoftwareKey, csr};
+use protocol::jwk::Jwk;
+use protocol::jws::Parts;
 use protocol::problem::ProblemType;
+use protocol::receipt::ReceiptClaims;
 use protocol::time::Timestamp;
 
 use crate::certificates::Shown;
 use crate::stage::Stage;
+
+/// Whose first statement is a receipt.
+const RECEIPTS: &str = include_str!("../../../protocol/vectors/jws.json");
 
 /// An operator with their key.
 struct Person {
@@ -321,15 +329,77 @@ fn refused_for_now(result: &Result<(), Failure>) {
     assert!(matches!(result, Err(Failure::Hsm(_))), "{result:?}");
 }
 
+/// Made in the HSM and signing receipts in the lost time; what the journal says of it, and a receipt.
+async fn lost_receipt(room: &Room, label: &str) -> (MadeKey, String) {
+    let hsm: Arc<dyn Hsm> = room.stage.hsm.clone();
+    let label = KeyLabel(label.into());
+    hsm.generate_key(KeyKind::Signing, &label).await.unwrap();
+    let point = hsm.public_key(&label).await.unwrap();
+    let kid = Jwk::from_point(&point).unwrap().thumbprint();
+    let made = MadeKey {
+        kid: kid.clone(),
+        purpose: "receipt".into(),
+        label: label.0.clone(),
+        public_point: point.iter().map(|byte| format!("{byte:02x}")).collect(),
+        made_at: room.now(),
+    };
+    let vectors: serde_json::Value = serde_json::from_str(RECEIPTS).unwrap();
+    let good = vectors["judged"][0]["jws"].as_str().unwrap();
+    let parts = Parts::split(good).unwrap();
+    let claims: ReceiptClaims = serde_json::from_slice(&parts.payload).unwrap();
+    let key = SigningKey { kid, label };
+    let signed = sign(&hsm, &key, &claims, Priority::Payment).await.unwrap();
+    (made, signed)
+}
+
+async fn compare(room: &Room, receipt: &str) -> Result<bool, Failure> {
+    let receipt = receipt.to_owned();
+    let compared = carry_out(&room.stage.app, "ann", FenceCompare { receipt }).await;
+    compared.map(|view| view.lost)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_of_the_lost_time_is_ours_if_the_hsm_holds_its_key_and_by_no_word_of_the_journal()
+{
+    let room = Room::new().await;
+    let (ours, receipt) = lost_receipt(&room, "m2key-receipt-7").await;
+    let (retired, of_retired) = lost_receipt(&room, "m2key-receipt-8").await;
+    let (mut odd, of_odd) = lost_receipt(&room, "m2key-schedule-9").await;
+    let label = KeyLabel(retired.label.clone());
+    room.stage.hsm.destroy_key(&label).await.unwrap();
+    odd.purpose = "receipt".into();
+    let facts = [&ours, &retired, &odd].map(|key| Fact::Made(key.clone()));
+    room.start_with(facts.to_vec()).await;
+    assert!(compare(&room, &receipt).await.unwrap());
+    for foreign in [&of_retired, &of_odd] {
+        let refusal = compare(&room, foreign).await;
+        let malformed = ProblemType::MalformedRequest;
+        refused(refusal, malformed, "gone from the HSM (m2key-");
+    }
+    let raised = carry_out(&room.stage.app, "ann", order()).await.unwrap();
+    assert_eq!(raised.keys_found, [ours.label]);
+    let mut gone = raised.keys_gone;
+    gone.sort();
+    assert_eq!(gone, [retired.label, odd.label]);
+    let keys = room.stage.store.keys().await.unwrap();
+    let known = keys.iter().find(|key| key.kid == ours.kid).unwrap();
+    assert_eq!(known.state, KeyState::Superseded);
+    assert!(
+        keys.iter()
+            .all(|key| key.kid != retired.kid && key.kid != odd.kid)
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_compromise_made_necessary_is_not_done_while_the_journal_owes_it() {
     let stage = Stage::set().await;
     let (node, store) = (stage.app.config.node.as_str(), &stage.store);
     let path = stage.dir.path().join("fence.journal");
     let known = Known::nothing("journal-1".into(), node.into());
-    let begun = (stage.app.clock.now(), Fact::Generation { generation: 1 });
+    // A start before this one has written what was owed.
+    let difference = store.differs_from(Arc::new(known.clone())).await.unwrap();
     let journal = Journal::open(&path, known).unwrap();
-    journal.written(vec![begun]).await.unwrap();
+    journal.written(difference.unjournalled).await.unwrap();
     drop(journal);
     let beginning = begin(node, &path).unwrap();
     store.attach(beginning.journal.clone());

@@ -174,6 +174,46 @@ fn after_a_restore_nothing_is_served_until_the_raise_and_nothing_refused_is_good
     assert_eq!(status["raises"][0]["reason"], "disk lost");
 }
 
+/// Kids that the public listener tells.
+fn published(daemon: &Daemon) -> Vec<String> {
+    let set = daemon.public("/.well-known/jwks.json", &[]).json();
+    let keys = set["keys"].as_array().unwrap().iter();
+    keys.map(|key| key["kid"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_verifies_receipts_of_the_lost_time_is_published_again_after_the_raise() {
+    let house = House::new();
+    let daemon = house.serve();
+    house.back_up();
+    for step in [
+        &["prepare", "receipt"][..],
+        &["activate", "receipt", "--now"],
+    ] {
+        let said = house.verb(&[&["key"], step].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+    let before = published(&daemon);
+    assert_eq!(daemon.stop(), 0);
+    house.restore();
+    let daemon = house.serve();
+    let why = reasons(&daemon);
+    assert!(why.contains("missing: m2key-receipt-2"), "{why}");
+    let raised = house.raise();
+    assert_eq!(raised["keys_found"][0], "m2key-receipt-2", "{raised}");
+    assert_eq!(daemon.stop(), 0);
+    let daemon = house.serve();
+    assert_eq!(daemon.loopback("/ready").status, 200);
+    let after = published(&daemon);
+    assert!(
+        before.iter().all(|kid| after.contains(kid)),
+        "{before:?} {after:?}"
+    );
+    let retired = house.verb(&["key", "retire", "m2key-receipt-2"]);
+    assert_eq!(retired.code, 0, "{retired:?}");
+}
+
 #[test]
 fn a_start_after_a_crash_is_not_a_restore() {
     let house = House::new();
@@ -289,6 +329,41 @@ fn a_terminal_that_saw_a_later_database_fences_a_running_one_for_good() {
     assert_eq!(
         listened.status, 200,
         "an old generation's checkpoint: {listened:?}"
+    );
+}
+
+#[test]
+fn a_terminal_that_saw_a_checkpoint_under_a_key_of_the_lost_time_fences() {
+    let house = House::new();
+    let daemon = house.serve();
+    let (terminal, shown) = house.enrolled(&daemon);
+    house.back_up();
+    let journal = house.scratch("journal.backup");
+    std::fs::copy(house.journal(), &journal).unwrap();
+    for step in [
+        &["prepare", "checkpoint"][..],
+        &["activate", "checkpoint", "--now"],
+    ] {
+        let said = house.verb(&[&["key"], step].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+    house.verb(&["merchant", "add", "--name", "Lost", "--currency", "EUR"]);
+    let before = published(&daemon);
+    assert_eq!(daemon.stop(), 0);
+    let later = house.last_checkpoint();
+    house.restore();
+    std::fs::copy(&journal, house.journal()).unwrap();
+    let daemon = house.serve();
+    assert_eq!(daemon.loopback("/ready").status, 200);
+    listen(&daemon, &shown, &later).problem(503, "fenced");
+    assert!(reasons(&daemon).contains(&terminal));
+    let raised = house.raise();
+    assert_eq!(raised["keys_found"][0], "m2key-checkpoint-2", "{raised}");
+    assert_eq!(daemon.stop(), 0);
+    let after = published(&house.serve());
+    assert!(
+        before.iter().all(|kid| after.contains(kid)),
+        "{before:?} {after:?}"
     );
 }
 

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use authority::services::followers::NOTES_MAX;
+use authority::store::{AuditLog, TrustFollowers};
 use pki::profiles::BACKDATE_SECONDS;
 use pki::trust::{Change, Draft, sign_bundle};
 use pki::{Certificate, IssueTo, Passphrase, RootKey, RootSigner, TrustBundle};
@@ -11,6 +13,7 @@ use pki::{Certificate, IssueTo, Passphrase, RootKey, RootSigner, TrustBundle};
 use crate::certificates::{Shown, expired, foreign, operator, unrecorded};
 use crate::enrolling::enrol;
 use crate::house::{Daemon, House, Reply, text};
+use crate::stage::{DAY_MS, Stage};
 
 const TRUST: &str = "/v1/trust";
 /// Each look takes a process; so many take longer than anything here may.
@@ -399,4 +402,33 @@ fn node() -> IssueTo {
 fn put(house: &House, shown: &Shown) {
     std::fs::copy(shown.certificate(), house.dir().join("agents.pem")).unwrap();
     std::fs::copy(shown.key(), house.dir().join("agents.key")).unwrap();
+}
+
+/// How often the audit chain says that a terminal follows other roots.
+async fn changes_noted(stage: &Stage) -> usize {
+    let node = stage.app.config.node.as_str();
+    let rows = stage.store.audit_rows(node, 0, 1_000).await.unwrap();
+    let noted = rows.iter().filter(|row| row.row.kind == "trust.followed");
+    noted.count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_that_says_other_roots_all_the_time_fills_no_audit_chain() {
+    let stage = Stage::set().await;
+    let terminal = stage.added().await.terminal;
+    let followers = &stage.journey.followers;
+    for turn in 0..50 {
+        followers.saw(terminal, 1 + turn % 2).await;
+    }
+    let noted = changes_noted(&stage).await;
+    assert!(noted > 1 && noted <= NOTES_MAX as usize, "{noted}");
+    stage.clock.by(DAY_MS);
+    followers.saw(terminal, 7).await;
+    assert_eq!(changes_noted(&stage).await, noted + 1);
+    let follower = stage.store.follower(terminal).await.unwrap();
+    assert_eq!(
+        follower.map(|it| it.sequence),
+        Some(7),
+        "the last word counts"
+    );
 }

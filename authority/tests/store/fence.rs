@@ -111,7 +111,7 @@ impl Start {
         added.await.unwrap();
     }
 
-    async fn raise(&self) -> Raised {
+    pub(crate) async fn raise(&self) -> Raised {
         self.raise_with(Vec::new()).await.unwrap()
     }
 
@@ -120,13 +120,24 @@ impl Start {
         &self,
         successors: Vec<KeyRecord>,
     ) -> Result<Raised, StoreError> {
+        self.raise_finding(successors, Vec::new()).await
+    }
+
+    /// And with keys of the lost time that the HSM holds.
+    pub(crate) async fn raise_finding(
+        &self,
+        successors: Vec<KeyRecord>,
+        found: Vec<KeyRecord>,
+    ) -> Result<Raised, StoreError> {
         let known = self.journal.known().await.unwrap();
         let raise = Raise {
             generation: known.highest_generation() + 1,
             known: Arc::new(known),
+            since: self.difference.generation,
             reason: "restored".into(),
             by: "olga".into(),
             successors,
+            found,
         };
         let raised = self.world.store.raise(raise, RAISED_AT).await?;
         Ok(raised.unwrap())
@@ -136,7 +147,7 @@ impl Start {
     pub(crate) fn stop(self) {}
 }
 
-async fn ban(world: &World, terminal: TerminalId) -> Result<(), StoreError> {
+pub(crate) async fn ban(world: &World, terminal: TerminalId) -> Result<(), StoreError> {
     let banned = world.store.ban_terminal(terminal, "stolen".into(), NOW);
     banned.await.map(|_| ())
 }
@@ -545,9 +556,11 @@ async fn a_generation_is_never_lowered_or_given_twice() {
         let raise = Raise {
             generation,
             known: known.clone(),
+            since: 0,
             reason: "again".into(),
             by: "olga".into(),
             successors: Vec::new(),
+            found: Vec::new(),
         };
         let refused = start.world.store.raise(raise, RAISED_AT).await;
         assert_eq!(refused, Ok(None));

@@ -13,7 +13,7 @@ use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
 use protocol::token::Channel;
 
-use crate::fence::{Place, RAISED_AT, Start, assert_contained, contents};
+use crate::fence::{Place, RAISED_AT, Start, assert_contained, ban, contents};
 use crate::suite::certificates::certificate;
 use crate::suite::rotation::{add_key, batch, begin, next, sealing_keys, step};
 use crate::world::{NOW, World, number};
@@ -23,7 +23,7 @@ const POINT: &str = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d
                      4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
 
 /// What the house does in the lost time, one by one.
-const STEPS: [&str; 4] = ["seed", "taint", "operator", "policy"];
+const STEPS: [&str; 5] = ["seed", "taint", "key", "operator", "policy"];
 
 /// With keys, two terminals and four operators, and a policy for one group; and its copy.
 async fn furnished() -> Place {
@@ -90,6 +90,23 @@ fn stepped(stepped: Stepped) {
     assert!(matches!(stepped, Stepped::Done(_)), "{stepped:?}");
 }
 
+/// Another point than [`POINT`]: the one across the axis.
+fn made_key() -> KeyRecord {
+    let mut point = point();
+    let across = "b01cbd1c01e58065711814b583f061e9d431cca994cea1313449bf97c840ae0a";
+    for (place, byte) in point[33..].iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&across[2 * place..2 * place + 2], 16).unwrap();
+    }
+    let purpose = KeyPurpose::Checkpoint;
+    KeyRecord::new(
+        purpose,
+        KeyState::Prepared,
+        purpose.label(4),
+        Some(point),
+        NOW,
+    )
+}
+
 async fn reseed(world: &World, when: When, of: &[(TerminalId, u32)], under: u32) -> Reseeded {
     let work = Work::Reseed {
         whose: Whose::All,
@@ -114,6 +131,7 @@ async fn require_one(world: &World) {
 async fn take(world: &World, what: &str) {
     match what {
         "taint" => taint(world).await,
+        "key" => assert!(world.store.add_key(made_key()).await.unwrap()),
         "seed" => {
             let one = [(number(1), 2)];
             let done = reseed(world, When::Compromised, &one, 1).await;
@@ -128,6 +146,7 @@ async fn take(world: &World, what: &str) {
 fn is_known(known: &Known, what: &str) -> bool {
     match what {
         "taint" => known.tainted.len() == 2,
+        "key" => known.made.contains_key(&made_key().kid),
         "seed" => known.voided.get(&number(1)).is_some_and(|it| it.below == 2),
         "operator" => known.operators.contains_key("mallory"),
         _ => known.policy.as_ref().is_some_and(|it| it.number == 2),
@@ -137,6 +156,7 @@ fn is_known(known: &Known, what: &str) -> bool {
 fn is_missing(missing: &Missing, what: &str) -> bool {
     match what {
         "taint" => missing.taints.len() == 2,
+        "key" => missing.keys == ["m2key-checkpoint-4"],
         "seed" => missing.seeds == [number(1)],
         "operator" => missing.operators == ["mallory"],
         _ => missing
@@ -217,6 +237,7 @@ async fn what_a_crash_kept_from_the_journal_is_owed_to_it() {
     let mut start = place.start().await;
     let owed = &start.difference.unjournalled;
     let count = |is: fn(&Fact) -> bool| owed.iter().filter(|(_, fact)| is(fact)).count();
+    assert_eq!(count(|fact| matches!(fact, Fact::Made(_))), 2);
     assert_eq!(count(|fact| matches!(fact, Fact::Tainted(_))), 2);
     assert_eq!(count(|fact| matches!(fact, Fact::Reseeded { .. })), 1);
     assert_eq!(
@@ -264,6 +285,29 @@ async fn no_key_that_was_tainted_is_good_again_and_nobody_is_left_without_one() 
     start.world.check_books_and_audit().await;
     start.stop();
     assert_contained(&place.start().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_the_lost_time_verifies_again_and_signs_no_more() {
+    let (place, start) = restored().await;
+    let lost = KeyRecord {
+        state: KeyState::Superseded,
+        ..made_key()
+    };
+    let found = vec![lost.clone()];
+    let raised = start.raise_finding(vec![successor(RAISED_AT)], found).await;
+    assert_eq!(raised.unwrap().was, 1);
+    let found = key(&start, "m2key-checkpoint-4").await;
+    let expected = KeyRecord {
+        since: RAISED_AT,
+        ..lost
+    };
+    assert_eq!(found, expected);
+    start.world.check_books_and_audit().await;
+    start.stop();
+    let raised = place.start().await;
+    assert_contained(&raised);
+    assert_eq!(raised.difference.unjournalled, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -406,6 +450,47 @@ async fn a_terminal_that_the_copy_never_knew_fences_no_start_after_the_raise() {
     assert_eq!((raised.bans, raised.seeds), (vec![], 0));
     start.stop();
     assert_contained(&place.start().await);
+}
+
+/// A new seed for every terminal, and no ban.
+fn reseed_by_hand(place: &Place, version: u32) {
+    let conn = rusqlite::Connection::open(place.database()).unwrap();
+    let sql = "UPDATE terminals SET banned_at_ms = NULL, ban_reason = NULL, version = ?1";
+    assert_eq!(conn.execute(sql, [version]), Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_of_before_a_raise_binds_no_seed_that_was_made_after_it_and_a_later_ban_does() {
+    let place = Place::new();
+    let mut start = place.start().await;
+    start.catch_up().await;
+    let terminal = start.world.terminal(1).await;
+    start.stop();
+    place.back_up();
+    reseed_by_hand(&place, 2);
+    let start = place.start().await;
+    ban(&start.world, terminal).await.unwrap();
+    start.stop();
+    place.restore();
+    assert_eq!(place.start().await.raise().await.bans, [terminal]);
+    // Its new seed has the number of the one that was lost.
+    reseed_by_hand(&place, 2);
+    let start = place.start().await;
+    assert_contained(&start);
+    assert_eq!(start.raise().await.bans, []);
+    start.stop();
+    place.back_up();
+    let start = place.start().await;
+    ban(&start.world, terminal).await.unwrap();
+    start.stop();
+    let banned = place.start().await;
+    assert_contained(&banned);
+    assert_eq!(banned.difference.unjournalled, []);
+    banned.stop();
+    place.restore();
+    let start = place.start().await;
+    assert_eq!(start.difference.missing.bans, [terminal]);
+    assert_eq!(start.raise().await.bans, [terminal]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,8 @@ pub enum Reason {
     },
     Bans(Vec<String>),
     Revocations(Vec<String>),
+    /// Labels of keys whose signatures are kept.
+    Keys(Vec<String>),
     /// Labels of keys that were tainted.
     Taints(Vec<String>),
     /// Terminals whose seed a compromise replaced.
@@ -125,6 +127,9 @@ fn of_missing(difference: &Difference) -> Vec<Reason> {
 /// Keys, seeds, operators and their policy.
 fn of_house(missing: &Missing) -> Vec<Reason> {
     let mut reasons = Vec::new();
+    if !missing.keys.is_empty() {
+        reasons.push(Reason::Keys(missing.keys.clone()));
+    }
     if !missing.taints.is_empty() {
         reasons.push(Reason::Taints(missing.taints.clone()));
     }
@@ -185,6 +190,7 @@ impl fmt::Display for Reason {
             Self::Revocations(all) => {
                 write!(f, "{} revocation(s) are missing: {}", all.len(), some(all))
             }
+            Self::Keys(all) => write!(f, "{} key(s) are missing: {}", all.len(), some(all)),
             Self::Taints(all) => {
                 write!(
                     f,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Asker, Gate, Verb, check_name, refused};
 use crate::app::App;
 use crate::journal::{Journal, Known, Renewal, Unwritten};
-use crate::services::fence::{Reason, fresh_name};
+use crate::services::fence::{LostKeys, Reason, fresh_name, lost_keys};
 use crate::services::{Failure, rotation};
 use crate::store::{KeyRecord, Raise, RaiseRecord, Raised, StoreError};
 
@@ -76,6 +76,12 @@ pub struct RaisedView {
     pub generation: u32,
     pub banned_again: Vec<TerminalId>,
     pub revoked_again: u64,
+    /// Labels of lost keys that the HSM holds: they verify what they signed, and sign no more.
+    #[serde(default)]
+    pub keys_found: Vec<String>,
+    /// Labels of lost keys that it does not hold: what they signed is called foreign.
+    #[serde(default)]
+    pub keys_gone: Vec<String>,
     /// Labels; what was active has a successor, and seeds under it are replaced after the next start.
     pub keys_tainted_again: Vec<String>,
     /// Terminals that are refused until they have a new seed, which the next start makes.
@@ -148,7 +154,7 @@ impl Verb for FenceRaise {
             ));
         }
         let journal = journal(app)?;
-        let set_aside = renew(journal, &reasons).await?;
+        let set_aside = renew(app, journal, &reasons).await?;
         let raised = raise(app, journal, &reasons, self.reason, &asker.by).await?;
         Ok(RaisedView {
             journal_set_aside: set_aside,
@@ -159,13 +165,18 @@ impl Verb for FenceRaise {
 
 /// A journal that cannot be believed, or is lost, makes way for a new one; what could be read of it
 /// goes on to count, because it can only refuse more.
-async fn renew(journal: &Journal, reasons: &[Reason]) -> Result<Option<PathBuf>, Failure> {
+async fn renew(
+    app: &App,
+    journal: &Journal,
+    reasons: &[Reason],
+) -> Result<Option<PathBuf>, Failure> {
     if !reasons.iter().any(Reason::is_of_journal) {
         return Ok(None);
     }
     let renewal = Renewal {
         journal: fresh_name(),
         keeps: true,
+        at: app.clock.now(),
     };
     journal.renew(renewal).await.map_err(unwritten)
 }
@@ -186,14 +197,23 @@ async fn raise(
             "the journal speaks of the last generation there can be: it was written by hand";
         refused(ProblemType::NotReady, detail)
     })?;
+    let LostKeys { found, gone } = lost_keys(app, &known).await?;
+    // A journal that was away may know of bans that no raise has seen.
+    let since = match reasons.iter().any(Reason::is_of_journal) {
+        true => 0,
+        false => here,
+    };
     let successors = successors(app, &known).await?;
+    let keys_found = found.iter().map(|key| key.label.0.clone()).collect();
     let now = app.clock.now();
     let order = Raise {
         generation,
         known,
+        since,
         reason: why,
         by: by.into(),
         successors,
+        found,
     };
     let raised = app.store.raise(order, now).await?.ok_or_else(|| {
         refused(
@@ -204,7 +224,12 @@ async fn raise(
     tracing::warn!(generation, was = raised.was, "the generation was raised");
     app.fence.put_up_raised(generation, now);
     catch_up(app, journal).await?;
-    Ok(view_of(raised, generation))
+    let keys_gone = gone.into_iter().map(|key| key.label).collect();
+    Ok(RaisedView {
+        keys_found,
+        keys_gone,
+        ..view_of(raised, generation)
+    })
 }
 
 /// One for each active key that the journal knows to be tainted: nobody is left without.
@@ -241,7 +266,7 @@ fn journal(app: &App) -> Result<&Journal, Failure> {
     app.fence.journal().ok_or_else(none)
 }
 
-fn unwritten(error: Unwritten) -> Failure {
+pub(super) fn unwritten(error: Unwritten) -> Failure {
     Failure::Store(StoreError::Unjournalled {
         detail: error.to_string(),
     })
@@ -253,6 +278,8 @@ fn view_of(raised: Raised, generation: u32) -> RaisedView {
         generation,
         banned_again: raised.bans,
         revoked_again: raised.revocations,
+        keys_found: Vec::new(),
+        keys_gone: Vec::new(),
         keys_tainted_again: raised.keys,
         seeds_void: raised.seeds,
         operators_revoked_again: raised.operators,

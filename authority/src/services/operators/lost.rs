@@ -1,16 +1,20 @@
 //! Which payments has a restore lost? Only their receipts still know.
 
 use protocol::ids::{MerchantId, PaymentId, ReceiptId, TerminalId};
-use protocol::jws;
+use protocol::jws::{self, Verified};
 use protocol::money::Money;
 use protocol::problem::ProblemType;
 use protocol::receipt::ReceiptClaims;
 use protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::fence::unwritten;
 use super::{Verb, refused};
 use crate::app::App;
+use crate::journal::Known;
 use crate::services::Failure;
+use crate::services::fence::lost_keys;
+use crate::services::keyring::set_of;
 use crate::store::Payment;
 
 /// Compares a receipt that a shopper or a till holds with the books.
@@ -45,13 +49,8 @@ impl Verb for FenceCompare {
     type Answer = ComparedView;
 
     async fn run(self, app: &App) -> Result<ComparedView, Failure> {
-        let ring = app.keyring();
         let receipt = self.receipt.trim();
-        let verified =
-            jws::verify_kept::<ReceiptClaims>(receipt, ring.jwks()).map_err(|error| {
-                let detail = format!("this receipt was not signed here: {error}");
-                refused(ProblemType::MalformedRequest, detail)
-            })?;
+        let verified = verify(app, receipt).await?;
         let tainted_at = verified.tainted_at().map(Timestamp::from_secs);
         let claims = verified.into_claims();
         let known = app.store.payment_of(claims.claim).await?;
@@ -69,6 +68,35 @@ impl Verb for FenceCompare {
             payer: claims.sub,
             terminal: claims.terminal,
         })
+    }
+}
+
+/// Before the raise the copy does not know the keys of the lost time, and may say so only of others.
+async fn verify(app: &App, receipt: &str) -> Result<Verified<ReceiptClaims>, Failure> {
+    let unknown = match jws::verify_kept(receipt, app.keyring().jwks()) {
+        Ok(verified) => return Ok(verified),
+        Err(error) => error,
+    };
+    let lost = lost_keys(app, &known_outside(app).await?).await?;
+    jws::verify_kept(receipt, &set_of(&lost.found)).map_err(|_| {
+        let gone: Vec<&str> = lost.gone.iter().map(|key| key.label.as_str()).collect();
+        let detail = match gone.as_slice() {
+            [] => format!("this receipt was not signed here: {unknown}"),
+            gone => format!(
+                "this receipt was not signed here, unless by a key that is gone from the HSM \
+                 ({}): {unknown}",
+                gone.join(", ")
+            ),
+        };
+        refused(ProblemType::MalformedRequest, detail)
+    })
+}
+
+/// Nothing where nobody keeps a journal.
+async fn known_outside(app: &App) -> Result<Known, Failure> {
+    match app.fence.journal() {
+        Some(journal) => journal.known().await.map_err(unwritten),
+        None => Ok(Known::nothing(String::new(), String::new())),
     }
 }
 

@@ -125,6 +125,7 @@ fn note_raise(tx: &mut Tx<'_>, raise: &Raise, raised: &Raised, at: Timestamp) ->
         "reason": raise.reason,
         "banned_again": raised.bans,
         "revoked_again": raised.revocations,
+        "keys_found": raise.found.iter().map(|key| &key.label.0).collect::<Vec<_>>(),
         "keys_tainted_again": raised.keys,
         "seeds_void": raised.seeds,
         "operators_revoked_again": raised.operators,

@@ -1,7 +1,7 @@
 //! How does what a restore has forgotten hold again, and what is open end?
 //!
-//! Refusals only: nothing here makes anything good. What needs the HSM, new seeds above all, is recorded
-//! as an operation, which the next start carries out.
+//! Refusals, and keys that the HSM holds, to verify what they signed: nothing here signs or opens. What
+//! needs the HSM, new seeds above all, is recorded as an operation, which the next start carries out.
 
 use protocol::ids::{ChargeId, TerminalId};
 use protocol::time::Timestamp;
@@ -14,7 +14,7 @@ use super::super::error::corrupt;
 use super::super::persons::random;
 use super::super::revocations::{pass_number, revoke_again};
 use super::super::rotation::begin_for;
-use super::super::rotation::keys::{add_unknown, find_key, taint_again};
+use super::super::rotation::keys::{add_found, add_unknown, find_key, taint_again};
 use super::super::row::{all, terminal, uuid};
 use super::super::settle::{end, find_charge};
 use super::super::terminals::{ban, find_terminal};
@@ -32,7 +32,7 @@ pub(super) fn refuse(
     at: Timestamp,
 ) -> Verdict<()> {
     let known = &raise.known;
-    raised.bans = ban_again(tx, known, at)?;
+    raised.bans = ban_again(tx, raise, at)?;
     for revocation in known.revoked.values() {
         let added = revoke_again(tx, &revocation.certificate, at)?;
         raised.revocations += u64::from(added);
@@ -43,13 +43,17 @@ pub(super) fn refuse(
     raised.operators = revoke_operators(tx, known, at)?;
     raised.policy = set_policy_again(tx, known, &raise.by, at)?;
     raised.keys = taint_keys(tx, raise, at).map_err(Stop::undone)?;
+    add_keys(tx, raise, at)?;
     raised.seeds = void_seeds(tx, raise, at).map_err(Stop::undone)?;
     Ok(())
 }
 
-fn ban_again(tx: &mut Tx<'_>, known: &Known, at: Timestamp) -> Result<Vec<TerminalId>> {
+fn ban_again(tx: &mut Tx<'_>, raise: &Raise, at: Timestamp) -> Result<Vec<TerminalId>> {
     let mut again = Vec::new();
-    for (id, journalled) in &known.bans {
+    for id in raise.known.bans.keys() {
+        let Some(journalled) = raise.known.ban_since(raise.since, *id) else {
+            continue;
+        };
         let found = find_terminal(tx.conn, *id)?;
         let needed = found.is_some_and(|found| {
             found.status == TerminalStatus::Active && found.version <= journalled.version
@@ -122,6 +126,16 @@ fn taint_keys(tx: &mut Tx<'_>, raise: &Raise, at: Timestamp) -> Verdict<Vec<Stri
         again.push(lost.label.clone());
     }
     Ok(again)
+}
+
+/// After the taints: what is tainted is there by now.
+fn add_keys(tx: &mut Tx<'_>, raise: &Raise, at: Timestamp) -> Result<()> {
+    for key in &raise.found {
+        if find_key(tx.conn, &key.kid)?.is_none() {
+            add_found(tx, key, at)?;
+        }
+    }
+    Ok(())
 }
 
 /// The terminals are refused until they have a seed that nobody has seen; how many there are.

@@ -12,9 +12,9 @@ use super::super::rotation::keys::{all_keys, find_key};
 use super::super::row::{all, count, find, get, one, signed, terminal, time};
 use super::super::terminals::find_terminal;
 use super::read_last;
-use crate::journal::{Fact, Known, NumberedPolicy, Revoked, TaintedKey};
+use crate::journal::{Ban, Fact, Known, MadeKey, NumberedPolicy, Revoked, TaintedKey};
 use crate::store::fence::Missing;
-use crate::store::{Difference, KeyRecord, Result, TerminalStatus};
+use crate::store::{Difference, KeyPurpose, KeyRecord, Result, TerminalStatus};
 
 pub(super) fn differs(conn: &Connection, known: &Known) -> Result<Difference> {
     let generation = generation(conn)?;
@@ -24,6 +24,7 @@ pub(super) fn differs(conn: &Connection, known: &Known) -> Result<Difference> {
         missing: Missing {
             bans: missing_bans(conn, known, generation)?,
             revocations: missing_revocations(conn, known, generation)?,
+            keys: missing_keys(conn, known, generation)?,
             taints: missing_taints(conn, known)?,
             seeds: missing_seeds(conn, known, generation)?,
             operators: missing_operators(conn, known)?,
@@ -44,14 +45,17 @@ pub(super) fn generation(conn: &Connection) -> Result<u32> {
 /// What was journalled before this generation was begun was carried out again when it was.
 fn missing_bans(conn: &Connection, known: &Known, generation: u32) -> Result<Vec<TerminalId>> {
     let mut missing = Vec::new();
-    for (id, ban) in &known.bans {
+    for id in known.bans.keys() {
+        let Some(ban) = known.ban_since(generation, *id) else {
+            continue;
+        };
         let holds = match find_terminal(conn, *id)? {
             // Unbanned since, under a new seed.
             Some(found) if found.version > ban.version => true,
             Some(found) => found.status != TerminalStatus::Active,
             None => false,
         };
-        if !holds && ban.generation >= generation {
+        if !holds {
             missing.push(*id);
         }
     }
@@ -71,6 +75,18 @@ fn missing_revocations(conn: &Connection, known: &Known, generation: u32) -> Res
 pub(super) fn is_revoked(conn: &Connection, serial: &str) -> Result<bool> {
     let sql = "SELECT 1 FROM revocations WHERE serial = ?1";
     Ok(find(conn, sql, [serial], |_| Ok(()))?.is_some())
+}
+
+/// By label. One that was tainted as well is told as such.
+fn missing_keys(conn: &Connection, known: &Known, generation: u32) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for (kid, made) in &known.made {
+        let is_told = known.tainted.contains_key(kid);
+        if made.generation >= generation && !is_told && find_key(conn, kid)?.is_none() {
+            missing.push(made.key.label.clone());
+        }
+    }
+    Ok(missing)
 }
 
 /// By label.
@@ -183,10 +199,15 @@ fn unjournalled(
         let Fact::Banned { version, .. } = &fact else {
             continue;
         };
+        // One that is older than this generation stands there as it was told.
+        let told = |ban: &Ban| ban.version >= *version && ban.at == at;
         let journalled = known
-            .bans
-            .get(&id)
-            .is_some_and(|ban| ban.version >= *version);
+            .ban_since(generation, id)
+            .is_some_and(|ban| ban.version >= *version)
+            || known
+                .bans
+                .get(&id)
+                .is_some_and(|all| all.values().any(told));
         if !journalled {
             facts.push((at, fact));
         }
@@ -214,7 +235,13 @@ fn unjournalled_of_house(
     begun: Timestamp,
 ) -> Result<Vec<(Timestamp, Fact)>> {
     let mut facts = Vec::new();
-    for key in all_keys(conn)?.iter().filter_map(tainted_key) {
+    let keys = all_keys(conn)?;
+    for key in keys.iter().filter_map(made_key) {
+        if !known.made.contains_key(&key.kid) {
+            facts.push((key.made_at, Fact::Made(key)));
+        }
+    }
+    for key in keys.iter().filter_map(tainted_key) {
         if !known.tainted.contains_key(&key.kid) {
             facts.push((key.tainted_at, Fact::Tainted(key)));
         }
@@ -239,6 +266,20 @@ fn unjournalled_of_house(
     let policy = numbered_policy(conn)?.filter(|policy| policy.number > last);
     facts.extend(policy.map(|policy| (policy.set_at, Fact::Policy(policy))));
     Ok(facts)
+}
+
+/// What the journal keeps of a key whose signatures are kept. A schedule is over with its generation.
+pub(in super::super) fn made_key(key: &KeyRecord) -> Option<MadeKey> {
+    let keeps = matches!(key.purpose, KeyPurpose::Receipt | KeyPurpose::Checkpoint);
+    let point = key.public_point.filter(|_| keeps)?;
+    let KeyLabel(label) = &key.label;
+    Some(MadeKey {
+        kid: key.kid.clone(),
+        purpose: key.purpose.name().into(),
+        label: label.clone(),
+        public_point: hex(&point),
+        made_at: key.made_at,
+    })
 }
 
 /// What the journal keeps of a tainted key.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::seeds::{COUNTS, floor};
 use crate::journal::{Fact, TaintedKey};
 use crate::store::sqlite::error::corrupt;
-use crate::store::sqlite::fence::missing::tainted_key;
+use crate::store::sqlite::fence::missing::{made_key, tainted_key};
 use crate::store::sqlite::row::{all, find, get, one, terminal, time};
 use crate::store::sqlite::writer::{Stop, Tx, Verdict};
 use crate::store::{
@@ -62,6 +62,9 @@ pub(in crate::store::sqlite) fn add(tx: &mut Tx<'_>, key: &KeyRecord) -> Verdict
         "label": key.label.0,
         "operation": key.operation,
     });
+    if let Some(made) = made_key(key) {
+        tx.tell(key.made_at, Fact::Made(made));
+    }
     match key.operation {
         Some(operation) => tx.record_for(operation, "key.added", key.made_at, &body)?,
         None => tx.record("key.added", key.made_at, &body)?,
@@ -228,6 +231,36 @@ pub(in crate::store::sqlite) fn add_unknown(
         "purpose": lost.purpose,
         "state": "tainted",
         "label": lost.label,
+        "by": "fence-raise",
+    });
+    tx.record("key.added", at, &body)
+}
+
+/// A key whose row is lost, and that the HSM still has: it verifies what it signed, and can be retired.
+pub(in crate::store::sqlite) fn add_found(
+    tx: &mut Tx<'_>,
+    found: &KeyRecord,
+    at: Timestamp,
+) -> Result<()> {
+    let state = KeyState::Superseded.name();
+    tx.execute_one(
+        "INSERT INTO keys (kid, purpose, state, label, public_point, made_at_ms, since_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            found.kid,
+            found.purpose.name(),
+            state,
+            found.label.0,
+            found.public_point,
+            found.made_at.ms(),
+            at.ms()
+        ],
+    )?;
+    let body = json!({
+        "kid": found.kid,
+        "purpose": found.purpose,
+        "state": state,
+        "label": found.label.0,
         "by": "fence-raise",
     });
     tx.record("key.added", at, &body)
