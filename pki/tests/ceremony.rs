@@ -455,6 +455,45 @@ async fn adopted(table: &Table, request: &[u8]) -> Certificate {
 }
 
 #[tokio::test]
+async fn a_superseded_certificate_whose_key_turns_out_to_be_stolen_is_listed_anew() {
+    let table = Table::new();
+    let (mut ceremony, _) = made(&table).await;
+    let (request, signer) = (table.request("r.pem"), table.signer().await);
+    let plan = ceremony.plan_issuing(&request, false).unwrap();
+    let issuing = ceremony.sign_issuing(plan, &signer).await.unwrap();
+    let serial = [issuing.serial_hex()];
+    for (reason, newly) in [
+        (Reason::Superseded, 1),
+        (Reason::CaCompromise, 1),
+        (Reason::Superseded, 0),
+    ] {
+        let wish = CrlWish {
+            reason,
+            ..wish(&serial)
+        };
+        let plan = ceremony.plan_crl(&wish).unwrap();
+        assert_eq!(
+            plan.words().matches("newly on it").count(),
+            newly,
+            "{reason}"
+        );
+        ceremony.sign_crl(plan, &signer).await.unwrap();
+    }
+    let list = pki::crl::from_file(&table.root().join("root.crl")).unwrap();
+    let list = RevocationList::verified(&list, &issuing_root(&table)).unwrap();
+    assert_eq!(list.revoked[0].reason, Reason::CaCompromise);
+    let refused = why(ceremony.plan_issuing(&request, true).map(drop));
+    assert!(
+        matches!(refused, BadCeremony::RevokedKey { .. }),
+        "{refused}"
+    );
+}
+
+fn issuing_root(table: &Table) -> Certificate {
+    Certificate::load(&table.root().join("root.pem")).unwrap()
+}
+
+#[tokio::test]
 async fn a_key_revoked_as_compromised_is_not_signed_again_though_no_log_saw_it_signed() {
     let table = Table::new();
     let request = table.request("first.pem");

@@ -28,6 +28,7 @@ struct Table {
     dir: tempfile::TempDir,
     root: Certificate,
     issuing: Certificate,
+    issuing_key: SoftwareKey,
     ann: Person,
     bob: Person,
     cleo: Person,
@@ -74,11 +75,27 @@ impl Table {
             bob: person("bob").await,
             cleo: person("cleo").await,
             issuing: issuing.clone(),
+            issuing_key: key,
             dir,
             root,
         };
         table.set(consents);
         table
+    }
+
+    /// Two operators whom nobody made one, in disguise.
+    async fn thief(&self) -> [Person; 2] {
+        let chain = Chain::new(self.issuing.clone(), self.root.clone()).unwrap();
+        let hsm = Arc::new(OneKeyHsm::holding(&self.issuing_key));
+        let issuer = HsmIssuer::open(hsm, label(), chain, domain())
+            .await
+            .unwrap();
+        let person = async |name| {
+            let issue = async |asked| issuer.issue(asked).await.unwrap();
+            let person = Person::under(&self.issuing, issue, name, NOW).await;
+            disguised(person, &self.issuing_key)
+        };
+        [person("ann").await, person("bob").await]
     }
 
     fn set(&self, consents: &str) {
@@ -146,6 +163,36 @@ fn crl_wish(revoke: &[String]) -> CrlWish {
 fn next_list(root: &Certificate) -> Draft {
     let other = RootKey::generate().unwrap().certificate(NOW).unwrap();
     Draft::first(root.clone(), &Change::Prepare(Box::new(other)), NOW).unwrap()
+}
+
+/// Whoever has the key of the issuing CA lets a certificate say that another key issued it.
+fn disguised(mut person: Person, issuing_key: &SoftwareKey) -> Person {
+    let der = person.chain[0].der();
+    let honest = person.chain[1].key_id_hex().unwrap();
+    let honest: Vec<u8> = (0..honest.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&honest[at..at + 2], 16).unwrap())
+        .collect();
+    // SEQUENCE { SEQUENCE { to be signed }, SEQUENCE { algorithm }, BIT STRING }, lengths of two bytes.
+    let length = |at: usize| usize::from(u16::from_be_bytes([der[at + 2], der[at + 3]]));
+    let (begin, end) = (4, 4 + 4 + length(4));
+    let mut signed = der[begin..end].to_vec();
+    let mut windows = signed.windows(honest.len());
+    let place = windows.position(|it| it == honest).unwrap();
+    signed[place..place + honest.len()].fill(0x42);
+    let algorithm_end = end + 2 + usize::from(der[end + 1]);
+    let signature = p256::ecdsa::Signature::from_slice(&issuing_key.sign(&signed)).unwrap();
+    let signature = signature.to_der();
+    let bits = signature.as_bytes();
+    let mut content = signed;
+    content.extend_from_slice(&der[end..algorithm_end]);
+    content.extend([0x03, u8::try_from(bits.len() + 1).unwrap(), 0]);
+    content.extend_from_slice(bits);
+    let mut forged = vec![0x30, 0x82];
+    forged.extend(u16::try_from(content.len()).unwrap().to_be_bytes());
+    forged.extend(content);
+    person.chain[0] = Certificate::from_der(&forged).unwrap();
+    person
 }
 
 #[tokio::test]
@@ -395,17 +442,23 @@ async fn operators_under_an_issuing_key_that_this_root_called_compromised_do_not
     let plan = ceremony.plan_crl(&crl_wish(&[table.issuing.serial_hex()]));
     ceremony.sign_crl(plan.unwrap(), &signer).await.unwrap();
     drop(ceremony);
-    let refused = table.refuse(NOW, &step, &transcript);
-    assert!(
-        matches!(
-            refused,
-            NotCleared::Asker {
-                doubt: Doubt::IssuingKey,
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    let doubted = |transcript: &str| {
+        let refused = table.refuse(NOW, &step, transcript);
+        let by_key = Doubt::IssuingKey;
+        assert!(
+            matches!(&refused, NotCleared::Asker { doubt, .. } if *doubt == by_key),
+            "{refused}"
+        );
+    };
+    doubted(&transcript);
+    // What a certificate says of its issuing key is the thief's word.
+    let thief = table.thief().await;
+    let asked = Asked::of(&step, NOW);
+    let forged = asked.transcript(&table.root, &thief[0], &[&thief[1]]).await;
+    doubted(&json(&forged));
+    // Nor does it hang on a copy that somebody cleared away.
+    fs::remove_dir_all(table.dir.path().join("root/issued")).unwrap();
+    doubted(&transcript);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 use serde_json::Value;
 
-use super::{Failure, enrolment};
+use super::{Failure, enrolment, issuing};
 use crate::app::App;
 use crate::ids;
 use crate::store::{
@@ -396,11 +396,7 @@ enum Lost {
 
 async fn check_voice<C>(app: &App, signed: &Signed<C>, lost: Lost) -> Result<(), Failure> {
     let (name, certificate) = (signed.name(), signed.certificate());
-    let issuer_key = certificate.issuer_key_id_hex();
-    let believed = issuer_key.is_some()
-        && believed_issuing(app)
-            .iter()
-            .any(|issuing| issuing.key_id_hex() == issuer_key);
+    let believed = issuing::is_believed(app, certificate);
     let recorded = app.store.certificate(&certificate.serial_hex()).await?;
     // A restored database may have lost it.
     let revoked = app.fence.is_revoked_outside(&certificate.serial_hex());

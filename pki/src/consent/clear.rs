@@ -47,7 +47,7 @@ pub struct Bar {
     pub used: BTreeSet<String>,
 }
 
-/// Under which issuing keys operators are believed; key identifiers, hexadecimal.
+/// Under which issuing keys operators are believed; SHA-256 of the public keys, hexadecimal.
 #[derive(Debug, Clone)]
 pub enum IssuingKeys {
     Only(BTreeSet<String>),
@@ -226,7 +226,7 @@ impl Bar {
         };
         verify::<C>(signed.text(), &anchors, AsOf::Time(self.now)).map_err(Doubt::Statement)?;
         let certificate = signed.certificate();
-        if !self.issuing_keys.has(certificate.issuer_key_id_hex()) {
+        if !self.issuing_keys.has(signed.issuing_key_hex()) {
             return Err(Doubt::IssuingKey);
         }
         if self.revoked.contains(&certificate.serial_hex()) {
@@ -241,10 +241,10 @@ impl Bar {
 }
 
 impl IssuingKeys {
-    fn has(&self, key_id: Option<String>) -> bool {
-        key_id.is_some_and(|id| match self {
-            Self::Only(ids) => ids.contains(&id),
-            Self::AllBut(ids) => !ids.contains(&id),
+    fn has(&self, key: Option<String>) -> bool {
+        key.is_some_and(|key| match self {
+            Self::Only(keys) => keys.contains(&key),
+            Self::AllBut(keys) => !keys.contains(&key),
         })
     }
 }

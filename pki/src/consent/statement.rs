@@ -56,6 +56,7 @@ pub struct Signed<C> {
     claims: C,
     name: String,
     certificate: Certificate,
+    issuing_key: Option<[u8; 32]>,
     payload_sha256: [u8; 32],
     text: String,
 }
@@ -179,6 +180,12 @@ impl<C> Signed<C> {
         &self.certificate
     }
 
+    /// Whose signature is on that certificate: SHA-256 of the public key, lower-case hex. What the
+    /// certificate says of it is the word of whoever made it.
+    pub fn issuing_key_hex(&self) -> Option<String> {
+        self.issuing_key.map(|key| hex(&key))
+    }
+
     /// SHA-256 of exactly the bytes that were signed as claims, lower-case hex.
     pub fn sha256_hex(&self) -> String {
         hex(&self.payload_sha256)
@@ -215,10 +222,12 @@ pub fn verify<C: Purpose + Dated>(
     if claims.said_by() != name {
         return Err(BadStatement::OtherName);
     }
+    let issuing = above.iter().find(|issuing| leaf.is_issued_by(issuing));
     Ok(Signed {
         claims,
         name,
         certificate: leaf.clone(),
+        issuing_key: issuing.map(Certificate::spki_sha256),
         payload_sha256: Sha256::digest(&parts.payload).into(),
         text: text.to_owned(),
     })

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::ceremony::{CERTIFICATE_FILE, REVOKED, is_compromise};
+use super::ceremony::{CERTIFICATE_FILE, ISSUING_SIGNED, REVOKED, is_compromise};
 use super::{BadCeremony, Ceremony};
 use crate::certificate::{Certificate, hex};
 use crate::chain::certificates_from_pem;
@@ -127,17 +127,22 @@ impl Ceremony {
         })
     }
 
-    /// Identifiers of issuing keys that this root revoked because others may have them.
+    /// Issuing keys that this root revoked because others may have them: as the revocation names the
+    /// key, as the signature did, or as the copy of the certificate has it.
     fn compromised(&self) -> Result<BTreeSet<String>, PkiError> {
-        let mut ids = BTreeSet::new();
+        let mut keys = BTreeSet::new();
         for entry in self.steps_of(REVOKED).filter(|entry| is_compromise(entry)) {
-            let kept = self.kept(entry.fact("serial").unwrap_or_default())?;
-            // An issuing certificate of `init` is nowhere here: its serial number is all there is.
+            let serial = entry.fact("serial").unwrap_or_default();
+            let signed = self.steps_of(ISSUING_SIGNED);
+            let signed = signed.filter(|it| it.fact("serial") == Some(serial));
+            let named = signed.chain([entry]).filter_map(|it| it.fact("key"));
+            keys.extend(named.map(str::to_owned));
+            let kept = self.kept(serial)?;
             if kept.exists() {
-                ids.extend(Certificate::load(&kept)?.key_id_hex());
+                keys.insert(hex(&Certificate::load(&kept)?.spki_sha256()));
             }
         }
-        Ok(ids)
+        Ok(keys)
     }
 
     fn used(&self) -> BTreeSet<String> {

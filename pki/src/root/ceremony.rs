@@ -33,7 +33,7 @@ const ISSUED_DIRECTORY: &str = "issued";
 const KEY_INTENDED: &str = "key-intended";
 const ROOT_MADE: &str = "root-made";
 const ROOT_ADOPTED: &str = "root-adopted";
-const ISSUING_SIGNED: &str = "issuing-signed";
+pub(super) const ISSUING_SIGNED: &str = "issuing-signed";
 pub(super) const REVOKED: &str = "revoked";
 const CRL_SIGNED: &str = "crl-signed";
 
@@ -162,14 +162,22 @@ impl Ceremony {
         for what in &wish.revoke {
             let (serial, key) = self.issued(what, &root)?;
             keys.extend(key.map(|key| (serial.clone(), key)));
-            if revoked.iter().all(|known| known.serial != serial) {
-                let entry = Revoked {
-                    serial,
-                    at: self.now,
-                    reason: wish.reason,
-                };
-                fresh.push(entry.clone());
-                revoked.push(entry);
+            match revoked.iter_mut().find(|known| known.serial == serial) {
+                // That others may have its key is news, also of a certificate that nobody used any more.
+                Some(known) if tells_of_theft(wish.reason) && !tells_of_theft(known.reason) => {
+                    known.reason = wish.reason;
+                    fresh.push(known.clone());
+                }
+                Some(_) => {}
+                None => {
+                    let entry = Revoked {
+                        serial,
+                        at: self.now,
+                        reason: wish.reason,
+                    };
+                    fresh.push(entry.clone());
+                    revoked.push(entry);
+                }
             }
         }
         let highest = self.highest_number(last.as_ref()).max(wish.above);
@@ -309,12 +317,15 @@ impl Ceremony {
         for entry in self.steps_of(REVOKED) {
             let serial = entry.fact("serial").unwrap_or_default().to_owned();
             let reason = entry.fact("reason").and_then(|name| name.parse().ok());
-            if all.iter().all(|known| known.serial != serial) {
-                all.push(Revoked {
+            let reason = reason.unwrap_or(Reason::Unspecified);
+            match all.iter_mut().find(|known| known.serial == serial) {
+                Some(known) if tells_of_theft(reason) => known.reason = reason,
+                Some(_) => {}
+                None => all.push(Revoked {
                     serial,
                     at: entry.at,
-                    reason: reason.unwrap_or(Reason::Unspecified),
-                });
+                    reason,
+                }),
             }
         }
         all
@@ -382,8 +393,12 @@ impl Ceremony {
     }
 }
 
+fn tells_of_theft(reason: Reason) -> bool {
+    matches!(reason, Reason::KeyCompromise | Reason::CaCompromise)
+}
+
 /// Whether a line says that others may have the key.
 pub(super) fn is_compromise(revoked: &Entry) -> bool {
     let reason = revoked.fact("reason").and_then(|name| name.parse().ok());
-    reason.is_some_and(|r| matches!(r, Reason::KeyCompromise | Reason::CaCompromise))
+    reason.is_some_and(tells_of_theft)
 }

@@ -9,6 +9,7 @@ use super::log::Entry;
 use super::state::State;
 use super::steps::done;
 use super::{AdminAnswer, Signer, read_chain};
+use crate::certificate::hex;
 use crate::chain::certificates_from_pem;
 use crate::consent::clear::clear;
 use crate::consent::{Bar, IssuingKeys, IssuingStep, NotCleared, Warrant};
@@ -85,16 +86,16 @@ impl Signer {
     fn know(&self, state: &State, bar: &mut Bar) -> Result<(), PkiError> {
         let text = files::read_public(&self.roots)?;
         bar.roots = certificates_from_pem(&String::from_utf8_lossy(&text))?;
-        let mut ids = BTreeSet::new();
+        let mut keys = BTreeSet::new();
         for key in state.keys.iter().filter(|key| key.state.is_believed()) {
             let Some(chain) = &key.chain else { continue };
             let issuing = read_chain(chain)?.issuing().clone();
             let listed = self.lists.listed(&key.label, &issuing)?;
             bar.revoked.extend(listed.into_iter().map(|it| it.serial));
-            ids.extend(issuing.key_id_hex());
+            keys.insert(hex(&issuing.spki_sha256()));
             bar.issuing.push(issuing);
         }
-        bar.issuing_keys = IssuingKeys::Only(ids);
+        bar.issuing_keys = IssuingKeys::Only(keys);
         Ok(())
     }
 

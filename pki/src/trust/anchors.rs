@@ -72,7 +72,9 @@ impl TrustAnchors {
 
     fn step(&self, bundle: &TrustBundle) -> Option<Self> {
         let is_next = |list: &&RootList| {
-            list.sequence > self.sequence && list.check_signed_by(&self.roots).is_ok()
+            list.sequence > self.sequence
+                && list.denied.continues(&self.denied)
+                && list.check_signed_by(&self.roots).is_ok()
         };
         let list = bundle.lists.iter().rev().find(is_next)?;
         Some(Self {
