@@ -45,6 +45,20 @@ fn a_denied_key_is_believed_under_no_root_from_the_list_on() {
     assert_eq!(late.chain_of(&under_new), Err(BadCertificate::Denied));
 }
 
+#[test]
+fn a_party_takes_no_list_that_forgets_a_key_it_denies_however_it_is_signed() {
+    let mut line = Line::new();
+    let [stolen, _] = issuing(&line);
+    line.change(&Change::Deny(KeyId::of(&stolen)));
+    let party = TrustAnchors::of(line.last());
+    // By mistake, the next ones are drafted from the list before it.
+    line.bundles.pop();
+    let (old, new) = (line.roots[0].print(), line.roots[1].print());
+    line.change(&Change::Activate(new));
+    line.change(&Change::Taint(old));
+    assert_eq!(party.accept(line.last()), Err(BadTrust::NotProven));
+}
+
 /// A terminal's certificate, and the issuing one above it that hangs on the first root.
 async fn terminal(line: &Line) -> (Certificate, Certificate) {
     let (hsm, label) = (Arc::new(MemoryHsm::new()), KeyLabel("issuing".into()));
