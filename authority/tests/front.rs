@@ -39,6 +39,8 @@ mod help;
 mod initialising;
 #[path = "front/issuing.rs"]
 mod issuing;
+#[path = "front/keeping.rs"]
+mod keeping;
 #[path = "front/operating.rs"]
 mod operating;
 #[path = "front/operators.rs"]

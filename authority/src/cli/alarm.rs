@@ -8,7 +8,8 @@ use crate::services::operators::{AlarmList, AlarmView, Alarms};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// List clone alarms, latest first: a second key for one certificate, or two streams at once
+    /// List clone alarms, latest first: a second key for one certificate, two streams at once, or a
+    /// certificate that came back after a later one was used
     List,
 }
 
@@ -40,8 +41,35 @@ fn line(alarm: &AlarmView) -> String {
         ..
     } = alarm;
     let what = match kind.as_str() {
-        "second-key" => "was to be renewed with a second key, SHA-256",
-        _ => "and at the same time",
+        "second-key" => format!("was to be renewed with a second key, SHA-256 {other}"),
+        "superseded" => "came back after a later one was used".into(),
+        _ => format!("and at the same time {other}"),
     };
-    format!("{terminal}  {last_at}  {times} times: certificate {certificate} {what} {other}")
+    format!("{terminal}  {last_at}  {times} times: certificate {certificate} {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::store::AlarmKind;
+    use protocol::ids::TerminalId;
+    use protocol::time::Timestamp;
+
+    #[test]
+    fn every_kind_of_alarm_has_words_of_its_own() {
+        let said = |kind: AlarmKind| {
+            line(&AlarmView {
+                terminal: TerminalId::from_number(1).unwrap(),
+                kind: kind.name().into(),
+                certificate: "0a".into(),
+                other: "0b".into(),
+                first_at: Timestamp::from_ms(0),
+                last_at: Timestamp::from_ms(0),
+                times: 2,
+            })
+        };
+        let all: std::collections::BTreeSet<_> = AlarmKind::ALL.map(said).into_iter().collect();
+        assert_eq!(all.len(), AlarmKind::ALL.len(), "{all:?}");
+    }
 }

@@ -179,7 +179,9 @@ impl Credentials {
     fn show(&self, app: &App, own: &Own) {
         let ends = own.chain().first().and_then(|leaf| validity(leaf).ok());
         if let Some((_, not_after)) = ends {
-            app.watchlist.shows(self.name, not_after);
+            let chain = own.chain().iter();
+            let chain = chain.filter_map(|der| Certificate::from_der(der).ok());
+            app.watchlist.shows(self.name, not_after, chain.collect());
         }
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{BadCertificate, Certificate, IssuerHealth, PkiError, SoftwareKey, SpiffeId, csr};
+use pki::{BadCertificate, Certificate, IssuedCertificate, PkiError, SoftwareKey, SpiffeId, csr};
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
 use tokio::sync::{Notify, mpsc};
@@ -43,12 +43,24 @@ struct Kept {
 }
 
 /// When the next renewal is tried. Each that signs and comes to nothing leaves a certificate that nobody
-/// needs, so the next one waits twice as long.
+/// needs, so the next one waits twice as long; under another issuing CA or other roots it may well come
+/// to something, and what is shown may be believed no more.
 #[derive(Debug, Default)]
 struct Pause {
     until: Option<Timestamp>,
     /// In a row.
     wasted: u32,
+    under: Option<Under>,
+}
+
+/// The active issuing CA's key, and which list of roots is in force.
+type Under = ([u8; 32], u64);
+
+/// Why there is no other certificate yet.
+enum NotRenewed {
+    Unsigned(Failure),
+    /// One was signed, and nobody will use it.
+    Wasted(Failure),
 }
 
 impl Keeper {
@@ -160,7 +172,7 @@ impl Kept {
         let leaf = self.credentials.leaf();
         let own = leaf.filter(|leaf| is_own(app, leaf, &self.credentials.shown()));
         let leaf = own.ok_or_else(|| foreign(listener))?;
-        renew(app, &self.credentials).await?;
+        renew(app, &self.credentials).await.map_err(Failure::from)?;
         count(app, self.credentials.name, "renewed");
         self.credentials.reread(app, true);
         let shown = self.credentials.leaf().filter(|shown| *shown != leaf);
@@ -176,6 +188,7 @@ impl Kept {
         let now = app.clock.now();
         // Nothing is issued while the database is behind the world, or under a root that nobody believes.
         let nothing_issued = app.fence.fenced().is_some() || issuing::check(app).is_err();
+        self.pause.is_under(under(app));
         let waits = nothing_issued || self.pause.waits(now);
         let Some(leaf) = self.credentials.leaf() else {
             return;
@@ -189,15 +202,16 @@ impl Kept {
                 count(app, name, "renewed");
                 // What is refused now is refused again in five seconds: it waits, too.
                 match self.credentials.reread(app, true) {
-                    true => self.pause = Pause::default(),
+                    true => self.pause.is_over(),
                     false => self.pause.after_a_waste(now),
                 }
             }
-            Err(error) => {
-                match app.issuer.health() {
-                    IssuerHealth::Down(_) => self.pause.after_a_refusal(now),
-                    _ => self.pause.after_a_waste(now),
+            Err(not_renewed) => {
+                match &not_renewed {
+                    NotRenewed::Unsigned(_) => self.pause.after_a_refusal(now),
+                    NotRenewed::Wasted(_) => self.pause.after_a_waste(now),
                 }
+                let error = Failure::from(not_renewed);
                 count(app, name, "not-renewed");
                 tracing::warn!(listener = name, %error, "its certificate is not renewed yet");
                 let warning = format!("{name}: its certificate cannot be renewed: {error}");
@@ -208,6 +222,18 @@ impl Kept {
 }
 
 impl Pause {
+    /// Tries at once what may come to another end than before.
+    fn is_under(&mut self, under: Under) {
+        if self.under != Some(under) {
+            self.is_over();
+            self.under = Some(under);
+        }
+    }
+
+    fn is_over(&mut self) {
+        (self.until, self.wasted) = (None, 0);
+    }
+
     fn waits(&self, now: Timestamp) -> bool {
         self.until.is_some_and(|until| now < until)
     }
@@ -221,6 +247,29 @@ impl Pause {
         self.until = Some(now + (RENEWAL_RETRY_MS << doublings));
         self.wasted += 1;
     }
+}
+
+impl NotRenewed {
+    /// Whoever is told of an issuing CA that nobody believes asked one that was believed before: it has
+    /// signed.
+    fn unused(why: Failure) -> Self {
+        match why {
+            Failure::Unbelieved(_) => Self::Wasted(why),
+            _ => Self::Unsigned(why),
+        }
+    }
+}
+
+impl From<NotRenewed> for Failure {
+    fn from(not_renewed: NotRenewed) -> Self {
+        let (NotRenewed::Unsigned(why) | NotRenewed::Wasted(why)) = not_renewed;
+        why
+    }
+}
+
+fn under(app: &App) -> Under {
+    let active = app.issuer.chain();
+    (active.issuing().spki_sha256(), app.trust().sequence())
 }
 
 /// Ours, and past half of its life, of another issuing CA than the active one, or under a root that is
@@ -270,15 +319,31 @@ fn is_past_half(certificate: &Certificate, now: u64) -> bool {
 }
 
 /// A new key, a certificate for it, and both in the place of the old ones.
-async fn renew(app: &App, credentials: &Credentials) -> Result<(), Failure> {
+async fn renew(app: &App, credentials: &Credentials) -> Result<(), NotRenewed> {
+    let (key, issued) = ask(app).await.map_err(NotRenewed::unused)?;
+    let put = put(app, credentials, &key, issued).await;
+    put.map_err(NotRenewed::Wasted)
+}
+
+async fn ask(app: &App) -> Result<(SoftwareKey, IssuedCertificate), Failure> {
     let key = SoftwareKey::generate()?;
     let id = SpiffeId::Authority(app.config.node.clone());
     let request = csr::new(&key, &id, &app.config.trust.domain)?;
     let issued = node::issue(app, &csr::to_pem(&request)).await?;
+    Ok((key, issued))
+}
+
+async fn put(
+    app: &App,
+    credentials: &Credentials,
+    key: &SoftwareKey,
+    issued: IssuedCertificate,
+) -> Result<(), Failure> {
+    node::keep(app, &issued).await?;
     let chain = issued.pem + &app.issuer.chain().issuing().pem();
     let chain = with_all_ways(credentials, &chain).map_err(PkiError::from)?;
     check_believed(app, &chain).map_err(PkiError::from)?;
-    pair::write(&credentials.files, &key, &chain)?;
+    pair::write(&credentials.files, key, &chain)?;
     tracing::info!(
         listener = credentials.name,
         serial = issued.serial,
@@ -341,5 +406,21 @@ mod tests {
         assert_eq!(waited, [1, 2, 4, 8, 16, 32, 64, 64]);
         pause.after_a_refusal(now);
         assert_eq!(pause.until.unwrap() - now, RENEWAL_RETRY_MS);
+    }
+
+    #[test]
+    fn under_another_issuing_key_or_other_roots_a_renewal_is_tried_at_once() {
+        let now = Timestamp::from_ms(0);
+        let mut pause = Pause::default();
+        pause.is_under(([1; 32], 0));
+        for other in [([2; 32], 0), ([2; 32], 1), ([1; 32], 1)] {
+            pause.after_a_waste(now);
+            pause.after_a_waste(now);
+            pause.is_under(other);
+            assert!(!pause.waits(now), "{other:?}");
+            pause.after_a_waste(now);
+            pause.is_under(other);
+            assert_eq!(pause.until, Some(now + RENEWAL_RETRY_MS), "{other:?}");
+        }
     }
 }

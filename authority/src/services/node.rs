@@ -86,20 +86,22 @@ impl Wishes {
     }
 }
 
-/// Issues this node a certificate, under the names of the agents' listener. `request` is PEM.
+/// Issues this node a certificate, under the names of the agents' listener. `request` is PEM. What
+/// comes of it is recorded by [`keep`].
 pub async fn issue(app: &App, request: &str) -> Result<IssuedCertificate, Failure> {
     let csr = csr::check(request.as_bytes()).map_err(PkiError::from)?;
     if app.store.is_key_certified(csr.spki_sha256()).await? {
         return Err(ProblemType::KeyReused.into());
     }
-    let at = app.clock.now();
-    let (to, now) = (names(app)?, unix_seconds(at));
-    let issued = issuing::issue(app, IssueRequest { csr, to, now }).await?;
+    let (to, now) = (names(app)?, unix_seconds(app.clock.now()));
+    issuing::issue(app, IssueRequest { csr, to, now }).await
+}
+
+/// Records what was issued to this node.
+pub async fn keep(app: &App, issued: &IssuedCertificate) -> Result<(), Failure> {
     let subject = Subject::Authority(app.config.node.to_string());
-    app.store
-        .add_certificate(record(&issued, subject), at)
-        .await?;
-    Ok(issued)
+    let recorded = record(issued, subject);
+    Ok(app.store.add_certificate(recorded, app.clock.now()).await?)
 }
 
 fn names(app: &App) -> Result<IssueTo, Failure> {

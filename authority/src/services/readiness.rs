@@ -40,6 +40,8 @@ pub struct Watchlist(Mutex<BTreeMap<&'static str, Shown>>);
 #[derive(Debug, Clone, Default)]
 struct Shown {
     not_after: Option<u64>,
+    /// Its own certificate first.
+    chain: Vec<Certificate>,
     warning: Option<String>,
 }
 
@@ -54,9 +56,18 @@ pub struct Watched {
 }
 
 impl Watchlist {
-    /// This listener shows a certificate that ends then (Unix seconds).
-    pub fn shows(&self, listener: &'static str, not_after: u64) {
-        self.lock().entry(listener).or_default().not_after = Some(not_after);
+    /// This listener shows these certificates, its own first, which ends then (Unix seconds).
+    pub fn shows(&self, listener: &'static str, not_after: u64, chain: Vec<Certificate>) {
+        let mut all = self.lock();
+        let shown = all.entry(listener).or_default();
+        (shown.not_after, shown.chain) = (Some(not_after), chain);
+    }
+
+    /// What this listener shows, its own certificate first; nothing if nobody serves it here.
+    pub fn chain(&self, listener: &str) -> Vec<Certificate> {
+        let all = self.lock();
+        all.get(listener)
+            .map_or_else(Vec::new, |it| it.chain.clone())
     }
 
     /// What an operator has to look at, until it is taken back.

@@ -96,8 +96,8 @@ fn the_signer_and_the_root_do_what_two_agreed_to_and_the_refusal_says_how() {
         alone.refused(4, "needs the consent of 1 besides", "consent transcript");
         let agreed = bank.agree(&alone.err, None);
         done(&house.pki(&["issuing", step, what, "--transcript", text(&agreed)]));
-        let used = house.pki(&["issuing", step, what, "--transcript", text(&agreed)]);
-        assert_eq!(used.code == 1, step == "install", "{used:?}");
+        // Whoever did not hear the answer asks again.
+        done(&house.pki(&["issuing", step, what, "--transcript", text(&agreed)]));
         if step == "activate" {
             // Before the issuing CA above both is believed no more.
             for operator in ["operator", &bank.bob] {

@@ -10,7 +10,7 @@ use crate::issuing::rotated;
 const SCHEDULE: &str = "/v1/schedule";
 
 /// The list that denies this key, drafted and signed as the documentation says.
-fn denying(house: &House, key: &str) -> String {
+pub fn denying(house: &House, key: &str) -> String {
     let (root, dir) = (house.dir().join("root.pem"), house.dir().join("root"));
     std::fs::copy(&root, dir.join("root.pem")).unwrap();
     let list = house.scratch("deny.json");
@@ -90,6 +90,7 @@ fn the_drill_for_a_stolen_issuing_key_names_whom_it_cuts_off() {
     let refused = house.verb(&["trust", "install", &list, "--now"]);
     refused.refused(1, "of the operators", "");
     assert_eq!(house.verb(&["renew", "operator"]).code, 0);
+    assert_eq!(house.verb(&["renew", "agents"]).code, 0);
     let refused = house.verb(&["trust", "install", &list]);
     refused.refused(1, &terminal, "");
     let said = house.verb(&["trust", "install", &list, "--now"]);

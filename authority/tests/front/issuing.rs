@@ -183,6 +183,7 @@ fn a_root_is_not_tainted_while_somebody_holds_certificates_that_lead_to_it_alone
         refused.refused(1, &format!("of the operators {operator}"), "");
     }
     assert_eq!(house.verb(&["renew", "operator"]).code, 0);
+    assert_eq!(house.verb(&["renew", "agents"]).code, 0);
     let dry = house.verb(&["trust", "install", &taint, "--dry-run"]);
     let told = format!("1 terminal(s) have to be enrolled again: {terminal}");
     assert!(dry.code == 0 && dry.out.contains(&told), "{dry:?}");
@@ -212,6 +213,7 @@ fn in_an_emergency_terminals_are_cut_off_by_name_and_operators_are_not() {
     let asleep = enrol(&house, &daemon, &terminal, &token);
     let (_, taint) = moved_on(&house, &daemon, &asleep);
     assert_eq!(house.verb(&["renew", "operator"]).code, 0);
+    assert_eq!(house.verb(&["renew", "agents"]).code, 0);
     let said = house.verb(&["trust", "install", &taint, "--now"]);
     assert!(said.code == 0 && said.out.contains(&terminal), "{said:?}");
     assert_eq!(house.verb(&["terminal", "list"]).code, 0);

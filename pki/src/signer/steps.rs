@@ -5,16 +5,18 @@
 //! it: a key that a crash left there is taken over by the next one. `retire` destroys the key after the
 //! state has let go of it: repeating it destroys what a crash left. Whether operators consented is
 //! judged before the line ([`bar`](super::bar)), and their transcript is used up by the write of the
-//! state: a crash in between costs nobody a second round.
+//! state: a crash in between costs nobody a second round. What is done already needs no consent: it is
+//! said, and nothing else.
 
 use hsm::{HsmError, KeyKind, KeyLabel, Priority};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::bar::How;
 use super::log::{self, Entry};
 use super::state::{IssuingKey, LIVE_KEYS_MAX, State, StepConsents};
-use super::{AdminAsk, AdminStep, LOG_FOLDER, STATEMENT, Signer, SignerError};
+use super::{AdminAsk, AdminStep, Ca, LOG_FOLDER, STATEMENT, Signer, SignerError};
 use crate::certificate::{Certificate, hex};
 use crate::chain::{Chain, certificates_from_pem};
 use crate::consent::{IssuingStep, Warrant};
@@ -207,14 +209,29 @@ impl Signer {
         let key_id = hex(&issuing.spki_sha256());
         let own = |key: &&IssuingKey| key.key_id == key_id && key.state != KeyState::Retired;
         let key = state.keys.iter().find(own);
-        let label = key.ok_or(SignerError::ForeignCertificate)?.label.clone();
+        let key = key.ok_or(SignerError::ForeignCertificate)?.clone();
+        let label = key.label.clone();
         let chain = self.under_a_trusted_root(issuing)?;
         self.is_valid_now(chain.issuing())?;
-        // That the HSM's key is the certificate's is seen before anything is changed.
+        // That the HSM's key is the certificate's is seen before anything is changed, and nothing is asked
+        // of the HSM afterwards: what the state says is what signs.
         let (hsm, hsm_label) = (self.hsm.clone(), KeyLabel(label.clone()));
-        HsmIssuer::open(hsm, hsm_label, chain.clone(), self.domain.clone()).await?;
+        let issuer = HsmIssuer::open(hsm, hsm_label, chain.clone(), self.domain.clone()).await?;
         let serial = chain.issuing().serial_hex();
         let ends = dates::in_words(chain.issuing().not_after());
+        let ca = Ca {
+            label: label.clone(),
+            state: key.state,
+            issuer: Arc::new(issuer.listed_at(self.crl_base.clone())),
+        };
+        let what_next = match key.state {
+            KeyState::Prepared => format!("next: m2key-pki issuing activate {label}"),
+            state => format!("it stays {state}"),
+        };
+        if key.chain.as_ref() == Some(&chain.pem()) {
+            let said = format!("{label} has the certificate {serial} already, good until {ends}");
+            return Ok(done(vec![said, what_next]));
+        }
         let step = IssuingStep::install(chain.issuing());
         if how.dry_run {
             let said =
@@ -229,17 +246,10 @@ impl Signer {
             .extend(consents("install", now, warrant.clone()));
         key.chain = Some(chain.pem());
         key.changed_at = now;
-        let (said, key_state) = (
-            format!("{label} has the certificate {serial}, good until {ends}"),
-            key.state,
-        );
         next = self.commit(next).await?;
-        *cas = self.open_cas(&next).await?;
+        put(&mut cas, ca);
         self.show(&next, &cas);
-        let what_next = match key_state {
-            KeyState::Prepared => format!("next: m2key-pki issuing activate {label}"),
-            state => format!("it stays {state}"),
-        };
+        let said = format!("{label} has the certificate {serial}, good until {ends}");
         let mut all = told(&warrant);
         all.extend([said, what_next]);
         Ok(done(all))
@@ -404,7 +414,7 @@ impl Signer {
         Ok(next)
     }
 
-    async fn take_over(&self, next: State, cas: &mut Vec<super::Ca>) -> Result<(), PkiError> {
+    async fn take_over(&self, next: State, cas: &mut Vec<Ca>) -> Result<(), PkiError> {
         let next = self.commit(next).await?;
         cas.retain_mut(|ca| match next.key(&ca.label) {
             Ok(key) if key.state != KeyState::Retired => {
@@ -415,6 +425,14 @@ impl Signer {
         });
         self.show(&next, cas);
         Ok(())
+    }
+}
+
+/// In the place of what this key signed under before.
+fn put(cas: &mut Vec<Ca>, ca: Ca) {
+    match cas.iter_mut().find(|it| it.label == ca.label) {
+        Some(before) => *before = ca,
+        None => cas.push(ca),
     }
 }
 

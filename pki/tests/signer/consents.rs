@@ -300,8 +300,15 @@ async fn a_transcript_serves_once_also_after_a_restart() {
         .await
         .unwrap();
     desk.world.restart().await;
-    let refused = desk.refuse(install(&certificate), Some(&consents)).await;
-    assert_eq!(refused, NotCleared::Used);
+    // Whoever did not hear the answer asks again: it is done, and nothing more is.
+    let files =
+        || [desk.world.state_file(), desk.world.log_file()].map(|it| std::fs::read(it).unwrap());
+    let before = files();
+    for transcript in [Some(consents.as_str()), None] {
+        let (said, _) = desk.is_done(desk.step(install(&certificate), transcript).await);
+        assert!(said[0].contains("already"), "{said:?}");
+    }
+    assert_eq!(files(), before);
     // A second certificate of the same key, then back to the first one: that is a step, too.
     let (_, request) = desk.is_done(desk.world.ask(AdminAsk::Request { label: None }).await);
     let request = csr::check(request.unwrap().as_bytes()).unwrap();
@@ -320,6 +327,33 @@ async fn a_transcript_serves_once_also_after_a_restart() {
     desk.step(install(&second), Some(&more)).await.unwrap();
     let refused = desk.refuse(install(&certificate), Some(&consents)).await;
     assert_eq!(refused, NotCleared::Used);
+}
+
+#[tokio::test]
+async fn an_install_that_the_hsm_cut_off_goes_on_with_the_same_transcript_and_its_key_issues() {
+    for calls in 0.. {
+        let desk = Desk::new().await;
+        let certificate = desk.prepared().await;
+        let agreed = async |step| Some(desk.agreed(&step).await);
+        let consents = agreed(IssuingStep::install(&certificate)).await;
+        let install = || AdminStep::Install {
+            certificate: certificate.pem(),
+        };
+        desk.world.hsm.gone_after(calls);
+        let first = desk.step(install(), consents.as_deref()).await;
+        let missed = desk.world.hsm.is_back() && first.is_err();
+        desk.is_done(desk.step(install(), consents.as_deref()).await);
+        let key_id = desk.key(SECOND).await.key_id;
+        let consents = agreed(IssuingStep::Activate { key_id }).await;
+        let activate = AdminStep::Activate { label: None };
+        desk.is_done(desk.step(activate, consents.as_deref()).await);
+        let issued = desk.world.issue(1).await.unwrap();
+        let issued = Certificate::from_der(&issued.der).unwrap();
+        assert!(issued.is_issued_by(&certificate), "after {calls} calls");
+        if !missed {
+            return;
+        }
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ async fn what_a_stolen_issuing_key_signs_opens_nothing_and_everybody_else_is_tol
     // A consent under the tainted issuing CA counts for nothing: operators renew first.
     desk.ok("renew operator");
     desk.ok_as("bob", "renew operator");
+    desk.ok("renew agents");
     desk.agreed("bob", "seed rotate --all --planned");
     for n in 0..2 {
         fleet.shopper_pays(n).await.unwrap();

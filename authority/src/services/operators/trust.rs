@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Gate, Verb, refused};
 use crate::app::App;
+use crate::clock::unix_seconds;
+use crate::services::node::Listener;
 use crate::services::trust::{Trust, staged};
 use crate::services::{Failure, issuing};
 use crate::store::{Behind, Holders};
@@ -177,6 +179,7 @@ impl Verb for TrustInstall {
         check_issuing(app, &next)?;
         let cut_off = cut_off(app, &now, &next).await?;
         check_operators(&cut_off)?;
+        check_listener(app, &now, &next)?;
         let (behind, cut_off) = (behind(app, &next).await?, cut_off.terminals);
         if !self.now && !self.dry_run {
             check_terminals(&behind, "do not trust the new root yet")?;
@@ -291,6 +294,41 @@ fn check_operators(cut_off: &Holders) -> Result<(), Failure> {
         cut_off.operators.join(", ")
     );
     Err(refused(ProblemType::WouldStrand, detail))
+}
+
+/// In an emergency, too: whoever follows the list would refuse the listener itself. One that leads to no
+/// root as it is holds nothing back.
+fn check_listener(app: &App, now: &Trust, next: &Trust) -> Result<(), Failure> {
+    let shown = shown_to_agents(app);
+    let Some((leaf, ways)) = shown.split_first() else {
+        return Ok(());
+    };
+    let issuing = app.issuer.issuing_cas().into_iter();
+    let issuing = issuing.map(|ca| ca.chain.issuing().clone());
+    let ways: Vec<Certificate> = ways.iter().cloned().chain(issuing).collect();
+    let at = unix_seconds(app.clock.now());
+    let leads = |trust: &Trust| trust.anchors().verify(leaf, &ways, at).is_ok();
+    if !leads(now) || leads(next) {
+        return Ok(());
+    }
+    let detail = format!(
+        "the certificate {} of the {} would not be believed: `renew agents` first",
+        leaf.serial_hex(),
+        Listener::Agents.name()
+    );
+    Err(refused(ProblemType::WouldStrand, detail))
+}
+
+/// What the agents' listener shows; on a stopped authority, what it will.
+fn shown_to_agents(app: &App) -> Vec<Certificate> {
+    let shown = app.watchlist.chain(Listener::Agents.name());
+    if !shown.is_empty() {
+        return shown;
+    }
+    let file = std::fs::read_to_string(&app.config.agents.tls.certificate);
+    let read = file.map(|pem| pki::chain::certificates_from_pem(&pem));
+    // What cannot be read is not shown either: the next start says so.
+    read.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// Terminals in service that do not trust the root that will be active.
