@@ -79,7 +79,7 @@ async fn nothing_spent_or_approved_is_good_again_after_a_restore_and_the_termina
     let books = world.authority.verb(&["account", "check"]).unwrap();
     assert_eq!(books["balanced"], true);
     let audit = world.authority.verb(&["audit", "verify"]).unwrap();
-    assert_eq!(audit["holds"], true);
+    assert_eq!(audit["holds"], true, "{audit}");
 }
 
 /// Waits for a checkpoint of everything that is in the chain now: what came after the last one, the
