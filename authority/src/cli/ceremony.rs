@@ -259,10 +259,15 @@ impl Say for Wanted {
             expires_at,
             ..
         } = &self.request;
+        let others = match required {
+            0 => String::new(),
+            _ => {
+                format!("another operator: m2key-authority consent sign {id}\nwith enough of them ")
+            }
+        };
         format!(
             "request {id} has {} of {required} consents, until {expires_at}; nothing is done here\n\
-             another operator: m2key-authority consent sign {id}\n\
-             with enough of them you, for the record: m2key-authority consent carry-out {id}\n\
+             {others}you, for the record: m2key-authority consent carry-out {id}\n\
              then: m2key-authority consent transcript {id} > transcript.json\n\
              and at {} … --transcript transcript.json",
             consented.len(),
