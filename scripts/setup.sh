@@ -34,6 +34,10 @@ zbar-tools       zbarimg reads the QR code off the kiosk screenshot
 chromium         renders the kiosk page for that screenshot
 python3          runs our second opinions on JWS and NDEF, written without our code
 python3-venv     keeps the linter for certificates away from the system's Python
+nodejs           runs the OpenID provider and drives the browser in the tests of the pages
+npm              installs those two
+kannel           the SMS gateway: bearerbox and smsbox
+kannel-extras    its fake message centre
 "
 
 LINT="
@@ -61,6 +65,7 @@ main() {
         test)
             pcscd_directory
             judges
+            web_tools
             ;;
     esac
 }
@@ -86,12 +91,23 @@ missing_packages() {
 }
 
 installed() {
-    if [ "$1" = chromium ] && browser_found; then return 0; fi
+    case $1 in
+        chromium) if browser_found; then return 0; fi ;;
+        nodejs) if new_enough node 18; then return 0; fi ;;
+        npm) if command -v npm >/dev/null; then return 0; fi ;;
+    esac
     if command -v dpkg-query >/dev/null; then
         dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
     else
         return 1
     fi
+}
+
+# new_enough node 18: is there a program of this name with at least this major version?
+new_enough() {
+    command -v "$1" >/dev/null || return 1
+    major=$("$1" --version | sed 's/^v\([0-9]*\).*/\1/')
+    [ "$major" -ge "$2" ]
 }
 
 browser_found() {
@@ -163,6 +179,15 @@ judges() {
     "$place/bin/pip" install --quiet --disable-pip-version-check --no-deps \
         --requirement scripts/judges.txt || download_failed
     cp scripts/judges.txt "$place/installed.txt"
+}
+
+# What tests/web/package.json names, at the versions of its lock file.
+web_tools() {
+    lock=tests/web/package-lock.json
+    cmp -s "$lock" tests/web/node_modules/installed.json && return 0
+    say "installing the tests' OpenID provider and browser driver into tests/web/node_modules"
+    npm ci --prefix tests/web --silent || download_failed
+    cp "$lock" tests/web/node_modules/installed.json
 }
 
 as_root() {

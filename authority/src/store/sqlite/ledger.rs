@@ -95,7 +95,7 @@ pub(super) fn debit(tx: &Tx<'_>, account: AccountId, amount_minor: i64) -> Resul
 }
 
 fn open(tx: &mut Tx<'_>, account: &NewAccount) -> Verdict<bool> {
-    let person = person(tx, &account.person)?;
+    let person = person(tx, &account.person, account.at)?;
     if account_of(tx.conn, &person.id, account.currency)?.is_some() {
         return Err(Stop::Refused(false));
     }
@@ -105,6 +105,17 @@ fn open(tx: &mut Tx<'_>, account: &NewAccount) -> Verdict<bool> {
         params![
             account.id.0.as_bytes(),
             person.id,
+            account.currency.code(),
+            account.at.ms()
+        ],
+    )?;
+    tx.execute_one(
+        "INSERT INTO service_accounts (id, person, rail, reference, name, currency, added_at_ms)
+         VALUES (?1, ?2, 'ledger', ?3, 'Balance', ?4, ?5)",
+        params![
+            account.id.0.as_bytes(),
+            person.id,
+            account.id.0.simple().to_string(),
             account.currency.code(),
             account.at.ms()
         ],

@@ -46,7 +46,7 @@ fn add(
     since: Timestamp,
     at: Timestamp,
 ) -> Verdict<MissCount> {
-    let person = person(tx, key)?;
+    let person = person(tx, key, at)?;
     tx.execute_one(
         "INSERT INTO misses (person, at_ms, epoch, terminal, version, channel, \"window\", misses)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)

@@ -97,8 +97,8 @@ fn is_payer(conn: &Connection, payment: PaymentId, person: &PersonKey) -> Result
         conn,
         "SELECT 1 FROM payments
          JOIN accounts ON accounts.id = payments.account
-         JOIN persons ON persons.id = accounts.person
-         WHERE payments.id = ?1 AND persons.issuer = ?2 AND persons.subject = ?3",
+         JOIN identities ON identities.person = accounts.person
+         WHERE payments.id = ?1 AND identities.issuer = ?2 AND identities.subject = ?3",
         params![payment.0.as_bytes(), person.issuer, person.subject],
         |_| Ok(()),
     )?;

@@ -1,12 +1,13 @@
 //! How is a person kept so that the audit names nobody and can forget them?
 //!
-//! Every person has two random salts. The audit holds SHA-256(audit salt ‖ issuer ‖ 0 ‖ subject), a
-//! merchant sees base64url(HMAC-SHA-256(pairwise salt, merchant id)[..16]); without the salts neither
-//! leads back.
+//! A person is a profile that several identities open. It has two random salts: the audit holds
+//! SHA-256(audit salt ‖ id), a merchant sees base64url(HMAC-SHA-256(pairwise salt, merchant id)[..16]);
+//! without the salts neither leads back.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
 use protocol::ids::MerchantId;
+use protocol::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
 
@@ -18,7 +19,6 @@ use crate::store::{PersonKey, Result};
 /// A person with a row.
 pub(super) struct Person {
     pub(super) id: [u8; 16],
-    key: PersonKey,
     audit_salt: [u8; 32],
     pairwise_salt: [u8; 32],
 }
@@ -28,9 +28,7 @@ impl Person {
     pub(super) fn commitment(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.audit_salt);
-        hash.update(self.key.issuer.as_bytes());
-        hash.update([0]);
-        hash.update(self.key.subject.as_bytes());
+        hash.update(self.id);
         hex(&hash.finalize())
     }
 
@@ -46,34 +44,31 @@ impl Person {
 pub(super) fn find_person(conn: &Connection, key: &PersonKey) -> Result<Option<Person>> {
     find(
         conn,
-        "SELECT id, issuer, subject, audit_salt, pairwise_salt FROM persons
+        "SELECT persons.id, audit_salt, pairwise_salt FROM identities
+         JOIN persons ON persons.id = identities.person
          WHERE issuer = ?1 AND subject = ?2",
         params![key.issuer, key.subject],
         read_person,
     )
 }
 
-/// The person's row, made now if there is none.
-pub(super) fn person(tx: &Tx<'_>, key: &PersonKey) -> Result<Person> {
+/// The person whom this identity opens, made now if there is none.
+pub(super) fn person(tx: &Tx<'_>, key: &PersonKey, at: Timestamp) -> Result<Person> {
     if let Some(person) = find_person(tx.conn, key)? {
         return Ok(person);
     }
     let person = Person {
         id: random()?,
-        key: key.clone(),
         audit_salt: random()?,
         pairwise_salt: random()?,
     };
     tx.execute_one(
-        "INSERT INTO persons (id, issuer, subject, audit_salt, pairwise_salt)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![
-            person.id,
-            key.issuer,
-            key.subject,
-            person.audit_salt,
-            person.pairwise_salt
-        ],
+        "INSERT INTO persons (id, audit_salt, pairwise_salt) VALUES (?1, ?2, ?3)",
+        params![person.id, person.audit_salt, person.pairwise_salt],
+    )?;
+    tx.execute_one(
+        "INSERT INTO identities (issuer, subject, person, linked_at_ms) VALUES (?1, ?2, ?3, ?4)",
+        params![key.issuer, key.subject, person.id, at.ms()],
     )?;
     Ok(person)
 }
@@ -91,10 +86,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 fn read_person(row: &Row<'_>) -> Result<Person> {
     Ok(Person {
         id: get(row, "id")?,
-        key: PersonKey {
-            issuer: get(row, "issuer")?,
-            subject: get(row, "subject")?,
-        },
         audit_salt: get(row, "audit_salt")?,
         pairwise_salt: get(row, "pairwise_salt")?,
     })

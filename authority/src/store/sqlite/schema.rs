@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use super::error::{cannot_write, unusable};
+use super::error::{cannot_write, corrupt, unusable};
 use crate::store::{Result, StoreError};
 
 /// Steps from one version to the next; the first makes version 1.
@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0006_trust.sql"),
     include_str!("../../../migrations/sqlite/0007_forgotten.sql"),
     include_str!("../../../migrations/sqlite/0008_alarms.sql"),
+    include_str!("../../../migrations/sqlite/0009_profiles.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.
@@ -91,7 +92,16 @@ fn refuse_foreign(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
+/// A step may rebuild a table that others point to, so foreign keys are off while it runs, and checked
+/// before it counts (SQLite, "Making Other Kinds Of Table Schema Changes").
 fn migrate(conn: &mut Connection) -> Result<()> {
+    conn.pragma_update(None, "foreign_keys", false)?;
+    let migrated = migrate_unchecked(conn);
+    conn.pragma_update(None, "foreign_keys", true)?;
+    migrated
+}
+
+fn migrate_unchecked(conn: &mut Connection) -> Result<()> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: u32 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let Some(steps) = MIGRATIONS.get(version as usize..) else {
@@ -104,10 +114,23 @@ fn migrate(conn: &mut Connection) -> Result<()> {
         tx.execute_batch(step)?;
     }
     if !steps.is_empty() {
+        check_foreign_keys(&tx)?;
         tx.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
     Ok(tx.commit()?)
+}
+
+fn check_foreign_keys(conn: &Connection) -> Result<()> {
+    let broken: Option<String> = conn
+        .query_row("PRAGMA foreign_key_check", [], |row| row.get(0))
+        .optional()?;
+    match broken {
+        None => Ok(()),
+        Some(table) => Err(corrupt(format!(
+            "a row of {table} points to nothing after the migration"
+        ))),
+    }
 }
 
 /// A database belongs to the node that made it: two nodes must not append to one chain.

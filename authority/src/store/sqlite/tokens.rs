@@ -82,7 +82,7 @@ fn spend_and_hold(tx: &mut Tx<'_>, claim: &Claim) -> Verdict<ClaimOutcome> {
     let person = claim
         .person
         .as_ref()
-        .map(|key| person(tx, key))
+        .map(|key| person(tx, key, claim.at))
         .transpose()?;
     hold(tx, claim, charge, person.as_ref())?;
     raise_revision(tx, terminal.id)?;
