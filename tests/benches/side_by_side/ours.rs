@@ -204,6 +204,7 @@ async fn open_bank() -> Result<String, Fault> {
         issuer: issuer.clone(),
         audience: AUDIENCE.into(),
         tls: None,
+        relying_parties: Vec::new(),
         shoppers: vec![shopper],
     });
     let bank = bank.map_err(|_| "no random bytes")?;
