@@ -11,6 +11,7 @@ use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
 use super::operator::RawOperator;
+use super::rails::RawRail;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
     IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
@@ -45,6 +46,8 @@ pub(super) struct Raw {
     pub enrolment: RawEnrolment,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
+    #[serde(default)]
+    pub rails: Vec<RawRail>,
     #[serde(default)]
     pub log: RawLog,
     #[serde(default = "run_dir")]
@@ -250,6 +253,11 @@ impl Raw {
                 renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
             identity_providers: self.identity_providers.into_iter().map(provider).collect(),
+            rails: self
+                .rails
+                .into_iter()
+                .map(|rail| rail.resolve(folder))
+                .collect(),
             log: LogConfig {
                 format: self.log.format,
                 filter: self.log.filter,

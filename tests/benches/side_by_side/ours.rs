@@ -131,6 +131,7 @@ impl World {
         let request = ApprovalRequest {
             amount,
             payee: claim.view.payee.id,
+            account: None,
         };
         let (id, cookie) = (claim.view.claim, Some(&claim.cookie));
         let approvals = &self.journey.approvals;
@@ -205,6 +206,7 @@ async fn open_bank() -> Result<String, Fault> {
         audience: AUDIENCE.into(),
         tls: None,
         relying_parties: Vec::new(),
+        rail: None,
         shoppers: vec![shopper],
     });
     let bank = bank.map_err(|_| "no random bytes")?;
