@@ -39,6 +39,7 @@ pub mod operators;
 
 pub mod problem;
 pub mod public;
+pub mod sign_in;
 pub mod trust;
 pub mod web;
 
