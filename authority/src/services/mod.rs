@@ -25,6 +25,7 @@ pub mod keyring;
 pub mod limiter;
 pub mod node;
 pub mod operators;
+pub mod passkeys;
 pub mod phone;
 pub mod push;
 pub mod readiness;
