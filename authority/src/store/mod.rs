@@ -9,6 +9,7 @@ mod charges;
 mod consents;
 mod fence;
 mod identities;
+mod intents;
 mod ledger;
 mod merchants;
 mod misses;
@@ -16,6 +17,7 @@ mod payments;
 mod reports;
 mod revocations;
 mod rotation;
+mod service_accounts;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -32,6 +34,7 @@ pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
     Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
 };
+pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey, Reason};
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
@@ -46,6 +49,7 @@ pub use rotation::{
     Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
     Stepped, Stranded, ToReseed, When, Whose, Work,
 };
+pub use service_accounts::{LEDGER, NewServiceAccount, ServiceAccount, ServiceAccounts};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
@@ -60,6 +64,8 @@ pub trait Store:
     + Tokens
     + Charges
     + Payments
+    + Intents
+    + ServiceAccounts
     + Ledger
     + Misses
     + Reports
@@ -82,6 +88,8 @@ impl<T> Store for T where
         + Tokens
         + Charges
         + Payments
+        + Intents
+        + ServiceAccounts
         + Ledger
         + Misses
         + Reports
