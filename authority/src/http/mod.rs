@@ -40,6 +40,7 @@ pub mod operators;
 pub mod problem;
 pub mod public;
 pub mod trust;
+pub mod web;
 
 /// Phones, browsers, anybody.
 #[derive(Debug, Clone, Copy)]
