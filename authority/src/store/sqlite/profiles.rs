@@ -16,7 +16,7 @@ use super::sessions::{end_of_identity, end_of_person, open_session};
 use super::writer::{Stop, Tx, Verdict};
 use crate::store::{
     Brought, Deleted, EndReason, IDENTITIES_MAX, Linked, OfferLink, OfferedLink, PersonKey,
-    Profile, ProfileIdentity, Profiles, Result, ServiceAccount, Unlinked,
+    Profile, ProfileAccount, ProfileIdentity, Profiles, Result, Unlinked,
 };
 
 #[async_trait]
@@ -119,8 +119,8 @@ fn locked(conn: &Connection, person: &Person) -> Result<Option<(Timestamp, Strin
     )
 }
 
-fn read_account(row: &Row<'_>) -> Result<ServiceAccount> {
-    Ok(ServiceAccount {
+fn read_account(row: &Row<'_>) -> Result<ProfileAccount> {
+    Ok(ProfileAccount {
         id: AccountId(uuid(row, "id")?),
         rail: get(row, "rail")?,
         name: get(row, "name")?,
@@ -252,7 +252,10 @@ fn is_empty(conn: &Connection, person: &Person) -> Result<bool> {
         "SELECT (SELECT count(*) FROM identities WHERE person = ?1) = 1
             AND NOT EXISTS (SELECT 1 FROM persons WHERE id = ?1 AND locked_at_ms IS NOT NULL)
             AND NOT EXISTS (SELECT 1 FROM accounts WHERE person = ?1)
-            AND NOT EXISTS (SELECT 1 FROM claims WHERE person = ?1) AS empty",
+            AND NOT EXISTS (SELECT 1 FROM claims WHERE person = ?1)
+            AND NOT EXISTS (SELECT 1 FROM service_accounts s WHERE s.person = ?1 AND (
+                    EXISTS (SELECT 1 FROM payments WHERE service_account = s.id)
+                    OR EXISTS (SELECT 1 FROM intents WHERE service_account = s.id))) AS empty",
         [person.id],
         |row| get(row, "empty"),
     )
@@ -365,7 +368,10 @@ fn why_not(conn: &Connection, person: &Person) -> Result<Option<Deleted>> {
         return Ok(Some(Deleted::BalanceLeft));
     }
     let held = exists(
-        "SELECT EXISTS (SELECT 1 FROM claims WHERE person = ?1 AND state = 'held') AS found",
+        "SELECT EXISTS (SELECT 1 FROM claims
+                        WHERE person = ?1 AND state IN ('held', 'paying'))
+             OR EXISTS (SELECT 1 FROM intents JOIN service_accounts s ON s.id = intents.service_account
+                        WHERE s.person = ?1 AND next_at_ms IS NOT NULL) AS found",
     )?;
     Ok(held.then_some(Deleted::Unsettled))
 }
