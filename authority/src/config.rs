@@ -14,14 +14,18 @@ use protocol::window::CheckedPolicy;
 
 mod check;
 mod operator;
+mod providers;
 mod rails;
 mod raw;
+mod sessions;
 
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
+pub use providers::{BrowserSignIn, ClientKey, IdentityProvider, ProviderKind, ProviderRail};
 pub use rails::{RailConfig, RailKind};
 pub use raw::{LogFormat, StoreConfig};
+pub use sessions::SessionsConfig;
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
 #[derive(Debug, Clone)]
@@ -42,6 +46,7 @@ pub struct Config {
     pub identity_providers: Vec<IdentityProvider>,
     /// What moves money besides the ledger.
     pub rails: Vec<RailConfig>,
+    pub sessions: SessionsConfig,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
     pub run_dir: PathBuf,
@@ -64,6 +69,15 @@ pub struct PublicConfig {
     pub tls: CertificateFiles,
     /// The host in every link.
     pub link_host: LinkHost,
+}
+
+impl PublicConfig {
+    /// What browsers call pages of ours: `https://` and the host of every link, without the port that goes
+    /// without saying.
+    pub fn origin(&self) -> String {
+        let host = self.link_host.as_str();
+        format!("https://{}", host.strip_suffix(":443").unwrap_or(host))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -124,18 +138,6 @@ pub struct ScheduleConfig {
 pub struct EnrolmentConfig {
     /// How long after its end a certificate of a terminal may still be renewed.
     pub renewal_grace_ms: Millis,
-}
-
-/// Whose access tokens are accepted.
-#[derive(Debug, Clone)]
-pub struct IdentityProvider {
-    pub name: String,
-    pub issuer: String,
-    pub audience: String,
-    pub jwks_url: String,
-    /// A private CA that the provider's TLS certificate leads to; the public ones otherwise.
-    pub ca_file: Option<PathBuf>,
-    pub algorithms: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -235,7 +237,7 @@ mod tests {
     fn the_sample_files_hold() {
         parse(MINIMAL).unwrap();
         let full = parse(FULL).unwrap();
-        assert_eq!((full.identity_providers.len(), full.rails.len()), (1, 2));
+        assert_eq!((full.identity_providers.len(), full.rails.len()), (2, 2));
     }
 
     #[test]
@@ -267,6 +269,7 @@ mod tests {
         assert_eq!(minimal.signer.queue_max, full.signer.queue_max);
         assert_eq!(minimal.store.readers, full.store.readers);
         assert_eq!(minimal.fence.journal, full.fence.journal);
+        assert_eq!(minimal.sessions, full.sessions);
     }
 
     #[test]
@@ -290,7 +293,10 @@ mod tests {
             .replace("[\"ES256\"]", "[\"none\"]")
             .replace("https://carrier.example", "http://carrier.example")
             .replace("name = \"carrier\"", "name = \"bank\"")
-            .replace("calls_max = 64", "calls_max = 0");
+            .replace("calls_max = 64", "calls_max = 0")
+            .replace("idle_minutes = 30", "idle_minutes = 31")
+            .replace("id = \"wallet\"", "id = \"Wallet!\"")
+            .replace("currency = \"EUR\"\n", "");
         let error = parse(&text).unwrap_err();
         let expected = [
             "node",
@@ -298,8 +304,11 @@ mod tests {
             "enrolment.renewal_grace_days",
             "signer.deadline_ms",
             "loopback.listen",
+            "sessions.idle_minutes",
             "identity_providers[0].jwks_url",
             "identity_providers[0].algorithms",
+            "identity_providers[1].sign_in.id",
+            "identity_providers[1].sign_in.rail",
             "rails[0].calls_max",
             "rails[1].name",
             "rails[1].url",

@@ -4,8 +4,12 @@
 //! only the test moves. Phones speak HTTP; the identity provider is a server on loopback.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[path = "journey/browser.rs"]
+mod browser;
 #[path = "journey/fake_rail.rs"]
 mod fake_rail;
+#[path = "journey/openid.rs"]
+mod openid;
 #[path = "journey/provider.rs"]
 mod provider;
 #[path = "journey/world.rs"]
@@ -19,15 +23,21 @@ mod approving;
 mod claiming;
 #[path = "journey/guessing.rs"]
 mod guessing;
+#[path = "journey/linking.rs"]
+mod linking;
 #[path = "journey/paying_outside.rs"]
 mod paying_outside;
 #[path = "journey/receipts.rs"]
 mod receipts;
+#[path = "journey/relying.rs"]
+mod relying;
 #[path = "journey/reseeding.rs"]
 mod reseeding;
 #[path = "journey/rotating.rs"]
 mod rotating;
 #[path = "journey/signing_in.rs"]
 mod signing_in;
+#[path = "journey/step_up.rs"]
+mod step_up;
 #[path = "journey/terminals.rs"]
 mod terminals;

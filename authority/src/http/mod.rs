@@ -39,7 +39,9 @@ pub mod operators;
 
 pub mod problem;
 pub mod public;
+pub mod sign_in;
 pub mod trust;
+pub mod web;
 
 /// Phones, browsers, anybody.
 #[derive(Debug, Clone, Copy)]

@@ -14,10 +14,12 @@ mod ledger;
 mod merchants;
 mod misses;
 mod payments;
+mod profiles;
 mod reports;
 mod revocations;
 mod rotation;
 mod service_accounts;
+mod sessions;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -39,6 +41,10 @@ pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, Per
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
+pub use profiles::{
+    ACCOUNTS_BROUGHT_MAX, Brought, BroughtAccount, Deleted, IDENTITIES_MAX, Linked, OfferLink,
+    OfferedLink, Profile, ProfileAccount, ProfileIdentity, Profiles, Unlinked,
+};
 pub use reports::Reports;
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
@@ -50,6 +56,10 @@ pub use rotation::{
     Stepped, Stranded, ToReseed, When, Whose, Work,
 };
 pub use service_accounts::{LEDGER, NewServiceAccount, ServiceAccount, ServiceAccounts};
+pub use sessions::{
+    ATTEMPTS_MAX, ATTEMPTS_OF_VISITOR_MAX, Attempt, BeginSignIn, Begun, EndReason, LoggedOut,
+    NewSession, ProviderLogout, Purpose, SESSIONS_MAX, SessionRecord, Sessions, Started, Taken,
+};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
@@ -73,6 +83,8 @@ pub trait Store:
     + Rotation
     + AuditLog
     + Fences
+    + Sessions
+    + Profiles
     + Send
     + Sync
     + 'static
@@ -97,6 +109,8 @@ impl<T> Store for T where
         + Rotation
         + AuditLog
         + Fences
+        + Sessions
+        + Profiles
         + Send
         + Sync
         + 'static

@@ -140,6 +140,9 @@ impl Bank {
     /// With a fresh signing key: access tokens of an earlier run are void.
     pub fn open(config: Config) -> Result<Arc<Self>, OpenError> {
         let signer = Signer::generate()?;
+        let rail = config.rail.as_ref();
+        let rail = rail.map(|rail| RailDesk::open(rail, &config.issuer));
+        Ok(Arc::new(Self {
             codes: connect::Codes::default(),
             rail: rail.transpose()?,
             config,
