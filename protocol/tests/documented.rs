@@ -15,6 +15,7 @@ use protocol::money::{AMOUNT_MINOR_MAX, Money};
 use protocol::problem::{Problem, ProblemType};
 use protocol::receipt::ReceiptClaims;
 use protocol::schedule::{HORIZON_MAX_EPOCHS, ScheduleClaims};
+use protocol::step_up::CHALLENGE_LIFE_MS;
 use protocol::turn::TURN_SHUT;
 use protocol::window::{EARLY_MS, GRACE_MAX_MS, Policy, SHORTEST_MIN_MS};
 use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
@@ -22,6 +23,7 @@ use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, ClaimView,
     JWKS_PATH, PUBLIC_BODY_MAX,
 };
+use protocol::wire::passkeys::{Assertion, ConfirmOptions, PASSKEY_NAME_MAX, PasskeyRequest};
 use protocol::wire::push::{ChargeState, EVENTS_PATH, KEEP_ALIVE_S, TerminalState};
 use protocol::wire::reports::{
     AGENT_BODY_MAX, REPORTS_MAX, REPORTS_PATH, ReportRequest, ReportResponse,
@@ -78,13 +80,16 @@ fn every_example_is_what_its_type_says() {
             "ChargeRequest" => reads_back::<ChargeRequest>(&body),
             "ChargeState" => reads_back::<ChargeState>(&body),
             "Problem" => reads_back::<Problem>(&body),
+            "ConfirmOptions" => reads_back::<ConfirmOptions>(&body),
+            "Assertion" => reads_back::<Assertion>(&body),
+            "PasskeyRequest" => reads_back::<PasskeyRequest>(&body),
             "Money" => reads_back::<Money>(&body),
             "Policy" => reads_back::<Policy>(&body),
             other => panic!("no such type: {other}"),
         }
         shown.insert(name);
     }
-    assert_eq!(shown.len(), 17, "every type has an example: {shown:?}");
+    assert_eq!(shown.len(), 20, "every type has an example: {shown:?}");
 }
 
 #[test]
@@ -135,6 +140,8 @@ fn every_named_limit_is_the_one_described() {
         ("AMOUNT_MINOR_MAX", AMOUNT_MINOR_MAX),
         ("HOST_MAX", HOST_MAX as i64),
         ("LINK_MAX", LINK_MAX as i64),
+        ("CHALLENGE_LIFE_MS", CHALLENGE_LIFE_MS),
+        ("PASSKEY_NAME_MAX", PASSKEY_NAME_MAX as i64),
         ("JWS_MAX", JWS_MAX as i64),
         ("HORIZON_MAX_EPOCHS", HORIZON_MAX_EPOCHS.into()),
         ("TURN_SHUT", TURN_SHUT.into()),

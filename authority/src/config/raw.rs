@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::operator::RawOperator;
 use super::providers::RawProvider;
 use super::sessions::RawSessions;
+use super::spending;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
     IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
@@ -49,6 +50,10 @@ pub(super) struct Raw {
     pub identity_providers: Vec<RawProvider>,
     #[serde(default)]
     pub sessions: RawSessions,
+    #[serde(default = "spending::exemptions")]
+    pub step_up: BTreeMap<String, spending::RawExemption>,
+    #[serde(default)]
+    pub limits: spending::RawLimits,
     #[serde(default)]
     pub log: RawLog,
     #[serde(default = "run_dir")]
@@ -236,6 +241,7 @@ impl Raw {
             },
             identity_providers: checked.identity_providers,
             sessions: self.sessions.resolve(),
+            spending: spending::resolve(self.step_up, self.limits),
             log: LogConfig {
                 format: self.log.format,
                 filter: self.log.filter,

@@ -21,7 +21,7 @@ use warp::reply::Response;
 use warp::{Filter, Reply};
 
 use super::problem::{Answer, answer};
-use super::{Public, Routes, body};
+use super::{Public, Routes, body, passkeys};
 use crate::services::Failure;
 use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
@@ -35,6 +35,7 @@ pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
     claim(journey)
         .or(view(journey))
         .or(approve(journey))
+        .or(passkeys::routes(journey))
         .or(keys(journey))
         .or(landing())
 }
@@ -160,7 +161,7 @@ const PAGE_BODY: &str = "</head><body><main><h1>You are at a terminal</h1>\
     </main></body></html>";
 
 /// Goes on when the phone hangs up: money that has moved gets its receipt, and the till hears of it.
-async fn to_the_end<W>(work: W) -> Answer
+pub(super) async fn to_the_end<W>(work: W) -> Answer
 where
     W: Future<Output = Answer> + Send + 'static,
 {
@@ -169,7 +170,10 @@ where
 }
 
 /// Who is signed in: nobody without the header, and nobody with one that is not good.
-async fn signed_in(journey: &Journey, headers: &HeaderMap) -> Result<Option<SignedIn>, Failure> {
+pub(super) async fn signed_in(
+    journey: &Journey,
+    headers: &HeaderMap,
+) -> Result<Option<SignedIn>, Failure> {
     let Some(header) = headers.get(AUTHORIZATION) else {
         return Ok(None);
     };
@@ -183,7 +187,7 @@ async fn signed_in(journey: &Journey, headers: &HeaderMap) -> Result<Option<Sign
 }
 
 /// What is not a cookie of ours is no cookie.
-fn cookie()
+pub(super) fn cookie()
 -> impl Filter<Extract = (Option<PhoneCookie>,), Error = std::convert::Infallible> + Clone {
     warp::cookie::optional::<String>(CLAIM_COOKIE)
         .map(|value: Option<String>| value.and_then(|value| PhoneCookie::parse(&value)))
@@ -210,7 +214,7 @@ fn json_bytes(bytes: Vec<u8>) -> Response {
 }
 
 /// For this phone only: kept nowhere, passed on nowhere.
-fn private(reply: impl Reply) -> Response {
+pub(super) fn private(reply: impl Reply) -> Response {
     let mut response = reply.into_response();
     insert(&mut response, CACHE_CONTROL, "no-store");
     insert(&mut response, REFERRER_POLICY, "no-referrer");

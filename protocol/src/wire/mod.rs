@@ -5,6 +5,7 @@
 
 pub mod charges;
 pub mod claims;
+pub mod passkeys;
 pub mod push;
 pub mod reports;
 pub mod schedules;
