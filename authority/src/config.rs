@@ -18,6 +18,7 @@ mod providers;
 mod rails;
 mod raw;
 mod sessions;
+mod spending;
 
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
@@ -26,6 +27,7 @@ pub use providers::{BrowserSignIn, ClientKey, IdentityProvider, ProviderKind, Pr
 pub use rails::{RailConfig, RailKind};
 pub use raw::{LogFormat, StoreConfig};
 pub use sessions::SessionsConfig;
+pub use spending::{SpendingConfig, TrafficConfig};
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
 #[derive(Debug, Clone)]
@@ -47,6 +49,7 @@ pub struct Config {
     /// What moves money besides the ledger.
     pub rails: Vec<RailConfig>,
     pub sessions: SessionsConfig,
+    pub spending: SpendingConfig,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
     pub run_dir: PathBuf,
@@ -220,6 +223,8 @@ fn list(mistakes: &[Mistake]) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use protocol::money::Currency;
+
     use super::*;
 
     const MINIMAL: &str = include_str!("../../config/authority.toml");
@@ -270,6 +275,9 @@ mod tests {
         assert_eq!(minimal.store.readers, full.store.readers);
         assert_eq!(minimal.fence.journal, full.fence.journal);
         assert_eq!(minimal.sessions, full.sessions);
+        assert_eq!(minimal.spending.traffic, full.spending.traffic);
+        let exempt = |config: &Config| config.spending.rules(Currency::EUR).exemption;
+        assert_eq!(exempt(&minimal), exempt(&full));
     }
 
     #[test]
@@ -295,6 +303,9 @@ mod tests {
             .replace("name = \"carrier\"", "name = \"bank\"")
             .replace("calls_max = 64", "calls_max = 0")
             .replace("idle_minutes = 30", "idle_minutes = 31")
+            .replace("each_minor = 3000", "each_minor = 10001")
+            .replace("[step_up.EUR]", "[step_up.EURO]")
+            .replace("claims_per_shopper = 2", "claims_per_shopper = 0")
             .replace("id = \"wallet\"", "id = \"Wallet!\"")
             .replace("currency = \"EUR\"\n", "");
         let error = parse(&text).unwrap_err();
@@ -305,6 +316,9 @@ mod tests {
             "signer.deadline_ms",
             "loopback.listen",
             "sessions.idle_minutes",
+            "step_up.EURO",
+            "step_up.EURO.each_minor",
+            "limits.claims_per_shopper",
             "identity_providers[0].jwks_url",
             "identity_providers[0].algorithms",
             "identity_providers[1].sign_in.id",

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
-use crate::http::{agents, crls, enrolment, loopback, operators, public, sign_in, trust};
+use crate::http::{agents, crls, enrolment, loopback, operators, public, sign_in, source, trust};
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
 use crate::listen::tls::TlsError;
@@ -85,9 +85,10 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
 /// The routes of the public listener.
 fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
-    public::routes(journey)
+    let routes = public::routes(journey)
         .or(sign_in::routes(journey))
-        .or(crls::routes(&journey.crls))
+        .or(crls::routes(&journey.crls));
+    source::limited(journey, routes)
 }
 
 /// The routes of the agents' listener.

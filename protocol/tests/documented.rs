@@ -18,6 +18,7 @@ use protocol::money::{AMOUNT_MINOR_MAX, Money};
 use protocol::problem::{Problem, ProblemType};
 use protocol::receipt::ReceiptClaims;
 use protocol::schedule::{HORIZON_MAX_EPOCHS, ScheduleClaims};
+use protocol::step_up::CHALLENGE_LIFE_MS;
 use protocol::turn::TURN_SHUT;
 use protocol::window::{EARLY_MS, GRACE_MAX_MS, Policy, SHORTEST_MIN_MS};
 use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
@@ -25,6 +26,7 @@ use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, ClaimView,
     JWKS_PATH, PUBLIC_BODY_MAX, PendingResponse,
 };
+use protocol::wire::passkeys::{Assertion, ConfirmOptions, PASSKEY_NAME_MAX, PasskeyRequest};
 use protocol::wire::push::{ChargeState, EVENTS_PATH, KEEP_ALIVE_S, TerminalState};
 use protocol::wire::rails::{OrderCall, RAIL_ANSWER_MAX, RAIL_BODY_MAX, RailAnswer, RefundCall};
 use protocol::wire::reports::{
@@ -86,6 +88,9 @@ fn every_example_is_what_its_type_says() {
             "ChargeRequest" => reads_back::<ChargeRequest>(&body),
             "ChargeState" => reads_back::<ChargeState>(&body),
             "Problem" => reads_back::<Problem>(&body),
+            "ConfirmOptions" => reads_back::<ConfirmOptions>(&body),
+            "Assertion" => reads_back::<Assertion>(&body),
+            "PasskeyRequest" => reads_back::<PasskeyRequest>(&body),
             "Money" => reads_back::<Money>(&body),
             "Policy" => reads_back::<Policy>(&body),
             other => panic!("no such type: {other}"),
@@ -144,6 +149,8 @@ fn every_named_limit_is_the_one_described() {
         ("AMOUNT_MINOR_MAX", AMOUNT_MINOR_MAX),
         ("HOST_MAX", HOST_MAX as i64),
         ("LINK_MAX", LINK_MAX as i64),
+        ("CHALLENGE_LIFE_MS", CHALLENGE_LIFE_MS),
+        ("PASSKEY_NAME_MAX", PASSKEY_NAME_MAX as i64),
         ("JWS_MAX", JWS_MAX as i64),
         ("HORIZON_MAX_EPOCHS", HORIZON_MAX_EPOCHS.into()),
         ("TURN_SHUT", TURN_SHUT.into()),

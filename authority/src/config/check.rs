@@ -6,7 +6,7 @@ use pki::{DnsName, Segment, TrustDomain};
 use protocol::link::LinkHost;
 use protocol::schedule::HORIZON_MAX_EPOCHS;
 
-use super::{Config, Mistake, providers, rails, raw};
+use super::{Config, Mistake, providers, rails, raw, spending};
 use crate::store::RENEWAL_GRACE_MAX_MS;
 
 /// Collects mistakes, so that all are told at once.
@@ -78,6 +78,7 @@ pub(super) fn check(mut raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mist
         m.add("operator.key", "the key is in two places", hint);
     }
     raw.sessions.check(m);
+    spending::check(&raw.step_up, &raw.limits, m);
     let identity_providers = std::mem::take(&mut raw.identity_providers);
     let identity_providers = providers::check(identity_providers, folder, m);
     rails::check(&raw.rails, m);

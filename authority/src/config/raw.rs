@@ -14,6 +14,7 @@ use super::operator::RawOperator;
 use super::providers::RawProvider;
 use super::rails::RawRail;
 use super::sessions::RawSessions;
+use super::spending;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
     IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
@@ -52,6 +53,10 @@ pub(super) struct Raw {
     pub rails: Vec<RawRail>,
     #[serde(default)]
     pub sessions: RawSessions,
+    #[serde(default = "spending::exemptions")]
+    pub step_up: BTreeMap<String, spending::RawExemption>,
+    #[serde(default)]
+    pub limits: spending::RawLimits,
     #[serde(default)]
     pub log: RawLog,
     #[serde(default = "run_dir")]
@@ -244,6 +249,7 @@ impl Raw {
                 .map(|rail| rail.resolve(folder))
                 .collect(),
             sessions: self.sessions.resolve(),
+            spending: spending::resolve(self.step_up, self.limits),
             log: LogConfig {
                 format: self.log.format,
                 filter: self.log.filter,

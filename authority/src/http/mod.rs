@@ -37,9 +37,11 @@ pub mod extract;
 pub mod loopback;
 pub mod operators;
 
+pub mod passkeys;
 pub mod problem;
 pub mod public;
 pub mod sign_in;
+pub mod source;
 pub mod trust;
 pub mod web;
 
@@ -95,6 +97,17 @@ impl<L> Routes<L> {
     pub fn or(self, other: Self) -> Self {
         Self {
             filter: self.filter.or(other.filter).unify().boxed(),
+            listener: PhantomData,
+        }
+    }
+
+    /// These routes, for whoever passes.
+    pub(super) fn behind<F>(self, pass: F) -> Self
+    where
+        F: Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static,
+    {
+        Self {
+            filter: pass.and(self.filter).boxed(),
             listener: PhantomData,
         }
     }

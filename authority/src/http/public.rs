@@ -21,7 +21,7 @@ use warp::reply::Response;
 use warp::{Filter, Reply};
 
 use super::problem::{Answer, answer};
-use super::{Public, Routes, body};
+use super::{Public, Routes, body, passkeys};
 use crate::services::Failure;
 use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
@@ -35,6 +35,7 @@ pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
     claim(journey)
         .or(view(journey))
         .or(approve(journey))
+        .or(passkeys::routes(journey))
         .or(keys(journey))
         .or(landing())
 }
@@ -169,7 +170,10 @@ where
 }
 
 /// Who is signed in: nobody without the header, and nobody with one that is not good.
-async fn signed_in(journey: &Journey, headers: &HeaderMap) -> Result<Option<SignedIn>, Failure> {
+pub(super) async fn signed_in(
+    journey: &Journey,
+    headers: &HeaderMap,
+) -> Result<Option<SignedIn>, Failure> {
     let Some(header) = headers.get(AUTHORIZATION) else {
         return Ok(None);
     };
@@ -210,7 +214,7 @@ fn json_bytes(bytes: Vec<u8>) -> Response {
 }
 
 /// For this phone only: kept nowhere, passed on nowhere.
-fn private(reply: impl Reply) -> Response {
+pub(super) fn private(reply: impl Reply) -> Response {
     let mut response = reply.into_response();
     insert(&mut response, CACHE_CONTROL, "no-store");
     insert(&mut response, REFERRER_POLICY, "no-referrer");

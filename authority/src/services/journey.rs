@@ -15,6 +15,7 @@ use super::claims::Claims;
 use super::crls::Crls;
 use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
+use super::passkeys::Passkeys;
 use super::payments::Payments;
 use super::profiles::Profiles;
 use super::push::Push;
@@ -24,7 +25,10 @@ use super::relying_party::RelyingParty;
 use super::reports::Reports;
 use super::schedules::Schedules;
 use super::sessions::Sessions;
+use super::shoppers::Shoppers;
 use super::sign_in::{ProviderError, SignIn};
+use super::sources::Sources;
+use super::step_up::StepUp;
 use super::sweeps::Sweeps;
 use super::{Failure, rotation};
 use crate::app::App;
@@ -63,6 +67,10 @@ pub struct Journey {
     pub sessions: Sessions,
     pub relying_party: RelyingParty,
     pub profiles: Profiles,
+    pub passkeys: Passkeys,
+    pub shoppers: Shoppers,
+    pub step_up: Arc<StepUp>,
+    pub sources: Sources,
     pub claims: Claims,
     pub approvals: Approvals,
     pub payments: Arc<Payments>,
@@ -88,20 +96,26 @@ impl Journey {
         let receipts = Arc::new(Receipts::new(app.clone(), push.clone()));
         let (keys, hub) = (|| epoch_keys.clone(), || push.clone());
         let payments = Payments::new(app.clone(), keys(), hub(), rails);
+        let step_up = Arc::new(StepUp::new(app.clone()));
         Ok(Arc::new(Self {
             app: app.clone(),
             sign_in: SignIn::new(app.clone())?,
             sessions: Sessions::new(app.clone()),
             profiles: Profiles::new(app.clone()),
             relying_party: RelyingParty::new(app.clone(), hub())?,
+            passkeys: Passkeys::new(app.clone()),
+            shoppers: Shoppers::new(app.clone()),
+            sources: Sources::default(),
             claims: Claims::new(app.clone(), keys(), hub()),
             approvals: Approvals::new(
                 app.clone(),
                 keys(),
                 receipts.clone(),
                 payments.clone(),
+                step_up.clone(),
                 hub(),
             ),
+            step_up,
             payments,
             charges: Charges::new(app.clone(), keys(), hub()),
             reports: Reports::new(app.clone()),

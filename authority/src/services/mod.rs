@@ -42,7 +42,10 @@ pub mod rotation;
 pub mod schedules;
 pub mod seeds;
 pub mod sessions;
+pub mod shoppers;
 pub mod sign_in;
+pub mod sources;
+pub mod step_up;
 pub mod sweeps;
 pub mod trust;
 

@@ -62,7 +62,8 @@ impl Provider {
 
     pub fn claims(&self, subject: &str, now_s: i64) -> Value {
         json!({
-            "iss": ISSUER, "sub": subject, "aud": AUDIENCE, "iat": now_s, "exp": now_s + 600,
+            "iss": ISSUER, "sub": subject, "aud": AUDIENCE, "iat": now_s, "auth_time": now_s,
+            "exp": now_s + 600,
         })
     }
 

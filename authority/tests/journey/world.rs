@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use authority::app::{App, Parts};
 use authority::clock::{Clock, unix_seconds};
 use authority::config::Config;
-use authority::http::{public, sign_in};
+use authority::http::{public, sign_in, source};
 use authority::ids;
 use authority::listen::{self, Listening, Plain};
 use authority::metrics::Metrics;
@@ -65,7 +65,7 @@ pub struct World {
     pub store: Arc<SqliteStore>,
     pub app: Arc<App>,
     pub journey: Arc<Journey>,
-    phones: SocketAddr,
+    pub phones: SocketAddr,
     pub http: reqwest::Client,
 }
 
@@ -97,6 +97,13 @@ impl World {
     pub async fn with_rails(rails: Rails) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::in_place(dir, String::new(), |merchant| merchant, rails).await
+    }
+
+    /// With other limits, as in the configuration.
+    pub async fn spending(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SPENDING_FILE), text).unwrap();
+        Self::in_place(dir, String::new(), |merchant| merchant, Rails::default()).await
     }
 
     /// With a merchant of the test's own kind.
@@ -169,7 +176,7 @@ impl World {
         rails: Rails,
     ) -> Self {
         let app = App::assemble(Parts {
-            config: config(&provider),
+            config: config(&provider, dir.path()),
             clock: clock.clone(),
             hsm: hsm.clone(),
             store: store.clone(),
@@ -185,6 +192,7 @@ impl World {
             .unwrap();
         let phones = listening.address();
         let routes = public::routes(&journey).or(sign_in::routes(&journey));
+        let routes = source::limited(&journey, routes);
         let listener = listen::public(listening, routes).over(Plain);
         tokio::spawn(listener.run(app.clone()));
         Self {
@@ -468,6 +476,56 @@ impl World {
         answer(request).await
     }
 
+    pub async fn post_as(
+        &self,
+        person: Option<&str>,
+        path: &str,
+        cookie: Option<&str>,
+        body: &Value,
+    ) -> Answer {
+        let token = person.map(|person| self.sign_in(person));
+        self.post_with(token.as_deref(), path, cookie, body).await
+    }
+
+    pub async fn post_with(
+        &self,
+        access_token: Option<&str>,
+        path: &str,
+        cookie: Option<&str>,
+        body: &Value,
+    ) -> Answer {
+        let mut request = self.http.post(self.url(path)).json(body);
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
+        }
+        if let Some(access_token) = access_token {
+            request = request.bearer_auth(access_token);
+        }
+        answer(request).await
+    }
+
+    pub async fn get_as(&self, person: &str, path: &str) -> Answer {
+        let request = self.http.get(self.url(path));
+        answer(request.bearer_auth(self.sign_in(person))).await
+    }
+
+    pub async fn delete_as(&self, person: &str, path: &str) -> Answer {
+        let request = self.http.delete(self.url(path));
+        answer(request.bearer_auth(self.sign_in(person))).await
+    }
+
+    /// One number from the database.
+    pub fn rows(&self, sql: &str) -> i64 {
+        let conn = rusqlite::Connection::open(self.database()).unwrap();
+        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// What no verb does.
+    pub fn edit(&self, sql: &str) {
+        let conn = rusqlite::Connection::open(self.database()).unwrap();
+        conn.execute(sql, []).unwrap();
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         answer(self.http.get(self.url(path))).await
     }
@@ -539,7 +597,22 @@ async fn make_keys(hsm: &MemoryHsm, store: &SqliteStore) {
     }
 }
 
-fn config(provider: &Provider) -> Config {
+/// Much goes without strong authentication, and one address may ask a lot: all phones of these tests are
+/// on it. What these limits are for is told in `step_up.rs`, with the numbers that ship.
+const SPENDING: &str = r#"
+        step_up = { EUR = { each_minor = 100000, in_all_minor = 10000000, payments = 1000000 } }
+        [limits]
+        acts_per_address = 1000000
+        looks_per_address = 1000000
+        sign_ins_per_address = 1000000
+        "#;
+
+/// What a test puts in its place.
+const SPENDING_FILE: &str = "spending.toml";
+
+fn config(provider: &Provider, dir: &Path) -> Config {
+    let spending = std::fs::read_to_string(dir.join(SPENDING_FILE));
+    let spending = spending.unwrap_or_else(|_| SPENDING.into());
     let url = &provider.url;
     let text = format!(
         r#"
@@ -550,6 +623,7 @@ fn config(provider: &Provider) -> Config {
         hsm = {{ module = "none.so", token_label = "m2key", pin_file = "pin" }}
         signer = {{ socket = "signer.sock" }}
         store = {{ path = "store.sqlite" }}
+        {spending}
         [[identity_providers]]
         name = "demo bank"
         issuer = "{ISSUER}"

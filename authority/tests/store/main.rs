@@ -23,8 +23,8 @@ use std::sync::Arc;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
 use suite::{
-    certificates, charges, intents, payments, profiles, records, rotation, sign_ins, terminals,
-    trust,
+    allowances, certificates, charges, intents, payments, profiles, records, rotation, sign_ins,
+    terminals, trust,
 };
 use world::World;
 
@@ -78,6 +78,18 @@ on_sqlite! {
         numbers_of_lists_never_go_back,
         an_alarm_is_counted_and_does_not_fill_the_disk,
         what_is_in_force_is_counted_by_kind;
+    allowances:
+        five_payments_go_without_strong_authentication_and_the_sixth_does_not,
+        racing_payments_do_not_both_find_room_for_one,
+        own_limits_and_caps_hold_and_say_when_they_end,
+        a_merchant_is_paid_no_more_than_its_day_allows,
+        a_locked_profile_claims_and_pays_nothing,
+        a_person_holds_so_many_claims_and_no_more,
+        a_declined_intent_gives_back_what_it_took,
+        a_challenge_confirms_its_own_payment_once,
+        a_counter_goes_only_forward_unless_there_is_none,
+        passkeys_are_named_removed_and_of_one_profile,
+        few_challenges_wait_and_the_oldest_makes_room;
     rotation:
         one_key_of_a_purpose_is_active_and_steps_may_be_repeated,
         a_key_is_not_retired_while_a_seed_under_it_counts,

@@ -5,6 +5,7 @@
 
 pub mod charges;
 pub mod claims;
+pub mod passkeys;
 pub mod push;
 pub mod rails;
 pub mod reports;

@@ -241,7 +241,8 @@ fn config(home: &Path, bank: &str) -> Result<Config, Fault> {
     let text = std::fs::read_to_string(&path)?;
     let provider = format!(
         "{text}\n[[identity_providers]]\nname = \"Demo Bank\"\nissuer = \"{bank}\"\n\
-         audience = \"{AUDIENCE}\"\njwks_url = \"{bank}/.well-known/jwks.json\"\n"
+         audience = \"{AUDIENCE}\"\njwks_url = \"{bank}/.well-known/jwks.json\"\n\
+         [step_up.EUR]\neach_minor = 1000000\nin_all_minor = 1000000000\npayments = 1000000\n"
     );
     Ok(Config::parse(&provider, &path)?)
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
+use super::allowances::spend;
 use super::booking::{Booking, approved_again};
 use super::error::corrupt;
 use super::intents::begin;
@@ -71,6 +72,7 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
     if account.rail != LEDGER || claim.record.paying {
         return begin(tx, pay, &claim, &person, &account);
     }
+    spend(tx, pay, &person, account.id)?;
     if !debit(tx, account.id, pay.approved.amount().amount_minor())? {
         return Err(Stop::Refused(PayOutcome::FundsShort));
     }

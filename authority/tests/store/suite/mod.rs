@@ -1,5 +1,6 @@
 //! What does each verb answer, refusals included?
 
+pub(crate) mod allowances;
 pub(crate) mod certificates;
 pub(crate) mod charges;
 pub(crate) mod intents;
