@@ -14,11 +14,13 @@ use protocol::window::CheckedPolicy;
 
 mod check;
 mod operator;
+mod pages;
 mod raw;
 
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
+pub use pages::PagesConfig;
 pub use raw::{LogFormat, StoreConfig};
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
@@ -38,6 +40,7 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
     pub identity_providers: Vec<IdentityProvider>,
+    pub pages: PagesConfig,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
     pub run_dir: PathBuf,

@@ -11,10 +11,10 @@ use crate::store::RENEWAL_GRACE_MAX_MS;
 
 /// Collects mistakes, so that all are told at once.
 #[derive(Default)]
-struct Mistakes(Vec<Mistake>);
+pub(super) struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    fn add(&mut self, key: &str, problem: impl ToString, hint: &str) {
+    pub(super) fn add(&mut self, key: &str, problem: impl ToString, hint: &str) {
         self.0.push(Mistake {
             key: key.into(),
             problem: problem.to_string(),
@@ -30,6 +30,11 @@ impl Mistakes {
                 None
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     fn range(&mut self, key: &str, value: u64, min: u64, max: u64) {
@@ -73,6 +78,7 @@ pub(super) fn check(raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>
         m.add("operator.key", "the key is in two places", hint);
     }
     check_providers(&raw.identity_providers, m);
+    raw.pages.check(m);
     let (Some(node), Some(domain), Some(link_host), Some(policy), true) =
         (node, domain, link_host, policy, m.0.is_empty())
     else {

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use super::operator::RawOperator;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
-    IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
-    TrustConfig,
+    IdentityProvider, LogConfig, LoopbackConfig, PagesConfig, PublicConfig, ScheduleConfig,
+    SignerConfig, TrustConfig,
 };
 
 /// The journal's name beside the store.
@@ -45,6 +45,8 @@ pub(super) struct Raw {
     pub enrolment: RawEnrolment,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
+    #[serde(default)]
+    pub pages: PagesConfig,
     #[serde(default)]
     pub log: RawLog,
     #[serde(default = "run_dir")]
@@ -250,6 +252,7 @@ impl Raw {
                 renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
             identity_providers: self.identity_providers.into_iter().map(provider).collect(),
+            pages: self.pages,
             log: LogConfig {
                 format: self.log.format,
                 filter: self.log.filter,

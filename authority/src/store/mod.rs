@@ -47,7 +47,7 @@ pub use rotation::{
     Stepped, Stranded, ToReseed, When, Whose, Work,
 };
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
-pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
+pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
 
 /// Everything the services ask of a database.
