@@ -41,6 +41,7 @@ pub mod pages;
 pub mod problem;
 pub mod public;
 pub mod trust;
+pub mod web;
 
 /// Phones, browsers, anybody.
 #[derive(Debug, Clone, Copy)]

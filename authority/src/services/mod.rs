@@ -36,6 +36,7 @@ pub mod revocation;
 pub mod rotation;
 pub mod schedules;
 pub mod seeds;
+pub mod sessions;
 pub mod sign_in;
 pub mod sweeps;
 pub mod trust;

@@ -13,9 +13,11 @@ mod ledger;
 mod merchants;
 mod misses;
 mod payments;
+mod profiles;
 mod reports;
 mod revocations;
 mod rotation;
+mod sessions;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -36,6 +38,10 @@ pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, Per
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
+pub use profiles::{
+    ACCOUNTS_BROUGHT_MAX, Brought, BroughtAccount, Deleted, IDENTITIES_MAX, Linked, OfferLink,
+    OfferedLink, Profile, ProfileIdentity, Profiles, ServiceAccount, Unlinked,
+};
 pub use reports::Reports;
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
@@ -45,6 +51,10 @@ pub use rotation::{
     KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, NewSeed, NoSuchPurpose, OPERATION_ROWS_MAX,
     Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
     Stepped, Stranded, ToReseed, When, Whose, Work,
+};
+pub use sessions::{
+    ATTEMPTS_MAX, ATTEMPTS_OF_VISITOR_MAX, Attempt, BeginSignIn, Begun, EndReason, LoggedOut,
+    NewSession, ProviderLogout, Purpose, SESSIONS_MAX, SessionRecord, Sessions, Started, Taken,
 };
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
@@ -67,6 +77,8 @@ pub trait Store:
     + Rotation
     + AuditLog
     + Fences
+    + Sessions
+    + Profiles
     + Send
     + Sync
     + 'static
@@ -89,6 +101,8 @@ impl<T> Store for T where
         + Rotation
         + AuditLog
         + Fences
+        + Sessions
+        + Profiles
         + Send
         + Sync
         + 'static

@@ -7,6 +7,7 @@
 //! One file per topic, as the traits are. docs/DATA_MODEL.md explains the tables.
 
 mod audit;
+mod brought;
 mod certificates;
 mod charges;
 mod consents;
@@ -18,13 +19,16 @@ mod merchants;
 mod misses;
 mod payments;
 mod persons;
+mod profiles;
 mod readers;
 mod reports;
 mod revocations;
 mod rotation;
 mod row;
 mod schema;
+mod sessions;
 mod settle;
+mod sign_ins;
 mod terminals;
 mod tokens;
 mod trust;
