@@ -266,7 +266,7 @@ fn held(outcome: ClaimOutcome, live: &Live, now: Timestamp) -> Result<ClaimRecor
 pub(super) fn view_of(record: &ClaimRecord, now: Timestamp) -> ClaimView {
     let claimed = &record.claimed;
     // Whoever ends overdue claims may be a moment behind.
-    let over = record.state == ClaimState::Held && now >= claimed.held_until;
+    let over = record.state == ClaimState::Held && !record.paying && now >= claimed.held_until;
     ClaimView {
         claim: claimed.claim,
         terminal: claimed.terminal,
@@ -285,6 +285,7 @@ pub(super) fn view_of(record: &ClaimRecord, now: Timestamp) -> ClaimView {
         } else {
             record.state
         },
+        paying: record.paying,
         held_until: claimed.held_until,
     }
 }

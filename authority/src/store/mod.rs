@@ -9,6 +9,7 @@ mod charges;
 mod consents;
 mod fence;
 mod identities;
+mod intents;
 mod ledger;
 mod merchants;
 mod misses;
@@ -17,6 +18,7 @@ mod profiles;
 mod reports;
 mod revocations;
 mod rotation;
+mod service_accounts;
 mod sessions;
 pub mod sqlite;
 mod terminals;
@@ -34,13 +36,14 @@ pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
     Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
 };
+pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey, Reason};
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
 pub use profiles::{
     ACCOUNTS_BROUGHT_MAX, Brought, BroughtAccount, Deleted, IDENTITIES_MAX, Linked, OfferLink,
-    OfferedLink, Profile, ProfileIdentity, Profiles, ServiceAccount, Unlinked,
+    OfferedLink, Profile, ProfileAccount, ProfileIdentity, Profiles, Unlinked,
 };
 pub use reports::Reports;
 pub use revocations::{
@@ -52,6 +55,7 @@ pub use rotation::{
     Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
     Stepped, Stranded, ToReseed, When, Whose, Work,
 };
+pub use service_accounts::{LEDGER, NewServiceAccount, ServiceAccount, ServiceAccounts};
 pub use sessions::{
     ATTEMPTS_MAX, ATTEMPTS_OF_VISITOR_MAX, Attempt, BeginSignIn, Begun, EndReason, LoggedOut,
     NewSession, ProviderLogout, Purpose, SESSIONS_MAX, SessionRecord, Sessions, Started, Taken,
@@ -70,6 +74,8 @@ pub trait Store:
     + Tokens
     + Charges
     + Payments
+    + Intents
+    + ServiceAccounts
     + Ledger
     + Misses
     + Reports
@@ -94,6 +100,8 @@ impl<T> Store for T where
         + Tokens
         + Charges
         + Payments
+        + Intents
+        + ServiceAccounts
         + Ledger
         + Misses
         + Reports

@@ -37,7 +37,7 @@ pub struct Profile {
     /// The oldest first.
     pub identities: Vec<ProfileIdentity>,
     /// The open ones: the default first, then the oldest.
-    pub accounts: Vec<ServiceAccount>,
+    pub accounts: Vec<ProfileAccount>,
     /// Since when it pays nothing, and why.
     pub locked: Option<(Timestamp, String)>,
 }
@@ -49,7 +49,7 @@ pub struct ProfileIdentity {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceAccount {
+pub struct ProfileAccount {
     pub id: AccountId,
     pub rail: String,
     pub name: String,

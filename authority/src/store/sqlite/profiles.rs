@@ -16,7 +16,7 @@ use super::sessions::{end_of_identity, end_of_person, open_session};
 use super::writer::{Stop, Tx, Verdict};
 use crate::store::{
     Brought, Deleted, EndReason, IDENTITIES_MAX, Linked, OfferLink, OfferedLink, PersonKey,
-    Profile, ProfileIdentity, Profiles, Result, ServiceAccount, Unlinked,
+    Profile, ProfileAccount, ProfileIdentity, Profiles, Result, Unlinked,
 };
 
 #[async_trait]
@@ -119,8 +119,8 @@ fn locked(conn: &Connection, person: &Person) -> Result<Option<(Timestamp, Strin
     )
 }
 
-fn read_account(row: &Row<'_>) -> Result<ServiceAccount> {
-    Ok(ServiceAccount {
+fn read_account(row: &Row<'_>) -> Result<ProfileAccount> {
+    Ok(ProfileAccount {
         id: AccountId(uuid(row, "id")?),
         rail: get(row, "rail")?,
         name: get(row, "name")?,
