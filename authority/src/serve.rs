@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
-use crate::http::{agents, crls, enrolment, loopback, operators, public, trust};
+use crate::http::{agents, crls, enrolment, loopback, operators, pages, public, trust};
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
 use crate::listen::tls::TlsError;
@@ -85,8 +85,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 }
 
 /// The routes of the public listener.
-fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
-    public::routes(journey).or(crls::routes(&journey.crls))
+pub fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
+    let interfaces = public::routes(journey).or(crls::routes(&journey.crls));
+    pages::around(journey, interfaces)
 }
 
 /// The routes of the agents' listener.

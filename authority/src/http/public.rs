@@ -19,7 +19,7 @@ use warp::reply::Response;
 use warp::{Filter, Reply};
 
 use super::problem::{Answer, answer};
-use super::{Public, Routes, body, pages};
+use super::{Public, Routes, body};
 use crate::services::Failure;
 use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
@@ -34,7 +34,6 @@ pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
         .or(view(journey))
         .or(approve(journey))
         .or(keys(journey))
-        .or(pages::routes(journey))
 }
 
 fn claim(journey: &Arc<Journey>) -> Routes<Public> {

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use authority::app::{App, Parts};
 use authority::clock::{Clock, unix_seconds};
 use authority::config::Config;
-use authority::http::public;
 use authority::ids;
 use authority::listen::{self, Listening, Plain};
 use authority::metrics::Metrics;
+use authority::serve;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
 use authority::services::seeds;
@@ -152,7 +152,7 @@ impl World {
             .await
             .unwrap();
         let phones = listening.address();
-        let listener = listen::public(listening, public::routes(&journey)).over(Plain);
+        let listener = listen::public(listening, serve::public_routes(&journey)).over(Plain);
         tokio::spawn(listener.run(app.clone()));
         Self {
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
