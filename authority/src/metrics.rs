@@ -72,6 +72,7 @@ pub struct Metrics {
     pub schedules: IntCounterVec,
     pub charges: IntCounterVec,
     pub sign_ins: IntCounterVec,
+    pub browser_sign_ins: IntCounterVec,
     pub reports: IntCounterVec,
     /// By what was swept.
     pub sweeps: IntCounterVec,
@@ -202,6 +203,11 @@ impl Metrics {
             schedules: make.outcomes("schedules_total", "Schedules asked for"),
             charges: make.outcomes("charges_total", "Charges of tills"),
             sign_ins: make.outcomes("sign_ins_total", "Access tokens presented"),
+            browser_sign_ins: make.counters(
+                "browser_sign_ins_total",
+                "Sign-ins of browsers that began, and that came back",
+                &["step", "outcome"],
+            ),
             reports: make.outcomes("reports_total", "Events reported by terminals"),
             sweeps: make.counters("sweeps_total", "Overdue things put right", &["what"]),
             checkpoints: make.outcomes("checkpoints_total", "Audit checkpoints"),

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
-use crate::http::{agents, crls, enrolment, loopback, operators, pages, public, trust};
+use crate::http::{agents, crls, enrolment, loopback, operators, pages, public, sign_in, trust};
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
 use crate::listen::tls::TlsError;
@@ -86,7 +86,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
 /// The routes of the public listener.
 pub fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
-    let interfaces = public::routes(journey).or(crls::routes(&journey.crls));
+    let interfaces = public::routes(journey)
+        .or(sign_in::routes(journey))
+        .or(crls::routes(&journey.crls));
     pages::around(journey, interfaces)
 }
 

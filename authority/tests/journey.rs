@@ -4,6 +4,10 @@
 //! only the test moves. Phones speak HTTP; the identity provider is a server on loopback.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[path = "journey/browser.rs"]
+mod browser;
+#[path = "journey/openid.rs"]
+mod openid;
 #[path = "journey/provider.rs"]
 mod provider;
 #[path = "journey/world.rs"]
@@ -15,8 +19,12 @@ mod approving;
 mod claiming;
 #[path = "journey/guessing.rs"]
 mod guessing;
+#[path = "journey/linking.rs"]
+mod linking;
 #[path = "journey/receipts.rs"]
 mod receipts;
+#[path = "journey/relying.rs"]
+mod relying;
 #[path = "journey/reseeding.rs"]
 mod reseeding;
 #[path = "journey/rotating.rs"]

@@ -7,7 +7,9 @@
 use std::collections::BTreeSet;
 
 use protocol::audit::CheckpointClaims;
-use protocol::charge::{CHARGE_LIFE_MS, HOLD_MS, HOLD_SIGNED_IN_MS, REFERENCE_MAX, RELEASES_MAX};
+use protocol::charge::{
+    CHARGE_LIFE_MS, HOLD_MS, HOLD_SIGNED_IN_MS, HOLD_SIGNING_IN_MS, REFERENCE_MAX, RELEASES_MAX,
+};
 use protocol::jwk::JwkSet;
 use protocol::jws::JWS_MAX;
 use protocol::link::{HOST_MAX, LINK_MAX};
@@ -128,6 +130,7 @@ fn every_named_limit_is_the_one_described() {
         ("GRACE_MAX_MS", GRACE_MAX_MS),
         ("SHORTEST_MIN_MS", SHORTEST_MIN_MS),
         ("HOLD_MS", HOLD_MS),
+        ("HOLD_SIGNING_IN_MS", HOLD_SIGNING_IN_MS),
         ("HOLD_SIGNED_IN_MS", HOLD_SIGNED_IN_MS),
         ("CHARGE_LIFE_MS", CHARGE_LIFE_MS),
         ("RELEASES_MAX", RELEASES_MAX.into()),

@@ -40,6 +40,7 @@ pub mod pages;
 
 pub mod problem;
 pub mod public;
+pub mod sign_in;
 pub mod trust;
 pub mod web;
 

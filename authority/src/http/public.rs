@@ -125,7 +125,7 @@ pub(super) fn key_set(set: bytes::Bytes) -> Response {
 }
 
 /// Goes on when the phone hangs up: money that has moved gets its receipt, and the till hears of it.
-async fn to_the_end<W>(work: W) -> Answer
+pub(super) async fn to_the_end<W>(work: W) -> Answer
 where
     W: Future<Output = Answer> + Send + 'static,
 {
@@ -148,7 +148,7 @@ async fn signed_in(journey: &Journey, headers: &HeaderMap) -> Result<Option<Sign
 }
 
 /// What is not a cookie of ours is no cookie.
-fn cookie()
+pub(super) fn cookie()
 -> impl Filter<Extract = (Option<PhoneCookie>,), Error = std::convert::Infallible> + Clone {
     warp::cookie::optional::<String>(CLAIM_COOKIE)
         .map(|value: Option<String>| value.and_then(|value| PhoneCookie::parse(&value)))

@@ -16,9 +16,11 @@ use super::crls::Crls;
 use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
 use super::payments::Payments;
+use super::profiles::Profiles;
 use super::push::Push;
 use super::rails::Rails;
 use super::receipts::Receipts;
+use super::relying_party::RelyingParty;
 use super::reports::Reports;
 use super::schedules::Schedules;
 use super::sessions::Sessions;
@@ -35,6 +37,8 @@ const RESUME_EVERY: Duration = Duration::from_secs(2);
 const RECONCILE_EVERY: Duration = Duration::from_secs(1);
 /// How often certificates are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(300);
+/// How often sign-ins that are over are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
 const ISSUING_EVERY: Duration = Duration::from_secs(1);
 /// How often the audit chains are bound by a signature, if they have moved.
@@ -48,6 +52,8 @@ pub struct Journey {
     pub push: Arc<Push>,
     pub sign_in: SignIn,
     pub sessions: Sessions,
+    pub relying_party: RelyingParty,
+    pub profiles: Profiles,
     pub claims: Claims,
     pub approvals: Approvals,
     pub payments: Arc<Payments>,
@@ -77,6 +83,8 @@ impl Journey {
             app: app.clone(),
             sign_in: SignIn::new(app.clone())?,
             sessions: Sessions::new(app.clone()),
+            profiles: Profiles::new(app.clone()),
+            relying_party: RelyingParty::new(app.clone(), hub())?,
             claims: Claims::new(app.clone(), keys(), hub()),
             approvals: Approvals::new(
                 app.clone(),
@@ -118,6 +126,8 @@ impl Journey {
                 .reconcile(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
+            self.every(FORGET_EVERY, "forget sign-ins", |now| self
+                .forget_sign_ins(now)),
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
             self.crls.run(),
             self.hear_bans(),
@@ -144,6 +154,11 @@ impl Journey {
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.
     pub async fn checkpoint(&self, now: Timestamp) -> Result<usize, Failure> {
         Ok(usize::from(self.checkpoints.take(now).await?))
+    }
+
+    /// Forgets sign-ins that are over; answers how many rows.
+    pub async fn forget_sign_ins(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.relying_party.forget(now).await
     }
 
     /// Counts what is in force; answers how much.

@@ -13,13 +13,13 @@ use protocol::ids::SessionId;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 
-mod keys;
-mod token;
+pub(super) mod keys;
+pub(super) mod token;
 
 pub use keys::{ProviderError, is_trustworthy};
 
 use self::keys::ProviderKeys;
-use self::token::{BadToken, Unverified};
+use self::token::{ACCESS_TOKEN, BadToken, Unverified};
 use super::Failure;
 use crate::app::App;
 use crate::config::IdentityProvider;
@@ -113,7 +113,7 @@ impl SignIn {
     }
 
     async fn check(&self, access_token: &str, now: Timestamp) -> Result<SignedIn, BadToken> {
-        let token = Unverified::read(access_token)?;
+        let token = Unverified::read(access_token, ACCESS_TOKEN)?;
         let by_issuer = |it: &&Provider| it.config.issuer == token.issuer();
         let provider = self.providers.iter().find(by_issuer);
         let provider = provider.ok_or(BadToken::Issuer)?;

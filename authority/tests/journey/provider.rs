@@ -16,6 +16,8 @@ pub const KID: &str = "one";
 
 pub struct Provider {
     pub url: String,
+    /// Of other providers, for the configuration.
+    pub sections: String,
     key: SigningKey,
     shared: Arc<Shared>,
 }
@@ -37,7 +39,12 @@ impl Provider {
             fetches: AtomicUsize::new(0),
         });
         tokio::spawn(serve(listener, shared.clone()));
-        Self { url, key, shared }
+        Self {
+            url,
+            sections: String::new(),
+            key,
+            shared,
+        }
     }
 
     pub fn set_down(&self, down: bool) {

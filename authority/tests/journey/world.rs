@@ -39,6 +39,7 @@ use protocol::wire::schedules::{ScheduleQuery, ScheduleResponse};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::openid::{OpenId, SECRET};
 use crate::provider::{AUDIENCE, ISSUER, Provider};
 
 pub const START: Timestamp = Timestamp::from_ms(1_795_459_200_000);
@@ -64,7 +65,7 @@ pub struct World {
     pub app: Arc<App>,
     pub journey: Arc<Journey>,
     phones: SocketAddr,
-    http: reqwest::Client,
+    pub http: reqwest::Client,
 }
 
 /// What the public listener answered.
@@ -93,9 +94,27 @@ impl World {
 
     /// With a merchant of the test's own kind.
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
+        Self::in_place(tempfile::tempdir().unwrap(), String::new(), merchant).await
+    }
+
+    /// Where browsers sign in at these providers, which bring accounts of a rail.
+    pub async fn where_browsers_sign_in(providers: &[(&OpenId, Option<&str>)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("client-secret");
+        std::fs::write(&secret, SECRET).unwrap();
+        let section = |(provider, rail): &(&OpenId, Option<&str>)| provider.section(&secret, *rail);
+        let sections = providers.iter().map(section).collect();
+        Self::in_place(dir, sections, |merchant| merchant).await
+    }
+
+    async fn in_place(
+        dir: TempDir,
+        sections: String,
+        merchant: impl FnOnce(Merchant) -> Merchant,
+    ) -> Self {
         let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
-        let provider = Provider::start().await;
+        let mut provider = Provider::start().await;
+        provider.sections = sections;
         let hsm = Arc::new(MemoryHsm::new());
         let store = open(dir.path());
         make_keys(&hsm, &store).await;
@@ -155,7 +174,11 @@ impl World {
         let listener = listen::public(listening, serve::public_routes(&journey)).over(Plain);
         tokio::spawn(listener.run(app.clone()));
         Self {
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
             dir,
             clock,
             hsm,
@@ -431,7 +454,7 @@ impl World {
         answer(request.body(body)).await
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.phones)
     }
 }
@@ -451,7 +474,7 @@ impl Answer {
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> Answer {
+pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let headers = response.headers().clone();
     let text = |name: &str| headers.get(name).map(|it| it.to_str().unwrap().to_owned());
@@ -510,7 +533,9 @@ fn config(provider: &Provider) -> Config {
         audience = "{AUDIENCE}"
         jwks_url = "{url}"
         algorithms = ["ES256", "RS256", "PS256"]
-        "#
+        {}
+        "#,
+        provider.sections
     );
     Config::parse(&text, Path::new("/nowhere/authority.toml")).unwrap()
 }

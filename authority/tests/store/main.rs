@@ -21,7 +21,9 @@ use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
-use suite::{certificates, charges, payments, records, rotation, terminals, trust};
+use suite::{
+    certificates, charges, payments, profiles, records, rotation, sign_ins, terminals, trust,
+};
 use world::World;
 
 /// The node of every store in these tests.
@@ -112,6 +114,24 @@ on_sqlite! {
     trust:
         what_a_terminal_follows_is_what_it_said_last,
         only_terminals_in_service_hold_a_root_back;
+    sign_ins:
+        a_session_is_found_by_its_secret_until_it_ends,
+        a_new_sign_in_of_a_browser_ends_the_one_before,
+        a_sign_in_comes_back_once_and_to_its_own_browser,
+        a_claim_is_held_longer_while_signing_in_and_after_it_once,
+        one_browser_begins_so_many_sign_ins_and_no_more,
+        a_profile_has_so_many_sessions_and_no_more,
+        a_provider_ends_sessions_of_its_own_and_says_so_once,
+        what_is_over_is_forgotten;
+    profiles:
+        an_identity_brings_its_accounts_and_takes_them_back,
+        an_identity_joins_the_profile_of_the_session_that_asked,
+        an_identity_of_a_profile_in_use_does_not_move,
+        an_identity_of_an_empty_profile_moves,
+        an_identity_leaves_and_the_last_one_stays,
+        a_default_account_is_offered_first,
+        a_profile_that_is_deleted_names_nobody_and_comes_not_back,
+        a_profile_with_money_or_a_claim_is_not_deleted;
     races:
         a_token_is_spent_once_even_when_two_hundred_phones_race,
         a_charge_is_held_by_one_of_two_phones,

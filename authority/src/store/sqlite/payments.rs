@@ -131,7 +131,13 @@ fn claim_to_pay(conn: &Connection, pay: &Pay) -> Step<StoredClaim> {
     if over || claim.record.state != ClaimState::Held {
         return refused(PayOutcome::ClaimOver);
     }
-    if claim.record.claimed != *approved.claimed() {
+    // A sign-in in another tab may have prolonged it in between.
+    let held_until = approved.claimed().held_until;
+    let stored = Claimed {
+        held_until,
+        ..claim.record.claimed.clone()
+    };
+    if stored != *approved.claimed() {
         return Err(corrupt("an approval of another claim than the stored one").into());
     }
     Ok(claim)

@@ -3,8 +3,10 @@
 pub(crate) mod certificates;
 pub(crate) mod charges;
 pub(crate) mod payments;
+pub(crate) mod profiles;
 pub(crate) mod records;
 pub(crate) mod rotation;
+pub(crate) mod sign_ins;
 pub(crate) mod terminals;
 pub(crate) mod trust;
 
