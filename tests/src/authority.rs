@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::bank::Bank;
+use crate::identity_provider::IdentityProvider;
 use crate::process::{Daemon, Said, command};
 use crate::{Failure, ports, tools, web};
 
@@ -110,6 +111,24 @@ impl Authority {
             writeln!(section, "{key} = {value}").map_err(Failure::of("the configuration"))?;
         }
         self.append(&section)
+    }
+
+    /// Sends browsers to this provider from the next start on.
+    pub fn sign_in_at(
+        &self,
+        provider: &IdentityProvider,
+        kind: &str,
+        rail: Option<&str>,
+    ) -> Result<(), Failure> {
+        self.append(&provider.section(kind, rail)?)
+    }
+
+    /// What browsers call its pages, running or not.
+    pub fn origin(&self) -> Result<String, Failure> {
+        let text = std::fs::read_to_string(self.config())?;
+        let config: toml::Table = text.parse().map_err(Failure::of("the configuration"))?;
+        let host = config["public"]["link_host"].as_str().unwrap_or_default();
+        Ok(format!("https://{host}"))
     }
 
     /// Sets how long tokens live, from the next start on.

@@ -89,17 +89,18 @@ fn configuration(dir: &Path, audience: &str, names: &[&str]) -> Result<Config, F
             certificate: dir.join("bank.pem"),
             key: dir.join("bank.key"),
         }),
+        relying_parties: Vec::new(),
         shoppers: names.iter().map(shopper).collect::<Result<_, Failure>>()?,
     })
 }
 
-fn random_password() -> Result<String, Failure> {
+pub(crate) fn random_password() -> Result<String, Failure> {
     let mut bytes = [0; 12];
     getrandom::fill(&mut bytes).map_err(Failure::of("random bytes"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn make_certificates(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn make_certificates(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

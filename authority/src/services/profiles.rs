@@ -16,7 +16,7 @@ use super::Failure;
 use super::sessions::Session;
 use crate::app::App;
 use crate::store::{
-    BroughtAccount, Deleted, EndReason, Linked, PersonKey, Profile, ServiceAccount, Unlinked,
+    BroughtAccount, Deleted, EndReason, Linked, PersonKey, Profile, ProfileAccount, Unlinked,
 };
 
 /// Sign-ins that a shopper is shown.
@@ -27,7 +27,7 @@ pub const SIGN_INS_SHOWN: u32 = 50;
 pub struct OwnProfile {
     pub identities: Vec<OwnIdentity>,
     /// The one that is offered first comes first.
-    pub accounts: Vec<ServiceAccount>,
+    pub accounts: Vec<ProfileAccount>,
     /// Since when it pays nothing, and why.
     pub locked: Option<(Timestamp, String)>,
 }

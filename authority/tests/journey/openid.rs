@@ -31,6 +31,8 @@ pub struct Script {
     pub silent: bool,
     /// Its answers never end.
     pub endless: bool,
+    /// Whose ID token it gave last.
+    subject: Value,
     /// What each code stands for, once.
     codes: BTreeMap<String, Value>,
     pushed: BTreeMap<String, Fields>,
@@ -71,6 +73,7 @@ impl OpenId {
             down: false,
             silent: false,
             endless: false,
+            subject: Value::Null,
             codes: BTreeMap::new(),
             pushed: BTreeMap::new(),
             redeemed: Vec::new(),
@@ -193,7 +196,10 @@ impl OpenId {
                 script.pushed.insert(uri.clone(), fields(body));
                 (201, json!({ "request_uri": uri, "expires_in": 60 }))
             }
-            "/userinfo" => (200, script.user_info.clone().unwrap_or(json!({}))),
+            "/userinfo" => {
+                let usual = json!({ "sub": script.subject });
+                (200, script.user_info.clone().unwrap_or(usual))
+            }
             "/token" => token(&mut script, body),
             "/elsewhere" => panic!("a redirect was followed"),
             _ => (404, json!({})),
@@ -210,6 +216,7 @@ fn token(script: &mut Script, body: &[u8]) -> (u16, Value) {
     }
     match script.codes.remove(&code) {
         Some(claims) => {
+            script.subject = claims["sub"].clone();
             let id_token = sign(&script.key.1, &script.header, &claims);
             let answer = json!({
                 "access_token": "opaque", "token_type": "Bearer", "id_token": id_token,

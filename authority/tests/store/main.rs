@@ -10,6 +10,7 @@ mod fence;
 mod files;
 mod forgotten;
 mod growth;
+mod migrating;
 mod old;
 mod operations;
 mod races;

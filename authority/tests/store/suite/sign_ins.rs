@@ -171,7 +171,6 @@ pub(crate) async fn a_claim_is_held_longer_while_signing_in_and_after_it_once(wo
     let begun = world.store.begin_sign_in(of_claim(3, NOW)).await;
     assert_eq!(begun, Ok(Begun::Begun(None)), "nothing is held");
 
-    world.start(terminal, 420).await;
     let late = world.claimed(terminal).await.claimed.claim;
     let session = NewSession {
         claim: Some(late),
