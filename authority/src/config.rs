@@ -14,6 +14,7 @@ use protocol::window::CheckedPolicy;
 
 mod check;
 mod operator;
+mod pages;
 mod providers;
 mod rails;
 mod raw;
@@ -23,6 +24,7 @@ mod spending;
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
+pub use pages::PagesConfig;
 pub use providers::{BrowserSignIn, ClientKey, IdentityProvider, ProviderKind, ProviderRail};
 pub use rails::{RailConfig, RailKind};
 pub use raw::{LogFormat, StoreConfig};
@@ -48,6 +50,7 @@ pub struct Config {
     pub identity_providers: Vec<IdentityProvider>,
     /// What moves money besides the ledger.
     pub rails: Vec<RailConfig>,
+    pub pages: PagesConfig,
     pub sessions: SessionsConfig,
     pub spending: SpendingConfig,
     pub log: LogConfig,

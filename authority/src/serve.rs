@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
-use crate::http::{agents, crls, enrolment, loopback, operators, public, sign_in, source, trust};
+use crate::http::{
+    agents, crls, enrolment, loopback, operators, pages, public, sign_in, source, trust,
+};
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
 use crate::listen::tls::TlsError;
@@ -84,11 +86,11 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 }
 
 /// The routes of the public listener.
-fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
-    let routes = public::routes(journey)
+pub fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
+    let interfaces = public::routes(journey)
         .or(sign_in::routes(journey))
         .or(crls::routes(&journey.crls));
-    source::limited(journey, routes)
+    source::limited(journey, pages::around(journey, interfaces))
 }
 
 /// The routes of the agents' listener.

@@ -37,6 +37,11 @@ impl Mistakes {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn range(&mut self, key: &str, value: u64, min: u64, max: u64) {
         if !(min..=max).contains(&value) {
             self.add(
@@ -77,6 +82,7 @@ pub(super) fn check(mut raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mist
         let hint = "either key = a file, or [operator.pkcs11]";
         m.add("operator.key", "the key is in two places", hint);
     }
+    raw.pages.check(m);
     raw.sessions.check(m);
     spending::check(&raw.step_up, &raw.limits, m);
     let identity_providers = std::mem::take(&mut raw.identity_providers);

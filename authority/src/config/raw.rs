@@ -17,8 +17,8 @@ use super::sessions::RawSessions;
 use super::spending;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
-    IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
-    TrustConfig,
+    IdentityProvider, LogConfig, LoopbackConfig, PagesConfig, PublicConfig, ScheduleConfig,
+    SignerConfig, TrustConfig,
 };
 
 /// The journal's name beside the store.
@@ -51,6 +51,8 @@ pub(super) struct Raw {
     pub identity_providers: Vec<RawProvider>,
     #[serde(default)]
     pub rails: Vec<RawRail>,
+    #[serde(default)]
+    pub pages: PagesConfig,
     #[serde(default)]
     pub sessions: RawSessions,
     #[serde(default = "spending::exemptions")]
@@ -242,6 +244,7 @@ impl Raw {
             enrolment: EnrolmentConfig {
                 renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
+            pages: self.pages,
             identity_providers: checked.identity_providers,
             rails: self
                 .rails

@@ -36,6 +36,7 @@ pub mod enrolment;
 pub mod extract;
 pub mod loopback;
 pub mod operators;
+pub mod pages;
 
 pub mod passkeys;
 pub mod problem;

@@ -160,7 +160,7 @@ pub(super) async fn visitor_of(journey: &Journey, headers: &HeaderMap) -> Result
 }
 
 /// The value of a cookie; the first, if a browser has several of one name.
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let all = headers.get_all(COOKIE).into_iter();
     let pairs = all
         .filter_map(|line| line.to_str().ok())

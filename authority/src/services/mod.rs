@@ -23,6 +23,7 @@ pub mod journey;
 pub mod jwks;
 pub mod keyring;
 pub mod limiter;
+pub mod looks;
 pub mod node;
 pub mod operators;
 pub mod passkeys;

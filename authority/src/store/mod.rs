@@ -71,7 +71,7 @@ pub use sessions::{
     NewSession, ProviderLogout, Purpose, SESSIONS_MAX, SessionRecord, Sessions, Started, Taken,
 };
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
-pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
+pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
 
 /// Everything the services ask of a database.

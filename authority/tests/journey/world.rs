@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use authority::app::{App, Parts};
 use authority::clock::{Clock, unix_seconds};
 use authority::config::Config;
-use authority::http::{public, sign_in, source};
 use authority::ids;
 use authority::listen::{self, Listening, Plain};
 use authority::metrics::Metrics;
+use authority::serve;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
 use authority::services::rails::Rails;
@@ -191,9 +191,7 @@ impl World {
             .await
             .unwrap();
         let phones = listening.address();
-        let routes = public::routes(&journey).or(sign_in::routes(&journey));
-        let routes = source::limited(&journey, routes);
-        let listener = listen::public(listening, routes).over(Plain);
+        let listener = listen::public(listening, serve::public_routes(&journey)).over(Plain);
         tokio::spawn(listener.run(app.clone()));
         Self {
             http: reqwest::Client::builder()

@@ -1,0 +1,63 @@
+//! How does a person's press of a button spend a token?
+
+use std::sync::Arc;
+
+use protocol::presented::Presented;
+use protocol::problem::ProblemType;
+use serde::Deserialize;
+use warp::Filter;
+use warp::reply::Response;
+
+use super::visit::{Visit, form};
+use super::{Site, add_cookie, answer, start, with_status};
+use crate::http::problem::Answer;
+use crate::http::{Public, Routes};
+use crate::services::Failure;
+
+/// Mute, because the token in it may not be spent yet.
+#[derive(Clone, Deserialize)]
+struct Spend {
+    token: String,
+}
+
+pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
+    let (of, site) = (site.clone(), site.clone());
+    let route = warp::path!("claim").and(form::<Spend>(&of)).then(
+        move |visit: Arc<Visit>, spend: Spend| {
+            let (work_site, work_visit) = (site.clone(), visit.clone());
+            let work = async move { claim(&work_site, &work_visit, &spend.token).await };
+            answer(site.clone(), visit, work)
+        },
+    );
+    Routes::new("page-claim", route)
+}
+
+async fn claim(site: &Site, visit: &Visit, token: &str) -> Answer<Response> {
+    let typed = !matches!(Presented::parse(token), Ok(Presented::Machine { .. }));
+    let (now, claims) = (site.journey.app.clock.now(), &site.journey.claims);
+    let secret = visit.visitor.secret_for(token);
+    let signed_in = visit.signed_in.as_ref();
+    match claims.claim_once(token, secret, signed_in, now).await {
+        Ok(new) => {
+            let path = format!("/pay/{}", new.view.claim);
+            let mut response = site.see_other(visit, &path);
+            add_cookie(&mut response, &new.cookie.set_cookie());
+            Ok(response)
+        }
+        Err(refused) if typed => again(site, visit, refused),
+        Err(refused) => Err(refused),
+    }
+}
+
+/// Who typed stays where the field is.
+fn again(site: &Site, visit: &Visit, refused: Failure) -> Answer<Response> {
+    let problem = refused.into_problem();
+    let page = match problem.problem_type() {
+        Some(ProblemType::SignInNeeded) => start::sign_in_first(site, visit)?,
+        _ => {
+            let words = super::Words(visit.language);
+            start::page(site, visit, Some(words.refusal(&problem)))?
+        }
+    };
+    Ok(with_status(page, &problem))
+}

@@ -1,0 +1,73 @@
+//! Which browser is this, in which language, and who is signed in on it?
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::ACCEPT_LANGUAGE;
+use protocol::wire::claims::CLAIM_COOKIE;
+use serde::de::DeserializeOwned;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use super::Site;
+use super::words::{LANGUAGE_COOKIE, Language};
+use crate::http::web::{self, Posted, cookie};
+use crate::services::phone::PhoneCookie;
+use crate::services::sessions::Visitor;
+use crate::services::sign_in::SignedIn;
+
+/// One browser that asks.
+pub(super) struct Visit {
+    pub(super) language: Language,
+    pub(super) claim: Option<PhoneCookie>,
+    pub(super) signed_in: Option<SignedIn>,
+    pub(super) visitor: Visitor,
+}
+
+impl Visit {
+    fn new(headers: &HeaderMap, visitor: Visitor) -> Self {
+        Self {
+            language: language_of(headers),
+            claim: cookie(headers, CLAIM_COOKIE).and_then(PhoneCookie::parse),
+            signed_in: visitor.signed_in().ok(),
+            visitor,
+        }
+    }
+
+    /// The answer, with the secret of a browser that had none.
+    pub(super) fn remember(&self, response: Response) -> Response {
+        web::with_cookie(response, &self.visitor)
+    }
+}
+
+/// Everybody is somebody: a browser without cookies gets them with its first page.
+pub(super) fn visit(
+    site: &Arc<Site>,
+) -> impl Filter<Extract = (Arc<Visit>,), Error = Rejection> + Clone + use<> {
+    web::visitor(&site.journey)
+        .and(warp::header::headers_cloned())
+        .map(|visitor, headers: HeaderMap| Arc::new(Visit::new(&headers, visitor)))
+}
+
+/// A form of ours, and the visit that sent it.
+pub(super) fn form<T>(
+    site: &Arc<Site>,
+) -> impl Filter<Extract = (Arc<Visit>, T), Error = Rejection> + Clone + use<T>
+where
+    T: DeserializeOwned + Clone + Send,
+{
+    web::posted::<T>(&site.journey)
+        .and(warp::header::headers_cloned())
+        .map(|posted: Posted<T>, headers: HeaderMap| {
+            let visit = Visit::new(&headers, posted.visitor().clone());
+            (Arc::new(visit), posted.form().clone())
+        })
+        .untuple_one()
+}
+
+/// As chosen here, else as the browser says.
+pub(super) fn language_of(headers: &HeaderMap) -> Language {
+    let chosen = cookie(headers, LANGUAGE_COOKIE).and_then(Language::of_tag);
+    let asked = || headers.get(ACCEPT_LANGUAGE).and_then(|it| it.to_str().ok());
+    chosen.unwrap_or_else(|| Language::negotiate(asked().unwrap_or_default()))
+}
