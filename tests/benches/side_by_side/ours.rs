@@ -132,6 +132,7 @@ impl World {
             amount,
             payee: claim.view.payee.id,
             account: None,
+            assertion: None,
         };
         let (id, cookie) = (claim.view.claim, Some(&claim.cookie));
         let approvals = &self.journey.approvals;
