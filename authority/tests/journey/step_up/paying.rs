@@ -1,12 +1,12 @@
 //! When does a payment need a passkey, and what does the passkey have to say?
 
-use authority::store::{OwnLimits, Strength};
+use authority::store::OwnLimits;
 use protocol::money::Currency;
+use protocol::token::Channel;
 use serde_json::{Value, json};
 
 use super::authenticator::{Passkey, b64, unb64};
-use crate::provider::ISSUER;
-use crate::world::{Answer, MINUTE, Phone, World, eur};
+use crate::world::{Answer, MINUTE, Phone, World};
 
 const HOST: &str = "pay.example";
 
@@ -128,7 +128,8 @@ async fn a_signature_for_another_payment_person_or_page_confirms_nothing() {
     let for_other = challenge(&world, &other, "ann", 3_500).await;
     world.advance(2 * MINUTE);
     world.journey.sweep(world.now()).await.unwrap();
-    let phone = world.held(3_500).await;
+    let link = world.shown(Channel::Qr).await;
+    let phone = world.claimed(&link, None).await;
     let stolen = confirmed(&world, &ann, &for_other, 3_500);
     let refused = approve(&world, &phone, "ann", &stolen).await;
     refused.refused(403, "step-up-refused");
@@ -160,7 +161,7 @@ async fn a_challenge_is_over_after_five_minutes_and_counts_for_nothing() {
     let passkey = Passkey::new(3, HOST);
     register(&world, "ann", &passkey).await;
     world.charge(3_500).await;
-    let code = world.shown(protocol::token::Channel::Code).await;
+    let code = world.shown(Channel::Code).await;
     let phone = world.claimed(&code, Some(&world.sign_in("ann"))).await;
     let asked = challenge(&world, &phone, "ann", 3_500).await;
     let open: i64 = world.rows("SELECT count(*) FROM challenges WHERE claim IS NOT NULL");
@@ -310,7 +311,6 @@ async fn own_limits_fall_at_once_and_rise_only_with_a_fresh_sign_in() {
         (allowances[0].day_minor, allowances[0].unaided_payments),
         (420, 1)
     );
-    let _ = (ISSUER, Strength::SignedIn, eur(1));
 }
 
 #[tokio::test]
@@ -346,7 +346,7 @@ async fn a_shopper_holds_two_claims_and_not_a_third() {
             world.add_terminal(terminal).await;
         }
         world.charge_at(terminal, 420).await;
-        let link = world.shown_at(terminal, protocol::token::Channel::Qr).await;
+        let link = world.shown_at(terminal, Channel::Qr).await;
         answers.push(world.claim(&link, Some(&world.sign_in("ann"))).await);
     }
     assert_eq!(
