@@ -15,6 +15,8 @@ mod world;
 
 #[path = "journey/approving.rs"]
 mod approving;
+#[path = "journey/certified.rs"]
+mod certified;
 #[path = "journey/claiming.rs"]
 mod claiming;
 #[path = "journey/guessing.rs"]

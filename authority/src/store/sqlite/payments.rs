@@ -1,6 +1,7 @@
 //! How does an approval move money once, and its receipt stay the first?
 
 use async_trait::async_trait;
+use protocol::charge::Claimed;
 use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId};
 use protocol::time::Timestamp;
 use protocol::wire::claims::ClaimState;
