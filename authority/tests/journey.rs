@@ -19,6 +19,8 @@ mod world;
 mod answering_wrongly;
 #[path = "journey/approving.rs"]
 mod approving;
+#[path = "journey/certified.rs"]
+mod certified;
 #[path = "journey/claiming.rs"]
 mod claiming;
 #[path = "journey/guessing.rs"]

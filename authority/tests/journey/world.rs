@@ -122,7 +122,7 @@ impl World {
         Self::in_place(dir, sections, |merchant| merchant, Rails::default()).await
     }
 
-    async fn in_place(
+    pub async fn in_place(
         dir: TempDir,
         sections: String,
         merchant: impl FnOnce(Merchant) -> Merchant,
