@@ -132,6 +132,8 @@ pub struct IdentityProvider {
     /// A private CA that the provider's TLS certificate leads to; the public ones otherwise.
     pub ca_file: Option<PathBuf>,
     pub algorithms: Vec<String>,
+    /// Every access token must be bound to a key, and come with a proof of it.
+    pub sender_constrained: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -230,7 +232,9 @@ mod tests {
     #[test]
     fn the_sample_files_hold() {
         parse(MINIMAL).unwrap();
-        assert_eq!(parse(FULL).unwrap().identity_providers.len(), 1);
+        let providers = parse(FULL).unwrap().identity_providers;
+        assert_eq!(providers.len(), 1);
+        assert!(providers[0].sender_constrained);
     }
 
     #[test]

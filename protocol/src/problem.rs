@@ -58,6 +58,8 @@ problems! {
     AmountMissing "amount-missing" 400 "This terminal needs an amount from you" "Send the amount you want to pay.";
     SignInNeeded "sign-in-needed" 401 "Sign in first" "Sign in with your account and try again.";
     SignInRefused "sign-in-refused" 401 "The sign-in is not accepted" "Sign in again with an account this authority knows.";
+    ProofRefused "proof-refused" 401 "The proof of the key is not accepted" "Make a new DPoP proof for this request and send it again.";
+    NonceNeeded "nonce-needed" 401 "The proof needs the nonce of this answer" "Put the DPoP-Nonce of this answer into a new proof and send the request again.";
     NoAccount "no-account" 403 "There is no account to pay from" "Open an account with the operator of this service.";
     FundsShort "funds-short" 402 "The account does not hold enough" "Choose another account or top it up.";
     TooManyMisses "too-many-misses" 429 "Too many wrong codes" "Wait, or tap or scan instead.";

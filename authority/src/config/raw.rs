@@ -155,6 +155,8 @@ pub(super) struct RawProvider {
     pub ca_file: Option<PathBuf>,
     #[serde(default = "algorithms")]
     pub algorithms: Vec<String>,
+    #[serde(default = "sender_constrained")]
+    pub sender_constrained: bool,
 }
 
 /// How log lines look.
@@ -195,6 +197,7 @@ impl Raw {
             jwks_url: p.jwks_url,
             ca_file: p.ca_file.map(at),
             algorithms: p.algorithms,
+            sender_constrained: p.sender_constrained,
         };
         Config {
             node: checked.node,
@@ -329,6 +332,10 @@ fn signer_deadline_ms() -> u64 {
 
 fn signer_queue_max() -> usize {
     256
+}
+
+fn sender_constrained() -> bool {
+    true
 }
 
 fn algorithms() -> Vec<String> {

@@ -29,6 +29,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 pub mod agents;
+pub mod asker;
 pub mod body;
 pub mod crls;
 pub mod enrolment;

@@ -39,12 +39,14 @@ pub fn response(problem: &Problem) -> Response {
     response
 }
 
-/// How to authenticate where that was missing or not good (RFC 9110, section 11.6.1).
+/// How to authenticate where that was missing or not good (RFC 9110, section 11.6.1; RFC 9449, section 7.1).
 fn scheme_of(problem: &Problem) -> Option<&'static str> {
     match problem.problem_type()? {
         ProblemType::JoinTokenRefused => Some("Basic realm=\"m2key enrolment\""),
-        ProblemType::SignInNeeded => Some("Bearer"),
-        ProblemType::SignInRefused => Some("Bearer error=\"invalid_token\""),
+        ProblemType::SignInNeeded => Some("DPoP algs=\"ES256\""),
+        ProblemType::SignInRefused => Some("DPoP error=\"invalid_token\", algs=\"ES256\""),
+        ProblemType::ProofRefused => Some("DPoP error=\"invalid_dpop_proof\", algs=\"ES256\""),
+        ProblemType::NonceNeeded => Some("DPoP error=\"use_dpop_nonce\", algs=\"ES256\""),
         _ => None,
     }
 }

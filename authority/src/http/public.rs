@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use base64ct::{Base64, Encoding};
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION,
-    REFERRER_POLICY, SET_COOKIE,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY,
+    SET_COOKIE,
 };
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderName, StatusCode};
 use protocol::ids::ClaimId;
 use protocol::problem::ProblemType;
 use protocol::wire::claims::{
@@ -19,13 +19,12 @@ use tracing::Instrument;
 use warp::reply::Response;
 use warp::{Filter, Reply};
 
+use super::asker::{self, Asked};
 use super::problem::{Answer, answer};
 use super::{Public, Routes, body};
-use crate::services::Failure;
 use crate::services::journey::Journey;
 use crate::services::jwks;
 use crate::services::phone::PhoneCookie;
-use crate::services::sign_in::SignedIn;
 
 /// Everything a phone or a browser may ask.
 pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
@@ -40,13 +39,13 @@ fn claim(journey: &Arc<Journey>) -> Routes<Public> {
     let journey = journey.clone();
     let route = warp::path!("v1" / "claims")
         .and(warp::post())
-        .and(warp::header::headers_cloned())
+        .and(asker::asked())
         .and(body::json::<ClaimRequest>(PUBLIC_BODY_MAX))
-        .then(move |headers: HeaderMap, request: ClaimRequest| {
-            let journey = journey.clone();
+        .then(move |asked: Asked, request: ClaimRequest| {
+            let (journey, answering) = (journey.clone(), journey.clone());
             let work = async move {
                 let now = journey.app.clock.now();
-                let signed_in = signed_in(&journey, &headers).await?;
+                let signed_in = asked.signed_in(&journey, now).await?;
                 let claims = &journey.claims;
                 let new = claims
                     .claim(&request.token, signed_in.as_ref(), now)
@@ -58,7 +57,7 @@ fn claim(journey: &Arc<Journey>) -> Routes<Public> {
                 insert(&mut response, SET_COOKIE, &new.cookie.set_cookie());
                 Ok(response)
             };
-            async move { answer(to_the_end(work).await) }
+            async move { asker::answered(&answering, to_the_end(work).await).await }
         });
     Routes::new("claim", route)
 }
@@ -85,23 +84,22 @@ fn approve(journey: &Arc<Journey>) -> Routes<Public> {
     let route = warp::path!("v1" / "claims" / ClaimId / "approval")
         .and(warp::post())
         .and(cookie())
-        .and(warp::header::headers_cloned())
+        .and(asker::asked())
         .and(body::json::<ApprovalRequest>(PUBLIC_BODY_MAX))
         .then(
             move |claim: ClaimId,
                   cookie: Option<PhoneCookie>,
-                  headers: HeaderMap,
+                  asked: Asked,
                   request: ApprovalRequest| {
-                let journey = journey.clone();
+                let (journey, answering) = (journey.clone(), journey.clone());
                 let work = async move {
                     let now = journey.app.clock.now();
-                    let signed_in = signed_in(&journey, &headers).await?;
-                    let signed_in = signed_in.ok_or(ProblemType::SignInNeeded)?;
+                    let signed_in = asked.must_be_signed_in(&journey, now).await?;
                     let (approvals, cookie) = (&journey.approvals, cookie.as_ref());
                     let paid = approvals.approve(claim, cookie, &signed_in, &request, now);
                     Ok(json_bytes(paid.await?))
                 };
-                async move { answer(to_the_end(work).await) }
+                async move { asker::answered(&answering, to_the_end(work).await).await }
             },
         );
     Routes::new("approval", route)
@@ -157,26 +155,12 @@ const PAGE_BODY: &str = "</head><body><main><h1>You are at a terminal</h1>\
     </main></body></html>";
 
 /// Goes on when the phone hangs up: money that has moved gets its receipt, and the till hears of it.
-async fn to_the_end<W>(work: W) -> Answer
+pub(super) async fn to_the_end<W>(work: W) -> Answer
 where
     W: Future<Output = Answer> + Send + 'static,
 {
     let done = tokio::spawn(work.instrument(tracing::Span::current())).await;
     done.unwrap_or_else(|_panicked| Err(ProblemType::Internal.into()))
-}
-
-/// Who is signed in: nobody without the header, and nobody with one that is not good.
-async fn signed_in(journey: &Journey, headers: &HeaderMap) -> Result<Option<SignedIn>, Failure> {
-    let Some(header) = headers.get(AUTHORIZATION) else {
-        return Ok(None);
-    };
-    let access_token = header.to_str().ok().and_then(|text| {
-        let (scheme, token) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    let access_token = access_token.ok_or(ProblemType::SignInRefused)?;
-    let now = journey.app.clock.now();
-    journey.sign_in.verify(access_token, now).await.map(Some)
 }
 
 /// What is not a cookie of ours is no cookie.
@@ -186,14 +170,14 @@ fn cookie()
         .map(|value: Option<String>| value.and_then(|value| PhoneCookie::parse(&value)))
 }
 
-fn json_bytes(bytes: Vec<u8>) -> Response {
+pub(super) fn json_bytes(bytes: Vec<u8>) -> Response {
     let mut response = private(http::Response::new(bytes));
     insert(&mut response, CONTENT_TYPE, "application/json");
     response
 }
 
 /// For this phone only: kept nowhere, passed on nowhere.
-fn private(reply: impl Reply) -> Response {
+pub(super) fn private(reply: impl Reply) -> Response {
     let mut response = reply.into_response();
     insert(&mut response, CACHE_CONTROL, "no-store");
     insert(&mut response, REFERRER_POLICY, "no-referrer");

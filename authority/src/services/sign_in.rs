@@ -4,6 +4,8 @@
 //! access token ─▶ Unverified ─▶ provider by iss ─▶ alg allowed ─▶ key by kid ─▶ signature
 //!                                                                    └─▶ iss aud exp nbf iat sub ─▶ SignedIn
 //! ```
+//! and who sends it: the holder of the key that it is bound to (`dpop.rs`).
+//!
 //! JWT access tokens as RFC 9068 profiles them, read as RFC 8725 advises. Only [`SignIn::verify`]
 //! makes a [`SignedIn`].
 
@@ -12,10 +14,15 @@ use std::sync::Arc;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 
+mod dpop;
 mod keys;
+mod nonces;
 mod token;
 
+pub use dpop::{Shown, WalletKey, origin};
 pub use keys::{ProviderError, is_trustworthy};
+
+use self::dpop::{BadPossession, Confirmation, Possession};
 
 use self::keys::ProviderKeys;
 use self::token::{BadToken, Unverified};
@@ -32,6 +39,7 @@ const PROVIDER_RETRY_S: u32 = 5;
 pub struct SignedIn {
     person: PersonKey,
     provider: String,
+    key: Option<WalletKey>,
 }
 
 impl SignedIn {
@@ -43,12 +51,18 @@ impl SignedIn {
     pub fn provider(&self) -> &str {
         &self.provider
     }
+
+    /// The key that the sender holds; none where the provider's access tokens need not be bound to one.
+    pub fn key(&self) -> Option<&WalletKey> {
+        self.key.as_ref()
+    }
 }
 
 /// Verifies access tokens of the configured identity providers.
 pub struct SignIn {
     app: Arc<App>,
     providers: Vec<Provider>,
+    possession: Possession,
 }
 
 struct Provider {
@@ -66,15 +80,24 @@ impl SignIn {
         };
         let configured = &app.config.identity_providers;
         let providers = configured.iter().map(provider).collect::<Result<_, _>>()?;
-        Ok(Self { app, providers })
+        Ok(Self {
+            possession: Possession::new(app.clone()),
+            app,
+            providers,
+        })
     }
 
-    /// The shopper of this access token.
-    pub async fn verify(&self, access_token: &str, now: Timestamp) -> Result<SignedIn, Failure> {
-        let verified = self.check(access_token, now).await;
+    /// The nonce that the next proof of a key must carry.
+    pub async fn nonce(&self, now: Timestamp) -> Result<String, Failure> {
+        Ok(self.possession.nonce(now).await?)
+    }
+
+    /// The shopper of this access token, sent by whom it was given to.
+    pub async fn verify(&self, shown: &Shown<'_>, now: Timestamp) -> Result<SignedIn, Failure> {
+        let verified = self.prove(shown, now).await;
         let verified = verified.map_err(|bad| {
             tracing::info!(reason = %bad, "an access token is refused");
-            refusal(bad)
+            bad.into()
         });
         let outcome = super::outcome(&verified, "accepted");
         let counter = &self.app.metrics.sign_ins;
@@ -82,7 +105,21 @@ impl SignIn {
         verified
     }
 
-    async fn check(&self, access_token: &str, now: Timestamp) -> Result<SignedIn, BadToken> {
+    async fn prove(&self, shown: &Shown<'_>, now: Timestamp) -> Result<SignedIn, Refused> {
+        let (signed_in, confirmed, required) = self.check(shown.access_token, now).await?;
+        let proven = self.possession.prove(shown, confirmed, required, now);
+        Ok(SignedIn {
+            key: proven.await?,
+            ..signed_in
+        })
+    }
+
+    /// Whom the access token names, what key it is bound to, and whether it must be.
+    async fn check(
+        &self,
+        access_token: &str,
+        now: Timestamp,
+    ) -> Result<(SignedIn, Confirmation, bool), BadToken> {
         let token = Unverified::read(access_token)?;
         let by_issuer = |it: &&Provider| it.config.issuer == token.issuer();
         let provider = self.providers.iter().find(by_issuer);
@@ -91,13 +128,34 @@ impl SignIn {
         let key = provider.keys.find(token.kid()?, algorithm, now).await?;
         let claims = token.verify(&key, algorithm)?;
         claims.check(&provider.config, now)?;
-        Ok(SignedIn {
+        let confirmed = claims.confirmation();
+        let signed_in = SignedIn {
             person: PersonKey {
                 issuer: provider.config.issuer.clone(),
                 subject: claims.into_subject(),
             },
             provider: provider.config.name.clone(),
-        })
+            key: None,
+        };
+        Ok((signed_in, confirmed, provider.config.sender_constrained))
+    }
+}
+
+/// Why nobody is signed in: the access token, or who sends it.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Token(#[from] BadToken),
+    #[error(transparent)]
+    Possession(#[from] BadPossession),
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Token(bad) => refusal(bad),
+            Refused::Possession(bad) => bad.into(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod ledger;
 mod merchants;
 mod misses;
 mod payments;
+mod proofs;
 mod reports;
 mod revocations;
 mod rotation;
@@ -36,6 +37,7 @@ pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, Per
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
+pub use proofs::{NonceKey, Proofs, ShownProof};
 pub use reports::Reports;
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
@@ -62,6 +64,7 @@ pub trait Store:
     + Payments
     + Ledger
     + Misses
+    + Proofs
     + Reports
     + TrustFollowers
     + Rotation
@@ -84,6 +87,7 @@ impl<T> Store for T where
         + Payments
         + Ledger
         + Misses
+        + Proofs
         + Reports
         + TrustFollowers
         + Rotation

@@ -9,3 +9,4 @@ pub mod push;
 pub mod reports;
 pub mod schedules;
 pub mod upkeep;
+pub mod wallet;

@@ -2,11 +2,13 @@
 //!
 //! Knows the time only by being told, and no network.
 
+use protocol::dpop::Thumbprint;
 use protocol::jws::Parts;
 use protocol::time::{Millis, Timestamp};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
+use super::dpop::Confirmation;
 use super::keys::{Algorithm, ProviderKey};
 use crate::config::IdentityProvider;
 
@@ -126,6 +128,17 @@ impl SignedClaims {
         check_subject(&claims.sub)
     }
 
+    /// A binding that is not understood is one, too.
+    pub(super) fn confirmation(&self) -> Confirmation {
+        match &self.0.cnf {
+            None => Confirmation::None,
+            Some(cnf) => {
+                let thumbprint = cnf.jkt.as_deref().and_then(Thumbprint::parse);
+                thumbprint.map_or(Confirmation::Other, Confirmation::Key)
+            }
+        }
+    }
+
     pub(super) fn into_subject(self) -> String {
         self.0.sub
     }
@@ -170,6 +183,13 @@ struct Claims {
     exp: NumericDate,
     iat: NumericDate,
     nbf: Option<NumericDate>,
+    cnf: Option<Cnf>,
+}
+
+/// Who may use it (RFC 7800); only a key's thumbprint is understood (RFC 9449, section 6).
+#[derive(Deserialize)]
+struct Cnf {
+    jkt: Option<String>,
 }
 
 /// One or several (RFC 7519, section 4.1.3).

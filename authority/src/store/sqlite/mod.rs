@@ -18,6 +18,7 @@ mod merchants;
 mod misses;
 mod payments;
 mod persons;
+mod proofs;
 mod readers;
 mod reports;
 mod revocations;
