@@ -89,6 +89,7 @@ fn configuration(dir: &Path, audience: &str, names: &[&str]) -> Result<Config, F
             certificate: dir.join("bank.pem"),
             key: dir.join("bank.key"),
         }),
+        relying_parties: Vec::new(),
         shoppers: names.iter().map(shopper).collect::<Result<_, Failure>>()?,
     })
 }

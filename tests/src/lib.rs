@@ -12,6 +12,7 @@
 
 pub mod authority;
 pub mod bank;
+pub mod browser;
 pub mod failure;
 pub mod kiosk;
 pub mod pcsc;

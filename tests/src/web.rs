@@ -16,8 +16,16 @@ pub type Answer<T> = Result<Result<T, Problem>, Failure>;
 
 /// A client that trusts this root (a PEM file) and no other.
 pub fn trusting(root: &Path) -> Result<Client, Failure> {
-    let root = certificate(root)?;
-    build(builder().tls_certs_only([root]))
+    trusting_each(&[root])
+}
+
+/// A client that trusts these roots and no others.
+pub fn trusting_each(roots: &[&Path]) -> Result<Client, Failure> {
+    let roots: Vec<_> = roots
+        .iter()
+        .map(|root| certificate(root))
+        .collect::<Result<_, _>>()?;
+    build(builder().tls_certs_only(roots))
 }
 
 /// The same, with a client certificate.

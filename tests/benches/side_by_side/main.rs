@@ -84,8 +84,8 @@ fn measure() -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let rows = runtime.block_on(rows(&home))?;
-    let text = page::render(&rows);
+    let rounds = runtime.block_on(rounds(&home))?;
+    let text = page::render(&rounds.rows()) + "\n" + &rounds.latencies();
     println!("\n{text}");
     page::write("side by side", &text)?;
     println!("written into docs/PERFORMANCE.md");
@@ -93,7 +93,7 @@ fn measure() -> Result<(), Fault> {
 }
 
 /// Bare and ours take turns, so that a slow moment of the machine hits both; medians are told.
-async fn rows(home: &Path) -> Result<Vec<page::Row>, Fault> {
+async fn rounds(home: &Path) -> Result<table::Rounds, Fault> {
     let world = ours::World::open(home).await?;
     let bare = bare::Bare::open(home, &world)?;
     let mut rounds = table::Rounds::default();
@@ -104,7 +104,9 @@ async fn rows(home: &Path) -> Result<Vec<page::Row>, Fault> {
         rounds.bare_signatures.push(bare.signatures()?);
         rounds.schedules.push(world.schedules().await?);
         rounds.bare_commits.push(bare.commits()?);
-        rounds.payments.push(world.payments().await?);
+        let (rate, took) = world.payments().await?;
+        rounds.payments.push(rate);
+        rounds.took.extend(took);
     }
-    Ok(rounds.rows())
+    Ok(rounds)
 }

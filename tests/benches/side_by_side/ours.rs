@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use authority::app::{App, open};
@@ -31,7 +31,7 @@ use super::table::EPOCHS;
 /// How long one measurement takes.
 pub(crate) const SPAN: Duration = Duration::from_millis(1_500);
 /// Tills and phones at work side by side.
-const TERMINALS: usize = 64;
+pub(crate) const TERMINALS: usize = 64;
 const AUDIENCE: &str = "https://pay.example";
 const SHOPPER: &str = "shopper-one";
 /// Of a shopper who exists for this run only.
@@ -106,26 +106,38 @@ impl World {
         .await
     }
 
-    /// Claim, approval, books, receipt; every phone at its own terminal.
-    pub(crate) async fn payments(&self) -> Result<f64, Fault> {
-        self.rate(async |terminal| {
-            let now = self.app().clock.now();
-            let link = self.link(terminal).await?;
-            let claims = &self.journey.claims;
-            let claim = claims.claim(&link, Some(&self.shopper), now).await?;
-            let amount = Money::new(420, Currency::EUR)?;
-            let request = ApprovalRequest {
-                amount,
-                payee: claim.view.payee.id,
-            };
-            let (id, cookie) = (claim.view.claim, Some(&claim.cookie));
-            let approvals = &self.journey.approvals;
-            approvals
-                .approve(id, cookie, &self.shopper, &request, now)
-                .await?;
+    /// Claim, approval, books, receipt; every phone at its own terminal. Answers the rate, and how long
+    /// each payment took.
+    pub(crate) async fn payments(&self) -> Result<(f64, Vec<Duration>), Fault> {
+        let took = Mutex::new(Vec::new());
+        let rate = self.rate(async |terminal| {
+            let start = Instant::now();
+            self.payment(terminal).await?;
+            took.lock()
+                .expect("nobody panics with it")
+                .push(start.elapsed());
             Ok(1)
-        })
-        .await
+        });
+        let rate = rate.await?;
+        Ok((rate, took.into_inner().expect("nobody panics with it")))
+    }
+
+    async fn payment(&self, terminal: TerminalId) -> Result<(), Fault> {
+        let now = self.app().clock.now();
+        let link = self.link(terminal).await?;
+        let claims = &self.journey.claims;
+        let claim = claims.claim(&link, Some(&self.shopper), now).await?;
+        let amount = Money::new(420, Currency::EUR)?;
+        let request = ApprovalRequest {
+            amount,
+            payee: claim.view.payee.id,
+        };
+        let (id, cookie) = (claim.view.claim, Some(&claim.cookie));
+        let approvals = &self.journey.approvals;
+        approvals
+            .approve(id, cookie, &self.shopper, &request, now)
+            .await?;
+        Ok(())
     }
 
     /// What the terminal's QR code shows now.
@@ -192,6 +204,7 @@ async fn open_bank() -> Result<String, Fault> {
         issuer: issuer.clone(),
         audience: AUDIENCE.into(),
         tls: None,
+        relying_parties: Vec::new(),
         shoppers: vec![shopper],
     });
     let bank = bank.map_err(|_| "no random bytes")?;

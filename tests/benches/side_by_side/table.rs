@@ -1,5 +1,8 @@
 //! What do the numbers say beside each other?
 
+use std::time::Duration;
+
+use super::ours::TERMINALS;
 use super::page::{Row, median};
 
 /// Epochs of one schedule: the default horizon.
@@ -14,6 +17,8 @@ pub(crate) struct Rounds {
     pub(crate) schedules: Vec<f64>,
     pub(crate) bare_commits: Vec<f64>,
     pub(crate) payments: Vec<f64>,
+    /// How long each payment took, of all rounds.
+    pub(crate) took: Vec<Duration>,
 }
 
 impl Rounds {
@@ -54,6 +59,30 @@ impl Rounds {
             },
         ]
     }
+
+    /// How long one payment takes while others are under way.
+    pub(crate) fn latencies(&self) -> String {
+        let mut sorted = self.took.clone();
+        sorted.sort_unstable();
+        let at = |percent| percentile(&sorted, percent);
+        format!(
+            "| {TERMINALS} payments side by side | p50 | p90 | p99 | longest |\n|---|--:|--:|--:|--:|\n\
+             | milliseconds each, of {} | {:.1} | {:.1} | {:.1} | {:.1} |\n",
+            sorted.len(),
+            at(50),
+            at(90),
+            at(99),
+            at(100)
+        )
+    }
+}
+
+/// Milliseconds that this share of all took at most.
+fn percentile(sorted: &[Duration], percent: usize) -> f64 {
+    let place = (sorted.len().saturating_sub(1)) * percent / 100;
+    sorted
+        .get(place)
+        .map_or(f64::NAN, |took| took.as_secs_f64() * 1_000.0)
 }
 
 /// The rate of doing both, one after the other.

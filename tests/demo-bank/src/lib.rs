@@ -1,7 +1,8 @@
 //! What must a bank offer so that its customers can pay with M2Key?
 //!
-//! Two things: an access token for a customer who has signed in, and the public keys that verify
-//! it. Everything here is a demo of that seam; a bank has an identity provider already.
+//! For its app an access token for a customer who has signed in, for a browser an OpenID provider
+//! (`connect.rs`), and the public keys that verify both. Everything here is a demo of that seam; a bank
+//! has an identity provider already.
 //!
 //! ```text
 //!  phone ──POST /token (shopper, password)──▶ bank      answers an access token (`token.rs`)
@@ -10,6 +11,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod connect;
 mod routes;
 mod serve;
 mod token;
@@ -37,7 +39,22 @@ pub struct Config {
     pub audience: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// Sites on whose behalf customers sign in here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relying_parties: Vec<RelyingParty>,
     pub shoppers: Vec<Shopper>,
+}
+
+/// A site that sends its visitors here to sign in. A real bank keeps no secret in a file.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelyingParty {
+    pub client_id: String,
+    pub client_secret: String,
+    /// What the customer is told: to whom they go on.
+    pub name: String,
+    /// The one address they are sent back to.
+    pub redirect_uri: String,
 }
 
 /// Certificate chain and key, PEM.
@@ -63,13 +80,18 @@ pub struct Shopper {
 pub struct Bank {
     config: Config,
     signer: Signer,
+    codes: connect::Codes,
 }
 
 impl Bank {
     /// With a fresh signing key: access tokens of an earlier run are void.
     pub fn open(config: Config) -> Result<Arc<Self>, NoRandom> {
         let signer = Signer::generate()?;
-        Ok(Arc::new(Self { config, signer }))
+        Ok(Arc::new(Self {
+            config,
+            signer,
+            codes: connect::Codes::default(),
+        }))
     }
 
     /// The customer who knows this password.

@@ -12,6 +12,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::{Response, json as json_reply, with_header, with_status};
 use warp::{Filter, Reply};
 
+use crate::connect;
 use crate::token::LIFETIME_S;
 use crate::{Bank, Shopper};
 
@@ -34,12 +35,14 @@ struct SignedIn<'a> {
     account: &'a str,
 }
 
-/// `POST /token`, `GET /.well-known/jwks.json`, `GET /.well-known/oauth-authorization-server`.
+/// `POST /token`, what `connect.rs` has, `GET /.well-known/jwks.json`, `GET /.well-known/oauth-authorization-server`.
 pub fn routes(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
     token(bank)
         .or(jwks(bank))
         .unify()
         .or(metadata(bank))
+        .unify()
+        .or(connect::routes(bank))
         .unify()
         .boxed()
 }
@@ -107,7 +110,7 @@ fn metadata(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs() as i64)
 }

@@ -75,7 +75,7 @@ impl Signer {
     }
 
     /// Signs any claims; tests use it for tokens that are wrong on purpose.
-    pub fn sign(&self, claims: &AccessToken) -> String {
+    pub fn sign<C: Purpose + Serialize>(&self, claims: &C) -> String {
         let unsigned = Unsigned::new(claims, &self.public.thumbprint());
         let signature: Signature = self
             .key
