@@ -21,6 +21,11 @@ pub const VOUCH: &str = "m2key-vouch+jwt";
 /// What a shopper agreed to pay, signed by their wallet.
 pub const APPROVAL: &str = "m2key-approval+jwt";
 
+/// No JWS but the `tag` of an HTTP message signature (RFC 9421): what a rail is asked for.
+pub const RAIL_REQUEST: &str = "m2key-rail";
+/// The same of what a merchant is told.
+pub const WEBHOOK: &str = "m2key-webhook";
+
 /// Whose key may sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignedBy {

@@ -9,6 +9,7 @@ mod charges;
 mod consents;
 mod fence;
 mod identities;
+mod intents;
 mod ledger;
 mod merchants;
 mod misses;
@@ -17,6 +18,7 @@ mod proofs;
 mod reports;
 mod revocations;
 mod rotation;
+mod service_accounts;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -33,6 +35,7 @@ pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
     Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
 };
+pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey, Reason};
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
@@ -48,6 +51,7 @@ pub use rotation::{
     Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
     Stepped, Stranded, ToReseed, When, Whose, Work,
 };
+pub use service_accounts::{LEDGER, NewServiceAccount, ServiceAccount, ServiceAccounts};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
@@ -62,6 +66,8 @@ pub trait Store:
     + Tokens
     + Charges
     + Payments
+    + Intents
+    + ServiceAccounts
     + Ledger
     + Misses
     + Proofs
@@ -85,6 +91,8 @@ impl<T> Store for T where
         + Tokens
         + Charges
         + Payments
+        + Intents
+        + ServiceAccounts
         + Ledger
         + Misses
         + Proofs

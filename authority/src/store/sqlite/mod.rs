@@ -7,12 +7,14 @@
 //! One file per topic, as the traits are. docs/DATA_MODEL.md explains the tables.
 
 mod audit;
+mod booking;
 mod certificates;
 mod charges;
 mod consents;
 mod error;
 mod fence;
 mod identities;
+mod intents;
 mod ledger;
 mod merchants;
 mod misses;
@@ -25,6 +27,7 @@ mod revocations;
 mod rotation;
 mod row;
 mod schema;
+mod service_accounts;
 mod settle;
 mod terminals;
 mod tokens;
