@@ -13,6 +13,8 @@ mod world;
 mod approving;
 #[path = "journey/claiming.rs"]
 mod claiming;
+#[path = "journey/dpop.rs"]
+mod dpop;
 #[path = "journey/guessing.rs"]
 mod guessing;
 #[path = "journey/receipts.rs"]

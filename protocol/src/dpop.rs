@@ -83,6 +83,10 @@ impl Thumbprint {
         (decoded == bytes.len()).then_some(Self(bytes))
     }
 
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -64,6 +64,11 @@ problems! {
     FundsShort "funds-short" 402 "The account does not hold enough" "Choose another account or top it up.";
     RailDeclined "rail-declined" 402 "The account may not pay this" "Choose another account.";
     RailSilent "rail-silent" 504 "Whoever keeps the account did not answer in time" "Nothing is paid, and nothing stays taken. Choose another account, or tap or scan again.";
+    ApprovalRefused "approval-refused" 403 "The signed approval is not accepted" "Look at the payment again, and sign what the terminal asks for.";
+    PaymentUnknown "payment-unknown" 404 "No such payment of this shopper" "Compare the id with the answer to the payment.";
+    RequestUnnamed "request-unnamed" 400 "The Idempotency-Key is missing or not good" "Send a random one in quotes, and the same again when you ask again.";
+    RequestDiffers "request-differs" 422 "This Idempotency-Key stands for another request" "Use a new one for a new payment.";
+    RequestRunning "request-running" 409 "This request is being carried out" "Send it again, unchanged, when the time of Retry-After is over.";
     TooManyMisses "too-many-misses" 429 "Too many wrong codes" "Wait, or tap or scan instead.";
     CodePaused "code-paused" 429 "The typed code of this terminal pauses" "Tap or scan instead, or wait for the next code.";
     // the terminal's move

@@ -24,7 +24,7 @@ CREATE TABLE signed_approvals (
     UNIQUE (key, jti)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE requests (
+CREATE TABLE wallet_requests (
     key              BLOB    NOT NULL CHECK (length(key) = 32),         -- thumbprint of the wallet's key
     name             BLOB    NOT NULL CHECK (length(name) = 32),        -- SHA-256 of the Idempotency-Key
     fingerprint      BLOB    NOT NULL CHECK (length(fingerprint) = 32), -- SHA-256 of who asked for what
@@ -36,4 +36,4 @@ CREATE TABLE requests (
     PRIMARY KEY (key, name),
     CHECK ((status IS NULL) = (refusal IS NULL))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX requests_by_time ON requests (began_at_ms);
+CREATE INDEX wallet_requests_by_time ON wallet_requests (began_at_ms);

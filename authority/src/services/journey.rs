@@ -32,6 +32,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const RESUME_EVERY: Duration = Duration::from_secs(2);
 /// How often outside rails are asked about what they left open.
 const RECONCILE_EVERY: Duration = Duration::from_secs(1);
+/// How often what is too old to matter is deleted.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often certificates are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(300);
 /// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
@@ -113,6 +115,7 @@ impl Journey {
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
             self.every(RECONCILE_EVERY, "reconcile rails", |now| self
                 .reconcile(now)),
+            self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
@@ -136,6 +139,11 @@ impl Journey {
     /// Asks outside rails about what they left open; answers how much came to an end.
     pub async fn reconcile(&self, now: Timestamp) -> Result<usize, Failure> {
         self.payments.reconcile(now).await
+    }
+
+    /// Deletes proofs and requests that are too old to matter; answers how many.
+    pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.sign_in.forget(now).await
     }
 
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use protocol::problem::{Problem, ProblemType};
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 
 mod dpop;
 mod keys;
@@ -31,6 +31,10 @@ use crate::app::App;
 use crate::config::IdentityProvider;
 use crate::store::PersonKey;
 
+/// How long proofs are remembered past their time, for nodes whose clocks differ.
+const PROOFS_KEPT_MS: Millis = 60_000;
+/// Proofs forgotten at a time.
+const FORGET_BATCH: u32 = 4_096;
 /// How long until an identity provider that is down may be back, in seconds.
 const PROVIDER_RETRY_S: u32 = 5;
 
@@ -90,6 +94,12 @@ impl SignIn {
     /// The nonce that the next proof of a key must carry.
     pub async fn nonce(&self, now: Timestamp) -> Result<String, Failure> {
         Ok(self.possession.nonce(now).await?)
+    }
+
+    /// Forgets proofs that are too old to be shown again; answers how many.
+    pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
+        let before = now - PROOFS_KEPT_MS;
+        Ok(self.app.store.forget_proofs(before, FORGET_BATCH).await?)
     }
 
     /// The shopper of this access token, sent by whom it was given to.

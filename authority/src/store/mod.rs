@@ -23,6 +23,7 @@ pub mod sqlite;
 mod terminals;
 mod tokens;
 mod trust;
+mod wallets;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
@@ -53,8 +54,9 @@ pub use rotation::{
 };
 pub use service_accounts::{LEDGER, NewServiceAccount, ServiceAccount, ServiceAccounts};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
-pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
+pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
+pub use wallets::{BeginRequest, KeptApproval, RequestBegun, RequestEnd, WalletRequest, Wallets};
 
 /// Everything the services ask of a database.
 pub trait Store:
@@ -71,6 +73,7 @@ pub trait Store:
     + Ledger
     + Misses
     + Proofs
+    + Wallets
     + Reports
     + TrustFollowers
     + Rotation
@@ -96,6 +99,7 @@ impl<T> Store for T where
         + Ledger
         + Misses
         + Proofs
+        + Wallets
         + Reports
         + TrustFollowers
         + Rotation

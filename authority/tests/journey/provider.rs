@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
+use protocol::dpop::Thumbprint;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -16,6 +17,8 @@ pub const KID: &str = "one";
 
 pub struct Provider {
     pub url: String,
+    /// What the authority's configuration says of it.
+    pub constrained: bool,
     key: SigningKey,
     shared: Arc<Shared>,
 }
@@ -37,7 +40,12 @@ impl Provider {
             fetches: AtomicUsize::new(0),
         });
         tokio::spawn(serve(listener, shared.clone()));
-        Self { url, key, shared }
+        Self {
+            url,
+            constrained: true,
+            key,
+            shared,
+        }
     }
 
     pub fn set_down(&self, down: bool) {
@@ -53,9 +61,11 @@ impl Provider {
         set["keys"].as_array_mut().unwrap().push(key);
     }
 
-    pub fn claims(&self, subject: &str, now_s: i64) -> Value {
+    /// Of an access token that is bound to this key.
+    pub fn claims(&self, subject: &str, key: Thumbprint, now_s: i64) -> Value {
         json!({
             "iss": ISSUER, "sub": subject, "aud": AUDIENCE, "iat": now_s, "exp": now_s + 600,
+            "cnf": { "jkt": key.to_string() },
         })
     }
 

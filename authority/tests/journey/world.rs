@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use authority::app::{App, Parts};
 use authority::clock::{Clock, unix_seconds};
@@ -14,8 +14,9 @@ use authority::listen::{self, Listening, Plain};
 use authority::metrics::Metrics;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
-use authority::services::seeds;
+use authority::services::sign_in::{Shown, SignedIn};
 use authority::services::trust::Trust;
+use authority::services::{Failure, seeds};
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 use authority::store::{
     Credit, JoinToken, KeyRecord, Ledger, Merchant, Merchants, NewAccount, PersonKey, Seed,
@@ -38,11 +39,14 @@ use protocol::wire::push::ChargeState;
 use protocol::wire::schedules::{ScheduleQuery, ScheduleResponse};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use wallet_client::WalletKey;
 
 use crate::provider::{AUDIENCE, ISSUER, Provider};
 
 pub const START: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 pub const MINUTE: i64 = 60_000;
+/// Where wallets find the authority, whatever socket the test speaks to.
+pub const ORIGIN: &str = "https://pay.example";
 
 pub struct HandClock(AtomicI64);
 
@@ -65,6 +69,10 @@ pub struct World {
     pub journey: Arc<Journey>,
     phones: SocketAddr,
     http: reqwest::Client,
+    /// The key of every phone that does not say otherwise.
+    pub key: WalletKey,
+    /// What the authority last said proofs must carry.
+    nonce: Mutex<Option<String>>,
 }
 
 /// What the public listener answered.
@@ -93,9 +101,21 @@ impl World {
 
     /// With a merchant of the test's own kind.
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
+        Self::made_of(Provider::start().await, merchant).await
+    }
+
+    /// With a provider all of whose access tokens must be bound to a key, or not.
+    pub async fn whose_provider_binds(constrained: bool) -> Self {
+        let provider = Provider {
+            constrained,
+            ..Provider::start().await
+        };
+        Self::made_of(provider, |merchant| merchant).await
+    }
+
+    async fn made_of(provider: Provider, merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
-        let provider = Provider::start().await;
         let hsm = Arc::new(MemoryHsm::new());
         let store = open(dir.path());
         make_keys(&hsm, &store).await;
@@ -167,6 +187,8 @@ impl World {
             app,
             journey,
             phones,
+            key: WalletKey::generate().unwrap(),
+            nonce: Mutex::default(),
         }
     }
 
@@ -181,10 +203,12 @@ impl World {
             merchant,
             terminal,
             issuer,
+            key,
             ..
         } = self;
         let store = open(dir.path());
-        Self::build(dir, clock, hsm, provider, store, issuer, merchant, terminal).await
+        let built = Self::build(dir, clock, hsm, provider, store, issuer, merchant, terminal).await;
+        Self { key, ..built }
     }
 
     /// For whoever edits rows by hand.
@@ -271,10 +295,45 @@ impl World {
         self.store.accounts_of(self.person(person)).await.unwrap()[0].balance_minor
     }
 
-    /// A fresh access token.
+    /// A fresh access token, for the world's key.
     pub fn sign_in(&self, subject: &str) -> String {
-        self.provider
-            .token(&self.provider.claims(subject, self.now().secs()))
+        self.sign_in_with(subject, &self.key)
+    }
+
+    /// The same for another key.
+    pub fn sign_in_with(&self, subject: &str, key: &WalletKey) -> String {
+        self.provider.token(&self.claims_of(subject, key))
+    }
+
+    pub fn claims_of(&self, subject: &str, key: &WalletKey) -> Value {
+        let now_s = self.now().secs();
+        self.provider.claims(subject, key.thumbprint(), now_s)
+    }
+
+    /// A proof by the world's key that leaves nothing to wish for, whatever the access token.
+    pub async fn proof(&self, method: &str, path: &str, access_token: &str) -> String {
+        let nonce = self.journey.sign_in.nonce(self.now()).await.unwrap();
+        let address = format!("{ORIGIN}{path}");
+        let proven = self.key.prove(
+            method,
+            &address,
+            Some(access_token),
+            Some(&nonce),
+            self.now(),
+        );
+        proven.unwrap()
+    }
+
+    /// Who sends this access token with a good proof?
+    pub async fn verify(&self, access_token: &str) -> Result<SignedIn, Failure> {
+        let proof = self.proof("GET", "/", access_token).await;
+        let shown = Shown {
+            access_token,
+            proof: Some(&proof),
+            method: "GET",
+            path: "/",
+        };
+        self.journey.sign_in.verify(&shown, self.now()).await
     }
 
     pub async fn charge(&self, minor: i64) -> ChargeState {
@@ -358,11 +417,46 @@ impl World {
 
     pub async fn claim(&self, token: &str, access_token: Option<&str>) -> Answer {
         let body = json!({ "token": token });
-        let mut request = self.http.post(self.url("/v1/claims")).json(&body);
-        if let Some(access_token) = access_token {
-            request = request.bearer_auth(access_token);
+        let request = self.http.post(self.url("/v1/claims")).json(&body);
+        self.send(request, access_token).await
+    }
+
+    /// Sends it as the world's phone does: with a proof, and again where the nonce was old.
+    pub async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        access_token: Option<&str>,
+    ) -> Answer {
+        match access_token {
+            None => answer(request).await,
+            Some(token) => self.send_with(request, token, &self.key).await,
         }
-        answer(request).await
+    }
+
+    pub async fn send_with(
+        &self,
+        request: reqwest::RequestBuilder,
+        access_token: &str,
+        key: &WalletKey,
+    ) -> Answer {
+        let mut tries = 2;
+        loop {
+            tries -= 1;
+            let again = request.try_clone().unwrap();
+            let built = again.try_clone().unwrap().build().unwrap();
+            let (method, path) = (built.method().as_str(), built.url().path());
+            let nonce = self.nonce.lock().unwrap().clone();
+            let address = format!("{ORIGIN}{path}");
+            let (token, nonce) = (Some(access_token), nonce.as_deref());
+            let proof = key.prove(method, &address, token, nonce, self.now());
+            let again = again.header("authorization", format!("DPoP {access_token}"));
+            let answered = answer(again.header("dpop", proof.unwrap())).await;
+            let next = answered.headers.get("dpop-nonce");
+            *self.nonce.lock().unwrap() = next.map(|it| it.to_str().unwrap().to_owned());
+            if tries == 0 || !answered.wants_nonce() {
+                return answered;
+            }
+        }
     }
 
     /// Claims what must succeed.
@@ -416,10 +510,13 @@ impl World {
         if let Some(cookie) = cookie {
             request = request.header("cookie", cookie);
         }
-        if let Some(access_token) = access_token {
-            request = request.bearer_auth(access_token);
-        }
-        answer(request).await
+        self.send(request, access_token).await
+    }
+
+    /// A request to the public listener that is sent as it stands.
+    pub fn ask(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().unwrap();
+        self.http.request(method, self.url(path))
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -431,12 +528,17 @@ impl World {
         answer(request.body(body)).await
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.phones)
     }
 }
 
 impl Answer {
+    fn wants_nonce(&self) -> bool {
+        let asked = self.headers.get("www-authenticate");
+        asked.is_some_and(|it| it.to_str().unwrap().contains("use_dpop_nonce"))
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
@@ -451,7 +553,7 @@ impl Answer {
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> Answer {
+pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let headers = response.headers().clone();
     let text = |name: &str| headers.get(name).map(|it| it.to_str().unwrap().to_owned());
@@ -494,7 +596,7 @@ async fn make_keys(hsm: &MemoryHsm, store: &SqliteStore) {
 }
 
 fn config(provider: &Provider) -> Config {
-    let url = &provider.url;
+    let (url, constrained) = (&provider.url, provider.constrained);
     let text = format!(
         r#"
         node = "one"
@@ -510,6 +612,7 @@ fn config(provider: &Provider) -> Config {
         audience = "{AUDIENCE}"
         jwks_url = "{url}"
         algorithms = ["ES256", "RS256", "PS256"]
+        sender_constrained = {constrained}
         "#
     );
     Config::parse(&text, Path::new("/nowhere/authority.toml")).unwrap()

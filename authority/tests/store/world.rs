@@ -200,6 +200,7 @@ impl World {
             at: NOW,
             held_until: NOW + HOLD_MS,
             idle_charge: self.charge_id(),
+            approval: None,
         }
     }
 

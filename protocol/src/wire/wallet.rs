@@ -147,7 +147,7 @@ pub struct WalletPayment {
     pub payment: PaymentId,
     pub state: PaymentState,
     pub amount: Money,
-    pub payee: Payee,
+    pub payee: MerchantId,
     pub account: AccountId,
     /// When it was paid.
     #[serde(skip_serializing_if = "Option::is_none")]

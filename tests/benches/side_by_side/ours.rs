@@ -14,16 +14,20 @@ use authority::services::journey::Journey;
 use authority::services::operators::{
     AccountCredit, AccountOpen, MerchantAdd, TerminalAdd, carry_out,
 };
-use authority::services::sign_in::SignedIn;
+use authority::services::sign_in::{Shown, SignedIn, origin};
 use demo_bank::{Bank, Shopper};
 use hsm::{Priority, SealedSeed};
+use protocol::dpop::PROOF_HEADER;
 use protocol::ids::TerminalId;
 use protocol::link::LinkHost;
 use protocol::live::candidates;
 use protocol::money::{Currency, Money};
+use protocol::time::Timestamp;
 use protocol::token::Channel;
-use protocol::wire::claims::ApprovalRequest;
+use protocol::wire::claims::{ApprovalRequest, CLAIMS_PATH};
 use protocol::wire::schedules::ScheduleQuery;
+
+use wallet_client::WalletKey;
 
 use super::Fault;
 use super::table::EPOCHS;
@@ -58,8 +62,9 @@ impl World {
         let journey = Journey::new(&app)?;
         let terminals = enrol(&app, &bank).await?;
         let now = app.clock.now();
-        let token = access_token(&bank).await?;
-        let shopper = journey.sign_in.verify(&token, now).await?;
+        let key = WalletKey::generate()?;
+        let token = access_token(&bank, &key, now).await?;
+        let shopper = sign_in(&journey, &key, &token, now).await?;
         let epoch = protocol::window::EpochClock::of(terminals[0]).epoch_at(now);
         let seed = app
             .store
@@ -213,12 +218,33 @@ async fn open_bank() -> Result<String, Fault> {
     Ok(issuer)
 }
 
-async fn access_token(bank: &str) -> Result<String, Fault> {
+/// As the phone of this key would be known by a request of its own.
+async fn sign_in(
+    journey: &Journey,
+    key: &WalletKey,
+    access_token: &str,
+    now: Timestamp,
+) -> Result<SignedIn, Fault> {
+    let address = format!("{}{CLAIMS_PATH}", origin(&journey.app));
+    let nonce = journey.sign_in.nonce(now).await?;
+    let proof = key.prove("POST", &address, Some(access_token), Some(&nonce), now)?;
+    let shown = Shown {
+        access_token,
+        proof: Some(&proof),
+        method: "POST",
+        path: CLAIMS_PATH,
+    };
+    Ok(journey.sign_in.verify(&shown, now).await?)
+}
+
+async fn access_token(bank: &str, key: &WalletKey, now: Timestamp) -> Result<String, Fault> {
     let form = format!("shopper={SHOPPER}&password={PASSWORD}");
     let ask = reqwest::Client::builder().no_proxy().build()?;
     let mut last = None;
     for _ in 0..OPENING_TRIES {
-        let request = ask.post(format!("{bank}/token")).body(form.clone());
+        let url = format!("{bank}/token");
+        let proof = key.prove("POST", &url, None, None, now)?;
+        let request = ask.post(url).header(PROOF_HEADER, proof).body(form.clone());
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         match request.send().await {
             Ok(answer) => {

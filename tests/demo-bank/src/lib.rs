@@ -5,8 +5,8 @@
 //! has an identity provider already.
 //!
 //! ```text
-//!  phone ──POST /token (shopper, password)──▶ bank      answers an access token (`token.rs`)
-//!  phone ──Authorization: Bearer …──────────▶ authority
+//!  phone ──POST /token (shopper, password), proof of its key──▶ bank    an access token for that key
+//!  phone ──Authorization: DPoP …, a proof for this request────▶ authority
 //!                         authority ──GET /.well-known/jwks.json──▶ bank
 //! ```
 #![forbid(unsafe_code)]

@@ -33,6 +33,7 @@ mod terminals;
 mod tokens;
 mod trust;
 mod turns;
+mod wallets;
 mod writer;
 
 use std::path::Path;
