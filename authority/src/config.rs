@@ -14,12 +14,18 @@ use protocol::window::CheckedPolicy;
 
 mod check;
 mod operator;
+mod pages;
+mod providers;
 mod raw;
+mod sessions;
 
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
+pub use pages::PagesConfig;
+pub use providers::{BrowserSignIn, ClientKey, IdentityProvider, ProviderKind, ProviderRail};
 pub use raw::{LogFormat, StoreConfig};
+pub use sessions::SessionsConfig;
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
 #[derive(Debug, Clone)]
@@ -38,6 +44,8 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
     pub identity_providers: Vec<IdentityProvider>,
+    pub pages: PagesConfig,
+    pub sessions: SessionsConfig,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
     pub run_dir: PathBuf,
@@ -60,6 +68,15 @@ pub struct PublicConfig {
     pub tls: CertificateFiles,
     /// The host in every link.
     pub link_host: LinkHost,
+}
+
+impl PublicConfig {
+    /// What browsers call pages of ours: `https://` and the host of every link, without the port that goes
+    /// without saying.
+    pub fn origin(&self) -> String {
+        let host = self.link_host.as_str();
+        format!("https://{}", host.strip_suffix(":443").unwrap_or(host))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -120,20 +137,6 @@ pub struct ScheduleConfig {
 pub struct EnrolmentConfig {
     /// How long after its end a certificate of a terminal may still be renewed.
     pub renewal_grace_ms: Millis,
-}
-
-/// Whose access tokens are accepted.
-#[derive(Debug, Clone)]
-pub struct IdentityProvider {
-    pub name: String,
-    pub issuer: String,
-    pub audience: String,
-    pub jwks_url: String,
-    /// A private CA that the provider's TLS certificate leads to; the public ones otherwise.
-    pub ca_file: Option<PathBuf>,
-    pub algorithms: Vec<String>,
-    /// Every access token must be bound to a key, and come with a proof of it.
-    pub sender_constrained: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -233,8 +236,8 @@ mod tests {
     fn the_sample_files_hold() {
         parse(MINIMAL).unwrap();
         let providers = parse(FULL).unwrap().identity_providers;
-        assert_eq!(providers.len(), 1);
-        assert!(providers[0].sender_constrained);
+        assert_eq!(providers.len(), 2);
+        assert!(providers.iter().all(|it| it.sender_constrained));
     }
 
     #[test]
@@ -266,6 +269,7 @@ mod tests {
         assert_eq!(minimal.signer.queue_max, full.signer.queue_max);
         assert_eq!(minimal.store.readers, full.store.readers);
         assert_eq!(minimal.fence.journal, full.fence.journal);
+        assert_eq!(minimal.sessions, full.sessions);
     }
 
     #[test]
@@ -286,7 +290,10 @@ mod tests {
                 "https://id.bank.example/jwks",
                 "http://id.bank.example/jwks",
             )
-            .replace("[\"ES256\"]", "[\"none\"]");
+            .replace("[\"ES256\"]", "[\"none\"]")
+            .replace("idle_minutes = 30", "idle_minutes = 31")
+            .replace("id = \"wallet\"", "id = \"Wallet!\"")
+            .replace("currency = \"EUR\"\n", "");
         let error = parse(&text).unwrap_err();
         let expected = [
             "node",
@@ -294,8 +301,11 @@ mod tests {
             "enrolment.renewal_grace_days",
             "signer.deadline_ms",
             "loopback.listen",
+            "sessions.idle_minutes",
             "identity_providers[0].jwks_url",
             "identity_providers[0].algorithms",
+            "identity_providers[1].sign_in.id",
+            "identity_providers[1].sign_in.rail",
         ];
         assert_eq!(keys_of(&error), expected);
         assert!(error.mistakes.iter().all(|m| !m.hint.is_empty()));

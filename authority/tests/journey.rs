@@ -25,5 +25,7 @@ mod reseeding;
 mod rotating;
 #[path = "journey/signing_in.rs"]
 mod signing_in;
+#[path = "journey/step_up.rs"]
+mod step_up;
 #[path = "journey/terminals.rs"]
 mod terminals;

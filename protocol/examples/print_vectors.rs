@@ -13,7 +13,7 @@ use protocol::audit::{AuditRow, CheckpointClaims, GENESIS, Head};
 use protocol::charge::{ChargeKind, Mark};
 use protocol::code::TypedCode;
 use protocol::derive::{EpochId, EpochKey, epoch_key_input};
-use protocol::ids::{ChargeId, ClaimId, MerchantId, PaymentId, ReceiptId, TerminalId};
+use protocol::ids::{AccountId, ChargeId, ClaimId, MerchantId, PaymentId, ReceiptId, TerminalId};
 use protocol::jwk::Jwk;
 use protocol::jws::{Purpose, Unsigned};
 use protocol::link::{self, LinkHost};
@@ -21,6 +21,7 @@ use protocol::money::{Currency, Money};
 use protocol::ndef;
 use protocol::receipt::{Payee, ReceiptClaims};
 use protocol::schedule::{EpochCheck, ScheduleClaims, validity};
+use protocol::step_up::Confirmable;
 use protocol::time::Timestamp;
 use protocol::token::Channel;
 use protocol::window::{EPOCH_MS, EpochClock, Policy, WindowPlan, WindowPolicy};
@@ -42,8 +43,11 @@ fn main() {
         "tokens" => tokens(),
         "jws" => jws(),
         "audit" => audit(),
+        "step_up" => step_up(),
         _ => {
-            eprintln!("error: no vectors of that name\nhint: ids keys windows tokens jws audit");
+            eprintln!(
+                "error: no vectors of that name\nhint: ids keys windows tokens jws audit step_up"
+            );
             std::process::exit(2);
         }
     };
@@ -448,6 +452,31 @@ fn audit() -> Value {
         })
         .collect();
     json!({"rows": rows})
+}
+
+fn step_up() -> Value {
+    let case = |amount: (i64, Currency), account: &[u8; 10], nonce: [u8; 32]| {
+        let confirmable = Confirmable {
+            claim: ClaimId::from_parts(1_795_459_200_120, b"0123456789"),
+            amount: Money::new(amount.0, amount.1).expect("an amount in bounds"),
+            payee: MerchantId::from_parts(1_795_459_100_000, b"merchant  "),
+            account: AccountId::from_parts(1_795_459_000_000, account),
+            nonce,
+        };
+        json!({
+            "claim": confirmable.claim, "amount": confirmable.amount, "payee": confirmable.payee,
+            "account": confirmable.account, "nonce": hex(&confirmable.nonce),
+            "challenge": hex(&confirmable.challenge()),
+        })
+    };
+    let yen = "JPY".parse().expect("a currency");
+    json!({"challenges": [
+        case((420, Currency::EUR), b"account   ", counting()),
+        case((421, Currency::EUR), b"account   ", counting()),
+        case((420, yen), b"account   ", counting()),
+        case((420, Currency::EUR), b"another   ", counting()),
+        case((100_000_000_000, Currency::EUR), b"account   ", [0xff; 32]),
+    ]})
 }
 
 fn rows() -> Vec<AuditRow> {

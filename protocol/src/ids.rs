@@ -139,6 +139,8 @@ uuid_id! {
     AccountId,
     /// One thing a terminal saw; the same id again is the same event.
     EventId,
+    /// One browser, signed in once.
+    SessionId,
 }
 
 fn digits_of(number: u32) -> impl Iterator<Item = u8> {

@@ -37,6 +37,7 @@ pub mod presented;
 pub mod problem;
 pub mod receipt;
 pub mod schedule;
+pub mod step_up;
 pub mod time;
 pub mod token;
 pub mod turn;

@@ -135,12 +135,18 @@ pub fn recognise(presented: &Presented, candidates: &[Candidate<'_>]) -> Result<
             });
         }
     }
-    let earlier = |c: &Candidate<'_>| c.turn.saturating_sub(SPENT_LOOK_BACK)..c.turn;
-    let spent = |c: &Candidate<'_>| earlier(c).any(|turn| c.is(presented, turn));
-    Err(if candidates.iter().any(spent) {
-        Refusal::Spent
-    } else {
-        Refusal::Unknown
+    Err(match recall(presented, candidates) {
+        Some(_) => Refusal::Spent,
+        None => Refusal::Unknown,
+    })
+}
+
+/// Which token it was, of a turn that these windows have left behind.
+pub fn recall(presented: &Presented, candidates: &[Candidate<'_>]) -> Option<TokenId> {
+    candidates.iter().find_map(|candidate| {
+        let mut earlier = candidate.turn.saturating_sub(SPENT_LOOK_BACK)..candidate.turn;
+        let turn = earlier.find(|turn| candidate.is(presented, *turn))?;
+        Some(candidate.id.turn(turn))
     })
 }
 

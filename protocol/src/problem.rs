@@ -57,7 +57,14 @@ problems! {
     PayeeDiffers "payee-differs" 409 "The payee is not who the terminal belongs to" "Do not approve. Tap or scan again and compare the payee.";
     AmountMissing "amount-missing" 400 "This terminal needs an amount from you" "Send the amount you want to pay.";
     SignInNeeded "sign-in-needed" 401 "Sign in first" "Sign in with your account and try again.";
+    SignInOver "sign-in-over" 410 "This sign-in has ended" "Start the sign-in again: nothing was lost.";
     SignInRefused "sign-in-refused" 401 "The sign-in is not accepted" "Sign in again with an account this authority knows.";
+    FreshSignInNeeded "fresh-sign-in-needed" 403 "This needs a sign-in of the last minutes" "Sign in again, then repeat it.";
+    FormRefused "form-refused" 403 "This form is not from a page of ours" "Open the page again and repeat it there.";
+    IdentityTaken "identity-taken" 409 "This account opens another profile" "Unlink it there or delete that profile, then link it here.";
+    IdentityLast "identity-last" 409 "It is the only account that opens your profile" "Link another one first, or delete the profile.";
+    ProfileInUse "profile-in-use" 409 "The profile cannot go yet" "Settle what is named, then try again.";
+    ProfileLocked "profile-locked" 403 "This profile is locked" "Unlock it, or ask the operator of this service.";
     ProofRefused "proof-refused" 401 "The proof of the key is not accepted" "Make a new DPoP proof for this request and send it again.";
     NonceNeeded "nonce-needed" 401 "The proof needs the nonce of this answer" "Put the DPoP-Nonce of this answer into a new proof and send the request again.";
     NoAccount "no-account" 403 "There is no account to pay from" "Open an account with the operator of this service.";
@@ -97,7 +104,9 @@ problems! {
     WrongKeyState "wrong-key-state" 409 "The key is not in the state for this step" "List the keys, then take the step that comes next.";
     WouldStrand "would-strand" 409 "Somebody would be left without" "Wait for those who are named, or replace what they depend on first.";
     Fenced "fenced" 503 "This database is older than the world" "An operator must raise its generation first.";
+    ProviderRefused "provider-refused" 502 "The identity provider's answer is not accepted" "Sign in with another account; the operator sees why.";
     // later
+    ProviderDown "provider-down" 503 "The identity provider does not answer" "Wait a moment and sign in again, or use another account: nothing was lost.";
     Busy "busy" 503 "Too much at once" "Try again in a moment.";
     NotReady "not-ready" 503 "The service is not ready" "Try again later; the operator sees why.";
     // ours

@@ -25,6 +25,7 @@ use protocol::ndef;
 use protocol::presented::Presented;
 use protocol::receipt::ReceiptClaims;
 use protocol::schedule::{EpochCheck, ScheduleClaims, accept};
+use protocol::step_up::Confirmable;
 use protocol::time::Timestamp;
 use protocol::token::Channel;
 use protocol::window::{EpochClock, Policy, WindowPlan, WindowPolicy};
@@ -32,7 +33,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::Sha256;
 
-const FILES: [&str; 7] = ["audit", "ids", "inputs", "jws", "keys", "tokens", "windows"];
+const FILES: [&str; 8] = [
+    "audit", "ids", "inputs", "jws", "keys", "step_up", "tokens", "windows",
+];
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors")
@@ -234,6 +237,23 @@ fn audit_hashes_are_as_frozen() {
             .unwrap();
     }
     assert_eq!(chain.head().0 as usize, cases("audit", "rows").len());
+}
+
+#[test]
+fn what_a_passkey_signs_is_as_frozen() {
+    let mut seen = std::collections::BTreeSet::new();
+    for case in cases("step_up", "challenges") {
+        let confirmable = Confirmable {
+            claim: get(&case, "claim"),
+            amount: get(&case, "amount"),
+            payee: get(&case, "payee"),
+            account: get(&case, "account"),
+            nonce: unhex_array(&text(&case, "nonce")),
+        };
+        let challenge = hex(&confirmable.challenge());
+        assert_eq!(challenge, text(&case, "challenge"));
+        assert!(seen.insert(challenge), "two payments, one challenge");
+    }
 }
 
 #[test]

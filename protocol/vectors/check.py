@@ -340,6 +340,18 @@ def check_audit(vectors):
         same(previous.hex(), case["hash"], "row hash")
 
 
+def check_step_up(vectors):
+    def uuid(text):
+        return bytes.fromhex(text.replace("-", ""))
+
+    for case in vectors["challenges"]:
+        amount = case["amount"]
+        data = b"m2key/step-up/1\0" + uuid(case["claim"]) + struct.pack(">Q", amount["amount_minor"])
+        data += amount["currency"].encode() + uuid(case["payee"]) + uuid(case["account"])
+        data += bytes.fromhex(case["nonce"])
+        same(hashlib.sha256(data).hexdigest(), case["challenge"], "challenge of a payment")
+
+
 def check_inputs(vectors):
     def read_as(reader, case, text):
         wanted = case.get("why") or {k: v for k, v in case.items() if k not in ("text", "message")}

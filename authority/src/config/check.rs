@@ -6,15 +6,15 @@ use pki::{DnsName, Segment, TrustDomain};
 use protocol::link::LinkHost;
 use protocol::schedule::HORIZON_MAX_EPOCHS;
 
-use super::{Config, Mistake, raw};
+use super::{Config, Mistake, providers, raw};
 use crate::store::RENEWAL_GRACE_MAX_MS;
 
 /// Collects mistakes, so that all are told at once.
 #[derive(Default)]
-struct Mistakes(Vec<Mistake>);
+pub(super) struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    fn add(&mut self, key: &str, problem: impl ToString, hint: &str) {
+    pub(super) fn add(&mut self, key: &str, problem: impl ToString, hint: &str) {
         self.0.push(Mistake {
             key: key.into(),
             problem: problem.to_string(),
@@ -22,7 +22,12 @@ impl Mistakes {
         });
     }
 
-    fn take<T, E: ToString>(&mut self, key: &str, read: Result<T, E>, hint: &str) -> Option<T> {
+    pub(super) fn take<T, E: ToString>(
+        &mut self,
+        key: &str,
+        read: Result<T, E>,
+        hint: &str,
+    ) -> Option<T> {
         match read {
             Ok(value) => Some(value),
             Err(error) => {
@@ -32,7 +37,12 @@ impl Mistakes {
         }
     }
 
-    fn range(&mut self, key: &str, value: u64, min: u64, max: u64) {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn range(&mut self, key: &str, value: u64, min: u64, max: u64) {
         if !(min..=max).contains(&value) {
             self.add(
                 key,
@@ -43,7 +53,7 @@ impl Mistakes {
     }
 }
 
-pub(super) fn check(raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>> {
+pub(super) fn check(mut raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>> {
     let mut mistakes = Mistakes::default();
     let m = &mut mistakes;
     let node = m.take(
@@ -72,7 +82,10 @@ pub(super) fn check(raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>
         let hint = "either key = a file, or [operator.pkcs11]";
         m.add("operator.key", "the key is in two places", hint);
     }
-    check_providers(&raw.identity_providers, m);
+    raw.pages.check(m);
+    raw.sessions.check(m);
+    let identity_providers = std::mem::take(&mut raw.identity_providers);
+    let identity_providers = providers::check(identity_providers, folder, m);
     let (Some(node), Some(domain), Some(link_host), Some(policy), true) =
         (node, domain, link_host, policy, m.0.is_empty())
     else {
@@ -85,6 +98,7 @@ pub(super) fn check(raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>
             domain,
             link_host,
             policy,
+            identity_providers,
         },
     ))
 }
@@ -143,42 +157,6 @@ fn check_names(raw: &raw::Raw, m: &mut Mistakes) {
                 problem,
                 "lower case, without wildcard or port",
             );
-        }
-    }
-}
-
-fn check_providers(providers: &[raw::RawProvider], m: &mut Mistakes) {
-    const ALGORITHMS: [&str; 3] = ["ES256", "RS256", "PS256"];
-    for (place, provider) in providers.iter().enumerate() {
-        let key = |field: &str| format!("identity_providers[{place}].{field}");
-        if !crate::services::sign_in::is_trustworthy(&provider.jwks_url) {
-            m.add(
-                &key("jwks_url"),
-                "not an https address",
-                "keys must come over TLS",
-            );
-        }
-        if provider.algorithms.is_empty() {
-            m.add(
-                &key("algorithms"),
-                "no algorithm is allowed",
-                "e.g. [\"ES256\"]",
-            );
-        }
-        for algorithm in &provider.algorithms {
-            if !ALGORITHMS.contains(&algorithm.as_str()) {
-                m.add(
-                    &key("algorithms"),
-                    format!("{algorithm:?} is not known"),
-                    "ES256, RS256 or PS256",
-                );
-            }
-        }
-        let twice = providers[..place]
-            .iter()
-            .any(|p| p.issuer == provider.issuer);
-        if twice {
-            m.add(&key("issuer"), "configured twice", "one section per issuer");
         }
     }
 }

@@ -11,10 +11,12 @@ use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
 use super::operator::RawOperator;
+use super::providers::RawProvider;
+use super::sessions::RawSessions;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
-    IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
-    TrustConfig,
+    IdentityProvider, LogConfig, LoopbackConfig, PagesConfig, PublicConfig, ScheduleConfig,
+    SignerConfig, TrustConfig,
 };
 
 /// The journal's name beside the store.
@@ -45,6 +47,10 @@ pub(super) struct Raw {
     pub enrolment: RawEnrolment,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
+    #[serde(default)]
+    pub pages: PagesConfig,
+    #[serde(default)]
+    pub sessions: RawSessions,
     #[serde(default)]
     pub log: RawLog,
     #[serde(default = "run_dir")]
@@ -145,20 +151,6 @@ pub(super) struct RawEnrolment {
     pub renewal_grace_days: u32,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawProvider {
-    pub name: String,
-    pub issuer: String,
-    pub audience: String,
-    pub jwks_url: String,
-    pub ca_file: Option<PathBuf>,
-    #[serde(default = "algorithms")]
-    pub algorithms: Vec<String>,
-    #[serde(default = "sender_constrained")]
-    pub sender_constrained: bool,
-}
-
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -181,6 +173,7 @@ pub(super) struct Checked {
     pub domain: TrustDomain,
     pub link_host: LinkHost,
     pub policy: CheckedPolicy,
+    pub identity_providers: Vec<IdentityProvider>,
 }
 
 impl Raw {
@@ -189,15 +182,6 @@ impl Raw {
         let files = |certificate, key| CertificateFiles {
             certificate: at(certificate),
             key: at(key),
-        };
-        let provider = |p: RawProvider| IdentityProvider {
-            name: p.name,
-            issuer: p.issuer,
-            audience: p.audience,
-            jwks_url: p.jwks_url,
-            ca_file: p.ca_file.map(at),
-            algorithms: p.algorithms,
-            sender_constrained: p.sender_constrained,
         };
         Config {
             node: checked.node,
@@ -252,7 +236,9 @@ impl Raw {
             enrolment: EnrolmentConfig {
                 renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
-            identity_providers: self.identity_providers.into_iter().map(provider).collect(),
+            pages: self.pages,
+            identity_providers: checked.identity_providers,
+            sessions: self.sessions.resolve(),
             log: LogConfig {
                 format: self.log.format,
                 filter: self.log.filter,
@@ -332,12 +318,4 @@ fn signer_deadline_ms() -> u64 {
 
 fn signer_queue_max() -> usize {
     256
-}
-
-fn sender_constrained() -> bool {
-    true
-}
-
-fn algorithms() -> Vec<String> {
-    vec!["ES256".into()]
 }

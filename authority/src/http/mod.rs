@@ -37,10 +37,12 @@ pub mod enrolment;
 pub mod extract;
 pub mod loopback;
 pub mod operators;
+pub mod pages;
 
 pub mod problem;
 pub mod public;
 pub mod trust;
+pub mod web;
 
 /// Phones, browsers, anybody.
 #[derive(Debug, Clone, Copy)]

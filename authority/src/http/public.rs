@@ -3,9 +3,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use base64ct::{Base64, Encoding};
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY,
     RETRY_AFTER, SET_COOKIE,
 };
 use http::{HeaderName, StatusCode};
@@ -15,14 +14,13 @@ use protocol::wire::claims::{
     ApprovalRequest, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, PUBLIC_BODY_MAX, Pending,
     PendingResponse,
 };
-use sha2::{Digest, Sha256};
 use tracing::Instrument;
 use warp::reply::Response;
 use warp::{Filter, Reply};
 
 use super::asker::{self, Asked};
 use super::problem::{Answer, answer};
-use super::{Public, Routes, body};
+use super::{Public, Routes, body, pages};
 use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
 use crate::services::jwks;
@@ -35,7 +33,7 @@ pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
         .or(view(journey))
         .or(approve(journey))
         .or(keys(journey))
-        .or(landing())
+        .or(pages::routes(journey))
 }
 
 fn claim(journey: &Arc<Journey>) -> Routes<Public> {
@@ -124,38 +122,6 @@ pub(super) fn key_set(set: bytes::Bytes) -> Response {
     insert(&mut response, CACHE_CONTROL, &kept);
     response
 }
-
-/// A link from a tag or a QR code, opened in a browser: says how to go on, and spends nothing. The
-/// token is in the address only; the page neither reads it nor lets the browser pass it on.
-fn landing() -> Routes<Public> {
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{}'; frame-ancestors 'none'; base-uri 'none'",
-        Base64::encode_string(&Sha256::digest(STYLE))
-    );
-    let page = format!("{PAGE_HEAD}<style>{STYLE}</style>{PAGE_BODY}");
-    let route = warp::path!("t" / String)
-        .and(warp::get())
-        .map(move |_unread: String| {
-            let mut response = private(warp::reply::html(page.clone()));
-            insert(&mut response, CONTENT_SECURITY_POLICY, &policy);
-            response
-        });
-    Routes::new("landing", route)
-}
-
-const STYLE: &str = "body{font:1.125rem/1.5 system-ui,sans-serif;max-width:32rem;\
-    margin:15vh auto;padding:0 1.5rem;color:#1b1f24;background:#fff}h1{font-size:1.5rem}\
-    @media(prefers-color-scheme:dark){body{color:#e6e9ed;background:#14171a}}";
-const PAGE_HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-    <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-    <meta name=\"referrer\" content=\"no-referrer\"><meta name=\"robots\" content=\"noindex\">\
-    <title>Pay at this terminal</title>";
-const PAGE_BODY: &str = "</head><body><main><h1>You are at a terminal</h1>\
-    <p>Nothing has been paid, and nothing was used up by opening this page.</p>\
-    <p>Open your payment app and tap or scan the terminal again from there. The app shows who is \
-    paid and how much before you approve.</p>\
-    <p>No app that takes this terminal? Ask the merchant for another way to pay.</p>\
-    </main></body></html>";
 
 /// Goes on when the phone hangs up: money that has moved gets its receipt, and the till hears of it.
 pub(super) async fn to_the_end<W>(work: W) -> Answer

@@ -61,9 +61,20 @@ impl Claims {
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
+        self.claim_with(text, ids::random(), signed_in, now).await
+    }
+
+    /// `secret` is what the phone keeps of the claim.
+    pub(super) async fn claim_with(
+        &self,
+        text: &str,
+        secret: [u8; 32],
+        signed_in: Option<&SignedIn>,
+        now: Timestamp,
+    ) -> Result<NewClaim, Failure> {
         let presented = Presented::parse(text);
         let claimed = match &presented {
-            Ok(presented) => self.judge(presented, signed_in, now).await,
+            Ok(presented) => self.judge(presented, secret, signed_in, now).await,
             Err(malformed) => Err(malformed_token(malformed)),
         };
         let by = match &claimed {
@@ -105,6 +116,7 @@ impl Claims {
     async fn judge(
         &self,
         presented: &Presented,
+        secret: [u8; 32],
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
@@ -117,10 +129,15 @@ impl Claims {
         };
         let id = ids::fresh(now, ClaimId::from_parts);
         crate::logging::follow_claim(id);
-        self.hold(id, live, signed_in, now).await
+        self.hold(PhoneCookie::of(id, secret), live, signed_in, now)
+            .await
     }
 
-    async fn machine(&self, presented: &Presented, now: Timestamp) -> Result<Live, Failure> {
+    pub(super) async fn machine(
+        &self,
+        presented: &Presented,
+        now: Timestamp,
+    ) -> Result<Live, Failure> {
         self.check_terminal(presented.terminal()).await?;
         let loaded = self.epoch_keys.present(presented.terminal(), now).await?;
         let candidates = self.candidates(presented, now, &loaded).await?;
@@ -194,7 +211,7 @@ impl Claims {
     }
 
     /// The windows this token can be of, with the turns the database holds.
-    async fn candidates<'a>(
+    pub(super) async fn candidates<'a>(
         &self,
         presented: &Presented,
         now: Timestamp,
@@ -219,15 +236,14 @@ impl Claims {
 
     async fn hold(
         &self,
-        id: ClaimId,
+        cookie: PhoneCookie,
         live: Live,
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
-        let cookie = PhoneCookie::generate(id);
         let hold_ms = signed_in.map_or(HOLD_MS, |_| HOLD_SIGNED_IN_MS);
         let claim = Claim {
-            id,
+            id: cookie.claim(),
             live,
             phone: cookie.hash(),
             person: signed_in.map(|it| it.person().clone()),
@@ -271,7 +287,7 @@ fn held(outcome: ClaimOutcome, live: &Live, now: Timestamp) -> Result<ClaimRecor
     }
 }
 
-fn view_of(record: &ClaimRecord, now: Timestamp) -> ClaimView {
+pub(super) fn view_of(record: &ClaimRecord, now: Timestamp) -> ClaimView {
     let claimed = &record.claimed;
     // Whoever ends overdue claims may be a moment behind.
     let over = record.state == ClaimState::Held && !record.paying && now >= claimed.held_until;
@@ -315,7 +331,7 @@ fn spent_until(presented: &Presented, candidates: &[Candidate<'_>]) -> Option<Ti
     candidates.iter().find(is_it).map(|it| it.window.closes)
 }
 
-fn malformed_token(malformed: &Malformed) -> Failure {
+pub(super) fn malformed_token(malformed: &Malformed) -> Failure {
     Problem::new(ProblemType::MalformedToken)
         .with_detail(malformed)
         .into()

@@ -21,6 +21,7 @@ use super::rails::Rails;
 use super::receipts::Receipts;
 use super::reports::Reports;
 use super::schedules::Schedules;
+use super::sessions::Sessions;
 use super::sign_in::{ProviderError, SignIn};
 use super::sweeps::Sweeps;
 use super::{Failure, rotation};
@@ -48,6 +49,7 @@ pub struct Journey {
     pub schedules: Arc<Schedules>,
     pub push: Arc<Push>,
     pub sign_in: SignIn,
+    pub sessions: Sessions,
     pub claims: Claims,
     pub approvals: Approvals,
     pub payments: Arc<Payments>,
@@ -76,6 +78,7 @@ impl Journey {
         Ok(Arc::new(Self {
             app: app.clone(),
             sign_in: SignIn::new(app.clone())?,
+            sessions: Sessions::new(app.clone()),
             claims: Claims::new(app.clone(), keys(), hub()),
             approvals: Approvals::new(
                 app.clone(),

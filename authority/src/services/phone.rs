@@ -12,7 +12,6 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::Failure;
-use crate::ids;
 use crate::store::{ClaimRecord, Store};
 
 const SECRET_BYTES: usize = 32;
@@ -27,11 +26,8 @@ pub struct PhoneCookie {
 }
 
 impl PhoneCookie {
-    pub fn generate(claim: ClaimId) -> Self {
-        Self {
-            claim,
-            secret: ids::random(),
-        }
+    pub fn of(claim: ClaimId, secret: [u8; SECRET_BYTES]) -> Self {
+        Self { claim, secret }
     }
 
     /// The value of the cookie, `<claim>.<secret>`.
@@ -122,7 +118,7 @@ mod tests {
     #[test]
     fn a_cookie_reads_back_and_says_nothing_in_logs() {
         let claim = ClaimId::from_parts(1, &[0; 10]);
-        let cookie = PhoneCookie::generate(claim);
+        let cookie = PhoneCookie::of(claim, crate::ids::random());
         let read = PhoneCookie::parse(&cookie.expose()).expect("just written");
         assert_eq!(read.claim(), claim);
         assert_eq!(read.hash(), cookie.hash());

@@ -79,6 +79,11 @@ impl Push {
         self.streams().wake_all();
     }
 
+    /// Whether this terminal listens now.
+    pub fn hears(&self, terminal: TerminalId) -> bool {
+        self.streams().is_open(terminal)
+    }
+
     /// Opens the terminal's stream; the state comes at once. An older stream of it ends.
     ///
     /// `certificate` is the serial the terminal came with: for alarms, and to have it renewed in time.

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use protocol::ids::SessionId;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
 
@@ -19,11 +20,10 @@ mod keys;
 mod nonces;
 mod token;
 
-pub use dpop::{Shown, WalletKey, origin};
+pub use dpop::{Shown, WalletKey};
 pub use keys::{ProviderError, is_trustworthy};
 
 use self::dpop::{BadPossession, Confirmation, Possession};
-
 use self::keys::ProviderKeys;
 use self::token::{BadToken, Unverified};
 use super::Failure;
@@ -38,12 +38,24 @@ const FORGET_BATCH: u32 = 4_096;
 /// How long until an identity provider that is down may be back, in seconds.
 const PROVIDER_RETRY_S: u32 = 5;
 
-/// A shopper whose access token was verified.
+/// How a shopper showed who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A browser that signed in here.
+    Session(SessionId),
+    /// An app with an access token of its identity provider.
+    AccessToken,
+}
+
+/// A shopper who is known: by an access token that was verified, or by a session.
 #[derive(Debug, Clone)]
 pub struct SignedIn {
-    person: PersonKey,
-    provider: String,
-    key: Option<WalletKey>,
+    pub(super) person: PersonKey,
+    pub(super) provider: String,
+    pub(super) authenticated_at: Timestamp,
+    pub(super) strong: bool,
+    pub(super) by: By,
+    pub(super) key: Option<WalletKey>,
 }
 
 impl SignedIn {
@@ -56,7 +68,21 @@ impl SignedIn {
         &self.provider
     }
 
-    /// The key that the sender holds; none where the provider's access tokens need not be bound to one.
+    /// When the provider last asked for a password or a finger; the epoch if it did not say.
+    pub fn authenticated_at(&self) -> Timestamp {
+        self.authenticated_at
+    }
+
+    /// Whether it asked for two independent things (its `acr` is on the provider's list).
+    pub fn strong(&self) -> bool {
+        self.strong
+    }
+
+    pub fn by(&self) -> By {
+        self.by
+    }
+
+    /// The key that the sender of an access token holds; none where it need not be bound to one.
     pub fn key(&self) -> Option<&WalletKey> {
         self.key.as_ref()
     }
@@ -77,13 +103,16 @@ struct Provider {
 impl SignIn {
     pub fn new(app: Arc<App>) -> Result<Self, ProviderError> {
         let provider = |config: &IdentityProvider| {
-            Ok(Provider {
-                keys: ProviderKeys::new(config)?,
-                config: config.clone(),
-            })
+            // Others are for browsers alone.
+            let (Some(_), Some(url)) = (&config.audience, &config.jwks_url) else {
+                return None;
+            };
+            let config = config.clone();
+            let keys = ProviderKeys::new(&config, url);
+            Some(keys.map(|keys| Provider { keys, config }))
         };
-        let configured = &app.config.identity_providers;
-        let providers = configured.iter().map(provider).collect::<Result<_, _>>()?;
+        let configured = app.config.identity_providers.iter();
+        let providers = configured.filter_map(provider).collect::<Result<_, _>>()?;
         Ok(Self {
             possession: Possession::new(app.clone()),
             app,
@@ -140,6 +169,9 @@ impl SignIn {
         claims.check(&provider.config, now)?;
         let confirmed = claims.confirmation();
         let signed_in = SignedIn {
+            authenticated_at: claims.authenticated_at(now)?,
+            strong: claims.is_strong(&provider.config),
+            by: By::AccessToken,
             person: PersonKey {
                 issuer: provider.config.issuer.clone(),
                 subject: claims.into_subject(),

@@ -14,11 +14,13 @@ mod ledger;
 mod merchants;
 mod misses;
 mod payments;
+mod profiles;
 mod proofs;
 mod reports;
 mod revocations;
 mod rotation;
 mod service_accounts;
+mod sessions;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -41,6 +43,10 @@ pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, Per
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
+pub use profiles::{
+    ACCOUNTS_BROUGHT_MAX, Brought, BroughtAccount, Deleted, IDENTITIES_MAX, Linked, OfferLink,
+    OfferedLink, Profile, ProfileAccount, ProfileIdentity, Profiles, Unlinked,
+};
 pub use proofs::{NonceKey, Proofs, ShownProof};
 pub use reports::Reports;
 pub use revocations::{
@@ -53,6 +59,10 @@ pub use rotation::{
     Stepped, Stranded, ToReseed, When, Whose, Work,
 };
 pub use service_accounts::{LEDGER, NewServiceAccount, ServiceAccount, ServiceAccounts};
+pub use sessions::{
+    ATTEMPTS_MAX, ATTEMPTS_OF_VISITOR_MAX, Attempt, BeginSignIn, Begun, EndReason, LoggedOut,
+    NewSession, ProviderLogout, Purpose, SESSIONS_MAX, SessionRecord, Sessions, Started, Taken,
+};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
@@ -79,6 +89,8 @@ pub trait Store:
     + Rotation
     + AuditLog
     + Fences
+    + Sessions
+    + Profiles
     + Send
     + Sync
     + 'static
@@ -105,6 +117,8 @@ impl<T> Store for T where
         + Rotation
         + AuditLog
         + Fences
+        + Sessions
+        + Profiles
         + Send
         + Sync
         + 'static

@@ -4,6 +4,8 @@ use async_trait::async_trait;
 use protocol::charge::{ChargeKind, Mark};
 use protocol::ids::{ChargeId, ClaimId, TerminalId};
 use protocol::live::Live;
+use protocol::money::Money;
+use protocol::receipt::Payee;
 use protocol::time::Timestamp;
 use protocol::token::{TokenId, WindowId};
 use protocol::turn::TurnState;
@@ -72,6 +74,33 @@ pub struct PushState {
     pub banned: bool,
 }
 
+/// What a claim at a terminal would hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    pub payee: Payee,
+    /// Where the terminal stands, in the merchant's words.
+    pub terminal_name: String,
+    pub asked: Asked,
+}
+
+/// What is asked of the next shopper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    Nothing,
+    /// Another phone holds the till's charge.
+    Held {
+        until: Timestamp,
+    },
+    Till {
+        amount: Money,
+        reference: Option<String>,
+    },
+    Fixed(Money),
+    Open {
+        cap: Money,
+    },
+}
+
 #[async_trait]
 pub trait Tokens {
     /// The stored turn of each window, 0 where none is stored; same order.
@@ -86,6 +115,9 @@ pub trait Tokens {
     /// Was this very token spent?
     async fn is_spent(&self, token: TokenId) -> Result<bool>;
 
+    /// The claim that spent it.
+    async fn spender(&self, token: TokenId) -> Result<Option<ClaimId>>;
+
     /// A claim is over without an approval. `moved` windows advance by one; the charge is offered
     /// again, or ends when it was released too often. False if the claim was not held any more.
     async fn release_claim(&self, id: ClaimId, moved: Vec<WindowId>, at: Timestamp)
@@ -96,4 +128,8 @@ pub trait Tokens {
 
     /// What kind of charge a claim would hold now (the till's, or the merchant's fixed or open one).
     async fn charge_on_offer(&self, terminal: TerminalId) -> Result<Option<ChargeKind>>;
+
+    /// The same with payee and amount, for a shopper to look at. None for a terminal that is unknown
+    /// or banned.
+    async fn offer(&self, terminal: TerminalId, now: Timestamp) -> Result<Option<Offer>>;
 }

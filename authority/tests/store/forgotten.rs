@@ -14,6 +14,7 @@ use protocol::time::Timestamp;
 use protocol::token::Channel;
 
 use crate::fence::{Place, RAISED_AT, Start, assert_contained, ban, contents};
+use crate::old;
 use crate::suite::certificates::certificate;
 use crate::suite::rotation::{add_key, batch, begin, next, sealing_keys, step};
 use crate::world::{NOW, World, number};
@@ -505,15 +506,10 @@ async fn a_database_of_the_version_before_knows_which_seeds_a_compromise_replace
     }
     add_key(&start.world, KeyPurpose::Receipt, KeyState::Active, 1).await;
     start.stop();
-    let conn = rusqlite::Connection::open(place.database()).unwrap();
-    conn.execute_batch(
-        "ALTER TABLE terminals DROP COLUMN void_below;
-         ALTER TABLE consent_policy DROP COLUMN number;
-         PRAGMA user_version = 6;",
-    )
-    .unwrap();
+    old::make(&place.database(), 6);
     drop(place.start().await);
     let sql = "SELECT id, void_below FROM terminals ORDER BY id";
+    let conn = rusqlite::Connection::open(place.database()).unwrap();
     let mut statement = conn.prepare(sql).unwrap();
     let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
     let found: Vec<(u32, u32)> = found.unwrap().map(Result::unwrap).collect();

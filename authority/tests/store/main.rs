@@ -10,6 +10,7 @@ mod fence;
 mod files;
 mod forgotten;
 mod growth;
+mod old;
 mod operations;
 mod races;
 mod suite;

@@ -14,7 +14,7 @@ use authority::services::journey::Journey;
 use authority::services::operators::{
     AccountCredit, AccountOpen, MerchantAdd, TerminalAdd, carry_out,
 };
-use authority::services::sign_in::{Shown, SignedIn, origin};
+use authority::services::sign_in::{Shown, SignedIn};
 use demo_bank::{Bank, Shopper};
 use hsm::{Priority, SealedSeed};
 use protocol::dpop::PROOF_HEADER;
@@ -225,7 +225,7 @@ async fn sign_in(
     access_token: &str,
     now: Timestamp,
 ) -> Result<SignedIn, Fault> {
-    let address = format!("{}{CLAIMS_PATH}", origin(&journey.app));
+    let address = format!("{}{CLAIMS_PATH}", journey.app.config.public.origin());
     let nonce = journey.sign_in.nonce(now).await?;
     let proof = key.prove("POST", &address, Some(access_token), Some(&nonce), now)?;
     let shown = Shown {

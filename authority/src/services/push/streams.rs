@@ -75,6 +75,10 @@ impl Streams {
         (number, woken, older)
     }
 
+    pub(super) fn is_open(&self, terminal: TerminalId) -> bool {
+        self.of.contains_key(&terminal)
+    }
+
     pub(super) fn leave(&mut self, terminal: TerminalId, number: u64) {
         let is_it = |it: &Open| it.number == number;
         if self.of.get(&terminal).is_some_and(is_it) {

@@ -109,7 +109,7 @@ pub(super) struct Possession {
 impl Possession {
     pub(super) fn new(app: Arc<App>) -> Self {
         Self {
-            origin: origin(&app),
+            origin: app.config.public.origin(),
             app,
             nonces: OnceCell::new(),
         }
@@ -177,9 +177,4 @@ impl Possession {
         };
         self.nonces.get_or_try_init(read).await
     }
-}
-
-/// Where wallets find us.
-pub fn origin(app: &App) -> String {
-    format!("https://{}", app.config.public.link_host.as_str())
 }

@@ -153,15 +153,19 @@ impl Known {
 }
 
 impl ProviderKeys {
-    pub(super) fn new(config: &IdentityProvider) -> Result<Self, ProviderError> {
+    /// The keys at `url`, over the connection that the configuration allows to this provider.
+    pub(in crate::services) fn new(
+        config: &IdentityProvider,
+        url: &str,
+    ) -> Result<Self, ProviderError> {
         let failed = |problem: String| ProviderError {
             name: config.name.clone(),
             problem,
         };
-        if !is_trustworthy(&config.jwks_url) {
+        if !is_trustworthy(url) {
             return Err(failed("its keys are at no https address".into()));
         }
-        let url = Url::parse(&config.jwks_url).map_err(|error| failed(error.to_string()))?;
+        let url = Url::parse(url).map_err(|error| failed(error.to_string()))?;
         Ok(Self {
             client: client(config, &url).map_err(failed)?,
             name: config.name.clone(),

@@ -115,7 +115,8 @@ impl SignedClaims {
         if claims.iss != provider.issuer {
             return Err(BadToken::Issuer);
         }
-        if !claims.aud.contains(&provider.audience) {
+        let audience = provider.audience.as_ref();
+        if !audience.is_some_and(|ours| claims.aud.contains(ours)) {
             return Err(BadToken::Audience);
         }
         if now >= claims.exp.at()? + LEEWAY_MS {
@@ -137,6 +138,18 @@ impl SignedClaims {
                 thumbprint.map_or(Confirmation::Other, Confirmation::Key)
             }
         }
+    }
+
+    /// When the provider last asked for a password or a finger. Long ago, if it does not say, and never
+    /// after now.
+    pub(super) fn authenticated_at(&self, now: Timestamp) -> Result<Timestamp, BadToken> {
+        let said = self.0.auth_time.map(NumericDate::at).transpose()?;
+        Ok(said.unwrap_or(Timestamp::from_ms(0)).min(now))
+    }
+
+    pub(super) fn is_strong(&self, provider: &IdentityProvider) -> bool {
+        let acr = self.0.acr.as_ref();
+        acr.is_some_and(|acr| provider.strong_acr.contains(acr))
     }
 
     pub(super) fn into_subject(self) -> String {
@@ -183,6 +196,8 @@ struct Claims {
     exp: NumericDate,
     iat: NumericDate,
     nbf: Option<NumericDate>,
+    auth_time: Option<NumericDate>,
+    acr: Option<String>,
     cnf: Option<Cnf>,
 }
 

@@ -8,6 +8,7 @@
 
 mod audit;
 mod booking;
+mod brought;
 mod certificates;
 mod charges;
 mod consents;
@@ -20,6 +21,7 @@ mod merchants;
 mod misses;
 mod payments;
 mod persons;
+mod profiles;
 mod proofs;
 mod readers;
 mod reports;
@@ -28,7 +30,9 @@ mod rotation;
 mod row;
 mod schema;
 mod service_accounts;
+mod sessions;
 mod settle;
+mod sign_ins;
 mod terminals;
 mod tokens;
 mod trust;

@@ -12,7 +12,7 @@ use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
 
 use super::error::unusable;
-use super::row::{find, get};
+use super::row::{find, get, one};
 use super::writer::Tx;
 use crate::store::{PersonKey, Result};
 
@@ -49,6 +49,27 @@ pub(super) fn find_person(conn: &Connection, key: &PersonKey) -> Result<Option<P
          WHERE issuer = ?1 AND subject = ?2",
         params![key.issuer, key.subject],
         read_person,
+    )
+}
+
+/// A profile that a row points to.
+pub(super) fn person_of(conn: &Connection, id: &[u8; 16]) -> Result<Person> {
+    one(
+        conn,
+        "SELECT id, audit_salt, pairwise_salt FROM persons WHERE id = ?1",
+        [id],
+        read_person,
+    )
+}
+
+/// Nobody is left who could be named: the salts behind commitments and pseudonyms are gone.
+pub(super) fn forget_person(tx: &Tx<'_>, id: &[u8; 16], at: Timestamp) -> Result<()> {
+    let (audit, pairwise): ([u8; 32], [u8; 32]) = (random()?, random()?);
+    tx.execute_one(
+        "UPDATE persons SET deleted_at_ms = ?2, audit_salt = ?3, pairwise_salt = ?4,
+                            default_account = NULL
+         WHERE id = ?1 AND deleted_at_ms IS NULL",
+        params![id, at.ms(), audit, pairwise],
     )
 }
 

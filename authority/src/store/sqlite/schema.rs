@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0008_alarms.sql"),
     include_str!("../../../migrations/sqlite/0009_profiles.sql"),
     include_str!("../../../migrations/sqlite/0010_rails.sql"),
+    include_str!("../../../migrations/sqlite/0011_sign_in.sql"),
     include_str!("../../../migrations/sqlite/0013_wallet.sql"),
 ];
 

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use protocol::charge::{ChargeKind, RELEASES_MAX};
 use protocol::ids::{ChargeId, ClaimId, TerminalId};
 use protocol::money::Money;
+use protocol::receipt::Payee;
 use protocol::time::Timestamp;
 use protocol::token::{TokenId, WindowId};
 use protocol::wire::claims::ClaimState;
@@ -16,15 +17,15 @@ use super::error::corrupt;
 use super::merchants::find_merchant;
 use super::payments::receipt_of_claim;
 use super::persons::{Person, person};
-use super::row::{count, find};
+use super::row::{count, find, uuid};
 use super::settle::{end, find_charge, find_claim, kind_text, release, till_charge};
 use super::terminals::{active_terminal, find_terminal, version_for};
 use super::turns::{Moved, move_all, move_from, raise_revision, turn, turns_since};
 use super::wallets::keep_approval;
 use super::writer::{Stop, Tx, Verdict};
 use crate::store::{
-    ChargeRecord, ChargeStatus, Claim, ClaimOutcome, ClaimRecord, Merchant, PushState, Result,
-    Terminal, TerminalStatus, Tokens,
+    Asked, ChargeRecord, ChargeStatus, Claim, ClaimOutcome, ClaimRecord, Merchant, Offer,
+    PushState, Result, Terminal, TerminalStatus, Tokens,
 };
 
 #[async_trait]
@@ -44,7 +45,12 @@ impl Tokens for SqliteStore {
     }
 
     async fn is_spent(&self, token: TokenId) -> Result<bool> {
-        self.read(move |conn| is_spent(conn, &token)).await
+        let spender = self.read(move |conn| spender(conn, &token)).await?;
+        Ok(spender.is_some())
+    }
+
+    async fn spender(&self, token: TokenId) -> Result<Option<ClaimId>> {
+        self.read(move |conn| spender(conn, &token)).await
     }
 
     async fn release_claim(
@@ -64,6 +70,10 @@ impl Tokens for SqliteStore {
 
     async fn charge_on_offer(&self, terminal: TerminalId) -> Result<Option<ChargeKind>> {
         self.read(move |conn| charge_on_offer(conn, terminal)).await
+    }
+
+    async fn offer(&self, terminal: TerminalId, now: Timestamp) -> Result<Option<Offer>> {
+        self.read(move |conn| offer(conn, terminal, now)).await
     }
 }
 
@@ -218,11 +228,11 @@ fn record_claim(
     tx.record("token.claimed", claim.at, &body)
 }
 
-fn is_spent(conn: &Connection, token: &TokenId) -> Result<bool> {
+fn spender(conn: &Connection, token: &TokenId) -> Result<Option<ClaimId>> {
     let id = &token.window;
-    let row = find(
+    find(
         conn,
-        "SELECT 1 FROM spent WHERE epoch = ?1 AND terminal = ?2 AND version = ?3
+        "SELECT claim FROM spent WHERE epoch = ?1 AND terminal = ?2 AND version = ?3
          AND channel = ?4 AND \"window\" = ?5 AND turn = ?6",
         params![
             id.epoch,
@@ -232,9 +242,8 @@ fn is_spent(conn: &Connection, token: &TokenId) -> Result<bool> {
             id.window,
             token.turn
         ],
-        |_| Ok(()),
-    )?;
-    Ok(row.is_some())
+        |row| Ok(ClaimId(uuid(row, "claim")?)),
+    )
 }
 
 fn release_claim(tx: &mut Tx<'_>, id: ClaimId, moved: &[WindowId], at: Timestamp) -> Verdict<bool> {
@@ -342,4 +351,45 @@ fn charge_on_offer(conn: &Connection, id: TerminalId) -> Result<Option<ChargeKin
         return Ok(Some(ChargeKind::Till));
     }
     Ok(idle_terms(&merchant_of(conn, &terminal)?).map(|(kind, ..)| kind))
+}
+
+fn offer(conn: &Connection, id: TerminalId, now: Timestamp) -> Result<Option<Offer>> {
+    let Some(terminal) = active_terminal(conn, id)? else {
+        return Ok(None);
+    };
+    let merchant = merchant_of(conn, &terminal)?;
+    let till = till_charge(conn, id)?;
+    let asked = match till.map(|charge| (charge.status, charge)) {
+        Some((ChargeStatus::Held(claim), _)) => Asked::Held {
+            until: held_until(conn, claim)?,
+        },
+        Some((ChargeStatus::Offered, charge)) if now < charge.until => Asked::Till {
+            amount: charge
+                .amount
+                .ok_or_else(|| corrupt("a till's charge without an amount"))?,
+            reference: charge.reference,
+        },
+        _ => asked_when_idle(&merchant),
+    };
+    Ok(Some(Offer {
+        payee: Payee {
+            id: merchant.id,
+            name: merchant.name,
+        },
+        terminal_name: terminal.name,
+        asked,
+    }))
+}
+
+fn held_until(conn: &Connection, id: ClaimId) -> Result<Timestamp> {
+    let claim = find_claim(conn, id)?.ok_or_else(|| corrupt("a held charge without its claim"))?;
+    Ok(claim.record.claimed.held_until)
+}
+
+fn asked_when_idle(merchant: &Merchant) -> Asked {
+    match idle_terms(merchant) {
+        Some((_, Some(amount), _)) => Asked::Fixed(amount),
+        Some((_, None, Some(cap))) => Asked::Open { cap },
+        _ => Asked::Nothing,
+    }
 }

@@ -1,0 +1,58 @@
+//! How does a person's press of a button spend a token?
+
+use std::sync::Arc;
+
+use protocol::presented::Presented;
+use protocol::problem::ProblemType;
+use warp::Filter;
+use warp::reply::Response;
+
+use super::forms::{self, OwnForm};
+use super::visit::Visit;
+use super::{Site, add_cookie, answer, start, with_status};
+use crate::http::problem::Answer;
+use crate::http::{Public, Routes};
+use crate::services::Failure;
+
+pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
+    let (of, site) = (site.clone(), site.clone());
+    let route = warp::path!("claim").and(forms::own(&of)).then(
+        move |visit: Arc<Visit>, form: Result<OwnForm, Failure>| {
+            let (work_site, work_visit) = (site.clone(), visit.clone());
+            let work = async move { claim(&work_site, &work_visit, form?).await };
+            answer(site.clone(), visit, work)
+        },
+    );
+    Routes::new("page-claim", route)
+}
+
+async fn claim(site: &Site, visit: &Visit, form: OwnForm) -> Answer<Response> {
+    let token = form.need("token")?;
+    let typed = !matches!(Presented::parse(token), Ok(Presented::Machine { .. }));
+    let (now, claims) = (site.journey.app.clock.now(), &site.journey.claims);
+    let secret = visit.secret_for(token);
+    let signed_in = visit.signed_in.as_ref();
+    match claims.claim_once(token, secret, signed_in, now).await {
+        Ok(new) => {
+            let path = format!("/pay/{}", new.view.claim);
+            let mut response = site.see_other(visit, &path);
+            add_cookie(&mut response, &new.cookie.set_cookie());
+            Ok(response)
+        }
+        Err(refused) if typed => again(site, visit, refused),
+        Err(refused) => Err(refused),
+    }
+}
+
+/// Who typed stays where the field is.
+fn again(site: &Site, visit: &Visit, refused: Failure) -> Answer<Response> {
+    let problem = refused.into_problem();
+    let page = match problem.problem_type() {
+        Some(ProblemType::SignInNeeded) => start::sign_in_first(site, visit)?,
+        _ => {
+            let words = super::Words(visit.language);
+            start::page(site, visit, Some(words.refusal(&problem)))?
+        }
+    };
+    Ok(with_status(page, &problem))
+}

@@ -1,0 +1,151 @@
+//! Who would be paid, what is asked, and how far is it? Looking spends nothing.
+//!
+//! Links are opened by previews and by robots as well as by people, so a look changes nothing and counts
+//! nothing: a token from a tag or a QR code cannot be guessed. A typed code can, and is never looked at.
+
+use std::sync::Arc;
+
+use protocol::charge::ChargeKind;
+use protocol::ids::{ClaimId, TerminalId};
+use protocol::live::recall;
+use protocol::money::Money;
+use protocol::presented::Presented;
+use protocol::problem::ProblemType;
+use protocol::receipt::Payee;
+use protocol::time::Timestamp;
+use protocol::wire::claims::ClaimView;
+
+use super::claims::{Claims, NewClaim, malformed_token, view_of};
+use super::phone::{self, PhoneCookie};
+use super::sign_in::SignedIn;
+use super::{Failure, seconds};
+use crate::store::{Asked, Payment};
+
+/// What a claim of this token would hold now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    pub terminal: TerminalId,
+    /// Where it stands, in the merchant's words.
+    pub terminal_name: String,
+    pub payee: Payee,
+    pub kind: ChargeKind,
+    /// None for an open charge.
+    pub amount: Option<Money>,
+    /// The most an open charge may be.
+    pub cap: Option<Money>,
+    pub reference: Option<String>,
+    /// Whether the terminal hears us, so that its screen can say "paid".
+    pub connected: bool,
+}
+
+/// A claim of this phone, and how far it is.
+#[derive(Debug, Clone)]
+pub struct Paying {
+    pub view: ClaimView,
+    /// Once it is paid.
+    pub payment: Option<Arc<Payment>>,
+}
+
+impl Claims {
+    /// Refused as a claim of the same link would be.
+    pub async fn look(&self, text: &str, now: Timestamp) -> Result<Look, Failure> {
+        let presented = Presented::parse(text).map_err(|it| malformed_token(&it))?;
+        if let Presented::Typed(_) = presented {
+            return Err(ProblemType::SignInNeeded.into());
+        }
+        self.machine(&presented, now).await?;
+        let terminal = presented.terminal();
+        let offer = self.app.store.offer(terminal, now).await?;
+        let offer = offer.ok_or(ProblemType::TerminalRefused)?;
+        let (kind, amount, cap, reference) = match offer.asked {
+            Asked::Nothing => return Err(ProblemType::NothingToPay.into()),
+            Asked::Held { until } => return Err(held(until, now)),
+            Asked::Till { amount, reference } => (ChargeKind::Till, Some(amount), None, reference),
+            Asked::Fixed(amount) => (ChargeKind::Fixed, Some(amount), None, None),
+            Asked::Open { cap } => (ChargeKind::Open, None, Some(cap), None),
+        };
+        Ok(Look {
+            terminal,
+            terminal_name: offer.terminal_name,
+            payee: offer.payee,
+            kind,
+            amount,
+            cap,
+            reference,
+            connected: self.push.hears(terminal),
+        })
+    }
+
+    /// Claims for a browser: the same token from the same browser again is the same claim, because people
+    /// press twice, and the answer to the first press may never arrive. `secret` is the browser's own for
+    /// this token.
+    pub async fn claim_once(
+        &self,
+        text: &str,
+        secret: [u8; 32],
+        signed_in: Option<&SignedIn>,
+        now: Timestamp,
+    ) -> Result<NewClaim, Failure> {
+        let claimed = self.claim_with(text, secret, signed_in, now).await;
+        let Err(refused) = claimed else {
+            return claimed;
+        };
+        let problem = refused.kind().problem_type();
+        if problem == Some(ProblemType::TokenSpent)
+            && let Some(earlier) = self.earlier(text, secret, now).await?
+        {
+            return Ok(earlier);
+        }
+        Err(refused)
+    }
+
+    /// The claim that this browser made with this token before.
+    pub async fn earlier(
+        &self,
+        text: &str,
+        secret: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<NewClaim>, Failure> {
+        let Ok(presented) = Presented::parse(text) else {
+            return Ok(None);
+        };
+        let loaded = self.epoch_keys.present(presented.terminal(), now).await?;
+        let candidates = self.candidates(&presented, now, &loaded).await?;
+        let Some(token) = recall(&presented, &candidates) else {
+            return Ok(None);
+        };
+        let Some(claim) = self.app.store.spender(token).await? else {
+            return Ok(None);
+        };
+        let cookie = PhoneCookie::of(claim, secret);
+        match phone::find(&*self.app.store, claim, Some(&cookie)).await {
+            Ok(own) => Ok(Some(NewClaim {
+                view: view_of(own.record(), now),
+                cookie,
+            })),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// How far the claim of this phone is.
+    pub async fn paying(
+        &self,
+        claim: ClaimId,
+        cookie: Option<&PhoneCookie>,
+        now: Timestamp,
+    ) -> Result<Paying, Failure> {
+        let view = self.view(claim, cookie, now).await?;
+        let payment = self.app.store.payment_of(claim).await?;
+        Ok(Paying {
+            view,
+            payment: payment.map(Arc::new),
+        })
+    }
+}
+
+/// Whoever waits learns for how long at most.
+fn held(until: Timestamp, now: Timestamp) -> Failure {
+    protocol::problem::Problem::new(ProblemType::ChargeHeld)
+        .with_retry_after(seconds(until - now))
+        .into()
+}
