@@ -6,6 +6,8 @@
 
 #[path = "journey/provider.rs"]
 mod provider;
+#[path = "journey/signing.rs"]
+mod signing;
 #[path = "journey/world.rs"]
 mod world;
 
@@ -17,6 +19,8 @@ mod claiming;
 mod dpop;
 #[path = "journey/guessing.rs"]
 mod guessing;
+#[path = "journey/openapi.rs"]
+mod openapi;
 #[path = "journey/receipts.rs"]
 mod receipts;
 #[path = "journey/reseeding.rs"]
@@ -29,3 +33,5 @@ mod signing_in;
 mod step_up;
 #[path = "journey/terminals.rs"]
 mod terminals;
+#[path = "journey/wallet.rs"]
+mod wallet;

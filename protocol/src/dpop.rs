@@ -8,7 +8,7 @@
 //! Whether the nonce is one of ours and the `jti` was used before is for whoever keeps those.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -401,9 +401,9 @@ mod tests {
     fn proof(change: impl FnOnce(&mut ProofClaims)) -> String {
         let key = SigningKey::from_slice(&[3; 32]).unwrap();
         let mut claims = ProofClaims {
-            jti: "one".to_string(),
-            htm: "POST".to_string(),
-            htu: "https://pay.example/v1/claims".to_string(),
+            jti: "one".into(),
+            htm: "POST".into(),
+            htu: "https://pay.example/v1/claims".into(),
             iat: NOW.secs(),
             ath: Some(access_token_hash("token")),
             nonce: None,

@@ -37,6 +37,8 @@ pub mod presented;
 pub mod problem;
 pub mod receipt;
 pub mod schedule;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod step_up;
 pub mod time;
 pub mod token;

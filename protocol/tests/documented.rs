@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use protocol::audit::CheckpointClaims;
 use protocol::charge::{CHARGE_LIFE_MS, HOLD_MS, HOLD_SIGNED_IN_MS, REFERENCE_MAX, RELEASES_MAX};
+use protocol::dpop::{JTI_MAX, PROOF_FUTURE_MS, PROOF_MAX, PROOF_PAST_MS};
 use protocol::jwk::JwkSet;
 use protocol::jws::JWS_MAX;
 use protocol::link::{HOST_MAX, LINK_MAX};
@@ -29,6 +30,11 @@ use protocol::wire::reports::{
 use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
 use protocol::wire::upkeep::{
     CHECKPOINT_HEADER, CHECKPOINT_MAX, REENROL_PATH, TRUST_HEADER, TRUST_PATH,
+};
+use protocol::wire::wallet::{
+    ACCOUNTS_PATH, APPROVAL_FUTURE_MS, APPROVAL_PAST_MS, IDEMPOTENCY_KEY_MAX, IDEMPOTENCY_MS,
+    PAYMENTS_PATH, PaymentRequest, SignedApproval, VIEWS_PATH, WalletAccounts, WalletPayment,
+    WalletView,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +83,11 @@ fn every_example_is_what_its_type_says() {
             "ReportResponse" => reads_back::<ReportResponse>(&body),
             "ChargeRequest" => reads_back::<ChargeRequest>(&body),
             "ChargeState" => reads_back::<ChargeState>(&body),
+            "SignedApproval" => reads_back::<SignedApproval>(&body),
+            "WalletView" => reads_back::<WalletView>(&body),
+            "PaymentRequest" => reads_back::<PaymentRequest>(&body),
+            "WalletPayment" => reads_back::<WalletPayment>(&body),
+            "WalletAccounts" => reads_back::<WalletAccounts>(&body),
             "Problem" => reads_back::<Problem>(&body),
             "Money" => reads_back::<Money>(&body),
             "Policy" => reads_back::<Policy>(&body),
@@ -84,7 +95,7 @@ fn every_example_is_what_its_type_says() {
         }
         shown.insert(name);
     }
-    assert_eq!(shown.len(), 17, "every type has an example: {shown:?}");
+    assert_eq!(shown.len(), 22, "every type has an example: {shown:?}");
 }
 
 #[test]
@@ -143,6 +154,14 @@ fn every_named_limit_is_the_one_described() {
         ("REPORTS_MAX", REPORTS_MAX as i64),
         ("CHECKPOINT_MAX", CHECKPOINT_MAX as i64),
         ("KEEP_ALIVE_S", KEEP_ALIVE_S as i64),
+        ("PROOF_PAST_MS", PROOF_PAST_MS),
+        ("PROOF_FUTURE_MS", PROOF_FUTURE_MS),
+        ("PROOF_MAX", PROOF_MAX as i64),
+        ("JTI_MAX", JTI_MAX as i64),
+        ("APPROVAL_PAST_MS", APPROVAL_PAST_MS),
+        ("APPROVAL_FUTURE_MS", APPROVAL_FUTURE_MS),
+        ("IDEMPOTENCY_MS", IDEMPOTENCY_MS),
+        ("IDEMPOTENCY_KEY_MAX", IDEMPOTENCY_KEY_MAX as i64),
     ] {
         let row = format!("| `{name}` | {value} |");
         assert!(text.contains(&row), "{row}");
@@ -161,6 +180,9 @@ fn every_path_and_the_cookie_are_described() {
         CHARGES_PATH,
         TRUST_PATH,
         REENROL_PATH,
+        VIEWS_PATH,
+        PAYMENTS_PATH,
+        ACCOUNTS_PATH,
         CLAIM_COOKIE,
     ] {
         assert!(

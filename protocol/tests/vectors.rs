@@ -28,6 +28,7 @@ use protocol::schedule::{EpochCheck, ScheduleClaims, accept};
 use protocol::step_up::Confirmable;
 use protocol::time::Timestamp;
 use protocol::token::Channel;
+use protocol::wire::wallet::SignedApproval;
 use protocol::window::{EpochClock, Policy, WindowPlan, WindowPolicy};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -173,6 +174,7 @@ fn signatures_thumbprint_and_digests_are_as_frozen() {
             ScheduleClaims::TYP => signed::<ScheduleClaims>(&case),
             ReceiptClaims::TYP => signed::<ReceiptClaims>(&case),
             CheckpointClaims::TYP => signed::<CheckpointClaims>(&case),
+            SignedApproval::TYP => signed::<SignedApproval>(&case),
             other => panic!("no such purpose: {other}"),
         }
     }

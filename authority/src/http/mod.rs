@@ -36,12 +36,14 @@ pub mod enrolment;
 
 pub mod extract;
 pub mod loopback;
+pub mod openapi;
 pub mod operators;
-pub mod pages;
+// pub mod pages;
 
 pub mod problem;
 pub mod public;
 pub mod trust;
+pub mod wallet;
 pub mod web;
 
 /// Phones, browsers, anybody.

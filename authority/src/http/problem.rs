@@ -39,6 +39,16 @@ pub fn response(problem: &Problem) -> Response {
     response
 }
 
+/// A refusal that was given before: the same bytes.
+pub fn again(status: u16, body: Vec<u8>) -> Response {
+    let mut response = http::Response::new(body).into_response();
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let media = HeaderValue::from_static(PROBLEM_JSON);
+    response.headers_mut().insert(CONTENT_TYPE, media);
+    response
+}
+
 /// How to authenticate where that was missing or not good (RFC 9110, section 11.6.1; RFC 9449, section 7.1).
 fn scheme_of(problem: &Problem) -> Option<&'static str> {
     match problem.problem_type()? {

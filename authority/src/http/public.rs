@@ -4,8 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY,
-    RETRY_AFTER, SET_COOKIE,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
 };
 use http::{HeaderName, StatusCode};
 use protocol::ids::ClaimId;
@@ -20,7 +19,7 @@ use warp::{Filter, Reply};
 
 use super::asker::{self, Asked};
 use super::problem::{Answer, answer};
-use super::{Public, Routes, body, pages};
+use super::{Public, Routes, body, openapi, wallet};
 use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
 use crate::services::jwks;
@@ -33,7 +32,9 @@ pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
         .or(view(journey))
         .or(approve(journey))
         .or(keys(journey))
-        .or(pages::routes(journey))
+        .or(wallet::routes(journey))
+        .or(openapi::routes(journey))
+    // .or(pages::routes(journey))
 }
 
 fn claim(journey: &Arc<Journey>) -> Routes<Public> {

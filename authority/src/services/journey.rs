@@ -24,7 +24,7 @@ use super::schedules::Schedules;
 use super::sessions::Sessions;
 use super::sign_in::{ProviderError, SignIn};
 use super::sweeps::Sweeps;
-use super::{Failure, rotation};
+use super::{Failure, rotation, wallet};
 use crate::app::App;
 
 /// How often overdue claims and charges are looked for.
@@ -146,7 +146,7 @@ impl Journey {
 
     /// Deletes proofs and requests that are too old to matter; answers how many.
     pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
-        self.sign_in.forget(now).await
+        Ok(self.sign_in.forget(now).await? + wallet::forget(&self.app, now).await?)
     }
 
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.

@@ -43,6 +43,7 @@ pub mod sessions;
 pub mod sign_in;
 pub mod sweeps;
 pub mod trust;
+pub mod wallet;
 
 pub use failure::Failure;
 

@@ -127,8 +127,15 @@ impl SignIn {
 
     /// Forgets proofs that are too old to be shown again; answers how many.
     pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
-        let before = now - PROOFS_KEPT_MS;
-        Ok(self.app.store.forget_proofs(before, FORGET_BATCH).await?)
+        let (store, before) = (&self.app.store, now - PROOFS_KEPT_MS);
+        let mut all = 0;
+        loop {
+            let forgotten = store.forget_proofs(before, FORGET_BATCH).await?;
+            all += forgotten;
+            if forgotten < FORGET_BATCH as usize {
+                return Ok(all);
+            }
+        }
     }
 
     /// The shopper of this access token, sent by whom it was given to.

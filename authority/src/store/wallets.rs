@@ -67,13 +67,13 @@ pub enum RequestEnd {
 #[async_trait]
 pub trait Wallets {
     /// Takes the request, or says who has it and how it ended. No audit row: what it does has its own.
-    async fn begin_request(&self, begin: BeginRequest) -> Result<RequestBegun>;
+    async fn begin_wallet_request(&self, begin: BeginRequest) -> Result<RequestBegun>;
 
     /// An attempt is over. A refusal that stands already stays.
-    async fn end_request(&self, request: WalletRequest, end: RequestEnd) -> Result<()>;
+    async fn end_wallet_request(&self, request: WalletRequest, end: RequestEnd) -> Result<()>;
 
     /// Forgets requests that were first asked before `before`, at most so many; answers how many.
-    async fn forget_requests(&self, before: Timestamp, limit: u32) -> Result<usize>;
+    async fn forget_wallet_requests(&self, before: Timestamp, limit: u32) -> Result<usize>;
 
     /// The approval that a wallet signed for this claim.
     async fn kept_approval(&self, claim: ClaimId) -> Result<Option<KeptApproval>>;

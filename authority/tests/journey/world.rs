@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use authority::app::{App, Parts};
 use authority::clock::{Clock, unix_seconds};
 use authority::config::Config;
-use authority::http::public;
+use authority::http::{crls, public};
 use authority::ids;
 use authority::listen::{self, Listening, Plain};
 use authority::metrics::Metrics;
@@ -106,10 +106,8 @@ impl World {
 
     /// With a provider all of whose access tokens must be bound to a key, or not.
     pub async fn whose_provider_binds(constrained: bool) -> Self {
-        let provider = Provider {
-            constrained,
-            ..Provider::start().await
-        };
+        let mut provider = Provider::start().await;
+        provider.constrained = constrained;
         Self::made_of(provider, |merchant| merchant).await
     }
 
@@ -172,7 +170,8 @@ impl World {
             .await
             .unwrap();
         let phones = listening.address();
-        let listener = listen::public(listening, public::routes(&journey)).over(Plain);
+        let routes = public::routes(&journey).or(crls::routes(&journey.crls));
+        let listener = listen::public(listening, routes).over(Plain);
         tokio::spawn(listener.run(app.clone()));
         Self {
             http: reqwest::Client::builder().no_proxy().build().unwrap(),

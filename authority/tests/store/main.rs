@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
-use suite::{certificates, charges, payments, records, rotation, terminals, trust};
+use suite::{certificates, charges, payments, records, rotation, terminals, trust, wallets};
 use world::World;
 
 /// The node of every store in these tests.
@@ -112,6 +112,13 @@ on_sqlite! {
     trust:
         what_a_terminal_follows_is_what_it_said_last,
         only_terminals_in_service_hold_a_root_back;
+    wallets:
+        a_proof_is_shown_once_even_when_many_show_it,
+        nonces_have_one_key_whichever_node_was_first,
+        a_request_is_carried_out_by_one_of_many_who_ask,
+        whoever_asks_again_goes_on_with_the_same_claim,
+        the_first_refusal_stays_until_it_is_forgotten,
+        an_approval_is_kept_with_its_claim_and_serves_no_other;
     races:
         a_token_is_spent_once_even_when_two_hundred_phones_race,
         a_charge_is_held_by_one_of_two_phones,

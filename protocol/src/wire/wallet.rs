@@ -42,6 +42,7 @@ pub const APPROVAL_FUTURE_MS: Millis = 30_000;
 /// Mute, because the token in it may not be spent yet.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ViewRequest {
     /// The link, its `<terminal>.<token>`, or the typed code.
     pub token: String,
@@ -55,6 +56,7 @@ impl fmt::Debug for ViewRequest {
 
 /// What a claim with this token would hold now. It may be gone a moment later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WalletView {
     pub terminal: TerminalId,
     pub channel: Channel,
@@ -74,12 +76,14 @@ pub struct WalletView {
 
 /// `GET /v1/wallet/accounts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WalletAccounts {
     pub accounts: Vec<WalletAccount>,
 }
 
 /// An account to pay from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WalletAccount {
     pub account: AccountId,
     /// What the shopper calls it.
@@ -94,6 +98,7 @@ pub struct WalletAccount {
 /// Mute, because the token in it may not be spent yet.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PaymentRequest {
     /// As in a view.
     pub token: String,
@@ -113,6 +118,7 @@ impl fmt::Debug for PaymentRequest {
 /// It names the token rather than the claim: the claim is made in the same call, after it was signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignedApproval {
     /// The authority's address, `https://` and the host of its links.
     pub aud: String,
@@ -143,6 +149,7 @@ pub fn token_hash(token: &str) -> Result<String, Malformed> {
 
 /// The answer to a payment and to a look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WalletPayment {
     pub payment: PaymentId,
     pub state: PaymentState,
@@ -161,6 +168,7 @@ pub struct WalletPayment {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum PaymentState {
     /// The rail is at work: look again.
     Pending,

@@ -20,15 +20,16 @@ use crate::store::{
 
 #[async_trait]
 impl Wallets for SqliteStore {
-    async fn begin_request(&self, begin: BeginRequest) -> Result<RequestBegun> {
-        self.write(move |tx| begin_request(tx, &begin)).await
+    async fn begin_wallet_request(&self, begin: BeginRequest) -> Result<RequestBegun> {
+        self.write(move |tx| begin_wallet_request(tx, &begin)).await
     }
 
-    async fn end_request(&self, request: WalletRequest, end: RequestEnd) -> Result<()> {
-        self.write(move |tx| end_request(tx, &request, &end)).await
+    async fn end_wallet_request(&self, request: WalletRequest, end: RequestEnd) -> Result<()> {
+        self.write(move |tx| end_wallet_request(tx, &request, &end))
+            .await
     }
 
-    async fn forget_requests(&self, before: Timestamp, limit: u32) -> Result<usize> {
+    async fn forget_wallet_requests(&self, before: Timestamp, limit: u32) -> Result<usize> {
         self.write(move |tx| {
             let sql = "DELETE FROM wallet_requests WHERE (key, name) IN
                        (SELECT key, name FROM wallet_requests WHERE began_at_ms < ?1
@@ -55,7 +56,7 @@ impl Wallets for SqliteStore {
     }
 }
 
-fn begin_request(tx: &mut Tx<'_>, begin: &BeginRequest) -> Verdict<RequestBegun> {
+fn begin_wallet_request(tx: &mut Tx<'_>, begin: &BeginRequest) -> Verdict<RequestBegun> {
     let Some(known) = find_request(tx.conn, &begin.request)? else {
         insert(tx, begin)?;
         return Ok(RequestBegun::Go(begin.claim));
@@ -96,7 +97,7 @@ fn insert(tx: &Tx<'_>, begin: &BeginRequest) -> Result<()> {
 }
 
 /// Of a request that was forgotten meanwhile there is nothing to say.
-fn end_request(tx: &mut Tx<'_>, request: &WalletRequest, end: &RequestEnd) -> Verdict<()> {
+fn end_wallet_request(tx: &mut Tx<'_>, request: &WalletRequest, end: &RequestEnd) -> Verdict<()> {
     let (status, refusal) = match end {
         RequestEnd::Open => (None, None),
         RequestEnd::Refused { status, body } => (Some(status), Some(body)),

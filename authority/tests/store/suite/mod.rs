@@ -7,6 +7,7 @@ pub(crate) mod records;
 pub(crate) mod rotation;
 pub(crate) mod terminals;
 pub(crate) mod trust;
+pub(crate) mod wallets;
 
 use authority::store::{ChargeStatus, PushState};
 use protocol::charge::ChargeKind;
