@@ -215,3 +215,71 @@ pub enum Unsignable {
 
 /// The header of an answer that [`Answer::nonce`] is.
 pub const ANSWER_NONCE: &str = NONCE_HEADER;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use protocol::dpop::{SignedProof, Target};
+    use protocol::jwk::JwkSet;
+    use protocol::jws;
+    use protocol::money::Currency;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_459_200);
+    const TOKEN: &str = "47110422.448FT7303N447EFB8H2JK8WRP4";
+
+    fn wallet() -> Wallet {
+        let key = WalletKey::generate().unwrap();
+        Wallet::new(key, "https://pay.example/", "access token")
+    }
+
+    fn header<'a>(request: &'a Request, name: &str) -> &'a str {
+        let found = request.headers.iter().find(|(known, _)| *known == name);
+        &found.unwrap().1
+    }
+
+    #[test]
+    fn a_request_carries_a_proof_for_itself_with_the_nonce_of_the_last_answer() {
+        let mut wallet = wallet();
+        let refused = Problem::new(ProblemType::NonceNeeded);
+        let answer = Answer {
+            status: 401,
+            nonce: Some("n-1"),
+            body: &serde_json::to_vec(&refused).unwrap(),
+        };
+        assert_eq!(wallet.read::<()>(&answer), Err(Refused::Again));
+        let request = wallet.view(TOKEN, NOW).unwrap();
+        assert_eq!(request.url, "https://pay.example/v1/wallet/views");
+        assert_eq!(header(&request, "authorization"), "DPoP access token");
+        let target = Target {
+            method: "POST",
+            origin: "https://pay.example",
+            path: "/v1/wallet/views",
+        };
+        let proof = SignedProof::read(header(&request, PROOF_HEADER)).unwrap();
+        let proof = proof.check(&target, Some("access token"), NOW).unwrap();
+        assert_eq!(proof.nonce(), Some("n-1"));
+        assert_eq!(proof.thumbprint(), wallet.key().thumbprint());
+        assert!(!format!("{request:?}").contains("448FT"));
+    }
+
+    #[test]
+    fn an_approval_says_what_was_agreed_and_for_which_token() {
+        let wallet = wallet();
+        let agreed = Agreed {
+            amount: Money::new(420, Currency::EUR).unwrap(),
+            payee: MerchantId::from_parts(1, &[0; 10]),
+            account: AccountId::from_parts(2, &[0; 10]),
+        };
+        let link = format!("https://pay.example/t/{TOKEN}");
+        let payment = wallet.approve(&link, &agreed, NOW).unwrap();
+        let keys = JwkSet {
+            keys: vec![wallet.key().public().clone()],
+        };
+        let said = jws::verify::<SignedApproval>(&payment.approval, &keys).unwrap();
+        assert_eq!(said.claims().aud, "https://pay.example");
+        assert_eq!(said.claims().token_hash, token_hash(TOKEN).unwrap());
+        assert_eq!(said.claims().amount, agreed.amount);
+        assert!(wallet.approve("hello", &agreed, NOW).is_err());
+    }
+}

@@ -1,5 +1,7 @@
 //! Is a copied access token worth nothing without its key?
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use authority::store::{Proofs, ShownProof};
 use protocol::dpop::{ProofClaims, access_token_hash};
 use protocol::token::Channel;
@@ -10,6 +12,8 @@ use crate::provider::{self, part, unsigned};
 use crate::world::{Answer, MINUTE, ORIGIN, World, answer};
 
 const PATH: &str = "/v1/claims";
+/// So that each has a name of its own.
+static PROOFS: AtomicU32 = AtomicU32::new(0);
 
 /// A claim that fails for want of a token, once it is known who asks.
 async fn claims_with(world: &World, access_token: &str, proofs: &[&str]) -> Answer {
@@ -28,7 +32,7 @@ fn believed(answer: &Answer) {
 
 async fn good(world: &World, access_token: &str) -> ProofClaims {
     ProofClaims {
-        jti: format!("{:?}", std::time::Instant::now()),
+        jti: format!("proof {}", PROOFS.fetch_add(1, Ordering::SeqCst)),
         htm: "POST".into(),
         htu: format!("{ORIGIN}{PATH}"),
         iat: world.now().secs(),

@@ -15,6 +15,7 @@ use authority::services::operators::{
     AccountCredit, AccountOpen, MerchantAdd, TerminalAdd, carry_out,
 };
 use authority::services::sign_in::{Shown, SignedIn};
+use authority::services::wallet::{self, Holder, Paid, Pay};
 use demo_bank::{Bank, Shopper};
 use hsm::{Priority, SealedSeed};
 use protocol::dpop::PROOF_HEADER;
@@ -27,7 +28,7 @@ use protocol::token::Channel;
 use protocol::wire::claims::{ApprovalRequest, CLAIMS_PATH};
 use protocol::wire::schedules::ScheduleQuery;
 
-use wallet_client::WalletKey;
+use wallet_client::{Agreed, Wallet, WalletKey};
 
 use super::Fault;
 use super::table::EPOCHS;
@@ -51,6 +52,9 @@ pub(crate) struct World {
     journey: Arc<Journey>,
     terminals: Vec<TerminalId>,
     shopper: SignedIn,
+    /// The same shopper's app, and what they agree to at every terminal.
+    wallet: Wallet,
+    agreed: Agreed,
     sealed: SealedSeed,
     host: LinkHost,
 }
@@ -60,7 +64,7 @@ impl World {
         let bank = open_bank().await?;
         let app = open(config(home, &bank)?).await?;
         let journey = Journey::new(&app)?;
-        let terminals = enrol(&app, &bank).await?;
+        let (terminals, agreed) = enrol(&app, &bank).await?;
         let now = app.clock.now();
         let key = WalletKey::generate()?;
         let token = access_token(&bank, &key, now).await?;
@@ -76,6 +80,8 @@ impl World {
             journey,
             terminals,
             shopper,
+            wallet: Wallet::new(key, &app.config.public.origin(), &token),
+            agreed,
             sealed: seed.sealed,
             host,
         })
@@ -144,6 +150,25 @@ impl World {
             .approve(id, cookie, &self.shopper, &request, now)
             .await?;
         Ok(())
+    }
+
+    /// The same by a wallet in one call: its request, claim and signed approval, books, receipt.
+    pub(crate) async fn wallet_payments(&self) -> Result<f64, Fault> {
+        let holder = Holder::of(self.shopper.clone())?;
+        self.rate(async |terminal| {
+            let now = self.app().clock.now();
+            let link = self.link(terminal).await?;
+            let request = self.wallet.approve(&link, &self.agreed, now)?;
+            let pay = Pay {
+                name: &self.wallet.name()?,
+                request: &request,
+            };
+            match wallet::pay(&self.journey, &holder, &pay, now).await? {
+                Paid::Now(_) => Ok(1),
+                other => Err(format!("not paid: {other:?}").into()),
+            }
+        })
+        .await
     }
 
     /// What the terminal's QR code shows now.
@@ -272,7 +297,7 @@ fn config(home: &Path, bank: &str) -> Result<Config, Fault> {
 }
 
 /// A merchant who lets shoppers choose the amount, its terminals, and a shopper with a full purse.
-async fn enrol(app: &App, bank: &str) -> Result<Vec<TerminalId>, Fault> {
+async fn enrol(app: &App, bank: &str) -> Result<(Vec<TerminalId>, Agreed), Fault> {
     let merchant = MerchantAdd {
         name: "Corner Bakery".into(),
         currency: Currency::EUR,
@@ -301,5 +326,10 @@ async fn enrol(app: &App, bank: &str) -> Result<Vec<TerminalId>, Fault> {
         reference: "bench".into(),
     };
     carry_out(app, "bench", credit).await?;
-    Ok(terminals)
+    let agreed = Agreed {
+        amount: Money::new(420, Currency::EUR)?,
+        payee: merchant,
+        account,
+    };
+    Ok((terminals, agreed))
 }

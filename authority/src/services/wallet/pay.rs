@@ -180,6 +180,10 @@ impl Attempt<'_> {
             approval: Some(self.agreed.kept(self.holder)?),
         };
         let spent = claims.spend(claim, self.now).await;
+        let by = live.token().window.channel.name();
+        let outcome = crate::services::outcome(&spent, "claimed");
+        let counter = &self.journey.app.metrics.claims;
+        counter.with_label_values(&[by, outcome]).inc();
         // Somebody else who carries out this request may have been faster.
         match (spent, self.own_claim().await?) {
             (_, Some(own)) => Ok(own),
