@@ -245,7 +245,9 @@ mod tests {
     fn the_sample_files_hold() {
         parse(MINIMAL).unwrap();
         let full = parse(FULL).unwrap();
-        assert_eq!((full.identity_providers.len(), full.rails.len()), (2, 2));
+        let providers = &full.identity_providers;
+        assert_eq!((providers.len(), full.rails.len()), (2, 2));
+        assert!(providers.iter().all(|it| it.sender_constrained));
     }
 
     #[test]

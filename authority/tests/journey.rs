@@ -12,6 +12,8 @@ mod fake_rail;
 mod openid;
 #[path = "journey/provider.rs"]
 mod provider;
+#[path = "journey/signing.rs"]
+mod signing;
 #[path = "journey/world.rs"]
 mod world;
 
@@ -23,10 +25,14 @@ mod approving;
 mod certified;
 #[path = "journey/claiming.rs"]
 mod claiming;
+#[path = "journey/dpop.rs"]
+mod dpop;
 #[path = "journey/guessing.rs"]
 mod guessing;
 #[path = "journey/linking.rs"]
 mod linking;
+#[path = "journey/openapi.rs"]
+mod openapi;
 #[path = "journey/paying_outside.rs"]
 mod paying_outside;
 #[path = "journey/receipts.rs"]
@@ -43,3 +49,5 @@ mod signing_in;
 mod step_up;
 #[path = "journey/terminals.rs"]
 mod terminals;
+#[path = "journey/wallet.rs"]
+mod wallet;

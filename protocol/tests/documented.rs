@@ -10,6 +10,7 @@ use protocol::audit::CheckpointClaims;
 use protocol::charge::{
     CHARGE_LIFE_MS, HOLD_MS, HOLD_SIGNED_IN_MS, HOLD_SIGNING_IN_MS, REFERENCE_MAX, RELEASES_MAX,
 };
+use protocol::dpop::{JTI_MAX, PROOF_FUTURE_MS, PROOF_MAX, PROOF_PAST_MS};
 use protocol::http_signature::{LIFETIME_S, SKEW_S};
 use protocol::jwk::JwkSet;
 use protocol::jws::JWS_MAX;
@@ -35,6 +36,11 @@ use protocol::wire::reports::{
 use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
 use protocol::wire::upkeep::{
     CHECKPOINT_HEADER, CHECKPOINT_MAX, REENROL_PATH, TRUST_HEADER, TRUST_PATH,
+};
+use protocol::wire::wallet::{
+    ACCOUNTS_PATH, APPROVAL_FUTURE_MS, APPROVAL_PAST_MS, IDEMPOTENCY_KEY_MAX, IDEMPOTENCY_MS,
+    PAYMENTS_PATH, PaymentRequest, SignedApproval, VIEWS_PATH, WalletAccounts, WalletPayment,
+    WalletView,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -87,6 +93,11 @@ fn every_example_is_what_its_type_says() {
             "ReportResponse" => reads_back::<ReportResponse>(&body),
             "ChargeRequest" => reads_back::<ChargeRequest>(&body),
             "ChargeState" => reads_back::<ChargeState>(&body),
+            "SignedApproval" => reads_back::<SignedApproval>(&body),
+            "WalletView" => reads_back::<WalletView>(&body),
+            "PaymentRequest" => reads_back::<PaymentRequest>(&body),
+            "WalletPayment" => reads_back::<WalletPayment>(&body),
+            "WalletAccounts" => reads_back::<WalletAccounts>(&body),
             "Problem" => reads_back::<Problem>(&body),
             "ConfirmOptions" => reads_back::<ConfirmOptions>(&body),
             "Assertion" => reads_back::<Assertion>(&body),
@@ -163,6 +174,14 @@ fn every_named_limit_is_the_one_described() {
         ("RAIL_ANSWER_MAX", RAIL_ANSWER_MAX as i64),
         ("LIFETIME_S", LIFETIME_S),
         ("SKEW_S", SKEW_S),
+        ("PROOF_PAST_MS", PROOF_PAST_MS),
+        ("PROOF_FUTURE_MS", PROOF_FUTURE_MS),
+        ("PROOF_MAX", PROOF_MAX as i64),
+        ("JTI_MAX", JTI_MAX as i64),
+        ("APPROVAL_PAST_MS", APPROVAL_PAST_MS),
+        ("APPROVAL_FUTURE_MS", APPROVAL_FUTURE_MS),
+        ("IDEMPOTENCY_MS", IDEMPOTENCY_MS),
+        ("IDEMPOTENCY_KEY_MAX", IDEMPOTENCY_KEY_MAX as i64),
     ] {
         let row = format!("| `{name}` | {value} |");
         assert!(text.contains(&row), "{row}");
@@ -181,6 +200,9 @@ fn every_path_and_the_cookie_are_described() {
         CHARGES_PATH,
         TRUST_PATH,
         REENROL_PATH,
+        VIEWS_PATH,
+        PAYMENTS_PATH,
+        ACCOUNTS_PATH,
         CLAIM_COOKIE,
     ] {
         assert!(

@@ -29,14 +29,16 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 pub mod agents;
+pub mod asker;
 pub mod body;
 pub mod crls;
 pub mod enrolment;
 
 pub mod extract;
 pub mod loopback;
+pub mod openapi;
 pub mod operators;
-pub mod pages;
+// pub mod pages;
 
 pub mod passkeys;
 pub mod problem;
@@ -44,6 +46,7 @@ pub mod public;
 pub mod sign_in;
 pub mod source;
 pub mod trust;
+pub mod wallet;
 pub mod web;
 
 /// Phones, browsers, anybody.

@@ -80,9 +80,20 @@ impl Approvals {
         now: Timestamp,
     ) -> Result<Answered, Failure> {
         crate::logging::follow_claim(claim);
+        let own = phone::find(&*self.app.store, claim, cookie).await;
+        self.approve_own(own, signed_in, request, now).await
+    }
+
+    /// The same for a claim that was found to be the asker's own, or not.
+    pub(super) async fn approve_own(
+        &self,
+        own: Result<OwnClaim, Failure>,
+        signed_in: &SignedIn,
+        request: &ApprovalRequest,
+        now: Timestamp,
+    ) -> Result<Answered, Failure> {
         let approving = async {
-            let own = phone::find(&*self.app.store, claim, cookie).await?;
-            let payment = self.carry_out(own, signed_in, request, now).await?;
+            let payment = self.carry_out(own?, signed_in, request, now).await?;
             self.answer(payment, now).await
         };
         let answered = approving.await;

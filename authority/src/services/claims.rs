@@ -100,6 +100,21 @@ impl Claims {
         Ok(view_of(own.record(), now))
     }
 
+    /// Which token this is, refused as a claim of it would be: a typed code that is wrong counts as a
+    /// miss. Spends nothing.
+    pub(super) async fn recognised(
+        &self,
+        text: &str,
+        signed_in: &SignedIn,
+        now: Timestamp,
+    ) -> Result<Live, Failure> {
+        let presented = Presented::parse(text).map_err(|it| malformed_token(&it))?;
+        match &presented {
+            Presented::Machine { .. } => self.machine(&presented, now).await,
+            Presented::Typed(_) => self.typed(&presented, signed_in, now).await,
+        }
+    }
+
     async fn judge(
         &self,
         presented: &Presented,
@@ -244,7 +259,18 @@ impl Claims {
             at: now,
             held_until: now + hold_ms,
             idle_charge: ids::fresh(now, ChargeId::from_parts),
+            approval: None,
         };
+        let record = self.spend(claim, now).await?;
+        Ok(NewClaim {
+            view: view_of(&record, now),
+            cookie,
+        })
+    }
+
+    /// Spends the token and holds the charge, or neither.
+    pub(super) async fn spend(&self, claim: Claim, now: Timestamp) -> Result<ClaimRecord, Failure> {
+        let live = claim.live;
         let writing = Stopwatch::start();
         let outcome = self.app.store.claim(claim).await?;
         let seconds = writing.seconds();
@@ -253,10 +279,7 @@ impl Claims {
         let claimed = &record.claimed;
         tracing::info!(terminal = %claimed.terminal, charge = %claimed.charge, "token claimed");
         self.push.changed(claimed.terminal);
-        Ok(NewClaim {
-            view: view_of(&record, now),
-            cookie,
-        })
+        Ok(record)
     }
 }
 
@@ -270,6 +293,7 @@ fn held(outcome: ClaimOutcome, live: &Live, now: Timestamp) -> Result<ClaimRecor
         ClaimOutcome::TooMany => Err(ProblemType::TooManyClaims.into()),
         ClaimOutcome::NothingToPay => Err(ProblemType::NothingToPay.into()),
         ClaimOutcome::TerminalRefused => Err(ProblemType::TerminalRefused.into()),
+        ClaimOutcome::ApprovalUsed => Err(ProblemType::ApprovalRefused.into()),
     }
 }
 

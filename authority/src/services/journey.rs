@@ -30,7 +30,7 @@ use super::sign_in::{ProviderError, SignIn};
 use super::sources::Sources;
 use super::step_up::StepUp;
 use super::sweeps::Sweeps;
-use super::{Failure, rotation};
+use super::{Failure, rotation, wallet};
 use crate::app::App;
 
 /// How often overdue claims and charges are looked for.
@@ -39,6 +39,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const RESUME_EVERY: Duration = Duration::from_secs(2);
 /// How often outside rails are asked about what they left open.
 const RECONCILE_EVERY: Duration = Duration::from_secs(1);
+/// How often what is too old to matter is deleted.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often certificates are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(300);
 /// How often sign-ins that are over are forgotten.
@@ -147,6 +149,7 @@ impl Journey {
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
             self.every(RECONCILE_EVERY, "reconcile rails", |now| self
                 .reconcile(now)),
+            self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
             self.every(FORGET_EVERY, "forget sign-ins", |now| self
@@ -172,6 +175,11 @@ impl Journey {
     /// Asks outside rails about what they left open; answers how much came to an end.
     pub async fn reconcile(&self, now: Timestamp) -> Result<usize, Failure> {
         self.payments.reconcile(now).await
+    }
+
+    /// Deletes proofs and requests that are too old to matter; answers how many.
+    pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
+        Ok(self.sign_in.forget(now).await? + wallet::forget(&self.app, now).await?)
     }
 
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.

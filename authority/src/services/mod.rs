@@ -49,6 +49,7 @@ pub mod sources;
 pub mod step_up;
 pub mod sweeps;
 pub mod trust;
+pub mod wallet;
 
 pub use failure::Failure;
 

@@ -17,6 +17,7 @@ mod misses;
 mod passkeys;
 mod payments;
 mod profiles;
+mod proofs;
 mod reports;
 mod revocations;
 mod rotation;
@@ -26,6 +27,7 @@ pub mod sqlite;
 mod terminals;
 mod tokens;
 mod trust;
+mod wallets;
 
 pub use allowances::{
     Allowances, Barred, Confirmation, Exemption, Limit, Locked, OwnLimits, Spend, SpendRules,
@@ -55,6 +57,7 @@ pub use profiles::{
     ACCOUNTS_BROUGHT_MAX, Brought, BroughtAccount, Deleted, IDENTITIES_MAX, Linked, OfferLink,
     OfferedLink, Profile, ProfileAccount, ProfileIdentity, Profiles, Unlinked,
 };
+pub use proofs::{NonceKey, Proofs, ShownProof};
 pub use reports::Reports;
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
@@ -73,6 +76,7 @@ pub use sessions::{
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
+pub use wallets::{BeginRequest, KeptApproval, RequestBegun, RequestEnd, WalletRequest, Wallets};
 
 /// Everything the services ask of a database.
 pub trait Store:
@@ -90,6 +94,8 @@ pub trait Store:
     + ServiceAccounts
     + Ledger
     + Misses
+    + Proofs
+    + Wallets
     + Reports
     + TrustFollowers
     + Rotation
@@ -118,6 +124,8 @@ impl<T> Store for T where
         + ServiceAccounts
         + Ledger
         + Misses
+        + Proofs
+        + Wallets
         + Reports
         + TrustFollowers
         + Rotation

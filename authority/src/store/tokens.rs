@@ -12,7 +12,7 @@ use protocol::turn::TurnState;
 use protocol::wire::claims::ClaimState;
 use protocol::wire::push::ChargeState;
 
-use super::{PersonKey, Result};
+use super::{KeptApproval, PersonKey, Result};
 
 /// Spend this token and hold the terminal's charge.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Claim {
     /// For a terminal whose till asks for nothing: the id of the fixed or open charge that the claim
     /// makes, if the merchant takes such.
     pub idle_charge: ChargeId,
+    /// What the wallet signed, where a wallet claims: evidence from the first moment.
+    pub approval: Option<KeptApproval>,
 }
 
 /// What became of a claim.
@@ -49,6 +51,8 @@ pub enum ClaimOutcome {
     Locked,
     /// Who claims holds as many as they may. Nothing was spent.
     TooMany,
+    /// The wallet's approval was used for another claim. Nothing was spent.
+    ApprovalUsed,
     /// The window has used up its turns: wait for the next. Nothing was spent.
     TurnsExhausted,
 }

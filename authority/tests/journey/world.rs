@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use authority::app::{App, Parts};
 use authority::clock::{Clock, unix_seconds};
@@ -16,7 +16,9 @@ use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
 use authority::services::rails::Rails;
 use authority::services::seeds;
+use authority::services::sign_in::{Shown, SignedIn};
 use authority::services::trust::Trust;
+use authority::services::{Failure, seeds};
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 use authority::store::{
     Credit, JoinToken, KeyRecord, Ledger, Merchant, Merchants, NewAccount, PersonKey, Seed,
@@ -39,12 +41,15 @@ use protocol::wire::push::ChargeState;
 use protocol::wire::schedules::{ScheduleQuery, ScheduleResponse};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use wallet_client::WalletKey;
 
 use crate::openid::{OpenId, SECRET};
 use crate::provider::{AUDIENCE, ISSUER, Provider};
 
 pub const START: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 pub const MINUTE: i64 = 60_000;
+/// Where wallets find the authority, whatever socket the test speaks to.
+pub const ORIGIN: &str = "https://pay.example";
 
 pub struct HandClock(AtomicI64);
 
@@ -67,6 +72,10 @@ pub struct World {
     pub journey: Arc<Journey>,
     pub phones: SocketAddr,
     pub http: reqwest::Client,
+    /// The key of every phone that does not say otherwise.
+    pub key: WalletKey,
+    /// What the authority last said proofs must carry.
+    nonce: Mutex<Option<String>>,
 }
 
 /// What the public listener answered.
@@ -108,6 +117,17 @@ impl World {
 
     /// With a merchant of the test's own kind.
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
+        Self::made_of(Provider::start().await, merchant).await
+    }
+
+    /// With a provider all of whose access tokens must be bound to a key, or not.
+    pub async fn whose_provider_binds(constrained: bool) -> Self {
+        let mut provider = Provider::start().await;
+        provider.constrained = constrained;
+        Self::made_of(provider, |merchant| merchant).await
+    }
+
+    async fn made_of(provider: Provider, merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::in_place(dir, String::new(), merchant, Rails::default()).await
     }
@@ -210,6 +230,8 @@ impl World {
             app,
             journey,
             phones,
+            key: WalletKey::generate().unwrap(),
+            nonce: Mutex::default(),
         }
     }
 
@@ -230,13 +252,15 @@ impl World {
             merchant,
             terminal,
             issuer,
+            key,
             ..
         } = self;
         let store = open(dir.path());
-        Self::build(
+        let built = Self::build(
             dir, clock, hsm, provider, store, issuer, merchant, terminal, rails,
         )
-        .await
+        .await;
+        Self { key, ..built }
     }
 
     /// For whoever edits rows by hand.
@@ -323,10 +347,45 @@ impl World {
         self.store.accounts_of(self.person(person)).await.unwrap()[0].balance_minor
     }
 
-    /// A fresh access token.
+    /// A fresh access token, for the world's key.
     pub fn sign_in(&self, subject: &str) -> String {
-        self.provider
-            .token(&self.provider.claims(subject, self.now().secs()))
+        self.sign_in_with(subject, &self.key)
+    }
+
+    /// The same for another key.
+    pub fn sign_in_with(&self, subject: &str, key: &WalletKey) -> String {
+        self.provider.token(&self.claims_of(subject, key))
+    }
+
+    pub fn claims_of(&self, subject: &str, key: &WalletKey) -> Value {
+        let now_s = self.now().secs();
+        self.provider.claims(subject, key.thumbprint(), now_s)
+    }
+
+    /// A proof by the world's key that leaves nothing to wish for, whatever the access token.
+    pub async fn proof(&self, method: &str, path: &str, access_token: &str) -> String {
+        let nonce = self.journey.sign_in.nonce(self.now()).await.unwrap();
+        let address = format!("{ORIGIN}{path}");
+        let proven = self.key.prove(
+            method,
+            &address,
+            Some(access_token),
+            Some(&nonce),
+            self.now(),
+        );
+        proven.unwrap()
+    }
+
+    /// Who sends this access token with a good proof?
+    pub async fn verify(&self, access_token: &str) -> Result<SignedIn, Failure> {
+        let proof = self.proof("GET", "/", access_token).await;
+        let shown = Shown {
+            access_token,
+            proof: Some(&proof),
+            method: "GET",
+            path: "/",
+        };
+        self.journey.sign_in.verify(&shown, self.now()).await
     }
 
     pub async fn charge(&self, minor: i64) -> ChargeState {
@@ -410,11 +469,46 @@ impl World {
 
     pub async fn claim(&self, token: &str, access_token: Option<&str>) -> Answer {
         let body = json!({ "token": token });
-        let mut request = self.http.post(self.url("/v1/claims")).json(&body);
-        if let Some(access_token) = access_token {
-            request = request.bearer_auth(access_token);
+        let request = self.http.post(self.url("/v1/claims")).json(&body);
+        self.send(request, access_token).await
+    }
+
+    /// Sends it as the world's phone does: with a proof, and again where the nonce was old.
+    pub async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        access_token: Option<&str>,
+    ) -> Answer {
+        match access_token {
+            None => answer(request).await,
+            Some(token) => self.send_with(request, token, &self.key).await,
         }
-        answer(request).await
+    }
+
+    pub async fn send_with(
+        &self,
+        request: reqwest::RequestBuilder,
+        access_token: &str,
+        key: &WalletKey,
+    ) -> Answer {
+        let mut tries = 2;
+        loop {
+            tries -= 1;
+            let again = request.try_clone().unwrap();
+            let built = again.try_clone().unwrap().build().unwrap();
+            let (method, path) = (built.method().as_str(), built.url().path());
+            let nonce = self.nonce.lock().unwrap().clone();
+            let address = format!("{ORIGIN}{path}");
+            let (token, nonce) = (Some(access_token), nonce.as_deref());
+            let proof = key.prove(method, &address, token, nonce, self.now());
+            let again = again.header("authorization", format!("DPoP {access_token}"));
+            let answered = answer(again.header("dpop", proof.unwrap())).await;
+            let next = answered.headers.get("dpop-nonce");
+            *self.nonce.lock().unwrap() = next.map(|it| it.to_str().unwrap().to_owned());
+            if tries == 0 || !answered.wants_nonce() {
+                return answered;
+            }
+        }
     }
 
     /// Claims what must succeed.
@@ -468,10 +562,13 @@ impl World {
         if let Some(cookie) = cookie {
             request = request.header("cookie", cookie);
         }
-        if let Some(access_token) = access_token {
-            request = request.bearer_auth(access_token);
-        }
-        answer(request).await
+        self.send(request, access_token).await
+    }
+
+    /// A request to the public listener that is sent as it stands.
+    pub fn ask(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().unwrap();
+        self.http.request(method, self.url(path))
     }
 
     pub async fn post_as(
@@ -539,6 +636,11 @@ impl World {
 }
 
 impl Answer {
+    fn wants_nonce(&self) -> bool {
+        let asked = self.headers.get("www-authenticate");
+        asked.is_some_and(|it| it.to_str().unwrap().contains("use_dpop_nonce"))
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
@@ -611,7 +713,7 @@ const SPENDING_FILE: &str = "spending.toml";
 fn config(provider: &Provider, dir: &Path) -> Config {
     let spending = std::fs::read_to_string(dir.join(SPENDING_FILE));
     let spending = spending.unwrap_or_else(|_| SPENDING.into());
-    let url = &provider.url;
+    let (url, constrained) = (&provider.url, provider.constrained);
     let text = format!(
         r#"
         node = "one"
@@ -628,6 +730,7 @@ fn config(provider: &Provider, dir: &Path) -> Config {
         audience = "{AUDIENCE}"
         jwks_url = "{url}"
         algorithms = ["ES256", "RS256", "PS256"]
+        sender_constrained = {constrained}
         {}
         "#,
         provider.sections

@@ -24,7 +24,7 @@ use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
 use suite::{
     allowances, certificates, charges, intents, payments, profiles, records, rotation, sign_ins,
-    terminals, trust,
+    terminals, trust, wallets,
 };
 use world::World;
 
@@ -155,6 +155,13 @@ on_sqlite! {
         a_default_account_is_offered_first,
         a_profile_that_is_deleted_names_nobody_and_comes_not_back,
         a_profile_with_money_or_a_claim_is_not_deleted;
+    wallets:
+        a_proof_is_shown_once_even_when_many_show_it,
+        nonces_have_one_key_whichever_node_was_first,
+        a_request_is_carried_out_by_one_of_many_who_ask,
+        whoever_asks_again_goes_on_with_the_same_claim,
+        the_first_refusal_stays_until_it_is_forgotten,
+        an_approval_is_kept_with_its_claim_and_serves_no_other;
     races:
         a_token_is_spent_once_even_when_two_hundred_phones_race,
         a_charge_is_held_by_one_of_two_phones,

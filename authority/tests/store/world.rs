@@ -211,6 +211,7 @@ impl World {
             at: NOW,
             held_until: NOW + HOLD_MS,
             idle_charge: self.charge_id(),
+            approval: None,
         }
     }
 

@@ -27,6 +27,7 @@ pub const PUBLIC_BODY_MAX: u64 = 4_096;
 /// Mute, because the token in it may not be spent yet.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClaimRequest {
     /// The link, its `<terminal>.<token>`, or the typed code.
     pub token: String,
@@ -40,6 +41,7 @@ impl fmt::Debug for ClaimRequest {
 
 /// What the phone shows before anybody approves. The cookie in the answer opens it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClaimView {
     pub claim: ClaimId,
     pub terminal: TerminalId,
@@ -64,6 +66,7 @@ pub struct ClaimView {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ClaimState {
     /// Waits for its approval.
     Held,
@@ -76,6 +79,7 @@ pub enum ClaimState {
 /// `POST /v1/claims/{id}/approval`, with cookie and access token: the signature of the payment act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApprovalRequest {
     /// As the shopper saw it.
     pub amount: Money,
@@ -92,6 +96,7 @@ pub struct ApprovalRequest {
 /// The answer to an approval, with status 202, while whoever moves the money has not answered: the same
 /// approval again, after `Retry-After`, answers the receipt or why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PendingResponse {
     pub state: Pending,
     pub payment: PaymentId,
@@ -99,12 +104,14 @@ pub struct PendingResponse {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Pending {
     Pending,
 }
 
 /// The answer to an approval; to the same approval again, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApprovalResponse {
     pub payment: PaymentId,
     pub receipt_id: ReceiptId,

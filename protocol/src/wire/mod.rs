@@ -11,3 +11,4 @@ pub mod rails;
 pub mod reports;
 pub mod schedules;
 pub mod upkeep;
+pub mod wallet;

@@ -6,8 +6,8 @@
 //! those seams; a bank has an identity provider and a core system already.
 //!
 //! ```text
-//!  phone ──POST /token (shopper, password)──▶ bank      answers an access token (`token.rs`)
-//!  phone ──Authorization: Bearer …──────────▶ authority
+//!  phone ──POST /token (shopper, password), proof of its key──▶ bank    an access token for that key
+//!  phone ──Authorization: DPoP …, a proof for this request────▶ authority
 //!                         authority ──GET /.well-known/jwks.json──▶ bank
 //!                         authority ──POST /rail/<verb>, signed───▶ bank  (`rail.rs`, `books.rs`)
 //! ```

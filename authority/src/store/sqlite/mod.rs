@@ -24,6 +24,7 @@ mod passkeys;
 mod payments;
 mod persons;
 mod profiles;
+mod proofs;
 mod readers;
 mod reports;
 mod revocations;
@@ -38,6 +39,7 @@ mod terminals;
 mod tokens;
 mod trust;
 mod turns;
+mod wallets;
 mod writer;
 
 use std::path::Path;

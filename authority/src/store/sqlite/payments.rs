@@ -107,7 +107,7 @@ fn repeated(conn: &Connection, earlier: Payment, pay: &Pay) -> Result<PayOutcome
     })
 }
 
-fn is_payer(conn: &Connection, payment: PaymentId, person: &PersonKey) -> Result<bool> {
+pub(super) fn is_payer(conn: &Connection, payment: PaymentId, person: &PersonKey) -> Result<bool> {
     let row = find(
         conn,
         "SELECT 1 FROM payments
@@ -197,7 +197,7 @@ fn receipt(conn: &Connection, payment: PaymentId) -> Result<Option<String>> {
     )
 }
 
-fn find_payment(conn: &Connection, id: PaymentId) -> Result<Option<Payment>> {
+pub(super) fn find_payment(conn: &Connection, id: PaymentId) -> Result<Option<Payment>> {
     find(
         conn,
         "SELECT payments.*, receipts.jws FROM payments

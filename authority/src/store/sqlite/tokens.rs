@@ -21,6 +21,7 @@ use super::row::{count, find, get, one, uuid};
 use super::settle::{end, find_charge, find_claim, kind_text, release, till_charge};
 use super::terminals::{active_terminal, find_terminal, version_for};
 use super::turns::{Moved, move_all, move_from, raise_revision, turn, turns_since};
+use super::wallets::keep_approval;
 use super::writer::{Stop, Tx, Verdict};
 use crate::store::{
     Asked, ChargeRecord, ChargeStatus, Claim, ClaimOutcome, ClaimRecord, Merchant, Offer,
@@ -100,6 +101,11 @@ fn spend_and_hold(tx: &mut Tx<'_>, claim: &Claim) -> Verdict<ClaimOutcome> {
     hold(tx, claim, charge, person.as_ref())?;
     raise_revision(tx, terminal.id)?;
     record_claim(tx, claim, charge, person.as_ref())?;
+    if let Some(approval) = &claim.approval
+        && !keep_approval(tx, claim.id, approval, claim.at)?
+    {
+        return Err(Stop::Refused(ClaimOutcome::ApprovalUsed));
+    }
     let stored = find_claim(tx.conn, claim.id)?.ok_or_else(|| corrupt("a claim vanished"))?;
     Ok(ClaimOutcome::Claimed(Box::new(stored.record)))
 }

@@ -11,6 +11,7 @@ pub(crate) mod rotation;
 pub(crate) mod sign_ins;
 pub(crate) mod terminals;
 pub(crate) mod trust;
+pub(crate) mod wallets;
 
 use authority::store::{ChargeStatus, PushState};
 use protocol::charge::ChargeKind;
