@@ -40,6 +40,7 @@ pub mod openapi;
 pub mod operators;
 // pub mod pages;
 
+pub mod pages;
 pub mod passkeys;
 pub mod problem;
 pub mod public;

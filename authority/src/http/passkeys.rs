@@ -5,17 +5,16 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, StatusCode};
 use protocol::ids::ClaimId;
-use protocol::problem::ProblemType;
 use protocol::wire::claims::{ApprovalRequest, PUBLIC_BODY_MAX};
 use protocol::wire::passkeys::{PasskeyRename, PasskeyRequest};
 use warp::reply::Response;
 use warp::{Filter, Reply};
 
-use super::problem::answer;
-use super::public::{cookie, private, signed_in, to_the_end};
+use super::asker::{self, Asked};
+use super::public::{cookie, private, to_the_end};
 use super::web;
 use super::{Public, Routes, body};
 use crate::services::Failure;
@@ -38,23 +37,23 @@ fn confirm_options(journey: &Arc<Journey>) -> Routes<Public> {
     let route = warp::path!("v1" / "claims" / ClaimId / "approval" / "options")
         .and(warp::post())
         .and(cookie())
-        .and(warp::header::headers_cloned())
+        .and(asker::asked())
         .and(body::json::<ApprovalRequest>(PUBLIC_BODY_MAX))
         .then(
             move |claim: ClaimId,
                   cookie: Option<PhoneCookie>,
-                  headers: HeaderMap,
+                  from: Asked,
                   request: ApprovalRequest| {
                 let journey = journey.clone();
                 async move {
                     let asked = async {
-                        let who = changes(&journey, &headers).await?;
+                        let who = changes(&journey, &from).await?;
                         let now = journey.app.clock.now();
                         let (step_up, cookie) = (&journey.step_up, cookie.as_ref());
                         let options = step_up.options(claim, cookie, &who, &request, now).await?;
                         Ok(private(warp::reply::json(&options)))
                     };
-                    answer(asked.await)
+                    asker::answered(&journey, asked.await).await
                 }
             },
         );
@@ -65,17 +64,17 @@ fn options(journey: &Arc<Journey>) -> Routes<Public> {
     let journey = journey.clone();
     let route = warp::path!("v1" / "passkeys" / "options")
         .and(warp::post())
-        .and(warp::header::headers_cloned())
-        .then(move |headers: HeaderMap| {
+        .and(asker::asked())
+        .then(move |from: Asked| {
             let journey = journey.clone();
             async move {
                 let asked = async {
-                    let who = changes(&journey, &headers).await?;
+                    let who = changes(&journey, &from).await?;
                     let now = journey.app.clock.now();
                     let options = journey.passkeys.options(&who, now).await?;
                     Ok(private(warp::reply::json(&options)))
                 };
-                answer(asked.await)
+                asker::answered(&journey, asked.await).await
             }
         });
     Routes::new("passkey-options", route)
@@ -85,19 +84,19 @@ fn add(journey: &Arc<Journey>) -> Routes<Public> {
     let journey = journey.clone();
     let route = warp::path!("v1" / "passkeys")
         .and(warp::post())
-        .and(warp::header::headers_cloned())
+        .and(asker::asked())
         .and(body::json::<PasskeyRequest>(PUBLIC_BODY_MAX))
-        .then(move |headers: HeaderMap, request: PasskeyRequest| {
-            let journey = journey.clone();
+        .then(move |from: Asked, request: PasskeyRequest| {
+            let (journey, answering) = (journey.clone(), journey.clone());
             let work = async move {
-                let who = changes(&journey, &headers).await?;
+                let who = changes(&journey, &from).await?;
                 let now = journey.app.clock.now();
                 let added = journey.passkeys.add(&who, &request, now).await?;
                 let mut response = private(warp::reply::json(&added));
                 *response.status_mut() = StatusCode::CREATED;
                 Ok(response)
             };
-            async move { answer(to_the_end(work).await) }
+            async move { asker::answered(&answering, to_the_end(work).await).await }
         });
     Routes::new("passkey-add", route)
 }
@@ -106,16 +105,16 @@ fn list(journey: &Arc<Journey>) -> Routes<Public> {
     let journey = journey.clone();
     let route = warp::path!("v1" / "passkeys")
         .and(warp::get())
-        .and(warp::header::headers_cloned())
-        .then(move |headers: HeaderMap| {
+        .and(asker::asked())
+        .then(move |from: Asked| {
             let journey = journey.clone();
             async move {
                 let asked = async {
-                    let who = looks(&journey, &headers).await?;
+                    let who = looks(&journey, &from).await?;
                     let list = journey.passkeys.list(&who).await?;
                     Ok(private(warp::reply::json(&list)))
                 };
-                answer(asked.await)
+                asker::answered(&journey, asked.await).await
             }
         });
     Routes::new("passkey-list", route)
@@ -125,20 +124,18 @@ fn rename(journey: &Arc<Journey>) -> Routes<Public> {
     let journey = journey.clone();
     let route = warp::path!("v1" / "passkeys" / String)
         .and(warp::post())
-        .and(warp::header::headers_cloned())
+        .and(asker::asked())
         .and(body::json::<PasskeyRename>(PUBLIC_BODY_MAX))
-        .then(
-            move |id: String, headers: HeaderMap, request: PasskeyRename| {
-                let journey = journey.clone();
-                let work = async move {
-                    let who = changes(&journey, &headers).await?;
-                    let (passkeys, now) = (&journey.passkeys, journey.app.clock.now());
-                    passkeys.rename(&who, &id, &request.name, now).await?;
-                    Ok(nothing())
-                };
-                async move { answer(to_the_end(work).await) }
-            },
-        );
+        .then(move |id: String, from: Asked, request: PasskeyRename| {
+            let (journey, answering) = (journey.clone(), journey.clone());
+            let work = async move {
+                let who = changes(&journey, &from).await?;
+                let (passkeys, now) = (&journey.passkeys, journey.app.clock.now());
+                passkeys.rename(&who, &id, &request.name, now).await?;
+                Ok(nothing())
+            };
+            async move { asker::answered(&answering, to_the_end(work).await).await }
+        });
     Routes::new("passkey-rename", route)
 }
 
@@ -146,39 +143,39 @@ fn remove(journey: &Arc<Journey>) -> Routes<Public> {
     let journey = journey.clone();
     let route = warp::path!("v1" / "passkeys" / String)
         .and(warp::delete())
-        .and(warp::header::headers_cloned())
-        .then(move |id: String, headers: HeaderMap| {
-            let journey = journey.clone();
+        .and(asker::asked())
+        .then(move |id: String, from: Asked| {
+            let (journey, answering) = (journey.clone(), journey.clone());
             let work = async move {
-                let who = changes(&journey, &headers).await?;
+                let who = changes(&journey, &from).await?;
                 let now = journey.app.clock.now();
                 journey.passkeys.remove(&who, &id, now).await?;
                 Ok(nothing())
             };
-            async move { answer(to_the_end(work).await) }
+            async move { asker::answered(&answering, to_the_end(work).await).await }
         });
     Routes::new("passkey-remove", route)
 }
 
 /// Who changes something: an app, or a page of ours.
-async fn changes(journey: &Journey, headers: &HeaderMap) -> Result<SignedIn, Failure> {
-    match headers.contains_key(AUTHORIZATION) {
-        true => app(journey, headers).await,
-        false => web::of_script(journey, headers).await?.signed_in(),
+async fn changes(journey: &Journey, from: &Asked) -> Result<SignedIn, Failure> {
+    match from.headers.contains_key(AUTHORIZATION) {
+        true => app(journey, from).await,
+        false => web::of_script(journey, &from.headers).await?.signed_in(),
     }
 }
 
 /// Who looks: other sites cannot read what they are answered.
-async fn looks(journey: &Journey, headers: &HeaderMap) -> Result<SignedIn, Failure> {
-    match headers.contains_key(AUTHORIZATION) {
-        true => app(journey, headers).await,
-        false => web::visitor_of(journey, headers).await?.signed_in(),
+async fn looks(journey: &Journey, from: &Asked) -> Result<SignedIn, Failure> {
+    match from.headers.contains_key(AUTHORIZATION) {
+        true => app(journey, from).await,
+        false => web::visitor_of(journey, &from.headers).await?.signed_in(),
     }
 }
 
-async fn app(journey: &Journey, headers: &HeaderMap) -> Result<SignedIn, Failure> {
-    let signed_in = signed_in(journey, headers).await?;
-    Ok(signed_in.ok_or(ProblemType::SignInNeeded)?)
+async fn app(journey: &Journey, from: &Asked) -> Result<SignedIn, Failure> {
+    from.must_be_signed_in(journey, journey.app.clock.now())
+        .await
 }
 
 fn nothing() -> Response {

@@ -44,7 +44,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often certificates are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(300);
 /// How often sign-ins that are over are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+const FORGET_SIGN_INS_EVERY: Duration = Duration::from_secs(60);
 /// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
 const ISSUING_EVERY: Duration = Duration::from_secs(1);
 /// How often the audit chains are bound by a signature, if they have moved.
@@ -152,7 +152,7 @@ impl Journey {
             self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
-            self.every(FORGET_EVERY, "forget sign-ins", |now| self
+            self.every(FORGET_SIGN_INS_EVERY, "forget sign-ins", |now| self
                 .forget_sign_ins(now)),
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
             self.crls.run(),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use authority::clock::{Clock, SystemClock};
+use authority::services::rails::Rails;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -49,7 +50,7 @@ async fn place() -> Certified {
         key.display()
     );
     let file = dir.path().join("provider.json");
-    let world = World::in_place(dir, section, |merchant| merchant).await;
+    let world = World::in_place(dir, section, |merchant| merchant, Rails::default()).await;
     // The provider lives now, and so must its authority.
     world.advance(SystemClock.now() - world.now());
     let account = json!({ "id": "4711", "name": "Current", "currency": "EUR" });

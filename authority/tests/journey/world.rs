@@ -15,7 +15,6 @@ use authority::serve;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
 use authority::services::rails::Rails;
-use authority::services::seeds;
 use authority::services::sign_in::{Shown, SignedIn};
 use authority::services::trust::Trust;
 use authority::services::{Failure, seeds};
@@ -117,19 +116,16 @@ impl World {
 
     /// With a merchant of the test's own kind.
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
-        Self::made_of(Provider::start().await, merchant).await
+        let dir = tempfile::tempdir().unwrap();
+        Self::in_place(dir, String::new(), merchant, Rails::default()).await
     }
 
     /// With a provider all of whose access tokens must be bound to a key, or not.
     pub async fn whose_provider_binds(constrained: bool) -> Self {
         let mut provider = Provider::start().await;
         provider.constrained = constrained;
-        Self::made_of(provider, |merchant| merchant).await
-    }
-
-    async fn made_of(provider: Provider, merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::in_place(dir, String::new(), merchant, Rails::default()).await
+        Self::of_provider(dir, provider, |merchant| merchant, Rails::default()).await
     }
 
     /// Where browsers sign in at these providers, which bring accounts of a rail.
@@ -148,9 +144,18 @@ impl World {
         merchant: impl FnOnce(Merchant) -> Merchant,
         rails: Rails,
     ) -> Self {
-        let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
         let mut provider = Provider::start().await;
         provider.sections = sections;
+        Self::of_provider(dir, provider, merchant, rails).await
+    }
+
+    async fn of_provider(
+        dir: TempDir,
+        provider: Provider,
+        merchant: impl FnOnce(Merchant) -> Merchant,
+        rails: Rails,
+    ) -> Self {
+        let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
         let hsm = Arc::new(MemoryHsm::new());
         let store = open(dir.path());
         make_keys(&hsm, &store).await;
@@ -593,20 +598,17 @@ impl World {
         if let Some(cookie) = cookie {
             request = request.header("cookie", cookie);
         }
-        if let Some(access_token) = access_token {
-            request = request.bearer_auth(access_token);
-        }
-        answer(request).await
+        self.send(request, access_token).await
     }
 
     pub async fn get_as(&self, person: &str, path: &str) -> Answer {
         let request = self.http.get(self.url(path));
-        answer(request.bearer_auth(self.sign_in(person))).await
+        self.send(request, Some(&self.sign_in(person))).await
     }
 
     pub async fn delete_as(&self, person: &str, path: &str) -> Answer {
         let request = self.http.delete(self.url(path));
-        answer(request.bearer_auth(self.sign_in(person))).await
+        self.send(request, Some(&self.sign_in(person))).await
     }
 
     /// One number from the database.

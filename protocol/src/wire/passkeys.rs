@@ -17,6 +17,7 @@ pub const PASSKEY_NAME_MAX: usize = 64;
 
 /// The answer of `POST /v1/passkeys/options`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PasskeyOptions {
     /// The profile that the passkey joins: must come back with it.
     pub profile: String,
@@ -26,12 +27,14 @@ pub struct PasskeyOptions {
 
 /// The answer of `POST /v1/claims/{id}/approval/options`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConfirmOptions {
     #[serde(rename = "publicKey")]
     pub public_key: RequestOptions,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CreationOptions {
     pub rp: RelyingParty,
@@ -47,6 +50,7 @@ pub struct CreationOptions {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RequestOptions {
     /// The hash over the payment (docs/PROTOCOL.md, section 4).
@@ -59,12 +63,14 @@ pub struct RequestOptions {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RelyingParty {
     pub id: String,
     pub name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     pub id: String,
@@ -73,6 +79,7 @@ pub struct User {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Parameters {
     #[serde(rename = "type")]
     pub kind: String,
@@ -81,6 +88,7 @@ pub struct Parameters {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Descriptor {
     #[serde(rename = "type")]
     pub kind: String,
@@ -88,6 +96,7 @@ pub struct Descriptor {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Selection {
     pub resident_key: String,
@@ -96,6 +105,7 @@ pub struct Selection {
 
 /// `POST /v1/passkeys`: a new passkey, for the profile that its options named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PasskeyRequest {
     pub profile: String,
@@ -107,17 +117,20 @@ pub struct PasskeyRequest {
 
 /// `POST /v1/passkeys/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PasskeyRename {
     pub name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PasskeyList {
     pub passkeys: Vec<PasskeyView>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PasskeyView {
     /// The credential id, base64url.
     pub id: String,
@@ -129,6 +142,7 @@ pub struct PasskeyView {
 
 /// What a passkey signed, in an approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Assertion {
     /// The credential id, base64url; so the rest.

@@ -249,12 +249,7 @@ async fn passkeys_are_listed_renamed_and_removed() {
 async fn a_locked_shopper_pays_and_claims_nothing_at_once() {
     let world = World::new().await;
     let phone = world.held(420).await;
-    let ann = world
-        .journey
-        .sign_in
-        .verify(&world.sign_in("ann"), world.now())
-        .await
-        .unwrap();
+    let ann = world.verify(&world.sign_in("ann")).await.unwrap();
     world
         .journey
         .shoppers
@@ -272,14 +267,7 @@ async fn a_locked_shopper_pays_and_claims_nothing_at_once() {
 async fn own_limits_fall_at_once_and_rise_only_with_a_fresh_sign_in() {
     let world = World::new().await;
     let old = world.sign_in("ann");
-    let verify = async |token: &str| {
-        world
-            .journey
-            .sign_in
-            .verify(token, world.now())
-            .await
-            .unwrap()
-    };
+    let verify = async |token: &str| world.verify(token).await.unwrap();
     let limit = |each| OwnLimits {
         each_minor: each,
         day_minor: None,
