@@ -15,11 +15,13 @@ use protocol::window::CheckedPolicy;
 mod check;
 mod operator;
 mod raw;
+mod sms;
 
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
 pub use raw::{LogFormat, StoreConfig};
+pub use sms::{SmsConfig, SmsSend};
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
     pub identity_providers: Vec<IdentityProvider>,
+    /// None: nobody pays by SMS.
+    pub sms: Option<SmsConfig>,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
     pub run_dir: PathBuf,

@@ -71,6 +71,13 @@ pub struct Metrics {
     /// A second key or a second stream of one terminal.
     pub clone_alarms: IntCounter,
     pub code_misses: IntCounter,
+    /// By what became of it.
+    pub sms_texts: IntCounterVec,
+    /// By outcome.
+    pub sms_payments: IntCounterVec,
+    pub sms_sent: IntCounterVec,
+    /// SMS that the gateway has not taken yet.
+    pub sms_waiting: IntGauge,
     /// By outcome.
     pub adoptions: IntCounterVec,
     /// Checkpoints shown that the database does not contain.
@@ -178,6 +185,10 @@ impl Metrics {
             ),
             push_frames: make.counter("push_frames_total", "States pushed to terminals"),
             code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
+            sms_texts: make.outcomes("sms_texts_total", "Texts that the gateway brought"),
+            sms_payments: make.outcomes("sms_payments_total", "Payments by SMS that ended"),
+            sms_sent: make.outcomes("sms_sent_total", "SMS handed to the gateway"),
+            sms_waiting: make.gauge("sms_waiting", "SMS that the gateway has not taken yet"),
             adoptions: make.outcomes(
                 "adoptions_total",
                 "Certificates that a restore had lost, when shown",

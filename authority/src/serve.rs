@@ -13,16 +13,15 @@ use tokio::sync::Notify;
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
-use crate::http::{agents, crls, enrolment, loopback, operators, public, trust};
+use crate::http::{agents, crls, enrolment, loopback, operators, public, sms, trust};
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
 use crate::listen::tls::TlsError;
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
-use crate::services::journey::Journey;
+use crate::services::journey::{Journey, JourneyError};
 use crate::services::node::Listener;
 use crate::services::operators::VERBS_MAX;
-use crate::services::sign_in::ProviderError;
 
 const ADDRESSES_FILE: &str = "addresses.json";
 
@@ -43,7 +42,7 @@ pub enum ServeError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
-    Provider(#[from] ProviderError),
+    Journey(#[from] JourneyError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -100,7 +99,9 @@ fn private_routes(journey: &Arc<Journey>) -> Routes<Private> {
 
 /// The routes of the loopback listener.
 fn loopback_routes(journey: &Arc<Journey>) -> Routes<Loopback> {
-    loopback::routes(&journey.app).or(crls::routes(&journey.crls))
+    loopback::routes(&journey.app)
+        .or(crls::routes(&journey.crls))
+        .or(sms::routes(journey))
 }
 
 /// Three sockets and their TLS, before anything answers on them.

@@ -6,15 +6,19 @@ use pki::{DnsName, Segment, TrustDomain};
 use protocol::link::LinkHost;
 use protocol::schedule::HORIZON_MAX_EPOCHS;
 
-use super::{Config, Mistake, raw};
+use super::{Config, Mistake, raw, sms};
 use crate::store::RENEWAL_GRACE_MAX_MS;
 
 /// Collects mistakes, so that all are told at once.
 #[derive(Default)]
-struct Mistakes(Vec<Mistake>);
+pub(super) struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    fn add(&mut self, key: &str, problem: impl ToString, hint: &str) {
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn add(&mut self, key: &str, problem: impl ToString, hint: &str) {
         self.0.push(Mistake {
             key: key.into(),
             problem: problem.to_string(),
@@ -22,7 +26,12 @@ impl Mistakes {
         });
     }
 
-    fn take<T, E: ToString>(&mut self, key: &str, read: Result<T, E>, hint: &str) -> Option<T> {
+    pub(super) fn take<T, E: ToString>(
+        &mut self,
+        key: &str,
+        read: Result<T, E>,
+        hint: &str,
+    ) -> Option<T> {
         match read {
             Ok(value) => Some(value),
             Err(error) => {
@@ -43,7 +52,7 @@ impl Mistakes {
     }
 }
 
-pub(super) fn check(raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>> {
+pub(super) fn check(mut raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>> {
     let mut mistakes = Mistakes::default();
     let m = &mut mistakes;
     let node = m.take(
@@ -73,6 +82,7 @@ pub(super) fn check(raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>
         m.add("operator.key", "the key is in two places", hint);
     }
     check_providers(&raw.identity_providers, m);
+    let sms = sms::check(raw.sms.take(), folder, m);
     let (Some(node), Some(domain), Some(link_host), Some(policy), true) =
         (node, domain, link_host, policy, m.0.is_empty())
     else {
@@ -85,6 +95,7 @@ pub(super) fn check(raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>
             domain,
             link_host,
             policy,
+            sms,
         },
     ))
 }

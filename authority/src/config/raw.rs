@@ -11,6 +11,7 @@ use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
 use super::operator::RawOperator;
+use super::sms::{RawSms, SmsConfig};
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
     IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
@@ -45,6 +46,7 @@ pub(super) struct Raw {
     pub enrolment: RawEnrolment,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
+    pub sms: Option<RawSms>,
     #[serde(default)]
     pub log: RawLog,
     #[serde(default = "run_dir")]
@@ -179,6 +181,7 @@ pub(super) struct Checked {
     pub domain: TrustDomain,
     pub link_host: LinkHost,
     pub policy: CheckedPolicy,
+    pub sms: Option<SmsConfig>,
 }
 
 impl Raw {
@@ -250,6 +253,7 @@ impl Raw {
                 renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
             identity_providers: self.identity_providers.into_iter().map(provider).collect(),
+            sms: checked.sms,
             log: LogConfig {
                 format: self.log.format,
                 filter: self.log.filter,

@@ -39,6 +39,7 @@ pub mod operators;
 
 pub mod problem;
 pub mod public;
+pub mod sms;
 pub mod trust;
 
 /// Phones, browsers, anybody.

@@ -143,6 +143,7 @@ impl Approvals {
             PayOutcome::ClaimOver => Err(ProblemType::ClaimOver.into()),
             PayOutcome::NoAccount => Err(ProblemType::NoAccount.into()),
             PayOutcome::FundsShort => Err(ProblemType::FundsShort.into()),
+            PayOutcome::CapReached => Err(ProblemType::CapReached.into()),
             PayOutcome::TerminalRefused => Err(ProblemType::TerminalRefused.into()),
         }
     }

@@ -16,6 +16,7 @@ use protocol::presented::{Malformed, Presented};
 use protocol::problem::{Problem, ProblemType};
 use protocol::receipt::Payee;
 use protocol::time::Timestamp;
+use protocol::turn::TurnCause;
 use protocol::wire::claims::{ClaimState, ClaimView};
 
 use super::epoch_keys::EpochKeys;
@@ -61,9 +62,21 @@ impl Claims {
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
+        let cookie = PhoneCookie::generate(ids::fresh(now, ClaimId::from_parts));
+        self.claim_as(cookie, text, signed_in, now).await
+    }
+
+    /// The same for a phone whose claim and cookie are chosen already.
+    pub async fn claim_as(
+        &self,
+        cookie: PhoneCookie,
+        text: &str,
+        signed_in: Option<&SignedIn>,
+        now: Timestamp,
+    ) -> Result<NewClaim, Failure> {
         let presented = Presented::parse(text);
         let claimed = match &presented {
-            Ok(presented) => self.judge(presented, signed_in, now).await,
+            Ok(presented) => self.judge(cookie, presented, signed_in, now).await,
             Err(malformed) => Err(malformed_token(malformed)),
         };
         let by = match &claimed {
@@ -87,8 +100,24 @@ impl Claims {
         Ok(view_of(own.record(), now))
     }
 
+    /// Lets go what a claim holds, at its phone's own wish; over or paid, it stays as it is.
+    pub async fn release(&self, claim: ClaimId, now: Timestamp) -> Result<(), Failure> {
+        let record = self.app.store.claim_record(claim).await?;
+        let Some(record) = record.filter(|it| it.state == ClaimState::Held) else {
+            return Ok(());
+        };
+        let (terminal, cause) = (record.claimed.terminal, TurnCause::ClaimReleased);
+        let moved = self.epoch_keys.moved(terminal, now, cause).await?;
+        if self.app.store.release_claim(claim, moved, now).await? {
+            tracing::info!(%terminal, "claim released by its phone");
+        }
+        self.push.changed(terminal);
+        Ok(())
+    }
+
     async fn judge(
         &self,
+        cookie: PhoneCookie,
         presented: &Presented,
         signed_in: Option<&SignedIn>,
         now: Timestamp,
@@ -100,9 +129,8 @@ impl Claims {
                 self.typed(presented, signed_in, now).await?
             }
         };
-        let id = ids::fresh(now, ClaimId::from_parts);
-        crate::logging::follow_claim(id);
-        self.hold(id, live, signed_in, now).await
+        crate::logging::follow_claim(cookie.claim());
+        self.hold(cookie, live, signed_in, now).await
     }
 
     async fn machine(&self, presented: &Presented, now: Timestamp) -> Result<Live, Failure> {
@@ -204,15 +232,14 @@ impl Claims {
 
     async fn hold(
         &self,
-        id: ClaimId,
+        cookie: PhoneCookie,
         live: Live,
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
-        let cookie = PhoneCookie::generate(id);
         let hold_ms = signed_in.map_or(HOLD_MS, |_| HOLD_SIGNED_IN_MS);
         let claim = Claim {
-            id,
+            id: cookie.claim(),
             live,
             phone: cookie.hash(),
             person: signed_in.map(|it| it.person().clone()),

@@ -20,6 +20,7 @@ use super::receipts::Receipts;
 use super::reports::Reports;
 use super::schedules::Schedules;
 use super::sign_in::{ProviderError, SignIn};
+use super::sms::{Sms, SmsError};
 use super::sweeps::Sweeps;
 use super::{Failure, rotation};
 use crate::app::App;
@@ -42,29 +43,44 @@ pub struct Journey {
     pub schedules: Arc<Schedules>,
     pub push: Arc<Push>,
     pub sign_in: SignIn,
-    pub claims: Claims,
-    pub approvals: Approvals,
+    pub claims: Arc<Claims>,
+    pub approvals: Arc<Approvals>,
     pub receipts: Arc<Receipts>,
     pub charges: Charges,
     pub reports: Reports,
     pub followers: Followers,
     pub crls: Arc<Crls>,
+    /// None: nobody pays by SMS.
+    pub sms: Option<Sms>,
     sweeps: Sweeps,
     checkpoints: Checkpoints,
 }
 
+/// A part of the journey cannot be set up as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum JourneyError {
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error(transparent)]
+    Sms(#[from] SmsError),
+}
+
 impl Journey {
-    pub fn new(app: &Arc<App>) -> Result<Arc<Self>, ProviderError> {
+    pub fn new(app: &Arc<App>) -> Result<Arc<Self>, JourneyError> {
         let epoch_keys = Arc::new(EpochKeys::new(app.clone()));
         let schedules = Arc::new(Schedules::new(app.clone(), epoch_keys.clone()));
         let push = Arc::new(Push::new(app.clone(), schedules.clone()));
         let receipts = Arc::new(Receipts::new(app.clone(), push.clone()));
         let (keys, hub) = (|| epoch_keys.clone(), || push.clone());
+        let claims = Arc::new(Claims::new(app.clone(), keys(), hub()));
+        let approvals = Approvals::new(app.clone(), keys(), receipts.clone(), hub());
+        let approvals = Arc::new(approvals);
         Ok(Arc::new(Self {
             app: app.clone(),
             sign_in: SignIn::new(app.clone())?,
-            claims: Claims::new(app.clone(), keys(), hub()),
-            approvals: Approvals::new(app.clone(), keys(), receipts.clone(), hub()),
+            sms: Sms::open(app, &claims, &approvals)?,
+            claims,
+            approvals,
             charges: Charges::new(app.clone(), keys(), hub()),
             reports: Reports::new(app.clone()),
             followers: Followers::new(app.clone()),
@@ -99,6 +115,7 @@ impl Journey {
             self.crls.run(),
             self.hear_bans(),
             self.hear_changes(),
+            self.text(),
             rotation::run(&self.app),
         );
     }
@@ -159,6 +176,12 @@ impl Journey {
             if let Err(why) = work(self.app.clock.now()).await {
                 tracing::warn!(what, error = %why, "background work failed, and is tried again");
             }
+        }
+    }
+
+    async fn text(&self) {
+        if let Some(sms) = &self.sms {
+            sms.run().await;
         }
     }
 

@@ -36,6 +36,7 @@ pub mod rotation;
 pub mod schedules;
 pub mod seeds;
 pub mod sign_in;
+pub mod sms;
 pub mod sweeps;
 pub mod trust;
 

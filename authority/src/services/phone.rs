@@ -32,6 +32,11 @@ impl PhoneCookie {
         }
     }
 
+    /// What stands for a cookie where the phone keeps none: in a claim by SMS.
+    pub fn of(claim: ClaimId, secret: [u8; SECRET_BYTES]) -> Self {
+        Self { claim, secret }
+    }
+
     /// The value of the cookie, `<claim>.<secret>`.
     pub fn parse(value: &str) -> Option<Self> {
         let (claim, secret) = value.split_once('.')?;

@@ -35,6 +35,15 @@ pub struct SignedIn {
 }
 
 impl SignedIn {
+    /// The owner of a phone, as the carrier's network names them. Only what a reply from that phone
+    /// approves is theirs: see [`super::sms`].
+    pub(super) fn by_phone(person: PersonKey, carrier: &str) -> Self {
+        Self {
+            person,
+            provider: carrier.to_owned(),
+        }
+    }
+
     pub fn person(&self) -> &PersonKey {
         &self.person
     }

@@ -5,6 +5,7 @@
 //! revision, or nothing. No HSM, rail or network call happens inside.
 
 mod audit;
+mod caps;
 mod charges;
 mod consents;
 mod fence;
@@ -16,12 +17,14 @@ mod payments;
 mod reports;
 mod revocations;
 mod rotation;
+pub mod sms;
 pub mod sqlite;
 mod terminals;
 mod tokens;
 mod trust;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
+pub use caps::{AccountCaps, Caps};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
 pub use consents::{
     AddOperator, AddRequest, Bar, Begin, Consents, Counted, Heard, NewRequest, OPEN_REQUESTS_MAX,
@@ -46,6 +49,9 @@ pub use rotation::{
     Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
     Stepped, Stranded, ToReseed, When, Whose, Work,
 };
+pub use sms::{
+    Choice, Hearing, Letter, NewLetter, NewText, StoredText, TalkTurn, TextId, Texts, Turn,
+};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
@@ -62,6 +68,8 @@ pub trait Store:
     + Payments
     + Ledger
     + Misses
+    + Texts
+    + Caps
     + Reports
     + TrustFollowers
     + Rotation
@@ -84,6 +92,8 @@ impl<T> Store for T where
         + Payments
         + Ledger
         + Misses
+        + Texts
+        + Caps
         + Reports
         + TrustFollowers
         + Rotation

@@ -30,6 +30,8 @@ pub enum PayOutcome {
     ClaimOver,
     NoAccount,
     FundsShort,
+    /// The account may not pay so much at once, or in this month.
+    CapReached,
     /// Banned since the claim.
     TerminalRefused,
 }

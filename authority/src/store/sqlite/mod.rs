@@ -7,6 +7,7 @@
 //! One file per topic, as the traits are. docs/DATA_MODEL.md explains the tables.
 
 mod audit;
+mod caps;
 mod certificates;
 mod charges;
 mod consents;
@@ -25,6 +26,7 @@ mod rotation;
 mod row;
 mod schema;
 mod settle;
+mod sms;
 mod terminals;
 mod tokens;
 mod trust;

@@ -11,6 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
+use super::caps;
 use super::error::corrupt;
 use super::ledger::{Movement, account_of, debit};
 use super::merchants::find_merchant;
@@ -70,6 +71,10 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
     let (person, account) = payer(tx.conn, pay, &claim)?;
     if !debit(tx, account.id, pay.approved.amount().amount_minor())? {
         return Err(Stop::Refused(PayOutcome::FundsShort));
+    }
+    let reference = account.id.0.simple().to_string();
+    if !caps::spend(tx, "ledger", &reference, pay.approved.amount(), pay.at)? {
+        return Err(Stop::Refused(PayOutcome::CapReached));
     }
     let terminal = claim.record.claimed.terminal;
     move_money(tx, pay, &account)?;
