@@ -15,6 +15,8 @@ mod approving;
 mod claiming;
 #[path = "journey/guessing.rs"]
 mod guessing;
+#[path = "journey/phones.rs"]
+mod phones;
 #[path = "journey/receipts.rs"]
 mod receipts;
 #[path = "journey/reseeding.rs"]
@@ -23,5 +25,7 @@ mod reseeding;
 mod rotating;
 #[path = "journey/signing_in.rs"]
 mod signing_in;
+#[path = "journey/sms.rs"]
+mod sms;
 #[path = "journey/terminals.rs"]
 mod terminals;

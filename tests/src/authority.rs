@@ -112,6 +112,11 @@ impl Authority {
         self.append(&section)
     }
 
+    /// Another section of its configuration, from the next start on.
+    pub fn configure(&self, section: &str) -> Result<(), Failure> {
+        self.append(section)
+    }
+
     /// Sets how long tokens live, from the next start on.
     pub fn set_pace(&self, pace: Pace) -> Result<(), Failure> {
         match pace {

@@ -13,6 +13,7 @@
 pub mod authority;
 pub mod bank;
 pub mod failure;
+pub mod kannel;
 pub mod kiosk;
 pub mod pcsc;
 pub mod phone;

@@ -103,7 +103,7 @@ impl Claims {
     /// Lets go what a claim holds, at its phone's own wish; over or paid, it stays as it is.
     pub async fn release(&self, claim: ClaimId, now: Timestamp) -> Result<(), Failure> {
         let record = self.app.store.claim_record(claim).await?;
-        let Some(record) = record.filter(|it| it.state == ClaimState::Held) else {
+        let Some(record) = record.filter(|it| it.state == ClaimState::Held && !it.paying) else {
             return Ok(());
         };
         let (terminal, cause) = (record.claimed.terminal, TurnCause::ClaimReleased);
@@ -277,7 +277,7 @@ fn held(outcome: ClaimOutcome, live: &Live, now: Timestamp) -> Result<ClaimRecor
 fn view_of(record: &ClaimRecord, now: Timestamp) -> ClaimView {
     let claimed = &record.claimed;
     // Whoever ends overdue claims may be a moment behind.
-    let over = record.state == ClaimState::Held && now >= claimed.held_until;
+    let over = record.state == ClaimState::Held && !record.paying && now >= claimed.held_until;
     ClaimView {
         claim: claimed.claim,
         terminal: claimed.terminal,
@@ -296,6 +296,7 @@ fn view_of(record: &ClaimRecord, now: Timestamp) -> ClaimView {
         } else {
             record.state
         },
+        paying: record.paying,
         held_until: claimed.held_until,
     }
 }

@@ -15,7 +15,9 @@ use super::claims::Claims;
 use super::crls::Crls;
 use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
+use super::payments::Payments;
 use super::push::Push;
+use super::rails::Rails;
 use super::receipts::Receipts;
 use super::reports::Reports;
 use super::schedules::Schedules;
@@ -29,6 +31,8 @@ use crate::app::App;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often receipts are taken up that could not be signed.
 const RESUME_EVERY: Duration = Duration::from_secs(2);
+/// How often outside rails are asked about what they left open.
+const RECONCILE_EVERY: Duration = Duration::from_secs(1);
 /// How often certificates are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(300);
 /// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
@@ -45,6 +49,7 @@ pub struct Journey {
     pub sign_in: SignIn,
     pub claims: Arc<Claims>,
     pub approvals: Arc<Approvals>,
+    pub payments: Arc<Payments>,
     pub receipts: Arc<Receipts>,
     pub charges: Charges,
     pub reports: Reports,
@@ -67,20 +72,32 @@ pub enum JourneyError {
 
 impl Journey {
     pub fn new(app: &Arc<App>) -> Result<Arc<Self>, JourneyError> {
+        Self::with_rails(app, Rails::default())
+    }
+
+    /// With rails of the caller's own; tests bring theirs.
+    pub fn with_rails(app: &Arc<App>, rails: Rails) -> Result<Arc<Self>, JourneyError> {
         let epoch_keys = Arc::new(EpochKeys::new(app.clone()));
         let schedules = Arc::new(Schedules::new(app.clone(), epoch_keys.clone()));
         let push = Arc::new(Push::new(app.clone(), schedules.clone()));
         let receipts = Arc::new(Receipts::new(app.clone(), push.clone()));
         let (keys, hub) = (|| epoch_keys.clone(), || push.clone());
+        let payments = Payments::new(app.clone(), keys(), hub(), rails);
         let claims = Arc::new(Claims::new(app.clone(), keys(), hub()));
-        let approvals = Approvals::new(app.clone(), keys(), receipts.clone(), hub());
-        let approvals = Arc::new(approvals);
+        let approvals = Arc::new(Approvals::new(
+            app.clone(),
+            keys(),
+            receipts.clone(),
+            payments.clone(),
+            hub(),
+        ));
         Ok(Arc::new(Self {
             app: app.clone(),
             sign_in: SignIn::new(app.clone())?,
             sms: Sms::open(app, &claims, &approvals)?,
             claims,
             approvals,
+            payments,
             charges: Charges::new(app.clone(), keys(), hub()),
             reports: Reports::new(app.clone()),
             followers: Followers::new(app.clone()),
@@ -109,6 +126,8 @@ impl Journey {
         tokio::join!(
             self.every(SWEEP_EVERY, "sweep", |now| self.sweep(now)),
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
+            self.every(RECONCILE_EVERY, "reconcile rails", |now| self
+                .reconcile(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
@@ -128,6 +147,11 @@ impl Journey {
     /// Signs receipts that are due; answers how many.
     pub async fn resume(&self, now: Timestamp) -> Result<usize, Failure> {
         self.receipts.resume(now).await
+    }
+
+    /// Asks outside rails about what they left open; answers how much came to an end.
+    pub async fn reconcile(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.payments.reconcile(now).await
     }
 
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.

@@ -25,8 +25,7 @@ use crate::config::SmsConfig;
 use crate::ids;
 use crate::sms::one_time::SmsSecret;
 use crate::sms::{Language, PhoneNumber, Say, SecretError, TalkId, text};
-use crate::store::sms::TEXTS_KEPT_MS;
-use crate::store::{Hearing, NewLetter, NewText, PersonKey, TextId};
+use crate::store::{Hearing, NewLetter, NewText, PersonKey, TextId, Turn};
 
 mod answering;
 mod gateway;
@@ -54,8 +53,10 @@ pub struct Sms {
     gateway: Gateway,
     claims: Arc<Claims>,
     approvals: Arc<Approvals>,
-    /// A text or a letter is there.
-    work: Notify,
+    /// Something is there for each of the three that go on by themselves.
+    texts: Notify,
+    talks: Notify,
+    letters: Notify,
 }
 
 /// Payment by SMS cannot be set up as configured.
@@ -93,7 +94,9 @@ impl Sms {
             config,
             claims: claims.clone(),
             approvals: approvals.clone(),
-            work: Notify::new(),
+            texts: Notify::new(),
+            talks: Notify::new(),
+            letters: Notify::new(),
         }))
     }
 
@@ -116,33 +119,50 @@ impl Sms {
         Ok(())
     }
 
-    /// Answers texts, goes on with talks and sends, until the drain starts.
+    /// Answers texts, goes on with talks and sends, until the drain starts. Each goes on by itself, so that
+    /// a rail that is slow keeps nobody from an answer.
     pub async fn run(&self) {
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.work.notified() => {}
-                () = self.app.draining() => return,
-            }
-            if let Err(why) = self.work(self.app.clock.now()).await {
-                tracing::warn!(error = %why, "payment by SMS stands still, and is tried again");
-            }
-        }
+        tokio::join!(
+            self.again(&self.texts, |now| self.answer_texts(now)),
+            self.again(&self.talks, |now| self.go_on_with_talks(now)),
+            self.again(&self.letters, |now| self.send_letters(now)),
+        );
     }
 
     /// Everything that waits now; answers how much was done.
     pub async fn work(&self, now: Timestamp) -> Result<usize, Failure> {
         let answered = self.answer_texts(now).await?;
         let gone_on = self.go_on_with_talks(now).await?;
-        let sent = self.send_letters(now).await?;
-        let forgotten = self
-            .app
-            .store
-            .forget_texts(now - TEXTS_KEPT_MS, BATCH)
-            .await?;
-        Ok(answered + gone_on + sent + forgotten)
+        Ok(answered + gone_on + self.send_letters(now).await?)
+    }
+
+    async fn again<W, F>(&self, woken: &Notify, work: W)
+    where
+        W: Fn(Timestamp) -> F,
+        F: Future<Output = Result<usize, Failure>>,
+    {
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = woken.notified() => {}
+                () = self.app.draining() => return,
+            }
+            if let Err(why) = work(self.app.clock.now()).await {
+                tracing::warn!(error = %why, "payment by SMS stands still, and is tried again");
+            }
+        }
+    }
+
+    /// Commits what was decided; false if it does not fit any more.
+    async fn take(&self, turn: Turn) -> Result<bool, Failure> {
+        let says = !turn.letters.is_empty();
+        let taken = self.app.store.take_turn(turn).await?;
+        if taken && says {
+            self.letters.notify_one();
+        }
+        Ok(taken)
     }
 
     /// On-net only: over a link and from a number of the carrier's own.
@@ -187,7 +207,7 @@ impl Sms {
         tracing::info!(%number, ?hearing, "a text came");
         Ok(match hearing {
             Hearing::Heard => {
-                self.work.notify_one();
+                self.texts.notify_one();
                 "heard"
             }
             Hearing::Again => "again",

@@ -100,6 +100,8 @@ pub enum Why {
     Currency,
     NoAccount,
     Declined,
+    /// The carrier did not answer in time.
+    Silent,
     Late,
     WrongTooOften,
     /// Too many wrong numbers today.
@@ -258,6 +260,9 @@ impl Why {
             Self::Currency => "This currency cannot go on a phone bill.".into(),
             Self::NoAccount => "This number cannot pay by phone bill.".into(),
             Self::Declined => "Your operator does not take this payment.".into(),
+            Self::Silent => {
+                "Your operator did not answer: text the code on the screen again.".into()
+            }
             Self::Late => "The time was over: text the code on the screen now.".into(),
             Self::WrongTooOften => {
                 "That was not the number we sent. Text the code on the screen again.".into()
@@ -292,6 +297,7 @@ impl Why {
             Self::Currency => "Cette monnaie ne va pas sur une facture mobile.".into(),
             Self::NoAccount => "Ce numéro ne peut pas payer sur facture mobile.".into(),
             Self::Declined => "Votre opérateur ne prend pas ce paiement.".into(),
+            Self::Silent => "Votre opérateur n'a pas répondu : envoyez le code à l'écran.".into(),
             Self::Late => "Le délai est passé : envoyez le code à l'écran.".into(),
             Self::WrongTooOften => {
                 "Ce n'était pas le numéro envoyé. Envoyez le code à l'écran.".into()
@@ -377,6 +383,7 @@ mod tests {
                 Why::Currency,
                 Why::NoAccount,
                 Why::Declined,
+                Why::Silent,
                 Why::Late,
                 Why::WrongTooOften,
                 Why::Locked,

@@ -10,6 +10,7 @@ mod charges;
 mod consents;
 mod fence;
 mod identities;
+mod intents;
 mod ledger;
 mod merchants;
 mod misses;
@@ -17,6 +18,7 @@ mod payments;
 mod reports;
 mod revocations;
 mod rotation;
+mod service_accounts;
 pub mod sms;
 pub mod sqlite;
 mod terminals;
@@ -35,6 +37,7 @@ pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
     Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
 };
+pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey, Reason};
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
@@ -49,6 +52,7 @@ pub use rotation::{
     Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
     Stepped, Stranded, ToReseed, When, Whose, Work,
 };
+pub use service_accounts::{LEDGER, NewServiceAccount, ServiceAccount, ServiceAccounts};
 pub use sms::{
     Choice, Hearing, Letter, NewLetter, NewText, StoredText, TalkTurn, TextId, Texts, Turn,
 };
@@ -66,6 +70,8 @@ pub trait Store:
     + Tokens
     + Charges
     + Payments
+    + Intents
+    + ServiceAccounts
     + Ledger
     + Misses
     + Texts
@@ -90,6 +96,8 @@ impl<T> Store for T where
         + Tokens
         + Charges
         + Payments
+        + Intents
+        + ServiceAccounts
         + Ledger
         + Misses
         + Texts

@@ -14,6 +14,7 @@ use authority::listen::{self, Listening, Plain};
 use authority::metrics::Metrics;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
+use authority::services::rails::Rails;
 use authority::services::seeds;
 use authority::services::trust::Trust;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
@@ -65,6 +66,14 @@ pub struct World {
     pub journey: Arc<Journey>,
     phones: SocketAddr,
     http: reqwest::Client,
+    more: More,
+}
+
+/// What a test has beside the usual: a piece of configuration, and rails.
+#[derive(Clone, Default)]
+pub struct More {
+    pub config: String,
+    pub rails: Rails,
 }
 
 /// What the public listener answered.
@@ -93,6 +102,10 @@ impl World {
 
     /// With a merchant of the test's own kind.
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
+        Self::with_more(More::default(), merchant).await
+    }
+
+    pub async fn with_more(more: More, merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
         let provider = Provider::start().await;
@@ -112,7 +125,8 @@ impl World {
         store.add_merchant(merchant).await.unwrap();
         let terminal = TerminalId::from_number(4_711_042).unwrap();
         let issuer = issuer().await;
-        let mut world = Self::build(dir, clock, hsm, provider, store, issuer, id, terminal).await;
+        let mut world =
+            Self::build(dir, clock, hsm, provider, store, issuer, id, terminal, more).await;
         world.add_terminal(terminal).await;
         for person in ["ann", "bob"] {
             world.give(person, 5_000).await;
@@ -135,9 +149,10 @@ impl World {
         issuer: Arc<dyn Issuer>,
         merchant: MerchantId,
         terminal: TerminalId,
+        more: More,
     ) -> Self {
         let app = App::assemble(Parts {
-            config: config(&provider),
+            config: config(&provider, &more.config),
             clock: clock.clone(),
             hsm: hsm.clone(),
             store: store.clone(),
@@ -147,7 +162,7 @@ impl World {
         })
         .await
         .unwrap();
-        let journey = Journey::new(&app).unwrap();
+        let journey = Journey::with_rails(&app, more.rails.clone()).unwrap();
         let listening = Listening::bind("127.0.0.1:0".parse().unwrap())
             .await
             .unwrap();
@@ -167,6 +182,7 @@ impl World {
             app,
             journey,
             phones,
+            more,
         }
     }
 
@@ -181,10 +197,14 @@ impl World {
             merchant,
             terminal,
             issuer,
+            more,
             ..
         } = self;
         let store = open(dir.path());
-        Self::build(dir, clock, hsm, provider, store, issuer, merchant, terminal).await
+        Self::build(
+            dir, clock, hsm, provider, store, issuer, merchant, terminal, more,
+        )
+        .await
     }
 
     /// For whoever edits rows by hand.
@@ -493,7 +513,7 @@ async fn make_keys(hsm: &MemoryHsm, store: &SqliteStore) {
     }
 }
 
-fn config(provider: &Provider) -> Config {
+fn config(provider: &Provider, more: &str) -> Config {
     let url = &provider.url;
     let text = format!(
         r#"
@@ -510,6 +530,7 @@ fn config(provider: &Provider) -> Config {
         audience = "{AUDIENCE}"
         jwks_url = "{url}"
         algorithms = ["ES256", "RS256", "PS256"]
+        {more}
         "#
     );
     Config::parse(&text, Path::new("/nowhere/authority.toml")).unwrap()

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use authority::store::{
     Balance, Claim, ClaimOutcome, ClaimRecord, Credit, JoinToken, Merchant, NewAccount, NewCharge,
-    NewSchedule, Pay, PayOutcome, Payment, PersonKey, Seed, StartCharge, Store, Terminal,
+    NewSchedule, Pay, PayOutcome, Payment, PersonKey, RailKey, Seed, StartCharge, Store, Terminal,
     TerminalStatus,
 };
 use hsm::{KeyLabel, SealedSeed, SealingKeys};
@@ -226,6 +226,8 @@ impl World {
             receipt: ReceiptId(self.charge_id().0),
             approved: record.claimed.clone().approve(&approval, NOW).unwrap(),
             person: person.clone(),
+            account: None,
+            key: RailKey(self.charge_id().0),
             at: NOW + 1_000,
             moved: Vec::new(),
         }

@@ -18,6 +18,7 @@ use crate::sms::one_time::OneTime;
 use crate::sms::talk::{self, Next, TEXT_LIFE_MS, WRONG_IN_SPAN_MAX, WRONG_SPAN_MS};
 use crate::sms::text::{self, Code};
 use crate::sms::{Language, PhoneNumber, Say, Stage, Talk, TalkId, TypedAmount, Why};
+use crate::store::sms::TEXTS_KEPT_MS;
 use crate::store::{Choice, ClaimRecord, StoredText, TalkTurn, TextId, Turn};
 
 /// A text in hand.
@@ -45,7 +46,12 @@ impl Sms {
             }
             Ok(())
         };
-        Ok(for_all(phones, PHONES_AT_ONCE, "answer a text", of_phone).await)
+        let answered = for_all(phones, PHONES_AT_ONCE, "answer a text", of_phone).await;
+        self.app
+            .store
+            .forget_texts(now - TEXTS_KEPT_MS, BATCH)
+            .await?;
+        Ok(answered)
     }
 
     async fn answer(&self, stored: &StoredText, now: Timestamp) -> Result<(), Failure> {
@@ -180,9 +186,9 @@ impl Sms {
             return self.end(asked, talk, Say::NotPaid(Why::Late)).await;
         };
         match self.amount_of(&talk, &record) {
-            Ok(Some(amount)) => match self.account(&talk.number, amount, asked.now).await? {
-                true => self.offer(asked, talk, &record, amount).await,
-                false => self.end(asked, talk, Say::NotPaid(Why::NoAccount)).await,
+            Ok(Some(amount)) => match self.open_account(&talk.number, asked.now).await? {
+                Some(_) => self.offer(asked, talk, &record, amount).await,
+                None => self.end(asked, talk, Say::NotPaid(Why::NoAccount)).await,
             },
             Ok(None) => self.ask_how_much(asked, talk, &record).await,
             Err(why) => self.end(asked, talk, Say::NotPaid(why)).await,
@@ -291,8 +297,8 @@ impl Sms {
             until: asked.now,
             ..talk.clone()
         };
-        if self.step(asked, &talk, to.clone(), None, false).await? {
-            self.pay(to, asked.now).await?;
+        if self.step(asked, &talk, to, None, false).await? {
+            self.talks.notify_one();
         }
         Ok(())
     }
@@ -375,7 +381,7 @@ impl Sms {
             choice: choice.map(|choice| (asked.number.clone(), choice)),
             at: asked.now,
         };
-        Ok(self.app.store.take_turn(turn).await?)
+        self.take(turn).await
     }
 
     /// The number that approves what this talk has come to.

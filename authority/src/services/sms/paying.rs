@@ -3,17 +3,18 @@
 //! An approval may be asked for again and again: the same claim is paid once, and answers the same receipt.
 //! So a talk that is being approved is taken up until the answer is a receipt or a refusal for good.
 
-use protocol::ids::ReceiptId;
-use protocol::money::Money;
+use protocol::ids::{AccountId, ReceiptId};
 use protocol::problem::ProblemType;
 use protocol::time::{Millis, Timestamp};
 use protocol::wire::claims::{ApprovalRequest, ApprovalResponse};
 
 use super::{BATCH, PHONES_AT_ONCE, Sms, for_all};
+use crate::ids;
+use crate::services::approvals::Answered;
 use crate::services::phone::PhoneCookie;
 use crate::services::{Failure, claim_span};
 use crate::sms::{PhoneNumber, Say, Stage, Talk, Why};
-use crate::store::{AccountCaps, TalkTurn, Turn};
+use crate::store::{AccountCaps, LEDGER, NewServiceAccount, ServiceAccount, TalkTurn, Turn};
 
 /// Between two looks at a payment that has no answer yet.
 const AGAIN_MS: Millis = 2_000;
@@ -47,15 +48,22 @@ impl Sms {
         let Some(record) = record else {
             return self.refuse(talk, Why::Late, now).await;
         };
-        let payee = record.claimed.payee;
-        let request = ApprovalRequest { amount, payee };
+        let Some(account) = self.account(&talk.number).await? else {
+            return self.refuse(talk, Why::NoAccount, now).await;
+        };
+        let request = ApprovalRequest {
+            amount,
+            payee: record.claimed.payee,
+            account: Some(account.id),
+        };
         let cookie = PhoneCookie::of(talk.claim, self.secret.phone(&talk));
         let shopper = self.shopper(&talk.number);
         let approving = self
             .approvals
             .approve(talk.claim, Some(&cookie), &shopper, &request, now);
         match approving.await {
-            Ok(answer) => {
+            Ok(Answered::Pending(_)) => self.put_off(talk, now).await,
+            Ok(Answered::Receipt(answer)) => {
                 let say = Say::Paid {
                     amount,
                     payee: record.payee_name,
@@ -138,30 +146,57 @@ impl Sms {
             choice: None,
             at: now,
         };
-        Ok(self.app.store.take_turn(turn).await?)
+        self.take(turn).await
     }
 
-    /// Finds what this phone pays from, and caps it; false if there is nothing.
-    pub(super) async fn account(
+    /// Finds what this phone pays from, or has the rail's account made known here, and caps it.
+    pub(super) async fn open_account(
         &self,
         number: &PhoneNumber,
-        amount: Money,
         now: Timestamp,
-    ) -> Result<bool, Failure> {
-        let person = self.shopper(number).person().clone();
-        let accounts = self.app.store.accounts_of(person).await?;
-        let account = accounts.iter().find(|it| it.currency == amount.currency());
-        let Some(account) = account else {
-            return Ok(false);
+    ) -> Result<Option<AccountId>, Failure> {
+        let account = match self.account(number).await? {
+            Some(account) => account,
+            None if self.config.rail == LEDGER => return Ok(None),
+            None => self.bring_account(number, now).await?,
         };
         let caps = AccountCaps {
-            rail: self.config.rail.clone(),
-            reference: account.id.0.simple().to_string(),
+            rail: account.rail,
+            reference: account.reference,
             payment_max: self.config.payment_max,
             month_max: self.config.month_max,
         };
         self.app.store.cap_account(caps, now).await?;
-        Ok(true)
+        Ok(Some(account.id))
+    }
+
+    /// What this phone pays from: its own account on the carrier's rail, whatever else its owner has.
+    async fn account(&self, number: &PhoneNumber) -> Result<Option<ServiceAccount>, Failure> {
+        let person = self.shopper(number).person().clone();
+        let accounts = self.app.store.service_accounts(person).await?;
+        let currency = self.config.payment_max.currency();
+        let is_it = |it: &ServiceAccount| {
+            let own = it.rail == LEDGER || it.reference == number.expose();
+            it.rail == self.config.rail && it.currency == currency && own
+        };
+        Ok(accounts.into_iter().find(is_it))
+    }
+
+    async fn bring_account(
+        &self,
+        number: &PhoneNumber,
+        now: Timestamp,
+    ) -> Result<ServiceAccount, Failure> {
+        let account = NewServiceAccount {
+            id: ids::fresh(now, AccountId::from_parts),
+            person: self.shopper(number).person().clone(),
+            rail: self.config.rail.clone(),
+            reference: number.expose().to_owned(),
+            name: format!("Phone bill {number}"),
+            currency: self.config.payment_max.currency(),
+            at: now,
+        };
+        Ok(self.app.store.bring_service_account(account).await?)
     }
 
     /// None: it is not known yet, or it may be different in a moment.
@@ -169,7 +204,8 @@ impl Sms {
         Some(match failure.kind().problem_type()? {
             ProblemType::ClaimOver | ProblemType::ClaimUnknown => Why::Late,
             ProblemType::NoAccount => Why::NoAccount,
-            ProblemType::FundsShort => Why::Declined,
+            ProblemType::FundsShort | ProblemType::RailDeclined => Why::Declined,
+            ProblemType::RailSilent => Why::Silent,
             // One payment's cap was looked at before the offer.
             ProblemType::CapReached => Why::OverMonth(self.config.month_max),
             ProblemType::TerminalRefused => Why::OutOfService,

@@ -6,6 +6,7 @@ pub(crate) mod payments;
 pub(crate) mod records;
 pub(crate) mod rotation;
 pub(crate) mod terminals;
+pub(crate) mod texts;
 pub(crate) mod trust;
 
 use authority::store::{ChargeStatus, PushState};
