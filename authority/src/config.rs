@@ -14,12 +14,14 @@ use protocol::window::CheckedPolicy;
 
 mod check;
 mod operator;
+mod rails;
 mod raw;
 mod sms;
 
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
+pub use rails::{RailConfig, RailKind};
 pub use raw::{LogFormat, StoreConfig};
 pub use sms::{SmsConfig, SmsSend};
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
     pub identity_providers: Vec<IdentityProvider>,
+    /// What moves money besides the ledger.
+    pub rails: Vec<RailConfig>,
     /// None: nobody pays by SMS.
     pub sms: Option<SmsConfig>,
     pub log: LogConfig,
@@ -234,7 +238,8 @@ mod tests {
     #[test]
     fn the_sample_files_hold() {
         parse(MINIMAL).unwrap();
-        assert_eq!(parse(FULL).unwrap().identity_providers.len(), 1);
+        let full = parse(FULL).unwrap();
+        assert_eq!((full.identity_providers.len(), full.rails.len()), (1, 2));
     }
 
     #[test]
@@ -286,7 +291,10 @@ mod tests {
                 "https://id.bank.example/jwks",
                 "http://id.bank.example/jwks",
             )
-            .replace("[\"ES256\"]", "[\"none\"]");
+            .replace("[\"ES256\"]", "[\"none\"]")
+            .replace("https://carrier.example", "http://carrier.example")
+            .replace("name = \"carrier\"", "name = \"bank\"")
+            .replace("calls_max = 64", "calls_max = 0");
         let error = parse(&text).unwrap_err();
         let expected = [
             "node",
@@ -296,6 +304,9 @@ mod tests {
             "loopback.listen",
             "identity_providers[0].jwks_url",
             "identity_providers[0].algorithms",
+            "rails[0].calls_max",
+            "rails[1].name",
+            "rails[1].url",
         ];
         assert_eq!(keys_of(&error), expected);
         assert!(error.mistakes.iter().all(|m| !m.hint.is_empty()));

@@ -19,7 +19,7 @@ use crate::listen::keeper::Keeper;
 use crate::listen::tls::TlsError;
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
-use crate::services::journey::{Journey, JourneyError};
+use crate::services::journey::{Journey, StartError};
 use crate::services::node::Listener;
 use crate::services::operators::VERBS_MAX;
 
@@ -42,7 +42,7 @@ pub enum ServeError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
-    Journey(#[from] JourneyError),
+    Start(#[from] StartError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]

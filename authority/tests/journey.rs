@@ -4,17 +4,23 @@
 //! only the test moves. Phones speak HTTP; the identity provider is a server on loopback.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[path = "journey/fake_rail.rs"]
+mod fake_rail;
 #[path = "journey/provider.rs"]
 mod provider;
 #[path = "journey/world.rs"]
 mod world;
 
+#[path = "journey/answering_wrongly.rs"]
+mod answering_wrongly;
 #[path = "journey/approving.rs"]
 mod approving;
 #[path = "journey/claiming.rs"]
 mod claiming;
 #[path = "journey/guessing.rs"]
 mod guessing;
+#[path = "journey/paying_outside.rs"]
+mod paying_outside;
 #[path = "journey/phones.rs"]
 mod phones;
 #[path = "journey/receipts.rs"]

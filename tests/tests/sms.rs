@@ -4,12 +4,15 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+use demo_bank::{RailAccount, RailConfig};
 use harness::World;
 use harness::authority::Pace;
+use harness::bank::Bank;
 use harness::kannel::{HOME, Kannel, ROAMING, SHORT_NUMBER};
 use harness::world::Site;
 use protocol::ids::{AccountId, ChargeId};
 use protocol::jws;
+use protocol::money::{Currency, Money};
 use protocol::receipt::ReceiptClaims;
 use tempfile::TempDir;
 
@@ -25,7 +28,9 @@ const OPENING: i64 = 50_000;
 struct Texting {
     kannel: Kannel,
     world: World,
+    /// What the phones pay from in the ledger.
     accounts: Vec<(&'static str, AccountId)>,
+    carrier: Option<Bank>,
     _dir: TempDir,
 }
 
@@ -33,10 +38,51 @@ impl Texting {
     /// Both phones pay from an account in the ledger.
     async fn on_the_ledger() -> Self {
         let dir = TempDir::new().unwrap();
-        let mut site = Site::prepare(dir.path(), Pace::Default).await.unwrap();
+        let site = Site::prepare(dir.path(), Pace::Default).await.unwrap();
+        let mut texting = Self::build(dir, site, "ledger", None).await;
+        let open = |number| {
+            let authority = &texting.world.authority;
+            let account = authority.open_account(ISSUER, number, OPENING);
+            (number, account.unwrap())
+        };
+        texting.accounts = vec![open(ANN), open(BOB)];
+        texting
+    }
+
+    /// Nobody has an account here: the carrier, a process of its own, keeps them.
+    async fn on_the_invoice() -> Self {
+        let dir = TempDir::new().unwrap();
+        let site = Site::prepare(dir.path(), Pace::Default).await.unwrap();
+        let account = |number: &str| RailAccount {
+            reference: number.into(),
+            amount: Money::new(OPENING, Currency::EUR).unwrap(),
+        };
+        let rail = RailConfig {
+            authority_keys: site.authority.jwks_url().unwrap(),
+            authority_ca: Some(site.authority.root()),
+            books: dir.path().join("carrier.jsonl"),
+            payment_max_minor: Some(5_000),
+            month_max_minor: Some(30_000),
+            mishaps: None,
+            accounts: vec![account(ANN), account(BOB)],
+        };
+        let (place, logs) = (dir.path().join("carrier"), dir.path().join("carrier-logs"));
+        std::fs::create_dir_all(&logs).unwrap();
+        let carrier = Bank::open_with(&place, &logs, "https://pay.example", &[], Some(rail));
+        let carrier = carrier.await.unwrap();
+        let section = format!(
+            "\n[[rails]]\nname = \"carrier\"\nkind = \"invoice\"\nurl = \"{}\"\nca_file = \"{}\"\n",
+            carrier.rail_url(),
+            carrier.ca().display()
+        );
+        site.authority.configure(&section).unwrap();
+        Self::build(dir, site, "carrier", Some(carrier)).await
+    }
+
+    async fn build(dir: TempDir, mut site: Site, rail: &str, carrier: Option<Bank>) -> Self {
         let logs = dir.path().join("logs");
         let mut kannel = Kannel::prepare(&dir.path().join("kannel"), &logs).unwrap();
-        site.authority.configure(&kannel.section("ledger")).unwrap();
+        site.authority.configure(&kannel.section(rail)).unwrap();
         site.authority.serve().await.unwrap();
         let loopback = site.authority.loopback_url().unwrap();
         kannel
@@ -44,17 +90,12 @@ impl Texting {
             .await
             .unwrap();
         let mut world = site.settle().unwrap();
-        for number in [ANN, BOB] {
-            world
-                .authority
-                .open_account(ISSUER, number, 50_000)
-                .unwrap();
-        }
         world.add_screen(world.merchant).await.unwrap();
         Self {
             kannel,
             world,
-            accounts,
+            accounts: Vec::new(),
+            carrier,
             _dir: dir,
         }
     }
@@ -122,10 +163,33 @@ fn number_in(offer: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_code_from_the_screen_is_texted_answered_replied_to_and_on_the_carriers_invoice() {
+    let mut texting = Texting::on_the_invoice().await;
+    let (charge, code) = texting.asked_for(PRICE).await;
+    let offer = texting.told(ANN, &code, 1).await;
+    assert!(offer.contains("Pay 4.20 EUR to Corner Shop?"), "{offer}");
+    let paid = texting.told(ANN, &number_in(&offer), 2).await;
+    let receipt = texting.receipt(charge).await;
+    assert!(paid.contains(&receipt.jti), "{paid}");
+    assert_eq!(receipt.rail, "carrier");
+    let books = texting.carrier.as_ref().unwrap().books().unwrap();
+    assert_eq!(books.balance_minor(ANN), Some(OPENING - PRICE));
+    assert_eq!(books.balance_minor(BOB), Some(OPENING));
+}
+
+#[tokio::test]
 async fn a_code_from_the_screen_is_texted_answered_replied_to_and_paid_from_the_ledger() {
     let mut texting = Texting::on_the_ledger().await;
     let (charge, code) = texting.asked_for(PRICE).await;
-    let offer = texting.told(ANN, &format!("pay {code}"), 1).await;
+    // As the carrier's centre may name the sender; the gateway makes it +33….
+    let national = ANN.replace("+33", "0");
+    texting
+        .kannel
+        .text(HOME, &national, &format!("pay {code}"))
+        .unwrap();
+    let offer = texting.kannel.hears(1).await.unwrap();
+    assert_eq!(offer.to, ANN);
+    let offer = offer.text;
     assert!(offer.contains("Pay 4.20 EUR to Corner Shop?"), "{offer}");
     let screen = texting
         .world

@@ -6,7 +6,7 @@ use pki::{DnsName, Segment, TrustDomain};
 use protocol::link::LinkHost;
 use protocol::schedule::HORIZON_MAX_EPOCHS;
 
-use super::{Config, Mistake, raw, sms};
+use super::{Config, Mistake, rails, raw, sms};
 use crate::store::RENEWAL_GRACE_MAX_MS;
 
 /// Collects mistakes, so that all are told at once.
@@ -41,7 +41,7 @@ impl Mistakes {
         }
     }
 
-    fn range(&mut self, key: &str, value: u64, min: u64, max: u64) {
+    pub(super) fn range(&mut self, key: &str, value: u64, min: u64, max: u64) {
         if !(min..=max).contains(&value) {
             self.add(
                 key,
@@ -82,7 +82,8 @@ pub(super) fn check(mut raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mist
         m.add("operator.key", "the key is in two places", hint);
     }
     check_providers(&raw.identity_providers, m);
-    let sms = sms::check(raw.sms.take(), folder, m);
+    rails::check(&raw.rails, m);
+    let sms = sms::check(raw.sms.take(), &raw.rails, folder, m);
     let (Some(node), Some(domain), Some(link_host), Some(policy), true) =
         (node, domain, link_host, policy, m.0.is_empty())
     else {

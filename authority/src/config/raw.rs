@@ -11,6 +11,7 @@ use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
 use super::operator::RawOperator;
+use super::rails::RawRail;
 use super::sms::{RawSms, SmsConfig};
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
@@ -47,6 +48,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
     pub sms: Option<RawSms>,
+    #[serde(default)]
+    pub rails: Vec<RawRail>,
     #[serde(default)]
     pub log: RawLog,
     #[serde(default = "run_dir")]
@@ -253,6 +256,11 @@ impl Raw {
                 renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
             identity_providers: self.identity_providers.into_iter().map(provider).collect(),
+            rails: self
+                .rails
+                .into_iter()
+                .map(|rail| rail.resolve(folder))
+                .collect(),
             sms: checked.sms,
             log: LogConfig {
                 format: self.log.format,

@@ -7,7 +7,9 @@ use protocol::money::{Currency, Money};
 use serde::Deserialize;
 
 use super::check::Mistakes;
+use super::rails::RawRail;
 use crate::sms::{Language, Prefix};
+use crate::store::LEDGER;
 
 /// PSD2, Article 3(l): what a carrier may put on its invoice without a licence, 50 EUR at a time.
 const PAYMENT_MAX_MINOR: i64 = 5_000;
@@ -71,7 +73,12 @@ pub(super) struct RawSms {
 }
 
 /// The section as it counts, unless there are mistakes in it.
-pub(super) fn check(raw: Option<RawSms>, folder: &Path, m: &mut Mistakes) -> Option<SmsConfig> {
+pub(super) fn check(
+    raw: Option<RawSms>,
+    rails: &[RawRail],
+    folder: &Path,
+    m: &mut Mistakes,
+) -> Option<SmsConfig> {
     let raw = raw?;
     let before = m.count();
     let carrier = m.take(
@@ -80,6 +87,7 @@ pub(super) fn check(raw: Option<RawSms>, folder: &Path, m: &mut Mistakes) -> Opt
         "1 to 64 of a-z 0-9 . _ -",
     );
     check_names(&raw, m);
+    check_rail(&raw.rail, rails, m);
     let prefixes = raw.prefixes.iter().filter_map(|prefix| {
         m.take(
             "sms.prefixes",
@@ -129,6 +137,14 @@ fn check_names(raw: &RawSms, m: &mut Mistakes) {
     if !crate::services::sign_in::is_trustworthy(&raw.send_url) {
         let hint = "https, or http on this machine: the number that approves goes there";
         m.add("sms.send_url", "not an address that keeps a secret", hint);
+    }
+}
+
+/// The account is a phone number there, or one that an operator opened in the ledger.
+fn check_rail(rail: &str, rails: &[RawRail], m: &mut Mistakes) {
+    if rail != LEDGER && !rails.iter().any(|it| it.is_invoice(rail)) {
+        let hint = "the name of one of [[rails]] with kind = \"invoice\"";
+        m.add("sms.rail", "no such rail of phone bills", hint);
     }
 }
 
@@ -196,6 +212,7 @@ mod tests {
             .replace("short_number = \"12345\"", "short_number = \"M2KEY\"")
             .replace("on_net = [\"home\"]", "on_net = []")
             .replace("[\"+336\", \"+337\"]", "[\"0033\"]")
+            .replace("rail = \"carrier\"", "rail = \"bank\"")
             .replace("month_max_minor = 30000", "month_max_minor = 4999")
             .replace("http://127.0.0.1:13013", "http://gateway.example");
         let error = parse(&text).unwrap_err();
@@ -205,6 +222,7 @@ mod tests {
             "sms.short_number",
             "sms.on_net",
             "sms.send_url",
+            "sms.rail",
             "sms.prefixes",
             "sms.month_max_minor",
         ];

@@ -17,7 +17,7 @@ use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
 use super::payments::Payments;
 use super::push::Push;
-use super::rails::Rails;
+use super::rails::{RailError, Rails};
 use super::receipts::Receipts;
 use super::reports::Reports;
 use super::schedules::Schedules;
@@ -40,6 +40,17 @@ const ISSUING_EVERY: Duration = Duration::from_secs(1);
 /// How often the audit chains are bound by a signature, if they have moved.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
+/// Why the services cannot start: the configuration names somebody who cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error(transparent)]
+    Rail(#[from] RailError),
+    #[error(transparent)]
+    Sms(#[from] SmsError),
+}
+
 /// The services of a token's journey.
 pub struct Journey {
     pub app: Arc<App>,
@@ -61,22 +72,13 @@ pub struct Journey {
     checkpoints: Checkpoints,
 }
 
-/// A part of the journey cannot be set up as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum JourneyError {
-    #[error(transparent)]
-    Provider(#[from] ProviderError),
-    #[error(transparent)]
-    Sms(#[from] SmsError),
-}
-
 impl Journey {
-    pub fn new(app: &Arc<App>) -> Result<Arc<Self>, JourneyError> {
-        Self::with_rails(app, Rails::default())
+    pub fn new(app: &Arc<App>) -> Result<Arc<Self>, StartError> {
+        Self::with_rails(app, Rails::configured(app)?)
     }
 
     /// With rails of the caller's own; tests bring theirs.
-    pub fn with_rails(app: &Arc<App>, rails: Rails) -> Result<Arc<Self>, JourneyError> {
+    pub fn with_rails(app: &Arc<App>, rails: Rails) -> Result<Arc<Self>, StartError> {
         let epoch_keys = Arc::new(EpochKeys::new(app.clone()));
         let schedules = Arc::new(Schedules::new(app.clone(), epoch_keys.clone()));
         let push = Arc::new(Push::new(app.clone(), schedules.clone()));

@@ -33,6 +33,7 @@ pub mod readiness;
 pub mod receipts;
 pub mod renewal;
 pub mod reports;
+pub mod requests;
 pub mod revocation;
 pub mod rotation;
 pub mod schedules;

@@ -100,6 +100,15 @@ impl World {
         Self::with(|merchant| merchant).await
     }
 
+    /// With outside rails.
+    pub async fn with_rails(rails: Rails) -> Self {
+        let more = More {
+            rails,
+            ..More::default()
+        };
+        Self::with_more(more, |merchant| merchant).await
+    }
+
     /// With a merchant of the test's own kind.
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
         Self::with_more(More::default(), merchant).await
@@ -188,6 +197,12 @@ impl World {
 
     /// The same database and HSM, a new process.
     pub async fn restart(self) -> Self {
+        let rails = self.journey.payments.rails().clone();
+        self.restart_with(rails).await
+    }
+
+    /// The same with other rails.
+    pub async fn restart_with(self, rails: Rails) -> Self {
         self.app.start_drain();
         let Self {
             dir,
@@ -201,6 +216,7 @@ impl World {
             ..
         } = self;
         let store = open(dir.path());
+        let more = More { rails, ..more };
         Self::build(
             dir, clock, hsm, provider, store, issuer, merchant, terminal, more,
         )

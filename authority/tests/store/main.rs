@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
-use suite::{certificates, charges, payments, records, rotation, terminals, texts, trust};
+use suite::{certificates, charges, intents, payments, records, rotation, terminals, texts, trust};
 use world::World;
 
 /// The node of every store in these tests.
@@ -100,6 +100,15 @@ on_sqlite! {
         the_first_receipt_stays,
         the_terminal_is_told_paid_only_with_a_receipt,
         the_terminal_is_told_turns_of_its_own_and_of_late_epochs;
+    intents:
+        an_intent_becomes_a_payment_with_its_last_step,
+        an_account_is_asked_once_for_a_claim,
+        while_a_rail_is_asked_nobody_else_pays_or_releases,
+        a_charge_that_ends_turns_an_intent_back_unless_it_is_being_taken,
+        what_is_being_taken_is_not_ended_by_till_or_ban,
+        a_refused_capture_is_taken_back,
+        what_is_due_is_found_by_rail_and_time_and_counted,
+        service_accounts_are_listed_as_they_are_offered;
     records:
         accounts_are_one_per_person_and_currency,
         a_credit_reference_counts_once,

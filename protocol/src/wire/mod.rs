@@ -6,6 +6,7 @@
 pub mod charges;
 pub mod claims;
 pub mod push;
+pub mod rails;
 pub mod reports;
 pub mod schedules;
 pub mod upkeep;

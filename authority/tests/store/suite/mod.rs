@@ -2,6 +2,7 @@
 
 pub(crate) mod certificates;
 pub(crate) mod charges;
+pub(crate) mod intents;
 pub(crate) mod payments;
 pub(crate) mod records;
 pub(crate) mod rotation;
