@@ -108,7 +108,8 @@ impl Kannel {
         let log = self.logs.clone();
         let boxed = |name: &str| {
             let mut command = Command::new(name);
-            command.arg(&configuration).current_dir("/");
+            // Warnings: what it logs below names texts and numbers.
+            command.args(["-v", "2"]).arg(&configuration).current_dir("/");
             Daemon::start(name, command, &log).map_err(|error| {
                 Failure::new(format!("{error}: apt-get install -y kannel kannel-extras"))
             })

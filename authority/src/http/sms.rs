@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base64ct::{Base64, Encoding};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use protocol::problem::ProblemType;
 use serde::Deserialize;
 use warp::Filter;
@@ -73,9 +73,8 @@ async fn take(journey: &Journey, headers: &HeaderMap, query: Query, body: &[u8])
         text,
     };
     sms.hear(delivery, journey.app.clock.now()).await?;
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    // 200 and nothing in it: of any other status, also 204, smsbox brings the text again and again.
+    Ok(Response::default())
 }
 
 fn authenticate(sms: &Sms, headers: &HeaderMap) -> Result<(), Failure> {

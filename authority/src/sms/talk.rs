@@ -26,6 +26,8 @@ pub const WRONG_IN_SPAN_MAX: u32 = 9;
 pub const WRONG_SPAN_MS: Millis = 24 * 60 * 60 * 1000;
 /// How long a text may wait for its answer: its code is hardly good for longer.
 pub const TEXT_LIFE_MS: Millis = 180_000;
+/// A text that could not be answered for so long is given up, so that it keeps no other from its answer.
+pub const TEXT_GIVEN_UP_MS: Millis = 30 * 60 * 1000;
 
 /// A UUIDv7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +47,7 @@ pub struct Talk {
     pub language: Language,
     /// Chosen before the claim is made, so that it is found again after a crash.
     pub claim: ClaimId,
-    /// Of the text that began it.
+    /// Of the code that began it.
     pub print: [u8; 32],
     /// What the shopper wrote beside the code.
     pub typed: Option<TypedAmount>,
@@ -127,7 +129,7 @@ pub enum Next {
     Nothing,
 }
 
-/// Decides. `print` is that of the text, `is_right` compares the number without telling it.
+/// Decides. `print` is that of the code in the text, `is_right` compares the number without telling it.
 pub fn next(
     talk: Option<&Talk>,
     heard: &Heard,
@@ -177,7 +179,10 @@ fn pay(
 ) -> Next {
     match talk {
         Some(talk) if talk.stage == Stage::Approving => Next::Answer(Say::Pending),
-        Some(talk) if Some(talk.print) == print => Next::GoOn { code },
+        Some(talk) if Some(talk.print) == print => match amount {
+            Some(amount) if talk.stage == Stage::WantsAmount => Next::Amount(amount),
+            _ => Next::GoOn { code },
+        },
         _ => Next::Begin { code, amount },
     }
 }

@@ -46,7 +46,10 @@ impl Heard {
     /// The code or number in it: what no two texts share but by being the same.
     pub fn reading(&self) -> Option<String> {
         match self {
-            Self::Pay { code, .. } => Some(code.0.shown()),
+            Self::Pay { code, amount } => {
+                let amount = amount.map(|amount| amount.to_string());
+                Some(format!("{} {}", code.0.shown(), amount.unwrap_or_default()))
+            }
             Self::Reply(Reply(digits)) => Some(String::from_utf8_lossy(digits).into_owned()),
             _ => None,
         }

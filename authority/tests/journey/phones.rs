@@ -213,7 +213,7 @@ impl Texting {
     /// A text from a phone, on its way: nothing is answered yet.
     pub async fn text(&self, from: &str, text: &str) {
         let id = self.messages.fetch_add(1, Ordering::SeqCst).to_string();
-        assert_eq!(self.bring(&id, "home", from, SHORT, text).await, 204);
+        assert_eq!(self.bring(&id, "home", from, SHORT, text).await, 200);
     }
 
     /// A text from a phone, and what all phones are told then.

@@ -15,8 +15,10 @@ use crate::services::Failure;
 use crate::services::phone::PhoneCookie;
 use crate::sms::amount::BadAmount;
 use crate::sms::one_time::OneTime;
-use crate::sms::talk::{self, Next, TEXT_LIFE_MS, WRONG_IN_SPAN_MAX, WRONG_SPAN_MS};
-use crate::sms::text::{self, Code};
+use crate::sms::talk::{
+    self, Next, TEXT_GIVEN_UP_MS, TEXT_LIFE_MS, WRONG_IN_SPAN_MAX, WRONG_SPAN_MS,
+};
+use crate::sms::text::{self, Code, Heard};
 use crate::sms::{Language, PhoneNumber, Say, Stage, Talk, TalkId, TypedAmount, Why};
 use crate::store::sms::TEXTS_KEPT_MS;
 use crate::store::{Choice, ClaimRecord, StoredText, TalkTurn, TextId, Turn};
@@ -69,8 +71,15 @@ impl Sms {
         };
         let is_right = |_: &Talk, reply: &_| number.is_some_and(|number| number.matches(reply));
         let heard = text::read(&text.text);
-        let next = talk::next(talk.as_ref(), &heard, text.print, now, is_right);
+        let print = match &heard {
+            Heard::Pay { code, .. } => Some(self.secret.print(&text.number, &code.0.shown())),
+            _ => None,
+        };
+        let next = talk::next(talk.as_ref(), &heard, print, now, is_right);
         match next {
+            _ if now - text.at > TEXT_GIVEN_UP_MS => {
+                self.say(&asked, Say::NotPaid(Why::Unavailable), None).await
+            }
             Next::Begin { .. } | Next::GoOn { .. } if now - text.at > TEXT_LIFE_MS => {
                 self.end_or_say(&asked, talk, Why::Unavailable).await
             }
@@ -78,7 +87,7 @@ impl Sms {
                 self.say(&asked, Say::NotPaid(Why::Locked), None).await
             }
             Next::Begin { code, amount } => {
-                let print = text.print.unwrap_or_default();
+                let print = print.unwrap_or_default();
                 self.begin(&asked, talk, code, amount, print).await
             }
             next => self.follow(&asked, talk, next).await,

@@ -116,6 +116,17 @@ fn the_same_code_again_goes_on_and_another_begins_anew() {
 }
 
 #[test]
+fn the_same_code_with_the_amount_is_the_answer_to_how_much() {
+    let wants = at(Stage::WantsAmount);
+    let Heard::Pay { code, .. } = code(7) else {
+        panic!("a code");
+    };
+    let text = format!("{} 4,20", code.0.shown());
+    let next = heard(Some(&wants), &read(&text), Some(PRINT), NOW);
+    assert!(matches!(next, Next::Amount(_)), "{next:?}");
+}
+
+#[test]
 fn an_amount_counts_only_where_it_was_asked_for() {
     let wants = at(Stage::WantsAmount);
     let Next::Amount(amount) = after(&wants, "4,20") else {
