@@ -109,7 +109,10 @@ impl Kannel {
         let boxed = |name: &str| {
             let mut command = Command::new(name);
             // Warnings: what it logs below names texts and numbers.
-            command.args(["-v", "2"]).arg(&configuration).current_dir("/");
+            command
+                .args(["-v", "2"])
+                .arg(&configuration)
+                .current_dir("/");
             Daemon::start(name, command, &log).map_err(|error| {
                 Failure::new(format!("{error}: apt-get install -y kannel kannel-extras"))
             })

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use base64ct::{Base64, Encoding};
-use http::header::CONTENT_TYPE;
 use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use protocol::problem::ProblemType;
 use serde::Deserialize;
 use warp::Filter;

@@ -100,6 +100,8 @@ pub enum Why {
     Currency,
     NoAccount,
     Declined,
+    /// A lock or a limit of the shopper's own.
+    Barred,
     /// The carrier did not answer in time.
     Silent,
     Late,
@@ -260,6 +262,7 @@ impl Why {
             Self::Currency => "This currency cannot go on a phone bill.".into(),
             Self::NoAccount => "This number cannot pay by phone bill.".into(),
             Self::Declined => "Your operator does not take this payment.".into(),
+            Self::Barred => "A limit or a lock of your account does not allow it.".into(),
             Self::Silent => {
                 "Your operator did not answer: text the code on the screen again.".into()
             }
@@ -297,6 +300,7 @@ impl Why {
             Self::Currency => "Cette monnaie ne va pas sur une facture mobile.".into(),
             Self::NoAccount => "Ce numéro ne peut pas payer sur facture mobile.".into(),
             Self::Declined => "Votre opérateur ne prend pas ce paiement.".into(),
+            Self::Barred => "Une limite ou un blocage de votre compte ne le permet pas.".into(),
             Self::Silent => "Votre opérateur n'a pas répondu : envoyez le code à l'écran.".into(),
             Self::Late => "Le délai est passé : envoyez le code à l'écran.".into(),
             Self::WrongTooOften => {
@@ -383,6 +387,7 @@ mod tests {
                 Why::Currency,
                 Why::NoAccount,
                 Why::Declined,
+                Why::Barred,
                 Why::Silent,
                 Why::Late,
                 Why::WrongTooOften,

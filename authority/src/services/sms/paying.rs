@@ -201,7 +201,8 @@ impl Sms {
 
     /// None: it is not known yet, or it may be different in a moment.
     fn why_not_paid(&self, failure: &Failure) -> Option<Why> {
-        Some(match failure.kind().problem_type()? {
+        let problem = failure.kind();
+        Some(match problem.problem_type()? {
             ProblemType::ClaimOver | ProblemType::ClaimUnknown => Why::Late,
             ProblemType::NoAccount => Why::NoAccount,
             ProblemType::FundsShort | ProblemType::RailDeclined => Why::Declined,
@@ -210,6 +211,8 @@ impl Sms {
             ProblemType::CapReached => Why::OverMonth(self.config.month_max),
             ProblemType::TerminalRefused => Why::OutOfService,
             ProblemType::AmountDiffers | ProblemType::PayeeDiffers => Why::Unavailable,
+            // Whatever else refuses the shopper: a lock, a limit of their own.
+            _ if is_refusal(problem.status) => Why::Barred,
             _ => return None,
         })
     }
@@ -218,6 +221,11 @@ impl Sms {
         let counter = &self.app.metrics.sms_payments;
         counter.with_label_values(&[outcome]).inc();
     }
+}
+
+/// The shopper's move; what is too much just now, or our own trouble, may be different in a moment.
+fn is_refusal(status: u16) -> bool {
+    (400..500).contains(&status) && status != 429
 }
 
 fn receipt_of(answer: &[u8]) -> Result<ReceiptId, Failure> {
