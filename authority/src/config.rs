@@ -19,6 +19,7 @@ mod providers;
 mod rails;
 mod raw;
 mod sessions;
+mod sms;
 mod spending;
 
 pub use operator::{
@@ -29,6 +30,7 @@ pub use providers::{BrowserSignIn, ClientKey, IdentityProvider, ProviderKind, Pr
 pub use rails::{RailConfig, RailKind};
 pub use raw::{LogFormat, StoreConfig};
 pub use sessions::SessionsConfig;
+pub use sms::{SmsConfig, SmsSend};
 pub use spending::{SpendingConfig, TrafficConfig};
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
@@ -53,6 +55,8 @@ pub struct Config {
     pub pages: PagesConfig,
     pub sessions: SessionsConfig,
     pub spending: SpendingConfig,
+    /// None: nobody pays by SMS.
+    pub sms: Option<SmsConfig>,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
     pub run_dir: PathBuf,

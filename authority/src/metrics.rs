@@ -90,6 +90,13 @@ pub struct Metrics {
     pub step_ups: IntCounterVec,
     /// Passkeys whose counter went back.
     pub passkey_alarms: IntCounter,
+    /// By what became of it.
+    pub sms_texts: IntCounterVec,
+    /// By outcome.
+    pub sms_payments: IntCounterVec,
+    pub sms_sent: IntCounterVec,
+    /// SMS that the gateway has not taken yet.
+    pub sms_waiting: IntGauge,
     /// By outcome.
     pub adoptions: IntCounterVec,
     /// Checkpoints shown that the database does not contain.
@@ -238,6 +245,10 @@ impl Metrics {
             step_ups: make.outcomes("step_ups_total", "Assertions of passkeys"),
             passkey_alarms: make
                 .counter("passkey_alarms_total", "Passkeys whose counter went back"),
+            sms_texts: make.outcomes("sms_texts_total", "Texts that the gateway brought"),
+            sms_payments: make.outcomes("sms_payments_total", "Payments by SMS that ended"),
+            sms_sent: make.outcomes("sms_sent_total", "SMS handed to the gateway"),
+            sms_waiting: make.gauge("sms_waiting", "SMS that the gateway has not taken yet"),
             adoptions: make.outcomes(
                 "adoptions_total",
                 "Certificates that a restore had lost, when shown",

@@ -14,7 +14,7 @@ use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
 use crate::http::{
-    agents, crls, enrolment, loopback, operators, pages, public, sign_in, source, trust,
+    agents, crls, enrolment, loopback, operators, pages, public, sign_in, sms, source, trust,
 };
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
@@ -104,7 +104,9 @@ fn private_routes(journey: &Arc<Journey>) -> Routes<Private> {
 
 /// The routes of the loopback listener.
 fn loopback_routes(journey: &Arc<Journey>) -> Routes<Loopback> {
-    loopback::routes(&journey.app).or(crls::routes(&journey.crls))
+    loopback::routes(&journey.app)
+        .or(crls::routes(&journey.crls))
+        .or(sms::routes(journey))
 }
 
 /// Three sockets and their TLS, before anything answers on them.

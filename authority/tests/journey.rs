@@ -35,6 +35,8 @@ mod linking;
 mod openapi;
 #[path = "journey/paying_outside.rs"]
 mod paying_outside;
+#[path = "journey/phones.rs"]
+mod phones;
 #[path = "journey/receipts.rs"]
 mod receipts;
 #[path = "journey/relying.rs"]
@@ -45,6 +47,8 @@ mod reseeding;
 mod rotating;
 #[path = "journey/signing_in.rs"]
 mod signing_in;
+#[path = "journey/sms.rs"]
+mod sms;
 #[path = "journey/step_up.rs"]
 mod step_up;
 #[path = "journey/terminals.rs"]

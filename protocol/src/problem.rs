@@ -69,6 +69,7 @@ problems! {
     NonceNeeded "nonce-needed" 401 "The proof needs the nonce of this answer" "Put the DPoP-Nonce of this answer into a new proof and send the request again.";
     NoAccount "no-account" 403 "There is no account to pay from" "Open an account with the operator of this service.";
     FundsShort "funds-short" 402 "The account does not hold enough" "Choose another account or top it up.";
+    CapReached "cap-reached" 403 "This account may not pay so much" "Pay less, wait for the next month, or choose another account.";
     RailDeclined "rail-declined" 402 "The account may not pay this" "Choose another account.";
     RailSilent "rail-silent" 504 "Whoever keeps the account did not answer in time" "Nothing is paid, and nothing stays taken. Choose another account, or tap or scan again.";
     StepUpNeeded "step-up-needed" 403 "This payment needs a stronger confirmation" "Confirm it with your passkey.";

@@ -14,6 +14,7 @@ use super::operator::RawOperator;
 use super::providers::RawProvider;
 use super::rails::RawRail;
 use super::sessions::RawSessions;
+use super::sms::{RawSms, SmsConfig};
 use super::spending;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
@@ -49,6 +50,7 @@ pub(super) struct Raw {
     pub enrolment: RawEnrolment,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
+    pub sms: Option<RawSms>,
     #[serde(default)]
     pub rails: Vec<RawRail>,
     #[serde(default)]
@@ -182,6 +184,7 @@ pub(super) struct Checked {
     pub link_host: LinkHost,
     pub policy: CheckedPolicy,
     pub identity_providers: Vec<IdentityProvider>,
+    pub sms: Option<SmsConfig>,
 }
 
 impl Raw {
@@ -253,6 +256,7 @@ impl Raw {
                 .collect(),
             sessions: self.sessions.resolve(),
             spending: spending::resolve(self.step_up, self.limits),
+            sms: checked.sms,
             log: LogConfig {
                 format: self.log.format,
                 filter: self.log.filter,

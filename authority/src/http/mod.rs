@@ -45,6 +45,7 @@ pub mod passkeys;
 pub mod problem;
 pub mod public;
 pub mod sign_in;
+pub mod sms;
 pub mod source;
 pub mod trust;
 pub mod wallet;

@@ -27,6 +27,7 @@ use super::schedules::Schedules;
 use super::sessions::Sessions;
 use super::shoppers::Shoppers;
 use super::sign_in::{ProviderError, SignIn};
+use super::sms::{Sms, SmsError};
 use super::sources::Sources;
 use super::step_up::StepUp;
 use super::sweeps::Sweeps;
@@ -57,6 +58,8 @@ pub enum StartError {
     Provider(#[from] ProviderError),
     #[error(transparent)]
     Rail(#[from] RailError),
+    #[error(transparent)]
+    Sms(#[from] SmsError),
 }
 
 /// The services of a token's journey.
@@ -73,25 +76,27 @@ pub struct Journey {
     pub shoppers: Shoppers,
     pub step_up: Arc<StepUp>,
     pub sources: Sources,
-    pub claims: Claims,
-    pub approvals: Approvals,
+    pub claims: Arc<Claims>,
+    pub approvals: Arc<Approvals>,
     pub payments: Arc<Payments>,
     pub receipts: Arc<Receipts>,
     pub charges: Charges,
     pub reports: Reports,
     pub followers: Followers,
     pub crls: Arc<Crls>,
+    /// None: nobody pays by SMS.
+    pub sms: Option<Sms>,
     sweeps: Sweeps,
     checkpoints: Checkpoints,
 }
 
 impl Journey {
     pub fn new(app: &Arc<App>) -> Result<Arc<Self>, StartError> {
-        Ok(Self::with_rails(app, Rails::configured(app)?)?)
+        Self::with_rails(app, Rails::configured(app)?)
     }
 
     /// With rails of the caller's own; tests bring theirs.
-    pub fn with_rails(app: &Arc<App>, rails: Rails) -> Result<Arc<Self>, ProviderError> {
+    pub fn with_rails(app: &Arc<App>, rails: Rails) -> Result<Arc<Self>, StartError> {
         let epoch_keys = Arc::new(EpochKeys::new(app.clone()));
         let schedules = Arc::new(Schedules::new(app.clone(), epoch_keys.clone()));
         let push = Arc::new(Push::new(app.clone(), schedules.clone()));
@@ -99,24 +104,27 @@ impl Journey {
         let (keys, hub) = (|| epoch_keys.clone(), || push.clone());
         let payments = Payments::new(app.clone(), keys(), hub(), rails);
         let step_up = Arc::new(StepUp::new(app.clone()));
+        let claims = Arc::new(Claims::new(app.clone(), keys(), hub()));
+        let approvals = Arc::new(Approvals::new(
+            app.clone(),
+            keys(),
+            receipts.clone(),
+            payments.clone(),
+            step_up.clone(),
+            hub(),
+        ));
         Ok(Arc::new(Self {
             app: app.clone(),
             sign_in: SignIn::new(app.clone())?,
+            sms: Sms::open(app, &claims, &approvals)?,
             sessions: Sessions::new(app.clone()),
             profiles: Profiles::new(app.clone()),
             relying_party: RelyingParty::new(app.clone(), hub())?,
             passkeys: Passkeys::new(app.clone()),
             shoppers: Shoppers::new(app.clone()),
             sources: Sources::default(),
-            claims: Claims::new(app.clone(), keys(), hub()),
-            approvals: Approvals::new(
-                app.clone(),
-                keys(),
-                receipts.clone(),
-                payments.clone(),
-                step_up.clone(),
-                hub(),
-            ),
+            claims,
+            approvals,
             step_up,
             payments,
             charges: Charges::new(app.clone(), keys(), hub()),
@@ -158,6 +166,7 @@ impl Journey {
             self.crls.run(),
             self.hear_bans(),
             self.hear_changes(),
+            self.text(),
             rotation::run(&self.app),
         );
     }
@@ -233,6 +242,12 @@ impl Journey {
             if let Err(why) = work(self.app.clock.now()).await {
                 tracing::warn!(what, error = %why, "background work failed, and is tried again");
             }
+        }
+    }
+
+    async fn text(&self) {
+        if let Some(sms) = &self.sms {
+            sms.run().await;
         }
     }
 

@@ -45,6 +45,7 @@ pub mod seeds;
 pub mod sessions;
 pub mod shoppers;
 pub mod sign_in;
+pub mod sms;
 pub mod sources;
 pub mod step_up;
 pub mod sweeps;

@@ -6,6 +6,7 @@
 
 mod allowances;
 mod audit;
+mod caps;
 mod charges;
 mod consents;
 mod fence;
@@ -23,6 +24,7 @@ mod revocations;
 mod rotation;
 mod service_accounts;
 mod sessions;
+pub mod sms;
 pub mod sqlite;
 mod terminals;
 mod tokens;
@@ -34,6 +36,7 @@ pub use allowances::{
     Standing, StepUpCause, Strength, day_of,
 };
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
+pub use caps::{AccountCaps, Caps};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
 pub use consents::{
     AddOperator, AddRequest, Bar, Begin, Consents, Counted, Heard, NewRequest, OPEN_REQUESTS_MAX,
@@ -73,6 +76,9 @@ pub use sessions::{
     ATTEMPTS_MAX, ATTEMPTS_OF_VISITOR_MAX, Attempt, BeginSignIn, Begun, EndReason, LoggedOut,
     NewSession, ProviderLogout, Purpose, SESSIONS_MAX, SessionRecord, Sessions, Started, Taken,
 };
+pub use sms::{
+    Choice, Hearing, Letter, NewLetter, NewText, StoredText, TalkTurn, TextId, Texts, Turn,
+};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
@@ -96,6 +102,8 @@ pub trait Store:
     + Misses
     + Proofs
     + Wallets
+    + Texts
+    + Caps
     + Reports
     + TrustFollowers
     + Rotation
@@ -126,6 +134,8 @@ impl<T> Store for T where
         + Misses
         + Proofs
         + Wallets
+        + Texts
+        + Caps
         + Reports
         + TrustFollowers
         + Rotation

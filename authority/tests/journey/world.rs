@@ -96,6 +96,13 @@ pub struct Phone {
     pub view: Value,
 }
 
+/// What a test has beside the usual: a piece of configuration, and rails.
+#[derive(Clone, Default)]
+pub struct More {
+    pub config: String,
+    pub rails: Rails,
+}
+
 impl World {
     pub async fn new() -> Self {
         Self::with(|merchant| merchant).await
@@ -118,6 +125,11 @@ impl World {
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::in_place(dir, String::new(), merchant, Rails::default()).await
+    }
+
+    pub async fn with_more(more: More, merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::in_place(dir, more.config, merchant, more.rails).await
     }
 
     /// With a provider all of whose access tokens must be bound to a key, or not.

@@ -24,7 +24,7 @@ use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
 use suite::{
     allowances, certificates, charges, intents, payments, profiles, records, rotation, sign_ins,
-    terminals, trust, wallets,
+    terminals, texts, trust, wallets,
 };
 use world::World;
 
@@ -162,6 +162,16 @@ on_sqlite! {
         whoever_asks_again_goes_on_with_the_same_claim,
         the_first_refusal_stays_until_it_is_forgotten,
         an_approval_is_kept_with_its_claim_and_serves_no_other;
+    texts:
+        a_text_is_kept_once_by_its_id_and_by_its_words,
+        who_writes_too_much_is_not_answered,
+        a_turn_is_taken_whole_or_not_at_all,
+        a_phone_has_one_talk_at_a_time,
+        a_wrong_number_is_counted_once_and_for_the_phone,
+        an_sms_waits_until_the_gateway_has_it,
+        old_texts_are_forgotten_but_none_that_waits,
+        an_account_pays_no_more_than_its_caps,
+        payments_that_race_do_not_pass_a_cap_together;
     races:
         a_token_is_spent_once_even_when_two_hundred_phones_race,
         a_charge_is_held_by_one_of_two_phones,

@@ -10,6 +10,7 @@ pub(crate) mod records;
 pub(crate) mod rotation;
 pub(crate) mod sign_ins;
 pub(crate) mod terminals;
+pub(crate) mod texts;
 pub(crate) mod trust;
 pub(crate) mod wallets;
 
