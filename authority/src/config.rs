@@ -12,10 +12,12 @@ use protocol::link::LinkHost;
 use protocol::time::Millis;
 use protocol::window::CheckedPolicy;
 
+mod books;
 mod check;
 mod operator;
 mod raw;
 
+pub use books::BooksConfig;
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
@@ -37,6 +39,7 @@ pub struct Config {
     pub policy: CheckedPolicy,
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
+    pub books: BooksConfig,
     pub identity_providers: Vec<IdentityProvider>,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
@@ -262,6 +265,7 @@ mod tests {
         assert_eq!(minimal.signer.queue_max, full.signer.queue_max);
         assert_eq!(minimal.store.readers, full.store.readers);
         assert_eq!(minimal.fence.journal, full.fence.journal);
+        assert_eq!(minimal.books, full.books);
     }
 
     #[test]
@@ -276,6 +280,7 @@ mod tests {
             .replace("127.0.0.1:9464", "0.0.0.0:9464")
             .replace("horizon_epochs = 24", "horizon_epochs = 0")
             .replace("renewal_grace_days = 30", "renewal_grace_days = 91")
+            .replace("zone = \"UTC\"", "zone = \"Moon/Tycho\"")
             .replace("node = \"authority-1\"", "node = \"Authority 1\"")
             .replace("deadline_ms = 10000", "deadline_ms = 1")
             .replace(
@@ -288,6 +293,7 @@ mod tests {
             "node",
             "schedule.horizon_epochs",
             "enrolment.renewal_grace_days",
+            "books.zone",
             "signer.deadline_ms",
             "loopback.listen",
             "identity_providers[0].jwks_url",

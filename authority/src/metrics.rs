@@ -59,6 +59,12 @@ pub struct Metrics {
     /// By outcome.
     pub payments: IntCounterVec,
     pub receipts: IntCounterVec,
+    pub refunds: IntCounterVec,
+    /// Merchants' PINs.
+    pub pins: IntCounterVec,
+    pub settlements: IntCounterVec,
+    /// Merchants whose day cannot be closed because it does not add up to the ledger.
+    pub books_differ: IntGauge,
     pub schedules: IntCounterVec,
     pub charges: IntCounterVec,
     pub sign_ins: IntCounterVec,
@@ -165,6 +171,13 @@ impl Metrics {
             claims: make.counters("claims_total", "Tokens presented", &["channel", "outcome"]),
             payments: make.outcomes("payments_total", "Approvals carried out or refused"),
             receipts: make.outcomes("receipts_total", "Receipts signed and stored"),
+            refunds: make.outcomes("refunds_total", "Refunds carried out or refused"),
+            pins: make.outcomes("pins_total", "Merchants' PINs presented"),
+            settlements: make.outcomes("settlements_total", "Business days closed or refused"),
+            books_differ: make.gauge(
+                "books_differ",
+                "Merchants whose day does not add up to the ledger; each is an alarm",
+            ),
             schedules: make.outcomes("schedules_total", "Schedules asked for"),
             charges: make.outcomes("charges_total", "Charges of tills"),
             sign_ins: make.outcomes("sign_ins_total", "Access tokens presented"),

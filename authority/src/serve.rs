@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
-use crate::http::{agents, crls, enrolment, loopback, operators, public, trust};
+use crate::http::{agents, books, crls, enrolment, loopback, operators, public, trust};
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
 use crate::listen::tls::TlsError;
@@ -93,6 +93,7 @@ fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
 fn private_routes(journey: &Arc<Journey>) -> Routes<Private> {
     let app = &journey.app;
     agents::routes(journey)
+        .or(books::routes(journey))
         .or(enrolment::routes(app))
         .or(trust::routes(app))
         .or(operators::routes(app))

@@ -139,6 +139,10 @@ uuid_id! {
     AccountId,
     /// One thing a terminal saw; the same id again is the same event.
     EventId,
+    /// Money given back, once.
+    RefundId,
+    /// One thing a merchant is told by webhook; the same id again is the same notice.
+    NoticeId,
 }
 
 fn digits_of(number: u32) -> impl Iterator<Item = u8> {

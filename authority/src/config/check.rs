@@ -11,10 +11,10 @@ use crate::store::RENEWAL_GRACE_MAX_MS;
 
 /// Collects mistakes, so that all are told at once.
 #[derive(Default)]
-struct Mistakes(Vec<Mistake>);
+pub(super) struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    fn add(&mut self, key: &str, problem: impl ToString, hint: &str) {
+    pub(super) fn add(&mut self, key: &str, problem: impl ToString, hint: &str) {
         self.0.push(Mistake {
             key: key.into(),
             problem: problem.to_string(),
@@ -32,7 +32,7 @@ impl Mistakes {
         }
     }
 
-    fn range(&mut self, key: &str, value: u64, min: u64, max: u64) {
+    pub(super) fn range(&mut self, key: &str, value: u64, min: u64, max: u64) {
         if !(min..=max).contains(&value) {
             self.add(
                 key,
@@ -116,6 +116,7 @@ fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
         0,
         u64::try_from(RENEWAL_GRACE_MAX_MS / raw::DAY_MS).unwrap_or(0),
     );
+    raw.books.check(m);
     m.range("signer.deadline_ms", raw.signer.deadline_ms, 100, 60_000);
     m.range("signer.queue_max", raw.signer.queue_max as u64, 1, 65_536);
     m.range("store.queue_max", raw.store.queue_max as u64, 1, 65_536);

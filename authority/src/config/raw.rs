@@ -10,6 +10,7 @@ use protocol::time::Millis;
 use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
+use super::books::RawBooks;
 use super::operator::RawOperator;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
@@ -43,6 +44,8 @@ pub(super) struct Raw {
     pub schedule: RawSchedule,
     #[serde(default)]
     pub enrolment: RawEnrolment,
+    #[serde(default)]
+    pub books: RawBooks,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
     #[serde(default)]
@@ -249,6 +252,7 @@ impl Raw {
             enrolment: EnrolmentConfig {
                 renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
+            books: self.books.resolve(),
             identity_providers: self.identity_providers.into_iter().map(provider).collect(),
             log: LogConfig {
                 format: self.log.format,

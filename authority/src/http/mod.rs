@@ -30,6 +30,7 @@ use warp::{Filter, Rejection, Reply};
 
 pub mod agents;
 pub mod body;
+pub mod books;
 pub mod crls;
 pub mod enrolment;
 

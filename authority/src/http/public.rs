@@ -33,6 +33,7 @@ pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
         .or(view(journey))
         .or(approve(journey))
         .or(keys(journey))
+        .or(super::books::shoppers(journey))
         .or(landing())
 }
 
@@ -157,7 +158,7 @@ const PAGE_BODY: &str = "</head><body><main><h1>You are at a terminal</h1>\
     </main></body></html>";
 
 /// Goes on when the phone hangs up: money that has moved gets its receipt, and the till hears of it.
-async fn to_the_end<W>(work: W) -> Answer
+pub(super) async fn to_the_end<W>(work: W) -> Answer
 where
     W: Future<Output = Answer> + Send + 'static,
 {
@@ -166,7 +167,10 @@ where
 }
 
 /// Who is signed in: nobody without the header, and nobody with one that is not good.
-async fn signed_in(journey: &Journey, headers: &HeaderMap) -> Result<Option<SignedIn>, Failure> {
+pub(super) async fn signed_in(
+    journey: &Journey,
+    headers: &HeaderMap,
+) -> Result<Option<SignedIn>, Failure> {
     let Some(header) = headers.get(AUTHORIZATION) else {
         return Ok(None);
     };
@@ -193,7 +197,7 @@ fn json_bytes(bytes: Vec<u8>) -> Response {
 }
 
 /// For this phone only: kept nowhere, passed on nowhere.
-fn private(reply: impl Reply) -> Response {
+pub(super) fn private(reply: impl Reply) -> Response {
     let mut response = reply.into_response();
     insert(&mut response, CACHE_CONTROL, "no-store");
     insert(&mut response, REFERRER_POLICY, "no-referrer");

@@ -19,15 +19,18 @@ use super::push::Push;
 use super::receipts::Receipts;
 use super::reports::Reports;
 use super::schedules::Schedules;
+use super::settlements::Settlements;
 use super::sign_in::{ProviderError, SignIn};
 use super::sweeps::Sweeps;
-use super::{Failure, rotation};
+use super::{Failure, refunds, rotation};
 use crate::app::App;
 
 /// How often overdue claims and charges are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often receipts are taken up that could not be signed.
 const RESUME_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked for business days that are over.
+const SETTLE_EVERY: Duration = Duration::from_secs(60);
 /// How often certificates are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(300);
 /// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
@@ -49,6 +52,7 @@ pub struct Journey {
     pub reports: Reports,
     pub followers: Followers,
     pub crls: Arc<Crls>,
+    settlements: Settlements,
     sweeps: Sweeps,
     checkpoints: Checkpoints,
 }
@@ -69,6 +73,7 @@ impl Journey {
             reports: Reports::new(app.clone()),
             followers: Followers::new(app.clone()),
             crls: Arc::new(Crls::new(app.clone())),
+            settlements: Settlements::new(app.clone()),
             sweeps: Sweeps::new(app.clone(), keys(), hub()),
             checkpoints: Checkpoints::new(app.clone()),
             epoch_keys,
@@ -93,6 +98,7 @@ impl Journey {
         tokio::join!(
             self.every(SWEEP_EVERY, "sweep", |now| self.sweep(now)),
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
+            self.every(SETTLE_EVERY, "close days", |now| self.settle(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
@@ -110,7 +116,12 @@ impl Journey {
 
     /// Signs receipts that are due; answers how many.
     pub async fn resume(&self, now: Timestamp) -> Result<usize, Failure> {
-        self.receipts.resume(now).await
+        Ok(self.receipts.resume(now).await? + refunds::resume(&self.app, now).await?)
+    }
+
+    /// Closes business days that are over; answers how many.
+    pub async fn settle(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.settlements.close_due(now).await
     }
 
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.

@@ -19,6 +19,7 @@ use crate::store::RequestId;
 mod accounts;
 mod alarms;
 mod audit;
+mod books;
 mod ceremonies;
 mod certificates;
 mod consents;
@@ -39,6 +40,10 @@ pub mod trust;
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
 pub use alarms::{AlarmList, AlarmView, Alarms};
 pub use audit::{AuditVerify, AuditView};
+pub use books::{
+    MerchantHistory, MerchantPin, MerchantSet, MerchantShow, Piece, RefundGive, SettlementClose,
+    SettlementExport, SettlementList, SettlementView, SettlementsView, TermsView,
+};
 pub use ceremonies::{Agreed, IssuingAgree, RootAgree};
 pub use certificates::{
     CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,

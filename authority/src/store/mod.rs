@@ -5,6 +5,7 @@
 //! revision, or nothing. No HSM, rail or network call happens inside.
 
 mod audit;
+mod bookings;
 mod charges;
 mod consents;
 mod fence;
@@ -13,15 +14,19 @@ mod ledger;
 mod merchants;
 mod misses;
 mod payments;
+mod refunds;
 mod reports;
 mod revocations;
 mod rotation;
+mod settlements;
 pub mod sqlite;
 mod terminals;
+mod terms;
 mod tokens;
 mod trust;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
+pub use bookings::{Bookings, Cursor, DayTotals, HistoryOf, RailSum};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
 pub use consents::{
     AddOperator, AddRequest, Bar, Begin, Consents, Counted, Heard, NewRequest, OPEN_REQUESTS_MAX,
@@ -36,6 +41,7 @@ pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, Per
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
+pub use refunds::{NewRefund, Refund, RefundAsker, RefundOutcome, RefundState, Refunds};
 pub use reports::Reports;
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
@@ -46,7 +52,11 @@ pub use rotation::{
     Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
     Stepped, Stranded, ToReseed, When, Whose, Work,
 };
+pub use settlements::{CloseDay, CloseOutcome, Settlement, Settlements, Unsettled};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
+pub use terms::{
+    MerchantTerms, NewTerms, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX, PinHash, PinTry, Terms,
+};
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
 
@@ -60,6 +70,10 @@ pub trait Store:
     + Tokens
     + Charges
     + Payments
+    + Refunds
+    + Bookings
+    + Settlements
+    + Terms
     + Ledger
     + Misses
     + Reports
@@ -82,6 +96,10 @@ impl<T> Store for T where
         + Tokens
         + Charges
         + Payments
+        + Refunds
+        + Bookings
+        + Settlements
+        + Terms
         + Ledger
         + Misses
         + Reports

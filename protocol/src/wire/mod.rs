@@ -5,7 +5,10 @@
 
 pub mod charges;
 pub mod claims;
+pub mod history;
+pub mod notices;
 pub mod push;
+pub mod refunds;
 pub mod reports;
 pub mod schedules;
 pub mod upkeep;

@@ -12,10 +12,12 @@ use super::{
     CertificateRevoke, CertificateShow, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList,
     ConsentRefuse, ConsentShow, ConsentSign, FenceCompare, FenceRaise, FenceStatus, Gate,
     IssuingAgree, JoinTokenList, JoinTokenRevoke, KeyList, KeyStep, LedgerCheck, MerchantAdd,
-    MerchantList, OperationList, OperationShow, OperationTranscript, OperatorAdd, OperatorList,
-    OperatorRevoke, PolicySet, PolicyShow, RootAgree, SeedRotate, TerminalAdd, TerminalBan,
-    TerminalJoin, TerminalList, TerminalShow, TerminalUnban, TrustInstall, TrustShow, TrustStage,
-    Verb, carry_out_request, malformed, written,
+    MerchantHistory, MerchantList, MerchantPin, MerchantSet, MerchantShow, OperationList,
+    OperationShow, OperationTranscript, OperatorAdd, OperatorList, OperatorRevoke, PolicySet,
+    PolicyShow, RefundGive, RootAgree, SeedRotate, SettlementClose, SettlementExport,
+    SettlementList, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow,
+    TerminalUnban, TrustInstall, TrustShow, TrustStage, Verb, carry_out_request, malformed,
+    written,
 };
 use crate::app::App;
 use crate::services::Failure;
@@ -29,7 +31,9 @@ macro_rules! every_verb {
         $use! {
             TerminalAdd, TerminalJoin, TerminalList, TerminalShow, TerminalBan, TerminalUnban,
             JoinTokenList, JoinTokenRevoke,
-            MerchantAdd, MerchantList, AccountOpen, AccountCredit, LedgerCheck,
+            MerchantAdd, MerchantList, MerchantSet, MerchantShow, MerchantPin, MerchantHistory,
+            RefundGive, SettlementClose, SettlementList, SettlementExport,
+            AccountOpen, AccountCredit, LedgerCheck,
             AuditVerify, AlarmList,
             CertificateIssue, CertificateList, CertificateShow, CertificateRevoke,
             NodeRenew,

@@ -7,6 +7,7 @@
 //! One file per topic, as the traits are. docs/DATA_MODEL.md explains the tables.
 
 mod audit;
+mod bookings;
 mod certificates;
 mod charges;
 mod consents;
@@ -19,13 +20,16 @@ mod misses;
 mod payments;
 mod persons;
 mod readers;
+mod refunds;
 mod reports;
 mod revocations;
 mod rotation;
 mod row;
 mod schema;
 mod settle;
+mod settlements;
 mod terminals;
+mod terms;
 mod tokens;
 mod trust;
 mod turns;

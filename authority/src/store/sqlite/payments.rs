@@ -11,6 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
+use super::bookings::Booking;
 use super::error::corrupt;
 use super::ledger::{Movement, account_of, debit};
 use super::merchants::find_merchant;
@@ -75,6 +76,7 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
     move_money(tx, pay, &account)?;
     settle(tx, pay)?;
     insert_payment(tx, pay, &person, &account)?;
+    book(tx, pay, &person)?;
     move_all(tx, terminal, &pay.moved)?;
     raise_revision(tx, terminal)?;
     record_payment(tx, pay, &person)?;
@@ -195,6 +197,23 @@ fn insert_payment(tx: &Tx<'_>, pay: &Pay, person: &Person, account: &Account) ->
     )
 }
 
+fn book(tx: &Tx<'_>, pay: &Pay, person: &Person) -> Result<()> {
+    let claimed = pay.approved.claimed();
+    let booking = Booking {
+        movement: pay.payment.0,
+        payment: pay.payment,
+        refund: None,
+        merchant: claimed.payee,
+        person: person.id,
+        terminal: claimed.terminal,
+        amount_minor: pay.approved.amount().amount_minor(),
+        rail: "ledger",
+        rail_reference: &pay.payment.to_string(),
+        at: pay.at,
+    };
+    booking.enter(tx)
+}
+
 fn record_payment(tx: &mut Tx<'_>, pay: &Pay, person: &Person) -> Result<()> {
     let claimed = pay.approved.claimed();
     let body = json!({
@@ -243,7 +262,7 @@ fn receipt(conn: &Connection, payment: PaymentId) -> Result<Option<String>> {
     )
 }
 
-fn find_payment(conn: &Connection, id: PaymentId) -> Result<Option<Payment>> {
+pub(super) fn find_payment(conn: &Connection, id: PaymentId) -> Result<Option<Payment>> {
     find(
         conn,
         "SELECT payments.*, receipts.jws FROM payments
@@ -253,7 +272,7 @@ fn find_payment(conn: &Connection, id: PaymentId) -> Result<Option<Payment>> {
     )
 }
 
-fn payment_of(conn: &Connection, claim: ClaimId) -> Result<Option<Payment>> {
+pub(super) fn payment_of(conn: &Connection, claim: ClaimId) -> Result<Option<Payment>> {
     find(
         conn,
         "SELECT payments.*, receipts.jws FROM payments
