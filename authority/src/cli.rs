@@ -29,8 +29,10 @@ mod operator;
 mod own;
 mod policy;
 mod receipt;
+mod refund;
 mod renew;
 mod seed;
+mod settlement;
 mod terminal;
 mod trust;
 
@@ -86,9 +88,14 @@ enum Verb {
     /// Terminals that were in two places at once: list
     #[command(subcommand)]
     Alarm(alarm::Verb),
-    /// Merchants: add, list
+    /// Merchants: add, set, show, pin, history, list
     #[command(subcommand)]
     Merchant(merchant::Verb),
+    /// Give money back to the account that paid, in part or whole
+    Refund(refund::RefundArguments),
+    /// Closed business days of merchants: close, list, export, verify
+    #[command(subcommand)]
+    Settlement(settlement::Verb),
     /// Shoppers' accounts of the built-in ledger: open, credit, check
     #[command(subcommand)]
     Account(account::Verb),
@@ -110,7 +117,7 @@ enum Verb {
     /// The restore fence: is this database the latest? status, compare, raise
     #[command(subcommand)]
     Fence(fence::Verb),
-    /// Receipts: verify
+    /// Receipts of payments and refunds: verify
     #[command(subcommand)]
     Receipt(receipt::Verb),
     /// The roots that are trusted: show, install
@@ -184,6 +191,8 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Certificate(verb) => certificate::run(arguments, verb),
         Verb::Alarm(verb) => alarm::run(arguments, verb),
         Verb::Merchant(verb) => merchant::run(arguments, verb),
+        Verb::Refund(refund) => refund::run(arguments, refund),
+        Verb::Settlement(verb) => settlement::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Operator(verb) => operator::run(arguments, verb),
         Verb::Consent(verb) => consent::run(arguments, verb),

@@ -58,6 +58,16 @@ pub struct Metrics {
     pub claims: IntCounterVec,
     /// By outcome.
     pub payments: IntCounterVec,
+    /// By rail and the state they came into.
+    pub intents: IntCounterVec,
+    /// By rail and state: what no rail has ended yet.
+    pub intents_open: prometheus::IntGaugeVec,
+    /// Of the oldest open intent.
+    pub intent_oldest_seconds: IntGauge,
+    /// By rail, what was asked for, and outcome.
+    pub rail_calls: IntCounterVec,
+    /// By rail.
+    pub rail_seconds: HistogramVec,
     pub receipts: IntCounterVec,
     pub refunds: IntCounterVec,
     /// Merchants' PINs.
@@ -170,6 +180,30 @@ impl Metrics {
             ),
             claims: make.counters("claims_total", "Tokens presented", &["channel", "outcome"]),
             payments: make.outcomes("payments_total", "Approvals carried out or refused"),
+            intents: make.counters(
+                "intents_total",
+                "Payments on outside rails, by the state they came into",
+                &["rail", "state"],
+            ),
+            intents_open: make.gauges(
+                "intents_open",
+                "Payments on outside rails that no rail has ended yet",
+                &["rail", "state"],
+            ),
+            intent_oldest_seconds: make.gauge(
+                "intent_oldest_seconds",
+                "Age of the oldest open payment on an outside rail; 0: none is open",
+            ),
+            rail_calls: make.counters(
+                "rail_calls_total",
+                "Calls to outside rails",
+                &["rail", "call", "outcome"],
+            ),
+            rail_seconds: make.histograms(
+                "rail_seconds",
+                "Time from a call of an outside rail to its answer",
+                &["rail"],
+            ),
             receipts: make.outcomes("receipts_total", "Receipts signed and stored"),
             refunds: make.outcomes("refunds_total", "Refunds carried out or refused"),
             pins: make.outcomes("pins_total", "Merchants' PINs presented"),

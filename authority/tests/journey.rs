@@ -11,6 +11,8 @@ mod world;
 
 #[path = "journey/approving.rs"]
 mod approving;
+#[path = "journey/books.rs"]
+mod books;
 #[path = "journey/claiming.rs"]
 mod claiming;
 #[path = "journey/guessing.rs"]

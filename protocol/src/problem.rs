@@ -60,6 +60,8 @@ problems! {
     SignInRefused "sign-in-refused" 401 "The sign-in is not accepted" "Sign in again with an account this authority knows.";
     NoAccount "no-account" 403 "There is no account to pay from" "Open an account with the operator of this service.";
     FundsShort "funds-short" 402 "The account does not hold enough" "Choose another account or top it up.";
+    RailDeclined "rail-declined" 402 "The account may not pay this" "Choose another account.";
+    RailSilent "rail-silent" 504 "Whoever keeps the account did not answer in time" "Nothing is paid, and nothing stays taken. Choose another account, or tap or scan again.";
     TooManyMisses "too-many-misses" 429 "Too many wrong codes" "Wait, or tap or scan instead.";
     CodePaused "code-paused" 429 "The typed code of this terminal pauses" "Tap or scan instead, or wait for the next code.";
     // the terminal's move

@@ -22,6 +22,11 @@ pub const TRUST: &str = "m2key-trust+jwt";
 /// The root's word that somebody is an operator.
 pub const VOUCH: &str = "m2key-vouch+jwt";
 
+/// No JWS but the `tag` of an HTTP message signature (RFC 9421): what a rail is asked for.
+pub const RAIL_REQUEST: &str = "m2key-rail";
+/// The same of what a merchant is told.
+pub const WEBHOOK: &str = "m2key-webhook";
+
 /// Whose key may sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignedBy {

@@ -160,6 +160,7 @@ impl Phone {
         let request = ApprovalRequest {
             amount,
             payee: claim.view.payee.id,
+            account: None,
         };
         let url = format!("{}/approval", self.claim_url(claim.view.claim));
         let post = self

@@ -82,12 +82,12 @@ CREATE INDEX bookings_by_person ON bookings (person, booked_at_ms, movement);
 CREATE INDEX bookings_not_settled ON bookings (merchant, booked_at_ms) WHERE settlement IS NULL;
 
 INSERT INTO bookings (movement, payment, merchant, person, terminal, amount_minor, rail, rail_reference, booked_at_ms)
-    SELECT payments.id, payments.id, charges.merchant, accounts.person, charges.terminal, payments.amount_minor,
-           'ledger', payments.rail_reference, payments.paid_at_ms
+    SELECT payments.id, payments.id, charges.merchant, service_accounts.person, charges.terminal,
+           payments.amount_minor, payments.rail, payments.rail_reference, payments.paid_at_ms
     FROM payments
     JOIN claims ON claims.id = payments.claim
     JOIN charges ON charges.id = claims.charge
-    JOIN accounts ON accounts.id = payments.account;
+    JOIN service_accounts ON service_accounts.id = payments.service_account;
 
 CREATE TABLE settlements (
     merchant      BLOB    NOT NULL REFERENCES merchants (id),  -- whose books

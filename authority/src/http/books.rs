@@ -13,8 +13,8 @@ use super::agents::{Asked, asked_by};
 use super::problem::answer;
 use super::public::{private, signed_in, to_the_end};
 use super::{Private, Public, Routes, body};
+use crate::services::history;
 use crate::services::journey::Journey;
-use crate::services::{history, refunds};
 use crate::store::HistoryOf;
 
 /// Agents' listener.
@@ -53,7 +53,7 @@ fn refund(journey: &Arc<Journey>) -> Routes<Private> {
             let work = async move {
                 let (journey, terminal) = asked.parts();
                 let now = journey.app.clock.now();
-                let given = refunds::by_till(&journey.app, terminal.id(), request, now).await?;
+                let given = journey.refunds.by_till(terminal.id(), request, now).await?;
                 Ok(private(warp::reply::json(&given)))
             };
             answer(to_the_end(work).await)

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION,
-    REFERRER_POLICY, SET_COOKIE,
+    REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
 };
 use http::{HeaderMap, HeaderName, StatusCode};
 use protocol::ids::ClaimId;
 use protocol::problem::ProblemType;
 use protocol::wire::claims::{
-    ApprovalRequest, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, PUBLIC_BODY_MAX,
+    ApprovalRequest, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, PUBLIC_BODY_MAX, Pending,
+    PendingResponse,
 };
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
@@ -22,8 +23,10 @@ use warp::{Filter, Reply};
 use super::problem::{Answer, answer};
 use super::{Public, Routes, body};
 use crate::services::Failure;
+use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
 use crate::services::jwks;
+use crate::services::payments::PENDING_RETRY_S;
 use crate::services::phone::PhoneCookie;
 use crate::services::sign_in::SignedIn;
 
@@ -100,7 +103,7 @@ fn approve(journey: &Arc<Journey>) -> Routes<Public> {
                     let signed_in = signed_in.ok_or(ProblemType::SignInNeeded)?;
                     let (approvals, cookie) = (&journey.approvals, cookie.as_ref());
                     let paid = approvals.approve(claim, cookie, &signed_in, &request, now);
-                    Ok(json_bytes(paid.await?))
+                    Ok(approved(paid.await?))
                 };
                 async move { answer(to_the_end(work).await) }
             },
@@ -188,6 +191,20 @@ fn cookie()
 -> impl Filter<Extract = (Option<PhoneCookie>,), Error = std::convert::Infallible> + Clone {
     warp::cookie::optional::<String>(CLAIM_COOKIE)
         .map(|value: Option<String>| value.and_then(|value| PhoneCookie::parse(&value)))
+}
+
+fn approved(answered: Answered) -> Response {
+    match answered {
+        Answered::Receipt(bytes) => json_bytes(bytes),
+        Answered::Pending(payment) => {
+            let state = Pending::Pending;
+            let pending = PendingResponse { state, payment };
+            let mut response = private(warp::reply::json(&pending));
+            *response.status_mut() = StatusCode::ACCEPTED;
+            insert(&mut response, RETRY_AFTER, &PENDING_RETRY_S.to_string());
+            response
+        }
+    }
 }
 
 fn json_bytes(bytes: Vec<u8>) -> Response {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cookie + access token ─▶ Claimed ─▶ Approved ─▶ store.pay ─▶ receipt (HSM) ─▶ answer
+//!                                        │           └─▶ intent ─▶ payments.rs ─┘ (an outside rail)
 //!                                        └── the same again: the same receipt, byte for byte
 //! ```
 
@@ -16,6 +17,7 @@ use protocol::turn::TurnCause;
 use protocol::wire::claims::{ApprovalRequest, ApprovalResponse, ClaimState};
 
 use super::epoch_keys::EpochKeys;
+use super::payments::{self, Payments};
 use super::phone::{OwnClaim, PhoneCookie};
 use super::push::Push;
 use super::receipts::Receipts;
@@ -24,7 +26,7 @@ use super::{Failure, phone};
 use crate::app::App;
 use crate::clock::Stopwatch;
 use crate::ids;
-use crate::store::{Pay, PayOutcome, Payment};
+use crate::store::{Intent, IntentState, Pay, PayOutcome, Payment, RailKey};
 
 /// When a payment is made but its receipt cannot be signed yet, in seconds.
 pub const RECEIPT_RETRY_S: u32 = 2;
@@ -34,7 +36,17 @@ pub struct Approvals {
     app: Arc<App>,
     epoch_keys: Arc<EpochKeys>,
     receipts: Arc<Receipts>,
+    payments: Arc<Payments>,
     push: Arc<Push>,
+}
+
+/// What an approval answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// Paid. The bytes of the answer: the same for the same approval, now and later.
+    Receipt(Vec<u8>),
+    /// An outside rail has not answered yet: the same approval again, a little later, hears of it.
+    Pending(PaymentId),
 }
 
 impl Approvals {
@@ -42,17 +54,19 @@ impl Approvals {
         app: Arc<App>,
         epoch_keys: Arc<EpochKeys>,
         receipts: Arc<Receipts>,
+        payments: Arc<Payments>,
         push: Arc<Push>,
     ) -> Self {
         Self {
             app,
             epoch_keys,
             receipts,
+            payments,
             push,
         }
     }
 
-    /// The bytes of the answer: the same for the same approval, now and later.
+    /// Carries out what the shopper agreed to, once; the same approval again answers the same.
     pub async fn approve(
         &self,
         claim: ClaimId,
@@ -60,37 +74,91 @@ impl Approvals {
         signed_in: &SignedIn,
         request: &ApprovalRequest,
         now: Timestamp,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Answered, Failure> {
         crate::logging::follow_claim(claim);
         let approving = async {
             let own = phone::find(&*self.app.store, claim, cookie).await?;
-            self.pay_and_sign(own, signed_in, request, now).await
+            let payment = self.carry_out(own, signed_in, request, now).await?;
+            self.answer(payment, now).await
         };
         let answered = approving.await;
-        let outcome = super::outcome(&answered, "paid");
+        let good = match &answered {
+            Ok(Answered::Pending(_)) => "pending",
+            _ => "paid",
+        };
+        let outcome = super::outcome(&answered, good);
         let counter = &self.app.metrics.payments;
         counter.with_label_values(&[outcome]).inc();
         answered
     }
 
-    async fn pay_and_sign(
+    async fn carry_out(
         &self,
         own: OwnClaim,
         signed_in: &SignedIn,
         request: &ApprovalRequest,
         now: Timestamp,
-    ) -> Result<Vec<u8>, Failure> {
-        let claim = own.record().claimed.claim;
+    ) -> Result<Carried, Failure> {
+        let record = own.record();
+        let claim = record.claimed.claim;
         let earlier = self.app.store.payment_of(claim).await?;
         let (approved, moved) = match earlier {
-            Some(payment) => (agrees(payment, request)?, Vec::new()),
+            Some(payment) => (agrees(payment.approved, request)?, Vec::new()),
+            None if record.paying || record.state != ClaimState::Held => {
+                return self.asked_before(claim, signed_in, request).await;
+            }
             None => self.first_time(own, request, now).await?,
         };
-        let payment = self.pay(approved, signed_in, moved, now).await?;
+        self.pay(approved, signed_in, request, moved, now).await
+    }
+
+    /// With the receipt of a payment, which may have to be signed first.
+    async fn answer(&self, carried: Carried, now: Timestamp) -> Result<Answered, Failure> {
+        let payment = match carried {
+            Carried::Paid(payment) => payment,
+            Carried::Pending(payment) => return Ok(Answered::Pending(payment)),
+        };
         let receipt = self.receipts.of(&payment, now).await;
         // The till hears of it either way: paid, or that the receipt is still due.
         self.push.changed(payment.approved.claimed().terminal);
-        Ok(answer(&payment, receipt.map_err(|why| later(&why))?))
+        let receipt = receipt.map_err(|why| later(&why))?;
+        Ok(Answered::Receipt(answer(&payment, receipt)))
+    }
+
+    /// The claim waits for a rail, or is over: whoever asked the rail hears what it said.
+    async fn asked_before(
+        &self,
+        claim: ClaimId,
+        signed_in: &SignedIn,
+        request: &ApprovalRequest,
+    ) -> Result<Carried, Failure> {
+        let (store, over) = (&self.app.store, ProblemType::ClaimOver);
+        let intents = store.intents_of(claim).await?;
+        let intent = intents.into_iter().last().ok_or(over)?;
+        let person = signed_in.person().clone();
+        if !store.is_intent_of(intent.payment, person).await? {
+            return Err(over.into());
+        }
+        agrees(intent.approved, request)?;
+        let intent = self.payments.wait(intent.payment).await?;
+        self.outcome_of(&intent).await
+    }
+
+    async fn outcome_of(&self, intent: &Intent) -> Result<Carried, Failure> {
+        match intent.state {
+            IntentState::Authorising | IntentState::Capturing => {
+                Ok(Carried::Pending(intent.payment))
+            }
+            IntentState::Paid => {
+                let claim = intent.approved.claimed().claim;
+                let payment = self.app.store.payment_of(claim).await?;
+                let payment = payment.ok_or(ProblemType::Internal)?;
+                Ok(Carried::Paid(Box::new(payment)))
+            }
+            IntentState::Declined | IntentState::Reversing | IntentState::Reversed => {
+                Err(payments::refusal(intent))
+            }
+        }
     }
 
     async fn first_time(
@@ -100,9 +168,6 @@ impl Approvals {
         now: Timestamp,
     ) -> Result<(Approved, Vec<WindowId>), Failure> {
         let record = own.record();
-        if record.state != ClaimState::Held {
-            return Err(ProblemType::ClaimOver.into());
-        }
         let approval = Approval {
             amount: request.amount,
             payee: request.payee,
@@ -119,14 +184,17 @@ impl Approvals {
         &self,
         approved: Approved,
         signed_in: &SignedIn,
+        request: &ApprovalRequest,
         moved: Vec<WindowId>,
         now: Timestamp,
-    ) -> Result<Payment, Failure> {
+    ) -> Result<Carried, Failure> {
         let pay = Pay {
             payment: ids::fresh(now, PaymentId::from_parts),
             receipt: ids::fresh(now, ReceiptId::from_parts),
             approved,
             person: signed_in.person().clone(),
+            account: request.account,
+            key: RailKey::from_random(ids::random()),
             at: now,
             moved,
         };
@@ -137,9 +205,18 @@ impl Approvals {
         match outcome {
             PayOutcome::Paid(payment) => {
                 tracing::info!(payment = %payment.id, "paid");
-                Ok(*payment)
+                Ok(Carried::Paid(payment))
             }
-            PayOutcome::Already(payment) => Ok(*payment),
+            PayOutcome::Already(payment) => Ok(Carried::Paid(payment)),
+            PayOutcome::Begun(intent) => {
+                let intent = self.payments.begun(&intent).await?;
+                self.outcome_of(&intent).await
+            }
+            PayOutcome::Asked(intent) => {
+                agrees(intent.approved, request)?;
+                let intent = self.payments.wait(intent.payment).await?;
+                self.outcome_of(&intent).await
+            }
             PayOutcome::ClaimOver => Err(ProblemType::ClaimOver.into()),
             PayOutcome::NoAccount => Err(ProblemType::NoAccount.into()),
             PayOutcome::FundsShort => Err(ProblemType::FundsShort.into()),
@@ -148,9 +225,14 @@ impl Approvals {
     }
 }
 
+/// How far it came.
+enum Carried {
+    Paid(Box<Payment>),
+    Pending(PaymentId),
+}
+
 /// What was approved before, if this asks for the same.
-fn agrees(payment: Payment, request: &ApprovalRequest) -> Result<Approved, Failure> {
-    let approved = payment.approved;
+fn agrees(approved: Approved, request: &ApprovalRequest) -> Result<Approved, Failure> {
     if request.payee != approved.claimed().payee {
         return Err(ProblemType::PayeeDiffers.into());
     }

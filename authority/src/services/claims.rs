@@ -250,7 +250,7 @@ fn held(outcome: ClaimOutcome, live: &Live, now: Timestamp) -> Result<ClaimRecor
 fn view_of(record: &ClaimRecord, now: Timestamp) -> ClaimView {
     let claimed = &record.claimed;
     // Whoever ends overdue claims may be a moment behind.
-    let over = record.state == ClaimState::Held && now >= claimed.held_until;
+    let over = record.state == ClaimState::Held && !record.paying && now >= claimed.held_until;
     ClaimView {
         claim: claimed.claim,
         terminal: claimed.terminal,
@@ -269,6 +269,7 @@ fn view_of(record: &ClaimRecord, now: Timestamp) -> ClaimView {
         } else {
             record.state
         },
+        paying: record.paying,
         held_until: claimed.held_until,
     }
 }

@@ -15,8 +15,11 @@ use super::claims::Claims;
 use super::crls::Crls;
 use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
+use super::payments::Payments;
 use super::push::Push;
+use super::rails::Rails;
 use super::receipts::Receipts;
+use super::refunds::Refunds;
 use super::reports::Reports;
 use super::schedules::Schedules;
 use super::settlements::Settlements;
@@ -29,6 +32,8 @@ use crate::app::App;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often receipts are taken up that could not be signed.
 const RESUME_EVERY: Duration = Duration::from_secs(2);
+/// How often outside rails are asked about what they left open.
+const RECONCILE_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked for business days that are over.
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
 /// How often certificates are counted for the metrics.
@@ -47,11 +52,13 @@ pub struct Journey {
     pub sign_in: SignIn,
     pub claims: Claims,
     pub approvals: Approvals,
+    pub payments: Arc<Payments>,
     pub receipts: Arc<Receipts>,
     pub charges: Charges,
     pub reports: Reports,
     pub followers: Followers,
     pub crls: Arc<Crls>,
+    pub refunds: Refunds,
     settlements: Settlements,
     sweeps: Sweeps,
     checkpoints: Checkpoints,
@@ -59,20 +66,34 @@ pub struct Journey {
 
 impl Journey {
     pub fn new(app: &Arc<App>) -> Result<Arc<Self>, ProviderError> {
+        Self::with_rails(app, Rails::default())
+    }
+
+    /// With rails of the caller's own; tests bring theirs.
+    pub fn with_rails(app: &Arc<App>, rails: Rails) -> Result<Arc<Self>, ProviderError> {
         let epoch_keys = Arc::new(EpochKeys::new(app.clone()));
         let schedules = Arc::new(Schedules::new(app.clone(), epoch_keys.clone()));
         let push = Arc::new(Push::new(app.clone(), schedules.clone()));
         let receipts = Arc::new(Receipts::new(app.clone(), push.clone()));
         let (keys, hub) = (|| epoch_keys.clone(), || push.clone());
+        let payments = Payments::new(app.clone(), keys(), hub(), rails.clone());
         Ok(Arc::new(Self {
             app: app.clone(),
             sign_in: SignIn::new(app.clone())?,
             claims: Claims::new(app.clone(), keys(), hub()),
-            approvals: Approvals::new(app.clone(), keys(), receipts.clone(), hub()),
+            approvals: Approvals::new(
+                app.clone(),
+                keys(),
+                receipts.clone(),
+                payments.clone(),
+                hub(),
+            ),
+            payments,
             charges: Charges::new(app.clone(), keys(), hub()),
             reports: Reports::new(app.clone()),
             followers: Followers::new(app.clone()),
             crls: Arc::new(Crls::new(app.clone())),
+            refunds: Refunds::new(app.clone(), rails),
             settlements: Settlements::new(app.clone()),
             sweeps: Sweeps::new(app.clone(), keys(), hub()),
             checkpoints: Checkpoints::new(app.clone()),
@@ -98,6 +119,11 @@ impl Journey {
         tokio::join!(
             self.every(SWEEP_EVERY, "sweep", |now| self.sweep(now)),
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
+            self.every(RECONCILE_EVERY, "reconcile rails", |now| self
+                .reconcile(now)),
+            self.every(RECONCILE_EVERY, "refunds on rails", |now| self
+                .refunds
+                .reconcile(now)),
             self.every(SETTLE_EVERY, "close days", |now| self.settle(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
@@ -122,6 +148,11 @@ impl Journey {
     /// Closes business days that are over; answers how many.
     pub async fn settle(&self, now: Timestamp) -> Result<usize, Failure> {
         self.settlements.close_due(now).await
+    }
+
+    /// Asks outside rails about what they left open; answers how much came to an end.
+    pub async fn reconcile(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.payments.reconcile(now).await
     }
 
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.

@@ -34,6 +34,7 @@ pub struct Keyring {
     schedule: SigningKey,
     receipt: SigningKey,
     checkpoint: SigningKey,
+    request: Option<SigningKey>,
     jwks: JwkSet,
     believed: JwkSet,
     tag: String,
@@ -67,6 +68,7 @@ impl Keyring {
             schedule: signing(KeyPurpose::Schedule)?,
             receipt: signing(KeyPurpose::Receipt)?,
             checkpoint: signing(KeyPurpose::Checkpoint)?,
+            request: signing(KeyPurpose::Request).ok(),
             tag: tag_of(&believed),
             jwks,
             believed,
@@ -94,6 +96,11 @@ impl Keyring {
 
     pub fn checkpoint(&self) -> &SigningKey {
         &self.checkpoint
+    }
+
+    /// None in a database from before anything was asked of others: `key prepare request` makes the first.
+    pub fn request(&self) -> Option<&SigningKey> {
+        self.request.as_ref()
     }
 
     /// What verifies everything that was ever signed here and is kept: it drops no key but schedule
@@ -140,11 +147,11 @@ fn active(records: &[KeyRecord], purpose: KeyPurpose) -> Result<&KeyRecord, KeyM
         .ok_or(missing)
 }
 
-/// A schedule is over when its key is retired; receipts and checkpoints are kept for ever.
+/// A schedule is over when its key is retired, and so is a request; receipts and checkpoints are kept for
+/// ever.
 pub(super) fn set_of(records: &[KeyRecord]) -> JwkSet {
-    let kept = |record: &&KeyRecord| {
-        record.purpose != KeyPurpose::Schedule || record.state != KeyState::Retired
-    };
+    let passes = |purpose| matches!(purpose, KeyPurpose::Schedule | KeyPurpose::Request);
+    let kept = |record: &&KeyRecord| !passes(record.purpose) || record.state != KeyState::Retired;
     JwkSet {
         keys: records.iter().filter(kept).filter_map(jwk_of).collect(),
     }
@@ -167,6 +174,7 @@ fn typ_of(purpose: KeyPurpose) -> &'static [&'static str] {
         KeyPurpose::Schedule => &[typ::SCHEDULE],
         KeyPurpose::Receipt => &[typ::RECEIPT, typ::REFUND, typ::SETTLEMENT],
         KeyPurpose::Checkpoint => &[typ::CHECKPOINT, typ::TRANSCRIPT],
+        KeyPurpose::Request => &[typ::RAIL_REQUEST, typ::WEBHOOK],
         KeyPurpose::Sealing | KeyPurpose::Binding => &[],
     }
 }

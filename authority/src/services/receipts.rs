@@ -17,8 +17,6 @@ use crate::store::Payment;
 
 /// Receipts taken up at a time.
 pub const RESUME_BATCH: u32 = 64;
-/// What moves the money in this version, as the receipt says it.
-const RAIL: &str = "ledger";
 
 /// Signs and stores receipts.
 pub struct Receipts {
@@ -96,7 +94,7 @@ fn claims_of(payment: &Payment, iss: String) -> ReceiptClaims {
         },
         amount: payment.approved.amount(),
         mark: claimed.mark,
-        rail: RAIL.to_owned(),
+        rail: payment.rail.clone(),
         rail_reference: payment.rail_reference.clone(),
     }
 }

@@ -1,25 +1,37 @@
 //! How does a shopper get money back, to the account that paid and nowhere else?
 //!
 //! ```text
-//! certificate + PIN ─▶ store.refund ─▶ receipt (HSM) ─▶ answer
+//! certificate + PIN ─▶ store.refund ─▶ (outside rail ─▶ its answer) ─▶ receipt (HSM) ─▶ answer
 //!                          └── the same id again: the same refund, the same receipt
 //! ```
 
+use std::sync::Arc;
+
+use futures_util::future::join_all;
 use hsm::Priority;
 use protocol::ids::{ReceiptId, TerminalId};
 use protocol::problem::{Problem, ProblemType};
 use protocol::receipt::Payee;
 use protocol::refund::RefundClaims;
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use protocol::wire::refunds::{REASON_MAX, RefundRequest, RefundResponse, RefundStage};
 
+use super::rails::{self, Answer, Rails};
 use super::{Failure, days, keyring, pins};
 use crate::app::App;
 use crate::ids;
-use crate::store::{NewRefund, Refund, RefundAsker, RefundOutcome, RefundState};
+use crate::store::{
+    NewRefund, RailKey, Refund, RefundAsker, RefundOutcome, RefundState, RefundStep,
+};
 
 /// Receipts of refunds taken up at a time.
 pub const RESUME_BATCH: u32 = 64;
+/// Refunds that outside rails are asked about, at a time.
+const RECONCILE_BATCH: u32 = 64;
+/// From a call without an answer to the next; twice as long each time.
+const RETRY_FIRST_MS: Millis = 1_000;
+/// The longest of these waits: a refund stays asked until its rail has said which.
+const RETRY_MAX_MS: Millis = 15 * 60_000;
 /// When money was given back but its receipt cannot be signed yet, in seconds.
 const RECEIPT_RETRY_S: u32 = 2;
 
@@ -32,30 +44,100 @@ pub struct Asked {
     pub reason: Option<String>,
 }
 
-/// What a till asks for, through its terminal, with the merchant's PIN.
-pub async fn by_till(
-    app: &App,
-    terminal: TerminalId,
-    request: RefundRequest,
-    now: Timestamp,
-) -> Result<RefundResponse, Failure> {
-    let asking = async {
-        check_reason(request.reason.as_deref())?;
-        let known = app.store.terminal(terminal).await?;
-        let merchant = known.ok_or(ProblemType::TerminalRefused)?.merchant;
-        pins::check(app, merchant, request.pin, now).await?;
-        let asked = Asked {
-            refund: request.refund,
-            charge: request.charge,
-            amount: request.amount,
-            reason: request.reason,
-        };
-        give(app, asked, RefundAsker::Terminal(terminal), now).await
-    };
-    counted(app, asking.await)
+/// Gives money back on whichever rail it was paid.
+pub struct Refunds {
+    app: Arc<App>,
+    rails: Rails,
 }
 
-/// What an operator asks for: no PIN, the same limits.
+impl Refunds {
+    pub fn new(app: Arc<App>, rails: Rails) -> Self {
+        Self { app, rails }
+    }
+
+    /// What a till asks for, through its terminal, with the merchant's PIN.
+    pub async fn by_till(
+        &self,
+        terminal: TerminalId,
+        request: RefundRequest,
+        now: Timestamp,
+    ) -> Result<RefundResponse, Failure> {
+        let app = &self.app;
+        let asking = async {
+            check_reason(request.reason.as_deref())?;
+            let known = app.store.terminal(terminal).await?;
+            let merchant = known.ok_or(ProblemType::TerminalRefused)?.merchant;
+            pins::check(app, merchant, request.pin, now).await?;
+            let asked = Asked {
+                refund: request.refund,
+                charge: request.charge,
+                amount: request.amount,
+                reason: request.reason,
+            };
+            let refund = take(app, asked, RefundAsker::Terminal(terminal), now).await?;
+            let refund = self.ask_rail(refund).await?;
+            answer(app, refund, now).await
+        };
+        counted(app, asking.await)
+    }
+
+    /// Asks outside rails about what they left open; answers how much came to an end.
+    pub async fn reconcile(&self, now: Timestamp) -> Result<usize, Failure> {
+        let due = self.app.store.refunds_due(now, RECONCILE_BATCH).await?;
+        // Together, so that a rail that hangs holds up no other.
+        let asked = join_all(due.into_iter().map(|refund| self.ask_rail(refund))).await;
+        let mut ended = 0;
+        for refund in asked {
+            ended += usize::from(refund?.state != RefundState::Asked);
+        }
+        Ok(ended)
+    }
+
+    /// One call of the rail under the refund's own key: the same key again is the same refund there, so
+    /// a call without an answer is simply made again.
+    async fn ask_rail(&self, refund: Refund) -> Result<Refund, Failure> {
+        if refund.state != RefundState::Asked {
+            return Ok(refund);
+        }
+        let step = match self.call(&refund).await? {
+            Answer::Done { reference } => RefundStep::Refunded { reference },
+            Answer::Declined { reason } => RefundStep::Declined {
+                reason: reason.to_string(),
+            },
+            Answer::Unknown { why } => {
+                tracing::warn!(refund = %refund.id, why, "a refund is unknown, and asked for again");
+                let next_at = self.app.clock.now() + retry_after_ms(refund.tries);
+                RefundStep::Unanswered { next_at }
+            }
+        };
+        let (store, now) = (&self.app.store, self.app.clock.now());
+        let stepped = store.step_refund(refund.id, step, now).await?;
+        Ok(stepped.ok_or(ProblemType::Internal)?)
+    }
+
+    async fn call(&self, refund: &Refund) -> Result<Answer, Failure> {
+        let Some(rail) = self.rails.get(&refund.payment.rail) else {
+            let why = format!("the rail {:?} is not configured", refund.payment.rail);
+            return Ok(Answer::Unknown { why });
+        };
+        let intent = self.app.store.intent(refund.payment.id).await?;
+        let intent = intent.ok_or(ProblemType::Internal)?;
+        let order = rails::Refund {
+            key: RailKey(refund.movement),
+            of: intent.key,
+            account: intent.rail_account,
+            amount: refund.amount,
+        };
+        Ok(rail.refund(&order).await)
+    }
+}
+
+/// Twice as long each time, up to [`RETRY_MAX_MS`].
+fn retry_after_ms(tries: u32) -> Millis {
+    (RETRY_FIRST_MS << tries.min(16)).min(RETRY_MAX_MS)
+}
+
+/// What an operator asks for: no PIN, the same limits. An outside rail is asked in the background.
 pub async fn by_operator(
     app: &App,
     operator: &str,
@@ -64,7 +146,8 @@ pub async fn by_operator(
 ) -> Result<RefundResponse, Failure> {
     let asking = async {
         check_reason(asked.reason.as_deref())?;
-        give(app, asked, RefundAsker::Operator(operator.into()), now).await
+        let refund = take(app, asked, RefundAsker::Operator(operator.into()), now).await?;
+        answer(app, refund, now).await
     };
     counted(app, asking.await)
 }
@@ -83,12 +166,13 @@ pub async fn resume(app: &App, now: Timestamp) -> Result<usize, Failure> {
     Ok(stored)
 }
 
-async fn give(
+/// Commits that it is asked for; on the built-in ledger that is all.
+async fn take(
     app: &App,
     asked: Asked,
     asker: RefundAsker,
     now: Timestamp,
-) -> Result<RefundResponse, Failure> {
+) -> Result<Refund, Failure> {
     let charge = app.store.charge(asked.charge).await?;
     let charge = charge.ok_or(ProblemType::ChargeUnknown)?;
     let terminal = app.store.terminal(charge.terminal).await?;
@@ -108,7 +192,7 @@ async fn give(
     };
     let refund = given(app.store.refund(refund).await?)?;
     tracing::info!(refund = %refund.id, amount = %refund.amount, "refund");
-    answer(app, refund, now).await
+    Ok(refund)
 }
 
 async fn answer(app: &App, refund: Refund, now: Timestamp) -> Result<RefundResponse, Failure> {
@@ -182,7 +266,7 @@ fn claims_of(refund: &Refund, iss: String) -> Option<RefundClaims> {
         amount: refund.amount,
         paid: payment.approved.amount(),
         reason: refund.reason.clone(),
-        rail: refund.rail.clone(),
+        rail: payment.rail.clone(),
         rail_reference: rail_reference.clone(),
     })
 }

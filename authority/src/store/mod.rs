@@ -10,6 +10,7 @@ mod charges;
 mod consents;
 mod fence;
 mod identities;
+mod intents;
 mod ledger;
 mod merchants;
 mod misses;
@@ -18,6 +19,7 @@ mod refunds;
 mod reports;
 mod revocations;
 mod rotation;
+mod service_accounts;
 mod settlements;
 pub mod sqlite;
 mod terminals;
@@ -37,11 +39,14 @@ pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
     Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
 };
+pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey, Reason};
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
-pub use refunds::{NewRefund, Refund, RefundAsker, RefundOutcome, RefundState, Refunds};
+pub use refunds::{
+    NewRefund, Refund, RefundAsker, RefundOutcome, RefundState, RefundStep, Refunds,
+};
 pub use reports::Reports;
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
@@ -52,6 +57,7 @@ pub use rotation::{
     Operation, OperationId, OperationState, OperatorCertificate, Reseed, Reseeded, Rotation,
     Stepped, Stranded, ToReseed, When, Whose, Work,
 };
+pub use service_accounts::{LEDGER, NewServiceAccount, ServiceAccount, ServiceAccounts};
 pub use settlements::{CloseDay, CloseOutcome, Settlement, Settlements, Unsettled};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use terms::{
@@ -74,6 +80,8 @@ pub trait Store:
     + Bookings
     + Settlements
     + Terms
+    + Intents
+    + ServiceAccounts
     + Ledger
     + Misses
     + Reports
@@ -100,6 +108,8 @@ impl<T> Store for T where
         + Bookings
         + Settlements
         + Terms
+        + Intents
+        + ServiceAccounts
         + Ledger
         + Misses
         + Reports

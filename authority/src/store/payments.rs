@@ -2,19 +2,23 @@
 
 use async_trait::async_trait;
 use protocol::charge::Approved;
-use protocol::ids::{ClaimId, PaymentId, ReceiptId};
+use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId};
 use protocol::time::Timestamp;
 use protocol::token::WindowId;
 
-use super::{PersonKey, Result};
+use super::{Intent, PersonKey, RailKey, Result};
 
-/// Carry out an approval on the built-in ledger.
+/// Carry out an approval: on the built-in ledger at once, on any other rail by an intent.
 #[derive(Debug, Clone)]
 pub struct Pay {
     pub payment: PaymentId,
     pub receipt: ReceiptId,
     pub approved: Approved,
     pub person: PersonKey,
+    /// The service account to pay from; none: the default one, else the oldest of the currency.
+    pub account: Option<AccountId>,
+    /// What an outside rail would be asked with.
+    pub key: RailKey,
     pub at: Timestamp,
     /// Windows that advance by one, because the charge ends.
     pub moved: Vec<WindowId>,
@@ -26,8 +30,13 @@ pub enum PayOutcome {
     Paid(Box<Payment>),
     /// This claim was paid by the same person, the same amount, before.
     Already(Box<Payment>),
+    /// An outside rail has to be asked now; the claim waits for it.
+    Begun(Box<Intent>),
+    /// This account was asked before for this claim, and is not asked again: so it stands.
+    Asked(Box<Intent>),
     /// The claim is released, its time is over, or somebody else paid it.
     ClaimOver,
+    /// None to pay from: not theirs, closed, or of another currency.
     NoAccount,
     FundsShort,
     /// Banned since the claim.
@@ -44,7 +53,11 @@ pub struct Payment {
     /// The payer's pseudonym towards this merchant.
     pub pseudonym: String,
     pub paid_at: Timestamp,
-    /// Reference of the ledger entry.
+    /// What it was paid from.
+    pub service_account: AccountId,
+    /// What moved the money: the ledger, or a rail of the configuration.
+    pub rail: String,
+    /// What the rail calls it.
     pub rail_reference: String,
     /// Compact JWS once it was signed and stored.
     pub receipt_jws: Option<String>,
@@ -52,8 +65,9 @@ pub struct Payment {
 
 #[async_trait]
 pub trait Payments {
-    /// In one transaction: ledger entries (never negative), claim and charge paid, payment and
-    /// `receipt_due`, audit row, revision.
+    /// In one transaction. From the ledger: its entries (never negative), claim and charge paid, payment
+    /// and `receipt_due`, audit row, revision. From any other account: the intent, before its rail is
+    /// asked.
     async fn pay(&self, pay: Pay) -> Result<PayOutcome>;
 
     /// Stores the signed receipt and answers the one that is stored: the first stays for ever.

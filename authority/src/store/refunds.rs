@@ -70,7 +70,6 @@ pub struct Refund {
     pub amount: Money,
     pub reason: Option<String>,
     pub asker: RefundAsker,
-    pub rail: String,
     pub state: RefundState,
     /// Calls of the rail so far.
     pub tries: u32,
@@ -92,6 +91,22 @@ pub enum RefundState {
     },
 }
 
+/// What an outside rail said, or did not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefundStep {
+    Refunded {
+        reference: String,
+    },
+    /// Nothing is given back, and what counted counts no more.
+    Declined {
+        reason: String,
+    },
+    /// No answer, or none that counts: asked again then.
+    Unanswered {
+        next_at: Timestamp,
+    },
+}
+
 #[async_trait]
 pub trait Refunds {
     /// In one transaction: never more than was paid and than the day's cap, audit row; for a payment of
@@ -99,6 +114,17 @@ pub trait Refunds {
     async fn refund(&self, refund: NewRefund) -> Result<RefundOutcome>;
 
     async fn refund_of(&self, id: RefundId) -> Result<Option<Refund>>;
+
+    /// Takes a step if the refund still waits for it; answers the refund as it stands then.
+    async fn step_refund(
+        &self,
+        id: RefundId,
+        step: RefundStep,
+        at: Timestamp,
+    ) -> Result<Option<Refund>>;
+
+    /// Refunds that an outside rail is to be asked about, the longest due first.
+    async fn refunds_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Refund>>;
 
     /// The oldest first.
     async fn refunds_of_charge(&self, charge: ChargeId) -> Result<Vec<Refund>>;

@@ -31,6 +31,8 @@ pub enum KeyPurpose {
     Schedule,
     Receipt,
     Checkpoint,
+    /// Requests to others over HTTP. A database from before there were any has none until one is made.
+    Request,
 }
 
 /// A key in the HSM and what it is for.
@@ -289,12 +291,13 @@ pub trait Rotation {
 }
 
 impl KeyPurpose {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Sealing,
         Self::Binding,
         Self::Schedule,
         Self::Receipt,
         Self::Checkpoint,
+        Self::Request,
     ];
 
     pub fn name(self) -> &'static str {
@@ -304,6 +307,7 @@ impl KeyPurpose {
             Self::Schedule => "schedule",
             Self::Receipt => "receipt",
             Self::Checkpoint => "checkpoint",
+            Self::Request => "request",
         }
     }
 
@@ -311,7 +315,7 @@ impl KeyPurpose {
         match self {
             Self::Sealing => KeyKind::Sealing,
             Self::Binding => KeyKind::Binding,
-            Self::Schedule | Self::Receipt | Self::Checkpoint => KeyKind::Signing,
+            Self::Schedule | Self::Receipt | Self::Checkpoint | Self::Request => KeyKind::Signing,
         }
     }
 
@@ -334,7 +338,7 @@ impl KeyPurpose {
 
 /// No purpose has this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a purpose of a key: sealing, binding, schedule, receipt or checkpoint")]
+#[error("not a purpose of a key: sealing, binding, schedule, receipt, checkpoint or request")]
 pub struct NoSuchPurpose;
 
 impl FromStr for KeyPurpose {

@@ -52,6 +52,8 @@ pub struct ClaimRecord {
     pub claimed: protocol::charge::Claimed,
     pub payee_name: String,
     pub state: ClaimState,
+    /// Held, and an outside rail works on it: nothing but its answer ends that.
+    pub paying: bool,
     pub phone: [u8; 32],
 }
 

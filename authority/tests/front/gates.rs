@@ -39,6 +39,22 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
             one,
         ),
         ("merchant-list", json!({}), one),
+        ("merchant-set", json!({ "merchant": id }), one),
+        ("merchant-show", json!({ "merchant": id }), one),
+        (
+            "merchant-pin",
+            json!({ "merchant": id, "pin": "000000" }),
+            one,
+        ),
+        ("merchant-history", json!({ "merchant": id }), one),
+        ("refund-give", json!({ "charge": id, "amount": money }), one),
+        ("settlement-close", json!({ "merchant": id }), one),
+        ("settlement-list", json!({ "merchant": id }), one),
+        (
+            "settlement-export",
+            json!({ "merchant": id, "number": 1, "form": "csv" }),
+            one,
+        ),
         (
             "account-open",
             json!({ "issuer": "i", "subject": "s", "currency": "EUR" }),

@@ -6,7 +6,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::charge::{ChargeKind, Mark};
-use crate::ids::{ClaimId, MerchantId, PaymentId, ReceiptId, TerminalId};
+use crate::ids::{AccountId, ClaimId, MerchantId, PaymentId, ReceiptId, TerminalId};
 use crate::money::Money;
 use crate::receipt::Payee;
 use crate::time::Timestamp;
@@ -55,6 +55,9 @@ pub struct ClaimView {
     pub reference: Option<String>,
     pub mark: Mark,
     pub state: ClaimState,
+    /// Approved, and whoever moves the money is at work: held until it has answered.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub paying: bool,
     pub held_until: Timestamp,
 }
 
@@ -77,6 +80,23 @@ pub struct ApprovalRequest {
     pub amount: Money,
     /// As the shopper saw it.
     pub payee: MerchantId,
+    /// The service account to pay from; absent: the default one, else the oldest of the currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountId>,
+}
+
+/// The answer to an approval, with status 202, while whoever moves the money has not answered: the same
+/// approval again, after `Retry-After`, answers the receipt or why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingResponse {
+    pub state: Pending,
+    pub payment: PaymentId,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pending {
+    Pending,
 }
 
 /// The answer to an approval; to the same approval again, byte for byte.

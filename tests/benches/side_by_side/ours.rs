@@ -117,6 +117,7 @@ impl World {
             let request = ApprovalRequest {
                 amount,
                 payee: claim.view.payee.id,
+                account: None,
             };
             let (id, cookie) = (claim.view.claim, Some(&claim.cookie));
             let approvals = &self.journey.approvals;

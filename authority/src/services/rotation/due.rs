@@ -14,6 +14,7 @@ const DAY_MS: Millis = 24 * 3_600_000;
 pub const SCHEDULE_KEY_DAYS: i64 = 90;
 pub const RECEIPT_KEY_DAYS: i64 = 365;
 pub const CHECKPOINT_KEY_DAYS: i64 = 365;
+pub const REQUEST_KEY_DAYS: i64 = 365;
 pub const SEALING_KEY_DAYS: i64 = 365;
 pub const BINDING_KEY_DAYS: i64 = 365;
 /// A key that was replaced, or never used, waits no longer than this for its next step.
@@ -54,6 +55,7 @@ fn of_purpose(purpose: KeyPurpose) -> i64 {
     match purpose {
         KeyPurpose::Schedule => SCHEDULE_KEY_DAYS,
         KeyPurpose::Receipt => RECEIPT_KEY_DAYS,
+        KeyPurpose::Request => REQUEST_KEY_DAYS,
         KeyPurpose::Checkpoint => CHECKPOINT_KEY_DAYS,
         KeyPurpose::Sealing => SEALING_KEY_DAYS,
         KeyPurpose::Binding => BINDING_KEY_DAYS,

@@ -230,6 +230,10 @@ async fn plan_taint(app: &App, keys: &[KeyRecord], wanted: &str) -> Result<Plan,
         KeyPurpose::Schedule => vec![format!(
             "terminals believe no schedule that {label} signed, and fetch new ones now"
         )],
+        KeyPurpose::Request => vec![format!(
+            "rails and webhooks are asked with no signature of {label} any more; without an active \
+             key they are not asked at all"
+        )],
         KeyPurpose::Receipt | KeyPurpose::Checkpoint => vec![
             format!("terminals believe nothing that {label} signed"),
             format!(
@@ -273,7 +277,9 @@ async fn plan_retire(app: &App, keys: &[KeyRecord], wanted: &str) -> Result<Plan
         KeyPurpose::Receipt | KeyPurpose::Checkpoint => {
             Some("its public half stays published for ever".to_owned())
         }
-        KeyPurpose::Schedule => Some("its public half is published no more".to_owned()),
+        KeyPurpose::Schedule | KeyPurpose::Request => {
+            Some("its public half is published no more".to_owned())
+        }
         KeyPurpose::Sealing | KeyPurpose::Binding => None,
     });
     Ok(Plan {

@@ -63,7 +63,7 @@ impl Bookings for SqliteStore {
 }
 
 /// One movement of a merchant's account.
-pub(super) struct Booking<'a> {
+pub(super) struct Booked<'a> {
     pub(super) movement: Uuid,
     pub(super) payment: PaymentId,
     /// None: it is the payment itself.
@@ -78,7 +78,7 @@ pub(super) struct Booking<'a> {
     pub(super) at: Timestamp,
 }
 
-impl Booking<'_> {
+impl Booked<'_> {
     pub(super) fn enter(&self, tx: &Tx<'_>) -> Result<()> {
         tx.execute_one(
             "INSERT INTO bookings (movement, refund, payment, merchant, person, terminal,

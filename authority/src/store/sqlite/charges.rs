@@ -142,7 +142,9 @@ fn end_charge(
     ) {
         return Ok(Some(charge));
     }
-    end(tx, &charge, reason, at)?;
+    if !end(tx, &charge, reason, at)? {
+        return Ok(Some(charge));
+    }
     move_all(tx, charge.terminal, moved)?;
     raise_revision(tx, charge.terminal)?;
     Ok(find_charge(tx.conn, id)?)

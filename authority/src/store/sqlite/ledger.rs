@@ -47,11 +47,7 @@ impl Ledger for SqliteStore {
 }
 
 /// A shopper's account of one currency.
-pub(super) fn account_of(
-    conn: &Connection,
-    person: &[u8; 16],
-    currency: Currency,
-) -> Result<Option<Account>> {
+fn account_of(conn: &Connection, person: &[u8; 16], currency: Currency) -> Result<Option<Account>> {
     find(
         conn,
         "SELECT id, currency, balance_minor FROM accounts
@@ -231,6 +227,34 @@ fn outside(tx: &Tx<'_>, currency: Currency, at: Timestamp) -> Result<AccountId> 
         params![id, currency.code(), at.ms()],
     )?;
     Ok(AccountId(Uuid::from_bytes(id)))
+}
+
+/// What the ledger takes a rail's payments of a currency from; made with the first.
+pub(super) fn clearing(
+    tx: &Tx<'_>,
+    rail: &str,
+    currency: Currency,
+    at: Timestamp,
+) -> Result<AccountId> {
+    let known = find(
+        tx.conn,
+        "SELECT account FROM clearing_accounts WHERE rail = ?1 AND currency = ?2",
+        params![rail, currency.code()],
+        |row| Ok(AccountId(uuid(row, "account")?)),
+    )?;
+    if let Some(account) = known {
+        return Ok(account);
+    }
+    let account = AccountId::from_parts(at.ms().max(0) as u64, &random()?);
+    tx.execute_one(
+        "INSERT INTO accounts (id, kind, currency, opened_at_ms) VALUES (?1, 'outside', ?2, ?3)",
+        params![account.0.as_bytes(), currency.code(), at.ms()],
+    )?;
+    tx.execute_one(
+        "INSERT INTO clearing_accounts (rail, currency, account) VALUES (?1, ?2, ?3)",
+        params![rail, currency.code(), account.0.as_bytes()],
+    )?;
+    Ok(account)
 }
 
 fn report(conn: &Connection) -> Result<LedgerReport> {

@@ -7,6 +7,7 @@
 //! One file per topic, as the traits are. docs/DATA_MODEL.md explains the tables.
 
 mod audit;
+mod booking;
 mod bookings;
 mod certificates;
 mod charges;
@@ -14,6 +15,7 @@ mod consents;
 mod error;
 mod fence;
 mod identities;
+mod intents;
 mod ledger;
 mod merchants;
 mod misses;
@@ -26,6 +28,7 @@ mod revocations;
 mod rotation;
 mod row;
 mod schema;
+mod service_accounts;
 mod settle;
 mod settlements;
 mod terminals;

@@ -1,9 +1,7 @@
 //! How does an approval move money once, and its receipt stay the first?
 
 use async_trait::async_trait;
-use protocol::charge::{Approval, Approved, Claimed};
-use protocol::ids::{ClaimId, PaymentId, ReceiptId};
-use protocol::money::Money;
+use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId};
 use protocol::time::Timestamp;
 use protocol::wire::claims::ClaimState;
 use rusqlite::{Connection, Row, params};
@@ -11,17 +9,18 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
-use super::bookings::Booking;
+use super::booking::{Booking, approved_again};
 use super::error::corrupt;
-use super::ledger::{Movement, account_of, debit};
-use super::merchants::find_merchant;
+use super::intents::begin;
+use super::ledger::debit;
 use super::persons::{Person, find_person, hex};
 use super::row::{all, find, get, time, uuid};
+use super::service_accounts::choose;
 use super::settle::{StoredClaim, find_claim};
 use super::terminals::active_terminal;
-use super::turns::{move_all, raise_revision};
+use super::turns::raise_revision;
 use super::writer::{Stop, Tx, Verdict};
-use crate::store::{Account, Pay, PayOutcome, Payment, Payments, PersonKey, Result};
+use crate::store::{LEDGER, Pay, PayOutcome, Payment, Payments, PersonKey, Result, ServiceAccount};
 
 #[async_trait]
 impl Payments for SqliteStore {
@@ -60,7 +59,7 @@ pub(super) fn receipt_of_claim(conn: &Connection, claim: ClaimId) -> Result<Opti
 }
 
 /// A step of a payment: it goes on, or the payment is refused and no money moved.
-type Step<T> = std::result::Result<T, Stop<PayOutcome>>;
+pub(super) type Step<T> = std::result::Result<T, Stop<PayOutcome>>;
 
 fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
     let id = pay.approved.claimed().claim;
@@ -69,17 +68,28 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
     }
     let claim = claim_to_pay(tx.conn, pay)?;
     let (person, account) = payer(tx.conn, pay, &claim)?;
+    if account.rail != LEDGER || claim.record.paying {
+        return begin(tx, pay, &claim, &person, &account);
+    }
     if !debit(tx, account.id, pay.approved.amount().amount_minor())? {
         return Err(Stop::Refused(PayOutcome::FundsShort));
     }
-    let terminal = claim.record.claimed.terminal;
-    move_money(tx, pay, &account)?;
-    settle(tx, pay)?;
-    insert_payment(tx, pay, &person, &account)?;
-    book(tx, pay, &person)?;
-    move_all(tx, terminal, &pay.moved)?;
-    raise_revision(tx, terminal)?;
-    record_payment(tx, pay, &person)?;
+    let reference = pay.payment.to_string();
+    let booking = Booking {
+        payment: pay.payment,
+        receipt: pay.receipt,
+        approved: &pay.approved,
+        person: &person,
+        service_account: account.id,
+        from: account.id,
+        rail: LEDGER,
+        rail_reference: &reference,
+        claim_state: "held",
+        approved_at: pay.at,
+        paid_at: pay.at,
+        moved: &pay.moved,
+    };
+    booking.enter(tx)?;
     let payment = payment_of(tx.conn, id)?.ok_or_else(|| corrupt("a payment vanished"))?;
     Ok(PayOutcome::Paid(Box::new(payment)))
 }
@@ -98,8 +108,8 @@ fn is_payer(conn: &Connection, payment: PaymentId, person: &PersonKey) -> Result
     let row = find(
         conn,
         "SELECT 1 FROM payments
-         JOIN accounts ON accounts.id = payments.account
-         JOIN identities ON identities.person = accounts.person
+         JOIN service_accounts ON service_accounts.id = payments.service_account
+         JOIN identities ON identities.person = service_accounts.person
          WHERE payments.id = ?1 AND identities.issuer = ?2 AND identities.subject = ?3",
         params![payment.0.as_bytes(), person.issuer, person.subject],
         |_| Ok(()),
@@ -128,7 +138,7 @@ fn claim_to_pay(conn: &Connection, pay: &Pay) -> Step<StoredClaim> {
 }
 
 /// Who pays from which account. A claim that a known person made is paid by nobody else.
-fn payer(conn: &Connection, pay: &Pay, claim: &StoredClaim) -> Step<(Person, Account)> {
+fn payer(conn: &Connection, pay: &Pay, claim: &StoredClaim) -> Step<(Person, ServiceAccount)> {
     let refused = |outcome| Err(Stop::Refused(outcome));
     let person = find_person(conn, &pay.person)?;
     let claimed_by = claim.person.map(|id| *id.as_bytes());
@@ -138,95 +148,11 @@ fn payer(conn: &Connection, pay: &Pay, claim: &StoredClaim) -> Step<(Person, Acc
     let Some(person) = person else {
         return refused(PayOutcome::NoAccount);
     };
-    match account_of(conn, &person.id, pay.approved.amount().currency())? {
+    let currency = pay.approved.amount().currency();
+    match choose(conn, &person.id, pay.account, currency)? {
         Some(account) => Ok((person, account)),
         None => refused(PayOutcome::NoAccount),
     }
-}
-
-fn move_money(tx: &Tx<'_>, pay: &Pay, account: &Account) -> Result<()> {
-    let merchant = find_merchant(tx.conn, pay.approved.claimed().payee)?
-        .ok_or_else(|| corrupt("a claim without its payee"))?;
-    let movement = Movement {
-        id: pay.payment.0,
-        from: account.id,
-        to: merchant.account,
-        amount_minor: pay.approved.amount().amount_minor(),
-    };
-    movement.enter(tx)
-}
-
-/// Claim and charge are paid.
-fn settle(tx: &Tx<'_>, pay: &Pay) -> Result<()> {
-    let claimed = pay.approved.claimed();
-    tx.execute_one(
-        "UPDATE claims SET state = 'paid' WHERE id = ?1 AND state = 'held'",
-        [claimed.claim.0.as_bytes()],
-    )?;
-    tx.execute_one(
-        "UPDATE charges SET state = 'paid', paid_minor = ?3
-         WHERE id = ?1 AND state = 'held' AND claim = ?2",
-        params![
-            claimed.charge.0.as_bytes(),
-            claimed.claim.0.as_bytes(),
-            pay.approved.amount().amount_minor()
-        ],
-    )
-}
-
-fn insert_payment(tx: &Tx<'_>, pay: &Pay, person: &Person, account: &Account) -> Result<()> {
-    let claimed = pay.approved.claimed();
-    tx.execute_one(
-        "INSERT INTO payments (id, receipt, claim, account, amount_minor, pseudonym,
-                               rail_reference, paid_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        params![
-            pay.payment.0.as_bytes(),
-            pay.receipt.0.as_bytes(),
-            claimed.claim.0.as_bytes(),
-            account.id.0.as_bytes(),
-            pay.approved.amount().amount_minor(),
-            person.pseudonym(claimed.payee),
-            pay.payment.to_string(),
-            pay.at.ms()
-        ],
-    )?;
-    tx.execute_one(
-        "INSERT INTO receipts_due (paid_at_ms, payment) VALUES (?1, ?2)",
-        params![pay.at.ms(), pay.payment.0.as_bytes()],
-    )
-}
-
-fn book(tx: &Tx<'_>, pay: &Pay, person: &Person) -> Result<()> {
-    let claimed = pay.approved.claimed();
-    let booking = Booking {
-        movement: pay.payment.0,
-        payment: pay.payment,
-        refund: None,
-        merchant: claimed.payee,
-        person: person.id,
-        terminal: claimed.terminal,
-        amount_minor: pay.approved.amount().amount_minor(),
-        rail: "ledger",
-        rail_reference: &pay.payment.to_string(),
-        at: pay.at,
-    };
-    booking.enter(tx)
-}
-
-fn record_payment(tx: &mut Tx<'_>, pay: &Pay, person: &Person) -> Result<()> {
-    let claimed = pay.approved.claimed();
-    let body = json!({
-        "payment": pay.payment,
-        "receipt": pay.receipt,
-        "claim": claimed.claim,
-        "charge": claimed.charge,
-        "terminal": claimed.terminal,
-        "payee": claimed.payee,
-        "amount": pay.approved.amount(),
-        "person": person.commitment(),
-    });
-    tx.record("payment.paid", pay.at, &body)
 }
 
 fn store_receipt(tx: &mut Tx<'_>, payment: PaymentId, jws: &str, at: Timestamp) -> Verdict<String> {
@@ -297,30 +223,18 @@ fn read_payment(conn: &Connection, row: &Row<'_>) -> Result<Payment> {
     let claim = find_claim(conn, ClaimId(uuid(row, "claim")?))?
         .ok_or_else(|| corrupt("a payment without its claim"))?
         .record;
-    let paid_at = time(row, "paid_at_ms")?;
+    let approved_at = time(row, "approved_at_ms")?;
     let amount_minor: i64 = get(row, "amount_minor")?;
     Ok(Payment {
         id: PaymentId(uuid(row, "id")?),
         receipt: ReceiptId(uuid(row, "receipt")?),
         payee_name: claim.payee_name.clone(),
-        approved: approved_again(claim.claimed, amount_minor, paid_at)?,
+        approved: approved_again(claim.claimed, amount_minor, approved_at)?,
         pseudonym: get(row, "pseudonym")?,
-        paid_at,
+        paid_at: time(row, "paid_at_ms")?,
+        service_account: AccountId(uuid(row, "service_account")?),
+        rail: get(row, "rail")?,
         rail_reference: get(row, "rail_reference")?,
         receipt_jws: get(row, "jws")?,
     })
-}
-
-/// What was approved then passes the same check again, or the rows were changed.
-fn approved_again(claimed: Claimed, amount_minor: i64, paid_at: Timestamp) -> Result<Approved> {
-    let currency = claimed
-        .asked
-        .or(claimed.cap)
-        .map(Money::currency)
-        .ok_or_else(|| corrupt("a charge with neither amount nor cap"))?;
-    let amount = Money::new(amount_minor, currency).map_err(|error| corrupt(error.to_string()))?;
-    let payee = claimed.payee;
-    claimed
-        .approve(&Approval { amount, payee }, paid_at)
-        .map_err(|error| corrupt(format!("a payment that does not fit its claim: {error}")))
 }

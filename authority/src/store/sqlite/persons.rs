@@ -6,7 +6,7 @@
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
-use protocol::ids::MerchantId;
+use protocol::ids::{AccountId, MerchantId};
 use protocol::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
@@ -71,6 +71,18 @@ pub(super) fn person(tx: &Tx<'_>, key: &PersonKey, at: Timestamp) -> Result<Pers
         params![key.issuer, key.subject, person.id, at.ms()],
     )?;
     Ok(person)
+}
+
+/// Who pays from this service account.
+pub(super) fn person_of_account(conn: &Connection, account: AccountId) -> Result<Option<Person>> {
+    find(
+        conn,
+        "SELECT persons.id, audit_salt, pairwise_salt FROM service_accounts
+         JOIN persons ON persons.id = service_accounts.person
+         WHERE service_accounts.id = ?1",
+        [account.0.as_bytes()],
+        read_person,
+    )
 }
 
 pub(super) fn random<const N: usize>() -> Result<[u8; N]> {

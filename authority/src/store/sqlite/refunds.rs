@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
-use super::bookings::Booking;
+use super::bookings::Booked;
 use super::error::corrupt;
 use super::ledger::{Movement, give_back};
 use super::merchants::find_merchant;
@@ -24,8 +24,8 @@ use super::terminals::active_terminal;
 use super::terms::find_terms;
 use super::writer::{Stop, Tx, Verdict};
 use crate::store::{
-    ChargeStatus, NewRefund, Payment, Refund, RefundAsker, RefundOutcome, RefundState, Refunds,
-    Result,
+    ChargeStatus, LEDGER, NewRefund, Payment, Refund, RefundAsker, RefundOutcome, RefundState,
+    RefundStep, Refunds, Result,
 };
 
 #[async_trait]
@@ -36,6 +36,28 @@ impl Refunds for SqliteStore {
 
     async fn refund_of(&self, id: RefundId) -> Result<Option<Refund>> {
         self.read(move |conn| find_refund(conn, id)).await
+    }
+
+    async fn step_refund(
+        &self,
+        id: RefundId,
+        step: RefundStep,
+        at: Timestamp,
+    ) -> Result<Option<Refund>> {
+        self.write(move |tx| take_step(tx, id, &step, at)).await
+    }
+
+    async fn refunds_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Refund>> {
+        self.read(move |conn| {
+            all(
+                conn,
+                "SELECT refunds.*, NULL AS jws FROM refunds
+                 WHERE state = 'asked' AND next_at_ms <= ?1 ORDER BY next_at_ms LIMIT ?2",
+                params![now.ms(), limit],
+                |row| read_refund(conn, row),
+            )
+        })
+        .await
     }
 
     async fn refunds_of_charge(&self, charge: ChargeId) -> Result<Vec<Refund>> {
@@ -86,11 +108,88 @@ fn refund_now(tx: &mut Tx<'_>, refund: &NewRefund) -> Verdict<RefundOutcome> {
     let payment = payment_to_refund(tx.conn, refund, asked_for)?;
     take_from_payment(tx, refund, payment.id)?;
     take_from_day(tx, refund, payment.approved.claimed().payee)?;
-    insert(tx, refund, &payment)?;
-    give_back_in_ledger(tx, refund, &payment)?;
+    insert(tx, refund, payment.id)?;
     record(tx, refund, &payment)?;
-    let done = find_refund(tx.conn, refund.id)?.ok_or_else(|| corrupt("a refund vanished"))?;
+    let asked = find_refund(tx.conn, refund.id)?.ok_or_else(|| corrupt("a refund vanished"))?;
+    if payment.rail != LEDGER {
+        return Ok(RefundOutcome::Asked(Box::new(asked)));
+    }
+    let reference = asked.movement.to_string();
+    let done = complete(tx, &asked, &reference, refund.at)?;
     Ok(RefundOutcome::Refunded(Box::new(done)))
+}
+
+fn take_step(
+    tx: &mut Tx<'_>,
+    id: RefundId,
+    step: &RefundStep,
+    at: Timestamp,
+) -> Verdict<Option<Refund>> {
+    let Some(refund) = find_refund(tx.conn, id)? else {
+        return Ok(None);
+    };
+    if refund.state != RefundState::Asked {
+        return Ok(Some(refund));
+    }
+    match step {
+        RefundStep::Refunded { reference } => {
+            return Ok(Some(complete(tx, &refund, reference, at)?));
+        }
+        RefundStep::Declined { reason } => decline(tx, &refund, reason, at)?,
+        RefundStep::Unanswered { next_at } => tx.execute_one(
+            "UPDATE refunds SET tries = tries + 1, next_at_ms = ?2 WHERE id = ?1",
+            params![id.0.as_bytes(), next_at.ms()],
+        )?,
+    }
+    Ok(find_refund(tx.conn, id)?)
+}
+
+/// The money has moved, or moves in this transaction: ledger, books, receipt due.
+fn complete(tx: &mut Tx<'_>, refund: &Refund, reference: &str, at: Timestamp) -> Result<Refund> {
+    tx.execute_one(
+        "UPDATE refunds SET state = 'refunded', rail_reference = ?2, ended_at_ms = ?3
+         WHERE id = ?1 AND state = 'asked'",
+        params![refund.id.0.as_bytes(), reference, at.ms()],
+    )?;
+    tx.execute_one(
+        "INSERT INTO refund_receipts_due (ended_at_ms, refund) VALUES (?1, ?2)",
+        params![at.ms(), refund.id.0.as_bytes()],
+    )?;
+    give_back_in_ledger(tx, refund, reference, at)?;
+    let body = json!({
+        "refund": refund.id,
+        "payment": refund.payment.id,
+        "receipt": refund.receipt,
+        "amount": refund.amount,
+        "rail": refund.payment.rail,
+    });
+    tx.record("payment.refunded", at, &body)?;
+    find_refund(tx.conn, refund.id)?.ok_or_else(|| corrupt("a refund vanished"))
+}
+
+/// What it took from the payment and from the day's cap may be asked for again.
+fn decline(tx: &mut Tx<'_>, refund: &Refund, reason: &str, at: Timestamp) -> Result<()> {
+    let amount_minor = refund.amount.amount_minor();
+    tx.execute_one(
+        "UPDATE refunds SET state = 'declined', decline_reason = ?2, ended_at_ms = ?3
+         WHERE id = ?1 AND state = 'asked'",
+        params![refund.id.0.as_bytes(), reason, at.ms()],
+    )?;
+    tx.execute_one(
+        "UPDATE payments SET refunded_minor = refunded_minor - ?2 WHERE id = ?1",
+        params![refund.payment.id.0.as_bytes(), amount_minor],
+    )?;
+    tx.execute_one(
+        "UPDATE refund_days SET refunded_minor = refunded_minor - ?3
+         WHERE merchant = ?1 AND day = (SELECT day FROM refunds WHERE id = ?2)",
+        params![
+            refund.payment.approved.claimed().payee.0.as_bytes(),
+            refund.id.0.as_bytes(),
+            amount_minor
+        ],
+    )?;
+    let body = json!({ "refund": refund.id, "reason": reason });
+    tx.record("refund.declined", at, &body)
 }
 
 /// Whose payments a terminal may refund; an operator any.
@@ -191,18 +290,18 @@ fn take_from_day(tx: &Tx<'_>, refund: &NewRefund, merchant: MerchantId) -> Step<
     })
 }
 
-fn insert(tx: &Tx<'_>, refund: &NewRefund, payment: &Payment) -> Result<()> {
+fn insert(tx: &Tx<'_>, refund: &NewRefund, payment: PaymentId) -> Result<()> {
     let (terminal, operator) = match &refund.asker {
         RefundAsker::Terminal(id) => (Some(id.value()), None),
         RefundAsker::Operator(name) => (None, Some(name)),
     };
     tx.execute_one(
         "INSERT INTO refunds (id, payment, movement, receipt, amount_minor, reason, terminal,
-             operator, day, state, rail_reference, tries, next_at_ms, asked_at_ms, ended_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'refunded', ?10, 0, ?11, ?11, ?11)",
+             operator, day, state, tries, next_at_ms, asked_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'asked', 0, ?10, ?10)",
         params![
             refund.id.0.as_bytes(),
-            payment.id.0.as_bytes(),
+            payment.0.as_bytes(),
             refund.movement.as_bytes(),
             refund.receipt.0.as_bytes(),
             refund.amount.amount_minor(),
@@ -210,19 +309,15 @@ fn insert(tx: &Tx<'_>, refund: &NewRefund, payment: &Payment) -> Result<()> {
             terminal,
             operator,
             refund.day,
-            refund.movement.to_string(),
             refund.at.ms()
         ],
-    )?;
-    tx.execute_one(
-        "INSERT INTO refund_receipts_due (ended_at_ms, refund) VALUES (?1, ?2)",
-        params![refund.at.ms(), refund.id.0.as_bytes()],
     )
 }
 
-/// To the account that paid, and to no other.
-fn give_back_in_ledger(tx: &Tx<'_>, refund: &NewRefund, payment: &Payment) -> Result<()> {
-    let claimed = payment.approved.claimed();
+/// To what the ledger took it from, and to nothing else: the account that paid, or the clearing account
+/// of its rail.
+fn give_back_in_ledger(tx: &Tx<'_>, refund: &Refund, reference: &str, at: Timestamp) -> Result<()> {
+    let (payment, claimed) = (&refund.payment, refund.payment.approved.claimed());
     let merchant = find_merchant(tx.conn, claimed.payee)?
         .ok_or_else(|| corrupt("a payment without its payee"))?;
     let (account, person) = payer(tx.conn, payment.id)?;
@@ -234,8 +329,10 @@ fn give_back_in_ledger(tx: &Tx<'_>, refund: &NewRefund, payment: &Payment) -> Re
         amount_minor,
     };
     movement.enter(tx)?;
-    give_back(tx, account, amount_minor)?;
-    let booking = Booking {
+    if payment.rail == LEDGER {
+        give_back(tx, account, amount_minor)?;
+    }
+    let booked = Booked {
         movement: refund.movement,
         payment: payment.id,
         refund: Some(refund.id),
@@ -246,11 +343,11 @@ fn give_back_in_ledger(tx: &Tx<'_>, refund: &NewRefund, payment: &Payment) -> Re
             RefundAsker::Operator(_) => claimed.terminal,
         },
         amount_minor: -amount_minor,
-        rail: "ledger",
-        rail_reference: &refund.movement.to_string(),
-        at: refund.at,
+        rail: &payment.rail,
+        rail_reference: reference,
+        at,
     };
-    booking.enter(tx)
+    booked.enter(tx)
 }
 
 /// The account that paid, and who.
@@ -277,7 +374,7 @@ fn record(tx: &mut Tx<'_>, refund: &NewRefund, payment: &Payment) -> Result<()> 
         RefundAsker::Terminal(id) => body["terminal"] = json!(id),
         RefundAsker::Operator(name) => body["operator"] = json!(name),
     }
-    tx.record("payment.refunded", refund.at, &body)
+    tx.record("refund.asked", refund.at, &body)
 }
 
 fn store_receipt(tx: &mut Tx<'_>, id: RefundId, jws: &str, at: Timestamp) -> Verdict<String> {
@@ -343,7 +440,6 @@ fn read_refund(conn: &Connection, row: &Row<'_>) -> Result<Refund> {
         amount: amount.map_err(|error| corrupt(error.to_string()))?,
         reason: get(row, "reason")?,
         asker: read_asker(row)?,
-        rail: "ledger".into(),
         state: read_state(row)?,
         tries: get(row, "tries")?,
         asked_at: time(row, "asked_at_ms")?,

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0007_forgotten.sql"),
     include_str!("../../../migrations/sqlite/0008_alarms.sql"),
     include_str!("../../../migrations/sqlite/0009_profiles.sql"),
+    include_str!("../../../migrations/sqlite/0010_rails.sql"),
     include_str!("../../../migrations/sqlite/0015_books.sql"),
 ];
 

@@ -10,6 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::error::corrupt;
+use super::intents::turn_back_for;
 use super::row::{currency, find, get, money, terminal, time, token, uuid, uuid_or_none};
 use super::writer::Tx;
 use crate::store::{ChargeRecord, ChargeStatus, ClaimRecord, Result};
@@ -59,14 +60,18 @@ pub(super) fn find_claim(conn: &Connection, id: ClaimId) -> Result<Option<Stored
     )
 }
 
-/// Ends a charge that is offered or held; who holds it is released with it.
+/// Ends a charge that is offered or held; who holds it is released with it. False, and nothing changed,
+/// if its money is just being taken.
 pub(super) fn end(
     tx: &mut Tx<'_>,
     charge: &ChargeRecord,
     reason: EndReason,
     at: Timestamp,
-) -> Result<()> {
+) -> Result<bool> {
     if let ChargeStatus::Held(claim) = charge.status {
+        if !turn_back_for(tx, claim, at)? {
+            return Ok(false);
+        }
         release(tx, claim, at)?;
     }
     tx.execute_one(
@@ -79,7 +84,8 @@ pub(super) fn end(
         "terminal": charge.terminal,
         "reason": reason,
     });
-    tx.record("charge.ended", at, &body)
+    tx.record("charge.ended", at, &body)?;
+    Ok(true)
 }
 
 /// A held claim holds no more; its charge is the caller's to settle.
@@ -153,10 +159,12 @@ fn read_kind(row: &Row<'_>) -> Result<ChargeKind> {
 }
 
 fn read_claim(row: &Row<'_>) -> Result<StoredClaim> {
+    let (state, paying) = read_claim_state(row)?;
     let record = ClaimRecord {
         claimed: read_claimed(row)?,
         payee_name: get(row, "payee_name")?,
-        state: read_claim_state(row)?,
+        state,
+        paying,
         phone: get(row, "phone")?,
     };
     Ok(StoredClaim {
@@ -187,11 +195,13 @@ fn read_mark(row: &Row<'_>) -> Result<Mark> {
     Mark::try_from(get::<u8>(row, "mark")?).map_err(corrupt)
 }
 
-fn read_claim_state(row: &Row<'_>) -> Result<ClaimState> {
+/// Whether an open intent works on it is nothing that phones are told as a state of its own.
+fn read_claim_state(row: &Row<'_>) -> Result<(ClaimState, bool)> {
     match get::<String>(row, "state")?.as_str() {
-        "held" => Ok(ClaimState::Held),
-        "released" => Ok(ClaimState::Released),
-        "paid" => Ok(ClaimState::Paid),
+        "held" => Ok((ClaimState::Held, false)),
+        "paying" => Ok((ClaimState::Held, true)),
+        "released" => Ok((ClaimState::Released, false)),
+        "paid" => Ok((ClaimState::Paid, false)),
         other => Err(corrupt(format!("a claim that is {other}"))),
     }
 }

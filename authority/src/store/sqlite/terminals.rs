@@ -232,7 +232,8 @@ fn tell_ban(tx: &mut Tx<'_>, banned: &Terminal, banned_at: Timestamp, reason: &s
     tx.tell(banned_at, fact);
 }
 
-/// Ends every charge that is offered or held there; what is held is released with it.
+/// Ends every charge that is offered or held there; what is held is released with it. One whose money is
+/// just being taken stays held until its rail has answered.
 fn end_all(tx: &mut Tx<'_>, id: TerminalId, at: Timestamp) -> Result<()> {
     let open = all(
         tx.conn,

@@ -235,7 +235,7 @@ fn release_claim(tx: &mut Tx<'_>, id: ClaimId, moved: &[WindowId], at: Timestamp
     let Some(claim) = find_claim(tx.conn, id)?.map(|claim| claim.record) else {
         return Ok(false);
     };
-    if claim.state != ClaimState::Held {
+    if claim.state != ClaimState::Held || claim.paying {
         return Ok(false);
     }
     let charge = find_charge(tx.conn, claim.claimed.charge)?

@@ -1,5 +1,6 @@
 //! What does each verb answer, refusals included?
 
+pub(crate) mod books;
 pub(crate) mod certificates;
 pub(crate) mod charges;
 pub(crate) mod payments;

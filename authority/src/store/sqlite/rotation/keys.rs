@@ -311,9 +311,13 @@ pub(super) fn dependents(conn: &Connection, key: &KeyRecord, at: Timestamp) -> R
         (KeyPurpose::Schedule, KeyState::Active | KeyState::Superseded) => {
             schedules_under(conn, key, at)
         }
-        (KeyPurpose::Schedule | KeyPurpose::Receipt | KeyPurpose::Checkpoint, _) => {
-            Ok(Stranded::default())
-        }
+        (
+            KeyPurpose::Schedule
+            | KeyPurpose::Receipt
+            | KeyPurpose::Checkpoint
+            | KeyPurpose::Request,
+            _,
+        ) => Ok(Stranded::default()),
     }
 }
 

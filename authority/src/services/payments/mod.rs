@@ -1,0 +1,269 @@
+//! How does an approval on an outside rail become a payment, or certainly none?
+//!
+//! ```text
+//! store.pay ─▶ intent, committed ─▶ rail.authorise ─▶ committed ─▶ rail.capture ─▶ committed: paid
+//!                                        │ no answer                   │ no answer
+//!                                        └──────▶ reconcile: query, again, and after a named time: reverse
+//! ```
+//! Every arrow into the database is one transaction, and every call carries the intent's own random key, so
+//! whoever finds an intent open (after a crash, a time-out, a lost answer) asks again and does no harm.
+
+mod ask;
+mod lanes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use protocol::charge::Approved;
+use protocol::ids::PaymentId;
+use protocol::time::{Millis, Timestamp};
+use protocol::turn::TurnCause;
+use tracing::Instrument;
+
+use self::lanes::Lanes;
+use super::epoch_keys::EpochKeys;
+use super::push::Push;
+use super::rails::Rails;
+use super::{Failure, claim_span};
+use crate::app::App;
+use crate::store::{Intent, IntentState, IntentStep, Reason, TerminalStatus};
+
+/// How long an approval waits for its rail before it answers that the payment is pending.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// When to ask again about a payment that is pending, in seconds.
+pub const PENDING_RETRY_S: u32 = 2;
+/// How long a rail may leave a payment in doubt before it is taken back: neither shopper nor till waits
+/// longer than this.
+pub const DOUBT_MAX_MS: Millis = 60_000;
+/// From one call without an answer to the next: doubled each time, up to the second.
+pub const BACK_OFF_FIRST_MS: Millis = 1_000;
+pub const BACK_OFF_MAX_MS: Millis = 300_000;
+/// Intents of one rail taken up at a time, and how many of them are asked about at once.
+pub const RECONCILE_BATCH: u32 = 64;
+pub const RECONCILE_AT_ONCE: usize = 8;
+/// An intent that is open for so long is an operator's business.
+pub const OVERDUE_MS: Millis = 3_600_000;
+
+/// Carries intents on.
+pub struct Payments {
+    app: Arc<App>,
+    epoch_keys: Arc<EpochKeys>,
+    push: Arc<Push>,
+    rails: Rails,
+    lanes: Lanes,
+}
+
+impl Payments {
+    pub fn new(
+        app: Arc<App>,
+        epoch_keys: Arc<EpochKeys>,
+        push: Arc<Push>,
+        rails: Rails,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            app,
+            epoch_keys,
+            push,
+            rails,
+            lanes: Lanes::default(),
+        })
+    }
+
+    pub fn rails(&self) -> &Rails {
+        &self.rails
+    }
+
+    /// Asks the rail of an intent that was begun just now; answers how it stands once that is certain, or
+    /// when patience ends. The asking goes on either way.
+    pub async fn begun(self: &Arc<Self>, intent: &Intent) -> Result<Intent, Failure> {
+        let (payments, payment) = (self.clone(), intent.payment);
+        let carrying = async move {
+            let _lane = payments.lanes.enter(payment).await;
+            payments.carry(payment).await
+        };
+        let carrying = tokio::spawn(carrying.instrument(tracing::Span::current()));
+        match tokio::time::timeout(PATIENCE, carrying).await {
+            Ok(Ok(carried)) => carried,
+            Ok(Err(_panicked)) => Err(protocol::problem::ProblemType::Internal.into()),
+            Err(_) => self.as_it_stands(payment).await,
+        }
+    }
+
+    /// How an intent stands once nobody here is asking about it, or when patience ends.
+    pub async fn wait(&self, payment: PaymentId) -> Result<Intent, Failure> {
+        // Whoever has the lane commits before it is free; without it the intent is as it was.
+        let _ = tokio::time::timeout(PATIENCE, self.lanes.enter(payment)).await;
+        self.as_it_stands(payment).await
+    }
+
+    /// Takes up what is due on every rail; answers how many intents came to an end.
+    ///
+    /// Each rail has its own batch: one that is down keeps no other from its own.
+    pub async fn reconcile(&self, now: Timestamp) -> Result<usize, Failure> {
+        let rails = self
+            .rails
+            .names()
+            .map(|rail| self.reconcile_rail(rail, now));
+        let ended = futures_util::future::join_all(rails).await;
+        self.count().await?;
+        ended.into_iter().sum()
+    }
+
+    async fn reconcile_rail(&self, rail: &str, now: Timestamp) -> Result<usize, Failure> {
+        let (store, rail) = (&self.app.store, rail.to_owned());
+        let due = store.intents_due(rail, now, RECONCILE_BATCH).await?;
+        let taking_up = futures_util::stream::iter(due)
+            .map(|intent| async move {
+                let span = claim_span(intent.approved.claimed().claim);
+                self.take_up(intent.payment).instrument(span).await
+            })
+            .buffer_unordered(RECONCILE_AT_ONCE);
+        Ok(taking_up
+            .filter(|ended| std::future::ready(*ended))
+            .count()
+            .await)
+    }
+
+    /// True if it came to an end. What fails is due again.
+    async fn take_up(&self, payment: PaymentId) -> bool {
+        let Some(_lane) = self.lanes.try_enter(payment) else {
+            return false;
+        };
+        match self.carry(payment).await {
+            Ok(intent) => !intent.state.is_open(),
+            Err(why) => {
+                tracing::warn!(%payment, error = %why, "an intent is still open");
+                false
+            }
+        }
+    }
+
+    /// Asks, commits, asks on; until it is over or a call stays without an answer.
+    async fn carry(&self, payment: PaymentId) -> Result<Intent, Failure> {
+        loop {
+            let intent = self.as_it_stands(payment).await?;
+            if !intent.state.is_open() {
+                return Ok(intent);
+            }
+            let step = self.ask(&intent).await?;
+            let unanswered = matches!(step, IntentStep::Unanswered { .. });
+            let stepped = self.commit(&intent, step).await?;
+            if unanswered {
+                return Ok(stepped);
+            }
+        }
+    }
+
+    async fn commit(&self, intent: &Intent, step: IntentStep) -> Result<Intent, Failure> {
+        let now = self.app.clock.now();
+        let stepped = self.app.store.step_intent(intent.payment, step, now);
+        let stepped = stepped.await?.ok_or_else(vanished)?;
+        if stepped.state != intent.state {
+            tracing::info!(payment = %intent.payment, rail = intent.rail,
+                from = %intent.state, to = %stepped.state, "intent");
+            let labels = [intent.rail.as_str(), stepped.state.name()];
+            self.app.metrics.intents.with_label_values(&labels).inc();
+            self.push.changed(intent.approved.claimed().terminal);
+        }
+        Ok(stepped)
+    }
+
+    async fn as_it_stands(&self, payment: PaymentId) -> Result<Intent, Failure> {
+        let intent = self.app.store.intent(payment).await?;
+        intent.ok_or_else(vanished)
+    }
+
+    /// The windows that move on when this is paid. A banned terminal has none that anybody takes.
+    async fn moved(
+        &self,
+        approved: &Approved,
+        now: Timestamp,
+    ) -> Result<Vec<protocol::token::WindowId>, Failure> {
+        let id = approved.claimed().terminal;
+        let terminal = self.app.store.terminal(id).await?;
+        if terminal.is_none_or(|terminal| terminal.status != TerminalStatus::Active) {
+            return Ok(Vec::new());
+        }
+        let cause = TurnCause::ChargeEnded;
+        self.epoch_keys.moved(id, now, cause).await
+    }
+
+    /// Shows how many are open, and since when.
+    async fn count(&self) -> Result<(), Failure> {
+        let counts = self.app.store.count_open_intents().await?;
+        let now = self.app.clock.now();
+        let metrics = &self.app.metrics;
+        metrics.intents_open.reset();
+        let mut oldest = None;
+        for count in counts {
+            let labels = [count.rail.as_str(), count.state.name()];
+            let number = i64::try_from(count.count).unwrap_or(i64::MAX);
+            metrics.intents_open.with_label_values(&labels).set(number);
+            oldest =
+                Some(oldest.map_or(count.oldest, |oldest: Timestamp| oldest.min(count.oldest)));
+        }
+        let age_ms = oldest.map_or(0, |oldest| (now - oldest).max(0));
+        metrics.intent_oldest_seconds.set(age_ms / 1_000);
+        Ok(())
+    }
+}
+
+/// What the shopper is told of an intent that led to no payment.
+pub fn refusal(intent: &Intent) -> Failure {
+    use protocol::problem::{Problem, ProblemType};
+    let declined = |why: &str| {
+        Problem::new(ProblemType::RailDeclined)
+            .with_detail(why)
+            .into()
+    };
+    match intent.reason.unwrap_or(Reason::Refused) {
+        Reason::FundsShort => declined("the account does not hold enough"),
+        Reason::OverLimit => declined("a limit of the account is reached"),
+        Reason::AccountUnknown => declined("the account is not known there"),
+        Reason::AccountClosed => declined("the account is closed"),
+        Reason::Refused => declined("whoever keeps the account gives no reason"),
+        Reason::Silent => ProblemType::RailSilent.into(),
+        Reason::Cancelled => ProblemType::ClaimOver.into(),
+    }
+}
+
+/// How long to wait after so many calls without an answer.
+fn back_off_ms(tries: u32) -> Millis {
+    let doubled = BACK_OFF_FIRST_MS
+        .checked_shl(tries)
+        .unwrap_or(BACK_OFF_MAX_MS);
+    doubled.clamp(BACK_OFF_FIRST_MS, BACK_OFF_MAX_MS)
+}
+
+fn vanished() -> Failure {
+    protocol::problem::ProblemType::Internal.into()
+}
+
+impl Intent {
+    /// Nobody but the rail can say any more whether money moved.
+    pub fn is_in_doubt(&self, now: Timestamp) -> bool {
+        self.state.holds_claim() && now - self.doubted_since() >= DOUBT_MAX_MS
+    }
+
+    fn doubted_since(&self) -> Timestamp {
+        match self.state {
+            IntentState::Capturing => self.changed_at,
+            _ => self.started_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_does_not_answer_is_asked_less_and_less_often_but_for_ever() {
+        let waits: Vec<_> = (0..12).map(back_off_ms).collect();
+        assert_eq!(waits[..4], [1_000, 2_000, 4_000, 8_000]);
+        assert_eq!(waits[11], BACK_OFF_MAX_MS);
+        assert_eq!(back_off_ms(u32::MAX), BACK_OFF_MAX_MS);
+        assert!(waits.is_sorted());
+    }
+}
