@@ -19,6 +19,7 @@ mod certificate;
 mod checks;
 mod consent;
 mod daemon;
+mod dispute;
 mod error;
 mod fence;
 mod init;
@@ -35,6 +36,7 @@ mod seed;
 mod settlement;
 mod terminal;
 mod trust;
+mod webhook;
 
 pub use error::{CliError, Exit};
 
@@ -96,6 +98,12 @@ enum Verb {
     /// Closed business days of merchants: close, list, export, verify
     #[command(subcommand)]
     Settlement(settlement::Verb),
+    /// Where merchants are told what happened: set, list, remove, retry
+    #[command(subcommand)]
+    Webhook(webhook::Verb),
+    /// What happened to a payment, in one line of time: show
+    #[command(subcommand)]
+    Dispute(dispute::Verb),
     /// Shoppers' accounts of the built-in ledger: open, credit, check
     #[command(subcommand)]
     Account(account::Verb),
@@ -193,6 +201,8 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Merchant(verb) => merchant::run(arguments, verb),
         Verb::Refund(refund) => refund::run(arguments, refund),
         Verb::Settlement(verb) => settlement::run(arguments, verb),
+        Verb::Webhook(verb) => webhook::run(arguments, verb),
+        Verb::Dispute(verb) => dispute::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Operator(verb) => operator::run(arguments, verb),
         Verb::Consent(verb) => consent::run(arguments, verb),

@@ -16,12 +16,14 @@ mod books;
 mod check;
 mod operator;
 mod raw;
+mod webhooks;
 
 pub use books::BooksConfig;
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
 pub use raw::{LogFormat, StoreConfig};
+pub use webhooks::WebhooksConfig;
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
 #[derive(Debug, Clone)]
@@ -40,6 +42,7 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
     pub books: BooksConfig,
+    pub webhooks: WebhooksConfig,
     pub identity_providers: Vec<IdentityProvider>,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
@@ -266,6 +269,7 @@ mod tests {
         assert_eq!(minimal.store.readers, full.store.readers);
         assert_eq!(minimal.fence.journal, full.fence.journal);
         assert_eq!(minimal.books, full.books);
+        assert_eq!(minimal.webhooks, full.webhooks);
     }
 
     #[test]

@@ -73,6 +73,10 @@ pub struct Metrics {
     /// Merchants' PINs.
     pub pins: IntCounterVec,
     pub settlements: IntCounterVec,
+    /// Calls of merchants' webhooks.
+    pub notices: IntCounterVec,
+    /// Given up until an operator has them tried again; each is an alarm.
+    pub notices_parked: IntGauge,
     /// Merchants whose day cannot be closed because it does not add up to the ledger.
     pub books_differ: IntGauge,
     pub schedules: IntCounterVec,
@@ -208,6 +212,11 @@ impl Metrics {
             refunds: make.outcomes("refunds_total", "Refunds carried out or refused"),
             pins: make.outcomes("pins_total", "Merchants' PINs presented"),
             settlements: make.outcomes("settlements_total", "Business days closed or refused"),
+            notices: make.outcomes("notices_total", "Calls of merchants' webhooks"),
+            notices_parked: make.gauge(
+                "notices_parked",
+                "Notices that merchants could not be told; each is an alarm",
+            ),
             books_differ: make.gauge(
                 "books_differ",
                 "Merchants whose day does not add up to the ledger; each is an alarm",

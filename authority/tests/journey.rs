@@ -25,5 +25,7 @@ mod reseeding;
 mod rotating;
 #[path = "journey/signing_in.rs"]
 mod signing_in;
+#[path = "journey/telling.rs"]
+mod telling;
 #[path = "journey/terminals.rs"]
 mod terminals;

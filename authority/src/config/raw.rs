@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::books::RawBooks;
 use super::operator::RawOperator;
+use super::webhooks::WebhooksConfig;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
     IdentityProvider, LogConfig, LoopbackConfig, PublicConfig, ScheduleConfig, SignerConfig,
@@ -46,6 +47,8 @@ pub(super) struct Raw {
     pub enrolment: RawEnrolment,
     #[serde(default)]
     pub books: RawBooks,
+    #[serde(default)]
+    pub webhooks: WebhooksConfig,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
     #[serde(default)]
@@ -253,6 +256,7 @@ impl Raw {
                 renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
             books: self.books.resolve(),
+            webhooks: self.webhooks,
             identity_providers: self.identity_providers.into_iter().map(provider).collect(),
             log: LogConfig {
                 format: self.log.format,

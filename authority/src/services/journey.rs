@@ -25,6 +25,7 @@ use super::schedules::Schedules;
 use super::settlements::Settlements;
 use super::sign_in::{ProviderError, SignIn};
 use super::sweeps::Sweeps;
+use super::webhooks::Webhooks;
 use super::{Failure, refunds, rotation};
 use crate::app::App;
 
@@ -34,6 +35,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const RESUME_EVERY: Duration = Duration::from_secs(2);
 /// How often outside rails are asked about what they left open.
 const RECONCILE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whom to tell.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked for business days that are over.
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
 /// How often certificates are counted for the metrics.
@@ -60,6 +63,7 @@ pub struct Journey {
     pub crls: Arc<Crls>,
     pub refunds: Refunds,
     settlements: Settlements,
+    pub webhooks: Arc<Webhooks>,
     sweeps: Sweeps,
     checkpoints: Checkpoints,
 }
@@ -95,6 +99,7 @@ impl Journey {
             crls: Arc::new(Crls::new(app.clone())),
             refunds: Refunds::new(app.clone(), rails),
             settlements: Settlements::new(app.clone()),
+            webhooks: Webhooks::new(app.clone()),
             sweeps: Sweeps::new(app.clone(), keys(), hub()),
             checkpoints: Checkpoints::new(app.clone()),
             epoch_keys,
@@ -124,6 +129,7 @@ impl Journey {
             self.every(RECONCILE_EVERY, "refunds on rails", |now| self
                 .refunds
                 .reconcile(now)),
+            self.every(TELL_EVERY, "webhooks", |now| self.tell(now)),
             self.every(SETTLE_EVERY, "close days", |now| self.settle(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
@@ -143,6 +149,11 @@ impl Journey {
     /// Signs receipts that are due; answers how many.
     pub async fn resume(&self, now: Timestamp) -> Result<usize, Failure> {
         Ok(self.receipts.resume(now).await? + refunds::resume(&self.app, now).await?)
+    }
+
+    /// Begins to tell merchants what happened; answers how many merchants.
+    pub async fn tell(&self, now: Timestamp) -> Result<usize, Failure> {
+        Ok(self.webhooks.begin(now).await?.len())
     }
 
     /// Closes business days that are over; answers how many.

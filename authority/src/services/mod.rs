@@ -45,6 +45,7 @@ pub mod settlements;
 pub mod sign_in;
 pub mod sweeps;
 pub mod trust;
+pub mod webhooks;
 
 pub use failure::Failure;
 

@@ -23,6 +23,7 @@ mod books;
 mod ceremonies;
 mod certificates;
 mod consents;
+mod disputes;
 mod every;
 mod fence;
 mod join_tokens;
@@ -36,6 +37,7 @@ mod policy;
 mod seeds;
 mod terminals;
 pub mod trust;
+mod webhooks;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
 pub use alarms::{AlarmList, AlarmView, Alarms};
@@ -53,6 +55,7 @@ pub use consents::{
     CarriedOut, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList, ConsentRefuse, ConsentShow,
     ConsentSign, Drafted, RequestView, Requests, ShownRequest,
 };
+pub use disputes::{DisputeShow, DisputeView};
 pub use every::{Named, every_verb, named, names};
 pub use fence::{FenceRaise, FenceStatus, FenceView, RaisedView};
 pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
@@ -72,6 +75,9 @@ pub use terminals::{
     Terminals,
 };
 pub use trust::{RootState, TrustInstall, TrustPlan, TrustShow, TrustStage, TrustView};
+pub use webhooks::{
+    RetriedView, WebhookList, WebhookRemove, WebhookRetry, WebhookSet, WebhookView, WebhooksView,
+};
 
 /// Longest name of a terminal or merchant, in bytes: it is shown on phones and screens.
 pub const NAME_MAX: usize = 80;

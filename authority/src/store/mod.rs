@@ -8,6 +8,7 @@ mod audit;
 mod bookings;
 mod charges;
 mod consents;
+mod disputes;
 mod fence;
 mod identities;
 mod intents;
@@ -26,6 +27,7 @@ mod terminals;
 mod terms;
 mod tokens;
 mod trust;
+mod webhooks;
 
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use bookings::{Bookings, Cursor, DayTotals, HistoryOf, RailSum};
@@ -34,6 +36,7 @@ pub use consents::{
     AddOperator, AddRequest, Bar, Begin, Consents, Counted, Heard, NewRequest, OPEN_REQUESTS_MAX,
     OPERATORS_MAX, OperatorRecord, OperatorRevoked, RequestId, RequestRecord, RequestState, Voice,
 };
+pub use disputes::{Dispute, Disputes, Moment, Source, TAPS_AROUND_MS, TAPS_MAX};
 pub use fence::{Adopted, Difference, Fences, Missing, Raise, RaiseRecord, Raised};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
@@ -65,6 +68,7 @@ pub use terms::{
 };
 pub use tokens::{Claim, ClaimOutcome, ClaimRecord, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
+pub use webhooks::{About, NoticeRecord, Webhook, Webhooks};
 
 /// Everything the services ask of a database.
 pub trait Store:
@@ -80,6 +84,8 @@ pub trait Store:
     + Bookings
     + Settlements
     + Terms
+    + Disputes
+    + Webhooks
     + Intents
     + ServiceAccounts
     + Ledger
@@ -108,6 +114,8 @@ impl<T> Store for T where
         + Bookings
         + Settlements
         + Terms
+        + Disputes
+        + Webhooks
         + Intents
         + ServiceAccounts
         + Ledger

@@ -51,6 +51,15 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("settlement-close", json!({ "merchant": id }), one),
         ("settlement-list", json!({ "merchant": id }), one),
         (
+            "webhook-set",
+            json!({ "merchant": id, "url": "https://shop.example/" }),
+            one,
+        ),
+        ("webhook-list", json!({}), one),
+        ("webhook-remove", json!({ "merchant": id }), one),
+        ("webhook-retry", json!({ "merchant": id }), one),
+        ("dispute-show", json!({ "id": id }), one),
+        (
             "settlement-export",
             json!({ "merchant": id, "number": 1, "form": "csv" }),
             one,

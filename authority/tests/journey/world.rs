@@ -509,6 +509,7 @@ fn config(provider: &Provider) -> Config {
         hsm = {{ module = "none.so", token_label = "m2key", pin_file = "pin" }}
         signer = {{ socket = "signer.sock" }}
         store = {{ path = "store.sqlite" }}
+        webhooks = {{ private_addresses = true }}
         [[identity_providers]]
         name = "demo bank"
         issuer = "{ISSUER}"

@@ -10,14 +10,14 @@ use super::nodes::NodeRenew;
 use super::{
     AccountCredit, AccountOpen, AlarmList, AuditVerify, CertificateIssue, CertificateList,
     CertificateRevoke, CertificateShow, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList,
-    ConsentRefuse, ConsentShow, ConsentSign, FenceCompare, FenceRaise, FenceStatus, Gate,
-    IssuingAgree, JoinTokenList, JoinTokenRevoke, KeyList, KeyStep, LedgerCheck, MerchantAdd,
+    ConsentRefuse, ConsentShow, ConsentSign, DisputeShow, FenceCompare, FenceRaise, FenceStatus,
+    Gate, IssuingAgree, JoinTokenList, JoinTokenRevoke, KeyList, KeyStep, LedgerCheck, MerchantAdd,
     MerchantHistory, MerchantList, MerchantPin, MerchantSet, MerchantShow, OperationList,
     OperationShow, OperationTranscript, OperatorAdd, OperatorList, OperatorRevoke, PolicySet,
     PolicyShow, RefundGive, RootAgree, SeedRotate, SettlementClose, SettlementExport,
     SettlementList, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow,
-    TerminalUnban, TrustInstall, TrustShow, TrustStage, Verb, carry_out_request, malformed,
-    written,
+    TerminalUnban, TrustInstall, TrustShow, TrustStage, Verb, WebhookList, WebhookRemove,
+    WebhookRetry, WebhookSet, carry_out_request, malformed, written,
 };
 use crate::app::App;
 use crate::services::Failure;
@@ -33,6 +33,7 @@ macro_rules! every_verb {
             JoinTokenList, JoinTokenRevoke,
             MerchantAdd, MerchantList, MerchantSet, MerchantShow, MerchantPin, MerchantHistory,
             RefundGive, SettlementClose, SettlementList, SettlementExport,
+            WebhookSet, WebhookList, WebhookRemove, WebhookRetry, DisputeShow,
             AccountOpen, AccountCredit, LedgerCheck,
             AuditVerify, AlarmList,
             CertificateIssue, CertificateList, CertificateShow, CertificateRevoke,

@@ -112,6 +112,7 @@ impl Booking<'_> {
             payment: self.payment,
             refund: None,
             merchant: claimed.payee,
+            charge: claimed.charge,
             person: self.person.id,
             terminal: claimed.terminal,
             amount_minor: self.approved.amount().amount_minor(),

@@ -15,8 +15,9 @@ use super::SqliteStore;
 use super::error::corrupt;
 use super::persons::find_person;
 use super::row::{all, count, currency, find, get, terminal, time, uuid, uuid_or_none};
+use super::webhooks::Happened;
 use super::writer::Tx;
-use crate::store::{Bookings, Cursor, DayTotals, HistoryOf, PersonKey, RailSum, Result};
+use crate::store::{About, Bookings, Cursor, DayTotals, HistoryOf, PersonKey, RailSum, Result};
 
 #[async_trait]
 impl Bookings for SqliteStore {
@@ -69,6 +70,7 @@ pub(super) struct Booked<'a> {
     /// None: it is the payment itself.
     pub(super) refund: Option<RefundId>,
     pub(super) merchant: MerchantId,
+    pub(super) charge: ChargeId,
     pub(super) person: [u8; 16],
     pub(super) terminal: TerminalId,
     /// To the merchant if positive.
@@ -79,6 +81,7 @@ pub(super) struct Booked<'a> {
 }
 
 impl Booked<'_> {
+    /// Into the books, and to whom it is to be told.
     pub(super) fn enter(&self, tx: &Tx<'_>) -> Result<()> {
         tx.execute_one(
             "INSERT INTO bookings (movement, refund, payment, merchant, person, terminal,
@@ -96,7 +99,22 @@ impl Booked<'_> {
                 self.rail_reference,
                 self.at.ms()
             ],
-        )
+        )?;
+        self.tell(tx)
+    }
+
+    fn tell(&self, tx: &Tx<'_>) -> Result<()> {
+        let movement = self.movement;
+        let happened = Happened {
+            merchant: self.merchant,
+            about: match self.refund {
+                None => About::Paid { movement },
+                Some(_) => About::Refunded { movement },
+            },
+            charge: Some(self.charge),
+            at: self.at,
+        };
+        happened.tell(tx)
     }
 }
 

@@ -12,6 +12,7 @@ mod bookings;
 mod certificates;
 mod charges;
 mod consents;
+mod disputes;
 mod error;
 mod fence;
 mod identities;
@@ -36,6 +37,7 @@ mod terms;
 mod tokens;
 mod trust;
 mod turns;
+mod webhooks;
 mod writer;
 
 use std::path::Path;

@@ -337,6 +337,7 @@ fn give_back_in_ledger(tx: &Tx<'_>, refund: &Refund, reference: &str, at: Timest
         payment: payment.id,
         refund: Some(refund.id),
         merchant: merchant.id,
+        charge: claimed.charge,
         person,
         terminal: match refund.asker {
             RefundAsker::Terminal(id) => id,

@@ -16,9 +16,11 @@ use super::error::corrupt;
 use super::merchants::find_merchant;
 use super::persons::hex;
 use super::row::{all, count, currency, find, get, one, signed, time, time_or_none, uuid};
+use super::webhooks::Happened;
 use super::writer::{Stop, Tx, Verdict};
 use crate::store::{
-    CloseDay, CloseOutcome, Cursor, Merchant, RailSum, Result, Settlement, Settlements, Unsettled,
+    About, CloseDay, CloseOutcome, Cursor, Merchant, RailSum, Result, Settlement, Settlements,
+    Unsettled,
 };
 
 #[async_trait]
@@ -136,6 +138,7 @@ fn close_day(tx: &mut Tx<'_>, close: &CloseDay) -> Verdict<CloseOutcome> {
     insert(tx, close, &closing)?;
     insert_rails(tx, &closing, &rails_before(last.as_ref()), sums)?;
     record(tx, close, &closing)?;
+    tell(tx, close, &closing)?;
     let done = find_settlement(tx.conn, close.merchant, closing.number)?;
     let done = done.ok_or_else(|| corrupt("a closed day vanished"))?;
     Ok(CloseOutcome::Closed(Box::new(done)))
@@ -363,6 +366,18 @@ fn record(tx: &mut Tx<'_>, close: &CloseDay, closing: &Closing) -> Result<()> {
         "by": close.by,
     });
     tx.record("settlement.closed", close.at, &body)
+}
+
+fn tell(tx: &Tx<'_>, close: &CloseDay, closing: &Closing) -> Result<()> {
+    let happened = Happened {
+        merchant: close.merchant,
+        about: About::Closed {
+            number: closing.number,
+        },
+        charge: None,
+        at: close.at,
+    };
+    happened.tell(tx)
 }
 
 fn unsettled(conn: &Connection, after: Uuid, limit: u32) -> Result<Vec<Unsettled>> {
