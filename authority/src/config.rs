@@ -15,6 +15,7 @@ use protocol::window::CheckedPolicy;
 mod books;
 mod check;
 mod operator;
+mod rails;
 mod raw;
 mod webhooks;
 
@@ -22,6 +23,7 @@ pub use books::BooksConfig;
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
+pub use rails::{RailConfig, RailKind};
 pub use raw::{LogFormat, StoreConfig};
 pub use webhooks::WebhooksConfig;
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub books: BooksConfig,
     pub webhooks: WebhooksConfig,
     pub identity_providers: Vec<IdentityProvider>,
+    /// What moves money besides the ledger.
+    pub rails: Vec<RailConfig>,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
     pub run_dir: PathBuf,
@@ -236,7 +240,8 @@ mod tests {
     #[test]
     fn the_sample_files_hold() {
         parse(MINIMAL).unwrap();
-        assert_eq!(parse(FULL).unwrap().identity_providers.len(), 1);
+        let full = parse(FULL).unwrap();
+        assert_eq!((full.identity_providers.len(), full.rails.len()), (1, 2));
     }
 
     #[test]
@@ -291,7 +296,10 @@ mod tests {
                 "https://id.bank.example/jwks",
                 "http://id.bank.example/jwks",
             )
-            .replace("[\"ES256\"]", "[\"none\"]");
+            .replace("[\"ES256\"]", "[\"none\"]")
+            .replace("https://carrier.example", "http://carrier.example")
+            .replace("name = \"carrier\"", "name = \"bank\"")
+            .replace("calls_max = 64", "calls_max = 0");
         let error = parse(&text).unwrap_err();
         let expected = [
             "node",
@@ -302,6 +310,9 @@ mod tests {
             "loopback.listen",
             "identity_providers[0].jwks_url",
             "identity_providers[0].algorithms",
+            "rails[0].calls_max",
+            "rails[1].name",
+            "rails[1].url",
         ];
         assert_eq!(keys_of(&error), expected);
         assert!(error.mistakes.iter().all(|m| !m.hint.is_empty()));

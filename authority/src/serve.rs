@@ -19,10 +19,9 @@ use crate::listen::keeper::Keeper;
 use crate::listen::tls::TlsError;
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
-use crate::services::journey::Journey;
+use crate::services::journey::{Journey, StartError};
 use crate::services::node::Listener;
 use crate::services::operators::VERBS_MAX;
-use crate::services::sign_in::ProviderError;
 
 const ADDRESSES_FILE: &str = "addresses.json";
 
@@ -43,7 +42,7 @@ pub enum ServeError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
-    Provider(#[from] ProviderError),
+    Start(#[from] StartError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]

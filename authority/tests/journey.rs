@@ -4,11 +4,15 @@
 //! only the test moves. Phones speak HTTP; the identity provider is a server on loopback.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[path = "journey/fake_rail.rs"]
+mod fake_rail;
 #[path = "journey/provider.rs"]
 mod provider;
 #[path = "journey/world.rs"]
 mod world;
 
+#[path = "journey/answering_wrongly.rs"]
+mod answering_wrongly;
 #[path = "journey/approving.rs"]
 mod approving;
 #[path = "journey/books.rs"]
@@ -17,6 +21,8 @@ mod books;
 mod claiming;
 #[path = "journey/guessing.rs"]
 mod guessing;
+#[path = "journey/paying_outside.rs"]
+mod paying_outside;
 #[path = "journey/receipts.rs"]
 mod receipts;
 #[path = "journey/reseeding.rs"]

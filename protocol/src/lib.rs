@@ -24,6 +24,7 @@ pub mod charge;
 pub mod code;
 pub mod damm;
 pub mod derive;
+pub mod http_signature;
 pub mod ids;
 pub mod jwk;
 pub mod jws;

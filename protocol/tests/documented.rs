@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use protocol::audit::CheckpointClaims;
 use protocol::charge::{CHARGE_LIFE_MS, HOLD_MS, HOLD_SIGNED_IN_MS, REFERENCE_MAX, RELEASES_MAX};
+use protocol::http_signature::{LIFETIME_S, SKEW_S};
 use protocol::jwk::JwkSet;
 use protocol::jws::JWS_MAX;
 use protocol::link::{HOST_MAX, LINK_MAX};
@@ -22,11 +23,12 @@ use protocol::window::{EARLY_MS, GRACE_MAX_MS, Policy, SHORTEST_MIN_MS};
 use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
 use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, ClaimView,
-    JWKS_PATH, PUBLIC_BODY_MAX,
+    JWKS_PATH, PUBLIC_BODY_MAX, PendingResponse,
 };
 use protocol::wire::history::{DAY_PATH, DayReport, HISTORY_MAX, HISTORY_PATH, HistoryPage};
 use protocol::wire::notices::Notice;
 use protocol::wire::push::{ChargeState, EVENTS_PATH, KEEP_ALIVE_S, TerminalState};
+use protocol::wire::rails::{OrderCall, RAIL_ANSWER_MAX, RAIL_BODY_MAX, RailAnswer, RefundCall};
 use protocol::wire::refunds::{REASON_MAX, REFUNDS_PATH, RefundRequest, RefundResponse};
 use protocol::wire::reports::{
     AGENT_BODY_MAX, REPORTS_MAX, REPORTS_PATH, ReportRequest, ReportResponse,
@@ -72,6 +74,10 @@ fn every_example_is_what_its_type_says() {
             "ClaimView" => reads_back::<ClaimView>(&body),
             "ApprovalRequest" => reads_back::<ApprovalRequest>(&body),
             "ApprovalResponse" => reads_back::<ApprovalResponse>(&body),
+            "PendingResponse" => reads_back::<PendingResponse>(&body),
+            "OrderCall" => reads_back::<OrderCall>(&body),
+            "RefundCall" => reads_back::<RefundCall>(&body),
+            "RailAnswer" => reads_back::<RailAnswer>(&body),
             "JwkSet" => reads_back::<JwkSet>(&body),
             "ScheduleResponse" => reads_back::<ScheduleResponse>(&body),
             "ScheduleClaims" => reads_back::<ScheduleClaims>(&body),
@@ -96,7 +102,7 @@ fn every_example_is_what_its_type_says() {
         }
         shown.insert(name);
     }
-    assert_eq!(shown.len(), 24, "every type has an example: {shown:?}");
+    assert_eq!(shown.len(), 28, "every type has an example: {shown:?}");
 }
 
 #[test]
@@ -157,6 +163,10 @@ fn every_named_limit_is_the_one_described() {
         ("REASON_MAX", REASON_MAX as i64),
         ("HISTORY_MAX", HISTORY_MAX.into()),
         ("KEEP_ALIVE_S", KEEP_ALIVE_S as i64),
+        ("RAIL_BODY_MAX", RAIL_BODY_MAX as i64),
+        ("RAIL_ANSWER_MAX", RAIL_ANSWER_MAX as i64),
+        ("LIFETIME_S", LIFETIME_S),
+        ("SKEW_S", SKEW_S),
     ] {
         let row = format!("| `{name}` | {value} |");
         assert!(text.contains(&row), "{row}");

@@ -112,6 +112,27 @@ impl Authority {
         self.append(&section)
     }
 
+    /// Asks this bank as a rail of this name, from the next start on.
+    pub fn ask_rail(&self, name: &str, bank: &Bank, deadline_ms: u64) -> Result<(), Failure> {
+        let section = format!(
+            "\n[[rails]]\nname = \"{name}\"\nurl = {}\nca_file = {}\ndeadline_ms = {deadline_ms}\n",
+            toml::Value::String(bank.rail_url()),
+            toml::Value::String(bank.ca().display().to_string()),
+        );
+        self.append(&section)
+    }
+
+    /// Where it publishes its keys, whether it runs or not.
+    pub fn jwks_url(&self) -> Result<String, Failure> {
+        let text = std::fs::read_to_string(self.config())?;
+        let config = authority::config::Config::parse(&text, &self.config());
+        let listen = config
+            .map_err(Failure::of("the configuration"))?
+            .public
+            .listen;
+        Ok(format!("https://{HOST}:{}{JWKS_PATH}", listen.port()))
+    }
+
     /// Sets how long tokens live, from the next start on.
     pub fn set_pace(&self, pace: Pace) -> Result<(), Failure> {
         match pace {

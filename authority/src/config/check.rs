@@ -6,7 +6,7 @@ use pki::{DnsName, Segment, TrustDomain};
 use protocol::link::LinkHost;
 use protocol::schedule::HORIZON_MAX_EPOCHS;
 
-use super::{Config, Mistake, raw};
+use super::{Config, Mistake, rails, raw};
 use crate::store::RENEWAL_GRACE_MAX_MS;
 
 /// Collects mistakes, so that all are told at once.
@@ -73,6 +73,7 @@ pub(super) fn check(raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mistake>
         m.add("operator.key", "the key is in two places", hint);
     }
     check_providers(&raw.identity_providers, m);
+    rails::check(&raw.rails, m);
     let (Some(node), Some(domain), Some(link_host), Some(policy), true) =
         (node, domain, link_host, policy, m.0.is_empty())
     else {

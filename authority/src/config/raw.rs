@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::books::RawBooks;
 use super::operator::RawOperator;
+use super::rails::RawRail;
 use super::webhooks::WebhooksConfig;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
@@ -51,6 +52,8 @@ pub(super) struct Raw {
     pub webhooks: WebhooksConfig,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
+    #[serde(default)]
+    pub rails: Vec<RawRail>,
     #[serde(default)]
     pub log: RawLog,
     #[serde(default = "run_dir")]
@@ -258,6 +261,11 @@ impl Raw {
             books: self.books.resolve(),
             webhooks: self.webhooks,
             identity_providers: self.identity_providers.into_iter().map(provider).collect(),
+            rails: self
+                .rails
+                .into_iter()
+                .map(|rail| rail.resolve(folder))
+                .collect(),
             log: LogConfig {
                 format: self.log.format,
                 filter: self.log.filter,

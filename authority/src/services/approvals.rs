@@ -140,7 +140,7 @@ impl Approvals {
             return Err(over.into());
         }
         agrees(intent.approved, request)?;
-        let intent = self.payments.wait(intent.payment).await?;
+        let intent = self.payments.follow(intent.payment).await?;
         self.outcome_of(&intent).await
     }
 
@@ -208,13 +208,9 @@ impl Approvals {
                 Ok(Carried::Paid(payment))
             }
             PayOutcome::Already(payment) => Ok(Carried::Paid(payment)),
-            PayOutcome::Begun(intent) => {
-                let intent = self.payments.begun(&intent).await?;
-                self.outcome_of(&intent).await
-            }
-            PayOutcome::Asked(intent) => {
+            PayOutcome::Begun(intent) | PayOutcome::Asked(intent) => {
                 agrees(intent.approved, request)?;
-                let intent = self.payments.wait(intent.payment).await?;
+                let intent = self.payments.follow(intent.payment).await?;
                 self.outcome_of(&intent).await
             }
             PayOutcome::ClaimOver => Err(ProblemType::ClaimOver.into()),

@@ -17,7 +17,7 @@ use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
 use super::payments::Payments;
 use super::push::Push;
-use super::rails::Rails;
+use super::rails::{RailError, Rails};
 use super::receipts::Receipts;
 use super::refunds::Refunds;
 use super::reports::Reports;
@@ -46,6 +46,15 @@ const ISSUING_EVERY: Duration = Duration::from_secs(1);
 /// How often the audit chains are bound by a signature, if they have moved.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
+/// Why the services cannot start: the configuration names somebody who cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error(transparent)]
+    Rail(#[from] RailError),
+}
+
 /// The services of a token's journey.
 pub struct Journey {
     pub app: Arc<App>,
@@ -69,8 +78,8 @@ pub struct Journey {
 }
 
 impl Journey {
-    pub fn new(app: &Arc<App>) -> Result<Arc<Self>, ProviderError> {
-        Self::with_rails(app, Rails::default())
+    pub fn new(app: &Arc<App>) -> Result<Arc<Self>, StartError> {
+        Ok(Self::with_rails(app, Rails::configured(app)?)?)
     }
 
     /// With rails of the caller's own; tests bring theirs.

@@ -37,6 +37,7 @@ pub mod receipts;
 pub mod refunds;
 pub mod renewal;
 pub mod reports;
+pub mod requests;
 pub mod revocation;
 pub mod rotation;
 pub mod schedules;

@@ -198,13 +198,14 @@ impl Webhooks {
             Ok(url) => url,
             Err(problem) => return Ok(Err(problem.to_string())),
         };
-        let signing = self.requests.sign(&Request {
+        let id = notice.id.to_string();
+        let asked = Request {
             url: url.as_str(),
             tag: typ::WEBHOOK,
-            idempotency_key: &notice.id.to_string(),
+            idempotency_key: &id,
             body: &body,
-        });
-        let headers = signing.await.map_err(|error| {
+        };
+        let headers = self.requests.sign(&asked).await.map_err(|error| {
             tracing::warn!(%error, "a webhook cannot be signed");
             Failure::new(ProblemType::NotReady)
         })?;

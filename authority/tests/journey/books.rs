@@ -1,12 +1,19 @@
 //! Does money go back only with the PIN, and does a day close with what the ledger says?
 
+use std::sync::Arc;
+
 use authority::ids;
 use authority::services::Failure;
+use authority::services::rails::{Rail, Rails};
 use authority::services::settlements::{self, file::Form};
 use authority::services::{history, pins, refunds};
-use authority::store::{HistoryOf, PIN_TRIES_MAX, Refunds, Settlements, Terminals, Terms};
-use protocol::ids::{ChargeId, RefundId, TerminalId};
+use authority::store::{
+    HistoryOf, Ledger, NewServiceAccount, PIN_TRIES_MAX, Refunds, ServiceAccounts, Settlements,
+    Terminals, Terms,
+};
+use protocol::ids::{AccountId, ChargeId, RefundId, TerminalId};
 use protocol::jws;
+use protocol::money::Currency;
 use protocol::problem::ProblemType;
 use protocol::refund::RefundClaims;
 use protocol::settlement::SettlementClaims;
@@ -15,6 +22,7 @@ use protocol::wire::history::{EntryKind, HistoryEntry, HistoryPage, HistoryQuery
 use protocol::wire::refunds::{Pin, RefundRequest, RefundResponse, RefundStage};
 use sha2::{Digest, Sha256};
 
+use crate::fake_rail::{FakeRail, Mishap};
 use crate::world::{MINUTE, START, World, eur};
 
 const PIN: &str = "480317";
@@ -415,4 +423,100 @@ async fn an_operators_refund_needs_no_pin_and_keeps_the_limits() {
     let more = refunds::by_operator(&world.app, "olga", asked(21), world.now()).await;
     refused(more, ProblemType::RefundTooMuch);
     assert_eq!(world.balance("ann").await, 4_980);
+}
+
+/// What ann paid from her bank, and the bank.
+async fn sold_by_bank(minor: i64) -> (World, Arc<FakeRail>, ChargeId) {
+    let bank = Arc::new(FakeRail::with_account("ann-at-the-bank", 5_000));
+    let world = World::with_rails(rails_of(&bank)).await;
+    let brought = world.store.bring_service_account(NewServiceAccount {
+        id: ids::fresh(world.now(), AccountId::from_parts),
+        person: world.person("ann"),
+        rail: "bank".into(),
+        reference: "ann-at-the-bank".into(),
+        name: "Everyday".into(),
+        currency: Currency::EUR,
+        at: world.now(),
+    });
+    let account = brought.await.unwrap().id;
+    let charge = world.charge(minor).await.charge;
+    let link = world.shown(protocol::token::Channel::Qr).await;
+    let phone = world.claimed(&link, None).await;
+    let mut approval = world.approval(minor);
+    approval["account"] = serde_json::json!(account);
+    let (cookie, token) = (phone.cookie.as_str(), world.sign_in("ann"));
+    let paid = world
+        .approve_with(&phone, Some(cookie), Some(&token), &approval)
+        .await;
+    assert_eq!(paid.status, 200, "{paid:?}");
+    set_pin(&world).await;
+    (world, bank, charge)
+}
+
+#[tokio::test]
+async fn a_refund_that_a_rail_does_not_answer_is_asked_for_until_it_does() {
+    let (world, bank, charge) = sold_by_bank(420).await;
+    assert_eq!(bank.balance("ann-at-the-bank"), 4_580);
+    // Carried out, and the answer lost; then it never arrives.
+    bank.script("refund", &[Mishap::Unanswered, Mishap::Lost]);
+    let request = request(&world, charge, 400, PIN);
+    let asked = ask(&world, &request).await.unwrap();
+    assert_eq!(asked.stage, RefundStage::Asked);
+    // It counts already.
+    refused(
+        ask_once(&world, charge, 21).await,
+        ProblemType::RefundTooMuch,
+    );
+    world.advance(MINUTE);
+    assert_eq!(
+        world.journey.refunds.reconcile(world.now()).await.unwrap(),
+        0
+    );
+    let world = world.restart_with(rails_of(&bank)).await;
+    world.advance(MINUTE);
+    assert_eq!(
+        world.journey.refunds.reconcile(world.now()).await.unwrap(),
+        1
+    );
+    assert_eq!(bank.balance("ann-at-the-bank"), 4_980, "given back once");
+    let given = ask(&world, &request).await.unwrap();
+    let ring = world.app.keyring();
+    let verified = jws::verify::<RefundClaims>(receipt(&given), ring.jwks()).unwrap();
+    assert_eq!(verified.claims().rail, "bank");
+    let report = world.store.ledger_report().await.unwrap();
+    assert!(report.sums.iter().all(|(_, sum)| *sum == 0), "{report:?}");
+    assert_eq!(world.balance("ann").await, 5_000, "not to the ledger");
+    world.advance(DAY);
+    assert_eq!(world.journey.settle(world.now()).await.unwrap(), 1);
+    let closed = world
+        .store
+        .settlement(world.merchant, 1)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (closed.totals.closing_minor, closed.rails[0].rail.as_str()),
+        (20, "bank")
+    );
+}
+
+#[tokio::test]
+async fn a_refund_that_a_rail_declines_moves_nothing_and_counts_for_nothing() {
+    let (world, bank, charge) = sold_by_bank(420).await;
+    bank.script("refund", &[Mishap::Declines]);
+    let request = request(&world, charge, 420, PIN);
+    let declined = ask(&world, &request).await.unwrap();
+    assert!(
+        matches!(declined.stage, RefundStage::Declined { .. }),
+        "{declined:?}"
+    );
+    assert_eq!(ask(&world, &request).await.unwrap(), declined);
+    assert_eq!(bank.balance("ann-at-the-bank"), 4_580);
+    ask_once(&world, charge, 420).await.unwrap();
+    assert_eq!(bank.balance("ann-at-the-bank"), 5_000);
+}
+
+fn rails_of(bank: &Arc<FakeRail>) -> Rails {
+    let rail: Arc<dyn Rail> = bank.clone();
+    Rails::new([("bank".to_owned(), rail)])
 }

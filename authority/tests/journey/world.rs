@@ -14,6 +14,7 @@ use authority::listen::{self, Listening, Plain};
 use authority::metrics::Metrics;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
+use authority::services::rails::Rails;
 use authority::services::seeds;
 use authority::services::trust::Trust;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
@@ -91,8 +92,17 @@ impl World {
         Self::with(|merchant| merchant).await
     }
 
+    /// With outside rails.
+    pub async fn with_rails(rails: Rails) -> Self {
+        Self::made(|merchant| merchant, rails).await
+    }
+
     /// With a merchant of the test's own kind.
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
+        Self::made(merchant, Rails::default()).await
+    }
+
+    async fn made(merchant: impl FnOnce(Merchant) -> Merchant, rails: Rails) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
         let provider = Provider::start().await;
@@ -112,7 +122,10 @@ impl World {
         store.add_merchant(merchant).await.unwrap();
         let terminal = TerminalId::from_number(4_711_042).unwrap();
         let issuer = issuer().await;
-        let mut world = Self::build(dir, clock, hsm, provider, store, issuer, id, terminal).await;
+        let mut world = Self::build(
+            dir, clock, hsm, provider, store, issuer, id, terminal, rails,
+        )
+        .await;
         world.add_terminal(terminal).await;
         for person in ["ann", "bob"] {
             world.give(person, 5_000).await;
@@ -135,6 +148,7 @@ impl World {
         issuer: Arc<dyn Issuer>,
         merchant: MerchantId,
         terminal: TerminalId,
+        rails: Rails,
     ) -> Self {
         let app = App::assemble(Parts {
             config: config(&provider),
@@ -147,7 +161,7 @@ impl World {
         })
         .await
         .unwrap();
-        let journey = Journey::new(&app).unwrap();
+        let journey = Journey::with_rails(&app, rails).unwrap();
         let listening = Listening::bind("127.0.0.1:0".parse().unwrap())
             .await
             .unwrap();
@@ -172,6 +186,12 @@ impl World {
 
     /// The same database and HSM, a new process.
     pub async fn restart(self) -> Self {
+        let rails = self.journey.payments.rails().clone();
+        self.restart_with(rails).await
+    }
+
+    /// The same with other rails.
+    pub async fn restart_with(self, rails: Rails) -> Self {
         self.app.start_drain();
         let Self {
             dir,
@@ -184,7 +204,10 @@ impl World {
             ..
         } = self;
         let store = open(dir.path());
-        Self::build(dir, clock, hsm, provider, store, issuer, merchant, terminal).await
+        Self::build(
+            dir, clock, hsm, provider, store, issuer, merchant, terminal, rails,
+        )
+        .await
     }
 
     /// For whoever edits rows by hand.

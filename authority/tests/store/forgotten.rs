@@ -507,8 +507,15 @@ async fn a_database_of_the_version_before_knows_which_seeds_a_compromise_replace
     start.stop();
     let conn = rusqlite::Connection::open(place.database()).unwrap();
     conn.execute_batch(
-        "ALTER TABLE terminals DROP COLUMN void_below;
+        "PRAGMA foreign_keys = OFF;
+         ALTER TABLE terminals DROP COLUMN void_below;
          ALTER TABLE consent_policy DROP COLUMN number;
+         ALTER TABLE persons ADD COLUMN issuer TEXT;
+         ALTER TABLE persons ADD COLUMN subject TEXT;
+         DROP TABLE intents;
+         DROP TABLE clearing_accounts;
+         DROP TABLE service_accounts;
+         DROP TABLE identities;
          PRAGMA user_version = 6;",
     )
     .unwrap();

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
-use suite::{books, certificates, charges, payments, records, rotation, terminals, trust};
+use suite::{books, certificates, charges, intents, payments, records, rotation, terminals, trust};
 use world::World;
 
 /// The node of every store in these tests.
@@ -100,6 +100,15 @@ on_sqlite! {
         the_first_receipt_stays,
         the_terminal_is_told_paid_only_with_a_receipt,
         the_terminal_is_told_turns_of_its_own_and_of_late_epochs;
+    intents:
+        an_intent_becomes_a_payment_with_its_last_step,
+        an_account_is_asked_once_for_a_claim,
+        while_a_rail_is_asked_nobody_else_pays_or_releases,
+        a_charge_that_ends_turns_an_intent_back_unless_it_is_being_taken,
+        what_is_being_taken_is_not_ended_by_till_or_ban,
+        a_refused_capture_is_taken_back,
+        what_is_due_is_found_by_rail_and_time_and_counted,
+        service_accounts_are_listed_as_they_are_offered;
     books:
         money_goes_back_to_the_account_that_paid_and_never_more,
         a_refund_is_one_however_often_it_is_asked_for,

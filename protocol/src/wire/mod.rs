@@ -8,6 +8,7 @@ pub mod claims;
 pub mod history;
 pub mod notices;
 pub mod push;
+pub mod rails;
 pub mod refunds;
 pub mod reports;
 pub mod schedules;

@@ -193,6 +193,7 @@ async fn open_bank() -> Result<String, Fault> {
         issuer: issuer.clone(),
         audience: AUDIENCE.into(),
         tls: None,
+        rail: None,
         shoppers: vec![shopper],
     });
     let bank = bank.map_err(|_| "no random bytes")?;

@@ -3,7 +3,6 @@
 //! Answers and errors have the form of RFC 6749, so that ordinary client libraries read them.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ use warp::reply::{Response, json as json_reply, with_header, with_status};
 use warp::{Filter, Reply};
 
 use crate::token::LIFETIME_S;
-use crate::{Bank, Shopper};
+use crate::{Bank, Shopper, now, rail};
 
 /// Largest form that is read, in bytes.
 const FORM_MAX: u64 = 1_024;
@@ -34,14 +33,18 @@ struct SignedIn<'a> {
     account: &'a str,
 }
 
-/// `POST /token`, `GET /.well-known/jwks.json`, `GET /.well-known/oauth-authorization-server`.
+/// What the rail is asked, `POST /token`, `GET /.well-known/jwks.json`, `GET /.well-known/oauth-authorization-server`.
 pub fn routes(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
-    token(bank)
+    let all = token(bank)
         .or(jwks(bank))
         .unify()
         .or(metadata(bank))
         .unify()
-        .boxed()
+        .boxed();
+    match &bank.rail {
+        Some(desk) => all.or(rail::routes(desk)).unify().boxed(),
+        None => all,
+    }
 }
 
 fn token(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
@@ -105,9 +108,4 @@ fn metadata(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .map(move || json_reply(&metadata).into_response())
         .boxed()
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs() as i64)
 }

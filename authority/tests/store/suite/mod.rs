@@ -3,6 +3,7 @@
 pub(crate) mod books;
 pub(crate) mod certificates;
 pub(crate) mod charges;
+pub(crate) mod intents;
 pub(crate) mod payments;
 pub(crate) mod records;
 pub(crate) mod rotation;
