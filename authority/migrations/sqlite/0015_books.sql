@@ -4,6 +4,8 @@
 ALTER TABLE payments ADD COLUMN refunded_minor INTEGER NOT NULL DEFAULT 0
     CHECK (refunded_minor BETWEEN 0 AND amount_minor); -- given back or being given back; never more than was paid
 
+CREATE INDEX claims_by_charge ON claims (charge, claimed_at_ms);
+
 CREATE TABLE merchant_terms (
     merchant             BLOB    NOT NULL PRIMARY KEY REFERENCES merchants (id), -- whose; without a row the defaults count
     zone                 TEXT,                                        -- time zone of its business days, by its IANA name; null: the configuration's

@@ -9,6 +9,7 @@ use protocol::time::Timestamp;
 use protocol::wire::refunds::Pin;
 use scrypt::Params;
 use subtle::ConstantTimeEq;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Failure, seconds};
 use crate::app::App;
@@ -27,7 +28,7 @@ pub struct RightPin(());
 /// Derives what is kept of a new PIN.
 pub async fn hash(app: &App, pin: Pin) -> Result<PinHash, Failure> {
     let salt = ids::random();
-    let hash = derive(app, pin, salt, COST).await?;
+    let hash = derive(place(app)?, pin, salt, COST).await?;
     Ok(PinHash {
         salt,
         hash,
@@ -54,12 +55,14 @@ async fn compare(
     pin: Pin,
     now: Timestamp,
 ) -> Result<RightPin, Failure> {
+    // Before it counts, so that a busy house costs nobody a try.
+    let place = place(app)?;
     let stored = match app.store.begin_pin_try(merchant, now).await? {
         PinTry::Check(stored) => stored,
         PinTry::NotSet => return Err(ProblemType::PinMissing.into()),
         PinTry::Locked(until) => return Err(locked(until, now).into()),
     };
-    let hash = derive(app, pin, stored.salt, stored.cost).await?;
+    let hash = derive(place, pin, stored.salt, stored.cost).await?;
     if !bool::from(hash.ct_eq(&stored.hash)) {
         tracing::warn!(%merchant, "a wrong PIN");
         return Err(ProblemType::PinRefused.into());
@@ -76,10 +79,17 @@ fn locked(until: Option<Timestamp>, now: Timestamp) -> Problem {
     }
 }
 
-async fn derive(app: &App, pin: Pin, salt: [u8; 16], cost: u8) -> Result<[u8; 32], Failure> {
-    let busy = || Problem::new(ProblemType::Busy).with_retry_after(1);
+fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
     let place = app.pin_checks.clone().try_acquire_owned();
-    let place = place.map_err(|_| busy())?;
+    place.map_err(|_| Problem::new(ProblemType::Busy).with_retry_after(1))
+}
+
+async fn derive(
+    place: OwnedSemaphorePermit,
+    pin: Pin,
+    salt: [u8; 16],
+    cost: u8,
+) -> Result<[u8; 32], Failure> {
     let derived = tokio::task::spawn_blocking(move || {
         let _place = place;
         let params = Params::new(cost, 8, 1).ok()?;

@@ -104,14 +104,32 @@ pub(super) struct Happened {
 }
 
 impl Happened {
+    /// Milliseconds for the id: notices of one charge are told in the order of their ids, and several may
+    /// happen in one millisecond.
+    fn later_than_before(&self, tx: &Tx<'_>) -> Result<u64> {
+        let now = u64::try_from(self.at.ms()).unwrap_or(0);
+        let Some(charge) = self.charge else {
+            return Ok(now);
+        };
+        let last = find(
+            tx.conn,
+            "SELECT id FROM notices WHERE charge = ?1 AND state <> 'delivered'
+             ORDER BY id DESC LIMIT 1",
+            [charge.0.as_bytes()],
+            |row| uuid(row, "id"),
+        )?;
+        // A UUIDv7 begins with its 48 bits of milliseconds.
+        let last = last.map_or(0, |id| (id.as_u128() >> 80) as u64 + 1);
+        Ok(now.max(last))
+    }
+
     pub(super) fn tell(&self, tx: &Tx<'_>) -> Result<()> {
         let (kind, movement, settlement) = match self.about {
             About::Paid { movement } => ("payment.paid", Some(movement), None),
             About::Refunded { movement } => ("payment.refunded", Some(movement), None),
             About::Closed { number } => ("settlement.closed", None, Some(signed(number))),
         };
-        let ms = u64::try_from(self.at.ms()).unwrap_or(0);
-        let id = NoticeId::from_parts(ms, &random()?);
+        let id = NoticeId::from_parts(self.later_than_before(tx)?, &random()?);
         tx.execute(
             "INSERT INTO notices (id, merchant, kind, charge, movement, settlement, state, tries,
                                   next_at_ms, made_at_ms)
