@@ -69,6 +69,16 @@ pub struct Metrics {
     /// By rail.
     pub rail_seconds: HistogramVec,
     pub receipts: IntCounterVec,
+    pub refunds: IntCounterVec,
+    /// Merchants' PINs.
+    pub pins: IntCounterVec,
+    pub settlements: IntCounterVec,
+    /// Calls of merchants' webhooks.
+    pub notices: IntCounterVec,
+    /// Given up until an operator has them tried again; each is an alarm.
+    pub notices_parked: IntGauge,
+    /// Merchants whose day cannot be closed because it does not add up to the ledger.
+    pub books_differ: IntGauge,
     pub schedules: IntCounterVec,
     pub charges: IntCounterVec,
     pub sign_ins: IntCounterVec,
@@ -215,6 +225,18 @@ impl Metrics {
                 &["rail"],
             ),
             receipts: make.outcomes("receipts_total", "Receipts signed and stored"),
+            refunds: make.outcomes("refunds_total", "Refunds carried out or refused"),
+            pins: make.outcomes("pins_total", "Merchants' PINs presented"),
+            settlements: make.outcomes("settlements_total", "Business days closed or refused"),
+            notices: make.outcomes("notices_total", "Calls of merchants' webhooks"),
+            notices_parked: make.gauge(
+                "notices_parked",
+                "Notices that merchants could not be told; each is an alarm",
+            ),
+            books_differ: make.gauge(
+                "books_differ",
+                "Merchants whose day does not add up to the ledger; each is an alarm",
+            ),
             schedules: make.outcomes("schedules_total", "Schedules asked for"),
             charges: make.outcomes("charges_total", "Charges of tills"),
             sign_ins: make.outcomes("sign_ins_total", "Access tokens presented"),

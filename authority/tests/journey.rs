@@ -21,6 +21,8 @@ mod world;
 mod answering_wrongly;
 #[path = "journey/approving.rs"]
 mod approving;
+#[path = "journey/books.rs"]
+mod books;
 #[path = "journey/certified.rs"]
 mod certified;
 #[path = "journey/claiming.rs"]
@@ -51,6 +53,8 @@ mod signing_in;
 mod sms;
 #[path = "journey/step_up.rs"]
 mod step_up;
+#[path = "journey/telling.rs"]
+mod telling;
 #[path = "journey/terminals.rs"]
 mod terminals;
 #[path = "journey/wallet.rs"]

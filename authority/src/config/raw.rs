@@ -10,12 +10,14 @@ use protocol::time::Millis;
 use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
+use super::books::RawBooks;
 use super::operator::RawOperator;
 use super::providers::RawProvider;
 use super::rails::RawRail;
 use super::sessions::RawSessions;
 use super::sms::{RawSms, SmsConfig};
 use super::spending;
+use super::webhooks::WebhooksConfig;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
     IdentityProvider, LogConfig, LoopbackConfig, PagesConfig, PublicConfig, ScheduleConfig,
@@ -48,6 +50,10 @@ pub(super) struct Raw {
     pub schedule: RawSchedule,
     #[serde(default)]
     pub enrolment: RawEnrolment,
+    #[serde(default)]
+    pub books: RawBooks,
+    #[serde(default)]
+    pub webhooks: WebhooksConfig,
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
     pub sms: Option<RawSms>,
@@ -248,6 +254,8 @@ impl Raw {
                 renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
             pages: self.pages,
+            books: self.books.resolve(),
+            webhooks: self.webhooks,
             identity_providers: checked.identity_providers,
             rails: self
                 .rails

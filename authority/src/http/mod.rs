@@ -31,6 +31,7 @@ use warp::{Filter, Rejection, Reply};
 pub mod agents;
 pub mod asker;
 pub mod body;
+pub mod books;
 pub mod crls;
 pub mod enrolment;
 

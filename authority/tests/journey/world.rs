@@ -639,6 +639,11 @@ impl World {
         answer(self.http.get(self.url(path))).await
     }
 
+    pub async fn get_signed_in(&self, path: &str, person: &str) -> Answer {
+        let request = self.http.get(self.url(path));
+        answer(request.bearer_auth(self.sign_in(person))).await
+    }
+
     pub async fn post_text(&self, path: &str, media: &str, body: String) -> Answer {
         let request = self.http.post(self.url(path)).header("content-type", media);
         answer(request.body(body)).await
@@ -737,6 +742,7 @@ fn config(provider: &Provider, dir: &Path) -> Config {
         hsm = {{ module = "none.so", token_label = "m2key", pin_file = "pin" }}
         signer = {{ socket = "signer.sock" }}
         store = {{ path = "store.sqlite" }}
+        webhooks = {{ private_addresses = true }}
         {spending}
         [[identity_providers]]
         name = "demo bank"

@@ -1,6 +1,7 @@
 //! What does each verb answer, refusals included?
 
 pub(crate) mod allowances;
+pub(crate) mod books;
 pub(crate) mod certificates;
 pub(crate) mod charges;
 pub(crate) mod intents;
