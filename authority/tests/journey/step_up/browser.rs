@@ -52,12 +52,16 @@ async fn a_browser_makes_a_passkey_and_confirms_a_payment_with_it() {
         "payee": world.merchant,
         "chromium": CHROMIUM,
     });
-    let assertion = tokio::task::spawn_blocking(move || confirms(&given)).await.unwrap();
+    let assertion = tokio::task::spawn_blocking(move || confirms(&given))
+        .await
+        .unwrap();
     let mut body = world.approval(4_200);
     body["assertion"] = assertion;
     let token = world.sign_in("ann");
     let cookie = Some(phone.cookie.as_str());
-    let paid = world.approve_with(&phone, cookie, Some(&token), &body).await;
+    let paid = world
+        .approve_with(&phone, cookie, Some(&token), &body)
+        .await;
     assert_eq!(paid.status, 200, "{paid:?}");
     assert_eq!(world.balance("ann").await, 800);
 }
