@@ -24,8 +24,8 @@ use protocol::schedule::{EpochCheck, ScheduleClaims, validity};
 use protocol::step_up::Confirmable;
 use protocol::time::Timestamp;
 use protocol::token::Channel;
-use protocol::wire::wallet::{SignedApproval, token_hash};
 use protocol::window::{EPOCH_MS, EpochClock, Policy, WindowPlan, WindowPolicy};
+use protocol::wire::wallet::{SignedApproval, token_hash};
 use serde_json::{Value, json};
 
 use hmac::{Hmac, KeyInit, Mac};

@@ -29,7 +29,9 @@ fn main() -> Result<(), Fault> {
 
     // Look, and show the shopper who is paid and how much.
     let view: WalletView = ask(&mut wallet, |it| it.view(token, now()))?;
-    let amount = view.amount.ok_or("this terminal wants an amount from the shopper")?;
+    let amount = view
+        .amount
+        .ok_or("this terminal wants an amount from the shopper")?;
     let account = view.accounts.first().ok_or("no account can pay this")?;
     println!("{} to {}, from {}", amount, view.payee.name, account.name);
 
