@@ -279,7 +279,7 @@ impl Why {
 
     fn french(self) -> String {
         match self {
-            Self::Digits(digits) => format!("Un code a 15 chiffres, le vôtre {digits}."),
+            Self::Digits(digits) => format!("Un code a 15 chiffres, pas {digits}."),
             Self::Slip => "Il y a une erreur dans le code : comparez avec l'écran.".into(),
             Self::AmountUnclear => "Le montant n'est pas clair : écrivez-le ainsi, 4,20.".into(),
             Self::CodeUnknown => "L'écran montre un autre code : envoyez celui-là.".into(),

@@ -182,10 +182,7 @@ fn understand_plain(numbers: &[Number], currency: Option<Currency>) -> Heard {
 /// A code and a whole amount before or behind it, if that can be read in one way only.
 fn understand_split(numbers: &[Number], currency: Option<Currency>, digits_in_all: usize) -> Heard {
     let last = numbers.len() - 1;
-    let leaves_a_code = |place: &usize| {
-        let code = digits(without(numbers, *place));
-        code.len() == TYPED_CODE_DIGITS && numbers[*place].amount().is_some()
-    };
+    let leaves_a_code = |place: &usize| digits(without(numbers, *place)).len() == TYPED_CODE_DIGITS;
     let ends = if last == 0 { vec![0] } else { vec![0, last] };
     let splits: Vec<usize> = ends.into_iter().filter(leaves_a_code).collect();
     match splits[..] {

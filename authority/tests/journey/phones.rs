@@ -285,6 +285,12 @@ fn section(rail: &str, gateway: &Gateway, dir: &Path) -> String {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         path.display().to_string()
     };
+    let rails = match rail {
+        "ledger" => String::new(),
+        name => format!(
+            "[[rails]]\nname = \"{name}\"\nkind = \"invoice\"\nurl = \"https://127.0.0.1:1\"\n"
+        ),
+    };
     let (secret, password) = (write("secret", SECRET), write("password", PASSWORD));
     format!(
         r#"
@@ -298,6 +304,7 @@ fn section(rail: &str, gateway: &Gateway, dir: &Path) -> String {
         send_url = "http://{}/cgi-bin/sendsms"
         send_user = "m2key"
         send_password_file = "{password}"
+        {rails}
         "#,
         gateway.address
     )

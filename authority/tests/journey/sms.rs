@@ -167,6 +167,12 @@ async fn after_nine_wrong_numbers_in_a_day_a_phone_is_offered_nothing() {
         "nothing was spent"
     );
     texting.world.advance(24 * 60 * MINUTE);
+    texting
+        .world
+        .journey
+        .sweep(texting.world.now())
+        .await
+        .unwrap();
     let code = asked_for(&texting.world, 420).await;
     assert!(texting.told(ANN, &code).await.contains("Pay 4.20"));
 }
@@ -288,7 +294,7 @@ async fn fifty_euros_at_a_time_and_three_hundred_a_month() {
     let code = world.shown(Channel::Code).await;
     assert!(texting.told(BOB, &code).await.contains("Pay 0.01"));
     texting.told(BOB, "NO").await;
-    world.advance(7 * 24 * 60 * MINUTE);
+    world.advance(8 * 24 * 60 * MINUTE);
     let code = asked_for(world, 1).await;
     let offer = texting.told(ANN, &code).await;
     assert!(

@@ -290,8 +290,8 @@ pub(crate) async fn an_account_pays_no_more_than_its_caps(world: &World) {
         "the month is full"
     );
     assert_eq!(spent(world, &caps, NOW).await, Some(3_000));
-    // NOW lies in November: the next month begins six days later.
-    let december = NOW + 7 * 24 * 3_600_000;
+    // NOW is the 23rd of November.
+    let december = NOW + 8 * 24 * 3_600_000;
     assert_eq!(spent(world, &caps, december).await, Some(0));
     assert!(paid(pays(world, 6, "anna", 1_000, december).await));
     // Lower caps count at once, and the same caps again change nothing.
