@@ -251,8 +251,8 @@ async fn shopper_and_merchant_read_the_same() {
     assert_eq!((rest.entries.len(), rest.next), (1, None));
     let shopper: Vec<HistoryEntry> = first.entries.into_iter().chain(rest.entries).collect();
     let merchants = HistoryOf::Merchant(world.merchant);
-    let page = history::page(&world.app, merchants, &HistoryQuery::default());
-    let page = page.await.unwrap();
+    let all = HistoryQuery::default();
+    let page = history::page(&world.app, merchants, &all).await.unwrap();
     let mine = shopper[0].pseudonym.clone();
     let shop: Vec<_> = page
         .entries
