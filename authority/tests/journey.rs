@@ -8,6 +8,8 @@
 mod browser;
 #[path = "journey/openid.rs"]
 mod openid;
+#[path = "journey/pages.rs"]
+mod pages;
 #[path = "journey/provider.rs"]
 mod provider;
 #[path = "journey/world.rs"]

@@ -1,7 +1,8 @@
 //! What does a person see where a program would read a problem?
 //!
-//! Whoever navigates with a browser asks for `text/html`; whatever refuses them on this listener, also an
-//! address that leads nowhere or a form that is not ours, is shown as a page with its next step.
+//! Whoever navigates with a browser asks for `text/html`. Whatever refuses them on this listener, also an
+//! address that leads nowhere or a form that is not ours, is shown as a page with its next step; and what
+//! leads to another house leads there by a page.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
 use warp::Filter;
 use warp::reply::Response;
 
-use super::Site;
 use super::visit::{Visit, visit};
+use super::{Site, onward};
 use crate::http::problem;
 use crate::http::{Public, RouteName, Routes};
 
@@ -31,9 +32,15 @@ pub(super) fn in_words(site: Arc<Site>, routes: Routes<Public>) -> Routes<Public
             move |response: Response, headers: HeaderMap, visit: Arc<Visit>| {
                 let site = site.clone();
                 async move {
-                    match is_problem(&response) && wants_page(&headers) {
-                        true => as_page(&site, &visit, response).await,
-                        false => response,
+                    if !wants_page(&headers) {
+                        return response;
+                    }
+                    if is_problem(&response) {
+                        return as_page(&site, &visit, response).await;
+                    }
+                    match onward::leads_away(&site, &response) {
+                        Some(address) => onward::page(&site, &visit, address, &response),
+                        None => response,
                     }
                 }
             },

@@ -20,7 +20,7 @@ use crate::http::problem::Answer;
 use crate::http::web::add_cookie;
 use crate::http::{Public, Routes};
 use crate::services::Failure;
-use crate::services::profiles::{Joining, OwnProfile, SignInSeen};
+use crate::services::profiles::{Joining, SignInSeen};
 use crate::services::sessions::{Session, SessionCookie};
 
 /// Sign-ins on the page; the service knows more.
@@ -125,7 +125,7 @@ async fn page(site: &Site, visit: &Visit) -> Answer<Response> {
         open: it.ended.is_none(),
     };
     let page = Me {
-        accounts: accounts(&profile),
+        accounts: accounts(site, session).await?,
         identities: profile.identities.into_iter().map(identity).collect(),
         providers: providers::choices(site, &[("purpose", "link".into())]),
         sign_ins: sign_ins.into_iter().take(SIGN_INS_MAX).map(seen).collect(),
@@ -135,15 +135,17 @@ async fn page(site: &Site, visit: &Visit) -> Answer<Response> {
     site.page(visit, &page)
 }
 
-fn accounts(profile: &OwnProfile) -> Vec<Account> {
-    let shown = profile.accounts.iter().enumerate().map(|(place, it)| Account {
+async fn accounts(site: &Site, session: &Session) -> Result<Vec<Account>, Failure> {
+    let person = session.person().clone();
+    let all = site.journey.app.store.service_accounts(person).await?;
+    let shown = all.into_iter().map(|it| Account {
         id: it.id.to_string(),
-        name: it.name.clone(),
-        reference: masked(it),
+        reference: masked(&it),
+        name: it.name,
         currency: it.currency.to_string(),
-        default: place == 0,
+        default: it.default,
     });
-    shown.collect()
+    Ok(shown.collect())
 }
 
 fn sign_in(site: &Site, visit: &Visit) -> Answer<Response> {
@@ -190,7 +192,10 @@ fn set_default(site: &Arc<Site>) -> Routes<Public> {
         let work = async move {
             let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
             let own = session(&work_visit)?;
-            journey.profiles.set_default(own, chosen.account, now).await?;
+            journey
+                .profiles
+                .set_default(own, chosen.account, now)
+                .await?;
             Ok(work_site.see_other(&work_visit, "/me"))
         };
         answer(site.clone(), visit, work)
@@ -252,7 +257,10 @@ fn join(site: &Arc<Site>) -> Routes<Public> {
         let (work_site, work_visit) = (site.clone(), visit.clone());
         let work = async move {
             let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
-            journey.profiles.join(session(&work_visit)?, link, now).await?;
+            journey
+                .profiles
+                .join(session(&work_visit)?, link, now)
+                .await?;
             Ok(work_site.see_other(&work_visit, "/me"))
         };
         answer(site.clone(), visit, work)

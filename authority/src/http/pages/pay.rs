@@ -367,7 +367,7 @@ pub(super) fn masked(account: &ServiceAccount) -> String {
     let length = account.reference.chars().count();
     let shown = length.saturating_sub(length / 2).min(MASK_SHOWS);
     let end = account.reference.chars().skip(length - shown);
-    format!("•• {}", end.collect::<String>())
+    format!("••\u{a0}{}", end.collect::<String>())
 }
 
 fn summary(view: &ClaimView, visit: &Visit) -> Summary {

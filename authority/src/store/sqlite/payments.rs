@@ -133,7 +133,7 @@ fn claim_to_pay(conn: &Connection, pay: &Pay) -> Step<StoredClaim> {
     }
     // A sign-in in another tab may have prolonged it in between.
     let held_until = approved.claimed().held_until;
-    let stored = Claimed {
+    let stored = protocol::charge::Claimed {
         held_until,
         ..claim.record.claimed.clone()
     };
