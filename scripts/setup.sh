@@ -33,7 +33,7 @@ vsmartcard-vpcd  Debian's virtual reader: one smoke test with a driver that is n
 zbar-tools       zbarimg reads the QR code off the kiosk screenshot
 chromium         renders the kiosk page for that screenshot
 python3          runs our second opinions on JWS and NDEF, written without our code
-python3-venv     keeps the linter for certificates away from the system's Python
+python3-venv     keeps the judges of certificates and of the API away from the system's Python
 nodejs           runs the OpenID provider and drives the browser in the tests of the pages
 npm              installs those two
 kannel           the SMS gateway: bearerbox and smsbox
@@ -64,7 +64,8 @@ main() {
         demo) pcscd_directory ;;
         test)
             pcscd_directory
-            judges
+            judges judges "the certificate linter"
+            judges api-judges "the judges of the OpenAPI document"
             web_tools
             ;;
     esac
@@ -168,17 +169,18 @@ pcscd_directory() {
     [ -d /run/pcscd ] || as_root mkdir -p /run/pcscd
 }
 
-# pkilint, the linter that judges our certificates, at the versions of scripts/judges.txt. It lies
-# where cargo puts everything else, because the tests look for it there.
+# judges judges "the certificate linter": tools of others that judge our work, at the versions of
+# scripts/judges.txt. They lie where cargo puts everything else, because the tests look for them there.
 judges() {
-    place=${CARGO_TARGET_DIR:-target}/judges
-    cmp -s scripts/judges.txt "$place/installed.txt" && return 0
-    say "installing the certificate linter into $place"
+    place=${CARGO_TARGET_DIR:-target}/$1
+    wanted_tools=scripts/$1.txt
+    cmp -s "$wanted_tools" "$place/installed.txt" && return 0
+    say "installing $2 into $place"
     python3 -m venv --clear "$place" ||
         fail 4 "python3 cannot make a virtual environment" "apt-get install -y python3-venv"
     "$place/bin/pip" install --quiet --disable-pip-version-check --no-deps \
-        --requirement scripts/judges.txt || download_failed
-    cp scripts/judges.txt "$place/installed.txt"
+        --requirement "$wanted_tools" || download_failed
+    cp "$wanted_tools" "$place/installed.txt"
 }
 
 # What tests/web/package.json names, at the versions of its lock file.

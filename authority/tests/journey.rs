@@ -6,23 +6,37 @@
 
 #[path = "journey/browser.rs"]
 mod browser;
+#[path = "journey/fake_rail.rs"]
+mod fake_rail;
 #[path = "journey/openid.rs"]
 mod openid;
 #[path = "journey/pages.rs"]
 mod pages;
 #[path = "journey/provider.rs"]
 mod provider;
+#[path = "journey/signing.rs"]
+mod signing;
 #[path = "journey/world.rs"]
 mod world;
 
+#[path = "journey/answering_wrongly.rs"]
+mod answering_wrongly;
 #[path = "journey/approving.rs"]
 mod approving;
+#[path = "journey/certified.rs"]
+mod certified;
 #[path = "journey/claiming.rs"]
 mod claiming;
+#[path = "journey/dpop.rs"]
+mod dpop;
 #[path = "journey/guessing.rs"]
 mod guessing;
 #[path = "journey/linking.rs"]
 mod linking;
+#[path = "journey/openapi.rs"]
+mod openapi;
+#[path = "journey/paying_outside.rs"]
+mod paying_outside;
 #[path = "journey/receipts.rs"]
 mod receipts;
 #[path = "journey/relying.rs"]
@@ -37,3 +51,5 @@ mod signing_in;
 mod step_up;
 #[path = "journey/terminals.rs"]
 mod terminals;
+#[path = "journey/wallet.rs"]
+mod wallet;

@@ -25,6 +25,7 @@ use protocol::step_up::Confirmable;
 use protocol::time::Timestamp;
 use protocol::token::Channel;
 use protocol::window::{EPOCH_MS, EpochClock, Policy, WindowPlan, WindowPolicy};
+use protocol::wire::wallet::{SignedApproval, token_hash};
 use serde_json::{Value, json};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -214,6 +215,7 @@ fn jws() -> Value {
         signed(&key, &kid, &schedule()),
         signed(&key, &kid, &receipt()),
         signed(&key, &kid, &checkpoint()),
+        signed(&key, &kid, &approval()),
     ];
     json!({
         "private_key": SIGNING_KEY,
@@ -222,6 +224,19 @@ fn jws() -> Value {
         "signed": signed,
         "judged": judged(&key, &kid),
     })
+}
+
+fn approval() -> SignedApproval {
+    let token = "47110422.448FT7303N447EFB8H2JK8WRP4";
+    SignedApproval {
+        aud: "https://pay.example:8443".into(),
+        jti: "6c1a4dd6-3b0e-4a5e-9c53-2f3f9a1d7b11".into(),
+        iat: 1_795_459_200,
+        token_hash: token_hash(token).expect("a token of the vectors"),
+        amount: receipt().amount,
+        payee: receipt().payee.id,
+        account: AccountId::from_parts(1_795_459_200_000, b"account   "),
+    }
 }
 
 /// Signed as it stands, whatever it says.

@@ -31,6 +31,7 @@ pub const REFERENCE_MAX: usize = 64;
 /// Where the amount comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ChargeKind {
     /// From the till.
     Till,

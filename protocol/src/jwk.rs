@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 /// A P-256 public key as a JWK (RFC 7517, RFC 7518 section 6.2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Jwk {
     pub kty: String,
     pub crv: String,
@@ -34,8 +35,10 @@ pub struct Jwk {
 
 /// A JWK set (RFC 7517, section 5). Keys of kinds not known here are passed over when it is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JwkSet {
     #[serde(deserialize_with = "known_keys")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<Jwk>"))]
     pub keys: Vec<Jwk>,
 }
 

@@ -1,5 +1,8 @@
 //! What did the phone send us?
 
+use alloc::format;
+use alloc::string::String;
+
 use crate::code::{BadCode, TypedCode};
 use crate::ids::TerminalId;
 use crate::link::{self, BadLink};
@@ -27,6 +30,19 @@ impl Presented {
                 Ok(Self::Machine { terminal, token })
             }
             code => Ok(Self::Typed(code?)),
+        }
+    }
+
+    /// The one way to write it: `<terminal>.<token>`, or the 15 digits of a typed code.
+    ///
+    /// It is the token itself, so it goes nowhere but into a hash.
+    pub fn written(&self) -> String {
+        match self {
+            Self::Machine { terminal, token } => format!("{terminal}.{}", link::encode(token)),
+            Self::Typed(code) => {
+                let shown = code.shown();
+                shown.chars().filter(char::is_ascii_digit).collect()
+            }
         }
     }
 

@@ -45,6 +45,7 @@ impl Purpose for ReceiptClaims {
 
 /// Who is paid, by id and by the name the shopper saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Payee {
     pub id: MerchantId,
     pub name: String,

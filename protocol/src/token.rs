@@ -11,6 +11,7 @@ use crate::ids::TerminalId;
 /// was tapped, scanned or typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Channel {
     Nfc,
     Qr,

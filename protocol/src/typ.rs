@@ -18,6 +18,8 @@ pub const RENEWAL: &str = "m2key-renewal+jwt";
 pub const TRUST: &str = "m2key-trust+jwt";
 /// The root's word that somebody is an operator.
 pub const VOUCH: &str = "m2key-vouch+jwt";
+/// What a shopper agreed to pay, signed by their wallet.
+pub const APPROVAL: &str = "m2key-approval+jwt";
 
 /// No JWS but the `tag` of an HTTP message signature (RFC 9421): what a rail is asked for.
 pub const RAIL_REQUEST: &str = "m2key-rail";
@@ -33,9 +35,11 @@ pub enum SignedBy {
     Operator,
     /// A root.
     Root,
+    /// A wallet, with the key that its shopper's access token is bound to.
+    Wallet,
 }
 
-const ALL: [(&str, SignedBy); 10] = [
+const ALL: [(&str, SignedBy); 11] = [
     (SCHEDULE, SignedBy::Node),
     (RECEIPT, SignedBy::Node),
     (CHECKPOINT, SignedBy::Node),
@@ -46,6 +50,7 @@ const ALL: [(&str, SignedBy); 10] = [
     (RENEWAL, SignedBy::Operator),
     (TRUST, SignedBy::Root),
     (VOUCH, SignedBy::Root),
+    (APPROVAL, SignedBy::Wallet),
 ];
 
 /// Who signs statements of this type; none if it is not one of ours.

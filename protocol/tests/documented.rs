@@ -10,6 +10,8 @@ use protocol::audit::CheckpointClaims;
 use protocol::charge::{
     CHARGE_LIFE_MS, HOLD_MS, HOLD_SIGNED_IN_MS, HOLD_SIGNING_IN_MS, REFERENCE_MAX, RELEASES_MAX,
 };
+use protocol::dpop::{JTI_MAX, PROOF_FUTURE_MS, PROOF_MAX, PROOF_PAST_MS};
+use protocol::http_signature::{LIFETIME_S, SKEW_S};
 use protocol::jwk::JwkSet;
 use protocol::jws::JWS_MAX;
 use protocol::link::{HOST_MAX, LINK_MAX};
@@ -17,20 +19,28 @@ use protocol::money::{AMOUNT_MINOR_MAX, Money};
 use protocol::problem::{Problem, ProblemType};
 use protocol::receipt::ReceiptClaims;
 use protocol::schedule::{HORIZON_MAX_EPOCHS, ScheduleClaims};
+use protocol::step_up::CHALLENGE_LIFE_MS;
 use protocol::turn::TURN_SHUT;
 use protocol::window::{EARLY_MS, GRACE_MAX_MS, Policy, SHORTEST_MIN_MS};
 use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
 use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, ClaimView,
-    JWKS_PATH, PUBLIC_BODY_MAX,
+    JWKS_PATH, PUBLIC_BODY_MAX, PendingResponse,
 };
+use protocol::wire::passkeys::{Assertion, ConfirmOptions, PASSKEY_NAME_MAX, PasskeyRequest};
 use protocol::wire::push::{ChargeState, EVENTS_PATH, KEEP_ALIVE_S, TerminalState};
+use protocol::wire::rails::{OrderCall, RAIL_ANSWER_MAX, RAIL_BODY_MAX, RailAnswer, RefundCall};
 use protocol::wire::reports::{
     AGENT_BODY_MAX, REPORTS_MAX, REPORTS_PATH, ReportRequest, ReportResponse,
 };
 use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
 use protocol::wire::upkeep::{
     CHECKPOINT_HEADER, CHECKPOINT_MAX, REENROL_PATH, TRUST_HEADER, TRUST_PATH,
+};
+use protocol::wire::wallet::{
+    ACCOUNTS_PATH, APPROVAL_FUTURE_MS, APPROVAL_PAST_MS, IDEMPOTENCY_KEY_MAX, IDEMPOTENCY_MS,
+    PAYMENTS_PATH, PaymentRequest, SignedApproval, VIEWS_PATH, WalletAccounts, WalletPayment,
+    WalletView,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,6 +79,10 @@ fn every_example_is_what_its_type_says() {
             "ClaimView" => reads_back::<ClaimView>(&body),
             "ApprovalRequest" => reads_back::<ApprovalRequest>(&body),
             "ApprovalResponse" => reads_back::<ApprovalResponse>(&body),
+            "PendingResponse" => reads_back::<PendingResponse>(&body),
+            "OrderCall" => reads_back::<OrderCall>(&body),
+            "RefundCall" => reads_back::<RefundCall>(&body),
+            "RailAnswer" => reads_back::<RailAnswer>(&body),
             "JwkSet" => reads_back::<JwkSet>(&body),
             "ScheduleResponse" => reads_back::<ScheduleResponse>(&body),
             "ScheduleClaims" => reads_back::<ScheduleClaims>(&body),
@@ -79,14 +93,22 @@ fn every_example_is_what_its_type_says() {
             "ReportResponse" => reads_back::<ReportResponse>(&body),
             "ChargeRequest" => reads_back::<ChargeRequest>(&body),
             "ChargeState" => reads_back::<ChargeState>(&body),
+            "SignedApproval" => reads_back::<SignedApproval>(&body),
+            "WalletView" => reads_back::<WalletView>(&body),
+            "PaymentRequest" => reads_back::<PaymentRequest>(&body),
+            "WalletPayment" => reads_back::<WalletPayment>(&body),
+            "WalletAccounts" => reads_back::<WalletAccounts>(&body),
             "Problem" => reads_back::<Problem>(&body),
+            "ConfirmOptions" => reads_back::<ConfirmOptions>(&body),
+            "Assertion" => reads_back::<Assertion>(&body),
+            "PasskeyRequest" => reads_back::<PasskeyRequest>(&body),
             "Money" => reads_back::<Money>(&body),
             "Policy" => reads_back::<Policy>(&body),
             other => panic!("no such type: {other}"),
         }
         shown.insert(name);
     }
-    assert_eq!(shown.len(), 17, "every type has an example: {shown:?}");
+    assert_eq!(shown.len(), 21, "every type has an example: {shown:?}");
 }
 
 #[test]
@@ -138,6 +160,8 @@ fn every_named_limit_is_the_one_described() {
         ("AMOUNT_MINOR_MAX", AMOUNT_MINOR_MAX),
         ("HOST_MAX", HOST_MAX as i64),
         ("LINK_MAX", LINK_MAX as i64),
+        ("CHALLENGE_LIFE_MS", CHALLENGE_LIFE_MS),
+        ("PASSKEY_NAME_MAX", PASSKEY_NAME_MAX as i64),
         ("JWS_MAX", JWS_MAX as i64),
         ("HORIZON_MAX_EPOCHS", HORIZON_MAX_EPOCHS.into()),
         ("TURN_SHUT", TURN_SHUT.into()),
@@ -146,6 +170,18 @@ fn every_named_limit_is_the_one_described() {
         ("REPORTS_MAX", REPORTS_MAX as i64),
         ("CHECKPOINT_MAX", CHECKPOINT_MAX as i64),
         ("KEEP_ALIVE_S", KEEP_ALIVE_S as i64),
+        ("RAIL_BODY_MAX", RAIL_BODY_MAX as i64),
+        ("RAIL_ANSWER_MAX", RAIL_ANSWER_MAX as i64),
+        ("LIFETIME_S", LIFETIME_S),
+        ("SKEW_S", SKEW_S),
+        ("PROOF_PAST_MS", PROOF_PAST_MS),
+        ("PROOF_FUTURE_MS", PROOF_FUTURE_MS),
+        ("PROOF_MAX", PROOF_MAX as i64),
+        ("JTI_MAX", JTI_MAX as i64),
+        ("APPROVAL_PAST_MS", APPROVAL_PAST_MS),
+        ("APPROVAL_FUTURE_MS", APPROVAL_FUTURE_MS),
+        ("IDEMPOTENCY_MS", IDEMPOTENCY_MS),
+        ("IDEMPOTENCY_KEY_MAX", IDEMPOTENCY_KEY_MAX as i64),
     ] {
         let row = format!("| `{name}` | {value} |");
         assert!(text.contains(&row), "{row}");
@@ -164,6 +200,9 @@ fn every_path_and_the_cookie_are_described() {
         CHARGES_PATH,
         TRUST_PATH,
         REENROL_PATH,
+        VIEWS_PATH,
+        PAYMENTS_PATH,
+        ACCOUNTS_PATH,
         CLAIM_COOKIE,
     ] {
         assert!(

@@ -29,6 +29,7 @@ use protocol::step_up::Confirmable;
 use protocol::time::Timestamp;
 use protocol::token::Channel;
 use protocol::window::{EpochClock, Policy, WindowPlan, WindowPolicy};
+use protocol::wire::wallet::SignedApproval;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::Sha256;
@@ -173,6 +174,7 @@ fn signatures_thumbprint_and_digests_are_as_frozen() {
             ScheduleClaims::TYP => signed::<ScheduleClaims>(&case),
             ReceiptClaims::TYP => signed::<ReceiptClaims>(&case),
             CheckpointClaims::TYP => signed::<CheckpointClaims>(&case),
+            SignedApproval::TYP => signed::<SignedApproval>(&case),
             other => panic!("no such purpose: {other}"),
         }
     }

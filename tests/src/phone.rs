@@ -1,13 +1,19 @@
 //! What does a shopper's phone do? It reads a token, claims, signs in and approves.
 
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use protocol::dpop::{NONCE_HEADER, PROOF_HEADER};
 use protocol::ids::ClaimId;
 use protocol::link;
 use protocol::money::Money;
+use protocol::time::Timestamp;
 use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, ClaimView,
 };
-use reqwest::{Client, RequestBuilder};
+use reqwest::{Client, Request, RequestBuilder, Response};
 use serde::Deserialize;
+use wallet_client::WalletKey;
 
 use crate::authority::Authority;
 use crate::bank::Bank;
@@ -21,7 +27,10 @@ pub struct Phone {
     public_url: String,
     http: Client,
     bank: Client,
+    key: WalletKey,
     access_token: Option<String>,
+    /// What the authority last said its proofs must carry.
+    nonce: Mutex<Option<String>>,
 }
 
 /// What the phone holds after it claimed: what it shows, and the cookie that opens it again.
@@ -60,7 +69,9 @@ impl Phone {
             public_url: authority.public_url()?,
             http: web::trusting(&authority.root())?,
             bank: web::trusting(bank.ca())?,
+            key: WalletKey::generate().map_err(Failure::of("a key for the phone"))?,
             access_token: None,
+            nonce: Mutex::default(),
         })
     }
 
@@ -72,7 +83,10 @@ impl Phone {
     pub async fn sign_in(&mut self, bank: &Bank) -> Result<(), Failure> {
         let shopper = bank.shopper(&self.shopper)?;
         let form = format!("shopper={}&password={}", shopper.name, shopper.password);
-        let request = self.bank.post(format!("{}/token", bank.issuer()));
+        let url = format!("{}/token", bank.issuer());
+        let proof = self.key.prove("POST", &url, None, None, now());
+        let proof = proof.map_err(Failure::of("a proof of the phone's key"))?;
+        let request = self.bank.post(url).header(PROOF_HEADER, proof);
         let request = request
             .header("content-type", "application/x-www-form-urlencoded")
             .body(form);
@@ -116,8 +130,7 @@ impl Phone {
             token: token.into(),
         };
         let url = format!("{}{CLAIMS_PATH}", self.origin_of(token));
-        let post = self.with_access_token(self.http.post(url).json(&request));
-        let response = post.send().await.map_err(|e| web::sent(&e))?;
+        let response = self.send(self.http.post(url).json(&request)).await?;
         let cookie = claim_cookie(&response);
         match web::read_answer(response).await? {
             Err(problem) => Ok(Err(problem)),
@@ -141,8 +154,7 @@ impl Phone {
     /// Looks at a claim again.
     pub async fn look(&self, claim: &Claim) -> Answer<ClaimView> {
         let request = self.http.get(self.claim_url(claim.view.claim));
-        let request = self.with_access_token(request.header("cookie", &claim.cookie));
-        web::read_answer(request.send().await.map_err(|e| web::sent(&e))?).await
+        web::read_answer(self.send(request.header("cookie", &claim.cookie)).await?).await
     }
 
     /// Approves amount and payee as this phone shows them: the signature of the payment act.
@@ -161,6 +173,7 @@ impl Phone {
             amount,
             payee: claim.view.payee.id,
             account: None,
+            assertion: None,
         };
         let url = format!("{}/approval", self.claim_url(claim.view.claim));
         let post = self
@@ -168,8 +181,7 @@ impl Phone {
             .post(url)
             .header("cookie", &claim.cookie)
             .json(&request);
-        let post = self.with_access_token(post);
-        let response = post.send().await.map_err(|e| web::sent(&e))?;
+        let response = self.send(post).await?;
         match web::read_bytes(response).await? {
             Err(problem) => Ok(Err(problem)),
             Ok(bytes) => Ok(Ok(Approved {
@@ -206,12 +218,53 @@ impl Phone {
         }
     }
 
-    fn with_access_token(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.access_token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
+    /// Sends it with the access token and a proof; once more where the authority asks for its nonce.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let request = request.build().map_err(|e| web::sent(&e))?;
+        for last in [false, true] {
+            let again = request.try_clone();
+            let again = again.ok_or_else(|| Failure::new("a body that cannot be sent twice"))?;
+            let response = self.http.execute(self.with_proof(again)?).await;
+            let response = response.map_err(|e| web::sent(&e))?;
+            let nonce = response.headers().get(NONCE_HEADER);
+            let nonce = nonce
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned);
+            let asked = response.headers().get("www-authenticate");
+            let asked = asked.and_then(|value| value.to_str().ok());
+            let wanted = asked.is_some_and(|it| it.contains("use_dpop_nonce"));
+            *self.nonce.lock().expect("nobody panics with it") = nonce;
+            if last || !wanted {
+                return Ok(response);
+            }
         }
+        Err(Failure::new("the second answer is the last"))
     }
+
+    fn with_proof(&self, mut request: Request) -> Result<Request, Failure> {
+        let Some(token) = &self.access_token else {
+            return Ok(request);
+        };
+        let nonce = self.nonce.lock().expect("nobody panics with it").clone();
+        let (method, url) = (request.method().as_str(), request.url().as_str());
+        let proof = self
+            .key
+            .prove(method, url, Some(token), nonce.as_deref(), now());
+        let proof = proof.map_err(Failure::of("a proof of the phone's key"))?;
+        for (name, value) in [
+            ("authorization", format!("DPoP {token}")),
+            (PROOF_HEADER, proof),
+        ] {
+            let value = value.parse().map_err(Failure::of("a header"))?;
+            request.headers_mut().insert(name, value);
+        }
+        Ok(request)
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp::from_ms(since.map_or(0, |since| since.as_millis() as i64))
 }
 
 /// `name=value` of the claim's cookie, if it is set as safely as its name promises.

@@ -10,14 +10,22 @@ use std::path::{Path, PathBuf};
 /// Past this a file is split, whatever it says.
 const LINES_MAX: usize = 700;
 /// Crates that ship; every module of theirs opens with its question.
-const SHIPPED: [&str; 5] = ["protocol", "hsm", "pki", "authority", "reader-agent"];
-/// What a path in a document may start with, if it is to be looked up.
-const TOP_LEVEL: [&str; 10] = [
+const SHIPPED: [&str; 6] = [
     "protocol",
     "hsm",
     "pki",
     "authority",
     "reader-agent",
+    "wallet-client",
+];
+/// What a path in a document may start with, if it is to be looked up.
+const TOP_LEVEL: [&str; 11] = [
+    "protocol",
+    "hsm",
+    "pki",
+    "authority",
+    "reader-agent",
+    "wallet-client",
     "tests",
     "docs",
     "scripts",

@@ -69,6 +69,7 @@ function make(keys) {
     jwks: { keys },
     cookies: { keys: [crypto.randomUUID()] },
     pkce: { required: () => true, methods: ['S256'] },
+    clockTolerance: 30,
     scopes: ['openid', 'accounts'],
     claims: { openid: ['sub'], accounts: ['m2key_accounts'] },
     acrValues: config.strong_acr ? [config.strong_acr] : [],

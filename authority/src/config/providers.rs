@@ -29,6 +29,8 @@ pub struct IdentityProvider {
     /// A private CA that the provider's TLS certificate leads to; the public ones otherwise.
     pub ca_file: Option<PathBuf>,
     pub algorithms: Vec<String>,
+    /// Every access token must be bound to a key, and come with a proof of it.
+    pub sender_constrained: bool,
     /// What it calls strong customer authentication.
     pub strong_acr: Vec<String>,
     /// None: browsers are not sent there.
@@ -83,6 +85,8 @@ pub(super) struct RawProvider {
     pub ca_file: Option<PathBuf>,
     #[serde(default = "algorithms")]
     pub algorithms: Vec<String>,
+    #[serde(default = "sender_constrained")]
+    pub sender_constrained: bool,
     #[serde(default)]
     pub strong_acr: Vec<String>,
     pub sign_in: Option<RawSignIn>,
@@ -186,6 +190,7 @@ impl RawProvider {
             jwks_url: self.jwks_url,
             ca_file: self.ca_file.map(|file| folder.join(file)),
             algorithms: self.algorithms,
+            sender_constrained: self.sender_constrained,
             strong_acr: self.strong_acr,
             sign_in,
         })
@@ -233,6 +238,10 @@ impl RawSignIn {
             rail: rail?,
         })
     }
+}
+
+fn sender_constrained() -> bool {
+    true
 }
 
 fn algorithms() -> Vec<String> {

@@ -29,19 +29,25 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 pub mod agents;
+pub mod asker;
 pub mod body;
 pub mod crls;
 pub mod enrolment;
 
 pub mod extract;
 pub mod loopback;
+pub mod openapi;
 pub mod operators;
-pub mod pages;
+// pub mod pages;
 
+pub mod pages;
+pub mod passkeys;
 pub mod problem;
 pub mod public;
 pub mod sign_in;
+pub mod source;
 pub mod trust;
+pub mod wallet;
 pub mod web;
 
 /// Phones, browsers, anybody.
@@ -96,6 +102,17 @@ impl<L> Routes<L> {
     pub fn or(self, other: Self) -> Self {
         Self {
             filter: self.filter.or(other.filter).unify().boxed(),
+            listener: PhantomData,
+        }
+    }
+
+    /// These routes, for whoever passes.
+    pub(super) fn behind<F>(self, pass: F) -> Self
+    where
+        F: Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static,
+    {
+        Self {
+            filter: pass.and(self.filter).boxed(),
             listener: PhantomData,
         }
     }

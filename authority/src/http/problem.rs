@@ -39,12 +39,24 @@ pub fn response(problem: &Problem) -> Response {
     response
 }
 
-/// How to authenticate where that was missing or not good (RFC 9110, section 11.6.1).
+/// A refusal that was given before: the same bytes.
+pub fn again(status: u16, body: Vec<u8>) -> Response {
+    let mut response = http::Response::new(body).into_response();
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let media = HeaderValue::from_static(PROBLEM_JSON);
+    response.headers_mut().insert(CONTENT_TYPE, media);
+    response
+}
+
+/// How to authenticate where that was missing or not good (RFC 9110, section 11.6.1; RFC 9449, section 7.1).
 fn scheme_of(problem: &Problem) -> Option<&'static str> {
     match problem.problem_type()? {
         ProblemType::JoinTokenRefused => Some("Basic realm=\"m2key enrolment\""),
-        ProblemType::SignInNeeded => Some("Bearer"),
-        ProblemType::SignInRefused => Some("Bearer error=\"invalid_token\""),
+        ProblemType::SignInNeeded => Some("DPoP algs=\"ES256\""),
+        ProblemType::SignInRefused => Some("DPoP error=\"invalid_token\", algs=\"ES256\""),
+        ProblemType::ProofRefused => Some("DPoP error=\"invalid_dpop_proof\", algs=\"ES256\""),
+        ProblemType::NonceNeeded => Some("DPoP error=\"use_dpop_nonce\", algs=\"ES256\""),
         _ => None,
     }
 }

@@ -4,10 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY,
-    RETRY_AFTER, SET_COOKIE,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
 };
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderName, StatusCode};
 use protocol::ids::ClaimId;
 use protocol::problem::ProblemType;
 use protocol::wire::claims::{
@@ -18,35 +17,37 @@ use tracing::Instrument;
 use warp::reply::Response;
 use warp::{Filter, Reply};
 
+use super::asker::{self, Asked};
 use super::problem::{Answer, answer};
-use super::{Public, Routes, body};
-use crate::services::Failure;
+use super::{Public, Routes, body, openapi, passkeys, wallet};
 use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
 use crate::services::jwks;
 use crate::services::payments::PENDING_RETRY_S;
 use crate::services::phone::PhoneCookie;
-use crate::services::sign_in::SignedIn;
 
 /// Everything a phone or a browser may ask.
 pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
     claim(journey)
         .or(view(journey))
         .or(approve(journey))
+        .or(passkeys::routes(journey))
         .or(keys(journey))
+        .or(wallet::routes(journey))
+        .or(openapi::routes(journey))
 }
 
 fn claim(journey: &Arc<Journey>) -> Routes<Public> {
     let journey = journey.clone();
     let route = warp::path!("v1" / "claims")
         .and(warp::post())
-        .and(warp::header::headers_cloned())
+        .and(asker::asked())
         .and(body::json::<ClaimRequest>(PUBLIC_BODY_MAX))
-        .then(move |headers: HeaderMap, request: ClaimRequest| {
-            let journey = journey.clone();
+        .then(move |asked: Asked, request: ClaimRequest| {
+            let (journey, answering) = (journey.clone(), journey.clone());
             let work = async move {
                 let now = journey.app.clock.now();
-                let signed_in = signed_in(&journey, &headers).await?;
+                let signed_in = asked.signed_in(&journey, now).await?;
                 let claims = &journey.claims;
                 let new = claims
                     .claim(&request.token, signed_in.as_ref(), now)
@@ -58,7 +59,7 @@ fn claim(journey: &Arc<Journey>) -> Routes<Public> {
                 insert(&mut response, SET_COOKIE, &new.cookie.set_cookie());
                 Ok(response)
             };
-            async move { answer(to_the_end(work).await) }
+            async move { asker::answered(&answering, to_the_end(work).await).await }
         });
     Routes::new("claim", route)
 }
@@ -85,23 +86,22 @@ fn approve(journey: &Arc<Journey>) -> Routes<Public> {
     let route = warp::path!("v1" / "claims" / ClaimId / "approval")
         .and(warp::post())
         .and(cookie())
-        .and(warp::header::headers_cloned())
+        .and(asker::asked())
         .and(body::json::<ApprovalRequest>(PUBLIC_BODY_MAX))
         .then(
             move |claim: ClaimId,
                   cookie: Option<PhoneCookie>,
-                  headers: HeaderMap,
+                  asked: Asked,
                   request: ApprovalRequest| {
-                let journey = journey.clone();
+                let (journey, answering) = (journey.clone(), journey.clone());
                 let work = async move {
                     let now = journey.app.clock.now();
-                    let signed_in = signed_in(&journey, &headers).await?;
-                    let signed_in = signed_in.ok_or(ProblemType::SignInNeeded)?;
+                    let signed_in = asked.must_be_signed_in(&journey, now).await?;
                     let (approvals, cookie) = (&journey.approvals, cookie.as_ref());
                     let paid = approvals.approve(claim, cookie, &signed_in, &request, now);
                     Ok(approved(paid.await?))
                 };
-                async move { answer(to_the_end(work).await) }
+                async move { asker::answered(&answering, to_the_end(work).await).await }
             },
         );
     Routes::new("approval", route)
@@ -133,20 +133,6 @@ where
     done.unwrap_or_else(|_panicked| Err(ProblemType::Internal.into()))
 }
 
-/// Who is signed in: nobody without the header, and nobody with one that is not good.
-async fn signed_in(journey: &Journey, headers: &HeaderMap) -> Result<Option<SignedIn>, Failure> {
-    let Some(header) = headers.get(AUTHORIZATION) else {
-        return Ok(None);
-    };
-    let access_token = header.to_str().ok().and_then(|text| {
-        let (scheme, token) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    let access_token = access_token.ok_or(ProblemType::SignInRefused)?;
-    let now = journey.app.clock.now();
-    journey.sign_in.verify(access_token, now).await.map(Some)
-}
-
 /// What is not a cookie of ours is no cookie.
 pub(super) fn cookie()
 -> impl Filter<Extract = (Option<PhoneCookie>,), Error = std::convert::Infallible> + Clone {
@@ -154,7 +140,7 @@ pub(super) fn cookie()
         .map(|value: Option<String>| value.and_then(|value| PhoneCookie::parse(&value)))
 }
 
-fn approved(answered: Answered) -> Response {
+pub(super) fn approved(answered: Answered) -> Response {
     match answered {
         Answered::Receipt(bytes) => json_bytes(bytes),
         Answered::Pending(payment) => {
@@ -168,14 +154,14 @@ fn approved(answered: Answered) -> Response {
     }
 }
 
-fn json_bytes(bytes: Vec<u8>) -> Response {
+pub(super) fn json_bytes(bytes: Vec<u8>) -> Response {
     let mut response = private(http::Response::new(bytes));
     insert(&mut response, CONTENT_TYPE, "application/json");
     response
 }
 
 /// For this phone only: kept nowhere, passed on nowhere.
-fn private(reply: impl Reply) -> Response {
+pub(super) fn private(reply: impl Reply) -> Response {
     let mut response = reply.into_response();
     insert(&mut response, CACHE_CONTROL, "no-store");
     insert(&mut response, REFERRER_POLICY, "no-referrer");

@@ -19,7 +19,7 @@ use protocol::time::Timestamp;
 use protocol::wire::claims::{ClaimState, ClaimView};
 
 use super::epoch_keys::EpochKeys;
-use super::limiter::{self, PERSON_SPAN_MS, Turnstiles};
+use super::limiter::{self, Overall, PERSON_SPAN_MS, Turnstiles};
 use super::phone::{OwnClaim, PhoneCookie};
 use super::push::Push;
 use super::sign_in::SignedIn;
@@ -35,6 +35,7 @@ pub struct Claims {
     pub(super) epoch_keys: Arc<EpochKeys>,
     pub(super) push: Arc<Push>,
     turnstiles: Turnstiles,
+    overall: Overall,
 }
 
 /// What a claim answers: what the phone shows, and what it keeps.
@@ -51,6 +52,7 @@ impl Claims {
             epoch_keys,
             push,
             turnstiles: Turnstiles::default(),
+            overall: Overall::default(),
         }
     }
 
@@ -96,6 +98,21 @@ impl Claims {
     ) -> Result<ClaimView, Failure> {
         let own: OwnClaim = phone::find(&*self.app.store, claim, cookie).await?;
         Ok(view_of(own.record(), now))
+    }
+
+    /// Which token this is, refused as a claim of it would be: a typed code that is wrong counts as a
+    /// miss. Spends nothing.
+    pub(super) async fn recognised(
+        &self,
+        text: &str,
+        signed_in: &SignedIn,
+        now: Timestamp,
+    ) -> Result<Live, Failure> {
+        let presented = Presented::parse(text).map_err(|it| malformed_token(&it))?;
+        match &presented {
+            Presented::Machine { .. } => self.machine(&presented, now).await,
+            Presented::Typed(_) => self.typed(&presented, signed_in, now).await,
+        }
     }
 
     async fn judge(
@@ -179,6 +196,11 @@ impl Claims {
         let since = now - PERSON_SPAN_MS;
         let misses = store.add_miss(person, window, since, now).await?;
         self.app.metrics.code_misses.inc();
+        if self.overall.miss(now) {
+            self.app.metrics.guessing_alarms.inc();
+            let in_a_minute = limiter::OVERALL_ALARM;
+            tracing::warn!(in_a_minute, "many typed codes miss: somebody guesses");
+        }
         tracing::info!(terminal = %window.terminal, of_person = misses.person,
             in_window = misses.window, "a typed code missed");
         Ok(())
@@ -232,11 +254,23 @@ impl Claims {
             live,
             phone: cookie.hash(),
             person: signed_in.map(|it| it.person().clone()),
+            held_max: self.app.config.spending.traffic.claims_per_shopper,
             mark: Mark::from_random(ids::random()),
             at: now,
             held_until: now + hold_ms,
             idle_charge: ids::fresh(now, ChargeId::from_parts),
+            approval: None,
         };
+        let record = self.spend(claim, now).await?;
+        Ok(NewClaim {
+            view: view_of(&record, now),
+            cookie,
+        })
+    }
+
+    /// Spends the token and holds the charge, or neither.
+    pub(super) async fn spend(&self, claim: Claim, now: Timestamp) -> Result<ClaimRecord, Failure> {
+        let live = claim.live;
         let writing = Stopwatch::start();
         let outcome = self.app.store.claim(claim).await?;
         let seconds = writing.seconds();
@@ -245,10 +279,7 @@ impl Claims {
         let claimed = &record.claimed;
         tracing::info!(terminal = %claimed.terminal, charge = %claimed.charge, "token claimed");
         self.push.changed(claimed.terminal);
-        Ok(NewClaim {
-            view: view_of(&record, now),
-            cookie,
-        })
+        Ok(record)
     }
 }
 
@@ -258,8 +289,11 @@ fn held(outcome: ClaimOutcome, live: &Live, now: Timestamp) -> Result<ClaimRecor
         ClaimOutcome::Claimed(record) => Ok(*record),
         ClaimOutcome::Spent | ClaimOutcome::TurnsExhausted => Err(spent(closes, now).into()),
         ClaimOutcome::Held => Err(ProblemType::ChargeHeld.into()),
+        ClaimOutcome::Locked => Err(ProblemType::ProfileLocked.into()),
+        ClaimOutcome::TooMany => Err(ProblemType::TooManyClaims.into()),
         ClaimOutcome::NothingToPay => Err(ProblemType::NothingToPay.into()),
         ClaimOutcome::TerminalRefused => Err(ProblemType::TerminalRefused.into()),
+        ClaimOutcome::ApprovalUsed => Err(ProblemType::ApprovalRefused.into()),
     }
 }
 

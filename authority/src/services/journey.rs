@@ -15,18 +15,22 @@ use super::claims::Claims;
 use super::crls::Crls;
 use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
+use super::passkeys::Passkeys;
 use super::payments::Payments;
 use super::profiles::Profiles;
 use super::push::Push;
-use super::rails::Rails;
+use super::rails::{RailError, Rails};
 use super::receipts::Receipts;
 use super::relying_party::RelyingParty;
 use super::reports::Reports;
 use super::schedules::Schedules;
 use super::sessions::Sessions;
+use super::shoppers::Shoppers;
 use super::sign_in::{ProviderError, SignIn};
+use super::sources::Sources;
+use super::step_up::StepUp;
 use super::sweeps::Sweeps;
-use super::{Failure, rotation};
+use super::{Failure, rotation, wallet};
 use crate::app::App;
 
 /// How often overdue claims and charges are looked for.
@@ -35,14 +39,25 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const RESUME_EVERY: Duration = Duration::from_secs(2);
 /// How often outside rails are asked about what they left open.
 const RECONCILE_EVERY: Duration = Duration::from_secs(1);
+/// How often what is too old to matter is deleted.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often certificates are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(300);
 /// How often sign-ins that are over are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+const FORGET_SIGN_INS_EVERY: Duration = Duration::from_secs(60);
 /// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
 const ISSUING_EVERY: Duration = Duration::from_secs(1);
 /// How often the audit chains are bound by a signature, if they have moved.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the services cannot start: the configuration names somebody who cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error(transparent)]
+    Rail(#[from] RailError),
+}
 
 /// The services of a token's journey.
 pub struct Journey {
@@ -54,6 +69,10 @@ pub struct Journey {
     pub sessions: Sessions,
     pub relying_party: RelyingParty,
     pub profiles: Profiles,
+    pub passkeys: Passkeys,
+    pub shoppers: Shoppers,
+    pub step_up: Arc<StepUp>,
+    pub sources: Sources,
     pub claims: Claims,
     pub approvals: Approvals,
     pub payments: Arc<Payments>,
@@ -67,8 +86,8 @@ pub struct Journey {
 }
 
 impl Journey {
-    pub fn new(app: &Arc<App>) -> Result<Arc<Self>, ProviderError> {
-        Self::with_rails(app, Rails::default())
+    pub fn new(app: &Arc<App>) -> Result<Arc<Self>, StartError> {
+        Ok(Self::with_rails(app, Rails::configured(app)?)?)
     }
 
     /// With rails of the caller's own; tests bring theirs.
@@ -79,20 +98,26 @@ impl Journey {
         let receipts = Arc::new(Receipts::new(app.clone(), push.clone()));
         let (keys, hub) = (|| epoch_keys.clone(), || push.clone());
         let payments = Payments::new(app.clone(), keys(), hub(), rails);
+        let step_up = Arc::new(StepUp::new(app.clone()));
         Ok(Arc::new(Self {
             app: app.clone(),
             sign_in: SignIn::new(app.clone())?,
             sessions: Sessions::new(app.clone()),
             profiles: Profiles::new(app.clone()),
             relying_party: RelyingParty::new(app.clone(), hub())?,
+            passkeys: Passkeys::new(app.clone()),
+            shoppers: Shoppers::new(app.clone()),
+            sources: Sources::default(),
             claims: Claims::new(app.clone(), keys(), hub()),
             approvals: Approvals::new(
                 app.clone(),
                 keys(),
                 receipts.clone(),
                 payments.clone(),
+                step_up.clone(),
                 hub(),
             ),
+            step_up,
             payments,
             charges: Charges::new(app.clone(), keys(), hub()),
             reports: Reports::new(app.clone()),
@@ -124,9 +149,10 @@ impl Journey {
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
             self.every(RECONCILE_EVERY, "reconcile rails", |now| self
                 .reconcile(now)),
+            self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
-            self.every(FORGET_EVERY, "forget sign-ins", |now| self
+            self.every(FORGET_SIGN_INS_EVERY, "forget sign-ins", |now| self
                 .forget_sign_ins(now)),
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
             self.crls.run(),
@@ -149,6 +175,11 @@ impl Journey {
     /// Asks outside rails about what they left open; answers how much came to an end.
     pub async fn reconcile(&self, now: Timestamp) -> Result<usize, Failure> {
         self.payments.reconcile(now).await
+    }
+
+    /// Deletes proofs and requests that are too old to matter; answers how many.
+    pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
+        Ok(self.sign_in.forget(now).await? + wallet::forget(&self.app, now).await?)
     }
 
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.

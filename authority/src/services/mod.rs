@@ -37,14 +37,19 @@ pub mod receipts;
 pub mod relying_party;
 pub mod renewal;
 pub mod reports;
+pub mod requests;
 pub mod revocation;
 pub mod rotation;
 pub mod schedules;
 pub mod seeds;
 pub mod sessions;
+pub mod shoppers;
 pub mod sign_in;
+pub mod sources;
+pub mod step_up;
 pub mod sweeps;
 pub mod trust;
+pub mod wallet;
 
 pub use failure::Failure;
 

@@ -3,6 +3,7 @@
 //! The claim's id opens nothing; the secret in the cookie does, and only its hash is stored.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use protocol::dpop::Thumbprint;
 use protocol::ids::ClaimId;
 use protocol::problem::ProblemType;
 use protocol::wire::claims::CLAIM_COOKIE;
@@ -14,6 +15,7 @@ use super::Failure;
 use crate::store::{ClaimRecord, Store};
 
 const SECRET_BYTES: usize = 32;
+const KEY_DOMAIN: &[u8] = b"m2key/wallet-claim/1\0";
 
 /// What a phone keeps of its claim. Mute.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -90,6 +92,23 @@ pub async fn find(
         return Err(unknown.into());
     }
     Ok(OwnClaim(record))
+}
+
+/// What the database keeps of a wallet where a browser has its cookie: no cookie has this hash, because
+/// its secret would have to be longer.
+pub fn hash_of_key(key: Thumbprint) -> [u8; 32] {
+    Sha256::digest([KEY_DOMAIN, key.as_bytes()].concat()).into()
+}
+
+/// The claim, if the wallet that holds this key made it.
+pub async fn find_by_key(
+    store: &dyn Store,
+    claim: ClaimId,
+    key: Thumbprint,
+) -> Result<Option<OwnClaim>, Failure> {
+    let record = store.claim_record(claim).await?;
+    let own = record.filter(|record| record.phone == hash_of_key(key));
+    Ok(own.map(OwnClaim))
 }
 
 #[cfg(test)]

@@ -274,6 +274,7 @@ impl SignedIn {
             authenticated_at: session.authenticated_at,
             strong: session.strong,
             by: By::Session(session.id),
+            key: None,
         }
     }
 }

@@ -4,6 +4,8 @@
 //! access token ─▶ Unverified ─▶ provider by iss ─▶ alg allowed ─▶ key by kid ─▶ signature
 //!                                                                    └─▶ iss aud exp nbf iat sub ─▶ SignedIn
 //! ```
+//! and who sends it: the holder of the key that it is bound to (`dpop.rs`).
+//!
 //! JWT access tokens as RFC 9068 profiles them, read as RFC 8725 advises. Only [`SignIn::verify`]
 //! makes a [`SignedIn`].
 
@@ -11,13 +13,17 @@ use std::sync::Arc;
 
 use protocol::ids::SessionId;
 use protocol::problem::{Problem, ProblemType};
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 
+mod dpop;
 pub(super) mod keys;
+mod nonces;
 pub(super) mod token;
 
+pub use dpop::{Shown, WalletKey};
 pub use keys::{ProviderError, is_trustworthy};
 
+use self::dpop::{BadPossession, Confirmation, Possession};
 use self::keys::ProviderKeys;
 use self::token::{ACCESS_TOKEN, BadToken, Unverified};
 use super::Failure;
@@ -25,6 +31,10 @@ use crate::app::App;
 use crate::config::IdentityProvider;
 use crate::store::PersonKey;
 
+/// How long proofs are remembered past their time, for nodes whose clocks differ.
+const PROOFS_KEPT_MS: Millis = 60_000;
+/// Proofs forgotten at a time.
+const FORGET_BATCH: u32 = 4_096;
 /// How long until an identity provider that is down may be back, in seconds.
 const PROVIDER_RETRY_S: u32 = 5;
 
@@ -45,6 +55,7 @@ pub struct SignedIn {
     pub(super) authenticated_at: Timestamp,
     pub(super) strong: bool,
     pub(super) by: By,
+    pub(super) key: Option<WalletKey>,
 }
 
 impl SignedIn {
@@ -70,12 +81,18 @@ impl SignedIn {
     pub fn by(&self) -> By {
         self.by
     }
+
+    /// The key that the sender of an access token holds; none where it need not be bound to one.
+    pub fn key(&self) -> Option<&WalletKey> {
+        self.key.as_ref()
+    }
 }
 
 /// Verifies access tokens of the configured identity providers.
 pub struct SignIn {
     app: Arc<App>,
     providers: Vec<Provider>,
+    possession: Possession,
 }
 
 struct Provider {
@@ -96,15 +113,37 @@ impl SignIn {
         };
         let configured = app.config.identity_providers.iter();
         let providers = configured.filter_map(provider).collect::<Result<_, _>>()?;
-        Ok(Self { app, providers })
+        Ok(Self {
+            possession: Possession::new(app.clone()),
+            app,
+            providers,
+        })
     }
 
-    /// The shopper of this access token.
-    pub async fn verify(&self, access_token: &str, now: Timestamp) -> Result<SignedIn, Failure> {
-        let verified = self.check(access_token, now).await;
+    /// The nonce that the next proof of a key must carry.
+    pub async fn nonce(&self, now: Timestamp) -> Result<String, Failure> {
+        Ok(self.possession.nonce(now).await?)
+    }
+
+    /// Forgets proofs that are too old to be shown again; answers how many.
+    pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
+        let (store, before) = (&self.app.store, now - PROOFS_KEPT_MS);
+        let mut all = 0;
+        loop {
+            let forgotten = store.forget_proofs(before, FORGET_BATCH).await?;
+            all += forgotten;
+            if forgotten < FORGET_BATCH as usize {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The shopper of this access token, sent by whom it was given to.
+    pub async fn verify(&self, shown: &Shown<'_>, now: Timestamp) -> Result<SignedIn, Failure> {
+        let verified = self.prove(shown, now).await;
         let verified = verified.map_err(|bad| {
             tracing::info!(reason = %bad, "an access token is refused");
-            refusal(bad)
+            bad.into()
         });
         let outcome = super::outcome(&verified, "accepted");
         let counter = &self.app.metrics.sign_ins;
@@ -112,7 +151,21 @@ impl SignIn {
         verified
     }
 
-    async fn check(&self, access_token: &str, now: Timestamp) -> Result<SignedIn, BadToken> {
+    async fn prove(&self, shown: &Shown<'_>, now: Timestamp) -> Result<SignedIn, Refused> {
+        let (signed_in, confirmed, required) = self.check(shown.access_token, now).await?;
+        let proven = self.possession.prove(shown, confirmed, required, now);
+        Ok(SignedIn {
+            key: proven.await?,
+            ..signed_in
+        })
+    }
+
+    /// Whom the access token names, what key it is bound to, and whether it must be.
+    async fn check(
+        &self,
+        access_token: &str,
+        now: Timestamp,
+    ) -> Result<(SignedIn, Confirmation, bool), BadToken> {
         let token = Unverified::read(access_token, ACCESS_TOKEN)?;
         let by_issuer = |it: &&Provider| it.config.issuer == token.issuer();
         let provider = self.providers.iter().find(by_issuer);
@@ -121,7 +174,8 @@ impl SignIn {
         let key = provider.keys.find(token.kid()?, algorithm, now).await?;
         let claims = token.verify(&key, algorithm)?;
         claims.check(&provider.config, now)?;
-        Ok(SignedIn {
+        let confirmed = claims.confirmation();
+        let signed_in = SignedIn {
             authenticated_at: claims.authenticated_at(now)?,
             strong: claims.is_strong(&provider.config),
             by: By::AccessToken,
@@ -130,7 +184,27 @@ impl SignIn {
                 subject: claims.into_subject(),
             },
             provider: provider.config.name.clone(),
-        })
+            key: None,
+        };
+        Ok((signed_in, confirmed, provider.config.sender_constrained))
+    }
+}
+
+/// Why nobody is signed in: the access token, or who sends it.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Token(#[from] BadToken),
+    #[error(transparent)]
+    Possession(#[from] BadPossession),
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Token(bad) => refusal(bad),
+            Refused::Possession(bad) => bad.into(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! writing verb is one transaction: its fact, its audit row, and for what terminals see their new
 //! revision, or nothing. No HSM, rail or network call happens inside.
 
+mod allowances;
 mod audit;
 mod charges;
 mod consents;
@@ -13,8 +14,10 @@ mod intents;
 mod ledger;
 mod merchants;
 mod misses;
+mod passkeys;
 mod payments;
 mod profiles;
+mod proofs;
 mod reports;
 mod revocations;
 mod rotation;
@@ -24,7 +27,12 @@ pub mod sqlite;
 mod terminals;
 mod tokens;
 mod trust;
+mod wallets;
 
+pub use allowances::{
+    Allowances, Barred, Confirmation, Exemption, Limit, Locked, OwnLimits, Spend, SpendRules,
+    Standing, StepUpCause, Strength, day_of,
+};
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
 pub use consents::{
@@ -40,11 +48,16 @@ pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
+pub use passkeys::{
+    About, AddPasskey, CHALLENGES_MAX, Challenge, NewPasskey, PASSKEYS_MAX, Passkey, PasskeyBook,
+    Passkeys,
+};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
 pub use profiles::{
     ACCOUNTS_BROUGHT_MAX, Brought, BroughtAccount, Deleted, IDENTITIES_MAX, Linked, OfferLink,
     OfferedLink, Profile, ProfileAccount, ProfileIdentity, Profiles, Unlinked,
 };
+pub use proofs::{NonceKey, Proofs, ShownProof};
 pub use reports::Reports;
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
@@ -63,6 +76,7 @@ pub use sessions::{
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
+pub use wallets::{BeginRequest, KeptApproval, RequestBegun, RequestEnd, WalletRequest, Wallets};
 
 /// Everything the services ask of a database.
 pub trait Store:
@@ -74,10 +88,14 @@ pub trait Store:
     + Tokens
     + Charges
     + Payments
+    + Allowances
+    + PasskeyBook
     + Intents
     + ServiceAccounts
     + Ledger
     + Misses
+    + Proofs
+    + Wallets
     + Reports
     + TrustFollowers
     + Rotation
@@ -100,10 +118,14 @@ impl<T> Store for T where
         + Tokens
         + Charges
         + Payments
+        + Allowances
+        + PasskeyBook
         + Intents
         + ServiceAccounts
         + Ledger
         + Misses
+        + Proofs
+        + Wallets
         + Reports
         + TrustFollowers
         + Rotation

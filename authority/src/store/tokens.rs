@@ -12,7 +12,7 @@ use protocol::turn::TurnState;
 use protocol::wire::claims::ClaimState;
 use protocol::wire::push::ChargeState;
 
-use super::{PersonKey, Result};
+use super::{KeptApproval, PersonKey, Result};
 
 /// Spend this token and hold the terminal's charge.
 #[derive(Debug, Clone)]
@@ -23,12 +23,16 @@ pub struct Claim {
     pub phone: [u8; 32],
     /// Who claims, when that is known already (a typed code).
     pub person: Option<PersonKey>,
+    /// The most claims that one person holds at once, this one included.
+    pub held_max: u32,
     pub mark: Mark,
     pub at: Timestamp,
     pub held_until: Timestamp,
     /// For a terminal whose till asks for nothing: the id of the fixed or open charge that the claim
     /// makes, if the merchant takes such.
     pub idle_charge: ChargeId,
+    /// What the wallet signed, where a wallet claims: evidence from the first moment.
+    pub approval: Option<KeptApproval>,
 }
 
 /// What became of a claim.
@@ -43,6 +47,12 @@ pub enum ClaimOutcome {
     NothingToPay,
     /// Unknown or banned terminal. Nothing was spent.
     TerminalRefused,
+    /// The profile of who claims is locked. Nothing was spent.
+    Locked,
+    /// Who claims holds as many as they may. Nothing was spent.
+    TooMany,
+    /// The wallet's approval was used for another claim. Nothing was spent.
+    ApprovalUsed,
     /// The window has used up its turns: wait for the next. Nothing was spent.
     TurnsExhausted,
 }

@@ -143,7 +143,7 @@ async fn a_typed_code_needs_to_know_who_types() {
     let code = world.shown(Channel::Code).await;
     let refused = world.claim(&code, None).await;
     refused.refused(401, "sign-in-needed");
-    assert_eq!(refused.headers["www-authenticate"], "Bearer");
+    assert_eq!(refused.headers["www-authenticate"], "DPoP algs=\"ES256\"");
     let spoken = code.replace('0', "O").replace('1', "l").replace('-', " ");
     world.claimed(&spoken, Some(&world.sign_in("ann"))).await;
 }

@@ -4,7 +4,7 @@ use authority::services::profiles::OwnProfile;
 use authority::services::sessions::FRESH_MS;
 use protocol::problem::Problem;
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::browser::{Browser, location};
@@ -256,4 +256,42 @@ async fn whoever_leaves_is_forgotten_and_their_sign_ins_end() {
         // The world's own Ann, of another provider, is somebody else.
         assert_eq!(found, u32::from(table == "identities"), "{table}");
     }
+}
+
+#[tokio::test]
+async fn accounts_come_with_the_sign_in_and_stay_when_the_provider_cannot_be_asked() {
+    let place = place().await;
+    let (world, bank) = (&place.world, &place.bank);
+    let browser = Browser::new();
+    let accounts = async || {
+        let profile = place.profile(&browser).await;
+        let all = profile.accounts.into_iter();
+        all.map(|it| (it.rail, it.name)).collect::<Vec<_>>()
+    };
+    let named = |names: &[&str]| {
+        let pair = |name: &&str| ("bank".to_owned(), (*name).to_owned());
+        names.iter().map(pair).collect::<Vec<_>>()
+    };
+    let says = |accounts: Value| {
+        let answer = json!({ "sub": "ann", "m2key_accounts": accounts });
+        bank.script().user_info = Some(answer);
+    };
+    says(json!([
+        { "id": "1", "name": "Current", "currency": "EUR" },
+        { "id": "2", "name": "Savings", "currency": "EUR" },
+    ]));
+    sign_in(world, bank, &browser, "ann").await;
+    assert_eq!(accounts().await, named(&["Current", "Savings"]));
+    for broken in [json!({ "sub": "bob", "m2key_accounts": [] }), json!([])] {
+        bank.script().user_info = Some(broken);
+        let answer = sign_in(world, bank, &browser, "ann").await;
+        assert_eq!(location(&answer), "/me", "the sign-in itself is good");
+        assert_eq!(accounts().await, named(&["Current", "Savings"]));
+    }
+    says(json!([{ "id": "2", "name": "Savings", "currency": "EUR" }]));
+    sign_in(world, bank, &browser, "ann").await;
+    assert_eq!(accounts().await, named(&["Savings"]));
+    says(json!([]));
+    sign_in(world, bank, &browser, "ann").await;
+    assert_eq!(accounts().await, named(&[]));
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
+use protocol::dpop::Thumbprint;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -18,6 +19,8 @@ pub struct Provider {
     pub url: String,
     /// Of other providers, for the configuration.
     pub sections: String,
+    /// What the authority's configuration says of it.
+    pub constrained: bool,
     key: SigningKey,
     shared: Arc<Shared>,
 }
@@ -42,6 +45,7 @@ impl Provider {
         Self {
             url,
             sections: String::new(),
+            constrained: true,
             key,
             shared,
         }
@@ -60,9 +64,11 @@ impl Provider {
         set["keys"].as_array_mut().unwrap().push(key);
     }
 
-    pub fn claims(&self, subject: &str, now_s: i64) -> Value {
+    /// Of an access token that is bound to this key.
+    pub fn claims(&self, subject: &str, key: Thumbprint, now_s: i64) -> Value {
         json!({
-            "iss": ISSUER, "sub": subject, "aud": AUDIENCE, "iat": now_s, "exp": now_s + 600,
+            "iss": ISSUER, "sub": subject, "aud": AUDIENCE, "iat": now_s, "auth_time": now_s,
+            "exp": now_s + 600, "cnf": { "jkt": key.to_string() },
         })
     }
 

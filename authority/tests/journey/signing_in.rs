@@ -12,12 +12,7 @@ use crate::world::{MINUTE, World};
 
 /// What the authority says to an approval with this access token.
 async fn verdict(world: &World, access_token: &str) -> (u16, String) {
-    match world
-        .journey
-        .sign_in
-        .verify(access_token, world.now())
-        .await
-    {
+    match world.verify(access_token).await {
         Ok(_) => (200, String::new()),
         Err(failure) => {
             let problem = failure.into_problem();
@@ -42,18 +37,13 @@ fn header() -> Value {
 }
 
 fn claims(world: &World) -> Value {
-    world.provider.claims("ann", world.now().secs())
+    world.claims_of("ann", &world.key)
 }
 
 #[tokio::test]
 async fn a_good_token_signs_in_the_person_it_names_at_its_issuer() {
     let world = World::new().await;
-    let signed_in = world
-        .journey
-        .sign_in
-        .verify(&world.sign_in("ann"), world.now())
-        .await
-        .unwrap();
+    let signed_in = world.verify(&world.sign_in("ann")).await.unwrap();
     assert_eq!(*signed_in.person(), world.person("ann"));
     assert_eq!(signed_in.provider(), "demo bank");
     assert!(!format!("{signed_in:?}").contains("ann"));
@@ -202,9 +192,7 @@ async fn a_changed_bit_anywhere_is_refused() {
         let changed = String::from_utf8(bytes).unwrap();
         assert!(!accepted(&world, &changed).await, "byte {place}");
     }
-    let stolen = world
-        .provider
-        .token(&world.provider.claims("bob", world.now().secs()));
+    let stolen = world.sign_in("bob");
     let (mine, theirs) = (
         good.split('.').nth(2).unwrap(),
         stolen.rsplit_once('.').unwrap().0,

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use authority::app::{App, Parts};
 use authority::clock::{Clock, unix_seconds};
@@ -14,8 +14,10 @@ use authority::metrics::Metrics;
 use authority::serve;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
-use authority::services::seeds;
+use authority::services::rails::Rails;
+use authority::services::sign_in::{Shown, SignedIn};
 use authority::services::trust::Trust;
+use authority::services::{Failure, seeds};
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 use authority::store::{
     Credit, JoinToken, KeyRecord, Ledger, Merchant, Merchants, NewAccount, PersonKey, Seed,
@@ -38,12 +40,15 @@ use protocol::wire::push::ChargeState;
 use protocol::wire::schedules::{ScheduleQuery, ScheduleResponse};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use wallet_client::WalletKey;
 
 use crate::openid::{OpenId, SECRET};
 use crate::provider::{AUDIENCE, ISSUER, Provider};
 
 pub const START: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 pub const MINUTE: i64 = 60_000;
+/// Where wallets find the authority, whatever socket the test speaks to.
+pub const ORIGIN: &str = "https://pay.example";
 
 pub struct HandClock(AtomicI64);
 
@@ -64,8 +69,12 @@ pub struct World {
     pub store: Arc<SqliteStore>,
     pub app: Arc<App>,
     pub journey: Arc<Journey>,
-    phones: SocketAddr,
+    pub phones: SocketAddr,
     pub http: reqwest::Client,
+    /// The key of every phone that does not say otherwise.
+    pub key: WalletKey,
+    /// What the authority last said proofs must carry.
+    nonce: Mutex<Option<String>>,
 }
 
 /// What the public listener answered.
@@ -92,9 +101,31 @@ impl World {
         Self::with(|merchant| merchant).await
     }
 
+    /// With outside rails.
+    pub async fn with_rails(rails: Rails) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::in_place(dir, String::new(), |merchant| merchant, rails).await
+    }
+
+    /// With other limits, as in the configuration.
+    pub async fn spending(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SPENDING_FILE), text).unwrap();
+        Self::in_place(dir, String::new(), |merchant| merchant, Rails::default()).await
+    }
+
     /// With a merchant of the test's own kind.
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
-        Self::in_place(tempfile::tempdir().unwrap(), String::new(), merchant).await
+        let dir = tempfile::tempdir().unwrap();
+        Self::in_place(dir, String::new(), merchant, Rails::default()).await
+    }
+
+    /// With a provider all of whose access tokens must be bound to a key, or not.
+    pub async fn whose_provider_binds(constrained: bool) -> Self {
+        let mut provider = Provider::start().await;
+        provider.constrained = constrained;
+        let dir = tempfile::tempdir().unwrap();
+        Self::of_provider(dir, provider, |merchant| merchant, Rails::default()).await
     }
 
     /// Where browsers sign in at these providers, which bring accounts of a rail.
@@ -112,17 +143,27 @@ impl World {
         std::fs::write(&secret, SECRET).unwrap();
         let section = |(provider, rail): &(&OpenId, Option<&str>)| provider.section(&secret, *rail);
         let sections = providers.iter().map(section).collect();
-        Self::in_place(dir, sections, merchant).await
+        Self::in_place(dir, sections, merchant, Rails::default()).await
     }
 
-    async fn in_place(
+    pub async fn in_place(
         dir: TempDir,
         sections: String,
         merchant: impl FnOnce(Merchant) -> Merchant,
+        rails: Rails,
     ) -> Self {
-        let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
         let mut provider = Provider::start().await;
         provider.sections = sections;
+        Self::of_provider(dir, provider, merchant, rails).await
+    }
+
+    async fn of_provider(
+        dir: TempDir,
+        provider: Provider,
+        merchant: impl FnOnce(Merchant) -> Merchant,
+        rails: Rails,
+    ) -> Self {
+        let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
         let hsm = Arc::new(MemoryHsm::new());
         let store = open(dir.path());
         make_keys(&hsm, &store).await;
@@ -139,7 +180,10 @@ impl World {
         store.add_merchant(merchant).await.unwrap();
         let terminal = TerminalId::from_number(4_711_042).unwrap();
         let issuer = issuer().await;
-        let mut world = Self::build(dir, clock, hsm, provider, store, issuer, id, terminal).await;
+        let mut world = Self::build(
+            dir, clock, hsm, provider, store, issuer, id, terminal, rails,
+        )
+        .await;
         world.add_terminal(terminal).await;
         for person in ["ann", "bob"] {
             world.give(person, 5_000).await;
@@ -162,9 +206,10 @@ impl World {
         issuer: Arc<dyn Issuer>,
         merchant: MerchantId,
         terminal: TerminalId,
+        rails: Rails,
     ) -> Self {
         let app = App::assemble(Parts {
-            config: config(&provider),
+            config: config(&provider, dir.path()),
             clock: clock.clone(),
             hsm: hsm.clone(),
             store: store.clone(),
@@ -174,7 +219,7 @@ impl World {
         })
         .await
         .unwrap();
-        let journey = Journey::new(&app).unwrap();
+        let journey = Journey::with_rails(&app, rails).unwrap();
         let listening = Listening::bind("127.0.0.1:0".parse().unwrap())
             .await
             .unwrap();
@@ -198,11 +243,19 @@ impl World {
             app,
             journey,
             phones,
+            key: WalletKey::generate().unwrap(),
+            nonce: Mutex::default(),
         }
     }
 
     /// The same database and HSM, a new process.
     pub async fn restart(self) -> Self {
+        let rails = self.journey.payments.rails().clone();
+        self.restart_with(rails).await
+    }
+
+    /// The same with other rails.
+    pub async fn restart_with(self, rails: Rails) -> Self {
         self.app.start_drain();
         let Self {
             dir,
@@ -212,10 +265,15 @@ impl World {
             merchant,
             terminal,
             issuer,
+            key,
             ..
         } = self;
         let store = open(dir.path());
-        Self::build(dir, clock, hsm, provider, store, issuer, merchant, terminal).await
+        let built = Self::build(
+            dir, clock, hsm, provider, store, issuer, merchant, terminal, rails,
+        )
+        .await;
+        Self { key, ..built }
     }
 
     /// For whoever edits rows by hand.
@@ -318,10 +376,45 @@ impl World {
         self.store.accounts_of(person).await.unwrap()[0].balance_minor
     }
 
-    /// A fresh access token.
+    /// A fresh access token, for the world's key.
     pub fn sign_in(&self, subject: &str) -> String {
-        self.provider
-            .token(&self.provider.claims(subject, self.now().secs()))
+        self.sign_in_with(subject, &self.key)
+    }
+
+    /// The same for another key.
+    pub fn sign_in_with(&self, subject: &str, key: &WalletKey) -> String {
+        self.provider.token(&self.claims_of(subject, key))
+    }
+
+    pub fn claims_of(&self, subject: &str, key: &WalletKey) -> Value {
+        let now_s = self.now().secs();
+        self.provider.claims(subject, key.thumbprint(), now_s)
+    }
+
+    /// A proof by the world's key that leaves nothing to wish for, whatever the access token.
+    pub async fn proof(&self, method: &str, path: &str, access_token: &str) -> String {
+        let nonce = self.journey.sign_in.nonce(self.now()).await.unwrap();
+        let address = format!("{ORIGIN}{path}");
+        let proven = self.key.prove(
+            method,
+            &address,
+            Some(access_token),
+            Some(&nonce),
+            self.now(),
+        );
+        proven.unwrap()
+    }
+
+    /// Who sends this access token with a good proof?
+    pub async fn verify(&self, access_token: &str) -> Result<SignedIn, Failure> {
+        let proof = self.proof("GET", "/", access_token).await;
+        let shown = Shown {
+            access_token,
+            proof: Some(&proof),
+            method: "GET",
+            path: "/",
+        };
+        self.journey.sign_in.verify(&shown, self.now()).await
     }
 
     pub async fn charge(&self, minor: i64) -> ChargeState {
@@ -405,11 +498,46 @@ impl World {
 
     pub async fn claim(&self, token: &str, access_token: Option<&str>) -> Answer {
         let body = json!({ "token": token });
-        let mut request = self.http.post(self.url("/v1/claims")).json(&body);
-        if let Some(access_token) = access_token {
-            request = request.bearer_auth(access_token);
+        let request = self.http.post(self.url("/v1/claims")).json(&body);
+        self.send(request, access_token).await
+    }
+
+    /// Sends it as the world's phone does: with a proof, and again where the nonce was old.
+    pub async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        access_token: Option<&str>,
+    ) -> Answer {
+        match access_token {
+            None => answer(request).await,
+            Some(token) => self.send_with(request, token, &self.key).await,
         }
-        answer(request).await
+    }
+
+    pub async fn send_with(
+        &self,
+        request: reqwest::RequestBuilder,
+        access_token: &str,
+        key: &WalletKey,
+    ) -> Answer {
+        let mut tries = 2;
+        loop {
+            tries -= 1;
+            let again = request.try_clone().unwrap();
+            let built = again.try_clone().unwrap().build().unwrap();
+            let (method, path) = (built.method().as_str(), built.url().path());
+            let nonce = self.nonce.lock().unwrap().clone();
+            let address = format!("{ORIGIN}{path}");
+            let (token, nonce) = (Some(access_token), nonce.as_deref());
+            let proof = key.prove(method, &address, token, nonce, self.now());
+            let again = again.header("authorization", format!("DPoP {access_token}"));
+            let answered = answer(again.header("dpop", proof.unwrap())).await;
+            let next = answered.headers.get("dpop-nonce");
+            *self.nonce.lock().unwrap() = next.map(|it| it.to_str().unwrap().to_owned());
+            if tries == 0 || !answered.wants_nonce() {
+                return answered;
+            }
+        }
     }
 
     /// Claims what must succeed.
@@ -463,10 +591,60 @@ impl World {
         if let Some(cookie) = cookie {
             request = request.header("cookie", cookie);
         }
-        if let Some(access_token) = access_token {
-            request = request.bearer_auth(access_token);
+        self.send(request, access_token).await
+    }
+
+    /// A request to the public listener that is sent as it stands.
+    pub fn ask(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().unwrap();
+        self.http.request(method, self.url(path))
+    }
+
+    pub async fn post_as(
+        &self,
+        person: Option<&str>,
+        path: &str,
+        cookie: Option<&str>,
+        body: &Value,
+    ) -> Answer {
+        let token = person.map(|person| self.sign_in(person));
+        self.post_with(token.as_deref(), path, cookie, body).await
+    }
+
+    pub async fn post_with(
+        &self,
+        access_token: Option<&str>,
+        path: &str,
+        cookie: Option<&str>,
+        body: &Value,
+    ) -> Answer {
+        let mut request = self.http.post(self.url(path)).json(body);
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
         }
-        answer(request).await
+        self.send(request, access_token).await
+    }
+
+    pub async fn get_as(&self, person: &str, path: &str) -> Answer {
+        let request = self.http.get(self.url(path));
+        self.send(request, Some(&self.sign_in(person))).await
+    }
+
+    pub async fn delete_as(&self, person: &str, path: &str) -> Answer {
+        let request = self.http.delete(self.url(path));
+        self.send(request, Some(&self.sign_in(person))).await
+    }
+
+    /// One number from the database.
+    pub fn rows(&self, sql: &str) -> i64 {
+        let conn = rusqlite::Connection::open(self.database()).unwrap();
+        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// What no verb does.
+    pub fn edit(&self, sql: &str) {
+        let conn = rusqlite::Connection::open(self.database()).unwrap();
+        conn.execute(sql, []).unwrap();
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -484,6 +662,11 @@ impl World {
 }
 
 impl Answer {
+    fn wants_nonce(&self) -> bool {
+        let asked = self.headers.get("www-authenticate");
+        asked.is_some_and(|it| it.to_str().unwrap().contains("use_dpop_nonce"))
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
@@ -540,8 +723,23 @@ async fn make_keys(hsm: &MemoryHsm, store: &SqliteStore) {
     }
 }
 
-fn config(provider: &Provider) -> Config {
-    let url = &provider.url;
+/// Much goes without strong authentication, and one address may ask a lot: all phones of these tests are
+/// on it. What these limits are for is told in `step_up.rs`, with the numbers that ship.
+const SPENDING: &str = r#"
+        step_up = { EUR = { each_minor = 100000, in_all_minor = 10000000, payments = 1000000 } }
+        [limits]
+        acts_per_address = 1000000
+        looks_per_address = 1000000
+        sign_ins_per_address = 1000000
+        "#;
+
+/// What a test puts in its place.
+const SPENDING_FILE: &str = "spending.toml";
+
+fn config(provider: &Provider, dir: &Path) -> Config {
+    let spending = std::fs::read_to_string(dir.join(SPENDING_FILE));
+    let spending = spending.unwrap_or_else(|_| SPENDING.into());
+    let (url, constrained) = (&provider.url, provider.constrained);
     let text = format!(
         r#"
         node = "one"
@@ -551,12 +749,14 @@ fn config(provider: &Provider) -> Config {
         hsm = {{ module = "none.so", token_label = "m2key", pin_file = "pin" }}
         signer = {{ socket = "signer.sock" }}
         store = {{ path = "store.sqlite" }}
+        {spending}
         [[identity_providers]]
         name = "demo bank"
         issuer = "{ISSUER}"
         audience = "{AUDIENCE}"
         jwks_url = "{url}"
         algorithms = ["ES256", "RS256", "PS256"]
+        sender_constrained = {constrained}
         {}
         "#,
         provider.sections

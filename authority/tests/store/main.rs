@@ -23,7 +23,8 @@ use std::sync::Arc;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
 use suite::{
-    certificates, charges, payments, profiles, records, rotation, sign_ins, terminals, trust,
+    allowances, certificates, charges, intents, payments, profiles, records, rotation, sign_ins,
+    terminals, trust, wallets,
 };
 use world::World;
 
@@ -77,6 +78,18 @@ on_sqlite! {
         numbers_of_lists_never_go_back,
         an_alarm_is_counted_and_does_not_fill_the_disk,
         what_is_in_force_is_counted_by_kind;
+    allowances:
+        five_payments_go_without_strong_authentication_and_the_sixth_does_not,
+        racing_payments_do_not_both_find_room_for_one,
+        own_limits_and_caps_hold_and_say_when_they_end,
+        a_merchant_is_paid_no_more_than_its_day_allows,
+        a_locked_profile_claims_and_pays_nothing,
+        a_person_holds_so_many_claims_and_no_more,
+        a_declined_intent_gives_back_what_it_took,
+        a_challenge_confirms_its_own_payment_once,
+        a_counter_goes_only_forward_unless_there_is_none,
+        passkeys_are_named_removed_and_of_one_profile,
+        few_challenges_wait_and_the_oldest_makes_room;
     rotation:
         one_key_of_a_purpose_is_active_and_steps_may_be_repeated,
         a_key_is_not_retired_while_a_seed_under_it_counts,
@@ -104,6 +117,15 @@ on_sqlite! {
         the_first_receipt_stays,
         the_terminal_is_told_paid_only_with_a_receipt,
         the_terminal_is_told_turns_of_its_own_and_of_late_epochs;
+    intents:
+        an_intent_becomes_a_payment_with_its_last_step,
+        an_account_is_asked_once_for_a_claim,
+        while_a_rail_is_asked_nobody_else_pays_or_releases,
+        a_charge_that_ends_turns_an_intent_back_unless_it_is_being_taken,
+        what_is_being_taken_is_not_ended_by_till_or_ban,
+        a_refused_capture_is_taken_back,
+        what_is_due_is_found_by_rail_and_time_and_counted,
+        service_accounts_are_listed_as_they_are_offered;
     records:
         accounts_are_one_per_person_and_currency,
         a_credit_reference_counts_once,
@@ -133,6 +155,13 @@ on_sqlite! {
         a_default_account_is_offered_first,
         a_profile_that_is_deleted_names_nobody_and_comes_not_back,
         a_profile_with_money_or_a_claim_is_not_deleted;
+    wallets:
+        a_proof_is_shown_once_even_when_many_show_it,
+        nonces_have_one_key_whichever_node_was_first,
+        a_request_is_carried_out_by_one_of_many_who_ask,
+        whoever_asks_again_goes_on_with_the_same_claim,
+        the_first_refusal_stays_until_it_is_forgotten,
+        an_approval_is_kept_with_its_claim_and_serves_no_other;
     races:
         a_token_is_spent_once_even_when_two_hundred_phones_race,
         a_charge_is_held_by_one_of_two_phones,

@@ -11,6 +11,7 @@ use crate::money::Money;
 use crate::receipt::Payee;
 use crate::time::Timestamp;
 use crate::token::Channel;
+use crate::wire::passkeys::Assertion;
 
 /// `POST` here to claim; `GET …/{id}` looks, `POST …/{id}/approval` approves.
 pub const CLAIMS_PATH: &str = "/v1/claims";
@@ -26,6 +27,7 @@ pub const PUBLIC_BODY_MAX: u64 = 4_096;
 /// Mute, because the token in it may not be spent yet.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClaimRequest {
     /// The link, its `<terminal>.<token>`, or the typed code.
     pub token: String,
@@ -39,6 +41,7 @@ impl fmt::Debug for ClaimRequest {
 
 /// What the phone shows before anybody approves. The cookie in the answer opens it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClaimView {
     pub claim: ClaimId,
     pub terminal: TerminalId,
@@ -63,6 +66,7 @@ pub struct ClaimView {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ClaimState {
     /// Waits for its approval.
     Held,
@@ -75,6 +79,7 @@ pub enum ClaimState {
 /// `POST /v1/claims/{id}/approval`, with cookie and access token: the signature of the payment act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApprovalRequest {
     /// As the shopper saw it.
     pub amount: Money,
@@ -83,11 +88,15 @@ pub struct ApprovalRequest {
     /// The service account to pay from; absent: the default one, else the oldest of the currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountId>,
+    /// What a passkey signed for exactly this payment, where that is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assertion: Option<Assertion>,
 }
 
 /// The answer to an approval, with status 202, while whoever moves the money has not answered: the same
 /// approval again, after `Retry-After`, answers the receipt or why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PendingResponse {
     pub state: Pending,
     pub payment: PaymentId,
@@ -95,12 +104,14 @@ pub struct PendingResponse {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Pending {
     Pending,
 }
 
 /// The answer to an approval; to the same approval again, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApprovalResponse {
     pub payment: PaymentId,
     pub receipt_id: ReceiptId,

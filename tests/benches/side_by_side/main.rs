@@ -107,6 +107,7 @@ async fn rounds(home: &Path) -> Result<table::Rounds, Fault> {
         let (rate, took) = world.payments().await?;
         rounds.payments.push(rate);
         rounds.took.extend(took);
+        rounds.wallet_payments.push(world.wallet_payments().await?);
     }
     Ok(rounds)
 }

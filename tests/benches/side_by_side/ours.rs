@@ -14,16 +14,21 @@ use authority::services::journey::Journey;
 use authority::services::operators::{
     AccountCredit, AccountOpen, MerchantAdd, TerminalAdd, carry_out,
 };
-use authority::services::sign_in::SignedIn;
+use authority::services::sign_in::{Shown, SignedIn};
+use authority::services::wallet::{self, Holder, Paid, Pay};
 use demo_bank::{Bank, Shopper};
 use hsm::{Priority, SealedSeed};
+use protocol::dpop::PROOF_HEADER;
 use protocol::ids::TerminalId;
 use protocol::link::LinkHost;
 use protocol::live::candidates;
 use protocol::money::{Currency, Money};
+use protocol::time::Timestamp;
 use protocol::token::Channel;
-use protocol::wire::claims::ApprovalRequest;
+use protocol::wire::claims::{ApprovalRequest, CLAIMS_PATH};
 use protocol::wire::schedules::ScheduleQuery;
+
+use wallet_client::{Agreed, Wallet, WalletKey};
 
 use super::Fault;
 use super::table::EPOCHS;
@@ -47,6 +52,9 @@ pub(crate) struct World {
     journey: Arc<Journey>,
     terminals: Vec<TerminalId>,
     shopper: SignedIn,
+    /// The same shopper's app, and what they agree to at every terminal.
+    wallet: Wallet,
+    agreed: Agreed,
     sealed: SealedSeed,
     host: LinkHost,
 }
@@ -56,10 +64,11 @@ impl World {
         let bank = open_bank().await?;
         let app = open(config(home, &bank)?).await?;
         let journey = Journey::new(&app)?;
-        let terminals = enrol(&app, &bank).await?;
+        let (terminals, agreed) = enrol(&app, &bank).await?;
         let now = app.clock.now();
-        let token = access_token(&bank).await?;
-        let shopper = journey.sign_in.verify(&token, now).await?;
+        let key = WalletKey::generate()?;
+        let token = access_token(&bank, &key, now).await?;
+        let shopper = sign_in(&journey, &key, &token, now).await?;
         let epoch = protocol::window::EpochClock::of(terminals[0]).epoch_at(now);
         let seed = app
             .store
@@ -71,6 +80,8 @@ impl World {
             journey,
             terminals,
             shopper,
+            wallet: Wallet::new(key, &app.config.public.origin(), &token),
+            agreed,
             sealed: seed.sealed,
             host,
         })
@@ -132,6 +143,7 @@ impl World {
             amount,
             payee: claim.view.payee.id,
             account: None,
+            assertion: None,
         };
         let (id, cookie) = (claim.view.claim, Some(&claim.cookie));
         let approvals = &self.journey.approvals;
@@ -139,6 +151,25 @@ impl World {
             .approve(id, cookie, &self.shopper, &request, now)
             .await?;
         Ok(())
+    }
+
+    /// The same by a wallet in one call: its request, claim and signed approval, books, receipt.
+    pub(crate) async fn wallet_payments(&self) -> Result<f64, Fault> {
+        let holder = Holder::of(self.shopper.clone())?;
+        self.rate(async |terminal| {
+            let now = self.app().clock.now();
+            let link = self.link(terminal).await?;
+            let request = self.wallet.approve(&link, &self.agreed, now)?;
+            let pay = Pay {
+                name: &self.wallet.name()?,
+                request: &request,
+            };
+            match wallet::pay(&self.journey, &holder, &pay, now).await? {
+                Paid::Now(_) => Ok(1),
+                other => Err(format!("not paid: {other:?}").into()),
+            }
+        })
+        .await
     }
 
     /// What the terminal's QR code shows now.
@@ -206,6 +237,7 @@ async fn open_bank() -> Result<String, Fault> {
         audience: AUDIENCE.into(),
         tls: None,
         relying_parties: Vec::new(),
+        rail: None,
         shoppers: vec![shopper],
     });
     let bank = bank.map_err(|_| "no random bytes")?;
@@ -213,12 +245,33 @@ async fn open_bank() -> Result<String, Fault> {
     Ok(issuer)
 }
 
-async fn access_token(bank: &str) -> Result<String, Fault> {
+/// As the phone of this key would be known by a request of its own.
+async fn sign_in(
+    journey: &Journey,
+    key: &WalletKey,
+    access_token: &str,
+    now: Timestamp,
+) -> Result<SignedIn, Fault> {
+    let address = format!("{}{CLAIMS_PATH}", journey.app.config.public.origin());
+    let nonce = journey.sign_in.nonce(now).await?;
+    let proof = key.prove("POST", &address, Some(access_token), Some(&nonce), now)?;
+    let shown = Shown {
+        access_token,
+        proof: Some(&proof),
+        method: "POST",
+        path: CLAIMS_PATH,
+    };
+    Ok(journey.sign_in.verify(&shown, now).await?)
+}
+
+async fn access_token(bank: &str, key: &WalletKey, now: Timestamp) -> Result<String, Fault> {
     let form = format!("shopper={SHOPPER}&password={PASSWORD}");
     let ask = reqwest::Client::builder().no_proxy().build()?;
     let mut last = None;
     for _ in 0..OPENING_TRIES {
-        let request = ask.post(format!("{bank}/token")).body(form.clone());
+        let url = format!("{bank}/token");
+        let proof = key.prove("POST", &url, None, None, now)?;
+        let request = ask.post(url).header(PROOF_HEADER, proof).body(form.clone());
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         match request.send().await {
             Ok(answer) => {
@@ -240,13 +293,14 @@ fn config(home: &Path, bank: &str) -> Result<Config, Fault> {
     let text = std::fs::read_to_string(&path)?;
     let provider = format!(
         "{text}\n[[identity_providers]]\nname = \"Demo Bank\"\nissuer = \"{bank}\"\n\
-         audience = \"{AUDIENCE}\"\njwks_url = \"{bank}/.well-known/jwks.json\"\n"
+         audience = \"{AUDIENCE}\"\njwks_url = \"{bank}/.well-known/jwks.json\"\n\
+         [step_up.EUR]\neach_minor = 1000000\nin_all_minor = 1000000000\npayments = 1000000\n"
     );
     Ok(Config::parse(&provider, &path)?)
 }
 
 /// A merchant who lets shoppers choose the amount, its terminals, and a shopper with a full purse.
-async fn enrol(app: &App, bank: &str) -> Result<Vec<TerminalId>, Fault> {
+async fn enrol(app: &App, bank: &str) -> Result<(Vec<TerminalId>, Agreed), Fault> {
     let merchant = MerchantAdd {
         name: "Corner Bakery".into(),
         currency: Currency::EUR,
@@ -275,5 +329,10 @@ async fn enrol(app: &App, bank: &str) -> Result<Vec<TerminalId>, Fault> {
         reference: "bench".into(),
     };
     carry_out(app, "bench", credit).await?;
-    Ok(terminals)
+    let agreed = Agreed {
+        amount: Money::new(420, Currency::EUR)?,
+        payee: merchant,
+        account,
+    };
+    Ok((terminals, agreed))
 }

@@ -17,6 +17,7 @@ pub(crate) struct Rounds {
     pub(crate) schedules: Vec<f64>,
     pub(crate) bare_commits: Vec<f64>,
     pub(crate) payments: Vec<f64>,
+    pub(crate) wallet_payments: Vec<f64>,
     /// How long each payment took, of all rounds.
     pub(crate) took: Vec<Duration>,
 }
@@ -46,7 +47,13 @@ impl Rounds {
                 limit: in_turn(signatures, commits),
             },
             Row {
-                what: "the same",
+                what: "payments/s by a wallet in one call, approval signed and kept",
+                ours: median(&self.wallet_payments),
+                beside: "bare: one signature and one durable insert in groups",
+                limit: in_turn(signatures, commits),
+            },
+            Row {
+                what: "payments/s: claim, approval, ledger, receipt",
                 ours: median(&self.payments),
                 beside: "bare HSM signatures alone",
                 limit: signatures,

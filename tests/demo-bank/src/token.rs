@@ -4,6 +4,7 @@
 
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
+use protocol::dpop::Thumbprint;
 use protocol::jwk::{Jwk, JwkSet};
 use protocol::jws::{Purpose, Unsigned};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,14 @@ pub struct AccessToken {
     pub iat: i64,
     pub jti: String,
     pub client_id: String,
+    pub cnf: Confirmation,
+}
+
+/// The key that whoever uses the token must hold (RFC 9449, section 6).
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// Its RFC 7638 thumbprint.
+    pub jkt: String,
 }
 
 impl Purpose for AccessToken {
@@ -61,8 +70,15 @@ impl Signer {
         }
     }
 
-    /// An access token for this subject, good from `now` (seconds) on.
-    pub fn issue(&self, issuer: &str, subject: &str, audience: &str, now: i64) -> String {
+    /// An access token for this subject and the holder of this key, good from `now` (seconds) on.
+    pub fn issue(
+        &self,
+        issuer: &str,
+        subject: &str,
+        audience: &str,
+        key: Thumbprint,
+        now: i64,
+    ) -> String {
         self.sign(&AccessToken {
             iss: issuer.into(),
             sub: subject.into(),
@@ -71,6 +87,9 @@ impl Signer {
             iat: now,
             jti: jti(),
             client_id: CLIENT.into(),
+            cnf: Confirmation {
+                jkt: key.to_string(),
+            },
         })
     }
 
@@ -111,6 +130,10 @@ mod tests {
     use super::*;
     use protocol::jws;
 
+    fn thumbprint() -> Thumbprint {
+        Thumbprint::of(&Signer::generate().unwrap().public)
+    }
+
     #[test]
     fn an_access_token_verifies_with_the_published_keys_and_names_its_subject() {
         let signer = Signer::generate().unwrap();
@@ -118,6 +141,7 @@ mod tests {
             "https://bank.example",
             "shopper-one",
             "https://pay.example",
+            thumbprint(),
             7,
         );
         let verified = jws::verify::<AccessToken>(&token, &signer.published()).unwrap();
@@ -133,6 +157,7 @@ mod tests {
             "https://bank.example",
             "shopper-one",
             "https://pay.example",
+            thumbprint(),
             7,
         );
         assert!(jws::verify::<AccessToken>(&token, &other.published()).is_err());

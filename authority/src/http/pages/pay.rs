@@ -326,6 +326,7 @@ fn request_of(sent: &Approved) -> Result<Option<ApprovalRequest>, Failure> {
         amount,
         payee: sent.payee,
         account: sent.account,
+        assertion: None,
     }))
 }
 

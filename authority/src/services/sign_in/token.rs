@@ -3,11 +3,13 @@
 //! Knows the time only by being told, and no network. Access tokens are judged here; what a token for us
 //! as a client says is judged by [`relying_party`](crate::services::relying_party).
 
+use protocol::dpop::Thumbprint;
 use protocol::jws::Parts;
 use protocol::time::{Millis, Timestamp};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
+use super::dpop::Confirmation;
 use super::keys::{Algorithm, ProviderKey};
 use crate::config::IdentityProvider;
 
@@ -140,6 +142,17 @@ impl SignedClaims {
         check_subject(&claims.sub)
     }
 
+    /// A binding that is not understood is one, too.
+    pub(super) fn confirmation(&self) -> Confirmation {
+        match &self.0.cnf {
+            None => Confirmation::None,
+            Some(cnf) => {
+                let thumbprint = cnf.jkt.as_deref().and_then(Thumbprint::parse);
+                thumbprint.map_or(Confirmation::Other, Confirmation::Key)
+            }
+        }
+    }
+
     /// When the provider last asked for a password or a finger. Long ago, if it does not say, and never
     /// after now.
     pub(super) fn authenticated_at(&self, now: Timestamp) -> Result<Timestamp, BadToken> {
@@ -199,6 +212,13 @@ pub(in crate::services) struct Claims {
     nbf: Option<NumericDate>,
     auth_time: Option<NumericDate>,
     acr: Option<String>,
+    cnf: Option<Cnf>,
+}
+
+/// Who may use it (RFC 7800); only a key's thumbprint is understood (RFC 9449, section 6).
+#[derive(Deserialize)]
+struct Cnf {
+    jkt: Option<String>,
 }
 
 /// One or several (RFC 7519, section 4.1.3).

@@ -6,6 +6,7 @@
 //! ```
 //! One file per topic, as the traits are. docs/DATA_MODEL.md explains the tables.
 
+mod allowances;
 mod audit;
 mod booking;
 mod brought;
@@ -19,9 +20,11 @@ mod intents;
 mod ledger;
 mod merchants;
 mod misses;
+mod passkeys;
 mod payments;
 mod persons;
 mod profiles;
+mod proofs;
 mod readers;
 mod reports;
 mod revocations;
@@ -36,6 +39,7 @@ mod terminals;
 mod tokens;
 mod trust;
 mod turns;
+mod wallets;
 mod writer;
 
 use std::path::Path;

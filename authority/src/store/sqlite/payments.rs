@@ -1,6 +1,7 @@
 //! How does an approval move money once, and its receipt stay the first?
 
 use async_trait::async_trait;
+use protocol::charge::Claimed;
 use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId};
 use protocol::time::Timestamp;
 use protocol::wire::claims::ClaimState;
@@ -9,6 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
+use super::allowances::spend;
 use super::booking::{Booking, approved_again};
 use super::error::corrupt;
 use super::intents::begin;
@@ -71,6 +73,7 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
     if account.rail != LEDGER || claim.record.paying {
         return begin(tx, pay, &claim, &person, &account);
     }
+    spend(tx, pay, &person, account.id)?;
     if !debit(tx, account.id, pay.approved.amount().amount_minor())? {
         return Err(Stop::Refused(PayOutcome::FundsShort));
     }
@@ -104,7 +107,7 @@ fn repeated(conn: &Connection, earlier: Payment, pay: &Pay) -> Result<PayOutcome
     })
 }
 
-fn is_payer(conn: &Connection, payment: PaymentId, person: &PersonKey) -> Result<bool> {
+pub(super) fn is_payer(conn: &Connection, payment: PaymentId, person: &PersonKey) -> Result<bool> {
     let row = find(
         conn,
         "SELECT 1 FROM payments
@@ -194,7 +197,7 @@ fn receipt(conn: &Connection, payment: PaymentId) -> Result<Option<String>> {
     )
 }
 
-fn find_payment(conn: &Connection, id: PaymentId) -> Result<Option<Payment>> {
+pub(super) fn find_payment(conn: &Connection, id: PaymentId) -> Result<Option<Payment>> {
     find(
         conn,
         "SELECT payments.*, receipts.jws FROM payments

@@ -252,6 +252,7 @@ fn is_empty(conn: &Connection, person: &Person) -> Result<bool> {
         "SELECT (SELECT count(*) FROM identities WHERE person = ?1) = 1
             AND NOT EXISTS (SELECT 1 FROM persons WHERE id = ?1 AND locked_at_ms IS NOT NULL)
             AND NOT EXISTS (SELECT 1 FROM accounts WHERE person = ?1)
+            AND NOT EXISTS (SELECT 1 FROM passkeys WHERE person = ?1 AND removed_at_ms IS NULL)
             AND NOT EXISTS (SELECT 1 FROM claims WHERE person = ?1)
             AND NOT EXISTS (SELECT 1 FROM service_accounts s WHERE s.person = ?1 AND (
                     EXISTS (SELECT 1 FROM payments WHERE service_account = s.id)

@@ -1,7 +1,9 @@
 //! What does each verb answer, refusals included?
 
+pub(crate) mod allowances;
 pub(crate) mod certificates;
 pub(crate) mod charges;
+pub(crate) mod intents;
 pub(crate) mod payments;
 pub(crate) mod profiles;
 pub(crate) mod records;
@@ -9,6 +11,7 @@ pub(crate) mod rotation;
 pub(crate) mod sign_ins;
 pub(crate) mod terminals;
 pub(crate) mod trust;
+pub(crate) mod wallets;
 
 use authority::store::{ChargeStatus, PushState};
 use protocol::charge::ChargeKind;

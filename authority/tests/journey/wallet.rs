@@ -1,0 +1,760 @@
+//! Does a wallet pay exactly what its shopper signed, once, and only while it is true?
+
+use authority::store::{Credit, Ledger, Merchant, NewAccount, ServiceAccounts, Wallets as _};
+use base64ct::{Base64UrlUnpadded, Encoding};
+use protocol::ids::{AccountId, MerchantId};
+use protocol::jwk::{Jwk, JwkSet};
+use protocol::jws;
+use protocol::money::{AMOUNT_MINOR_MAX, Currency, Money};
+use protocol::receipt::ReceiptClaims;
+use protocol::token::Channel;
+use protocol::wire::push::ChargeStage;
+use protocol::wire::wallet::{
+    IdempotencyKey, PaymentRequest, SignedApproval, WalletAccounts, WalletPayment, WalletView,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use wallet_client::{Agreed, NoRandom, Refused, Request, Wallet, WalletKey};
+
+use crate::provider;
+use crate::world::{Answer, MINUTE, ORIGIN, World, answer, eur};
+
+/// A shopper's app with a key of its own.
+pub struct App<'w> {
+    world: &'w World,
+    pub wallet: Mutex<Wallet>,
+    person: String,
+}
+
+impl<'w> App<'w> {
+    pub fn of(world: &'w World, person: &str) -> Self {
+        let key = WalletKey::generate().unwrap();
+        let token = world.sign_in_with(person, &key);
+        Self {
+            world,
+            wallet: Mutex::new(Wallet::new(key, ORIGIN, &token)),
+            person: person.into(),
+        }
+    }
+
+    pub async fn send(&self, build: impl Fn(&Wallet) -> Result<Request, NoRandom>) -> Answer {
+        loop {
+            let request = build(&*self.wallet.lock().await).unwrap();
+            let answered = self.send_once(request).await;
+            let nonce = answered.headers.get("dpop-nonce");
+            let nonce = nonce.map(|it| it.to_str().unwrap());
+            let read = wallet_client::Answer {
+                status: answered.status,
+                nonce,
+                body: &answered.body,
+            };
+            let mut wallet = self.wallet.lock().await;
+            if wallet.read::<Value>(&read) != Err(Refused::Again) {
+                return answered;
+            }
+        }
+    }
+
+    async fn send_once(&self, request: Request) -> Answer {
+        let path = request.url.strip_prefix(ORIGIN).unwrap();
+        let mut asked = self.world.ask(request.method, path);
+        for (name, value) in request.headers {
+            asked = asked.header(name, value);
+        }
+        answer(asked.body(request.body)).await
+    }
+
+    async fn view(&self, token: &str) -> Answer {
+        let now = self.world.now();
+        self.send(|wallet| wallet.view(token, now)).await
+    }
+
+    pub async fn account(&self) -> AccountId {
+        let person = self.world.person(&self.person);
+        self.world.store.service_accounts(person).await.unwrap()[0].id
+    }
+
+    pub async fn agreed(&self, amount: Money) -> Agreed {
+        Agreed {
+            amount,
+            payee: self.world.merchant,
+            account: self.account().await,
+        }
+    }
+
+    pub async fn signed(&self, token: &str, minor: i64) -> PaymentRequest {
+        let agreed = self.agreed(eur(minor)).await;
+        self.signed_as(token, &agreed).await
+    }
+
+    async fn signed_as(&self, token: &str, agreed: &Agreed) -> PaymentRequest {
+        let wallet = self.wallet.lock().await;
+        wallet.approve(token, agreed, self.world.now()).unwrap()
+    }
+
+    pub async fn pay(&self, name: &str, payment: &PaymentRequest) -> Answer {
+        let (name, now) = (IdempotencyKey::new(name).unwrap(), self.world.now());
+        self.send(|wallet| wallet.pay(&name, payment, now)).await
+    }
+
+    /// Signs and pays what the terminal shows on this channel now.
+    async fn pays(&self, channel: Channel, minor: i64) -> Answer {
+        let token = self.world.shown(channel).await;
+        let payment = self.signed(&token, minor).await;
+        self.pay(&format!("{token} {minor}"), &payment).await
+    }
+}
+
+fn read<T: DeserializeOwned>(answer: &Answer) -> T {
+    serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+}
+
+#[track_caller]
+fn paid(answer: &Answer) -> WalletPayment {
+    assert_eq!(answer.status, 201, "{answer:?}");
+    read(answer)
+}
+
+#[tokio::test]
+async fn a_wallet_looks_signs_and_pays_in_one_call() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let token = world.shown(Channel::Qr).await;
+    let view: WalletView = read(&ann.view(&token).await);
+    assert_eq!(
+        (view.amount, view.payee.id),
+        (Some(eur(420)), world.merchant)
+    );
+    assert_eq!(view.accounts.len(), 1);
+    let payment = ann.signed(&token, 420).await;
+    let answered = ann.pay("one", &payment).await;
+    let told = paid(&answered);
+    assert_eq!(told.amount, eur(420));
+    let receipt = told.receipt.clone().unwrap();
+    let keys = world.app.keyring();
+    let receipt = jws::verify::<ReceiptClaims>(&receipt, keys.jwks()).unwrap();
+    assert_eq!(receipt.claims().payment, told.payment);
+    assert_eq!(world.balance("ann").await, 5_000 - 420);
+
+    let place = answered.headers["location"].to_str().unwrap();
+    let now = world.now();
+    let looked = ann.send(|it| it.payment(told.payment, now)).await;
+    assert_eq!(place, format!("/v1/wallet/payments/{}", told.payment));
+    assert_eq!(read::<WalletPayment>(&looked), told);
+
+    // What the shopper signed lies beside the claim, with the key that verifies it.
+    let claim = receipt.claims().claim;
+    let kept = world.store.kept_approval(claim).await.unwrap().unwrap();
+    assert_eq!(kept.jws, payment.approval);
+    let key = Jwk::from_point(&kept.public_point).unwrap();
+    let keys = JwkSet { keys: vec![key] };
+    let evidence = jws::verify::<SignedApproval>(&kept.jws, &keys).unwrap();
+    assert_eq!(evidence.claims().amount, eur(420));
+}
+
+#[tokio::test]
+async fn a_look_spends_nothing_and_is_refused_as_a_payment_would_be() {
+    let world = World::new().await;
+    let ann = App::of(&world, "ann");
+    let idle = world.shown(Channel::Qr).await;
+    ann.view(&idle).await.refused(409, "nothing-to-pay");
+    world.charge(420).await;
+    ann.view(&idle).await.refused(409, "token-spent");
+    ann.view("hello").await.refused(400, "malformed-token");
+    let token = world.shown(Channel::Qr).await;
+    for _ in 0..3 {
+        assert_eq!(ann.view(&token).await.status, 200);
+    }
+    paid(&ann.pays(Channel::Qr, 420).await);
+    ann.view(&token).await.refused(409, "token-spent");
+    world.held(420).await;
+    let token = world.shown(Channel::Nfc).await;
+    let held = ann.view(&token).await;
+    assert!(held.refused(409, "charge-held").retry_after.is_some());
+}
+
+#[tokio::test]
+async fn looking_at_typed_codes_is_guessing() {
+    use authority::services::limiter::PERSON_MISSES_MAX;
+    use protocol::code::TypedCode;
+    let world = World::new().await;
+    world.charge(420).await;
+    let eve = App::of(&world, "eve");
+    let right = world.shown(Channel::Code).await;
+    let shown = TypedCode::parse(&right).unwrap();
+    let wrong = (0..).filter(|digits| !shown.matches(*digits));
+    for digits in wrong.take(PERSON_MISSES_MAX as usize) {
+        let code = TypedCode::new(world.terminal, digits).shown();
+        eve.view(&code).await.refused(403, "token-unknown");
+    }
+    eve.view(&right).await.refused(429, "too-many-misses");
+    let ann = App::of(&world, "ann");
+    assert_eq!(ann.view(&right).await.status, 200);
+    paid(&ann.pays(Channel::Code, 420).await);
+}
+
+#[tokio::test]
+async fn the_same_payment_again_is_answered_by_the_same_bytes() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let payment = ann.signed(&world.shown(Channel::Qr).await, 420).await;
+    let first = ann.pay("one", &payment).await;
+    paid(&first);
+    let wallet = ann.wallet.into_inner();
+    world.advance(9 * MINUTE);
+    let world = world.restart().await;
+    let ann = App {
+        world: &world,
+        wallet: Mutex::new(wallet),
+        person: "ann".into(),
+    };
+    let again = ann.pay("one", &payment).await;
+    assert_eq!((again.status, &again.body), (201, &first.body));
+    assert_eq!(world.balance("ann").await, 5_000 - 420);
+    ann.pay("two", &payment)
+        .await
+        .refused(403, "approval-refused");
+}
+
+#[tokio::test]
+async fn a_double_click_pays_once() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let payment = ann.signed(&world.shown(Channel::Qr).await, 420).await;
+    let clicks = (0..6).map(|_| ann.pay("one", &payment));
+    let answers = futures_util::future::join_all(clicks).await;
+    let after = ann.pay("one", &payment).await;
+    paid(&after);
+    assert!(answers.iter().any(|it| it.status == 201));
+    for answer in answers {
+        match answer.status {
+            201 => assert_eq!(answer.body, after.body),
+            _ => {
+                answer.refused(409, "request-running");
+                assert!(answer.retry_after.is_some());
+            }
+        }
+    }
+    assert_eq!(world.balance("ann").await, 5_000 - 420);
+}
+
+#[tokio::test]
+async fn a_name_stands_for_one_request_of_one_wallet() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let token = world.shown(Channel::Qr).await;
+    let payment = ann.signed(&token, 420).await;
+    paid(&ann.pay("one", &payment).await);
+    let other = ann.signed(&token, 420).await;
+    ann.pay("one", &other).await.refused(422, "request-differs");
+    // The phone is handed on: the same key, another shopper.
+    let key = ann.wallet.lock().await.key().clone();
+    ann.wallet
+        .lock()
+        .await
+        .renew(&world.sign_in_with("bob", &key));
+    ann.pay("one", &payment)
+        .await
+        .refused(422, "request-differs");
+    // Somebody else's wallet may use the same name.
+    world.charge(420).await;
+    let bob = App::of(&world, "bob");
+    let payment = bob.signed(&world.shown(Channel::Qr).await, 420).await;
+    paid(&bob.pay("one", &payment).await);
+}
+
+#[tokio::test]
+async fn a_payment_without_a_good_name_is_not_begun() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let payment = ann.signed(&world.shown(Channel::Qr).await, 420).await;
+    let body = serde_json::to_vec(&payment).unwrap();
+    let now = world.now();
+    for name in [
+        None,
+        Some(""),
+        Some("bare"),
+        Some("\"\""),
+        Some("\"a\", \"b\""),
+    ] {
+        let named = |wallet: &Wallet| {
+            let mut request = wallet.request("POST", "/v1/wallet/payments", body.clone(), now)?;
+            let name = name.map(|it| ("idempotency-key", it.to_owned()));
+            request.headers.extend(name);
+            Ok(request)
+        };
+        ann.send(named).await.refused(400, "request-unnamed");
+    }
+    paid(&ann.pay("one", &payment).await);
+}
+
+#[tokio::test]
+async fn what_was_signed_must_be_what_is_asked_and_is_judged_before_anything_is_spent() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let (ann, bob) = (App::of(&world, "ann"), App::of(&world, "bob"));
+    let token = world.shown(Channel::Qr).await;
+    let right = ann.agreed(eur(420)).await;
+    let usd = Money::new(420, "USD".parse().unwrap()).unwrap();
+    let nobody: MerchantId = "01a0c450-6c00-7d65-b263-68616e742020".parse().unwrap();
+    let wrong = [
+        (
+            Agreed {
+                amount: eur(421),
+                ..right
+            },
+            409,
+            "amount-differs",
+        ),
+        (
+            Agreed {
+                amount: eur(1),
+                ..right
+            },
+            409,
+            "amount-differs",
+        ),
+        (
+            Agreed {
+                amount: usd,
+                ..right
+            },
+            409,
+            "amount-differs",
+        ),
+        (
+            Agreed {
+                payee: nobody,
+                ..right
+            },
+            409,
+            "payee-differs",
+        ),
+        (
+            Agreed {
+                account: bob.account().await,
+                ..right
+            },
+            403,
+            "no-account",
+        ),
+    ];
+    for (place, (agreed, status, slug)) in wrong.into_iter().enumerate() {
+        let payment = ann.signed_as(&token, &agreed).await;
+        let refused = ann.pay(&format!("wrong {place}"), &payment).await;
+        refused.refused(status, slug);
+        let again = ann.pay(&format!("wrong {place}"), &payment).await;
+        assert_eq!((again.status, again.body), (refused.status, refused.body));
+    }
+    assert_eq!(world.balance("ann").await, 5_000);
+    paid(&ann.pay("right", &ann.signed_as(&token, &right).await).await);
+}
+
+#[tokio::test]
+async fn an_approval_is_by_this_wallets_key_over_this_token_for_this_authority_and_now() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let token = world.shown(Channel::Qr).await;
+    let other = world.shown(Channel::Nfc).await;
+    let good = ann.signed(&token, 420).await;
+    let key = ann.wallet.lock().await.key().clone();
+    let claims: SignedApproval = {
+        let keys = JwkSet {
+            keys: vec![key.public().clone()],
+        };
+        jws::verify(&good.approval, &keys).unwrap().into_claims()
+    };
+    let now_s = world.now().secs();
+    let signed = |change: &dyn Fn(&mut SignedApproval)| {
+        let mut changed = claims.clone();
+        change(&mut changed);
+        key.sign(&changed)
+    };
+    let thief = WalletKey::generate().unwrap();
+    let jwt = serde_json::to_value(&claims).unwrap();
+    let unsigned = |alg: &str| {
+        let kid = key.thumbprint().to_string();
+        let header = json!({ "alg": alg, "typ": "m2key-approval+jwt", "kid": kid });
+        format!("{}.", provider::unsigned(&header, &jwt))
+    };
+    let mut flipped = good.approval.clone().into_bytes();
+    let last = flipped.len() - 5;
+    flipped[last] = if flipped[last] == b'A' { b'B' } else { b'A' };
+    let refused = [
+        ("another key", thief.sign(&claims)),
+        ("no signature", unsigned("none")),
+        ("a mac", unsigned("HS256")),
+        ("a changed bit", String::from_utf8(flipped).unwrap()),
+        ("another token", ann.signed(&other, 420).await.approval),
+        (
+            "another authority",
+            signed(&|it| it.aud = "https://pay.evil.example".into()),
+        ),
+        ("too old", signed(&|it| it.iat = now_s - 121)),
+        ("not yet", signed(&|it| it.iat = now_s + 31)),
+        ("no name", signed(&|it| it.jti = String::new())),
+        (
+            "a name without an end",
+            signed(&|it| it.jti = "x".repeat(257)),
+        ),
+        ("nothing", String::new()),
+        (
+            "a proof",
+            key.prove("POST", ORIGIN, None, None, world.now()).unwrap(),
+        ),
+    ];
+    for (what, approval) in refused {
+        let payment = PaymentRequest {
+            approval,
+            ..good.clone()
+        };
+        let answer = ann.pay(what, &payment).await;
+        let slug = answer.json()["type"].clone();
+        assert_eq!(slug, "urn:m2key:problem:approval-refused", "{what}");
+    }
+    assert_eq!(world.balance("ann").await, 5_000);
+    paid(&ann.pay("good", &good).await);
+}
+
+#[tokio::test]
+async fn amounts_that_are_none_are_never_signed_for() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let token = world.shown(Channel::Qr).await;
+    let good = ann.signed(&token, 420).await;
+    let secret = p256::ecdsa::SigningKey::from_slice(&[5; 32]).unwrap();
+    let jwk: Jwk = serde_json::from_value(provider::public(&secret, "x")).unwrap();
+    let thumbprint = protocol::dpop::Thumbprint::of(&jwk);
+    let now_s = world.now().secs();
+    let header = json!({
+        "alg": "ES256", "typ": "m2key-approval+jwt", "kid": thumbprint.to_string(),
+    });
+    let claims: Value = {
+        let part = good.approval.split('.').nth(1).unwrap();
+        let json = Base64UrlUnpadded::decode_vec(part).unwrap();
+        serde_json::from_slice(&json).unwrap()
+    };
+    // A wallet of the test's own key, which signs what a wallet-client would not.
+    let access_token = {
+        let claims = world.provider.claims("ann", thumbprint, now_s);
+        world.provider.token(&claims)
+    };
+    for minor in [
+        json!(0),
+        json!(-420),
+        json!(AMOUNT_MINOR_MAX + 1),
+        json!(i64::MAX),
+        json!(u64::MAX),
+        json!(4.2),
+        json!("420"),
+        Value::Null,
+    ] {
+        let mut wrong = claims.clone();
+        wrong["amount"]["amount_minor"] = minor.clone();
+        let approval = provider::sign(&secret, &header, &wrong);
+        let payment = PaymentRequest {
+            approval,
+            ..good.clone()
+        };
+        let refused = raw(&world, &secret, &access_token, &payment).await;
+        refused.refused(403, "approval-refused");
+    }
+    let approval = provider::sign(&secret, &header, &claims);
+    let payment = PaymentRequest {
+        approval,
+        ..good.clone()
+    };
+    paid(&raw(&world, &secret, &access_token, &payment).await);
+    world.charge(420).await;
+    let good = ann.signed(&world.shown(Channel::Qr).await, 420).await;
+    paid(&ann.pay("good", &good).await);
+}
+
+/// A payment whose proof is signed by hand.
+async fn raw(
+    world: &World,
+    secret: &p256::ecdsa::SigningKey,
+    access_token: &str,
+    payment: &PaymentRequest,
+) -> Answer {
+    let mut jwk = provider::public(secret, "x");
+    jwk.as_object_mut().unwrap().remove("kid");
+    let header = json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": jwk });
+    let nonce = world.journey.sign_in.nonce(world.now()).await.unwrap();
+    let jti = protocol::dpop::access_token_hash(&payment.approval);
+    let claims = json!({
+        "jti": jti, "htm": "POST", "htu": format!("{ORIGIN}/v1/wallet/payments"),
+        "iat": world.now().secs(), "nonce": nonce,
+        "ath": protocol::dpop::access_token_hash(access_token),
+    });
+    let asked = world.ask("POST", "/v1/wallet/payments").json(payment);
+    let asked = asked.header("authorization", format!("DPoP {access_token}"));
+    let asked = asked.header("dpop", provider::sign(secret, &header, &claims));
+    answer(asked.header("idempotency-key", format!("\"{jti}\""))).await
+}
+
+#[tokio::test]
+async fn an_amount_that_changed_since_the_look_is_not_paid() {
+    let world = World::new().await;
+    let charge = world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    // A tag does not change with the charge: there the amount guards the shopper.
+    let token = world.shown(Channel::Nfc).await;
+    let view: WalletView = read(&ann.view(&token).await);
+    assert_eq!(view.amount, Some(eur(420)));
+    let payment = ann.signed(&token, 420).await;
+    let (charges, now) = (&world.journey.charges, world.now());
+    charges
+        .cancel(world.terminal, charge.charge, now)
+        .await
+        .unwrap();
+    world.charge(4_200).await;
+    ann.pay("one", &payment)
+        .await
+        .refused(409, "amount-differs");
+    assert_eq!(world.balance("ann").await, 5_000);
+    paid(&ann.pay("two", &ann.signed(&token, 4_200).await).await);
+}
+
+#[tokio::test]
+async fn of_two_phones_with_one_token_one_pays() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let token = world.shown(Channel::Qr).await;
+    let (ann, bob) = (App::of(&world, "ann"), App::of(&world, "bob"));
+    let anns = ann.signed(&token, 420).await;
+    let bobs = bob.signed(&token, 420).await;
+    let (one, two) = tokio::join!(ann.pay("one", &anns), bob.pay("one", &bobs));
+    let statuses = [one.status, two.status];
+    assert!(
+        statuses == [201, 409] || statuses == [409, 201],
+        "{one:?} {two:?}"
+    );
+    let left = world.balance("ann").await + world.balance("bob").await;
+    assert_eq!(left, 10_000 - 420);
+}
+
+#[tokio::test]
+async fn a_refusal_after_the_claim_gives_the_charge_back_and_stays_the_answer() {
+    let world = World::new().await;
+    let charge = world.charge(5_001).await.charge;
+    let ann = App::of(&world, "ann");
+    let payment = ann.signed(&world.shown(Channel::Qr).await, 5_001).await;
+    let refused = ann.pay("one", &payment).await;
+    refused.refused(402, "funds-short");
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("nothing was paid"), "{detail}");
+    let look = world.journey.charges.look(world.terminal, charge).await;
+    assert!(matches!(look.unwrap().stage, ChargeStage::Offered { .. }));
+    world.give_more("ann", 10_000).await;
+    let again = ann.pay("one", &payment).await;
+    assert_eq!((again.status, &again.body), (402, &refused.body));
+    paid(&ann.pays(Channel::Qr, 5_001).await);
+}
+
+#[tokio::test]
+async fn a_payment_that_broke_off_goes_on_with_the_same_claim() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let payment = ann.signed(&world.shown(Channel::Qr).await, 420).await;
+    let database = rusqlite::Connection::open(world.database()).unwrap();
+    let trap = "CREATE TRIGGER trap BEFORE INSERT ON payments
+        BEGIN SELECT RAISE(ABORT, 'on purpose'); END";
+    database.execute_batch(trap).unwrap();
+    ann.pay("one", &payment).await.refused(500, "internal");
+    assert_eq!(world.balance("ann").await, 5_000);
+    database.execute_batch("DROP TRIGGER trap").unwrap();
+    let first = ann.pay("one", &payment).await;
+    paid(&first);
+
+    world.charge(420).await;
+    let payment = ann.signed(&world.shown(Channel::Qr).await, 420).await;
+    world.hsm_fails_once();
+    let due = ann.pay("two", &payment).await;
+    assert_eq!(
+        due.refused(503, "busy").json()["detail"],
+        "paid; the receipt follows"
+    );
+    paid(&ann.pay("two", &payment).await);
+    assert_eq!(world.balance("ann").await, 5_000 - 840);
+}
+
+#[tokio::test]
+async fn an_approval_counts_for_one_claim() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let token = world.shown(Channel::Nfc).await;
+    let first = ann.signed(&token, 420).await;
+    paid(&ann.pay("one", &first).await);
+    let key = ann.wallet.lock().await.key().clone();
+    let keys = JwkSet {
+        keys: vec![key.public().clone()],
+    };
+    let claims: SignedApproval = jws::verify(&first.approval, &keys).unwrap().into_claims();
+    world.charge(420).await;
+    let next = world.shown(Channel::Nfc).await;
+    let reused = SignedApproval {
+        token_hash: protocol::wire::wallet::token_hash(&next).unwrap(),
+        ..claims
+    };
+    let payment = PaymentRequest {
+        token: next.clone(),
+        approval: key.sign(&reused),
+    };
+    ann.pay("two", &payment)
+        .await
+        .refused(403, "approval-refused");
+    // Nothing was spent.
+    paid(&ann.pay("three", &ann.signed(&next, 420).await).await);
+}
+
+#[tokio::test]
+async fn currencies_without_decimals_and_the_largest_amount_are_paid_to_the_unit() {
+    let jpy: Currency = "JPY".parse().unwrap();
+    for minor in [1, AMOUNT_MINOR_MAX] {
+        let amount = Money::new(minor, jpy).unwrap();
+        let world = World::with(|merchant| Merchant {
+            currency: jpy,
+            fixed: Some(amount),
+            ..merchant
+        })
+        .await;
+        world.open_purse("kei", amount).await;
+        let kei = App::of(&world, "kei");
+        let token = world.shown(Channel::Nfc).await;
+        let view: WalletView = read(&kei.view(&token).await);
+        assert_eq!(view.amount, Some(amount));
+        let payment = kei.signed_as(&token, &kei.agreed(amount).await).await;
+        assert_eq!(paid(&kei.pay("one", &payment).await).amount, amount);
+        assert_eq!(world.balance("kei").await, 0);
+        // Their euros are of no use here.
+        let ann = App::of(&world, "ann");
+        let token = world.shown(Channel::Nfc).await;
+        let payment = ann.signed_as(&token, &ann.agreed(amount).await).await;
+        ann.pay("one", &payment).await.refused(403, "no-account");
+    }
+}
+
+#[tokio::test]
+async fn an_open_charge_is_paid_as_signed_up_to_its_cap() {
+    let world = World::with(|merchant| Merchant {
+        open_cap: Some(eur(1_000)),
+        ..merchant
+    })
+    .await;
+    let ann = App::of(&world, "ann");
+    let token = world.shown(Channel::Nfc).await;
+    let view: WalletView = read(&ann.view(&token).await);
+    assert_eq!((view.amount, view.cap), (None, Some(eur(1_000))));
+    let over = ann.signed(&token, 1_001).await;
+    ann.pay("over", &over).await.refused(409, "amount-differs");
+    paid(&ann.pay("all", &ann.signed(&token, 1_000).await).await);
+}
+
+#[tokio::test]
+async fn accounts_and_payments_are_for_their_own_shopper() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let (ann, bob) = (App::of(&world, "ann"), App::of(&world, "bob"));
+    let told = paid(&ann.pays(Channel::Qr, 420).await);
+    let now = world.now();
+    let other_phone = App::of(&world, "ann");
+    let looked = other_phone.send(|it| it.payment(told.payment, now)).await;
+    assert_eq!(read::<WalletPayment>(&looked), told);
+    let stranger = bob.send(|it| it.payment(told.payment, now)).await;
+    stranger.refused(404, "payment-unknown");
+    let nowhere = told.payment.to_string().replace('0', "1").parse().unwrap();
+    let unknown = ann.send(|it| it.payment(nowhere, now)).await;
+    unknown.refused(404, "payment-unknown");
+    let listed: WalletAccounts = read(&bob.send(|it| it.accounts(now)).await);
+    assert_eq!(listed.accounts.len(), 1);
+    assert_eq!(listed.accounts[0].account, bob.account().await);
+    assert_eq!(listed.accounts[0].rail, "ledger");
+    let eve = App::of(&world, "eve");
+    let none: WalletAccounts = read(&eve.send(|it| it.accounts(now)).await);
+    assert!(none.accounts.is_empty());
+}
+
+#[tokio::test]
+async fn without_a_key_there_is_no_wallet() {
+    let world = World::whose_provider_binds(false).await;
+    let mut claims = world.claims_of("ann", &world.key);
+    claims.as_object_mut().unwrap().remove("cnf");
+    let bearer = world.provider.token(&claims);
+    for (method, path, body) in [
+        ("POST", "/v1/wallet/views", json!({ "token": "x" })),
+        (
+            "POST",
+            "/v1/wallet/payments",
+            json!({ "token": "x", "approval": "x" }),
+        ),
+        ("GET", "/v1/wallet/accounts", Value::Null),
+    ] {
+        let request = || world.ask(method, path).json(&body);
+        answer(request()).await.refused(401, "sign-in-needed");
+        let unbound = answer(request().bearer_auth(&bearer)).await;
+        unbound.refused(401, "sign-in-refused");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_remembered_for_a_day() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let payment = ann.signed(&world.shown(Channel::Qr).await, 420).await;
+    paid(&ann.pay("one", &payment).await);
+    let renew = async || {
+        let mut wallet = ann.wallet.lock().await;
+        let token = world.sign_in_with("ann", wallet.key());
+        wallet.renew(&token);
+    };
+    world.advance(24 * 60 * MINUTE);
+    world.journey.forget(world.now()).await.unwrap();
+    renew().await;
+    paid(&ann.pay("one", &payment).await);
+    world.advance(1);
+    world.journey.forget(world.now()).await.unwrap();
+    ann.pay("one", &payment)
+        .await
+        .refused(403, "approval-refused");
+}
+
+impl World {
+    async fn open_purse(&self, person: &str, amount: Money) {
+        let id = authority::ids::fresh(self.now(), AccountId::from_parts);
+        let account = NewAccount {
+            id,
+            person: self.person(person),
+            currency: amount.currency(),
+            at: self.now(),
+        };
+        assert!(self.store.open_account(account).await.unwrap());
+        self.credit(id, amount, "opening").await;
+    }
+
+    async fn give_more(&self, person: &str, minor: i64) {
+        let account = self.store.accounts_of(self.person(person)).await.unwrap()[0].id;
+        self.credit(account, eur(minor), "more").await;
+    }
+
+    async fn credit(&self, account: AccountId, amount: Money, why: &str) {
+        let credit = Credit {
+            account,
+            amount,
+            reference: format!("{why} {account}"),
+            at: self.now(),
+        };
+        self.store.credit(credit).await.unwrap();
+    }
+}
