@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use protocol::ids::AccountId;
 use protocol::problem::ProblemType;
+use protocol::wire::passkeys::PasskeyView;
 use serde::Deserialize;
 use uuid::Uuid;
 use warp::Filter;
@@ -55,6 +56,7 @@ struct Me<'a> {
     accounts: Vec<Account>,
     identities: Vec<Identity>,
     providers: Vec<Choice>,
+    passkeys: Vec<Passkey>,
     sign_ins: Vec<Seen>,
     locked: Option<Moment>,
 }
@@ -67,6 +69,17 @@ struct Join<'a> {
     action: String,
     brings: Vec<String>,
     joins: Vec<String>,
+}
+
+struct Passkey {
+    id: String,
+    name: String,
+    since: Moment,
+}
+
+#[derive(Clone, Deserialize)]
+struct RemovePasskey {
+    passkey: String,
 }
 
 #[derive(Clone, Deserialize)]
@@ -90,6 +103,7 @@ pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
         .or(joining(site))
         .or(join(site))
         .or(delete(site))
+        .or(remove_passkey(site))
 }
 
 fn show(site: &Arc<Site>) -> Routes<Public> {
@@ -124,7 +138,14 @@ async fn page(site: &Site, visit: &Visit) -> Answer<Response> {
         current: it.is_current,
         open: it.ended.is_none(),
     };
+    let passkeys = site.journey.passkeys.list(&session.signed_in()).await?;
+    let passkey = |it: PasskeyView| Passkey {
+        id: it.id,
+        name: it.name,
+        since: moment(it.added_at),
+    };
     let page = Me {
+        passkeys: passkeys.passkeys.into_iter().map(passkey).collect(),
         accounts: accounts(site, session).await?,
         identities: profile.identities.into_iter().map(identity).collect(),
         providers: providers::choices(site, &[("purpose", "link".into())]),
@@ -287,4 +308,20 @@ fn delete(site: &Arc<Site>) -> Routes<Public> {
         answer(site.clone(), visit, work)
     });
     Routes::new("page-delete", route)
+}
+
+fn remove_passkey(site: &Arc<Site>) -> Routes<Public> {
+    let (of, site) = (site.clone(), site.clone());
+    let route = warp::path!("me" / "passkeys" / "remove").and(form::<RemovePasskey>(&of));
+    let route = route.then(move |visit: Arc<Visit>, remove: RemovePasskey| {
+        let (work_site, work_visit) = (site.clone(), visit.clone());
+        let work = async move {
+            let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
+            let who = session(&work_visit)?.signed_in();
+            let done = journey.passkeys.remove(&who, &remove.passkey, now).await;
+            or_sign_in_again(&work_site, &work_visit, done)
+        };
+        answer(site.clone(), visit, work)
+    });
+    Routes::new("page-passkey", route)
 }

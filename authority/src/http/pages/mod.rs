@@ -114,6 +114,10 @@ impl Site {
         &self.assets.script.path
     }
 
+    fn passkey(&self) -> &str {
+        &self.assets.passkey.path
+    }
+
     fn icon(&self) -> &str {
         &self.assets.icon.path
     }

@@ -136,7 +136,7 @@ fn claim_to_pay(conn: &Connection, pay: &Pay) -> Step<StoredClaim> {
     }
     // A sign-in in another tab may have prolonged it in between.
     let held_until = approved.claimed().held_until;
-    let stored = protocol::charge::Claimed {
+    let stored = Claimed {
         held_until,
         ..claim.record.claimed.clone()
     };

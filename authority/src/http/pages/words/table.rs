@@ -61,6 +61,14 @@ super::sentences! {
     pay_no_account_next "Link another account in your profile, or ask the merchant for another way to pay." "Reliez un autre compte dans votre profil, ou demandez au commerçant un autre moyen de payer.";
     pay_button(amount) "Pay {amount}" "Payer {amount}";
     pay_button_open "Pay" "Payer";
+    step_up_button(amount) "Confirm {amount} with your passkey" "Confirmer {amount} avec votre clé d’accès";
+    step_up_failed "Your phone did not confirm it. Try again." "Votre téléphone ne l’a pas confirmé. Réessayez.";
+    step_up_script "Confirming takes JavaScript. Switch it on for this page, or pay a smaller amount." "La confirmation a besoin de JavaScript. Activez-le pour cette page, ou payez un montant plus petit.";
+    step_up_add "You have no passkey yet. Make one now: your phone asks for your finger, your face or its PIN." "Vous n’avez pas encore de clé d’accès. Créez-en une maintenant : votre téléphone demande votre doigt, votre visage ou son code.";
+    passkey_name "Name of the passkey" "Nom de la clé d’accès";
+    passkey_default "This phone" "Ce téléphone";
+    passkey_add "Make a passkey" "Créer une clé d’accès";
+    passkey_failed "No passkey was made. Try again, or use another device." "Aucune clé d’accès n’a été créée. Réessayez, ou utilisez un autre appareil.";
 
     // while the rail works
     pending_title "Payment under way" "Paiement en cours";
@@ -117,6 +125,10 @@ super::sentences! {
     me_unlink_of(provider) "Unlink {provider}" "Délier {provider}";
     me_link "Link another account" "Relier un autre compte";
     me_link_note "You sign in there, too, and then see once more which profile it joins." "Vous vous y connectez aussi, puis vous voyez encore une fois à quel profil il est relié.";
+    me_passkeys "Passkeys" "Clés d’accès";
+    me_passkeys_note "Larger payments are confirmed with a passkey: your finger, your face or the PIN of your device." "Les paiements plus importants se confirment avec une clé d’accès : votre doigt, votre visage ou le code de votre appareil.";
+    me_remove "Remove" "Retirer";
+    me_remove_of(passkey) "Remove {passkey}" "Retirer {passkey}";
     me_sign_ins "Where you are signed in" "Où vous êtes connecté";
     me_this_browser "This browser" "Ce navigateur";
     me_open "Signed in" "Connecté";
