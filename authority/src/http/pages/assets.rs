@@ -91,3 +91,38 @@ impl Asset {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ICON, ICON_ACCENT, PASSKEY, SCRIPT, STYLE};
+
+    #[test]
+    fn the_style_sheet_knows_no_left_and_no_right() {
+        let sides = ["left", "right", "-top:", "-bottom:", "width:", "height:"];
+        for line in STYLE.lines().filter(|line| !line.starts_with("/*")) {
+            let line = line
+                .replace("stroke-width:", "")
+                .replace("line-height:", "");
+            let media = line.starts_with("@media");
+            let physical = sides.iter().find(|side| line.contains(**side));
+            assert!(media || physical.is_none(), "{physical:?} in {line}");
+        }
+    }
+
+    #[test]
+    fn the_icon_takes_the_accent_and_the_scripts_write_no_markup() {
+        assert!(ICON.contains(ICON_ACCENT));
+        for markup in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacent",
+            "document.write",
+            "eval(",
+        ] {
+            assert!(
+                !SCRIPT.contains(markup) && !PASSKEY.contains(markup),
+                "{markup}"
+            );
+        }
+    }
+}

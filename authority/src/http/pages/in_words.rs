@@ -13,8 +13,8 @@ use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
 use warp::Filter;
 use warp::reply::Response;
 
-use super::visit::{Visit, visit};
-use super::{Site, onward};
+use super::visit::Visit;
+use super::{Site, onward, visit};
 use crate::http::problem;
 use crate::http::{Public, RouteName, Routes};
 
@@ -23,31 +23,31 @@ const PROBLEM_MAX: usize = 16 * 1024;
 
 /// These routes; refusals of people as pages.
 pub(super) fn in_words(site: Arc<Site>, routes: Routes<Public>) -> Routes<Public> {
-    let of = site.clone();
     let whole = routes.filter.recover(problem::recover).unify();
-    let filter = whole
-        .and(warp::header::headers_cloned())
-        .and(visit(&of))
-        .then(
-            move |response: Response, headers: HeaderMap, visit: Arc<Visit>| {
-                let site = site.clone();
-                async move {
-                    if !wants_page(&headers) {
-                        return response;
-                    }
-                    if is_problem(&response) {
-                        return as_page(&site, &visit, response).await;
-                    }
-                    match onward::leads_away(&site, &response) {
-                        Some(address) => onward::page(&site, &visit, address, &response),
-                        None => response,
-                    }
-                }
-            },
-        );
+    let filter = whole.and(warp::header::headers_cloned()).then(
+        move |response: Response, headers: HeaderMap| {
+            let site = site.clone();
+            async move { for_people(&site, response, &headers).await }
+        },
+    );
     Routes {
         filter: filter.boxed(),
         listener: std::marker::PhantomData,
+    }
+}
+
+async fn for_people(site: &Site, response: Response, headers: &HeaderMap) -> Response {
+    let away = onward::leads_away(site, &response);
+    if !wants_page(headers) || !(is_problem(&response) || away.is_some()) {
+        return response;
+    }
+    // What was answered is never lost over who is to see it.
+    let Some(visit) = visit::of(site, headers).await else {
+        return response;
+    };
+    match away {
+        Some(address) => onward::page(site, &visit, address, &response),
+        None => as_page(site, &visit, response).await,
     }
 }
 
