@@ -345,6 +345,7 @@ mod tests {
             "rails[0].calls_max",
             "rails[1].name",
             "rails[1].url",
+            "sms.rail",
         ];
         assert_eq!(keys_of(&error), expected);
         assert!(error.mistakes.iter().all(|m| !m.hint.is_empty()));
