@@ -31,6 +31,7 @@ mod policy;
 mod receipt;
 mod renew;
 mod seed;
+mod shopper;
 mod terminal;
 mod trust;
 
@@ -89,6 +90,9 @@ enum Verb {
     /// Merchants: add, list
     #[command(subcommand)]
     Merchant(merchant::Verb),
+    /// Shoppers' profiles: lock, unlock, show
+    #[command(subcommand)]
+    Shopper(shopper::Verb),
     /// Shoppers' accounts of the built-in ledger: open, credit, check
     #[command(subcommand)]
     Account(account::Verb),
@@ -184,6 +188,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Certificate(verb) => certificate::run(arguments, verb),
         Verb::Alarm(verb) => alarm::run(arguments, verb),
         Verb::Merchant(verb) => merchant::run(arguments, verb),
+        Verb::Shopper(verb) => shopper::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Operator(verb) => operator::run(arguments, verb),
         Verb::Consent(verb) => consent::run(arguments, verb),

@@ -16,16 +16,20 @@ mod check;
 mod operator;
 mod pages;
 mod providers;
+mod rails;
 mod raw;
 mod sessions;
+mod spending;
 
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
 pub use pages::PagesConfig;
 pub use providers::{BrowserSignIn, ClientKey, IdentityProvider, ProviderKind, ProviderRail};
+pub use rails::{RailConfig, RailKind};
 pub use raw::{LogFormat, StoreConfig};
 pub use sessions::SessionsConfig;
+pub use spending::{SpendingConfig, TrafficConfig};
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
 #[derive(Debug, Clone)]
@@ -44,8 +48,11 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
     pub identity_providers: Vec<IdentityProvider>,
+    /// What moves money besides the ledger.
+    pub rails: Vec<RailConfig>,
     pub pages: PagesConfig,
     pub sessions: SessionsConfig,
+    pub spending: SpendingConfig,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
     pub run_dir: PathBuf,
@@ -219,6 +226,8 @@ fn list(mistakes: &[Mistake]) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use protocol::money::Currency;
+
     use super::*;
 
     const MINIMAL: &str = include_str!("../../config/authority.toml");
@@ -235,8 +244,9 @@ mod tests {
     #[test]
     fn the_sample_files_hold() {
         parse(MINIMAL).unwrap();
-        let providers = parse(FULL).unwrap().identity_providers;
-        assert_eq!(providers.len(), 2);
+        let full = parse(FULL).unwrap();
+        let providers = &full.identity_providers;
+        assert_eq!((providers.len(), full.rails.len()), (2, 2));
         assert!(providers.iter().all(|it| it.sender_constrained));
     }
 
@@ -270,6 +280,9 @@ mod tests {
         assert_eq!(minimal.store.readers, full.store.readers);
         assert_eq!(minimal.fence.journal, full.fence.journal);
         assert_eq!(minimal.sessions, full.sessions);
+        assert_eq!(minimal.spending.traffic, full.spending.traffic);
+        let exempt = |config: &Config| config.spending.rules(Currency::EUR).exemption;
+        assert_eq!(exempt(&minimal), exempt(&full));
     }
 
     #[test]
@@ -291,7 +304,13 @@ mod tests {
                 "http://id.bank.example/jwks",
             )
             .replace("[\"ES256\"]", "[\"none\"]")
+            .replace("https://carrier.example", "http://carrier.example")
+            .replace("name = \"carrier\"", "name = \"bank\"")
+            .replace("calls_max = 64", "calls_max = 0")
             .replace("idle_minutes = 30", "idle_minutes = 31")
+            .replace("each_minor = 3000", "each_minor = 10001")
+            .replace("[step_up.EUR]", "[step_up.EURO]")
+            .replace("claims_per_shopper = 2", "claims_per_shopper = 0")
             .replace("id = \"wallet\"", "id = \"Wallet!\"")
             .replace("currency = \"EUR\"\n", "");
         let error = parse(&text).unwrap_err();
@@ -302,10 +321,16 @@ mod tests {
             "signer.deadline_ms",
             "loopback.listen",
             "sessions.idle_minutes",
+            "step_up.EURO",
+            "step_up.EURO.each_minor",
+            "limits.claims_per_shopper",
             "identity_providers[0].jwks_url",
             "identity_providers[0].algorithms",
             "identity_providers[1].sign_in.id",
             "identity_providers[1].sign_in.rail",
+            "rails[0].calls_max",
+            "rails[1].name",
+            "rails[1].url",
         ];
         assert_eq!(keys_of(&error), expected);
         assert!(error.mistakes.iter().all(|m| !m.hint.is_empty()));

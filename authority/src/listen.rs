@@ -20,14 +20,18 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::app::App;
+use crate::config::Config;
 use crate::http::operators::OPERATOR_PATH;
 use crate::http::{Loopback, Private, Public, Routes};
 use crate::metrics::Metrics;
+use crate::services::sources::Source;
 use credentials::Credentials;
+use crowd::Crowd;
 
 mod client_verifier;
 mod connection;
 pub mod credentials;
+mod crowd;
 pub mod keeper;
 pub mod pair;
 mod rest;
@@ -85,7 +89,12 @@ pub struct Listener<T> {
     routes: BoxedFilter<(Response,)>,
     name: &'static str,
     passes: Passes,
+    /// Connections of one client address; none: as many as there are.
+    per_address: Option<PerAddress>,
 }
+
+/// What the configuration says of one client address.
+type PerAddress = fn(&Config) -> u32;
 
 /// Which paths are answered while the database is behind the world: nobody can mount a route past it.
 type Passes = fn(&str) -> bool;
@@ -102,7 +111,11 @@ pub struct Plain;
 
 /// What phones reach. Takes public routes, and the type lets no other in.
 pub fn public(listening: Listening, routes: Routes<Public>) -> Listener<()> {
-    listener("public", listening, routes, |_| false)
+    let listener = listener("public", listening, routes, |_| false);
+    Listener {
+        per_address: Some(|config| config.spending.traffic.connections_per_address),
+        ..listener
+    }
 }
 
 /// What terminals and operators reach.
@@ -130,6 +143,7 @@ fn listener<L>(
         routes: routes.complete(),
         name,
         passes,
+        per_address: None,
     }
 }
 
@@ -142,6 +156,7 @@ impl<T> Listener<T> {
             routes: self.routes,
             name: self.name,
             passes: self.passes,
+            per_address: self.per_address,
         }
     }
 }
@@ -168,6 +183,8 @@ impl<T: Transport> Listener<T> {
             passes: self.passes,
             app: app.clone(),
         });
+        let crowd = Arc::new(Crowd::default());
+        let per_address = self.per_address.map(|of| of(&app.config));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -176,16 +193,23 @@ impl<T: Transport> Listener<T> {
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
-                Ok((socket, _)) => match permits.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        let door = door.clone();
-                        connections.spawn(async move {
-                            door.serve(socket).await;
-                            drop(permit);
-                        });
-                    }
-                    Err(_) => refused(&app.metrics, self.name, "full"),
-                },
+                Ok((socket, peer)) => {
+                    let from = Source::of(peer.ip());
+                    let Ok(permit) = permits.clone().try_acquire_owned() else {
+                        refused(&app.metrics, self.name, "full");
+                        continue;
+                    };
+                    let max = per_address.unwrap_or(u32::MAX);
+                    let Some(place) = crowd.enter(from, max) else {
+                        refused(&app.metrics, self.name, "address-full");
+                        continue;
+                    };
+                    let door = door.clone();
+                    connections.spawn(async move {
+                        door.serve(socket, from).await;
+                        drop((place, permit));
+                    });
+                }
                 Err(error) => pause(self.name, &error).await,
             }
         }

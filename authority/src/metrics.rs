@@ -72,6 +72,7 @@ pub struct Metrics {
     pub schedules: IntCounterVec,
     pub charges: IntCounterVec,
     pub sign_ins: IntCounterVec,
+    pub browser_sign_ins: IntCounterVec,
     pub reports: IntCounterVec,
     /// By what was swept.
     pub sweeps: IntCounterVec,
@@ -81,6 +82,14 @@ pub struct Metrics {
     /// A second key or a second stream of one terminal.
     pub clone_alarms: IntCounter,
     pub code_misses: IntCounter,
+    /// Minutes in which misses were many.
+    pub guessing_alarms: IntCounter,
+    /// By what was asked for: requests of an address that asks too often.
+    pub throttled: IntCounterVec,
+    /// By outcome: assertions of passkeys.
+    pub step_ups: IntCounterVec,
+    /// Passkeys whose counter went back.
+    pub passkey_alarms: IntCounter,
     /// By outcome.
     pub adoptions: IntCounterVec,
     /// Checkpoints shown that the database does not contain.
@@ -202,6 +211,11 @@ impl Metrics {
             schedules: make.outcomes("schedules_total", "Schedules asked for"),
             charges: make.outcomes("charges_total", "Charges of tills"),
             sign_ins: make.outcomes("sign_ins_total", "Access tokens presented"),
+            browser_sign_ins: make.counters(
+                "browser_sign_ins_total",
+                "Sign-ins of browsers that began, and that came back",
+                &["step", "outcome"],
+            ),
             reports: make.outcomes("reports_total", "Events reported by terminals"),
             sweeps: make.counters("sweeps_total", "Overdue things put right", &["what"]),
             checkpoints: make.outcomes("checkpoints_total", "Audit checkpoints"),
@@ -212,6 +226,18 @@ impl Metrics {
             ),
             push_frames: make.counter("push_frames_total", "States pushed to terminals"),
             code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
+            guessing_alarms: make.counter(
+                "guessing_alarms_total",
+                "Minutes in which typed codes missed suspiciously often",
+            ),
+            throttled: make.counters(
+                "throttled_total",
+                "Requests of client addresses that ask too often",
+                &["what"],
+            ),
+            step_ups: make.outcomes("step_ups_total", "Assertions of passkeys"),
+            passkey_alarms: make
+                .counter("passkey_alarms_total", "Passkeys whose counter went back"),
             adoptions: make.outcomes(
                 "adoptions_total",
                 "Certificates that a restore had lost, when shown",

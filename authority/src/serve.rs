@@ -13,16 +13,17 @@ use tokio::sync::Notify;
 use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
-use crate::http::{agents, crls, enrolment, loopback, operators, public, trust};
+use crate::http::{
+    agents, crls, enrolment, loopback, operators, pages, public, sign_in, source, trust,
+};
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
 use crate::listen::tls::TlsError;
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
-use crate::services::journey::Journey;
+use crate::services::journey::{Journey, StartError};
 use crate::services::node::Listener;
 use crate::services::operators::VERBS_MAX;
-use crate::services::sign_in::ProviderError;
 
 const ADDRESSES_FILE: &str = "addresses.json";
 
@@ -43,7 +44,7 @@ pub enum ServeError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
-    Provider(#[from] ProviderError),
+    Start(#[from] StartError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -85,8 +86,11 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 }
 
 /// The routes of the public listener.
-fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
-    public::routes(journey).or(crls::routes(&journey.crls))
+pub fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
+    let interfaces = public::routes(journey)
+        .or(sign_in::routes(journey))
+        .or(crls::routes(&journey.crls));
+    source::limited(journey, pages::around(journey, interfaces))
 }
 
 /// The routes of the agents' listener.

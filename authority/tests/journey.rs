@@ -4,6 +4,12 @@
 //! only the test moves. Phones speak HTTP; the identity provider is a server on loopback.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[path = "journey/browser.rs"]
+mod browser;
+#[path = "journey/fake_rail.rs"]
+mod fake_rail;
+#[path = "journey/openid.rs"]
+mod openid;
 #[path = "journey/provider.rs"]
 mod provider;
 #[path = "journey/signing.rs"]
@@ -11,18 +17,28 @@ mod signing;
 #[path = "journey/world.rs"]
 mod world;
 
+#[path = "journey/answering_wrongly.rs"]
+mod answering_wrongly;
 #[path = "journey/approving.rs"]
 mod approving;
+#[path = "journey/certified.rs"]
+mod certified;
 #[path = "journey/claiming.rs"]
 mod claiming;
 #[path = "journey/dpop.rs"]
 mod dpop;
 #[path = "journey/guessing.rs"]
 mod guessing;
+#[path = "journey/linking.rs"]
+mod linking;
 #[path = "journey/openapi.rs"]
 mod openapi;
+#[path = "journey/paying_outside.rs"]
+mod paying_outside;
 #[path = "journey/receipts.rs"]
 mod receipts;
+#[path = "journey/relying.rs"]
+mod relying;
 #[path = "journey/reseeding.rs"]
 mod reseeding;
 #[path = "journey/rotating.rs"]

@@ -17,7 +17,9 @@ use crate::token::TokenId;
 
 /// How long a claim holds its charge before the shopper has signed in.
 pub const HOLD_MS: Millis = 60_000;
-/// How long once the shopper has signed in.
+/// How long, from the claim on, while the shopper is at an identity provider.
+pub const HOLD_SIGNING_IN_MS: Millis = 180_000;
+/// How long, from the sign-in on, once the shopper has signed in; once per claim.
 pub const HOLD_SIGNED_IN_MS: Millis = 300_000;
 /// How many claims may be released before a charge ends and the till must offer it again.
 pub const RELEASES_MAX: u32 = 3;

@@ -25,6 +25,7 @@ pub mod code;
 pub mod damm;
 pub mod derive;
 pub mod dpop;
+pub mod http_signature;
 pub mod ids;
 pub mod jwk;
 pub mod jws;

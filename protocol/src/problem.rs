@@ -71,6 +71,12 @@ problems! {
     FundsShort "funds-short" 402 "The account does not hold enough" "Choose another account or top it up.";
     RailDeclined "rail-declined" 402 "The account may not pay this" "Choose another account.";
     RailSilent "rail-silent" 504 "Whoever keeps the account did not answer in time" "Nothing is paid, and nothing stays taken. Choose another account, or tap or scan again.";
+    StepUpNeeded "step-up-needed" 403 "This payment needs a stronger confirmation" "Confirm it with your passkey.";
+    StepUpRefused "step-up-refused" 403 "The confirmation does not count" "Confirm the payment again with your passkey.";
+    PasskeyRefused "passkey-refused" 400 "This passkey cannot be added" "Try again with an authenticator that asks for your finger, face or PIN.";
+    LimitReached "limit-reached" 403 "A limit is reached" "Pay less, or wait until the limit ends.";
+    TooManyClaims "too-many-claims" 429 "You hold other payments already" "Finish them, or wait until they end.";
+    TooManyRequests "too-many-requests" 429 "Too many requests from this address" "Wait a minute, then try again.";
     ApprovalRefused "approval-refused" 403 "The signed approval is not accepted" "Look at the payment again, and sign what the terminal asks for.";
     PaymentUnknown "payment-unknown" 404 "No such payment of this shopper" "Compare the id with the answer to the payment.";
     RequestUnnamed "request-unnamed" 400 "The Idempotency-Key is missing or not good" "Send a random one in quotes, and the same again when you ask again.";

@@ -7,8 +7,11 @@
 use std::collections::BTreeSet;
 
 use protocol::audit::CheckpointClaims;
-use protocol::charge::{CHARGE_LIFE_MS, HOLD_MS, HOLD_SIGNED_IN_MS, REFERENCE_MAX, RELEASES_MAX};
+use protocol::charge::{
+    CHARGE_LIFE_MS, HOLD_MS, HOLD_SIGNED_IN_MS, HOLD_SIGNING_IN_MS, REFERENCE_MAX, RELEASES_MAX,
+};
 use protocol::dpop::{JTI_MAX, PROOF_FUTURE_MS, PROOF_MAX, PROOF_PAST_MS};
+use protocol::http_signature::{LIFETIME_S, SKEW_S};
 use protocol::jwk::JwkSet;
 use protocol::jws::JWS_MAX;
 use protocol::link::{HOST_MAX, LINK_MAX};
@@ -16,14 +19,17 @@ use protocol::money::{AMOUNT_MINOR_MAX, Money};
 use protocol::problem::{Problem, ProblemType};
 use protocol::receipt::ReceiptClaims;
 use protocol::schedule::{HORIZON_MAX_EPOCHS, ScheduleClaims};
+use protocol::step_up::CHALLENGE_LIFE_MS;
 use protocol::turn::TURN_SHUT;
 use protocol::window::{EARLY_MS, GRACE_MAX_MS, Policy, SHORTEST_MIN_MS};
 use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
 use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, ClaimView,
-    JWKS_PATH, PUBLIC_BODY_MAX,
+    JWKS_PATH, PUBLIC_BODY_MAX, PendingResponse,
 };
+use protocol::wire::passkeys::{Assertion, ConfirmOptions, PASSKEY_NAME_MAX, PasskeyRequest};
 use protocol::wire::push::{ChargeState, EVENTS_PATH, KEEP_ALIVE_S, TerminalState};
+use protocol::wire::rails::{OrderCall, RAIL_ANSWER_MAX, RAIL_BODY_MAX, RailAnswer, RefundCall};
 use protocol::wire::reports::{
     AGENT_BODY_MAX, REPORTS_MAX, REPORTS_PATH, ReportRequest, ReportResponse,
 };
@@ -73,6 +79,10 @@ fn every_example_is_what_its_type_says() {
             "ClaimView" => reads_back::<ClaimView>(&body),
             "ApprovalRequest" => reads_back::<ApprovalRequest>(&body),
             "ApprovalResponse" => reads_back::<ApprovalResponse>(&body),
+            "PendingResponse" => reads_back::<PendingResponse>(&body),
+            "OrderCall" => reads_back::<OrderCall>(&body),
+            "RefundCall" => reads_back::<RefundCall>(&body),
+            "RailAnswer" => reads_back::<RailAnswer>(&body),
             "JwkSet" => reads_back::<JwkSet>(&body),
             "ScheduleResponse" => reads_back::<ScheduleResponse>(&body),
             "ScheduleClaims" => reads_back::<ScheduleClaims>(&body),
@@ -89,13 +99,16 @@ fn every_example_is_what_its_type_says() {
             "WalletPayment" => reads_back::<WalletPayment>(&body),
             "WalletAccounts" => reads_back::<WalletAccounts>(&body),
             "Problem" => reads_back::<Problem>(&body),
+            "ConfirmOptions" => reads_back::<ConfirmOptions>(&body),
+            "Assertion" => reads_back::<Assertion>(&body),
+            "PasskeyRequest" => reads_back::<PasskeyRequest>(&body),
             "Money" => reads_back::<Money>(&body),
             "Policy" => reads_back::<Policy>(&body),
             other => panic!("no such type: {other}"),
         }
         shown.insert(name);
     }
-    assert_eq!(shown.len(), 22, "every type has an example: {shown:?}");
+    assert_eq!(shown.len(), 21, "every type has an example: {shown:?}");
 }
 
 #[test]
@@ -139,6 +152,7 @@ fn every_named_limit_is_the_one_described() {
         ("GRACE_MAX_MS", GRACE_MAX_MS),
         ("SHORTEST_MIN_MS", SHORTEST_MIN_MS),
         ("HOLD_MS", HOLD_MS),
+        ("HOLD_SIGNING_IN_MS", HOLD_SIGNING_IN_MS),
         ("HOLD_SIGNED_IN_MS", HOLD_SIGNED_IN_MS),
         ("CHARGE_LIFE_MS", CHARGE_LIFE_MS),
         ("RELEASES_MAX", RELEASES_MAX.into()),
@@ -146,6 +160,8 @@ fn every_named_limit_is_the_one_described() {
         ("AMOUNT_MINOR_MAX", AMOUNT_MINOR_MAX),
         ("HOST_MAX", HOST_MAX as i64),
         ("LINK_MAX", LINK_MAX as i64),
+        ("CHALLENGE_LIFE_MS", CHALLENGE_LIFE_MS),
+        ("PASSKEY_NAME_MAX", PASSKEY_NAME_MAX as i64),
         ("JWS_MAX", JWS_MAX as i64),
         ("HORIZON_MAX_EPOCHS", HORIZON_MAX_EPOCHS.into()),
         ("TURN_SHUT", TURN_SHUT.into()),
@@ -154,6 +170,10 @@ fn every_named_limit_is_the_one_described() {
         ("REPORTS_MAX", REPORTS_MAX as i64),
         ("CHECKPOINT_MAX", CHECKPOINT_MAX as i64),
         ("KEEP_ALIVE_S", KEEP_ALIVE_S as i64),
+        ("RAIL_BODY_MAX", RAIL_BODY_MAX as i64),
+        ("RAIL_ANSWER_MAX", RAIL_ANSWER_MAX as i64),
+        ("LIFETIME_S", LIFETIME_S),
+        ("SKEW_S", SKEW_S),
         ("PROOF_PAST_MS", PROOF_PAST_MS),
         ("PROOF_FUTURE_MS", PROOF_FUTURE_MS),
         ("PROOF_MAX", PROOF_MAX as i64),

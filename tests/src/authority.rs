@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::bank::Bank;
+use crate::identity_provider::IdentityProvider;
 use crate::process::{Daemon, Said, command};
 use crate::{Failure, ports, tools, web};
 
@@ -33,6 +34,21 @@ grace_ms = 6000
 shortest_ms = 8000
 longest_ms = 16000
 grace_ms = 10000
+";
+
+/// Worlds pay often and with plain access tokens, all from one address: what that is limited for is tested
+/// where it is built.
+const PLENTY: &str = "
+[step_up.EUR]
+each_minor = 1000000
+in_all_minor = 1000000000
+payments = 1000000
+
+[limits]
+acts_per_address = 1000000
+looks_per_address = 1000000
+sign_ins_per_address = 1000000
+connections_per_address = 4096
 ";
 
 /// How long tokens live in a world.
@@ -112,12 +128,56 @@ impl Authority {
         self.append(&section)
     }
 
+    /// Asks this bank as a rail of this name, from the next start on.
+    pub fn ask_rail(&self, name: &str, bank: &Bank, deadline_ms: u64) -> Result<(), Failure> {
+        let section = format!(
+            "\n[[rails]]\nname = \"{name}\"\nurl = {}\nca_file = {}\ndeadline_ms = {deadline_ms}\n",
+            toml::Value::String(bank.rail_url()),
+            toml::Value::String(bank.ca().display().to_string()),
+        );
+        self.append(&section)
+    }
+
+    /// Where it publishes its keys, whether it runs or not.
+    pub fn jwks_url(&self) -> Result<String, Failure> {
+        let text = std::fs::read_to_string(self.config())?;
+        let config = authority::config::Config::parse(&text, &self.config());
+        let listen = config
+            .map_err(Failure::of("the configuration"))?
+            .public
+            .listen;
+        Ok(format!("https://{HOST}:{}{JWKS_PATH}", listen.port()))
+    }
+
+    /// Sends browsers to this provider from the next start on.
+    pub fn sign_in_at(
+        &self,
+        provider: &IdentityProvider,
+        kind: &str,
+        rail: Option<&str>,
+    ) -> Result<(), Failure> {
+        self.append(&provider.section(kind, rail)?)
+    }
+
+    /// What browsers call its pages, running or not.
+    pub fn origin(&self) -> Result<String, Failure> {
+        let text = std::fs::read_to_string(self.config())?;
+        let config: toml::Table = text.parse().map_err(Failure::of("the configuration"))?;
+        let host = config["public"]["link_host"].as_str().unwrap_or_default();
+        Ok(format!("https://{host}"))
+    }
+
     /// Sets how long tokens live, from the next start on.
     pub fn set_pace(&self, pace: Pace) -> Result<(), Failure> {
         match pace {
             Pace::Default => Ok(()),
             Pace::Quick => self.append(QUICK_POLICY),
         }
+    }
+
+    /// Lets one shopper and one address do a lot, from the next start on.
+    pub fn allow_plenty(&self) -> Result<(), Failure> {
+        self.append(PLENTY)
     }
 
     /// Starts the signer, if it does not run, and waits until it answers.

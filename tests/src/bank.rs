@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use demo_bank::{Config, Shopper, Tls};
+use demo_bank::{Books, Caps, Config, RailConfig, Shopper, Tls};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
@@ -30,9 +30,21 @@ impl Bank {
         audience: &str,
         names: &[&str],
     ) -> Result<Self, Failure> {
+        Self::open_with(dir, logs, audience, names, None).await
+    }
+
+    /// The same, and it moves money as a rail.
+    pub async fn open_with(
+        dir: &Path,
+        logs: &Path,
+        audience: &str,
+        names: &[&str],
+        rail: Option<RailConfig>,
+    ) -> Result<Self, Failure> {
         std::fs::create_dir_all(dir)?;
         make_certificates(dir).map_err(Failure::of("the bank's certificates"))?;
-        let config = configuration(dir, audience, names)?;
+        let mut config = configuration(dir, audience, names)?;
+        config.rail = rail;
         let file = dir.join("demo-bank.toml");
         let text = toml::to_string(&config).map_err(Failure::of("the bank's configuration"))?;
         std::fs::write(&file, text)?;
@@ -58,6 +70,18 @@ impl Bank {
 
     pub fn jwks_url(&self) -> String {
         format!("{}{JWKS_PATH}", self.config.issuer)
+    }
+
+    /// Where it is asked as a rail.
+    pub fn rail_url(&self) -> String {
+        format!("{}/rail", self.config.issuer)
+    }
+
+    /// Its books as a rail, as they stand on the disk.
+    pub fn books(&self) -> Result<Books, Failure> {
+        let rail = self.config.rail.as_ref();
+        let rail = rail.ok_or_else(|| Failure::new("the bank is no rail"))?;
+        Ok(Books::open(&rail.books, Caps::default(), &[])?)
     }
 
     /// The CA that its TLS certificate leads to.
@@ -90,17 +114,18 @@ fn configuration(dir: &Path, audience: &str, names: &[&str]) -> Result<Config, F
             key: dir.join("bank.key"),
         }),
         relying_parties: Vec::new(),
+        rail: None,
         shoppers: names.iter().map(shopper).collect::<Result<_, Failure>>()?,
     })
 }
 
-fn random_password() -> Result<String, Failure> {
+pub(crate) fn random_password() -> Result<String, Failure> {
     let mut bytes = [0; 12];
     getrandom::fill(&mut bytes).map_err(Failure::of("random bytes"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn make_certificates(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn make_certificates(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

@@ -98,7 +98,8 @@ impl Browser {
         Ok(response)
     }
 
-    fn keep(&mut self, host: &str, set: &str) {
+    /// As a `Set-Cookie` of this host says.
+    pub fn keep(&mut self, host: &str, set: &str) {
         let ends = set.to_ascii_lowercase().contains("max-age=0");
         let pair = set.split(';').next().unwrap_or_default();
         let Some((name, value)) = pair.split_once('=') else {

@@ -14,6 +14,7 @@ pub mod authority;
 pub mod bank;
 pub mod browser;
 pub mod failure;
+pub mod identity_provider;
 pub mod kiosk;
 pub mod pcsc;
 pub mod phone;

@@ -173,6 +173,7 @@ impl Phone {
             amount,
             payee: claim.view.payee.id,
             account: None,
+            assertion: None,
         };
         let url = format!("{}/approval", self.claim_url(claim.view.claim));
         let post = self

@@ -43,6 +43,7 @@ impl Site {
         let bank = Bank::open(&dir.join("bank"), &logs, AUDIENCE, &SHOPPERS).await?;
         authority.trust(&bank, AUDIENCE)?;
         authority.set_pace(pace)?;
+        authority.allow_plenty()?;
         Ok(Self {
             authority,
             bank,

@@ -6,6 +6,15 @@
 
 #[path = "journey/enrolling.rs"]
 mod enrolling;
+#[path = "../../authority/tests/journey/fake_rail.rs"]
+#[expect(dead_code, reason = "its mishaps are for the authority's own tests")]
+mod fake_rail;
+#[path = "journey/killing.rs"]
+mod killing;
+#[path = "journey/rail_suite.rs"]
+mod rail_suite;
+#[path = "journey/rails.rs"]
+mod rails;
 #[path = "journey/restoring.rs"]
 mod restoring;
 

@@ -260,7 +260,7 @@ impl From<ServeError> for CliError {
         match error {
             ServeError::Lock(error) => error.into(),
             ServeError::Open(error) => error.into(),
-            ServeError::Provider(_) => Self::operator(
+            ServeError::Start(_) => Self::operator(
                 &error,
                 "compare [[identity_providers]] with config/authority.full.toml",
             ),

@@ -6,7 +6,9 @@ use protocol::money::Currency;
 
 use super::daemon::ask;
 use super::{Arguments, CliError, Say, tell};
-use crate::services::operators::{MerchantAdd, MerchantList, MerchantView, Merchants};
+use crate::services::operators::{
+    MerchantAdd, MerchantLimit, MerchantList, MerchantView, Merchants,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -24,6 +26,14 @@ pub(super) enum Verb {
         /// What every shopper pays when the till asks for nothing, in minor units
         #[arg(long, conflicts_with = "open_cap_minor")]
         fixed_minor: Option<i64>,
+    },
+    /// Set the most that a merchant is paid in a day (UTC)
+    Limit {
+        #[arg(long)]
+        merchant: MerchantId,
+        /// In minor units; without it, what the configuration says
+        #[arg(long)]
+        day_minor: Option<i64>,
     },
     /// List merchants and what was paid to them
     List {
@@ -46,6 +56,16 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
                 currency: *currency,
                 fixed_minor: *fixed_minor,
                 open_cap_minor: *open_cap_minor,
+            };
+            tell(arguments, &ask(arguments, verb)?);
+        }
+        Verb::Limit {
+            merchant,
+            day_minor,
+        } => {
+            let verb = MerchantLimit {
+                merchant: *merchant,
+                day_minor: *day_minor,
             };
             tell(arguments, &ask(arguments, verb)?);
         }

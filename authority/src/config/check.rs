@@ -6,7 +6,7 @@ use pki::{DnsName, Segment, TrustDomain};
 use protocol::link::LinkHost;
 use protocol::schedule::HORIZON_MAX_EPOCHS;
 
-use super::{Config, Mistake, providers, raw};
+use super::{Config, Mistake, providers, rails, raw, spending};
 use crate::store::RENEWAL_GRACE_MAX_MS;
 
 /// Collects mistakes, so that all are told at once.
@@ -84,8 +84,10 @@ pub(super) fn check(mut raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mist
     }
     raw.pages.check(m);
     raw.sessions.check(m);
+    spending::check(&raw.step_up, &raw.limits, m);
     let identity_providers = std::mem::take(&mut raw.identity_providers);
     let identity_providers = providers::check(identity_providers, folder, m);
+    rails::check(&raw.rails, m);
     let (Some(node), Some(domain), Some(link_host), Some(policy), true) =
         (node, domain, link_host, policy, m.0.is_empty())
     else {

@@ -12,7 +12,9 @@ use serde::Deserialize;
 
 use super::operator::RawOperator;
 use super::providers::RawProvider;
+use super::rails::RawRail;
 use super::sessions::RawSessions;
+use super::spending;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
     IdentityProvider, LogConfig, LoopbackConfig, PagesConfig, PublicConfig, ScheduleConfig,
@@ -48,9 +50,15 @@ pub(super) struct Raw {
     #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
     #[serde(default)]
+    pub rails: Vec<RawRail>,
+    #[serde(default)]
     pub pages: PagesConfig,
     #[serde(default)]
     pub sessions: RawSessions,
+    #[serde(default = "spending::exemptions")]
+    pub step_up: BTreeMap<String, spending::RawExemption>,
+    #[serde(default)]
+    pub limits: spending::RawLimits,
     #[serde(default)]
     pub log: RawLog,
     #[serde(default = "run_dir")]
@@ -238,7 +246,13 @@ impl Raw {
             },
             pages: self.pages,
             identity_providers: checked.identity_providers,
+            rails: self
+                .rails
+                .into_iter()
+                .map(|rail| rail.resolve(folder))
+                .collect(),
             sessions: self.sessions.resolve(),
+            spending: spending::resolve(self.step_up, self.limits),
             log: LogConfig {
                 format: self.log.format,
                 filter: self.log.filter,

@@ -40,8 +40,12 @@ pub mod openapi;
 pub mod operators;
 // pub mod pages;
 
+pub mod pages;
+pub mod passkeys;
 pub mod problem;
 pub mod public;
+pub mod sign_in;
+pub mod source;
 pub mod trust;
 pub mod wallet;
 pub mod web;
@@ -98,6 +102,17 @@ impl<L> Routes<L> {
     pub fn or(self, other: Self) -> Self {
         Self {
             filter: self.filter.or(other.filter).unify().boxed(),
+            listener: PhantomData,
+        }
+    }
+
+    /// These routes, for whoever passes.
+    pub(super) fn behind<F>(self, pass: F) -> Self
+    where
+        F: Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static,
+    {
+        Self {
+            filter: pass.and(self.filter).boxed(),
             listener: PhantomData,
         }
     }

@@ -19,7 +19,7 @@ use warp::{Filter, Reply};
 
 use super::asker::{self, Asked};
 use super::problem::{Answer, answer};
-use super::{Public, Routes, body, openapi, wallet};
+use super::{Public, Routes, body, openapi, passkeys, wallet};
 use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
 use crate::services::jwks;
@@ -31,10 +31,10 @@ pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
     claim(journey)
         .or(view(journey))
         .or(approve(journey))
+        .or(passkeys::routes(journey))
         .or(keys(journey))
         .or(wallet::routes(journey))
         .or(openapi::routes(journey))
-    // .or(pages::routes(journey))
 }
 
 fn claim(journey: &Arc<Journey>) -> Routes<Public> {
@@ -134,7 +134,7 @@ where
 }
 
 /// What is not a cookie of ours is no cookie.
-fn cookie()
+pub(super) fn cookie()
 -> impl Filter<Extract = (Option<PhoneCookie>,), Error = std::convert::Infallible> + Clone {
     warp::cookie::optional::<String>(CLAIM_COOKIE)
         .map(|value: Option<String>| value.and_then(|value| PhoneCookie::parse(&value)))

@@ -95,12 +95,17 @@ where
         .and_then(move |headers: HeaderMap, form: T| {
             let journey = journey.clone();
             async move {
-                let visitor = guarded(&journey, &headers).await.map_err(refuse)?;
-                let token = text(&headers, "x-form-token").unwrap_or_default();
-                visitor.check_form(token).map_err(refuse)?;
+                let visitor = of_script(&journey, &headers).await.map_err(refuse)?;
                 Ok::<_, Rejection>(Posted { visitor, form })
             }
         })
+}
+
+/// Who sends this with a script of a page of ours: the form token is in the header `x-form-token`.
+pub(super) async fn of_script(journey: &Journey, headers: &HeaderMap) -> Result<Visitor, Failure> {
+    let visitor = guarded(journey, headers).await?;
+    visitor.check_form(text(headers, "x-form-token").unwrap_or_default())?;
+    Ok(visitor)
 }
 
 #[derive(Deserialize)]
@@ -148,14 +153,14 @@ fn check_origin(own: &str, origin: Option<&str>, fetch_site: Option<&str>) -> Re
     }
 }
 
-async fn visitor_of(journey: &Journey, headers: &HeaderMap) -> Result<Visitor, Failure> {
+pub(super) async fn visitor_of(journey: &Journey, headers: &HeaderMap) -> Result<Visitor, Failure> {
     let cookie = cookie(headers, SESSION_COOKIE);
     let now = journey.app.clock.now();
     journey.sessions.of(cookie, now).await
 }
 
 /// The value of a cookie; the first, if a browser has several of one name.
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let all = headers.get_all(COOKIE).into_iter();
     let pairs = all
         .filter_map(|line| line.to_str().ok())

@@ -37,6 +37,7 @@ use crate::ids;
 use crate::logging::request_span;
 use crate::services::bans::{BanListener, RevocationListener};
 use crate::services::fence;
+use crate::services::sources::Source;
 
 const REQUEST_ID: &str = "x-request-id";
 /// How long, and how much, a client may go on after its handshake failed.
@@ -86,7 +87,7 @@ pub(super) struct Door<T> {
 }
 
 impl<T: Transport> Door<T> {
-    pub(super) async fn serve(&self, socket: TcpStream) {
+    pub(super) async fn serve(&self, socket: TcpStream, from: Source) {
         let cut = Cut::before(&self.app);
         let Some((stream, guest)) = self.open(socket).await else {
             return;
@@ -100,7 +101,7 @@ impl<T: Transport> Door<T> {
         let (terminal, serial) = (guest.terminal(), guest.serial());
         // A ban or a revocation cuts what is open: dropping the connection ends its streams too.
         tokio::select! {
-            () = self.talk(stream, guest) => {}
+            () = self.talk(stream, guest, from) => {}
             why = cut.off(terminal, serial) => refused(&self.app.metrics, self.name, why),
         }
         open.dec();
@@ -123,11 +124,12 @@ impl<T: Transport> Door<T> {
         }
     }
 
-    async fn talk(&self, stream: T::Stream, guest: Guest) {
+    async fn talk(&self, stream: T::Stream, guest: Guest, from: Source) {
         let asked = Arc::new(AtomicBool::new(false));
         let service = TowerToHyperService::new(Entrance {
             routes: warp::service(self.routes.clone()),
             guest,
+            from,
             listener: self.name,
             passes: self.passes,
             app: self.app.clone(),
@@ -217,6 +219,7 @@ fn http_limits() -> Builder<TokioExecutor> {
 struct Entrance<S> {
     routes: S,
     guest: Guest,
+    from: Source,
     listener: &'static str,
     passes: Passes,
     app: Arc<App>,
@@ -246,6 +249,7 @@ where
         let (head, body) = request.into_parts();
         let (body, owner) = lend(body);
         let mut request = http::Request::from_parts(head, body);
+        request.extensions_mut().insert(self.from);
         if let Some(certificate) = &self.guest.0 {
             request.extensions_mut().insert(certificate.clone());
         }

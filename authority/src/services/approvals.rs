@@ -22,11 +22,12 @@ use super::phone::{OwnClaim, PhoneCookie};
 use super::push::Push;
 use super::receipts::Receipts;
 use super::sign_in::SignedIn;
+use super::step_up::{self, StepUp};
 use super::{Failure, phone};
 use crate::app::App;
 use crate::clock::Stopwatch;
 use crate::ids;
-use crate::store::{Intent, IntentState, Pay, PayOutcome, Payment, RailKey};
+use crate::store::{Barred, Intent, IntentState, Pay, PayOutcome, Payment, RailKey, Strength};
 
 /// When a payment is made but its receipt cannot be signed yet, in seconds.
 pub const RECEIPT_RETRY_S: u32 = 2;
@@ -37,6 +38,7 @@ pub struct Approvals {
     epoch_keys: Arc<EpochKeys>,
     receipts: Arc<Receipts>,
     payments: Arc<Payments>,
+    step_up: Arc<StepUp>,
     push: Arc<Push>,
 }
 
@@ -55,6 +57,7 @@ impl Approvals {
         epoch_keys: Arc<EpochKeys>,
         receipts: Arc<Receipts>,
         payments: Arc<Payments>,
+        step_up: Arc<StepUp>,
         push: Arc<Push>,
     ) -> Self {
         Self {
@@ -62,6 +65,7 @@ impl Approvals {
             epoch_keys,
             receipts,
             payments,
+            step_up,
             push,
         }
     }
@@ -114,13 +118,22 @@ impl Approvals {
         let claim = record.claimed.claim;
         let earlier = self.app.store.payment_of(claim).await?;
         let (approved, moved) = match earlier {
-            Some(payment) => (agrees(payment.approved, request)?, Vec::new()),
+            Some(payment) => {
+                let approved = agrees(payment.approved, request)?;
+                let (moved, strength) = (Vec::new(), Strength::SignedIn);
+                return self
+                    .pay(approved, signed_in, request, moved, strength, now)
+                    .await;
+            }
             None if record.paying || record.state != ClaimState::Held => {
                 return self.asked_before(claim, signed_in, request).await;
             }
             None => self.first_time(own, request, now).await?,
         };
-        self.pay(approved, signed_in, request, moved, now).await
+        let step_up = &self.step_up;
+        let strength = step_up.strength(&approved, signed_in, request, now).await?;
+        self.pay(approved, signed_in, request, moved, strength, now)
+            .await
     }
 
     /// With the receipt of a payment, which may have to be signed first.
@@ -151,7 +164,7 @@ impl Approvals {
             return Err(over.into());
         }
         agrees(intent.approved, request)?;
-        let intent = self.payments.wait(intent.payment).await?;
+        let intent = self.payments.follow(intent.payment).await?;
         self.outcome_of(&intent).await
     }
 
@@ -197,12 +210,17 @@ impl Approvals {
         signed_in: &SignedIn,
         request: &ApprovalRequest,
         moved: Vec<WindowId>,
+        strength: Strength,
         now: Timestamp,
     ) -> Result<Carried, Failure> {
+        let shown = strength.clone();
+        let rules = self.step_up.rules(&approved);
         let pay = Pay {
             payment: ids::fresh(now, PaymentId::from_parts),
             receipt: ids::fresh(now, ReceiptId::from_parts),
             approved,
+            strength,
+            rules,
             person: signed_in.person().clone(),
             account: request.account,
             key: RailKey::from_random(ids::random()),
@@ -219,18 +237,21 @@ impl Approvals {
                 Ok(Carried::Paid(payment))
             }
             PayOutcome::Already(payment) => Ok(Carried::Paid(payment)),
-            PayOutcome::Begun(intent) => {
-                let intent = self.payments.begun(&intent).await?;
-                self.outcome_of(&intent).await
-            }
-            PayOutcome::Asked(intent) => {
+            PayOutcome::Begun(intent) | PayOutcome::Asked(intent) => {
                 agrees(intent.approved, request)?;
-                let intent = self.payments.wait(intent.payment).await?;
+                let intent = self.payments.follow(intent.payment).await?;
                 self.outcome_of(&intent).await
             }
             PayOutcome::ClaimOver => Err(ProblemType::ClaimOver.into()),
             PayOutcome::NoAccount => Err(ProblemType::NoAccount.into()),
             PayOutcome::FundsShort => Err(ProblemType::FundsShort.into()),
+            PayOutcome::Barred(why) => {
+                if why == Barred::PasskeyRefused {
+                    let step_up = &self.step_up;
+                    step_up.note_if_regressed(signed_in, &shown, now).await?;
+                }
+                Err(step_up::problem_of(why, now).into())
+            }
             PayOutcome::TerminalRefused => Err(ProblemType::TerminalRefused.into()),
         }
     }
@@ -253,7 +274,7 @@ fn agrees(approved: Approved, request: &ApprovalRequest) -> Result<Approved, Fai
     Ok(approved)
 }
 
-fn problem_of(refusal: ApprovalRefusal) -> ProblemType {
+pub(super) fn problem_of(refusal: ApprovalRefusal) -> ProblemType {
     match refusal {
         ApprovalRefusal::Late => ProblemType::ClaimOver,
         ApprovalRefusal::Amount => ProblemType::AmountDiffers,

@@ -19,7 +19,7 @@ use protocol::time::Timestamp;
 use protocol::wire::claims::{ClaimState, ClaimView};
 
 use super::epoch_keys::EpochKeys;
-use super::limiter::{self, PERSON_SPAN_MS, Turnstiles};
+use super::limiter::{self, Overall, PERSON_SPAN_MS, Turnstiles};
 use super::phone::{OwnClaim, PhoneCookie};
 use super::push::Push;
 use super::sign_in::SignedIn;
@@ -35,6 +35,7 @@ pub struct Claims {
     pub(super) epoch_keys: Arc<EpochKeys>,
     pub(super) push: Arc<Push>,
     turnstiles: Turnstiles,
+    overall: Overall,
 }
 
 /// What a claim answers: what the phone shows, and what it keeps.
@@ -51,6 +52,7 @@ impl Claims {
             epoch_keys,
             push,
             turnstiles: Turnstiles::default(),
+            overall: Overall::default(),
         }
     }
 
@@ -194,6 +196,11 @@ impl Claims {
         let since = now - PERSON_SPAN_MS;
         let misses = store.add_miss(person, window, since, now).await?;
         self.app.metrics.code_misses.inc();
+        if self.overall.miss(now) {
+            self.app.metrics.guessing_alarms.inc();
+            let in_a_minute = limiter::OVERALL_ALARM;
+            tracing::warn!(in_a_minute, "many typed codes miss: somebody guesses");
+        }
         tracing::info!(terminal = %window.terminal, of_person = misses.person,
             in_window = misses.window, "a typed code missed");
         Ok(())
@@ -247,6 +254,7 @@ impl Claims {
             live,
             phone: cookie.hash(),
             person: signed_in.map(|it| it.person().clone()),
+            held_max: self.app.config.spending.traffic.claims_per_shopper,
             mark: Mark::from_random(ids::random()),
             at: now,
             held_until: now + hold_ms,
@@ -281,6 +289,8 @@ fn held(outcome: ClaimOutcome, live: &Live, now: Timestamp) -> Result<ClaimRecor
         ClaimOutcome::Claimed(record) => Ok(*record),
         ClaimOutcome::Spent | ClaimOutcome::TurnsExhausted => Err(spent(closes, now).into()),
         ClaimOutcome::Held => Err(ProblemType::ChargeHeld.into()),
+        ClaimOutcome::Locked => Err(ProblemType::ProfileLocked.into()),
+        ClaimOutcome::TooMany => Err(ProblemType::TooManyClaims.into()),
         ClaimOutcome::NothingToPay => Err(ProblemType::NothingToPay.into()),
         ClaimOutcome::TerminalRefused => Err(ProblemType::TerminalRefused.into()),
         ClaimOutcome::ApprovalUsed => Err(ProblemType::ApprovalRefused.into()),

@@ -15,14 +15,20 @@ use super::claims::Claims;
 use super::crls::Crls;
 use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
+use super::passkeys::Passkeys;
 use super::payments::Payments;
+use super::profiles::Profiles;
 use super::push::Push;
-use super::rails::Rails;
+use super::rails::{RailError, Rails};
 use super::receipts::Receipts;
+use super::relying_party::RelyingParty;
 use super::reports::Reports;
 use super::schedules::Schedules;
 use super::sessions::Sessions;
+use super::shoppers::Shoppers;
 use super::sign_in::{ProviderError, SignIn};
+use super::sources::Sources;
+use super::step_up::StepUp;
 use super::sweeps::Sweeps;
 use super::{Failure, rotation, wallet};
 use crate::app::App;
@@ -37,10 +43,21 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often certificates are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(300);
+/// How often sign-ins that are over are forgotten.
+const FORGET_SIGN_INS_EVERY: Duration = Duration::from_secs(60);
 /// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
 const ISSUING_EVERY: Duration = Duration::from_secs(1);
 /// How often the audit chains are bound by a signature, if they have moved.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the services cannot start: the configuration names somebody who cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error(transparent)]
+    Rail(#[from] RailError),
+}
 
 /// The services of a token's journey.
 pub struct Journey {
@@ -50,6 +67,12 @@ pub struct Journey {
     pub push: Arc<Push>,
     pub sign_in: SignIn,
     pub sessions: Sessions,
+    pub relying_party: RelyingParty,
+    pub profiles: Profiles,
+    pub passkeys: Passkeys,
+    pub shoppers: Shoppers,
+    pub step_up: Arc<StepUp>,
+    pub sources: Sources,
     pub claims: Claims,
     pub approvals: Approvals,
     pub payments: Arc<Payments>,
@@ -63,8 +86,8 @@ pub struct Journey {
 }
 
 impl Journey {
-    pub fn new(app: &Arc<App>) -> Result<Arc<Self>, ProviderError> {
-        Self::with_rails(app, Rails::default())
+    pub fn new(app: &Arc<App>) -> Result<Arc<Self>, StartError> {
+        Ok(Self::with_rails(app, Rails::configured(app)?)?)
     }
 
     /// With rails of the caller's own; tests bring theirs.
@@ -75,18 +98,26 @@ impl Journey {
         let receipts = Arc::new(Receipts::new(app.clone(), push.clone()));
         let (keys, hub) = (|| epoch_keys.clone(), || push.clone());
         let payments = Payments::new(app.clone(), keys(), hub(), rails);
+        let step_up = Arc::new(StepUp::new(app.clone()));
         Ok(Arc::new(Self {
             app: app.clone(),
             sign_in: SignIn::new(app.clone())?,
             sessions: Sessions::new(app.clone()),
+            profiles: Profiles::new(app.clone()),
+            relying_party: RelyingParty::new(app.clone(), hub())?,
+            passkeys: Passkeys::new(app.clone()),
+            shoppers: Shoppers::new(app.clone()),
+            sources: Sources::default(),
             claims: Claims::new(app.clone(), keys(), hub()),
             approvals: Approvals::new(
                 app.clone(),
                 keys(),
                 receipts.clone(),
                 payments.clone(),
+                step_up.clone(),
                 hub(),
             ),
+            step_up,
             payments,
             charges: Charges::new(app.clone(), keys(), hub()),
             reports: Reports::new(app.clone()),
@@ -121,6 +152,8 @@ impl Journey {
             self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
+            self.every(FORGET_SIGN_INS_EVERY, "forget sign-ins", |now| self
+                .forget_sign_ins(now)),
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
             self.crls.run(),
             self.hear_bans(),
@@ -152,6 +185,11 @@ impl Journey {
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.
     pub async fn checkpoint(&self, now: Timestamp) -> Result<usize, Failure> {
         Ok(usize::from(self.checkpoints.take(now).await?))
+    }
+
+    /// Forgets sign-ins that are over; answers how many rows.
+    pub async fn forget_sign_ins(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.relying_party.forget(now).await
     }
 
     /// Counts what is in force; answers how much.

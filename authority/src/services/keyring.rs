@@ -248,6 +248,23 @@ mod tests {
     }
 
     #[test]
+    fn a_database_from_before_there_were_requests_has_its_keys_all_the_same() {
+        let active = |purpose| record(purpose, KeyState::Active);
+        let before = |it: &KeyPurpose| *it != KeyPurpose::Request;
+        let purposes = KeyPurpose::ALL.into_iter().filter(before);
+        let mut records: Vec<_> = purposes.map(active).collect();
+        let keyring = Keyring::new(&records).expect("everything it needs");
+        assert!(keyring.request().is_none());
+        records.push(active(KeyPurpose::Request));
+        let keyring = Keyring::new(&records).expect("everything it needs");
+        assert_eq!(
+            keyring.request().map(|it| it.label.0.as_str()),
+            Some("m2key-request-1")
+        );
+        assert!(Keyring::new(&records[1..]).is_err(), "no sealing key");
+    }
+
+    #[test]
     fn a_published_key_says_what_it_signs() {
         let published = |purpose| set_of(&[record(purpose, KeyState::Active)]).keys.remove(0);
         let receipt = published(KeyPurpose::Receipt);

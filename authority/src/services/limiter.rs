@@ -21,6 +21,9 @@ pub const PERSON_MISSES_MAX: u32 = 5;
 pub const PERSON_SPAN_MS: Millis = 15 * 60 * 1000;
 /// Misses at one terminal in one window, after which its code pauses until the next.
 pub const WINDOW_MISSES_MAX: u32 = 10;
+/// Misses of everybody in one minute, at which somebody is told; nothing is locked.
+pub const OVERALL_ALARM: u32 = 120;
+const MINUTE_MS: Millis = 60_000;
 /// Guesses that are judged at the same time, of persons and of terminals each.
 const TURNSTILES: usize = 64;
 
@@ -63,6 +66,24 @@ pub fn no_window(terminal: TerminalId, now: Timestamp) -> WindowId {
         channel: Channel::Code,
         epoch: EpochClock::of(terminal).epoch_at(now),
         window: 0,
+    }
+}
+
+/// The rate of misses at all terminals by everybody.
+#[derive(Default)]
+pub struct Overall(std::sync::Mutex<(i64, u32)>);
+
+impl Overall {
+    /// Counts a miss; true once in a minute, when they have become many.
+    pub fn miss(&self, now: Timestamp) -> bool {
+        let minute = now.ms().div_euclid(MINUTE_MS);
+        let counted = self.0.lock();
+        let mut counted = counted.unwrap_or_else(std::sync::PoisonError::into_inner);
+        if counted.0 != minute {
+            *counted = (minute, 0);
+        }
+        counted.1 = counted.1.saturating_add(1);
+        counted.1 == OVERALL_ALARM
     }
 }
 
@@ -111,6 +132,16 @@ mod tests {
 
     fn misses(person: u32, window: u32) -> Result<(), Limited> {
         judge(MissCount { person, window })
+    }
+
+    #[test]
+    fn many_misses_in_a_minute_are_told_once() {
+        let (overall, start) = (Overall::default(), Timestamp::from_ms(0));
+        let alarms = |at, misses| (0..misses).filter(|_| overall.miss(at)).count();
+        assert_eq!(alarms(start, OVERALL_ALARM - 1), 0);
+        assert_eq!(alarms(start, 1), 1);
+        assert_eq!(alarms(start, OVERALL_ALARM), 0);
+        assert_eq!(alarms(start + MINUTE_MS, OVERALL_ALARM), 1);
     }
 
     #[test]

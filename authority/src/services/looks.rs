@@ -19,7 +19,7 @@ use super::claims::{Claims, NewClaim, malformed_token, view_of};
 use super::phone::{self, PhoneCookie};
 use super::sign_in::SignedIn;
 use super::{Failure, seconds};
-use crate::store::{Asked, Payment};
+use crate::store::{Asked, IntentState, Payment, Reason};
 
 /// What a claim of this token would hold now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Paying {
     pub view: ClaimView,
     /// Once it is paid.
     pub payment: Option<Arc<Payment>>,
+    /// Why the account that was asked last did not pay.
+    pub declined: Option<Reason>,
 }
 
 impl Claims {
@@ -136,10 +138,26 @@ impl Claims {
     ) -> Result<Paying, Failure> {
         let view = self.view(claim, cookie, now).await?;
         let payment = self.app.store.payment_of(claim).await?;
+        let declined = match payment {
+            None => self.declined(claim).await?,
+            Some(_) => None,
+        };
         Ok(Paying {
             view,
             payment: payment.map(Arc::new),
+            declined,
         })
+    }
+
+    async fn declined(&self, claim: ClaimId) -> Result<Option<Reason>, Failure> {
+        let intents = self.app.store.intents_of(claim).await?;
+        let last = intents.into_iter().last();
+        Ok(last.and_then(|intent| match intent.state {
+            IntentState::Declined | IntentState::Reversing | IntentState::Reversed => {
+                Some(intent.reason.unwrap_or(Reason::Refused))
+            }
+            IntentState::Authorising | IntentState::Capturing | IntentState::Paid => None,
+        }))
     }
 }
 

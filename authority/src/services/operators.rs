@@ -33,6 +33,7 @@ mod operations;
 mod people;
 mod policy;
 mod seeds;
+mod shoppers;
 mod terminals;
 pub mod trust;
 
@@ -62,6 +63,10 @@ pub use operations::{
 pub use people::{OperatorAdd, OperatorList, OperatorRevoke, OperatorView, Operators, Renewal};
 pub use policy::{PolicySet, PolicyShow, PolicyView};
 pub use seeds::{Fleet, SeedRotate, TerminalUnban};
+pub use shoppers::{
+    MerchantLimit, MerchantLimitView, ShopperLock, ShopperShow, ShopperUnlock, ShopperView,
+    StandingView,
+};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
     Terminals,

@@ -33,6 +33,7 @@ pub const SEEN_EVERY_MS: Millis = 60_000;
 
 const SECRET_BYTES: usize = 32;
 const FORM_DOMAIN: &[u8] = b"m2key/form/1\0";
+const CLAIM_DOMAIN: &[u8] = b"m2key/phone/1\0";
 
 /// A browser's secret. Mute.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -177,6 +178,15 @@ impl Visitor {
     /// The `Set-Cookie` value that the answer must carry, if the browser does not have its secret yet.
     pub fn set_cookie(&self) -> Option<String> {
         self.is_new.then(|| self.cookie.set_cookie())
+    }
+
+    /// What this browser keeps of a claim with this token: the same each time, so that a press that
+    /// comes twice is one claim.
+    pub fn secret_for(&self, token: &str) -> [u8; 32] {
+        let mut hash = Sha256::new_with_prefix(CLAIM_DOMAIN);
+        hash.update(self.cookie.0);
+        hash.update(token.trim());
+        hash.finalize().into()
     }
 
     pub(super) fn cookie(&self) -> &SessionCookie {

@@ -16,16 +16,16 @@ use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
 
 mod dpop;
-mod keys;
+pub(super) mod keys;
 mod nonces;
-mod token;
+pub(super) mod token;
 
 pub use dpop::{Shown, WalletKey};
 pub use keys::{ProviderError, is_trustworthy};
 
 use self::dpop::{BadPossession, Confirmation, Possession};
 use self::keys::ProviderKeys;
-use self::token::{BadToken, Unverified};
+use self::token::{ACCESS_TOKEN, BadToken, Unverified};
 use super::Failure;
 use crate::app::App;
 use crate::config::IdentityProvider;
@@ -166,7 +166,7 @@ impl SignIn {
         access_token: &str,
         now: Timestamp,
     ) -> Result<(SignedIn, Confirmation, bool), BadToken> {
-        let token = Unverified::read(access_token)?;
+        let token = Unverified::read(access_token, ACCESS_TOKEN)?;
         let by_issuer = |it: &&Provider| it.config.issuer == token.issuer();
         let provider = self.providers.iter().find(by_issuer);
         let provider = provider.ok_or(BadToken::Issuer)?;

@@ -4,6 +4,7 @@
 //! writing verb is one transaction: its fact, its audit row, and for what terminals see their new
 //! revision, or nothing. No HSM, rail or network call happens inside.
 
+mod allowances;
 mod audit;
 mod charges;
 mod consents;
@@ -13,6 +14,7 @@ mod intents;
 mod ledger;
 mod merchants;
 mod misses;
+mod passkeys;
 mod payments;
 mod profiles;
 mod proofs;
@@ -27,6 +29,10 @@ mod tokens;
 mod trust;
 mod wallets;
 
+pub use allowances::{
+    Allowances, Barred, Confirmation, Exemption, Limit, Locked, OwnLimits, Spend, SpendRules,
+    Standing, StepUpCause, Strength, day_of,
+};
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
 pub use consents::{
@@ -42,6 +48,10 @@ pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses};
+pub use passkeys::{
+    About, AddPasskey, CHALLENGES_MAX, Challenge, NewPasskey, PASSKEYS_MAX, Passkey, PasskeyBook,
+    Passkeys,
+};
 pub use payments::{Pay, PayOutcome, Payment, Payments};
 pub use profiles::{
     ACCOUNTS_BROUGHT_MAX, Brought, BroughtAccount, Deleted, IDENTITIES_MAX, Linked, OfferLink,
@@ -78,6 +88,8 @@ pub trait Store:
     + Tokens
     + Charges
     + Payments
+    + Allowances
+    + PasskeyBook
     + Intents
     + ServiceAccounts
     + Ledger
@@ -106,6 +118,8 @@ impl<T> Store for T where
         + Tokens
         + Charges
         + Payments
+        + Allowances
+        + PasskeyBook
         + Intents
         + ServiceAccounts
         + Ledger

@@ -6,7 +6,7 @@ use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId};
 use protocol::time::Timestamp;
 use protocol::token::WindowId;
 
-use super::{Intent, PersonKey, RailKey, Result};
+use super::{Barred, Intent, PersonKey, RailKey, Result, SpendRules, Strength};
 
 /// Carry out an approval: on the built-in ledger at once, on any other rail by an intent.
 #[derive(Debug, Clone)]
@@ -17,6 +17,9 @@ pub struct Pay {
     pub person: PersonKey,
     /// The service account to pay from; none: the default one, else the oldest of the currency.
     pub account: Option<AccountId>,
+    /// How strongly the shopper is known, and what is allowed in this currency.
+    pub strength: Strength,
+    pub rules: SpendRules,
     /// What an outside rail would be asked with.
     pub key: RailKey,
     pub at: Timestamp,
@@ -39,6 +42,8 @@ pub enum PayOutcome {
     /// None to pay from: not theirs, closed, or of another currency.
     NoAccount,
     FundsShort,
+    /// A limit, a lock, or a sign-in that is not enough.
+    Barred(Barred),
     /// Banned since the claim.
     TerminalRefused,
 }

@@ -23,6 +23,8 @@ pub struct Claim {
     pub phone: [u8; 32],
     /// Who claims, when that is known already (a typed code).
     pub person: Option<PersonKey>,
+    /// The most claims that one person holds at once, this one included.
+    pub held_max: u32,
     pub mark: Mark,
     pub at: Timestamp,
     pub held_until: Timestamp,
@@ -45,6 +47,10 @@ pub enum ClaimOutcome {
     NothingToPay,
     /// Unknown or banned terminal. Nothing was spent.
     TerminalRefused,
+    /// The profile of who claims is locked. Nothing was spent.
+    Locked,
+    /// Who claims holds as many as they may. Nothing was spent.
+    TooMany,
     /// The wallet's approval was used for another claim. Nothing was spent.
     ApprovalUsed,
     /// The window has used up its turns: wait for the next. Nothing was spent.

@@ -50,6 +50,26 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
             one,
         ),
         ("ledger-check", json!({}), one),
+        (
+            "shopper-lock",
+            json!({ "issuer": "i", "subject": "s", "reason": "r" }),
+            one,
+        ),
+        (
+            "shopper-unlock",
+            json!({ "issuer": "i", "subject": "s", "reason": "r" }),
+            one,
+        ),
+        (
+            "shopper-show",
+            json!({ "issuer": "i", "subject": "s" }),
+            one,
+        ),
+        (
+            "merchant-limit",
+            json!({ "merchant": id, "day_minor": 5 }),
+            consented,
+        ),
         ("audit-verify", json!({}), one),
         ("alarm-list", json!({}), one),
         (

@@ -17,6 +17,8 @@ pub const KID: &str = "one";
 
 pub struct Provider {
     pub url: String,
+    /// Of other providers, for the configuration.
+    pub sections: String,
     /// What the authority's configuration says of it.
     pub constrained: bool,
     key: SigningKey,
@@ -42,6 +44,7 @@ impl Provider {
         tokio::spawn(serve(listener, shared.clone()));
         Self {
             url,
+            sections: String::new(),
             constrained: true,
             key,
             shared,
@@ -64,8 +67,8 @@ impl Provider {
     /// Of an access token that is bound to this key.
     pub fn claims(&self, subject: &str, key: Thumbprint, now_s: i64) -> Value {
         json!({
-            "iss": ISSUER, "sub": subject, "aud": AUDIENCE, "iat": now_s, "exp": now_s + 600,
-            "cnf": { "jkt": key.to_string() },
+            "iss": ISSUER, "sub": subject, "aud": AUDIENCE, "iat": now_s, "auth_time": now_s,
+            "exp": now_s + 600, "cnf": { "jkt": key.to_string() },
         })
     }
 

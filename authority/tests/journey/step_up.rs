@@ -2,5 +2,9 @@
 
 #[path = "step_up/authenticator.rs"]
 mod authenticator;
+#[path = "step_up/browser.rs"]
+mod browser;
+#[path = "step_up/paying.rs"]
+mod paying;
 #[path = "step_up/webauthn.rs"]
 mod webauthn;

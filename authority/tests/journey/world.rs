@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use authority::app::{App, Parts};
 use authority::clock::{Clock, unix_seconds};
 use authority::config::Config;
-use authority::http::{crls, public};
 use authority::ids;
 use authority::listen::{self, Listening, Plain};
 use authority::metrics::Metrics;
+use authority::serve;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
+use authority::services::rails::Rails;
 use authority::services::sign_in::{Shown, SignedIn};
 use authority::services::trust::Trust;
 use authority::services::{Failure, seeds};
@@ -41,6 +42,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use wallet_client::WalletKey;
 
+use crate::openid::{OpenId, SECRET};
 use crate::provider::{AUDIENCE, ISSUER, Provider};
 
 pub const START: Timestamp = Timestamp::from_ms(1_795_459_200_000);
@@ -67,8 +69,8 @@ pub struct World {
     pub store: Arc<SqliteStore>,
     pub app: Arc<App>,
     pub journey: Arc<Journey>,
-    phones: SocketAddr,
-    http: reqwest::Client,
+    pub phones: SocketAddr,
+    pub http: reqwest::Client,
     /// The key of every phone that does not say otherwise.
     pub key: WalletKey,
     /// What the authority last said proofs must carry.
@@ -99,20 +101,60 @@ impl World {
         Self::with(|merchant| merchant).await
     }
 
+    /// With outside rails.
+    pub async fn with_rails(rails: Rails) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::in_place(dir, String::new(), |merchant| merchant, rails).await
+    }
+
+    /// With other limits, as in the configuration.
+    pub async fn spending(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SPENDING_FILE), text).unwrap();
+        Self::in_place(dir, String::new(), |merchant| merchant, Rails::default()).await
+    }
+
     /// With a merchant of the test's own kind.
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
-        Self::made_of(Provider::start().await, merchant).await
+        let dir = tempfile::tempdir().unwrap();
+        Self::in_place(dir, String::new(), merchant, Rails::default()).await
     }
 
     /// With a provider all of whose access tokens must be bound to a key, or not.
     pub async fn whose_provider_binds(constrained: bool) -> Self {
         let mut provider = Provider::start().await;
         provider.constrained = constrained;
-        Self::made_of(provider, |merchant| merchant).await
+        let dir = tempfile::tempdir().unwrap();
+        Self::of_provider(dir, provider, |merchant| merchant, Rails::default()).await
     }
 
-    async fn made_of(provider: Provider, merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
+    /// Where browsers sign in at these providers, which bring accounts of a rail.
+    pub async fn where_browsers_sign_in(providers: &[(&OpenId, Option<&str>)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("client-secret");
+        std::fs::write(&secret, SECRET).unwrap();
+        let section = |(provider, rail): &(&OpenId, Option<&str>)| provider.section(&secret, *rail);
+        let sections = providers.iter().map(section).collect();
+        Self::in_place(dir, sections, |merchant| merchant, Rails::default()).await
+    }
+
+    pub async fn in_place(
+        dir: TempDir,
+        sections: String,
+        merchant: impl FnOnce(Merchant) -> Merchant,
+        rails: Rails,
+    ) -> Self {
+        let mut provider = Provider::start().await;
+        provider.sections = sections;
+        Self::of_provider(dir, provider, merchant, rails).await
+    }
+
+    async fn of_provider(
+        dir: TempDir,
+        provider: Provider,
+        merchant: impl FnOnce(Merchant) -> Merchant,
+        rails: Rails,
+    ) -> Self {
         let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
         let hsm = Arc::new(MemoryHsm::new());
         let store = open(dir.path());
@@ -130,7 +172,10 @@ impl World {
         store.add_merchant(merchant).await.unwrap();
         let terminal = TerminalId::from_number(4_711_042).unwrap();
         let issuer = issuer().await;
-        let mut world = Self::build(dir, clock, hsm, provider, store, issuer, id, terminal).await;
+        let mut world = Self::build(
+            dir, clock, hsm, provider, store, issuer, id, terminal, rails,
+        )
+        .await;
         world.add_terminal(terminal).await;
         for person in ["ann", "bob"] {
             world.give(person, 5_000).await;
@@ -153,9 +198,10 @@ impl World {
         issuer: Arc<dyn Issuer>,
         merchant: MerchantId,
         terminal: TerminalId,
+        rails: Rails,
     ) -> Self {
         let app = App::assemble(Parts {
-            config: config(&provider),
+            config: config(&provider, dir.path()),
             clock: clock.clone(),
             hsm: hsm.clone(),
             store: store.clone(),
@@ -165,16 +211,19 @@ impl World {
         })
         .await
         .unwrap();
-        let journey = Journey::new(&app).unwrap();
+        let journey = Journey::with_rails(&app, rails).unwrap();
         let listening = Listening::bind("127.0.0.1:0".parse().unwrap())
             .await
             .unwrap();
         let phones = listening.address();
-        let routes = public::routes(&journey).or(crls::routes(&journey.crls));
-        let listener = listen::public(listening, routes).over(Plain);
+        let listener = listen::public(listening, serve::public_routes(&journey)).over(Plain);
         tokio::spawn(listener.run(app.clone()));
         Self {
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
             dir,
             clock,
             hsm,
@@ -193,6 +242,12 @@ impl World {
 
     /// The same database and HSM, a new process.
     pub async fn restart(self) -> Self {
+        let rails = self.journey.payments.rails().clone();
+        self.restart_with(rails).await
+    }
+
+    /// The same with other rails.
+    pub async fn restart_with(self, rails: Rails) -> Self {
         self.app.start_drain();
         let Self {
             dir,
@@ -206,7 +261,10 @@ impl World {
             ..
         } = self;
         let store = open(dir.path());
-        let built = Self::build(dir, clock, hsm, provider, store, issuer, merchant, terminal).await;
+        let built = Self::build(
+            dir, clock, hsm, provider, store, issuer, merchant, terminal, rails,
+        )
+        .await;
         Self { key, ..built }
     }
 
@@ -518,6 +576,53 @@ impl World {
         self.http.request(method, self.url(path))
     }
 
+    pub async fn post_as(
+        &self,
+        person: Option<&str>,
+        path: &str,
+        cookie: Option<&str>,
+        body: &Value,
+    ) -> Answer {
+        let token = person.map(|person| self.sign_in(person));
+        self.post_with(token.as_deref(), path, cookie, body).await
+    }
+
+    pub async fn post_with(
+        &self,
+        access_token: Option<&str>,
+        path: &str,
+        cookie: Option<&str>,
+        body: &Value,
+    ) -> Answer {
+        let mut request = self.http.post(self.url(path)).json(body);
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
+        }
+        self.send(request, access_token).await
+    }
+
+    pub async fn get_as(&self, person: &str, path: &str) -> Answer {
+        let request = self.http.get(self.url(path));
+        self.send(request, Some(&self.sign_in(person))).await
+    }
+
+    pub async fn delete_as(&self, person: &str, path: &str) -> Answer {
+        let request = self.http.delete(self.url(path));
+        self.send(request, Some(&self.sign_in(person))).await
+    }
+
+    /// One number from the database.
+    pub fn rows(&self, sql: &str) -> i64 {
+        let conn = rusqlite::Connection::open(self.database()).unwrap();
+        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// What no verb does.
+    pub fn edit(&self, sql: &str) {
+        let conn = rusqlite::Connection::open(self.database()).unwrap();
+        conn.execute(sql, []).unwrap();
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         answer(self.http.get(self.url(path))).await
     }
@@ -594,7 +699,22 @@ async fn make_keys(hsm: &MemoryHsm, store: &SqliteStore) {
     }
 }
 
-fn config(provider: &Provider) -> Config {
+/// Much goes without strong authentication, and one address may ask a lot: all phones of these tests are
+/// on it. What these limits are for is told in `step_up.rs`, with the numbers that ship.
+const SPENDING: &str = r#"
+        step_up = { EUR = { each_minor = 100000, in_all_minor = 10000000, payments = 1000000 } }
+        [limits]
+        acts_per_address = 1000000
+        looks_per_address = 1000000
+        sign_ins_per_address = 1000000
+        "#;
+
+/// What a test puts in its place.
+const SPENDING_FILE: &str = "spending.toml";
+
+fn config(provider: &Provider, dir: &Path) -> Config {
+    let spending = std::fs::read_to_string(dir.join(SPENDING_FILE));
+    let spending = spending.unwrap_or_else(|_| SPENDING.into());
     let (url, constrained) = (&provider.url, provider.constrained);
     let text = format!(
         r#"
@@ -605,6 +725,7 @@ fn config(provider: &Provider) -> Config {
         hsm = {{ module = "none.so", token_label = "m2key", pin_file = "pin" }}
         signer = {{ socket = "signer.sock" }}
         store = {{ path = "store.sqlite" }}
+        {spending}
         [[identity_providers]]
         name = "demo bank"
         issuer = "{ISSUER}"
@@ -612,7 +733,9 @@ fn config(provider: &Provider) -> Config {
         jwks_url = "{url}"
         algorithms = ["ES256", "RS256", "PS256"]
         sender_constrained = {constrained}
-        "#
+        {}
+        "#,
+        provider.sections
     );
     Config::parse(&text, Path::new("/nowhere/authority.toml")).unwrap()
 }

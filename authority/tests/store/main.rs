@@ -10,6 +10,7 @@ mod fence;
 mod files;
 mod forgotten;
 mod growth;
+mod migrating;
 mod old;
 mod operations;
 mod races;
@@ -21,7 +22,10 @@ use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
-use suite::{certificates, charges, payments, records, rotation, terminals, trust, wallets};
+use suite::{
+    allowances, certificates, charges, intents, payments, profiles, records, rotation, sign_ins,
+    terminals, trust, wallets,
+};
 use world::World;
 
 /// The node of every store in these tests.
@@ -74,6 +78,18 @@ on_sqlite! {
         numbers_of_lists_never_go_back,
         an_alarm_is_counted_and_does_not_fill_the_disk,
         what_is_in_force_is_counted_by_kind;
+    allowances:
+        five_payments_go_without_strong_authentication_and_the_sixth_does_not,
+        racing_payments_do_not_both_find_room_for_one,
+        own_limits_and_caps_hold_and_say_when_they_end,
+        a_merchant_is_paid_no_more_than_its_day_allows,
+        a_locked_profile_claims_and_pays_nothing,
+        a_person_holds_so_many_claims_and_no_more,
+        a_declined_intent_gives_back_what_it_took,
+        a_challenge_confirms_its_own_payment_once,
+        a_counter_goes_only_forward_unless_there_is_none,
+        passkeys_are_named_removed_and_of_one_profile,
+        few_challenges_wait_and_the_oldest_makes_room;
     rotation:
         one_key_of_a_purpose_is_active_and_steps_may_be_repeated,
         a_key_is_not_retired_while_a_seed_under_it_counts,
@@ -101,6 +117,15 @@ on_sqlite! {
         the_first_receipt_stays,
         the_terminal_is_told_paid_only_with_a_receipt,
         the_terminal_is_told_turns_of_its_own_and_of_late_epochs;
+    intents:
+        an_intent_becomes_a_payment_with_its_last_step,
+        an_account_is_asked_once_for_a_claim,
+        while_a_rail_is_asked_nobody_else_pays_or_releases,
+        a_charge_that_ends_turns_an_intent_back_unless_it_is_being_taken,
+        what_is_being_taken_is_not_ended_by_till_or_ban,
+        a_refused_capture_is_taken_back,
+        what_is_due_is_found_by_rail_and_time_and_counted,
+        service_accounts_are_listed_as_they_are_offered;
     records:
         accounts_are_one_per_person_and_currency,
         a_credit_reference_counts_once,
@@ -112,6 +137,24 @@ on_sqlite! {
     trust:
         what_a_terminal_follows_is_what_it_said_last,
         only_terminals_in_service_hold_a_root_back;
+    sign_ins:
+        a_session_is_found_by_its_secret_until_it_ends,
+        a_new_sign_in_of_a_browser_ends_the_one_before,
+        a_sign_in_comes_back_once_and_to_its_own_browser,
+        a_claim_is_held_longer_while_signing_in_and_after_it_once,
+        one_browser_begins_so_many_sign_ins_and_no_more,
+        a_profile_has_so_many_sessions_and_no_more,
+        a_provider_ends_sessions_of_its_own_and_says_so_once,
+        what_is_over_is_forgotten;
+    profiles:
+        an_identity_brings_its_accounts_and_takes_them_back,
+        an_identity_joins_the_profile_of_the_session_that_asked,
+        an_identity_of_a_profile_in_use_does_not_move,
+        an_identity_of_an_empty_profile_moves,
+        an_identity_leaves_and_the_last_one_stays,
+        a_default_account_is_offered_first,
+        a_profile_that_is_deleted_names_nobody_and_comes_not_back,
+        a_profile_with_money_or_a_claim_is_not_deleted;
     wallets:
         a_proof_is_shown_once_even_when_many_show_it,
         nonces_have_one_key_whichever_node_was_first,

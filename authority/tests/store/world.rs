@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use authority::store::{
-    Balance, Claim, ClaimOutcome, ClaimRecord, Credit, JoinToken, Merchant, NewAccount, NewCharge,
-    NewSchedule, Pay, PayOutcome, Payment, PersonKey, RailKey, Seed, StartCharge, Store, Terminal,
-    TerminalStatus,
+    Balance, Claim, ClaimOutcome, ClaimRecord, Credit, Exemption, JoinToken, Merchant, NewAccount,
+    NewCharge, NewSchedule, Pay, PayOutcome, Payment, PersonKey, RailKey, Seed, SpendRules,
+    StartCharge, Store, Strength, Terminal, TerminalStatus,
 };
 use hsm::{KeyLabel, SealedSeed, SealingKeys};
 use protocol::audit::{ChainCheck, Head};
@@ -23,6 +23,16 @@ use protocol::window::{EpochClock, Policy};
 
 /// The moment that all facts happen at, unless they say otherwise.
 pub(crate) const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
+/// Much goes without strong authentication: what these facts are about is something else.
+pub(crate) const RULES: SpendRules = SpendRules {
+    exemption: Some(Exemption {
+        each_minor: 1_000_000,
+        in_all_minor: 1_000_000_000,
+        payments: 1_000_000,
+    }),
+    shopper_day_minor: None,
+    merchant_day_minor: None,
+};
 /// Far after [`NOW`].
 pub(crate) const LATER: Timestamp = Timestamp::from_ms(1_795_469_200_000);
 
@@ -196,6 +206,7 @@ impl World {
             live,
             phone: [7; 32],
             person: None,
+            held_max: 9,
             mark: Mark::try_from(42).unwrap(),
             at: NOW,
             held_until: NOW + HOLD_MS,
@@ -228,6 +239,8 @@ impl World {
             approved: record.claimed.clone().approve(&approval, NOW).unwrap(),
             person: person.clone(),
             account: None,
+            strength: Strength::SignedIn,
+            rules: RULES,
             key: RailKey(self.charge_id().0),
             at: NOW + 1_000,
             moved: Vec::new(),

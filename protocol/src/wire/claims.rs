@@ -11,6 +11,7 @@ use crate::money::Money;
 use crate::receipt::Payee;
 use crate::time::Timestamp;
 use crate::token::Channel;
+use crate::wire::passkeys::Assertion;
 
 /// `POST` here to claim; `GET …/{id}` looks, `POST …/{id}/approval` approves.
 pub const CLAIMS_PATH: &str = "/v1/claims";
@@ -87,6 +88,9 @@ pub struct ApprovalRequest {
     /// The service account to pay from; absent: the default one, else the oldest of the currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountId>,
+    /// What a passkey signed for exactly this payment, where that is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assertion: Option<Assertion>,
 }
 
 /// The answer to an approval, with status 202, while whoever moves the money has not answered: the same

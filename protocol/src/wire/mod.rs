@@ -5,7 +5,9 @@
 
 pub mod charges;
 pub mod claims;
+pub mod passkeys;
 pub mod push;
+pub mod rails;
 pub mod reports;
 pub mod schedules;
 pub mod upkeep;

@@ -143,6 +143,7 @@ impl World {
             amount,
             payee: claim.view.payee.id,
             account: None,
+            assertion: None,
         };
         let (id, cookie) = (claim.view.claim, Some(&claim.cookie));
         let approvals = &self.journey.approvals;
@@ -236,6 +237,7 @@ async fn open_bank() -> Result<String, Fault> {
         audience: AUDIENCE.into(),
         tls: None,
         relying_parties: Vec::new(),
+        rail: None,
         shoppers: vec![shopper],
     });
     let bank = bank.map_err(|_| "no random bytes")?;
@@ -291,7 +293,8 @@ fn config(home: &Path, bank: &str) -> Result<Config, Fault> {
     let text = std::fs::read_to_string(&path)?;
     let provider = format!(
         "{text}\n[[identity_providers]]\nname = \"Demo Bank\"\nissuer = \"{bank}\"\n\
-         audience = \"{AUDIENCE}\"\njwks_url = \"{bank}/.well-known/jwks.json\"\n"
+         audience = \"{AUDIENCE}\"\njwks_url = \"{bank}/.well-known/jwks.json\"\n\
+         [step_up.EUR]\neach_minor = 1000000\nin_all_minor = 1000000000\npayments = 1000000\n"
     );
     Ok(Config::parse(&provider, &path)?)
 }

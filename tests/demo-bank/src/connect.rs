@@ -22,8 +22,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::{Response, html, json as json_reply, with_header, with_status};
 use warp::{Filter, Reply};
 
-use crate::routes::now;
-use crate::{Bank, RelyingParty, Shopper};
+use crate::{Bank, RelyingParty, Shopper, now};
 
 mod page;
 

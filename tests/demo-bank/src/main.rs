@@ -50,5 +50,14 @@ fn load(path: &Path) -> Result<Config, Box<dyn std::error::Error>> {
         certificate: folder.join(tls.certificate),
         key: folder.join(tls.key),
     });
+    if let Some(rail) = &mut config.rail {
+        if !rail.authority_keys.starts_with("https://") {
+            let file = folder.join(&rail.authority_keys);
+            rail.authority_keys = file.display().to_string();
+        }
+        rail.books = folder.join(&rail.books);
+        rail.authority_ca = rail.authority_ca.take().map(|path| folder.join(path));
+        rail.mishaps = rail.mishaps.take().map(|path| folder.join(path));
+    }
     Ok(config)
 }

@@ -3,7 +3,6 @@
 //! Answers and errors have the form of RFC 6749, so that ordinary client libraries read them.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use protocol::dpop::{BadProof, PROOF_HEADER, SignedProof, Target, Thumbprint};
@@ -16,7 +15,7 @@ use warp::{Filter, Reply};
 
 use crate::connect;
 use crate::token::LIFETIME_S;
-use crate::{Bank, Shopper};
+use crate::{Bank, Shopper, now, rail};
 
 /// Largest form that is read, in bytes.
 const FORM_MAX: u64 = 1_024;
@@ -37,16 +36,21 @@ struct SignedIn<'a> {
     account: &'a str,
 }
 
-/// `POST /token`, what `connect.rs` has, `GET /.well-known/jwks.json`, `GET /.well-known/oauth-authorization-server`.
+/// What the rail is asked, what `connect.rs` has, `POST /token`, `GET /.well-known/jwks.json`,
+/// `GET /.well-known/oauth-authorization-server`.
 pub fn routes(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
-    token(bank)
+    let all = token(bank)
         .or(jwks(bank))
         .unify()
         .or(metadata(bank))
         .unify()
         .or(connect::routes(bank))
         .unify()
-        .boxed()
+        .boxed();
+    match &bank.rail {
+        Some(desk) => all.or(rail::routes(desk)).unify().boxed(),
+        None => all,
+    }
 }
 
 fn token(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
@@ -139,9 +143,4 @@ fn metadata(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .map(move || json_reply(&metadata).into_response())
         .boxed()
-}
-
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs() as i64)
 }

@@ -375,6 +375,11 @@ impl Walk<'_> {
             "account credit --account {account} --amount-minor 1 --reference w1"
         ));
         desk.ok("account check");
+        let ann = "--issuer https://id.example --subject ann";
+        desk.ok(&format!("shopper lock {ann} --reason lost"));
+        let shown = desk.ok(&format!("shopper show {ann}"));
+        assert_eq!(shown["lock_reason"], "lost");
+        desk.ok(&format!("shopper unlock {ann} --reason found"));
     }
 
     /// A terminal that nobody has enrolled yet is joined, banned and taken back.
@@ -397,6 +402,11 @@ impl Walk<'_> {
         ));
         desk.ok(&format!("terminal ban {spare} --reason drill"));
         desk.agreed("bob", &format!("terminal unban {spare} --reason found"));
+        let limit = format!(
+            "merchant limit --merchant {} --day-minor 100000000",
+            self.fleet.second
+        );
+        desk.agreed("bob", &limit);
         let shown = desk.ok(&format!("terminal show {spare}"));
         assert_eq!(shown["seed_version"], 2, "{shown}");
         assert!(shown.get("banned_at").is_none(), "{shown}");

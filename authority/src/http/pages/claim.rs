@@ -4,33 +4,38 @@ use std::sync::Arc;
 
 use protocol::presented::Presented;
 use protocol::problem::ProblemType;
+use serde::Deserialize;
 use warp::Filter;
 use warp::reply::Response;
 
-use super::forms::{self, OwnForm};
-use super::visit::Visit;
+use super::visit::{Visit, form};
 use super::{Site, add_cookie, answer, start, with_status};
 use crate::http::problem::Answer;
 use crate::http::{Public, Routes};
 use crate::services::Failure;
 
+/// Mute, because the token in it may not be spent yet.
+#[derive(Clone, Deserialize)]
+struct Spend {
+    token: String,
+}
+
 pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
     let (of, site) = (site.clone(), site.clone());
-    let route = warp::path!("claim").and(forms::own(&of)).then(
-        move |visit: Arc<Visit>, form: Result<OwnForm, Failure>| {
+    let route = warp::path!("claim").and(form::<Spend>(&of)).then(
+        move |visit: Arc<Visit>, spend: Spend| {
             let (work_site, work_visit) = (site.clone(), visit.clone());
-            let work = async move { claim(&work_site, &work_visit, form?).await };
+            let work = async move { claim(&work_site, &work_visit, &spend.token).await };
             answer(site.clone(), visit, work)
         },
     );
     Routes::new("page-claim", route)
 }
 
-async fn claim(site: &Site, visit: &Visit, form: OwnForm) -> Answer<Response> {
-    let token = form.need("token")?;
+async fn claim(site: &Site, visit: &Visit, token: &str) -> Answer<Response> {
     let typed = !matches!(Presented::parse(token), Ok(Presented::Machine { .. }));
     let (now, claims) = (site.journey.app.clock.now(), &site.journey.claims);
-    let secret = visit.secret_for(token);
+    let secret = visit.visitor.secret_for(token);
     let signed_in = visit.signed_in.as_ref();
     match claims.claim_once(token, secret, signed_in, now).await {
         Ok(new) => {

@@ -3,37 +3,46 @@
 use std::sync::Arc;
 
 use protocol::problem::ProblemType;
+use serde::Deserialize;
 use warp::Filter;
 
-use super::forms::{self, OwnForm};
-use super::visit::Visit;
+use super::visit::{Visit, form};
 use super::words::{LANGUAGE_COOKIE, Language};
 use super::{Site, add_cookie, answer};
 use crate::http::problem::Answer;
 use crate::http::{Public, Routes};
-use crate::services::Failure;
 
 const KEPT_S: u32 = 365 * 24 * 3600;
 /// Longest path that a change of the language leads back to.
 const BACK_MAX: usize = 128;
 
+#[derive(Clone, Deserialize)]
+struct Chosen {
+    language: String,
+    #[serde(default)]
+    back: String,
+}
+
 pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
     let (of, site) = (site.clone(), site.clone());
-    let route = warp::path!("language").and(forms::own(&of)).then(
-        move |visit: Arc<Visit>, form: Result<OwnForm, Failure>| {
+    let route = warp::path!("language").and(form::<Chosen>(&of)).then(
+        move |visit: Arc<Visit>, chosen: Chosen| {
             let (work_site, work_visit) = (site.clone(), visit.clone());
-            let work = async move { choose(&work_site, &work_visit, form?) };
+            let work = async move { choose(&work_site, &work_visit, &chosen) };
             answer(site.clone(), visit, work)
         },
     );
     Routes::new("page-language", route)
 }
 
-fn choose(site: &Site, visit: &Visit, form: OwnForm) -> Answer {
-    let language = Language::of_tag(form.need("language")?);
+fn choose(site: &Site, visit: &Visit, chosen: &Chosen) -> Answer {
+    let language = Language::of_tag(&chosen.language);
     let language = language.ok_or(ProblemType::MalformedRequest)?;
-    let back = form.get("back").filter(|it| is_path_of_ours(it));
-    let mut response = site.see_other(visit, back.unwrap_or("/"));
+    let back = match is_path_of_ours(&chosen.back) {
+        true => &chosen.back,
+        false => "/",
+    };
+    let mut response = site.see_other(visit, back);
     let tag = language.tag();
     let cookie = format!(
         "{LANGUAGE_COOKIE}={tag}; Secure; HttpOnly; SameSite=Lax; Path=/; Max-Age={KEPT_S}"

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use askama::Template;
-use http::header::{HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE};
+use http::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use http::{StatusCode, header};
 use protocol::problem::{Problem, ProblemType};
 use tracing::Instrument;
@@ -21,6 +21,7 @@ use warp::reply::Response;
 
 use super::problem::Answer;
 use super::public::insert;
+use super::web::add_cookie;
 use super::{Public, Routes};
 use crate::services::Failure;
 use crate::services::journey::Journey;
@@ -28,7 +29,7 @@ use crate::services::journey::Journey;
 mod assets;
 mod claim;
 mod figures;
-mod forms;
+mod in_words;
 mod language;
 mod onward;
 mod pay;
@@ -68,25 +69,31 @@ pub(super) struct Frame<'a> {
     form: String,
 }
 
-/// The pages of the public listener.
-pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
+/// The pages of the public listener, and these other routes of it; what they refuse people is shown as a
+/// page, too.
+pub fn around(journey: &Arc<Journey>, others: Routes<Public>) -> Routes<Public> {
     let site = Arc::new(Site::new(journey));
+    let pages = pages(&site);
+    in_words::in_words(site, others.or(pages))
+}
+
+fn pages(site: &Arc<Site>) -> Routes<Public> {
     site.assets
         .routes()
-        .or(start::routes(&site))
-        .or(terminal::routes(&site))
-        .or(claim::routes(&site))
-        .or(pay::routes(&site))
-        .or(receipt::routes(&site))
-        .or(verify::routes(&site))
-        .or(language::routes(&site))
+        .or(start::routes(site))
+        .or(terminal::routes(site))
+        .or(claim::routes(site))
+        .or(pay::routes(site))
+        .or(receipt::routes(site))
+        .or(verify::routes(site))
+        .or(language::routes(site))
 }
 
 impl Site {
     fn new(journey: &Arc<Journey>) -> Self {
         let config = &journey.app.config;
         let host = config.public.link_host.as_str();
-        let origin = format!("https://{host}");
+        let origin = config.public.origin();
         let assets = Assets::new(&config.pages);
         Self {
             name: config.pages.service_name.trim().to_owned(),
@@ -115,7 +122,7 @@ impl Site {
             language: visit.language,
             w: Words(visit.language),
             here: here.into(),
-            form: visit.form_token(),
+            form: visit.visitor.form_token(),
         }
     }
 
@@ -134,8 +141,7 @@ impl Site {
         let language = HeaderValue::from_static(visit.language.tag());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_LANGUAGE, language);
-        visit.remember(headers);
-        Ok(response)
+        Ok(visit.remember(response))
     }
 
     /// To another page of ours.
@@ -144,8 +150,7 @@ impl Site {
         *response.status_mut() = StatusCode::SEE_OTHER;
         insert(&mut response, LOCATION, path);
         self.policy.apply(&mut response, Camera::Shut);
-        visit.remember(response.headers_mut());
-        response
+        visit.remember(response)
     }
 
     /// Bytes for this browser only.
@@ -193,11 +198,6 @@ fn with_status(mut response: Response, problem: &Problem) -> Response {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
-}
-
-fn add_cookie(response: &mut Response, cookie: &str) {
-    let cookie = HeaderValue::from_str(cookie).expect("cookies here are visible ASCII");
-    response.headers_mut().append(SET_COOKIE, cookie);
 }
 
 /// Answers a visit: with its page, or with the page of the refusal. Goes on when the browser hangs up, as

@@ -9,18 +9,18 @@
 use std::sync::Arc;
 
 use askama::Template;
-use protocol::ids::ClaimId;
+use protocol::ids::{AccountId, ClaimId, MerchantId};
 use protocol::money::{Currency, Money};
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 use protocol::wire::claims::{ApprovalRequest, ClaimState, ClaimView};
+use serde::Deserialize;
 use warp::Filter;
 use warp::reply::Response;
 
 use super::figures::{Figure, line, read_amount};
-use super::forms::{self, OwnForm};
 use super::providers::{self, Choice};
-use super::visit::{Visit, visit};
+use super::visit::{Visit, form, visit};
 use super::words::{Refusal, Words};
 use super::{Frame, Site, answer, receipt, with_status};
 use crate::http::problem::Answer;
@@ -28,6 +28,12 @@ use crate::http::{Public, Routes};
 use crate::services::Failure;
 use crate::services::looks::Paying;
 use crate::services::sign_in::SignedIn;
+use crate::store::{LEDGER, ServiceAccount};
+
+/// Characters at the end of an account's reference that are shown.
+const MASK_SHOWS: usize = 4;
+/// How soon a page without a script looks again while the rail works.
+const REFRESH_S: u32 = 2;
 
 /// What every page of a claim shows.
 pub(super) struct Summary {
@@ -85,11 +91,33 @@ struct ToApprove<'a> {
     state_path: String,
 }
 
+#[derive(Template)]
+#[template(path = "pending.html")]
+struct Pending<'a> {
+    f: &'a Frame<'a>,
+    summary: Summary,
+    refresh_s: u32,
+    state: &'static str,
+    state_path: String,
+}
+
+/// What the shopper sent: amount, payee and account as the page showed them.
+#[derive(Clone, Deserialize)]
+struct Approved {
+    payee: MerchantId,
+    currency: Currency,
+    /// Where the terminal asks for an amount.
+    amount_minor: Option<i64>,
+    /// Where the shopper types it.
+    amount: Option<String>,
+    account: Option<AccountId>,
+}
+
 /// What the shopper sent before, shown again with why it was refused.
 #[derive(Default)]
 struct Before {
     problem: Option<Problem>,
-    account: Option<String>,
+    account: Option<AccountId>,
     typed: String,
     amount_bad: bool,
 }
@@ -116,13 +144,15 @@ fn show(site: &Arc<Site>) -> Routes<Public> {
 
 fn approve(site: &Arc<Site>) -> Routes<Public> {
     let (of, site) = (site.clone(), site.clone());
-    let route = warp::path!("pay" / ClaimId).and(forms::own(&of)).then(
-        move |claim: ClaimId, visit: Arc<Visit>, form: Result<OwnForm, Failure>| {
-            let (work_site, work_visit) = (site.clone(), visit.clone());
-            let work = async move { pay(&work_site, &work_visit, claim, form?).await };
-            answer(site.clone(), visit, work)
-        },
-    );
+    let route = warp::path!("pay" / ClaimId)
+        .and(form::<Approved>(&of))
+        .then(
+            move |claim: ClaimId, visit: Arc<Visit>, approved: Approved| {
+                let (work_site, work_visit) = (site.clone(), visit.clone());
+                let work = async move { pay(&work_site, &work_visit, claim, approved).await };
+                answer(site.clone(), visit, work)
+            },
+        );
     Routes::new("page-approve", route)
 }
 
@@ -156,6 +186,7 @@ fn name_of(visit: &Visit, paying: &Paying) -> &'static str {
         (Some(payment), _) if payment.receipt_jws.is_some() => "paid",
         (Some(_), _) | (None, ClaimState::Paid) => "receipt-due",
         (None, ClaimState::Released) => "over",
+        (None, ClaimState::Held) if paying.view.paying => "pending",
         (None, ClaimState::Held) if visit.signed_in.is_some() => "held",
         (None, ClaimState::Held) => "sign-in",
     }
@@ -168,10 +199,25 @@ async fn page(site: &Site, visit: &Visit, paying: &Paying, before: Before) -> An
     if paying.view.state != ClaimState::Held {
         return Err(ProblemType::ClaimOver.into());
     }
+    if paying.view.paying {
+        return pending(site, visit, paying);
+    }
     match &visit.signed_in {
         None => to_sign_in(site, visit, paying, before),
         Some(signed_in) => to_approve(site, visit, signed_in, paying, before).await,
     }
+}
+
+fn pending(site: &Site, visit: &Visit, paying: &Paying) -> Answer<Response> {
+    let claim = paying.view.claim;
+    let page = Pending {
+        f: &site.frame(visit, path_of(claim)),
+        summary: summary(&paying.view, visit),
+        refresh_s: REFRESH_S,
+        state: name_of(visit, paying),
+        state_path: state_path_of(claim),
+    };
+    site.page(visit, &page)
 }
 
 fn to_sign_in(site: &Site, visit: &Visit, paying: &Paying, before: Before) -> Answer<Response> {
@@ -206,8 +252,11 @@ async fn to_approve(
     };
     let page = ToApprove {
         summary: summary(view, visit),
-        refused: before.problem.map(|it| frame.w.refusal(&it)),
-        accounts: accounts(site, signed_in, currency, before.account.as_deref()).await?,
+        refused: before
+            .problem
+            .map(|it| frame.w.refusal(&it))
+            .or_else(|| paying.declined.map(|it| frame.w.declined(it))),
+        accounts: accounts(site, signed_in, currency, before.account).await?,
         action: path_of(view.claim),
         button,
         currency: currency.to_string(),
@@ -224,90 +273,102 @@ async fn to_approve(
 }
 
 /// Approves what the form shows. Whatever comes of it, the claim's page says so.
-async fn pay(site: &Site, visit: &Visit, claim: ClaimId, form: OwnForm) -> Answer<Response> {
+async fn pay(site: &Site, visit: &Visit, claim: ClaimId, sent: Approved) -> Answer<Response> {
     let paying = look(site, visit, claim).await?;
-    let typed = form.get("amount").unwrap_or_default().to_owned();
-    let account = form.get("account").map(str::to_owned);
-    let Some(request) = request_of(&form)? else {
-        let before = Before {
-            account,
-            typed,
-            amount_bad: true,
-            ..Before::default()
-        };
+    let before = |problem: Option<Problem>| Before {
+        amount_bad: problem.is_none(),
+        problem,
+        account: sent.account,
+        typed: sent.amount.clone().unwrap_or_default(),
+    };
+    let Some(request) = request_of(&sent)? else {
         let problem = Problem::new(ProblemType::AmountMissing);
-        let page = page(site, visit, &paying, before).await?;
+        let page = page(site, visit, &paying, before(None)).await?;
         return Ok(with_status(page, &problem));
     };
-    let refused = match &visit.signed_in {
-        None => Some(Problem::new(ProblemType::SignInNeeded)),
-        Some(signed_in) => {
-            let (now, approvals) = (site.journey.app.clock.now(), &site.journey.approvals);
-            let cookie = visit.claim.as_ref();
-            let approved = approvals.approve(claim, cookie, signed_in, &request, now);
-            approved.await.err().map(Failure::into_problem)
-        }
-    };
-    let Some(problem) = refused else {
+    let Err(refused) = approve_as(site, visit, claim, &request).await else {
         return Ok(site.see_other(visit, &path_of(claim)));
     };
-    // As it stands now: paid without its receipt yet, or over.
+    let problem = refused.into_problem();
+    // As it stands now: paid without its receipt yet, under way, or over.
     let paying = look(site, visit, claim).await?;
-    if paying.payment.is_some() {
+    if paying.payment.is_some() || paying.view.paying {
         return Ok(site.see_other(visit, &path_of(claim)));
     }
-    let before = Before {
-        problem: Some(problem.clone()),
-        account,
-        typed,
-        amount_bad: false,
-    };
-    let page = page(site, visit, &paying, before).await?;
+    let page = page(site, visit, &paying, before(Some(problem.clone()))).await?;
     Ok(with_status(page, &problem))
 }
 
-/// What was approved, as the form showed it; none if the amount typed cannot be read.
-fn request_of(form: &OwnForm) -> Result<Option<ApprovalRequest>, Failure> {
-    let malformed = |_| Failure::from(ProblemType::MalformedRequest);
-    let payee = form
-        .need("payee")?
-        .parse()
-        .map_err(|_| ProblemType::MalformedRequest)?;
-    let currency: Currency = form.need("currency")?.parse().map_err(malformed)?;
-    let amount = match form.get("amount_minor") {
-        Some(minor) => {
-            let minor = minor.parse().map_err(|_| ProblemType::MalformedRequest)?;
-            Some(Money::new(minor, currency).map_err(malformed)?)
-        }
-        None => read_amount(form.need("amount")?, currency),
-    };
-    Ok(amount.map(|amount| ApprovalRequest { amount, payee }))
+async fn approve_as(
+    site: &Site,
+    visit: &Visit,
+    claim: ClaimId,
+    request: &ApprovalRequest,
+) -> Result<(), Failure> {
+    let signed_in = visit.signed_in.as_ref().ok_or(ProblemType::SignInNeeded)?;
+    let (now, approvals) = (site.journey.app.clock.now(), &site.journey.approvals);
+    let cookie = visit.claim.as_ref();
+    let answered = approvals.approve(claim, cookie, signed_in, request, now);
+    answered.await.map(drop)
 }
 
+/// What was approved, as the form showed it; none if the amount typed cannot be read.
+fn request_of(sent: &Approved) -> Result<Option<ApprovalRequest>, Failure> {
+    let amount = match (sent.amount_minor, &sent.amount) {
+        (Some(minor), _) => {
+            let money = Money::new(minor, sent.currency);
+            Some(money.map_err(|_| ProblemType::MalformedRequest)?)
+        }
+        (None, Some(typed)) => read_amount(typed, sent.currency),
+        (None, None) => None,
+    };
+    Ok(amount.map(|amount| ApprovalRequest {
+        amount,
+        payee: sent.payee,
+        account: sent.account,
+        assertion: None,
+    }))
+}
+
+/// What can be paid from in this currency, the default first.
 async fn accounts(
     site: &Site,
     signed_in: &SignedIn,
     currency: Currency,
-    chosen: Option<&str>,
+    chosen: Option<AccountId>,
 ) -> Result<Vec<Account>, Failure> {
     let person = signed_in.person().clone();
-    let all = site.journey.app.store.accounts_of(person).await?;
-    let fitting = all.into_iter().filter(|it| it.currency == currency);
-    let mut accounts: Vec<Account> = fitting
-        .map(|account| Account {
-            id: account.id.to_string(),
-            name: "Balance".into(),
-            reference: String::new(),
-            chosen: chosen == Some(account.id.to_string().as_str()),
-            default: false,
-        })
+    let all = site.journey.app.store.service_accounts(person).await?;
+    let fitting: Vec<_> = all
+        .into_iter()
+        .filter(|it| it.currency == currency)
         .collect();
-    if !accounts.iter().any(|it| it.chosen)
-        && let Some(first) = accounts.first_mut()
-    {
-        first.chosen = true;
+    let kept = |it: &&ServiceAccount| Some(it.id) == chosen;
+    let chosen = fitting
+        .iter()
+        .find(kept)
+        .or(fitting.first())
+        .map(|it| it.id);
+    let account = |it: ServiceAccount| Account {
+        chosen: Some(it.id) == chosen,
+        id: it.id.to_string(),
+        reference: masked(&it),
+        name: it.name,
+        default: it.default,
+    };
+    Ok(fitting.into_iter().map(account).collect())
+}
+
+/// The end of what the rail calls an account: enough to tell it, not to use it. The ledger's own are
+/// named after nothing that anybody knows.
+pub(super) fn masked(account: &ServiceAccount) -> String {
+    if account.rail == LEDGER {
+        return String::new();
     }
-    Ok(accounts)
+    let length = account.reference.chars().count();
+    let shown = length.saturating_sub(length / 2).min(MASK_SHOWS);
+    let end = account.reference.chars().skip(length - shown);
+    format!("•• {}", end.collect::<String>())
 }
 
 fn summary(view: &ClaimView, visit: &Visit) -> Summary {

@@ -14,10 +14,11 @@ pub(super) struct Choice {
 /// All providers of the configuration, in its order.
 pub(super) fn choices(site: &Site, carries: &[(&'static str, String)]) -> Vec<Choice> {
     let providers = site.journey.app.config.identity_providers.iter();
-    providers
-        .map(|provider| Choice {
+    let with_browsers = providers.filter_map(|it| Some((it, it.sign_in.as_ref()?)));
+    with_browsers
+        .map(|(provider, sign_in)| Choice {
             letter: provider.name.chars().next().unwrap_or('?'),
-            action: format!("/sign-in/{}", provider.name),
+            action: format!("/sign-in/{}", sign_in.id),
             name: provider.name.clone(),
             carries: carries.to_vec(),
         })

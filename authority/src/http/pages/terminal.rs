@@ -50,7 +50,7 @@ async fn look(site: &Site, visit: &Visit, link: &str) -> Answer<Response> {
         Ok(look) => page(site, visit, look, token),
         Err(refused) => {
             // Back, reload, or the other of two taps: to what this browser is paying already.
-            let secret = visit.secret_for(&token);
+            let secret = visit.visitor.secret_for(&token);
             match claims.earlier(&token, secret, now).await {
                 Ok(Some(earlier)) => {
                     let path = format!("/pay/{}", earlier.view.claim);

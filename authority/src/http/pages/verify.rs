@@ -9,16 +9,15 @@ use askama::Template;
 use protocol::jws;
 use protocol::receipt::ReceiptClaims;
 use protocol::time::Timestamp;
+use serde::Deserialize;
 use warp::Filter;
 use warp::reply::Response;
 
 use super::figures::{Moment, line};
-use super::forms::{self, OwnForm};
-use super::visit::{Visit, visit};
+use super::visit::{Visit, form, visit};
 use super::{Frame, Site, answer};
 use crate::http::problem::Answer;
 use crate::http::{Public, Routes};
-use crate::services::Failure;
 
 /// What a genuine receipt says.
 struct Found {
@@ -42,6 +41,11 @@ struct Verify<'a> {
     tainted: bool,
 }
 
+#[derive(Clone, Deserialize)]
+struct Judge {
+    receipt: String,
+}
+
 pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
     let (of, empty) = (site.clone(), site.clone());
     let route = warp::path!("verify").and(warp::get()).and(visit(&of));
@@ -51,13 +55,10 @@ pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
         answer(empty.clone(), visit, work)
     });
     let site = site.clone();
-    let judge = warp::path!("verify").and(forms::own(&of)).then(
-        move |visit: Arc<Visit>, form: Result<OwnForm, Failure>| {
+    let judge = warp::path!("verify").and(form::<Judge>(&of)).then(
+        move |visit: Arc<Visit>, judge: Judge| {
             let (work_site, work_visit) = (site.clone(), visit.clone());
-            let work = async move {
-                let form = form?;
-                page(&work_site, &work_visit, Some(form.need("receipt")?))
-            };
+            let work = async move { page(&work_site, &work_visit, Some(&judge.receipt)) };
             answer(site.clone(), visit, work)
         },
     );

@@ -12,10 +12,11 @@ use super::{
     CertificateRevoke, CertificateShow, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList,
     ConsentRefuse, ConsentShow, ConsentSign, FenceCompare, FenceRaise, FenceStatus, Gate,
     IssuingAgree, JoinTokenList, JoinTokenRevoke, KeyList, KeyStep, LedgerCheck, MerchantAdd,
-    MerchantList, OperationList, OperationShow, OperationTranscript, OperatorAdd, OperatorList,
-    OperatorRevoke, PolicySet, PolicyShow, RootAgree, SeedRotate, TerminalAdd, TerminalBan,
-    TerminalJoin, TerminalList, TerminalShow, TerminalUnban, TrustInstall, TrustShow, TrustStage,
-    Verb, carry_out_request, malformed, written,
+    MerchantLimit, MerchantList, OperationList, OperationShow, OperationTranscript, OperatorAdd,
+    OperatorList, OperatorRevoke, PolicySet, PolicyShow, RootAgree, SeedRotate, ShopperLock,
+    ShopperShow, ShopperUnlock, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow,
+    TerminalUnban, TrustInstall, TrustShow, TrustStage, Verb, carry_out_request, malformed,
+    written,
 };
 use crate::app::App;
 use crate::services::Failure;
@@ -29,6 +30,7 @@ macro_rules! every_verb {
         $use! {
             TerminalAdd, TerminalJoin, TerminalList, TerminalShow, TerminalBan, TerminalUnban,
             JoinTokenList, JoinTokenRevoke,
+            ShopperLock, ShopperUnlock, ShopperShow, MerchantLimit,
             MerchantAdd, MerchantList, AccountOpen, AccountCredit, LedgerCheck,
             AuditVerify, AlarmList,
             CertificateIssue, CertificateList, CertificateShow, CertificateRevoke,

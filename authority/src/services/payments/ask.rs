@@ -2,9 +2,12 @@
 //!
 //! | state | first | again | after too long |
 //! |---|---|---|---|
-//! | authorising | authorise | query; authorise if it was never seen | take back |
-//! | capturing | capture | query; capture if it is still set aside | take back |
+//! | authorising | authorise | query; authorise if it was never seen | query; take back unless it was taken |
+//! | capturing | capture | query; capture if it is still set aside | query; take back unless it was taken |
 //! | reversing | reverse | reverse | reverse, and an operator is told |
+//!
+//! What was taken is never taken back for being late: in a restored database an open intent may have been
+//! paid, with a receipt, in the time that is lost.
 
 use protocol::time::Timestamp;
 
@@ -18,15 +21,13 @@ impl Payments {
     /// Asks the rail of an open intent; answers the step that follows from what it said.
     pub(super) async fn ask(&self, intent: &Intent) -> Result<IntentStep, Failure> {
         let now = self.app.clock.now();
-        if intent.is_in_doubt(now) {
-            return Ok(turned_back(Reason::Silent));
-        }
         let Some(rail) = self.rails.get(&intent.rail) else {
             return Ok(not_there(intent, now));
         };
         let order = Order::of(intent);
         let asking = Stopwatch::start();
         let step = match intent.state {
+            _ if intent.is_in_doubt(now) => Ok(self.last_word(&*rail, intent, &order).await?),
             IntentState::Authorising => authorise(&*rail, intent, &order).await,
             IntentState::Capturing => self.capture(&*rail, intent, &order).await?,
             _ => reverse(&*rail, &order).await,
@@ -48,6 +49,26 @@ impl Payments {
         };
         let moved = self.moved(&intent.approved, self.app.clock.now()).await?;
         Ok(Ok(IntentStep::Captured { reference, moved }))
+    }
+
+    /// Nobody waits any longer: it is paid if the money was taken, and taken back if not.
+    async fn last_word(
+        &self,
+        rail: &dyn Rail,
+        intent: &Intent,
+        order: &Order,
+    ) -> Result<IntentStep, Failure> {
+        Ok(match (rail.query(order).await, intent.state) {
+            (Standing::Captured { reference }, IntentState::Capturing) => {
+                let moved = self.moved(&intent.approved, self.app.clock.now()).await?;
+                IntentStep::Captured { reference, moved }
+            }
+            (Standing::Captured { reference }, _) => IntentStep::Authorised { reference },
+            (Standing::Declined { reason }, IntentState::Authorising) => {
+                IntentStep::Declined { reason }
+            }
+            _ => turned_back(Reason::Silent),
+        })
     }
 
     fn observe(&self, intent: &Intent, step: &Said, asking: Stopwatch) {

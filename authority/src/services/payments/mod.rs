@@ -17,7 +17,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use protocol::charge::Approved;
 use protocol::ids::PaymentId;
+use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
+use protocol::token::WindowId;
 use protocol::turn::TurnCause;
 use tracing::Instrument;
 
@@ -74,27 +76,25 @@ impl Payments {
         &self.rails
     }
 
-    /// Asks the rail of an intent that was begun just now; answers how it stands once that is certain, or
-    /// when patience ends. The asking goes on either way.
-    pub async fn begun(self: &Arc<Self>, intent: &Intent) -> Result<Intent, Failure> {
-        let (payments, payment) = (self.clone(), intent.payment);
-        let carrying = async move {
+    /// Asks the rail of an intent, if nobody has yet; answers how it stands once that is certain, or when
+    /// patience ends. The asking goes on either way.
+    pub async fn follow(self: &Arc<Self>, payment: PaymentId) -> Result<Intent, Failure> {
+        let payments = self.clone();
+        let following = async move {
             let _lane = payments.lanes.enter(payment).await;
-            payments.carry(payment).await
+            let intent = payments.as_it_stands(payment).await?;
+            match intent.tries {
+                0 => payments.carry(payment).await,
+                // Whoever reconciles knows when to ask again.
+                _ => Ok(intent),
+            }
         };
-        let carrying = tokio::spawn(carrying.instrument(tracing::Span::current()));
-        match tokio::time::timeout(PATIENCE, carrying).await {
-            Ok(Ok(carried)) => carried,
-            Ok(Err(_panicked)) => Err(protocol::problem::ProblemType::Internal.into()),
+        let following = tokio::spawn(following.instrument(tracing::Span::current()));
+        match tokio::time::timeout(PATIENCE, following).await {
+            Ok(Ok(followed)) => followed,
+            Ok(Err(_panicked)) => Err(ProblemType::Internal.into()),
             Err(_) => self.as_it_stands(payment).await,
         }
-    }
-
-    /// How an intent stands once nobody here is asking about it, or when patience ends.
-    pub async fn wait(&self, payment: PaymentId) -> Result<Intent, Failure> {
-        // Whoever has the lane commits before it is free; without it the intent is as it was.
-        let _ = tokio::time::timeout(PATIENCE, self.lanes.enter(payment)).await;
-        self.as_it_stands(payment).await
     }
 
     /// Takes up what is due on every rail; answers how many intents came to an end.
@@ -175,11 +175,7 @@ impl Payments {
     }
 
     /// The windows that move on when this is paid. A banned terminal has none that anybody takes.
-    async fn moved(
-        &self,
-        approved: &Approved,
-        now: Timestamp,
-    ) -> Result<Vec<protocol::token::WindowId>, Failure> {
+    async fn moved(&self, approved: &Approved, now: Timestamp) -> Result<Vec<WindowId>, Failure> {
         let id = approved.claimed().terminal;
         let terminal = self.app.store.terminal(id).await?;
         if terminal.is_none_or(|terminal| terminal.status != TerminalStatus::Active) {
@@ -211,7 +207,6 @@ impl Payments {
 
 /// What the shopper is told of an intent that led to no payment.
 pub fn refusal(intent: &Intent) -> Failure {
-    use protocol::problem::{Problem, ProblemType};
     let declined = |why: &str| {
         Problem::new(ProblemType::RailDeclined)
             .with_detail(why)
@@ -237,7 +232,7 @@ fn back_off_ms(tries: u32) -> Millis {
 }
 
 fn vanished() -> Failure {
-    protocol::problem::ProblemType::Internal.into()
+    ProblemType::Internal.into()
 }
 
 impl Intent {

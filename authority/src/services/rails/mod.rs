@@ -9,6 +9,7 @@
 //! refund    ─▶ give back, under a key of its own
 //! ```
 
+mod http;
 mod types;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::requests::Requests;
+use crate::app::App;
+
 pub use crate::store::{RailKey, Reason};
+pub use http::{HttpRail, RailError};
 pub use types::{Answer, Order, Refund, Standing};
 
 /// Most characters of a reference that a rail gives.
@@ -52,6 +57,18 @@ pub struct Rails(BTreeMap<String, Arc<dyn Rail>>);
 impl Rails {
     pub fn new(rails: impl IntoIterator<Item = (String, Arc<dyn Rail>)>) -> Self {
         Self(rails.into_iter().collect())
+    }
+
+    /// Those of the configuration.
+    pub fn configured(app: &Arc<App>) -> Result<Self, RailError> {
+        let requests = Requests::of(app);
+        if !app.config.rails.is_empty() && !requests.has_key() {
+            tracing::error!(
+                "rails are configured and there is no request key: nothing can be asked \
+                of them before `key prepare request` and `key activate`"
+            );
+        }
+        http::all(&app.config.rails, &requests)
     }
 
     pub fn get(&self, name: &str) -> Option<Arc<dyn Rail>> {

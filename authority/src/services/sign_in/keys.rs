@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use protocol::time::{Millis, Timestamp};
-use reqwest::{Certificate, Client, Url, redirect};
+use reqwest::{Certificate, Client, RequestBuilder, StatusCode, Url, redirect};
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaParameters,
     RsaPublicKeyComponents, UnparsedPublicKey,
@@ -27,11 +27,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const JWKS_BYTES_MAX: usize = 128 * 1024;
 const KEYS_MAX: usize = 64;
 /// Between two fetches, whatever tokens ask for.
-pub(super) const REFRESH_MIN_MS: Millis = 10_000;
+pub(in crate::services) const REFRESH_MIN_MS: Millis = 10_000;
 /// How long keys are taken as they are.
-pub(super) const KEYS_FRESH_MS: Millis = 10 * 60 * 1000;
+pub(in crate::services) const KEYS_FRESH_MS: Millis = 10 * 60 * 1000;
 /// How long they still count while the provider does not answer.
-pub(super) const KEYS_STALE_MS: Millis = 60 * 60 * 1000;
+pub(in crate::services) const KEYS_STALE_MS: Millis = 60 * 60 * 1000;
 
 /// A provider's section of the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,7 @@ pub fn is_trustworthy(url: &str) -> bool {
 
 /// How an access token may be signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Algorithm {
+pub(in crate::services) enum Algorithm {
     Es256,
     Rs256,
     Ps256,
@@ -82,7 +82,7 @@ impl Algorithm {
 
 /// A public key that a provider published for signatures.
 #[derive(Debug, Clone)]
-pub(super) struct ProviderKey {
+pub(in crate::services) struct ProviderKey {
     kid: String,
     /// The one algorithm it is for, where the provider says so.
     only: Option<String>,
@@ -120,7 +120,7 @@ impl ProviderKey {
 }
 
 /// The keys of one provider, as far as they are known here.
-pub(super) struct ProviderKeys {
+pub(in crate::services) struct ProviderKeys {
     name: String,
     url: Url,
     client: Client,
@@ -176,7 +176,7 @@ impl ProviderKeys {
     }
 
     /// The key of this name, if the provider publishes it.
-    pub(super) async fn find(
+    pub(in crate::services) async fn find(
         &self,
         kid: &str,
         algorithm: Algorithm,
@@ -219,18 +219,11 @@ impl ProviderKeys {
 
     async fn fetch(&self) -> Result<Vec<ProviderKey>, String> {
         let request = self.client.get(self.url.clone());
-        let mut response = request.send().await.map_err(chain)?;
-        if !response.status().is_success() {
-            return Err(format!("it answered {}", response.status()));
+        let (status, body) = answer(request, JWKS_BYTES_MAX).await?;
+        match status.is_success() {
+            true => read_keys(&body),
+            false => Err(format!("it answered {status}")),
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(chain)? {
-            if body.len() + chunk.len() > JWKS_BYTES_MAX {
-                return Err(format!("its key set is larger than {JWKS_BYTES_MAX} bytes"));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        read_keys(&body)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -245,7 +238,24 @@ fn fitting(key: ProviderKey, algorithm: Algorithm) -> Result<ProviderKey, BadTok
     }
 }
 
-fn client(config: &IdentityProvider, url: &Url) -> Result<Client, String> {
+/// What a provider answers, at most `max` bytes of it.
+pub(in crate::services) async fn answer(
+    request: RequestBuilder,
+    max: usize,
+) -> Result<(StatusCode, Vec<u8>), String> {
+    let mut response = request.send().await.map_err(chain)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(chain)? {
+        if body.len() + chunk.len() > max {
+            return Err(format!("its answer is larger than {max} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((response.status(), body))
+}
+
+/// Follows no redirect, waits for nothing long, and speaks without TLS to this machine alone.
+pub(in crate::services) fn client(config: &IdentityProvider, url: &Url) -> Result<Client, String> {
     // The one provider of this process; whoever comes second finds it there.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = Client::builder()

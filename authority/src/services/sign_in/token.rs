@@ -1,11 +1,12 @@
-//! What does an access token claim, and do its claims hold?
+//! What does a token of an identity provider claim, and do its claims hold?
 //!
-//! Knows the time only by being told, and no network.
+//! Knows the time only by being told, and no network. Access tokens are judged here; what a token for us
+//! as a client says is judged by [`relying_party`](crate::services::relying_party).
 
 use protocol::dpop::Thumbprint;
 use protocol::jws::Parts;
 use protocol::time::{Millis, Timestamp};
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use super::dpop::Confirmation;
@@ -15,16 +16,16 @@ use crate::config::IdentityProvider;
 /// Longest access token that is looked at, in bytes.
 pub(super) const ACCESS_TOKEN_MAX: usize = 8 * 1024;
 /// How far the provider's clock and ours may be apart.
-pub(super) const LEEWAY_MS: Millis = 30_000;
+pub(in crate::services) const LEEWAY_MS: Millis = 30_000;
 /// Longest name a provider may give a person, in bytes (OpenID Connect Core, section 2).
 pub(super) const SUBJECT_MAX: usize = 255;
 
 /// Why an access token is not good. For the log: strangers hear less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadToken {
+pub(in crate::services) enum BadToken {
     #[error("not a JWT with the members it needs")]
     Malformed,
-    #[error("not an access token by its type")]
+    #[error("not a token for this by its type")]
     Type,
     #[error("a critical header that is not understood")]
     Critical,
@@ -46,25 +47,42 @@ pub(super) enum BadToken {
     Expired,
     #[error("not good yet")]
     Early,
+    #[error("made for another request")]
+    Nonce,
+    #[error("came with another access token")]
+    AccessTokenHash,
+    #[error("the provider did not ask for the password again")]
+    NotFresh,
     #[error("names nobody, or with an impossible name")]
     Subject,
 }
 
+/// The type of an access token (RFC 9068, section 2.1).
+pub(super) const ACCESS_TOKEN: &[&str] = &["at+jwt"];
+
 /// A token as it came: nothing of it is true yet.
-pub(super) struct Unverified<'a> {
+pub(in crate::services) struct Unverified<'a, C = Claims> {
     parts: Parts<'a>,
     header: Header,
-    claims: Claims,
+    claims: C,
 }
 
-impl<'a> Unverified<'a> {
-    pub(super) fn read(text: &'a str) -> Result<Self, BadToken> {
+impl Unverified<'_> {
+    /// Only to find out whose keys to ask.
+    pub(super) fn issuer(&self) -> &str {
+        &self.claims.iss
+    }
+}
+
+impl<'a, C: DeserializeOwned> Unverified<'a, C> {
+    /// A token whose `typ` is one of these; an empty one is that of a token without.
+    pub(in crate::services) fn read(text: &'a str, types: &[&str]) -> Result<Self, BadToken> {
         if text.len() > ACCESS_TOKEN_MAX {
             return Err(BadToken::Malformed);
         }
         let parts = Parts::split(text).map_err(|_| BadToken::Malformed)?;
         let header: Header = read(&parts.header)?;
-        header.check()?;
+        header.check(types)?;
         let claims = read(&parts.payload)?;
         Ok(Self {
             parts,
@@ -73,27 +91,22 @@ impl<'a> Unverified<'a> {
         })
     }
 
-    /// Only to find out whose keys to ask.
-    pub(super) fn issuer(&self) -> &str {
-        &self.claims.iss
-    }
-
-    pub(super) fn kid(&self) -> Result<&str, BadToken> {
+    pub(in crate::services) fn kid(&self) -> Result<&str, BadToken> {
         self.header.kid.as_deref().ok_or(BadToken::NoKid)
     }
 
     /// The algorithm, if the configuration allows it: what the token says decides nothing.
-    pub(super) fn algorithm(&self, allowed: &[String]) -> Result<Algorithm, BadToken> {
+    pub(in crate::services) fn algorithm(&self, allowed: &[String]) -> Result<Algorithm, BadToken> {
         let named = allowed.iter().find(|name| **name == self.header.alg);
         let known = named.and_then(|name| Algorithm::of(name));
         known.ok_or(BadToken::Algorithm)
     }
 
-    pub(super) fn verify(
+    pub(in crate::services) fn verify(
         self,
         key: &ProviderKey,
         algorithm: Algorithm,
-    ) -> Result<SignedClaims, BadToken> {
+    ) -> Result<SignedClaims<C>, BadToken> {
         let input = self.parts.signing_input.as_bytes();
         if !key.verifies(algorithm, input, &self.parts.signature) {
             return Err(BadToken::Signature);
@@ -103,7 +116,7 @@ impl<'a> Unverified<'a> {
 }
 
 /// Claims whose signature fits; whether they hold now is another question.
-pub(super) struct SignedClaims(Claims);
+pub(in crate::services) struct SignedClaims<C = Claims>(pub(in crate::services) C);
 
 impl SignedClaims {
     pub(super) fn check(
@@ -157,7 +170,7 @@ impl SignedClaims {
     }
 }
 
-fn check_subject(subject: &str) -> Result<(), BadToken> {
+pub(in crate::services) fn check_subject(subject: &str) -> Result<(), BadToken> {
     let fits = (1..=SUBJECT_MAX).contains(&subject.len());
     if fits && !subject.chars().any(char::is_control) {
         Ok(())
@@ -176,20 +189,21 @@ struct Header {
 }
 
 impl Header {
-    fn check(&self) -> Result<(), BadToken> {
+    fn check(&self, types: &[&str]) -> Result<(), BadToken> {
         if self.crit {
             return Err(BadToken::Critical);
         }
         let typ = self.typ.as_deref().unwrap_or_default().to_ascii_lowercase();
-        match typ.strip_prefix("application/").unwrap_or(&typ) {
-            "at+jwt" => Ok(()),
-            _ => Err(BadToken::Type),
+        match types.contains(&typ.strip_prefix("application/").unwrap_or(&typ)) {
+            true => Ok(()),
+            false => Err(BadToken::Type),
         }
     }
 }
 
+/// Of an access token.
 #[derive(Deserialize)]
-struct Claims {
+pub(in crate::services) struct Claims {
     iss: String,
     sub: String,
     aud: Audience,
@@ -210,26 +224,33 @@ struct Cnf {
 /// One or several (RFC 7519, section 4.1.3).
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Audience {
+pub(in crate::services) enum Audience {
     One(String),
     Several(Vec<String>),
 }
 
 impl Audience {
-    fn contains(&self, ours: &str) -> bool {
+    pub(in crate::services) fn contains(&self, ours: &str) -> bool {
         match self {
             Self::One(one) => one == ours,
             Self::Several(several) => several.iter().any(|one| one == ours),
+        }
+    }
+
+    pub(in crate::services) fn is_one(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::Several(several) => several.len() == 1,
         }
     }
 }
 
 /// Seconds since the Unix epoch, perhaps with a fraction (RFC 7519, section 2).
 #[derive(Clone, Copy, Deserialize)]
-struct NumericDate(f64);
+pub(in crate::services) struct NumericDate(f64);
 
 impl NumericDate {
-    fn at(self) -> Result<Timestamp, BadToken> {
+    pub(in crate::services) fn at(self) -> Result<Timestamp, BadToken> {
         if !self.0.is_finite() {
             return Err(BadToken::Malformed);
         }

@@ -173,6 +173,7 @@ impl Attempt<'_> {
             live,
             phone: phone::hash_of_key(self.holder.thumbprint()),
             person: Some(signed_in.person().clone()),
+            held_max: self.journey.app.config.spending.traffic.claims_per_shopper,
             mark: Mark::from_random(ids::random()),
             at: self.now,
             held_until: self.now + HOLD_SIGNED_IN_MS,
@@ -217,6 +218,7 @@ impl Attempt<'_> {
             amount: agreed.amount,
             payee: agreed.payee,
             account: Some(agreed.account),
+            assertion: None,
         };
         let (approvals, signed_in) = (&self.journey.approvals, &self.holder.signed_in);
         let answered = approvals.approve_own(Ok(own), signed_in, &request, self.now);

@@ -10,6 +10,7 @@ use rusqlite::{Connection, Row, params};
 use serde_json::json;
 
 use super::SqliteStore;
+use super::allowances::{give_back, spend};
 use super::booking::{Booking, approved_again};
 use super::error::corrupt;
 use super::ledger::clearing;
@@ -126,6 +127,7 @@ pub(super) fn begin(
             _ => Err(Stop::Refused(PayOutcome::ClaimOver)),
         };
     }
+    spend(tx, pay, person, account.id)?;
     insert(tx, pay, account)?;
     move_claim(tx, id, "held", "paying")?;
     let body = json!({
@@ -262,6 +264,7 @@ fn declined(tx: &mut Tx<'_>, intent: &Intent, reason: Reason, at: Timestamp) -> 
     )?;
     let claim = intent.approved.claimed().claim;
     move_claim(tx, claim, "paying", "held")?;
+    free(tx, intent)?;
     record(tx, "intent.declined", intent, Some(reason), at)
 }
 
@@ -275,7 +278,15 @@ fn turn_back(tx: &mut Tx<'_>, intent: &Intent, reason: Reason, at: Timestamp) ->
     )?;
     let claim = intent.approved.claimed().claim;
     move_claim(tx, claim, "paying", "held")?;
+    free(tx, intent)?;
     record(tx, "intent.reversing", intent, Some(reason), at)
+}
+
+/// What was counted for it is the shopper's again.
+fn free(tx: &Tx<'_>, intent: &Intent) -> Result<()> {
+    let person = person_of_account(tx.conn, intent.service_account)?
+        .ok_or_else(|| corrupt("a service account of nobody"))?;
+    give_back(tx, intent, &person)
 }
 
 fn reversed(tx: &mut Tx<'_>, intent: &Intent, at: Timestamp) -> Result<()> {

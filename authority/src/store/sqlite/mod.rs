@@ -6,6 +6,7 @@
 //! ```
 //! One file per topic, as the traits are. docs/DATA_MODEL.md explains the tables.
 
+mod allowances;
 mod audit;
 mod booking;
 mod brought;
@@ -19,6 +20,7 @@ mod intents;
 mod ledger;
 mod merchants;
 mod misses;
+mod passkeys;
 mod payments;
 mod persons;
 mod profiles;

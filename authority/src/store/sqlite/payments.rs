@@ -1,6 +1,7 @@
 //! How does an approval move money once, and its receipt stay the first?
 
 use async_trait::async_trait;
+use protocol::charge::Claimed;
 use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId};
 use protocol::time::Timestamp;
 use protocol::wire::claims::ClaimState;
@@ -9,6 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
+use super::allowances::spend;
 use super::booking::{Booking, approved_again};
 use super::error::corrupt;
 use super::intents::begin;
@@ -71,6 +73,7 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
     if account.rail != LEDGER || claim.record.paying {
         return begin(tx, pay, &claim, &person, &account);
     }
+    spend(tx, pay, &person, account.id)?;
     if !debit(tx, account.id, pay.approved.amount().amount_minor())? {
         return Err(Stop::Refused(PayOutcome::FundsShort));
     }
@@ -131,7 +134,13 @@ fn claim_to_pay(conn: &Connection, pay: &Pay) -> Step<StoredClaim> {
     if over || claim.record.state != ClaimState::Held {
         return refused(PayOutcome::ClaimOver);
     }
-    if claim.record.claimed != *approved.claimed() {
+    // A sign-in in another tab may have prolonged it in between.
+    let held_until = approved.claimed().held_until;
+    let stored = Claimed {
+        held_until,
+        ..claim.record.claimed.clone()
+    };
+    if stored != *approved.claimed() {
         return Err(corrupt("an approval of another claim than the stored one").into());
     }
     Ok(claim)

@@ -21,6 +21,8 @@ pub(super) struct Person {
     pub(super) id: [u8; 16],
     audit_salt: [u8; 32],
     pairwise_salt: [u8; 32],
+    /// Claims and pays nothing.
+    pub(super) locked: bool,
 }
 
 impl Person {
@@ -30,6 +32,11 @@ impl Person {
         hash.update(self.audit_salt);
         hash.update(self.id);
         hex(&hash.finalize())
+    }
+
+    /// Key of what others know the profile by.
+    pub(super) fn pairwise_salt(&self) -> &[u8; 32] {
+        &self.pairwise_salt
     }
 
     /// What this merchant sees instead of who.
@@ -44,7 +51,7 @@ impl Person {
 pub(super) fn find_person(conn: &Connection, key: &PersonKey) -> Result<Option<Person>> {
     find(
         conn,
-        "SELECT persons.id, audit_salt, pairwise_salt FROM identities
+        "SELECT persons.id, audit_salt, pairwise_salt, locked_at_ms FROM identities
          JOIN persons ON persons.id = identities.person
          WHERE issuer = ?1 AND subject = ?2",
         params![key.issuer, key.subject],
@@ -56,7 +63,7 @@ pub(super) fn find_person(conn: &Connection, key: &PersonKey) -> Result<Option<P
 pub(super) fn person_of(conn: &Connection, id: &[u8; 16]) -> Result<Person> {
     one(
         conn,
-        "SELECT id, audit_salt, pairwise_salt FROM persons WHERE id = ?1",
+        "SELECT id, audit_salt, pairwise_salt, locked_at_ms FROM persons WHERE id = ?1",
         [id],
         read_person,
     )
@@ -64,6 +71,7 @@ pub(super) fn person_of(conn: &Connection, id: &[u8; 16]) -> Result<Person> {
 
 /// Nobody is left who could be named: the salts behind commitments and pseudonyms are gone.
 pub(super) fn forget_person(tx: &Tx<'_>, id: &[u8; 16], at: Timestamp) -> Result<()> {
+    super::passkeys::forget(tx, id, at)?;
     let (audit, pairwise): ([u8; 32], [u8; 32]) = (random()?, random()?);
     tx.execute_one(
         "UPDATE persons SET deleted_at_ms = ?2, audit_salt = ?3, pairwise_salt = ?4,
@@ -82,6 +90,7 @@ pub(super) fn person(tx: &Tx<'_>, key: &PersonKey, at: Timestamp) -> Result<Pers
         id: random()?,
         audit_salt: random()?,
         pairwise_salt: random()?,
+        locked: false,
     };
     tx.execute_one(
         "INSERT INTO persons (id, audit_salt, pairwise_salt) VALUES (?1, ?2, ?3)",
@@ -98,7 +107,7 @@ pub(super) fn person(tx: &Tx<'_>, key: &PersonKey, at: Timestamp) -> Result<Pers
 pub(super) fn person_of_account(conn: &Connection, account: AccountId) -> Result<Option<Person>> {
     find(
         conn,
-        "SELECT persons.id, audit_salt, pairwise_salt FROM service_accounts
+        "SELECT persons.id, audit_salt, pairwise_salt, locked_at_ms FROM service_accounts
          JOIN persons ON persons.id = service_accounts.person
          WHERE service_accounts.id = ?1",
         [account.0.as_bytes()],
@@ -121,5 +130,6 @@ fn read_person(row: &Row<'_>) -> Result<Person> {
         id: get(row, "id")?,
         audit_salt: get(row, "audit_salt")?,
         pairwise_salt: get(row, "pairwise_salt")?,
+        locked: get::<Option<i64>>(row, "locked_at_ms")?.is_some(),
     })
 }

@@ -252,7 +252,11 @@ fn is_empty(conn: &Connection, person: &Person) -> Result<bool> {
         "SELECT (SELECT count(*) FROM identities WHERE person = ?1) = 1
             AND NOT EXISTS (SELECT 1 FROM persons WHERE id = ?1 AND locked_at_ms IS NOT NULL)
             AND NOT EXISTS (SELECT 1 FROM accounts WHERE person = ?1)
-            AND NOT EXISTS (SELECT 1 FROM claims WHERE person = ?1) AS empty",
+            AND NOT EXISTS (SELECT 1 FROM passkeys WHERE person = ?1 AND removed_at_ms IS NULL)
+            AND NOT EXISTS (SELECT 1 FROM claims WHERE person = ?1)
+            AND NOT EXISTS (SELECT 1 FROM service_accounts s WHERE s.person = ?1 AND (
+                    EXISTS (SELECT 1 FROM payments WHERE service_account = s.id)
+                    OR EXISTS (SELECT 1 FROM intents WHERE service_account = s.id))) AS empty",
         [person.id],
         |row| get(row, "empty"),
     )
@@ -365,7 +369,10 @@ fn why_not(conn: &Connection, person: &Person) -> Result<Option<Deleted>> {
         return Ok(Some(Deleted::BalanceLeft));
     }
     let held = exists(
-        "SELECT EXISTS (SELECT 1 FROM claims WHERE person = ?1 AND state = 'held') AS found",
+        "SELECT EXISTS (SELECT 1 FROM claims
+                        WHERE person = ?1 AND state IN ('held', 'paying'))
+             OR EXISTS (SELECT 1 FROM intents JOIN service_accounts s ON s.id = intents.service_account
+                        WHERE s.person = ?1 AND next_at_ms IS NOT NULL) AS found",
     )?;
     Ok(held.then_some(Deleted::Unsettled))
 }

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0009_profiles.sql"),
     include_str!("../../../migrations/sqlite/0010_rails.sql"),
     include_str!("../../../migrations/sqlite/0011_sign_in.sql"),
+    include_str!("../../../migrations/sqlite/0012_step_up.sql"),
     include_str!("../../../migrations/sqlite/0013_wallet.sql"),
 ];
 

@@ -17,7 +17,7 @@ use super::error::corrupt;
 use super::merchants::find_merchant;
 use super::payments::receipt_of_claim;
 use super::persons::{Person, person};
-use super::row::{count, find, uuid};
+use super::row::{count, find, get, one, uuid};
 use super::settle::{end, find_charge, find_claim, kind_text, release, till_charge};
 use super::terminals::{active_terminal, find_terminal, version_for};
 use super::turns::{Moved, move_all, move_from, raise_revision, turn, turns_since};
@@ -95,6 +95,9 @@ fn spend_and_hold(tx: &mut Tx<'_>, claim: &Claim) -> Verdict<ClaimOutcome> {
         .as_ref()
         .map(|key| person(tx, key, claim.at))
         .transpose()?;
+    if let Some(person) = &person {
+        may_hold(tx.conn, person, claim.held_max)?;
+    }
     hold(tx, claim, charge, person.as_ref())?;
     raise_revision(tx, terminal.id)?;
     record_claim(tx, claim, charge, person.as_ref())?;
@@ -133,6 +136,23 @@ fn spend(tx: &Tx<'_>, token: &TokenId, claim: ClaimId) -> Step<()> {
         Moved::Yes => Ok(()),
         Moved::NotThisTurn => refused(ClaimOutcome::Spent),
         Moved::Exhausted => refused(ClaimOutcome::TurnsExhausted),
+    }
+}
+
+/// One phone does not hold the charges of many tills.
+fn may_hold(conn: &Connection, person: &Person, held_max: u32) -> Step<()> {
+    if person.locked {
+        return Err(Stop::Refused(ClaimOutcome::Locked));
+    }
+    let held: u32 = one(
+        conn,
+        "SELECT count(*) AS held FROM claims WHERE person = ?1 AND state IN ('held', 'paying')",
+        [person.id],
+        |row| get(row, "held"),
+    )?;
+    match held < held_max {
+        true => Ok(()),
+        false => Err(Stop::Refused(ClaimOutcome::TooMany)),
     }
 }
 

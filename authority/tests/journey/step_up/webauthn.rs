@@ -255,10 +255,7 @@ fn what_is_cut_or_longer_than_it_says_is_refused() {
     let mut object = passkey().attestation();
     object.push(0);
     assert_eq!(attested(&object), Err(Bad::Attestation));
-    assert_eq!(
-        attested(&vec![0; ATTESTATION_MAX + 1]),
-        Err(Bad::Attestation)
-    );
+    assert_eq!(attested(&[0; ATTESTATION_MAX + 1]), Err(Bad::Attestation));
     let deep = (0..200).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
     assert_eq!(attested(&cbor(&deep)), Err(Bad::Attestation));
 }

@@ -1,10 +1,14 @@
 //! What does each verb answer, refusals included?
 
+pub(crate) mod allowances;
 pub(crate) mod certificates;
 pub(crate) mod charges;
+pub(crate) mod intents;
 pub(crate) mod payments;
+pub(crate) mod profiles;
 pub(crate) mod records;
 pub(crate) mod rotation;
+pub(crate) mod sign_ins;
 pub(crate) mod terminals;
 pub(crate) mod trust;
 pub(crate) mod wallets;

@@ -11,11 +11,11 @@ mod table;
 pub(super) use refusals::Refusal;
 
 /// The cookie that holds a choice of language, and nothing else.
-pub const LANGUAGE_COOKIE: &str = "__Host-m2key-language";
+pub(in crate::http::pages) const LANGUAGE_COOKIE: &str = "__Host-m2key-language";
 
 /// The languages there are; the first is for whoever asks for none of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
+pub(in crate::http::pages) enum Language {
     English,
     French,
 }
@@ -25,10 +25,10 @@ pub enum Language {
 pub(super) struct Words(pub(super) Language);
 
 impl Language {
-    pub const ALL: [Self; 2] = [Self::English, Self::French];
+    pub(in crate::http::pages) const ALL: [Self; 2] = [Self::English, Self::French];
 
     /// BCP 47, for `lang` attributes and the cookie.
-    pub fn tag(self) -> &'static str {
+    pub(in crate::http::pages) fn tag(self) -> &'static str {
         match self {
             Self::English => "en",
             Self::French => "fr",
@@ -50,14 +50,14 @@ impl Language {
         }
     }
 
-    pub fn of_tag(tag: &str) -> Option<Self> {
+    pub(in crate::http::pages) fn of_tag(tag: &str) -> Option<Self> {
         let primary = tag.split('-').next().unwrap_or_default();
         let known = |it: &Self| it.tag().eq_ignore_ascii_case(primary);
         Self::ALL.into_iter().find(known)
     }
 
     /// The best of ours for an `Accept-Language` header (RFC 9110, section 12.5.4).
-    pub fn negotiate(accept: &str) -> Self {
+    pub(in crate::http::pages) fn negotiate(accept: &str) -> Self {
         let mut best = (Self::ALL[0], 0);
         for range in accept.split(',').take(RANGES_MAX) {
             let (tag, quality) = weigh(range);

@@ -3,6 +3,7 @@
 use protocol::problem::{Problem, ProblemType};
 
 use super::{Language, Words};
+use crate::store::Reason;
 
 /// What went wrong, and whose move it is now.
 pub(in crate::http::pages) struct Refusal {
@@ -23,6 +24,29 @@ impl Words {
         Refusal { title, next }
     }
 
+    /// Why the account that was asked last did not pay.
+    pub(in crate::http::pages) fn declined(self, reason: Reason) -> Refusal {
+        let (title, next) = self.pair(match reason {
+            Reason::FundsShort => ProblemType::FundsShort,
+            Reason::Silent => ProblemType::RailSilent,
+            Reason::Cancelled => ProblemType::ClaimOver,
+            Reason::OverLimit
+            | Reason::AccountUnknown
+            | Reason::AccountClosed
+            | Reason::Refused => ProblemType::RailDeclined,
+        });
+        let why = match reason {
+            Reason::OverLimit => self.because_over_limit(),
+            Reason::AccountUnknown => self.because_unknown(),
+            Reason::AccountClosed => self.because_closed(),
+            _ => "",
+        };
+        Refusal {
+            title,
+            next: format!("{why} {next}").trim_start().to_owned(),
+        }
+    }
+
     fn pair(self, problem: ProblemType) -> (&'static str, &'static str) {
         use ProblemType as P;
         let [english, french] = match problem {
@@ -40,6 +64,16 @@ impl Words {
             P::SignInNeeded => SIGN_IN_NEEDED,
             P::SignInRefused => SIGN_IN_REFUSED,
             P::NoAccount => NO_ACCOUNT,
+            P::RailDeclined => RAIL_DECLINED,
+            P::RailSilent => RAIL_SILENT,
+            P::SignInOver => SIGN_IN_OVER,
+            P::FreshSignInNeeded => FRESH_SIGN_IN_NEEDED,
+            P::IdentityTaken => IDENTITY_TAKEN,
+            P::IdentityLast => IDENTITY_LAST,
+            P::ProfileInUse => PROFILE_IN_USE,
+            P::ProfileLocked => PROFILE_LOCKED,
+            P::ProviderRefused => PROVIDER_REFUSED,
+            P::ProviderDown => PROVIDER_DOWN,
             P::FundsShort => FUNDS_SHORT,
             P::TooManyMisses => TOO_MANY_MISSES,
             P::CodePaused => CODE_PAUSED,
@@ -58,6 +92,9 @@ impl Words {
 
 super::sentences! {
     wait(time) "Wait {time}." "Attendez {time}.";
+    because_over_limit "A limit of the account is reached." "Une limite du compte est atteinte.";
+    because_unknown "The account is not known there any more." "Le compte n’y est plus connu.";
+    because_closed "The account is closed." "Le compte est fermé.";
 }
 
 /// English and French, each title and next step.
@@ -275,5 +312,105 @@ const INTERNAL: Pair = [
     (
         "Quelque chose n’a pas marché ici",
         "C’est notre faute. Réessayez ; si cela persiste, dites l’heure à l’exploitant. Rien n’est payé deux fois.",
+    ),
+];
+const RAIL_DECLINED: Pair = [
+    (
+        "The account does not pay this",
+        "Nothing was paid. Choose another account, or ask the merchant for another way to pay.",
+    ),
+    (
+        "Le compte ne paie pas cela",
+        "Rien n’a été payé. Choisissez un autre compte, ou demandez au commerçant un autre moyen de payer.",
+    ),
+];
+const RAIL_SILENT: Pair = [
+    (
+        "Your bank did not answer in time",
+        "Nothing is paid, and nothing stays taken. Choose another account, or tap or scan again.",
+    ),
+    (
+        "Votre banque n’a pas répondu à temps",
+        "Rien n’est payé, et rien ne restera débité. Choisissez un autre compte, ou approchez votre téléphone ou scannez à nouveau.",
+    ),
+];
+const SIGN_IN_OVER: Pair = [
+    (
+        "This sign-in has ended",
+        "Start the sign-in again; nothing was lost.",
+    ),
+    (
+        "Cette connexion est terminée",
+        "Recommencez la connexion ; rien n’est perdu.",
+    ),
+];
+const FRESH_SIGN_IN_NEEDED: Pair = [
+    (
+        "Sign in once more",
+        "This changes who gets in, so it takes a sign-in of the last minutes. Sign in again, then repeat it.",
+    ),
+    (
+        "Connectez-vous encore une fois",
+        "Cela change qui a accès : il faut une connexion des dernières minutes. Reconnectez-vous, puis recommencez.",
+    ),
+];
+const IDENTITY_TAKEN: Pair = [
+    (
+        "This account opens another profile",
+        "Unlink it there, or delete that profile; then link it here.",
+    ),
+    (
+        "Ce compte ouvre un autre profil",
+        "Déliez-le là-bas, ou supprimez ce profil ; puis reliez-le ici.",
+    ),
+];
+const IDENTITY_LAST: Pair = [
+    (
+        "It is the only account that opens your profile",
+        "Link another one first, or delete the profile.",
+    ),
+    (
+        "C’est le seul compte qui ouvre votre profil",
+        "Reliez-en d’abord un autre, ou supprimez le profil.",
+    ),
+];
+const PROFILE_IN_USE: Pair = [
+    (
+        "The profile cannot go yet",
+        "A payment is under way, or money lies in it. Settle that, then try again.",
+    ),
+    (
+        "Le profil ne peut pas encore disparaître",
+        "Un paiement est en cours, ou il contient de l’argent. Réglez cela, puis réessayez.",
+    ),
+];
+const PROFILE_LOCKED: Pair = [
+    (
+        "This profile is locked",
+        "Nothing was paid. Unlock it in your profile, or ask the operator.",
+    ),
+    (
+        "Ce profil est verrouillé",
+        "Rien n’a été payé. Déverrouillez-le dans votre profil, ou demandez à l’exploitant.",
+    ),
+];
+const PROVIDER_REFUSED: Pair = [
+    (
+        "The sign-in did not work",
+        "What came back cannot be believed. Sign in with another account; the operator sees why.",
+    ),
+    (
+        "La connexion n’a pas abouti",
+        "La réponse reçue n’est pas crédible. Connectez-vous avec un autre compte ; l’exploitant voit pourquoi.",
+    ),
+];
+const PROVIDER_DOWN: Pair = [
+    (
+        "The sign-in service does not answer",
+        "Wait a moment and try again, or sign in with another account; nothing was lost.",
+    ),
+    (
+        "Le service de connexion ne répond pas",
+        "Attendez un instant et réessayez, ou connectez-vous avec un autre compte ; rien n’est perdu.",
     ),
 ];

@@ -6,7 +6,7 @@
 use protocol::ids::{ChargeId, TerminalId};
 use protocol::time::Timestamp;
 use protocol::wire::push::EndReason;
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::super::consents::{find_operator, numbered_policy, put_policy};
@@ -16,13 +16,16 @@ use super::super::revocations::{pass_number, revoke_again};
 use super::super::rotation::begin_for;
 use super::super::rotation::keys::{add_found, add_unknown, find_key, taint_again};
 use super::super::row::{all, terminal, uuid};
-use super::super::settle::{end, find_charge};
+use super::super::settle::{end, find_charge, find_claim};
 use super::super::terminals::{ban, find_terminal};
 use super::super::turns::raise_revision;
 use super::super::writer::{Stop, Tx, Verdict};
 use super::missing::void_below;
 use crate::journal::{Fact, Known, NumberedPolicy};
-use crate::store::{OperationId, Raise, Raised, Result, TerminalStatus, When, Whose, Work};
+use crate::store::{
+    ChargeRecord, ChargeStatus, OperationId, Raise, Raised, Result, TerminalStatus, When, Whose,
+    Work,
+};
 
 /// Everything that the journal knows to be refused.
 pub(super) fn refuse(
@@ -187,7 +190,8 @@ fn operation(tx: &mut Tx<'_>, raise: &Raise, work: Work, at: Timestamp) -> Verdi
 }
 
 /// A charge that is on offer or held here may have been paid in the lost time: it must not be paid
-/// again. What is held is released with it.
+/// again. What is held is released with it; but what a rail was asked for may be paid by now, with a
+/// receipt: the rail says so.
 pub(super) fn end_charges(tx: &mut Tx<'_>, at: Timestamp) -> Result<u64> {
     let open = all(
         tx.conn,
@@ -196,10 +200,20 @@ pub(super) fn end_charges(tx: &mut Tx<'_>, at: Timestamp) -> Result<u64> {
         |row| Ok((ChargeId(uuid(row, "id")?), terminal(row, "terminal")?)),
     )?;
     for (id, terminal) in &open {
-        if let Some(charge) = find_charge(tx.conn, *id)? {
+        let Some(charge) = find_charge(tx.conn, *id)? else {
+            continue;
+        };
+        if !is_being_paid(tx.conn, &charge)? {
             end(tx, &charge, EndReason::Cancelled, at)?;
             raise_revision(tx, *terminal)?;
         }
     }
     Ok(open.len() as u64)
+}
+
+fn is_being_paid(conn: &Connection, charge: &ChargeRecord) -> Result<bool> {
+    let ChargeStatus::Held(claim) = charge.status else {
+        return Ok(false);
+    };
+    Ok(find_claim(conn, claim)?.is_some_and(|claim| claim.record.paying))
 }

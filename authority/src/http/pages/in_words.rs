@@ -1,0 +1,87 @@
+//! What does a person see where a program would read a problem?
+//!
+//! Whoever navigates with a browser asks for `text/html`; whatever refuses them on this listener, also an
+//! address that leads nowhere or a form that is not ours, is shown as a page with its next step.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http_body_util::BodyExt;
+use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
+use warp::Filter;
+use warp::reply::Response;
+
+use super::Site;
+use super::visit::{Visit, visit};
+use crate::http::problem;
+use crate::http::{Public, RouteName, Routes};
+
+/// Longest problem that is read again; ours have a few hundred bytes.
+const PROBLEM_MAX: usize = 16 * 1024;
+
+/// These routes; refusals of people as pages.
+pub(super) fn in_words(site: Arc<Site>, routes: Routes<Public>) -> Routes<Public> {
+    let of = site.clone();
+    let whole = routes.filter.recover(problem::recover).unify();
+    let filter = whole
+        .and(warp::header::headers_cloned())
+        .and(visit(&of))
+        .then(
+            move |response: Response, headers: HeaderMap, visit: Arc<Visit>| {
+                let site = site.clone();
+                async move {
+                    match is_problem(&response) && wants_page(&headers) {
+                        true => as_page(&site, &visit, response).await,
+                        false => response,
+                    }
+                }
+            },
+        );
+    Routes {
+        filter: filter.boxed(),
+        listener: std::marker::PhantomData,
+    }
+}
+
+fn is_problem(response: &Response) -> bool {
+    let media = response.headers().get(CONTENT_TYPE);
+    media.is_some_and(|it| it.as_bytes() == PROBLEM_JSON.as_bytes())
+}
+
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(ACCEPT).into_iter();
+    accepts
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .any(|range| range.split(';').next().map(str::trim) == Some("text/html"))
+}
+
+async fn as_page(site: &Site, visit: &Visit, response: Response) -> Response {
+    let (head, body) = response.into_parts();
+    let problem = read(body).await;
+    let mut page = site.refused(visit, problem.into());
+    // Cookies that came with it count all the same.
+    for cookie in head.headers.get_all(http::header::SET_COOKIE) {
+        page.headers_mut()
+            .append(http::header::SET_COOKIE, cookie.clone());
+    }
+    if let Some(name) = head.extensions.get::<RouteName>() {
+        page.extensions_mut().insert(*name);
+    }
+    page
+}
+
+async fn read<B>(body: B) -> Problem
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let whole = http_body_util::Limited::new(body, PROBLEM_MAX);
+    let bytes = match whole.collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(_) => bytes::Bytes::new(),
+    };
+    let problem = serde_json::from_slice(&bytes);
+    problem.unwrap_or_else(|_| Problem::new(ProblemType::Internal))
+}

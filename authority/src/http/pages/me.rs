@@ -1,0 +1,282 @@
+//! What does a shopper see and change of their own profile?
+
+use std::sync::Arc;
+
+use askama::Template;
+use protocol::ids::AccountId;
+use protocol::problem::ProblemType;
+use serde::Deserialize;
+use uuid::Uuid;
+use warp::Filter;
+use warp::reply::Response;
+
+use super::figures::Moment;
+use super::pay::masked;
+use super::providers::{self, Choice};
+use super::start::SignIn;
+use super::visit::{Visit, form, visit};
+use super::{Frame, Site, answer, with_status};
+use crate::http::problem::Answer;
+use crate::http::web::add_cookie;
+use crate::http::{Public, Routes};
+use crate::services::Failure;
+use crate::services::profiles::{Joining, OwnProfile, SignInSeen};
+use crate::services::sessions::{Session, SessionCookie};
+
+/// Sign-ins on the page; the service knows more.
+const SIGN_INS_MAX: usize = 10;
+
+struct Account {
+    id: String,
+    name: String,
+    reference: String,
+    currency: String,
+    default: bool,
+}
+
+struct Identity {
+    handle: String,
+    provider: String,
+    since: Moment,
+    current: bool,
+}
+
+struct Seen {
+    provider: String,
+    at: Moment,
+    current: bool,
+    open: bool,
+}
+
+#[derive(Template)]
+#[template(path = "me.html")]
+struct Me<'a> {
+    f: &'a Frame<'a>,
+    accounts: Vec<Account>,
+    identities: Vec<Identity>,
+    providers: Vec<Choice>,
+    sign_ins: Vec<Seen>,
+    locked: Option<Moment>,
+}
+
+#[derive(Template)]
+#[template(path = "join.html")]
+struct Join<'a> {
+    f: &'a Frame<'a>,
+    provider: String,
+    action: String,
+    brings: Vec<String>,
+    joins: Vec<String>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Default {
+    account: AccountId,
+}
+
+#[derive(Clone, Deserialize)]
+struct Unlink {
+    identity: String,
+}
+
+/// A form with nothing but a button.
+#[derive(Clone, Deserialize)]
+struct Press {}
+
+pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
+    show(site)
+        .or(set_default(site))
+        .or(unlink(site))
+        .or(joining(site))
+        .or(join(site))
+        .or(delete(site))
+}
+
+fn show(site: &Arc<Site>) -> Routes<Public> {
+    let (of, site) = (site.clone(), site.clone());
+    let route = warp::path!("me").and(warp::get()).and(visit(&of));
+    let route = route.then(move |visit: Arc<Visit>| {
+        let (work_site, work_visit) = (site.clone(), visit.clone());
+        let work = async move { page(&work_site, &work_visit).await };
+        answer(site.clone(), visit, work)
+    });
+    Routes::new("page-me", route)
+}
+
+async fn page(site: &Site, visit: &Visit) -> Answer<Response> {
+    let Some(session) = visit.visitor.session() else {
+        return sign_in(site, visit);
+    };
+    let profiles = &site.journey.profiles;
+    let profile = profiles.of(session).await?;
+    let sign_ins = profiles.sign_ins(session).await?;
+    let frame = site.frame(visit, "/me");
+    let moment = |at| Moment::of(at, visit.language);
+    let identity = |it: crate::services::profiles::OwnIdentity| Identity {
+        handle: it.handle,
+        provider: it.provider,
+        since: moment(it.linked_at),
+        current: it.is_current,
+    };
+    let seen = |it: SignInSeen| Seen {
+        provider: it.provider,
+        at: moment(it.started_at),
+        current: it.is_current,
+        open: it.ended.is_none(),
+    };
+    let page = Me {
+        accounts: accounts(&profile),
+        identities: profile.identities.into_iter().map(identity).collect(),
+        providers: providers::choices(site, &[("purpose", "link".into())]),
+        sign_ins: sign_ins.into_iter().take(SIGN_INS_MAX).map(seen).collect(),
+        locked: profile.locked.map(|(at, _)| moment(at)),
+        f: &frame,
+    };
+    site.page(visit, &page)
+}
+
+fn accounts(profile: &OwnProfile) -> Vec<Account> {
+    let shown = profile.accounts.iter().enumerate().map(|(place, it)| Account {
+        id: it.id.to_string(),
+        name: it.name.clone(),
+        reference: masked(it),
+        currency: it.currency.to_string(),
+        default: place == 0,
+    });
+    shown.collect()
+}
+
+fn sign_in(site: &Site, visit: &Visit) -> Answer<Response> {
+    let frame = site.frame(visit, "/me");
+    let page = SignIn {
+        title: frame.w.me_title(),
+        lead: frame.w.me_sign_in_lead().to_owned(),
+        providers: providers::choices(site, &[("purpose", "profile".into())]),
+        f: &frame,
+    };
+    site.page(visit, &page)
+}
+
+/// What changes who gets in was asked for by a sign-in of long ago: a young one is the next step.
+fn or_sign_in_again(site: &Site, visit: &Visit, done: Result<(), Failure>) -> Answer<Response> {
+    let Err(refused) = done else {
+        return Ok(site.see_other(visit, "/me"));
+    };
+    let problem = refused.into_problem();
+    if problem.problem_type() != Some(ProblemType::FreshSignInNeeded) {
+        return Err(problem.into());
+    }
+    let frame = site.frame(visit, "/me");
+    let refusal = frame.w.refusal(&problem);
+    let carries = [("purpose", "profile".to_owned()), ("fresh", "1".to_owned())];
+    let page = SignIn {
+        title: refusal.title,
+        lead: refusal.next,
+        providers: providers::choices(site, &carries),
+        f: &frame,
+    };
+    Ok(with_status(site.page(visit, &page)?, &problem))
+}
+
+fn session(visit: &Visit) -> Result<&Session, Failure> {
+    visit.visitor.demand_session()
+}
+
+fn set_default(site: &Arc<Site>) -> Routes<Public> {
+    let (of, site) = (site.clone(), site.clone());
+    let route = warp::path!("me" / "default").and(form::<Default>(&of));
+    let route = route.then(move |visit: Arc<Visit>, chosen: Default| {
+        let (work_site, work_visit) = (site.clone(), visit.clone());
+        let work = async move {
+            let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
+            let own = session(&work_visit)?;
+            journey.profiles.set_default(own, chosen.account, now).await?;
+            Ok(work_site.see_other(&work_visit, "/me"))
+        };
+        answer(site.clone(), visit, work)
+    });
+    Routes::new("page-default", route)
+}
+
+fn unlink(site: &Arc<Site>) -> Routes<Public> {
+    let (of, site) = (site.clone(), site.clone());
+    let route = warp::path!("me" / "unlink").and(form::<Unlink>(&of));
+    let route = route.then(move |visit: Arc<Visit>, unlink: Unlink| {
+        let (work_site, work_visit) = (site.clone(), visit.clone());
+        let work = async move {
+            let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
+            let own = session(&work_visit)?;
+            let done = journey.profiles.unlink(own, &unlink.identity, now).await;
+            or_sign_in_again(&work_site, &work_visit, done)
+        };
+        answer(site.clone(), visit, work)
+    });
+    Routes::new("page-unlink", route)
+}
+
+/// Names what joins and what it joins, before anything does.
+fn joining(site: &Arc<Site>) -> Routes<Public> {
+    let (of, site) = (site.clone(), site.clone());
+    let route = warp::path!("me" / "link" / Uuid);
+    let route = route.and(warp::get()).and(visit(&of));
+    let route = route.then(move |link: Uuid, visit: Arc<Visit>| {
+        let (work_site, work_visit) = (site.clone(), visit.clone());
+        let work = async move {
+            let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
+            let joining = journey.profiles.joining(session(&work_visit)?, link, now);
+            confirm(&work_site, &work_visit, joining.await?)
+        };
+        answer(site.clone(), visit, work)
+    });
+    Routes::new("page-joining", route)
+}
+
+fn confirm(site: &Site, visit: &Visit, joining: Joining) -> Answer<Response> {
+    let action = format!("/me/link/{}", joining.link);
+    let frame = site.frame(visit, action.clone());
+    let identities = joining.profile.identities.into_iter();
+    let page = Join {
+        provider: joining.provider,
+        action,
+        brings: joining.accounts.into_iter().map(|it| it.name).collect(),
+        joins: identities.map(|it| it.provider).collect(),
+        f: &frame,
+    };
+    site.page(visit, &page)
+}
+
+fn join(site: &Arc<Site>) -> Routes<Public> {
+    let (of, site) = (site.clone(), site.clone());
+    let route = warp::path!("me" / "link" / Uuid).and(form::<Press>(&of));
+    let route = route.then(move |link: Uuid, visit: Arc<Visit>, _press: Press| {
+        let (work_site, work_visit) = (site.clone(), visit.clone());
+        let work = async move {
+            let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
+            journey.profiles.join(session(&work_visit)?, link, now).await?;
+            Ok(work_site.see_other(&work_visit, "/me"))
+        };
+        answer(site.clone(), visit, work)
+    });
+    Routes::new("page-join", route)
+}
+
+/// The browser gets a new secret, too.
+fn delete(site: &Arc<Site>) -> Routes<Public> {
+    let (of, site) = (site.clone(), site.clone());
+    let route = warp::path!("me" / "delete").and(form::<Press>(&of));
+    let route = route.then(move |visit: Arc<Visit>, _press: Press| {
+        let (work_site, work_visit) = (site.clone(), visit.clone());
+        let work = async move {
+            let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
+            let done = journey.profiles.delete(session(&work_visit)?, now).await;
+            let gone = done.is_ok();
+            let mut response = or_sign_in_again(&work_site, &work_visit, done)?;
+            if gone {
+                add_cookie(&mut response, &SessionCookie::generate().set_cookie());
+            }
+            Ok(response)
+        };
+        answer(site.clone(), visit, work)
+    });
+    Routes::new("page-delete", route)
+}
