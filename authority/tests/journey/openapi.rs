@@ -13,7 +13,7 @@ use protocol::problem::{Problem, ProblemType};
 use serde_json::Value;
 
 use crate::signing::Signing;
-use crate::world::{World, eur};
+use crate::world::{SPENDING, World, eur};
 
 /// Requests per operation and phase, and seconds in all: a minute of a build is enough.
 const EXAMPLES_MAX: &str = "60";
@@ -148,7 +148,9 @@ async fn a_validator_of_others_takes_the_document() {
 /// A wallet in between signs what the fuzzer asks, so that it gets behind the sign-in: see `signing.rs`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_fuzzer_that_reads_the_document_finds_no_answer_outside_of_it() {
-    let world = World::with(|merchant| Merchant {
+    // A terminal that takes what it is given, and a shopper who may hold a lot.
+    let busy = format!("{SPENDING}claims_per_shopper = 1000000\n");
+    let world = World::spending_at(&busy, |merchant| Merchant {
         open_cap: Some(eur(1_000)),
         ..merchant
     });

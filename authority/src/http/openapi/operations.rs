@@ -21,6 +21,7 @@ pub(super) const ANYWHERE: &[ProblemType] = &[
     MethodNotAllowed,
     MalformedRequest,
     Internal,
+    TooManyRequests,
     Busy,
     NotReady,
     Fenced,
@@ -31,7 +32,7 @@ macro_rules! token_problems {
     ($($more:ident),* $(,)?) => {
         &[
             MalformedToken, TokenUnknown, TokenSpent, TokenPassed, NothingToPay, ChargeHeld,
-            TerminalRefused, TooManyMisses, CodePaused, BodyTooLarge,
+            TerminalRefused, TooManyMisses, TooManyClaims, CodePaused, BodyTooLarge,
             SignInNeeded, SignInRefused, ProofRefused, NonceNeeded, ProfileLocked, $($more),*
         ]
     };
@@ -46,6 +47,7 @@ macro_rules! signed_in_problems {
 
 pub(super) fn all() -> Vec<Operation> {
     let mut all = claims();
+    all.extend(super::passkeys::all());
     all.extend(wallet());
     all.extend(published());
     all
@@ -133,6 +135,9 @@ fn claims() -> Vec<Operation> {
                 FundsShort,
                 RailDeclined,
                 RailSilent,
+                StepUpNeeded,
+                StepUpRefused,
+                LimitReached,
                 TerminalRefused,
                 BodyTooLarge,
             ),
@@ -193,6 +198,9 @@ fn wallet() -> Vec<Operation> {
                 FundsShort,
                 RailDeclined,
                 RailSilent,
+                StepUpNeeded,
+                StepUpRefused,
+                LimitReached,
             ),
         },
         Operation {
@@ -299,7 +307,7 @@ fn published() -> Vec<Operation> {
     ]
 }
 
-fn json_answer<T: JsonSchema>(status: u16, description: &'static str) -> Answer {
+pub(super) fn json_answer<T: JsonSchema>(status: u16, description: &'static str) -> Answer {
     Answer {
         status,
         description,
@@ -309,11 +317,11 @@ fn json_answer<T: JsonSchema>(status: u16, description: &'static str) -> Answer 
     }
 }
 
-fn with_proof() -> Value {
+pub(super) fn with_proof() -> Value {
     json!({ "accessToken": [], "proof": [] })
 }
 
-fn in_path<T: JsonSchema>(name: &str, description: &str) -> Value {
+pub(super) fn in_path<T: JsonSchema>(name: &str, description: &str) -> Value {
     let mut schema = schema_for!(T);
     schema.remove("$schema");
     schema.remove("title");
