@@ -128,6 +128,11 @@ impl Authority {
         self.append(&section)
     }
 
+    /// Another section of its configuration, from the next start on.
+    pub fn configure(&self, section: &str) -> Result<(), Failure> {
+        self.append(section)
+    }
+
     /// Asks this bank as a rail of this name, from the next start on.
     pub fn ask_rail(&self, name: &str, bank: &Bank, deadline_ms: u64) -> Result<(), Failure> {
         let section = format!(

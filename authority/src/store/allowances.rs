@@ -45,6 +45,9 @@ pub enum Strength {
     Passkey(Box<Confirmation>),
     /// The wallet's own key signed exactly this payment, after the wallet had authenticated strongly.
     Wallet,
+    /// The phone whose invoice pays replied with the number that was sent to it. What has no strong
+    /// authentication there has caps of its own instead (PSD2, Article 3(l)).
+    Reply,
 }
 
 /// An assertion that was verified, for one payment. Kept as evidence.
@@ -134,7 +137,7 @@ impl Strength {
     pub fn covers_payment(&self) -> bool {
         match self {
             Self::SignedIn | Self::StrongSignIn(_) => false,
-            Self::Passkey(_) | Self::Wallet => true,
+            Self::Passkey(_) | Self::Wallet | Self::Reply => true,
         }
     }
 }

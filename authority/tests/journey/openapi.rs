@@ -64,7 +64,13 @@ fn mounted() -> BTreeSet<(String, String)> {
 }
 
 fn routes_of(source: &str) -> Vec<(String, String)> {
-    let marks = source.split("warp::path!(").skip(1);
+    // A file may have routes of several listeners: what a function makes stands in its first line.
+    let functions = source.split("\nfn ").flat_map(|it| it.split("\npub fn "));
+    let public = functions.filter(|it| {
+        let (signature, _) = it.split_once('{').unwrap_or_default();
+        signature.contains("Routes<Public>")
+    });
+    let marks = public.flat_map(|it| it.split("warp::path!(").skip(1));
     let route = |rest: &str| {
         let (path, after) = rest.split_once(')').unwrap();
         let part = |part: &str| {

@@ -80,6 +80,13 @@ pub struct World {
     nonce: Mutex<Option<String>>,
 }
 
+/// What a test has beside the usual: a piece of configuration, and rails.
+#[derive(Clone, Default)]
+pub struct More {
+    pub config: String,
+    pub rails: Rails,
+}
+
 impl World {
     pub async fn new() -> Self {
         Self::with(|merchant| merchant).await
@@ -107,6 +114,11 @@ impl World {
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::in_place(dir, String::new(), merchant, Rails::default()).await
+    }
+
+    pub async fn with_more(more: More, merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::in_place(dir, more.config, merchant, more.rails).await
     }
 
     /// With a provider all of whose access tokens must be bound to a key, or not.
@@ -484,6 +496,7 @@ fn config(provider: &Provider, dir: &Path) -> Config {
         hsm = {{ module = "none.so", token_label = "m2key", pin_file = "pin" }}
         signer = {{ socket = "signer.sock" }}
         store = {{ path = "store.sqlite" }}
+        webhooks = {{ private_addresses = true }}
         {spending}
         [[identity_providers]]
         name = "demo bank"

@@ -6,6 +6,7 @@ use protocol::problem::ProblemType::{self, *};
 use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, ClaimRequest, ClaimView, PendingResponse,
 };
+use protocol::wire::history::{HISTORY_PATH, HistoryPage};
 use protocol::wire::wallet::{
     IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY_MAX, PaymentRequest, ViewRequest, WalletAccounts,
     WalletPayment, WalletView,
@@ -49,6 +50,7 @@ pub(super) fn all() -> Vec<Operation> {
     let mut all = claims();
     all.extend(super::passkeys::all());
     all.extend(wallet());
+    all.push(history());
     all.extend(published());
     all
 }
@@ -231,6 +233,33 @@ fn wallet() -> Vec<Operation> {
             problems: signed_in_problems!(),
         },
     ]
+}
+
+fn history() -> Operation {
+    let query = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "query", "description": description, "schema": schema });
+    Operation {
+        method: "GET",
+        path: HISTORY_PATH,
+        id: "history",
+        summary: "What the shopper paid and got back, the newest first",
+        description: "The merchant sees the same.",
+        parameters: vec![
+            query(
+                "cursor",
+                "As the page before says.",
+                json!({ "type": "string" }),
+            ),
+            query(
+                "limit",
+                "Entries of a page.",
+                json!({ "type": "integer", "minimum": 1 }),
+            ),
+        ],
+        body: None,
+        security: vec![with_proof()],
+        answers: vec![json_answer::<HistoryPage>(200, "A page.")],
+        problems: signed_in_problems!(),
+    }
 }
 
 fn published() -> Vec<Operation> {

@@ -212,6 +212,10 @@ impl World {
         answer(self.http.get(self.url(path))).await
     }
 
+    pub async fn get_signed_in(&self, path: &str, person: &str) -> Answer {
+        self.get_as(person, path).await
+    }
+
     pub async fn post_text(&self, path: &str, media: &str, body: String) -> Answer {
         let request = self.http.post(self.url(path)).header("content-type", media);
         answer(request.body(body)).await
