@@ -79,7 +79,7 @@ fn routes_of(source: &str) -> Vec<(String, String)> {
             fixed.map_or("{}".to_owned(), str::to_owned)
         };
         let parts: Vec<_> = path.split('/').map(part).collect();
-        let method = after.split("warp::").nth(1).unwrap();
+        let method = after.split("warp::").nth(1).unwrap_or_default();
         let method = method.split('(').next().unwrap().to_uppercase();
         (method, format!("/{}", parts.join("/")))
     };

@@ -60,8 +60,7 @@ pub(super) fn security_schemes() -> Value {
         "accessToken": {
             "type": "http",
             "scheme": "dpop",
-            "bearerFormat": "at+jwt (RFC 9068)",
-            "description": "An access token of the shopper's provider, bound to the wallet's key (RFC 9449).",
+            "description": "An access token (RFC 9068) of the shopper's provider, bound to the wallet's key (RFC 9449).",
         },
         "proof": {
             "type": "apiKey",
