@@ -30,6 +30,7 @@ pub struct HistoryQuery {
 
 /// The newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryPage {
     pub entries: Vec<HistoryEntry>,
     /// Where the next page begins; absent on the last.
@@ -39,6 +40,7 @@ pub struct HistoryPage {
 
 /// One payment, or one refund.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryEntry {
     pub kind: EntryKind,
     pub at: Timestamp,
@@ -68,6 +70,7 @@ pub struct HistoryEntry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum EntryKind {
     Payment,
     Refund,
