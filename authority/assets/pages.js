@@ -55,7 +55,8 @@ for (const sheet of all("[data-poll]")) {
       const answer = await fetch(sheet.dataset.poll, { cache: "no-store", credentials: "same-origin" });
       state = answer.ok ? (await answer.json()).state : shown;
     } catch { /* no network just now: look again */ }
-    if (state !== shown && !one("form[data-sent]", sheet)) location.reload();
+    // Not a reload: where a form led here, that would send it again.
+    if (state !== shown && !one("form[data-sent]", sheet)) location.replace(location.pathname);
     else setTimeout(look, POLL_MS[shown] ?? 4000);
   };
   setTimeout(look, POLL_MS[shown] ?? 4000);

@@ -10,6 +10,8 @@ mod browser;
 mod fake_rail;
 #[path = "journey/openid.rs"]
 mod openid;
+#[path = "journey/pages.rs"]
+mod pages;
 #[path = "journey/provider.rs"]
 mod provider;
 #[path = "journey/signing.rs"]

@@ -39,6 +39,7 @@ pub(super) enum Verb {
     },
     /// Set the most that a merchant is paid in a day (UTC)
     Limit {
+        /// As `merchant list` shows it
         #[arg(long)]
         merchant: MerchantId,
         /// In minor units; without it, what the configuration says

@@ -55,6 +55,26 @@ impl Browser {
         self.send(request).await
     }
 
+    /// With these headers, too.
+    pub async fn get_with(&self, world: &World, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = world.http.get(world.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request).await
+    }
+
+    /// A form of a page of ours, sent as browsers navigate.
+    pub async fn navigate(&self, world: &World, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let token = self.form_token();
+        let all = [fields, &[("form_token", &token)]].concat();
+        let body = serde_urlencoded::to_string(all).unwrap();
+        let post = world.http.post(world.url(path)).body(body);
+        let post = post.header("content-type", "application/x-www-form-urlencoded");
+        let post = post.header("origin", ORIGIN).header("accept", "text/html");
+        self.send(post).await
+    }
+
     /// A form of a page of ours.
     pub async fn post(&self, world: &World, path: &str, fields: &[(&str, &str)]) -> Answer {
         let token = self.form_token();

@@ -142,12 +142,20 @@ impl World {
 
     /// Where browsers sign in at these providers, which bring accounts of a rail.
     pub async fn where_browsers_sign_in(providers: &[(&OpenId, Option<&str>)]) -> Self {
+        Self::where_they_sign_in_at(providers, |merchant| merchant).await
+    }
+
+    /// The same with a merchant of the test's own kind.
+    pub async fn where_they_sign_in_at(
+        providers: &[(&OpenId, Option<&str>)],
+        merchant: impl FnOnce(Merchant) -> Merchant,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let secret = dir.path().join("client-secret");
         std::fs::write(&secret, SECRET).unwrap();
         let section = |(provider, rail): &(&OpenId, Option<&str>)| provider.section(&secret, *rail);
         let sections = providers.iter().map(section).collect();
-        Self::in_place(dir, sections, |merchant| merchant, Rails::default()).await
+        Self::in_place(dir, sections, merchant, Rails::default()).await
     }
 
     pub async fn in_place(
@@ -333,9 +341,17 @@ impl World {
     }
 
     pub async fn give(&self, person: &str, minor: i64) {
+        self.give_at(ISSUER, person, minor).await;
+    }
+
+    /// Opens an account for somebody whom this provider knows.
+    pub async fn give_at(&self, issuer: &str, person: &str, minor: i64) {
         let id = ids::fresh(self.now(), AccountId::from_parts);
         let (at, currency) = (self.now(), Currency::EUR);
-        let person_key = self.person(person);
+        let person_key = PersonKey {
+            issuer: issuer.into(),
+            subject: person.into(),
+        };
         let account = NewAccount {
             id,
             person: person_key,
@@ -361,7 +377,15 @@ impl World {
     }
 
     pub async fn balance(&self, person: &str) -> i64 {
-        self.store.accounts_of(self.person(person)).await.unwrap()[0].balance_minor
+        self.balance_at(ISSUER, person).await
+    }
+
+    pub async fn balance_at(&self, issuer: &str, person: &str) -> i64 {
+        let person = PersonKey {
+            issuer: issuer.into(),
+            subject: person.into(),
+        };
+        self.store.accounts_of(person).await.unwrap()[0].balance_minor
     }
 
     /// A fresh access token, for the world's key.

@@ -1,7 +1,8 @@
 //! What does a person see where a program would read a problem?
 //!
-//! Whoever navigates with a browser asks for `text/html`; whatever refuses them on this listener, also an
-//! address that leads nowhere or a form that is not ours, is shown as a page with its next step.
+//! Whoever navigates with a browser asks for `text/html`. Whatever refuses them on this listener, also an
+//! address that leads nowhere or a form that is not ours, is shown as a page with its next step; and what
+//! leads to another house leads there by a page.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
 use warp::Filter;
 use warp::reply::Response;
 
-use super::Site;
-use super::visit::{Visit, visit};
+use super::visit::Visit;
+use super::{Site, onward, visit};
 use crate::http::problem;
 use crate::http::{Public, RouteName, Routes};
 
@@ -22,25 +23,31 @@ const PROBLEM_MAX: usize = 16 * 1024;
 
 /// These routes; refusals of people as pages.
 pub(super) fn in_words(site: Arc<Site>, routes: Routes<Public>) -> Routes<Public> {
-    let of = site.clone();
     let whole = routes.filter.recover(problem::recover).unify();
-    let filter = whole
-        .and(warp::header::headers_cloned())
-        .and(visit(&of))
-        .then(
-            move |response: Response, headers: HeaderMap, visit: Arc<Visit>| {
-                let site = site.clone();
-                async move {
-                    match is_problem(&response) && wants_page(&headers) {
-                        true => as_page(&site, &visit, response).await,
-                        false => response,
-                    }
-                }
-            },
-        );
+    let filter = whole.and(warp::header::headers_cloned()).then(
+        move |response: Response, headers: HeaderMap| {
+            let site = site.clone();
+            async move { for_people(&site, response, &headers).await }
+        },
+    );
     Routes {
         filter: filter.boxed(),
         listener: std::marker::PhantomData,
+    }
+}
+
+async fn for_people(site: &Site, response: Response, headers: &HeaderMap) -> Response {
+    let away = onward::leads_away(site, &response);
+    if !wants_page(headers) || !(is_problem(&response) || away.is_some()) {
+        return response;
+    }
+    // What was answered is never lost over who is to see it.
+    let Some(visit) = visit::of(site, headers).await else {
+        return response;
+    };
+    match away {
+        Some(address) => onward::page(site, &visit, address, &response),
+        None => as_page(site, &visit, response).await,
     }
 }
 

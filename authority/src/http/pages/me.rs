@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use protocol::ids::AccountId;
 use protocol::problem::ProblemType;
+use protocol::wire::passkeys::PasskeyView;
 use serde::Deserialize;
 use uuid::Uuid;
 use warp::Filter;
@@ -20,7 +21,7 @@ use crate::http::problem::Answer;
 use crate::http::web::add_cookie;
 use crate::http::{Public, Routes};
 use crate::services::Failure;
-use crate::services::profiles::{Joining, OwnProfile, SignInSeen};
+use crate::services::profiles::{Joining, SignInSeen};
 use crate::services::sessions::{Session, SessionCookie};
 
 /// Sign-ins on the page; the service knows more.
@@ -55,6 +56,7 @@ struct Me<'a> {
     accounts: Vec<Account>,
     identities: Vec<Identity>,
     providers: Vec<Choice>,
+    passkeys: Vec<Passkey>,
     sign_ins: Vec<Seen>,
     locked: Option<Moment>,
 }
@@ -67,6 +69,17 @@ struct Join<'a> {
     action: String,
     brings: Vec<String>,
     joins: Vec<String>,
+}
+
+struct Passkey {
+    id: String,
+    name: String,
+    since: Moment,
+}
+
+#[derive(Clone, Deserialize)]
+struct RemovePasskey {
+    passkey: String,
 }
 
 #[derive(Clone, Deserialize)]
@@ -90,6 +103,7 @@ pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
         .or(joining(site))
         .or(join(site))
         .or(delete(site))
+        .or(remove_passkey(site))
 }
 
 fn show(site: &Arc<Site>) -> Routes<Public> {
@@ -124,8 +138,15 @@ async fn page(site: &Site, visit: &Visit) -> Answer<Response> {
         current: it.is_current,
         open: it.ended.is_none(),
     };
+    let passkeys = site.journey.passkeys.list(&session.signed_in()).await?;
+    let passkey = |it: PasskeyView| Passkey {
+        id: it.id,
+        name: it.name,
+        since: moment(it.added_at),
+    };
     let page = Me {
-        accounts: accounts(&profile),
+        passkeys: passkeys.passkeys.into_iter().map(passkey).collect(),
+        accounts: accounts(site, session).await?,
         identities: profile.identities.into_iter().map(identity).collect(),
         providers: providers::choices(site, &[("purpose", "link".into())]),
         sign_ins: sign_ins.into_iter().take(SIGN_INS_MAX).map(seen).collect(),
@@ -135,15 +156,17 @@ async fn page(site: &Site, visit: &Visit) -> Answer<Response> {
     site.page(visit, &page)
 }
 
-fn accounts(profile: &OwnProfile) -> Vec<Account> {
-    let shown = profile.accounts.iter().enumerate().map(|(place, it)| Account {
+async fn accounts(site: &Site, session: &Session) -> Result<Vec<Account>, Failure> {
+    let person = session.person().clone();
+    let all = site.journey.app.store.service_accounts(person).await?;
+    let shown = all.into_iter().map(|it| Account {
         id: it.id.to_string(),
-        name: it.name.clone(),
-        reference: masked(it),
+        reference: masked(&it),
+        name: it.name,
         currency: it.currency.to_string(),
-        default: place == 0,
+        default: it.default,
     });
-    shown.collect()
+    Ok(shown.collect())
 }
 
 fn sign_in(site: &Site, visit: &Visit) -> Answer<Response> {
@@ -190,7 +213,10 @@ fn set_default(site: &Arc<Site>) -> Routes<Public> {
         let work = async move {
             let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
             let own = session(&work_visit)?;
-            journey.profiles.set_default(own, chosen.account, now).await?;
+            journey
+                .profiles
+                .set_default(own, chosen.account, now)
+                .await?;
             Ok(work_site.see_other(&work_visit, "/me"))
         };
         answer(site.clone(), visit, work)
@@ -252,7 +278,10 @@ fn join(site: &Arc<Site>) -> Routes<Public> {
         let (work_site, work_visit) = (site.clone(), visit.clone());
         let work = async move {
             let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
-            journey.profiles.join(session(&work_visit)?, link, now).await?;
+            journey
+                .profiles
+                .join(session(&work_visit)?, link, now)
+                .await?;
             Ok(work_site.see_other(&work_visit, "/me"))
         };
         answer(site.clone(), visit, work)
@@ -279,4 +308,20 @@ fn delete(site: &Arc<Site>) -> Routes<Public> {
         answer(site.clone(), visit, work)
     });
     Routes::new("page-delete", route)
+}
+
+fn remove_passkey(site: &Arc<Site>) -> Routes<Public> {
+    let (of, site) = (site.clone(), site.clone());
+    let route = warp::path!("me" / "passkeys" / "remove").and(form::<RemovePasskey>(&of));
+    let route = route.then(move |visit: Arc<Visit>, remove: RemovePasskey| {
+        let (work_site, work_visit) = (site.clone(), visit.clone());
+        let work = async move {
+            let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
+            let who = session(&work_visit)?.signed_in();
+            let done = journey.passkeys.remove(&who, &remove.passkey, now).await;
+            or_sign_in_again(&work_site, &work_visit, done)
+        };
+        answer(site.clone(), visit, work)
+    });
+    Routes::new("page-passkey", route)
 }

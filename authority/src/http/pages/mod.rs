@@ -31,6 +31,7 @@ mod claim;
 mod figures;
 mod in_words;
 mod language;
+mod me;
 mod onward;
 mod pay;
 mod providers;
@@ -86,6 +87,7 @@ fn pages(site: &Arc<Site>) -> Routes<Public> {
         .or(pay::routes(site))
         .or(receipt::routes(site))
         .or(verify::routes(site))
+        .or(me::routes(site))
         .or(language::routes(site))
 }
 
@@ -110,6 +112,10 @@ impl Site {
 
     fn script(&self) -> &str {
         &self.assets.script.path
+    }
+
+    fn passkey(&self) -> &str {
+        &self.assets.passkey.path
     }
 
     fn icon(&self) -> &str {

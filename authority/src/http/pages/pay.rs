@@ -13,7 +13,8 @@ use protocol::ids::{AccountId, ClaimId, MerchantId};
 use protocol::money::{Currency, Money};
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
-use protocol::wire::claims::{ApprovalRequest, ClaimState, ClaimView};
+use protocol::wire::claims::{ApprovalRequest, CLAIMS_PATH, ClaimState, ClaimView};
+use protocol::wire::passkeys::Assertion;
 use serde::Deserialize;
 use warp::Filter;
 use warp::reply::Response;
@@ -86,9 +87,22 @@ struct ToApprove<'a> {
     cap: Option<String>,
     typed: String,
     amount_bad: bool,
+    step_up: StepUp,
     left: Left,
     state: &'static str,
     state_path: String,
+}
+
+/// Whether a passkey has to sign.
+#[derive(PartialEq, Eq)]
+enum StepUp {
+    NotNeeded,
+    /// What it has to sign is asked for here.
+    Sign {
+        options: String,
+    },
+    /// There is no passkey yet.
+    AddFirst,
 }
 
 #[derive(Template)]
@@ -111,6 +125,8 @@ struct Approved {
     /// Where the shopper types it.
     amount: Option<String>,
     account: Option<AccountId>,
+    /// JSON of what a passkey signed, where that is needed.
+    assertion: Option<String>,
 }
 
 /// What the shopper sent before, shown again with why it was refused.
@@ -120,6 +136,8 @@ struct Before {
     account: Option<AccountId>,
     typed: String,
     amount_bad: bool,
+    /// A passkey has to sign this amount.
+    to_confirm: Option<Money>,
 }
 
 pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
@@ -246,9 +264,12 @@ async fn to_approve(
     let frame = site.frame(visit, path_of(view.claim));
     let currency = currency_of(view)?;
     let language = visit.language;
-    let button = match view.amount {
-        Some(amount) => frame.w.pay_button(line(amount, language)),
-        None => frame.w.pay_button_open().to_owned(),
+    let step_up = step_up(site, signed_in, view, &before).await?;
+    let amount = view.amount.or(before.to_confirm);
+    let button = match (amount, &step_up) {
+        (Some(amount), StepUp::NotNeeded) => frame.w.pay_button(line(amount, language)),
+        (Some(amount), _) => frame.w.step_up_button(line(amount, language)),
+        (None, _) => frame.w.pay_button_open().to_owned(),
     };
     let page = ToApprove {
         summary: summary(view, visit),
@@ -260,7 +281,8 @@ async fn to_approve(
         action: path_of(view.claim),
         button,
         currency: currency.to_string(),
-        minor: view.amount.map(Money::amount_minor),
+        minor: amount.map(Money::amount_minor),
+        step_up,
         cap: view.cap.map(|it| line(it, language)),
         typed: before.typed,
         amount_bad: before.amount_bad,
@@ -272,6 +294,24 @@ async fn to_approve(
     site.page(visit, &page)
 }
 
+async fn step_up(
+    site: &Site,
+    signed_in: &SignedIn,
+    view: &ClaimView,
+    before: &Before,
+) -> Result<StepUp, Failure> {
+    if before.to_confirm.is_none() {
+        return Ok(StepUp::NotNeeded);
+    }
+    let known = site.journey.passkeys.list(signed_in).await?;
+    Ok(match known.passkeys.is_empty() {
+        true => StepUp::AddFirst,
+        false => StepUp::Sign {
+            options: format!("{CLAIMS_PATH}/{}/approval/options", view.claim),
+        },
+    })
+}
+
 /// Approves what the form shows. Whatever comes of it, the claim's page says so.
 async fn pay(site: &Site, visit: &Visit, claim: ClaimId, sent: Approved) -> Answer<Response> {
     let paying = look(site, visit, claim).await?;
@@ -280,6 +320,7 @@ async fn pay(site: &Site, visit: &Visit, claim: ClaimId, sent: Approved) -> Answ
         problem,
         account: sent.account,
         typed: sent.amount.clone().unwrap_or_default(),
+        to_confirm: None,
     };
     let Some(request) = request_of(&sent)? else {
         let problem = Problem::new(ProblemType::AmountMissing);
@@ -295,8 +336,17 @@ async fn pay(site: &Site, visit: &Visit, claim: ClaimId, sent: Approved) -> Answ
     if paying.payment.is_some() || paying.view.paying {
         return Ok(site.see_other(visit, &path_of(claim)));
     }
-    let page = page(site, visit, &paying, before(Some(problem.clone()))).await?;
+    let mut before = before(Some(problem.clone()));
+    before.to_confirm = is_step_up(&problem).then_some(request.amount);
+    let page = page(site, visit, &paying, before).await?;
     Ok(with_status(page, &problem))
+}
+
+fn is_step_up(problem: &Problem) -> bool {
+    let needed = [ProblemType::StepUpNeeded, ProblemType::StepUpRefused];
+    problem
+        .problem_type()
+        .is_some_and(|it| needed.contains(&it))
 }
 
 async fn approve_as(
@@ -314,6 +364,11 @@ async fn approve_as(
 
 /// What was approved, as the form showed it; none if the amount typed cannot be read.
 fn request_of(sent: &Approved) -> Result<Option<ApprovalRequest>, Failure> {
+    let signed = sent.assertion.as_deref().filter(|it| !it.is_empty());
+    let assertion: Option<Assertion> = signed
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|_| ProblemType::MalformedRequest)?;
     let amount = match (sent.amount_minor, &sent.amount) {
         (Some(minor), _) => {
             let money = Money::new(minor, sent.currency);
@@ -326,7 +381,7 @@ fn request_of(sent: &Approved) -> Result<Option<ApprovalRequest>, Failure> {
         amount,
         payee: sent.payee,
         account: sent.account,
-        assertion: None,
+        assertion: assertion.clone(),
     }))
 }
 
@@ -368,7 +423,7 @@ pub(super) fn masked(account: &ServiceAccount) -> String {
     let length = account.reference.chars().count();
     let shown = length.saturating_sub(length / 2).min(MASK_SHOWS);
     let end = account.reference.chars().skip(length - shown);
-    format!("•• {}", end.collect::<String>())
+    format!("••\u{a0}{}", end.collect::<String>())
 }
 
 fn summary(view: &ClaimView, visit: &Visit) -> Summary {

@@ -1,6 +1,6 @@
 //! What may a page of ours do in a browser?
 //!
-//! Nothing but what is named here: one style sheet, one script, one icon, by their full addresses; forms
+//! Nothing but what is named here: one style sheet, two scripts, one icon, by their full addresses; forms
 //! to ourselves. A form's redirects count as well in some browsers, which is why nothing of ours answers
 //! a form with a redirect to an identity provider: a page of its own leads there ([`super::onward`]).
 //!
@@ -42,9 +42,9 @@ pub(super) enum Camera {
 impl Policy {
     pub(super) fn new(origin: &str, assets: &Assets, own_port: bool) -> Self {
         let (style, script) = (&assets.style.path, &assets.script.path);
-        let icon = &assets.icon.path;
+        let (passkey, icon) = (&assets.passkey.path, &assets.icon.path);
         let content = format!(
-            "default-src 'none'; style-src {origin}{style}; script-src {origin}{script}; \
+            "default-src 'none'; style-src {origin}{style}; script-src {origin}{script} {origin}{passkey}; \
              img-src {origin}{icon}; connect-src 'self'; form-action 'self'; base-uri 'none'; \
              frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
         );

@@ -24,11 +24,11 @@ struct Start<'a> {
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]
-struct SignIn<'a> {
-    f: &'a Frame<'a>,
-    title: &'static str,
-    lead: &'static str,
-    providers: Vec<Choice>,
+pub(super) struct SignIn<'a> {
+    pub(super) f: &'a Frame<'a>,
+    pub(super) title: &'static str,
+    pub(super) lead: String,
+    pub(super) providers: Vec<Choice>,
 }
 
 pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
@@ -58,7 +58,7 @@ pub(super) fn sign_in_first(site: &Site, visit: &Visit) -> Answer<Response> {
     let frame = site.frame(visit, "/");
     let page = SignIn {
         title: frame.w.code_sign_in_title(),
-        lead: frame.w.code_sign_in_lead(),
+        lead: frame.w.code_sign_in_lead().to_owned(),
         providers: providers::choices(site, &[]),
         f: &frame,
     };

@@ -49,6 +49,12 @@ pub(super) fn visit(
         .map(|visitor, headers: HeaderMap| Arc::new(Visit::new(&headers, visitor)))
 }
 
+/// Whose request had these headers; none if that cannot be looked up just now.
+pub(super) async fn of(site: &Site, headers: &HeaderMap) -> Option<Visit> {
+    let visitor = web::visitor_of(&site.journey, headers).await.ok()?;
+    Some(Visit::new(headers, visitor))
+}
+
 /// A form of ours, and the visit that sent it.
 pub(super) fn form<T>(
     site: &Arc<Site>,

@@ -34,7 +34,13 @@ pub(super) fn bring(
     for (place, account) in named.iter().enumerate() {
         if !is_open(tx.conn, person, &brought.rail, &account.reference)? {
             let id = id_in_order(at, place)?;
-            add(tx, person, identity, (&brought.rail, id, account), at)?;
+            add(
+                tx,
+                person,
+                identity,
+                (brought.rail.as_str(), id, account),
+                at,
+            )?;
         }
     }
     Ok(())

@@ -64,6 +64,11 @@ impl Words {
             P::SignInNeeded => SIGN_IN_NEEDED,
             P::SignInRefused => SIGN_IN_REFUSED,
             P::NoAccount => NO_ACCOUNT,
+            P::StepUpNeeded => STEP_UP_NEEDED,
+            P::StepUpRefused => STEP_UP_REFUSED,
+            P::LimitReached => LIMIT_REACHED,
+            P::TooManyClaims => TOO_MANY_CLAIMS,
+            P::TooManyRequests => TOO_MANY_REQUESTS,
             P::RailDeclined => RAIL_DECLINED,
             P::RailSilent => RAIL_SILENT,
             P::SignInOver => SIGN_IN_OVER,
@@ -412,5 +417,55 @@ const PROVIDER_DOWN: Pair = [
     (
         "Le service de connexion ne répond pas",
         "Attendez un instant et réessayez, ou connectez-vous avec un autre compte ; rien n’est perdu.",
+    ),
+];
+const STEP_UP_NEEDED: Pair = [
+    (
+        "Confirm this payment",
+        "Nothing is paid yet. An amount like this takes your passkey.",
+    ),
+    (
+        "Confirmez ce paiement",
+        "Rien n’est encore payé. Un tel montant demande votre clé d’accès.",
+    ),
+];
+const STEP_UP_REFUSED: Pair = [
+    (
+        "The confirmation does not count",
+        "Nothing was paid. Confirm again with your passkey.",
+    ),
+    (
+        "La confirmation ne compte pas",
+        "Rien n’a été payé. Confirmez à nouveau avec votre clé d’accès.",
+    ),
+];
+const LIMIT_REACHED: Pair = [
+    (
+        "A limit is reached",
+        "Nothing was paid. Pay less, or wait until the limit ends.",
+    ),
+    (
+        "Une limite est atteinte",
+        "Rien n’a été payé. Payez moins, ou attendez que la limite se termine.",
+    ),
+];
+const TOO_MANY_CLAIMS: Pair = [
+    (
+        "You hold other payments already",
+        "Finish them, or wait until they end.",
+    ),
+    (
+        "Vous avez déjà d’autres paiements en cours",
+        "Terminez-les, ou attendez leur fin.",
+    ),
+];
+const TOO_MANY_REQUESTS: Pair = [
+    (
+        "Too many requests from here",
+        "Wait a minute, then try again.",
+    ),
+    (
+        "Trop de demandes d’ici",
+        "Attendez une minute, puis réessayez.",
     ),
 ];

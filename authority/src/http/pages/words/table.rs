@@ -43,7 +43,6 @@ super::sentences! {
 
     // the claim: sign in, approve
     pay_title(payee) "Pay {payee}" "Payer {payee}";
-    amount "Amount" "Montant";
     amount_label "How much do you pay?" "Combien payez-vous ?";
     amount_hint(cap) "At most {cap}" "Au plus {cap}";
     amount_bad(cap) "Write an amount above zero and at most {cap}." "Écrivez un montant supérieur à zéro et d’au plus {cap}.";
@@ -51,27 +50,30 @@ super::sentences! {
     mark_same "The terminal’s screen shows the same number. If it does not, do not pay." "L’écran du terminal affiche le même nombre. Sinon, ne payez pas.";
     time_left(time) "Kept for you for another {time}." "Réservé pour vous encore {time}.";
     sign_in_title "Sign in to pay" "Connectez-vous pour payer";
-    sign_in_lead "With an account you already have. We learn that it is you, and nothing else." "Avec un compte que vous avez déjà. Nous apprenons que c’est vous, et rien d’autre.";
+    sign_in_lead "With an account you already have. Nothing to register." "Avec un compte que vous avez déjà. Rien à créer.";
     sign_in_with(provider) "Continue with {provider}" "Continuer avec {provider}";
     sign_in_none "Nobody can sign in here yet: the operator has set up no identity provider." "Personne ne peut encore se connecter ici : l’exploitant n’a configuré aucun fournisseur d’identité.";
     onward_title "On to the sign-in" "Vers la connexion";
-    onward_lead(provider) "You are being taken to {provider}." "Vous êtes conduit vers {provider}.";
+    onward_lead(host) "You are being taken to {host}." "Vous êtes conduit vers {host}.";
     pay_from "Pay from" "Payer avec";
     pay_default "Default" "Par défaut";
     pay_no_account "There is no account to pay from in this currency." "Il n’y a pas de compte pour payer dans cette devise.";
     pay_no_account_next "Link another account in your profile, or ask the merchant for another way to pay." "Reliez un autre compte dans votre profil, ou demandez au commerçant un autre moyen de payer.";
     pay_button(amount) "Pay {amount}" "Payer {amount}";
     pay_button_open "Pay" "Payer";
-    pay_not_you "Not you? Sign out" "Pas vous ? Se déconnecter";
+    step_up_button(amount) "Confirm {amount} with your passkey" "Confirmer {amount} avec votre clé d’accès";
+    step_up_failed "Your phone did not confirm it. Try again." "Votre téléphone ne l’a pas confirmé. Réessayez.";
+    step_up_script "Confirming takes JavaScript. Switch it on for this page, or pay a smaller amount." "La confirmation a besoin de JavaScript. Activez-le pour cette page, ou payez un montant plus petit.";
+    step_up_add "You have no passkey yet. Make one now: your phone asks for your finger, your face or its PIN." "Vous n’avez pas encore de clé d’accès. Créez-en une maintenant : votre téléphone demande votre doigt, votre visage ou son code.";
+    passkey_name "Name of the passkey" "Nom de la clé d’accès";
+    passkey_default "This phone" "Ce téléphone";
+    passkey_add "Make a passkey" "Créer une clé d’accès";
+    passkey_failed "No passkey was made. Try again, or use another device." "Aucune clé d’accès n’a été créée. Réessayez, ou utilisez un autre appareil.";
 
     // while the rail works
     pending_title "Payment under way" "Paiement en cours";
     pending_lead "Your bank is answering. This page goes on by itself; you can also close it and come back." "Votre banque répond. Cette page continue d’elle-même ; vous pouvez aussi la fermer et revenir.";
     pending_look "Look again" "Regarder à nouveau";
-    declined_title "Not paid" "Pas payé";
-    declined_lead "Your account did not carry out the payment. Nothing was taken." "Votre compte n’a pas exécuté le paiement. Rien n’a été débité.";
-    declined_reason(reason) "It says: {reason}" "Il répond : {reason}";
-    declined_next "Choose another account, or ask the merchant for another way to pay." "Choisissez un autre compte, ou demandez au commerçant un autre moyen de payer.";
 
     // the receipt
     paid_title "Paid" "Payé";
@@ -107,4 +109,40 @@ super::sentences! {
     verify_bad "This is not a genuine receipt" "Ce n’est pas un reçu authentique";
     verify_bad_next "It was changed, cut short, or signed by somebody else. Ask whoever gave it to you for the original." "Il a été modifié, tronqué, ou signé par quelqu’un d’autre. Demandez l’original à qui vous l’a donné.";
     verify_no_keys "The published keys could not be fetched. Try again in a moment." "Les clés publiées n’ont pas pu être obtenues. Réessayez dans un instant.";
+
+    // the profile
+    me_title "Your profile" "Votre profil";
+    me_sign_in_lead "Sign in with an account you already have to see what you pay from, where you are signed in, and who opens your profile." "Connectez-vous avec un compte que vous avez déjà pour voir avec quoi vous payez, où vous êtes connecté, et qui ouvre votre profil.";
+    me_locked "This profile is locked and pays nothing since" "Ce profil est verrouillé et ne paie rien depuis le";
+    me_accounts "What you pay from" "Avec quoi vous payez";
+    me_no_accounts "There is no account yet. Link one below, or ask the operator to open one." "Il n’y a pas encore de compte. Reliez-en un ci-dessous, ou demandez à l’exploitant d’en ouvrir un.";
+    me_make_default "Use first" "Proposer en premier";
+    me_make_default_of(account) "Use {account} first" "Proposer {account} en premier";
+    me_identities "What opens your profile" "Ce qui ouvre votre profil";
+    me_since "Since" "Depuis le";
+    me_current "Signed in with it" "Connecté avec lui";
+    me_unlink "Unlink" "Délier";
+    me_unlink_of(provider) "Unlink {provider}" "Délier {provider}";
+    me_link "Link another account" "Relier un autre compte";
+    me_link_note "You sign in there, too, and then see once more which profile it joins." "Vous vous y connectez aussi, puis vous voyez encore une fois à quel profil il est relié.";
+    me_passkeys "Passkeys" "Clés d’accès";
+    me_passkeys_note "Larger payments are confirmed with a passkey: your finger, your face or the PIN of your device." "Les paiements plus importants se confirment avec une clé d’accès : votre doigt, votre visage ou le code de votre appareil.";
+    me_remove "Remove" "Retirer";
+    me_remove_of(passkey) "Remove {passkey}" "Retirer {passkey}";
+    me_sign_ins "Where you are signed in" "Où vous êtes connecté";
+    me_this_browser "This browser" "Ce navigateur";
+    me_open "Signed in" "Connecté";
+    me_ended "Ended" "Terminé";
+    me_sign_out "Sign out" "Se déconnecter";
+    me_sign_out_everywhere "Sign out everywhere" "Se déconnecter partout";
+    me_delete "Delete the profile" "Supprimer le profil";
+    me_delete_sure "What this does" "Ce que cela fait";
+    me_delete_note "Nothing opens this profile any more, and your accounts are no longer linked. Receipts stay valid. What the law has the operator keep stays, without leading to you." "Plus rien n’ouvre ce profil, et vos comptes ne sont plus reliés. Les reçus restent valables. Ce que la loi impose à l’exploitant de garder reste, sans mener à vous.";
+    join_title "Link this account?" "Relier ce compte ?";
+    join_lead(provider) "Your account at {provider} will open the profile you are signed in to, and its accounts can pay from it." "Votre compte chez {provider} ouvrira le profil auquel vous êtes connecté, et ses comptes pourront y payer.";
+    join_profile "Your profile" "Votre profil";
+    join_brings "Brings" "Apporte";
+    join_note "Only if you began this yourself, just now. Whoever can open this profile can pay from it." "Seulement si vous l’avez commencé vous-même, à l’instant. Qui peut ouvrir ce profil peut payer avec.";
+    join_button "Link it" "Relier";
+    join_not "Do not link it" "Ne pas relier";
 }
