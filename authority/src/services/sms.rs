@@ -262,3 +262,8 @@ where
         .fold(0, |sum, one| async move { sum + one })
         .await
 }
+
+/// The shopper's move; what is too much just now, or our own trouble, may be different in a moment.
+fn is_refusal(status: u16) -> bool {
+    (400..500).contains(&status) && status != 429
+}

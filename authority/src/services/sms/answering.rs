@@ -9,7 +9,7 @@ use protocol::problem::ProblemType;
 use protocol::time::Timestamp;
 use protocol::wire::claims::ClaimState;
 
-use super::{BATCH, PHONES_AT_ONCE, Sms, for_all};
+use super::{BATCH, PHONES_AT_ONCE, Sms, for_all, is_refusal};
 use crate::ids;
 use crate::services::Failure;
 use crate::services::phone::PhoneCookie;
@@ -405,7 +405,8 @@ impl Sms {
 
 /// What the shopper is told; none if it may be different in a moment.
 fn why_not_claimed(failure: &Failure) -> Option<Why> {
-    Some(match failure.kind().problem_type()? {
+    let problem = failure.kind();
+    Some(match problem.problem_type()? {
         ProblemType::MalformedToken => Why::Slip,
         ProblemType::TokenUnknown | ProblemType::TokenPassed => Why::CodeUnknown,
         ProblemType::TokenSpent => Why::CodeSpent,
@@ -414,6 +415,7 @@ fn why_not_claimed(failure: &Failure) -> Option<Why> {
         ProblemType::ChargeHeld => Why::SomebodyElse,
         ProblemType::TerminalRefused => Why::OutOfService,
         ProblemType::CodePaused => Why::Unavailable,
+        _ if is_refusal(problem.status) => Why::Barred,
         _ => return None,
     })
 }

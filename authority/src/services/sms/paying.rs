@@ -8,7 +8,7 @@ use protocol::problem::ProblemType;
 use protocol::time::{Millis, Timestamp};
 use protocol::wire::claims::{ApprovalRequest, ApprovalResponse};
 
-use super::{BATCH, PHONES_AT_ONCE, Sms, for_all};
+use super::{BATCH, PHONES_AT_ONCE, Sms, for_all, is_refusal};
 use crate::ids;
 use crate::services::approvals::Answered;
 use crate::services::phone::PhoneCookie;
@@ -222,11 +222,6 @@ impl Sms {
         let counter = &self.app.metrics.sms_payments;
         counter.with_label_values(&[outcome]).inc();
     }
-}
-
-/// The shopper's move; what is too much just now, or our own trouble, may be different in a moment.
-fn is_refusal(status: u16) -> bool {
-    (400..500).contains(&status) && status != 429
 }
 
 fn receipt_of(answer: &[u8]) -> Result<ReceiptId, Failure> {
