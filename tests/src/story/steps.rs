@@ -358,7 +358,10 @@ async fn pay_on_the_page(world: &World) -> Result<((), String), Failure> {
     ensure(paid.words().contains("Paid"), paid.words())?;
     let screen = terminal.kiosk().shows("paid").await?;
     let mark = screen.mark.unwrap_or_default();
-    ensure(paid.words().contains(&mark), "page and screen show different marks")?;
+    ensure(
+        paid.words().contains(&mark),
+        "page and screen show different marks",
+    )?;
     Ok(((), format!("paid on {}, mark {mark}", paid.url.path())))
 }
 
