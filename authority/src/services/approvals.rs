@@ -32,6 +32,24 @@ use crate::store::{Barred, Intent, IntentState, Pay, PayOutcome, Payment, RailKe
 /// When a payment is made but its receipt cannot be signed yet, in seconds.
 pub const RECEIPT_RETRY_S: u32 = 2;
 
+/// Who agreed to what.
+struct Agreed<'a> {
+    by: &'a SignedIn,
+    to: &'a ApprovalRequest,
+    /// The wallet's own key signed it.
+    signed: bool,
+}
+
+impl<'a> Agreed<'a> {
+    fn said(by: &'a SignedIn, to: &'a ApprovalRequest) -> Self {
+        Self {
+            by,
+            to,
+            signed: false,
+        }
+    }
+}
+
 /// Carries out approvals.
 pub struct Approvals {
     app: Arc<App>,
@@ -81,19 +99,33 @@ impl Approvals {
     ) -> Result<Answered, Failure> {
         crate::logging::follow_claim(claim);
         let own = phone::find(&*self.app.store, claim, cookie).await;
-        self.approve_own(own, signed_in, request, now).await
+        self.answered(own, &Agreed::said(signed_in, request), now)
+            .await
     }
 
-    /// The same for a claim that was found to be the asker's own, or not.
-    pub(super) async fn approve_own(
+    /// The same for a claim that a wallet made with an approval that its key signed, which was verified.
+    pub(super) async fn approve_signed(
         &self,
-        own: Result<OwnClaim, Failure>,
+        own: OwnClaim,
         signed_in: &SignedIn,
         request: &ApprovalRequest,
         now: Timestamp,
     ) -> Result<Answered, Failure> {
+        let agreed = Agreed {
+            signed: true,
+            ..Agreed::said(signed_in, request)
+        };
+        self.answered(Ok(own), &agreed, now).await
+    }
+
+    async fn answered(
+        &self,
+        own: Result<OwnClaim, Failure>,
+        agreed: &Agreed<'_>,
+        now: Timestamp,
+    ) -> Result<Answered, Failure> {
         let approving = async {
-            let payment = self.carry_out(own?, signed_in, request, now).await?;
+            let payment = self.carry_out(own?, agreed, now).await?;
             self.answer(payment, now).await
         };
         let answered = approving.await;
@@ -110,10 +142,10 @@ impl Approvals {
     async fn carry_out(
         &self,
         own: OwnClaim,
-        signed_in: &SignedIn,
-        request: &ApprovalRequest,
+        agreed: &Agreed<'_>,
         now: Timestamp,
     ) -> Result<Carried, Failure> {
+        let (signed_in, request) = (agreed.by, agreed.to);
         let record = own.record();
         let claim = record.claimed.claim;
         let earlier = self.app.store.payment_of(claim).await?;
@@ -131,7 +163,10 @@ impl Approvals {
             None => self.first_time(own, request, now).await?,
         };
         let step_up = &self.step_up;
-        let strength = step_up.strength(&approved, signed_in, request, now).await?;
+        let strength = match agreed.signed && StepUp::is_strong_and_young(signed_in, now) {
+            true => Strength::Wallet,
+            false => step_up.strength(&approved, signed_in, request, now).await?,
+        };
         self.pay(approved, signed_in, request, moved, strength, now)
             .await
     }

@@ -51,7 +51,7 @@ impl Passkeys {
         signed_in: &SignedIn,
         now: Timestamp,
     ) -> Result<PasskeyOptions, Failure> {
-        demand_fresh(signed_in, now)?;
+        self.demand_strength(signed_in, now)?;
         self.demand_unlocked(signed_in).await?;
         let (store, person) = (&self.app.store, signed_in.person());
         let challenge = Challenge {
@@ -76,7 +76,7 @@ impl Passkeys {
         request: &PasskeyRequest,
         now: Timestamp,
     ) -> Result<PasskeyView, Failure> {
-        demand_fresh(signed_in, now)?;
+        self.demand_strength(signed_in, now)?;
         self.demand_unlocked(signed_in).await?;
         check_name(&request.name)?;
         let of_profile = self.of_profile(signed_in).await?;
@@ -144,6 +144,19 @@ impl Passkeys {
         demand_fresh(signed_in, now)?;
         let (store, person) = (&self.app.store, signed_in.person().clone());
         known(store.remove_passkey(person, unb64(id)?, now).await?)
+    }
+
+    /// What is made now will confirm any amount: where the provider can authenticate strongly, a password
+    /// alone does not make it (PSD2 RTS, Article 24).
+    fn demand_strength(&self, signed_in: &SignedIn, now: Timestamp) -> Result<(), Failure> {
+        demand_fresh(signed_in, now)?;
+        let providers = &self.app.config.identity_providers;
+        let provider = providers.iter().find(|it| it.name == signed_in.provider());
+        let can_be_strong = provider.is_some_and(|it| !it.strong_acr.is_empty());
+        match signed_in.strong() || !can_be_strong {
+            true => Ok(()),
+            false => Err(ProblemType::FreshSignInNeeded.into()),
+        }
     }
 
     fn creation(

@@ -122,6 +122,7 @@ impl Profiles {
             Linked::Done | Linked::Already => Ok(()),
             Linked::Unknown => Err(ProblemType::SignInOver.into()),
             Linked::Taken => Err(ProblemType::IdentityTaken.into()),
+            Linked::Locked => Err(ProblemType::ProfileLocked.into()),
             Linked::TooMany => Err(Problem::new(ProblemType::ProfileInUse)
                 .with_detail("it has as many accounts as it may: unlink one first")
                 .into()),

@@ -91,6 +91,8 @@ pub enum Linked {
     Unknown,
     /// It opens another profile, and that one is in use.
     Taken,
+    /// The profile is locked.
+    Locked,
     /// The profile has as many as it may.
     TooMany,
 }

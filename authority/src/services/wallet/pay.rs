@@ -221,7 +221,7 @@ impl Attempt<'_> {
             assertion: None,
         };
         let (approvals, signed_in) = (&self.journey.approvals, &self.holder.signed_in);
-        let answered = approvals.approve_own(Ok(own), signed_in, &request, self.now);
+        let answered = approvals.approve_signed(own, signed_in, &request, self.now);
         let store = &self.journey.app.store;
         match answered.await? {
             Answered::Receipt(_) => {

@@ -214,6 +214,8 @@ fn link(tx: &mut Tx<'_>, id: Uuid, session: SessionId, at: Timestamp) -> Verdict
     let opens = find_person(tx.conn, &offer.identity)?;
     let moved = match &opens {
         Some(other) if other.id == person.id => return Ok(Linked::Already),
+        // Whoever holds a locked profile must not leave a key of theirs in it.
+        Some(_) | None if person.locked => return Err(Stop::Refused(Linked::Locked)),
         Some(_) | None if is_full(tx.conn, &person)? => return Err(Stop::Refused(Linked::TooMany)),
         Some(other) if !is_empty(tx.conn, other)? => return Err(Stop::Refused(Linked::Taken)),
         Some(other) => leave(tx, other, &offer.identity, at)?,

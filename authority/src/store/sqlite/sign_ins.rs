@@ -13,9 +13,10 @@ use crate::store::{
 };
 
 pub(super) fn begin(tx: &mut Tx<'_>, begin: &BeginSignIn) -> Verdict<Begun> {
-    if is_full(tx.conn, begin)? {
+    if is_busy(tx.conn, begin)? {
         return Err(Stop::Refused(Begun::TooMany));
     }
+    make_room(tx, begin.at)?;
     tx.execute_one(
         "INSERT INTO sign_in_attempts (state, visitor, provider, purpose, claim, session,
                                        expires_at_ms)
@@ -46,21 +47,37 @@ pub(super) fn begin(tx: &mut Tx<'_>, begin: &BeginSignIn) -> Verdict<Begun> {
     }
 }
 
-fn is_full(conn: &Connection, begin: &BeginSignIn) -> Result<bool> {
-    let count = |sql: &str, params: &[&dyn rusqlite::ToSql]| {
-        one(conn, sql, params, |row| get::<u32>(row, "number"))
-    };
-    let now = begin.at.ms();
-    let all = count(
-        "SELECT count(*) AS number FROM sign_in_attempts WHERE expires_at_ms > ?1",
-        &[&now],
-    )?;
-    let own = count(
+/// Whether this browser has begun as many as it may.
+fn is_busy(conn: &Connection, begin: &BeginSignIn) -> Result<bool> {
+    let own = one(
+        conn,
         "SELECT count(*) AS number FROM sign_in_attempts
          WHERE visitor = ?1 AND expires_at_ms > ?2 AND taken_at_ms IS NULL",
-        &[&begin.visitor, &now],
+        params![begin.visitor, begin.at.ms()],
+        |row| get::<u32>(row, "number"),
     )?;
-    Ok(all >= ATTEMPTS_MAX || own >= ATTEMPTS_OF_VISITOR_MAX)
+    Ok(own >= ATTEMPTS_OF_VISITOR_MAX)
+}
+
+/// A stranger can invent browsers, so a full table refuses nobody: whoever came first and holds no
+/// charge has to begin again.
+fn make_room(tx: &Tx<'_>, at: Timestamp) -> Result<()> {
+    let waiting = one(
+        tx.conn,
+        "SELECT count(*) AS number FROM sign_in_attempts
+         WHERE expires_at_ms > ?1 AND taken_at_ms IS NULL",
+        [at.ms()],
+        |row| get::<u32>(row, "number"),
+    )?;
+    if waiting >= ATTEMPTS_MAX {
+        tx.execute(
+            "DELETE FROM sign_in_attempts WHERE state IN (
+                 SELECT state FROM sign_in_attempts WHERE taken_at_ms IS NULL
+                 ORDER BY claim IS NOT NULL, expires_at_ms LIMIT 1)",
+            [],
+        )?;
+    }
+    Ok(())
 }
 
 pub(super) fn take(
