@@ -145,9 +145,11 @@ async fn close_merchant(
             break;
         };
         let to = close.to;
-        if let Some(done) = close_one(app, close).await? {
-            closed.push(done);
-        }
+        // What was booked in the very millisecond of the cut stays for the next one.
+        let Some(done) = close_one(app, close).await? else {
+            break;
+        };
+        closed.push(done);
         let rest = app.store.unsettled(before(found.merchant), 1).await?;
         let rest = rest.into_iter().find(|it| it.merchant == found.merchant);
         // What is left begins later, or nothing moves.
