@@ -80,11 +80,12 @@ impl Bank {
         })
     }
 
-    /// How the site whose pages are at `origin` sends its visitors here to sign in: a piece of its
-    /// configuration, with its secret in a file beside the bank's.
+    /// How a site that the bank knows sends its visitors here to sign in: a piece of its configuration,
+    /// with its secret in a file beside the bank's. Nothing, if it knows none.
     pub fn sign_in_section(&self) -> Result<String, Failure> {
-        let party = self.config.relying_parties.first();
-        let party = party.ok_or_else(|| Failure::new("the bank knows no site"))?;
+        let Some(party) = self.config.relying_parties.first() else {
+            return Ok(String::new());
+        };
         let file = self.ca.with_file_name(SECRET_FILE);
         std::fs::write(&file, &party.client_secret)?;
         std::fs::set_permissions(&file, Permissions::from_mode(0o600))?;

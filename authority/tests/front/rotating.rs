@@ -156,7 +156,7 @@ fn what_a_signing_key_is_certified_for_is_good_to_openssl() {
     let certified = loop {
         let set = daemon.public("/.well-known/jwks.json", &[]).json();
         let keys = set["keys"].as_array().unwrap().clone();
-        assert_eq!(keys.len(), 3);
+        assert_eq!(keys.len(), 4);
         if keys.iter().all(|key| key["x5c"].is_array()) {
             break keys;
         }

@@ -497,7 +497,9 @@ async fn make_keys(hsm: &MemoryHsm, store: &SqliteStore) {
 /// Much goes without strong authentication, and one address may ask a lot: all phones of these tests are
 /// on it. What these limits are for is told in `step_up.rs`, with the numbers that ship.
 pub const SPENDING: &str = r#"
-        step_up = { EUR = { each_minor = 100000, in_all_minor = 10000000, payments = 1000000 } }
+        [step_up]
+        EUR = { each_minor = 100000, in_all_minor = 10000000, payments = 1000000 }
+        JPY = { each_minor = 100000000000, in_all_minor = 100000000000, payments = 1000000 }
         [limits]
         acts_per_address = 1000000
         looks_per_address = 1000000

@@ -120,6 +120,7 @@ impl Site {
         let authority = Authority::init(&dir.path().join("authority"), &logs).unwrap();
         let bank = open_bank(dir.path(), &logs, &authority).await;
         authority.trust(&bank, AUDIENCE).unwrap();
+        authority.allow_plenty().unwrap();
         authority.ask_rail("bank", &bank, DEADLINE_MS).unwrap();
         bring_accounts(&authority, &bank).await;
         let mut site = Self {
