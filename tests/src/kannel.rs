@@ -188,10 +188,15 @@ impl Kannel {
         Ok(())
     }
 
-    /// Everything that phones were told so far, over any link.
+    /// Everything that phones were told so far over the carrier's own link.
     pub fn told(&self) -> Result<Vec<Told>, Failure> {
+        self.told_over(HOME)
+    }
+
+    /// Everything that phones were told so far over a link.
+    pub fn told_over(&self, link: &str) -> Result<Vec<Told>, Failure> {
         let mut told = Vec::new();
-        for link in &self.links {
+        for link in self.links.iter().filter(|it| it.id == link) {
             for text in 1..=link.texts {
                 let log = self.logs.join(format!("{}.log", link.log(text)));
                 let said = std::fs::read(&log)?;
@@ -218,10 +223,10 @@ impl Kannel {
 
     fn configuration(&self, authority: &str) -> String {
         let links = self.links.iter().map(|link| {
+            let (id, port) = (link.id, link.port);
             format!(
-                "group = smsc\nsmsc = fake\nsmsc-id = {}\nport = {}\nconnect-allow-ip = 127.0.0.1\n\
-                 unified-prefix = \"+,00;+33,0\"\n",
-                link.id, link.port
+                "group = smsc\nsmsc = fake\nsmsc-id = {id}\nallowed-smsc-id = {id}\nport = {port}\n\
+                 connect-allow-ip = 127.0.0.1\nunified-prefix = \"+,00;+33,0\"\n"
             )
         });
         let filled = [

@@ -118,7 +118,7 @@ impl Texting {
     async fn told(&mut self, from: &str, text: &str, count: usize) -> String {
         self.kannel.text(HOME, from, text).unwrap();
         let told = self.kannel.hears(count).await.unwrap();
-        assert_eq!(told.to, from);
+        assert_eq!(told.to, from, "{:?}", self.kannel.told());
         told.text
     }
 
@@ -270,6 +270,8 @@ async fn a_forged_sender_a_foreign_link_and_a_wrong_number_pay_nothing() {
         (texting.balance(ANN), texting.balance(BOB)),
         (OPENING, OPENING)
     );
+    // What is said leaves over the carrier's own link, and no other.
+    assert_eq!(texting.kannel.told_over(ROAMING).unwrap(), []);
 }
 
 #[tokio::test]
