@@ -2,7 +2,7 @@
 //!
 //! Every test has a whole world of its own: HSM, authority, bank, pcscd, reader, tag, agent.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 #[path = "journey/enrolling.rs"]
 mod enrolling;

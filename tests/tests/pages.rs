@@ -3,7 +3,7 @@
 //! The real daemon, a real agent with a screen, `oidc-provider` from npm, and Chromium driven by
 //! `tests/web/pages.mjs`, which asks for links while it goes along.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 #[path = "pages/stage.rs"]
 mod stage;

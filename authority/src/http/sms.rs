@@ -106,7 +106,7 @@ fn decode(headers: &HeaderMap, body: &[u8]) -> String {
     }
     let units = body.chunks(2).map(|pair| match *pair {
         [high, low] => u16::from_be_bytes([high, low]),
-        _ => u16::from(char::REPLACEMENT_CHARACTER as u32 as u16),
+        _ => char::REPLACEMENT_CHARACTER as u32 as u16,
     });
     char::decode_utf16(units)
         .map(|it| it.unwrap_or(char::REPLACEMENT_CHARACTER))

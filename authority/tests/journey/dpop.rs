@@ -89,11 +89,14 @@ async fn a_proof_is_good_once_however_many_try_at_the_same_time() {
     );
 }
 
+/// What is done to a proof that was good.
+type Change = fn(&mut ProofClaims);
+
 #[tokio::test]
 async fn a_proof_is_for_this_request_this_access_token_and_now() {
     let world = World::new().await;
     let token = world.sign_in("ann");
-    let changes: [(&str, fn(&mut ProofClaims)); 10] = [
+    let changes: [(&str, Change); 10] = [
         ("another method", |it| it.htm = "GET".into()),
         ("the method in small letters", |it| it.htm = "post".into()),
         ("another path", |it| it.htu = format!("{ORIGIN}{PATH}/1")),

@@ -103,8 +103,8 @@ impl Signing {
 impl Between {
     async fn pass(&self, mut request: Passed) -> Response {
         let count = self.count.fetch_add(1, Ordering::SeqCst);
-        let signs = count % 4 != 0 && request.path != "/openapi.json";
-        let _taking = match signs && count % 2 == 0 {
+        let signs = !count.is_multiple_of(4) && request.path != "/openapi.json";
+        let _taking = match signs && count.is_multiple_of(2) {
             true => {
                 let taking = self.taking.lock().await;
                 self.make_real(&mut request, count).await;

@@ -208,6 +208,7 @@ fn metadata(bank: &Arc<Bank>) -> BoxedFilter<(Response,)> {
 impl Bank {
     /// The site that asks, if it is known here and asks properly. A foreign address is told nothing and
     /// sent nowhere.
+    #[expect(clippy::result_large_err, reason = "a refusal is the whole answer")]
     fn check(&self, request: &Request) -> Result<&RelyingParty, Response> {
         let parties = &self.config.relying_parties;
         let known = parties.iter().find(|it| {

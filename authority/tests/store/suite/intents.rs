@@ -86,7 +86,7 @@ pub(crate) async fn an_intent_becomes_a_payment_with_its_last_step(world: &World
     assert_eq!(payment.service_account, intent.service_account);
     assert_eq!(
         world.store.receipts_due(9).await.unwrap(),
-        [payment.clone()]
+        std::slice::from_ref(&payment)
     );
     assert_eq!(claim_state(world, claim).await, ClaimState::Paid);
     let charge = status_of(world, record.claimed.charge).await;
@@ -237,14 +237,14 @@ pub(crate) async fn what_is_due_is_found_by_rail_and_time_and_counted(world: &Wo
     let (_, _, intent) = begun(world).await;
     let due = |at| world.store.intents_due("bank".into(), at, 9);
     assert_eq!(due(NOW + 2_000).await.unwrap(), []);
-    assert_eq!(due(NOW + SOON).await.unwrap(), [intent.clone()]);
+    assert_eq!(due(NOW + SOON).await.unwrap(), std::slice::from_ref(&intent));
     let elsewhere = world.store.intents_due("carrier".into(), LATER, 9).await;
     assert_eq!(elsewhere.unwrap(), []);
     let next_at = NOW + 2 * SOON;
     let stands = step(world, &intent, IntentStep::Unanswered { next_at }).await;
     assert_eq!((stands.tries, stands.next_at), (1, Some(next_at)));
     assert_eq!(due(NOW + SOON).await.unwrap(), []);
-    assert_eq!(due(next_at).await.unwrap(), [stands.clone()]);
+    assert_eq!(due(next_at).await.unwrap(), std::slice::from_ref(&stands));
     assert_eq!(world.store.open_intents(9).await.unwrap(), [stands]);
     let counts = world.store.count_open_intents().await.unwrap();
     assert_eq!(counts.len(), 1);
