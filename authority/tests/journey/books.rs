@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use authority::ids;
 use authority::services::Failure;
+use authority::services::operators::{RefundGive, carry_out};
 use authority::services::rails::{Rail, Rails};
 use authority::services::settlements::{self, file::Form};
 use authority::services::{history, pins, refunds};
@@ -426,6 +427,28 @@ async fn an_operators_refund_needs_no_pin_and_keeps_the_limits() {
     let more = refunds::by_operator(&world.app, "olga", asked(21), world.now()).await;
     refused(more, ProblemType::RefundTooMuch);
     assert_eq!(world.balance("ann").await, 4_980);
+}
+
+#[tokio::test]
+async fn an_operator_who_asks_again_gives_nothing_twice_and_without_an_id_nothing_at_all() {
+    let world = World::new().await;
+    let (charge, _) = sold(&world, "ann", 420).await;
+    let id = ids::fresh(world.now(), RefundId::from_parts);
+    let body = serde_json::json!({ "charge": charge, "amount": eur(120), "refund": id });
+    // A consented body is read in the same way, and so stands for one refund.
+    let give = || async {
+        let verb = serde_json::from_value::<RefundGive>(body.clone()).unwrap();
+        carry_out(&world.app, "olga", verb).await
+    };
+    world.hsm_fails_once();
+    refused(give().await, ProblemType::Busy);
+    let given = give().await.unwrap();
+    assert_eq!(given.refund, id);
+    world.advance(MINUTE);
+    assert_eq!(give().await.unwrap(), given);
+    assert_eq!(world.balance("ann").await, 4_700);
+    let without = serde_json::json!({ "charge": charge, "amount": eur(120) });
+    assert!(serde_json::from_value::<RefundGive>(without).is_err());
 }
 
 /// What ann paid from her bank, and the bank.
