@@ -409,6 +409,32 @@ async fn the_merchants_own_zone_says_when_its_day_is_over() {
     );
 }
 
+/// A merchant in front of all others whose books hold a time that no calendar has.
+fn break_another_merchant(world: &World) {
+    let database = rusqlite::Connection::open(world.database()).unwrap();
+    let copy = "PRAGMA foreign_keys = OFF;
+        CREATE TEMP TABLE one AS SELECT * FROM merchants LIMIT 1;
+        UPDATE one SET id = x'00000000000000000000000000000001', account = zeroblob(16);
+        INSERT INTO merchants SELECT * FROM one;
+        CREATE TEMP TABLE booked AS SELECT * FROM bookings LIMIT 1;
+        UPDATE booked SET merchant = x'00000000000000000000000000000001',
+            movement = zeroblob(16), booked_at_ms = 9000000000000000;
+        INSERT INTO bookings SELECT * FROM booked;";
+    database.execute_batch(copy).unwrap();
+}
+
+#[tokio::test]
+async fn the_books_of_one_merchant_keep_no_other_from_closing_its_day() {
+    let world = World::new().await;
+    sold(&world, "ann", 420).await;
+    break_another_merchant(&world);
+    world.advance(2 * DAY);
+    let settled = world.journey.settle(world.now()).await;
+    assert!(settled.is_err(), "{settled:?}");
+    let closed = world.store.settlement(world.merchant, 1).await.unwrap();
+    assert_eq!(closed.unwrap().totals.credit_minor, 420);
+}
+
 #[tokio::test]
 async fn an_operators_refund_needs_no_pin_and_keeps_the_limits() {
     let world = World::new().await;
