@@ -94,6 +94,7 @@ problems! {
     RefundTooMuch "refund-too-much" 409 "That is more than is left of the payment" "Look at what was given back already, and refund less.";
     RefundCap "refund-cap" 403 "So much may not be refunded today" "Refund less, wait for the next business day, or have the operator raise the cap.";
     RefundDiffers "refund-differs" 409 "A refund with this id has other contents" "Use a new id for a new refund.";
+    PayerGone "payer-gone" 409 "Whoever paid has deleted the profile, and the account with it" "Give the money back outside of this service.";
     PinRefused "pin-refused" 403 "The PIN is not right" "Type the merchant's PIN again.";
     PinLocked "pin-locked" 429 "Too many wrong PINs" "Wait, or have the operator set a new PIN.";
     PinMissing "pin-missing" 403 "This merchant has no PIN, and so no refunds" "Have the operator set one.";

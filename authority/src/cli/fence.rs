@@ -164,6 +164,10 @@ impl Say for RaisedView {
                 "  {} join token(s) and {} open charge(s) ended",
                 self.join_tokens_ended, self.charges_ended
             ),
+            format!(
+                "  {} browser session(s) ended, {} PIN(s) for refunds cleared",
+                self.sessions_ended, self.pins_cleared
+            ),
         ];
         lines.extend(self.banned_again.iter().map(|id| format!("  banned: {id}")));
         lines.extend(of_house(self));
@@ -192,6 +196,9 @@ fn of_house(raised: &RaisedView) -> Vec<String> {
     lines.extend(tainted.map(|label| format!("  tainted: {label}")));
     let operators = raised.operators_revoked_again.iter();
     lines.extend(operators.map(|name| format!("  revoked: operator {name}")));
+    if raised.pins_cleared > 0 {
+        lines.push("  no till refunds until its merchant has a new PIN: `merchant pin`".into());
+    }
     if raised.policy_set_again {
         lines.push(
             "  the consent policy is as strict as the one that was lost: `policy show`".into(),

@@ -272,7 +272,12 @@ impl Approvals {
                 Ok(Carried::Paid(payment))
             }
             PayOutcome::Already(payment) => Ok(Carried::Paid(payment)),
-            PayOutcome::Begun(intent) | PayOutcome::Asked(intent) => {
+            PayOutcome::Begun(intent) => {
+                agrees(intent.approved, request)?;
+                let intent = self.payments.begin(&intent).await?;
+                self.outcome_of(&intent).await
+            }
+            PayOutcome::Asked(intent) => {
                 agrees(intent.approved, request)?;
                 let intent = self.payments.follow(intent.payment).await?;
                 self.outcome_of(&intent).await

@@ -168,8 +168,7 @@ impl Journey {
         tokio::join!(
             self.every(SWEEP_EVERY, "sweep", |now| self.sweep(now)),
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
-            self.every(RECONCILE_EVERY, "reconcile rails", |now| self
-                .reconcile(now)),
+            self.reconcile_for_ever(),
             self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
             self.every(RECONCILE_EVERY, "refunds on rails", |now| self
                 .refunds
@@ -271,6 +270,20 @@ impl Journey {
                 tracing::warn!(what, error = %why, "background work failed, and is tried again");
             }
         }
+    }
+
+    /// A loop for each rail, so that one that hangs holds up no other.
+    async fn reconcile_for_ever(&self) {
+        let payments = &self.payments;
+        let rails = payments.rails().names().map(|rail| {
+            self.every(RECONCILE_EVERY, "reconcile a rail", move |now| {
+                payments.reconcile_rail(rail, now)
+            })
+        });
+        let gone = self.every(RECONCILE_EVERY, "reconcile rails that are gone", |now| {
+            payments.reconcile_gone(now)
+        });
+        tokio::join!(futures_util::future::join_all(rails), gone);
     }
 
     async fn text(&self) {

@@ -284,6 +284,7 @@ fn given(outcome: RefundOutcome) -> Result<Refund, Failure> {
             ProblemType::MalformedRequest,
             "it was paid in another currency".into(),
         ),
+        RefundOutcome::PayerGone => Err(ProblemType::PayerGone.into()),
         RefundOutcome::TooMuch { left_minor } => refused(
             ProblemType::RefundTooMuch,
             format!("{left_minor} minor units are left"),

@@ -54,9 +54,11 @@ impl Settlements {
         }
     }
 
-    /// Closes every day that is over, and signs what is due; answers how many were closed.
+    /// Closes every day that is over, and signs what is due; answers how many were closed, or
+    /// the first error when everybody had a turn.
     pub async fn close_due(&self, now: Timestamp) -> Result<usize, Failure> {
         let (mut after, mut closed, mut broken) = (None, 0, BTreeSet::new());
+        let mut failed = None;
         loop {
             let found = self.app.store.unsettled(after, MERCHANTS_BATCH).await?;
             after = found.last().map(|it| it.merchant);
@@ -66,7 +68,11 @@ impl Settlements {
                     Err(why) if is_difference(&why) => {
                         broken.insert(merchant.merchant);
                     }
-                    Err(why) => return Err(why),
+                    // The others' days close all the same.
+                    Err(why) => {
+                        tracing::error!(merchant = %merchant.merchant, error = %why, "its days stay open");
+                        failed.get_or_insert(why);
+                    }
                 }
             }
             if after.is_none() {
@@ -75,7 +81,7 @@ impl Settlements {
         }
         self.alarm(broken, now).await?;
         sign_due(&self.app, now).await?;
-        Ok(closed)
+        failed.map_or(Ok(closed), Err)
     }
 
     async fn alarm(&self, broken: BTreeSet<MerchantId>, now: Timestamp) -> Result<(), Failure> {

@@ -201,8 +201,9 @@ impl Standing {
         is_later(self.strong_at) && is_later(self.unaided_at)
     }
 
+    /// Never a day back: a clock that does so, or a race over midnight, would make the day new.
     fn on(self, day: i64) -> Self {
-        match self.day == day {
+        match day <= self.day {
             true => self,
             false => Self {
                 day,
@@ -492,6 +493,21 @@ mod tests {
         assert!(standing.after(&next).is_err());
         next.at = NOW + DAY_MS;
         assert_eq!(standing.after(&next).unwrap().day_minor, 2_000);
+    }
+
+    #[test]
+    fn no_day_is_new_because_the_clock_went_back() {
+        let rules = SpendRules {
+            shopper_day_minor: Some(2_000),
+            ..RULES
+        };
+        let mut next = spend(1_500, &Strength::Wallet, &rules);
+        let today = Standing::default().after(&next).unwrap();
+        next.at = NOW - DAY_MS;
+        assert!(today.after(&next).is_err());
+        next.amount_minor = 500;
+        let back = today.after(&next).unwrap();
+        assert_eq!((back.day, back.day_minor), (today.day, 2_000));
     }
 
     proptest! {

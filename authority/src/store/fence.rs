@@ -85,6 +85,10 @@ pub struct Raised {
     pub join_tokens: u64,
     /// Charges that were on offer or held, each with its claim.
     pub charges: u64,
+    /// Browser sessions that were open.
+    pub sessions: u64,
+    /// Merchants whose PIN for refunds is to be set again.
+    pub pins: u64,
     /// Audit rows that the journal, or a terminal, knew of; what no checkpoint bound is not counted.
     pub lost_rows: u64,
 }
@@ -122,7 +126,7 @@ pub trait Fences {
     async fn remember_journal(&self, last: Last) -> Result<()>;
 
     /// Raises the generation: whatever the journal knows to be refused is refused again, open join
-    /// tokens die, open charges end. None if the generation is not above the present one.
+    /// tokens die, open charges and browser sessions end, PINs for refunds are cleared. None if the generation is not above the present one.
     async fn raise(&self, raise: Raise, at: Timestamp) -> Result<Option<Raised>>;
 
     /// Latest first.

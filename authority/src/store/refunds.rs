@@ -48,6 +48,8 @@ pub enum RefundOutcome {
     /// Nothing was paid for it.
     Unpaid,
     Currency,
+    /// It was paid from the built-in ledger, by a profile that is deleted: nobody could have the money.
+    PayerGone,
     /// So much is left of the payment, minor units.
     TooMuch {
         left_minor: i64,

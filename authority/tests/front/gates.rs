@@ -47,7 +47,11 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
             one,
         ),
         ("merchant-history", json!({ "merchant": id }), one),
-        ("refund-give", json!({ "charge": id, "amount": money }), one),
+        (
+            "refund-give",
+            json!({ "charge": id, "amount": money, "refund": id }),
+            one,
+        ),
         ("settlement-close", json!({ "merchant": id }), one),
         ("settlement-list", json!({ "merchant": id }), one),
         (

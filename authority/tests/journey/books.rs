@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use authority::ids;
 use authority::services::Failure;
+use authority::services::operators::{RefundGive, carry_out};
 use authority::services::rails::{Rail, Rails};
 use authority::services::settlements::{self, file::Form};
 use authority::services::{history, pins, refunds};
@@ -408,6 +409,32 @@ async fn the_merchants_own_zone_says_when_its_day_is_over() {
     );
 }
 
+/// A merchant in front of all others whose books hold a time that no calendar has.
+fn break_another_merchant(world: &World) {
+    let database = rusqlite::Connection::open(world.database()).unwrap();
+    let copy = "PRAGMA foreign_keys = OFF;
+        CREATE TEMP TABLE one AS SELECT * FROM merchants LIMIT 1;
+        UPDATE one SET id = x'00000000000000000000000000000001', account = zeroblob(16);
+        INSERT INTO merchants SELECT * FROM one;
+        CREATE TEMP TABLE booked AS SELECT * FROM bookings LIMIT 1;
+        UPDATE booked SET merchant = x'00000000000000000000000000000001',
+            movement = zeroblob(16), booked_at_ms = 9000000000000000;
+        INSERT INTO bookings SELECT * FROM booked;";
+    database.execute_batch(copy).unwrap();
+}
+
+#[tokio::test]
+async fn the_books_of_one_merchant_keep_no_other_from_closing_its_day() {
+    let world = World::new().await;
+    sold(&world, "ann", 420).await;
+    break_another_merchant(&world);
+    world.advance(2 * DAY);
+    let settled = world.journey.settle(world.now()).await;
+    assert!(settled.is_err(), "{settled:?}");
+    let closed = world.store.settlement(world.merchant, 1).await.unwrap();
+    assert_eq!(closed.unwrap().totals.credit_minor, 420);
+}
+
 #[tokio::test]
 async fn an_operators_refund_needs_no_pin_and_keeps_the_limits() {
     let world = World::new().await;
@@ -426,6 +453,28 @@ async fn an_operators_refund_needs_no_pin_and_keeps_the_limits() {
     let more = refunds::by_operator(&world.app, "olga", asked(21), world.now()).await;
     refused(more, ProblemType::RefundTooMuch);
     assert_eq!(world.balance("ann").await, 4_980);
+}
+
+#[tokio::test]
+async fn an_operator_who_asks_again_gives_nothing_twice_and_without_an_id_nothing_at_all() {
+    let world = World::new().await;
+    let (charge, _) = sold(&world, "ann", 420).await;
+    let id = ids::fresh(world.now(), RefundId::from_parts);
+    let body = serde_json::json!({ "charge": charge, "amount": eur(120), "refund": id });
+    // A consented body is read in the same way, and so stands for one refund.
+    let give = || async {
+        let verb = serde_json::from_value::<RefundGive>(body.clone()).unwrap();
+        carry_out(&world.app, "olga", verb).await
+    };
+    world.hsm_fails_once();
+    refused(give().await, ProblemType::Busy);
+    let given = give().await.unwrap();
+    assert_eq!(given.refund, id);
+    world.advance(MINUTE);
+    assert_eq!(give().await.unwrap(), given);
+    assert_eq!(world.balance("ann").await, 4_700);
+    let without = serde_json::json!({ "charge": charge, "amount": eur(120) });
+    assert!(serde_json::from_value::<RefundGive>(without).is_err());
 }
 
 /// What ann paid from her bank, and the bank.

@@ -51,6 +51,20 @@ impl Banked {
         }
     }
 
+    /// A new process whose configuration has the bank no more.
+    async fn without_the_bank(self) -> Self {
+        let world = self.world.restart_with(Rails::default()).await;
+        Self { world, ..self }
+    }
+
+    /// A new process that has it again.
+    async fn with_the_bank(self) -> Self {
+        let rail: Arc<dyn Rail> = self.bank.clone();
+        let rails = Rails::new([("bank".to_owned(), rail)]);
+        let world = self.world.restart_with(rails).await;
+        Self { world, ..self }
+    }
+
     /// The same database, a new process; the bank has gone on.
     async fn restart(self) -> Self {
         let world = self.world.restart().await;
@@ -439,4 +453,63 @@ async fn a_rail_that_is_configured_no_more_declines_what_it_was_never_asked() {
         .await;
     answer.refused(402, "rail-declined");
     assert_eq!(world.approve(&phone, "ann", 420).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_was_asked_for_on_a_rail_that_left_is_never_called_declined_and_frees_the_till() {
+    for mishap in [Mishap::HangsBefore, Mishap::HangsAfter] {
+        let at = Banked::new().await;
+        at.bank.script("authorise", &[mishap]);
+        let phone = known_phone(&at).await;
+        at.approve_until_it_hangs(&phone, 420).await;
+        let at = at.without_the_bank().await;
+        at.world.advance(LATER);
+        assert_eq!(at.reconcile().await, 0);
+        assert_eq!(at.last_state(&phone).await, IntentState::Authorising);
+        at.world.advance(DOUBT_MAX_MS);
+        assert_eq!(at.reconcile().await, 0, "only the bank can end it");
+        let intent = at.intents(&phone).await.remove(0);
+        assert_eq!(intent.state, IntentState::Reversing, "{mishap:?}");
+        assert_eq!(intent.reason, Some(Reason::Silent));
+        assert_eq!(at.world.approve(&phone, "ann", 420).await.status, 200);
+        let at = at.with_the_bank().await;
+        at.world.advance(LATER);
+        assert_eq!(at.reconcile().await, 1);
+        at.bank_took_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_being_taken_on_a_rail_that_left_waits_until_it_is_there_again() {
+    let at = Banked::new().await;
+    at.bank.script("capture", &[Mishap::HangsAfter]);
+    let phone = at.world.held(420).await;
+    at.approve_until_it_hangs(&phone, 420).await;
+    let at = at.without_the_bank().await;
+    at.world.advance(60 * MINUTE);
+    assert_eq!(at.reconcile().await, 0);
+    assert_eq!(at.last_state(&phone).await, IntentState::Capturing);
+    let at = at.with_the_bank().await;
+    at.world.advance(2 * LATER);
+    assert_eq!(at.reconcile().await, 1);
+    at.books_agree(420).await;
+    assert_eq!(at.bank.captured(), 1);
+}
+
+#[tokio::test]
+async fn after_a_start_a_rail_has_its_full_minute_to_answer() {
+    for verb in ["authorise", "capture"] {
+        let at = Banked::new().await;
+        at.bank.script(verb, &[Mishap::Unanswered]);
+        let phone = at.world.held(420).await;
+        assert_eq!(at.approve(&phone, 420).await.status, 202);
+        at.world.advance(60 * MINUTE);
+        let at = at.restart().await;
+        at.bank.script("query", &[Mishap::Lost]);
+        assert_eq!(at.reconcile().await, 0);
+        assert!(at.last_state(&phone).await.holds_claim(), "{verb}");
+        at.world.advance(LATER);
+        assert_eq!(at.reconcile().await, 1, "{verb}");
+        at.books_agree(420).await;
+    }
 }

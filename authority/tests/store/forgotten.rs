@@ -3,8 +3,8 @@
 
 use authority::journal::{Fact, Known};
 use authority::store::{
-    AddOperator, Bar, Certificate, ClaimOutcome, KeyPurpose, KeyRecord, Missing, Reseeded, Stepped,
-    StoreError, Subject, When, Whose, Work,
+    AddOperator, Bar, Certificate, ClaimOutcome, EndReason, KeyPurpose, KeyRecord, Missing,
+    PinHash, PinTry, Reseeded, Stepped, StoreError, Subject, When, Whose, Work,
 };
 use hsm::SealedSeed;
 use pki::consent::Policy;
@@ -17,6 +17,7 @@ use crate::fence::{Place, RAISED_AT, Start, assert_contained, ban, contents};
 use crate::old;
 use crate::suite::certificates::certificate;
 use crate::suite::rotation::{add_key, batch, begin, next, sealing_keys, step};
+use crate::suite::sign_ins;
 use crate::world::{NOW, World, number};
 
 /// The generator of P-256: a point that everybody knows, and nobody's key.
@@ -514,4 +515,27 @@ async fn a_database_of_the_version_before_knows_which_seeds_a_compromise_replace
     let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
     let found: Vec<(u32, u32)> = found.unwrap().map(Result::unwrap).collect();
     assert_eq!(found, [(number(1).value(), 2), (number(2).value(), 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raise_ends_every_browser_session_and_clears_every_pin() {
+    let place = Place::new();
+    let mut start = place.start().await;
+    start.catch_up().await;
+    let world = &start.world;
+    let merchant = world.merchant().await.id;
+    let pin = PinHash {
+        salt: [7; 16],
+        hash: [8; 32],
+        cost: 1,
+    };
+    assert_eq!(world.store.set_pin(merchant, pin, NOW).await, Ok(true));
+    sign_ins::start(world, &sign_ins::new_session(1, "ann", NOW)).await;
+    let raised = start.raise().await;
+    assert_eq!((raised.sessions, raised.pins), (1, 1));
+    let ended = sign_ins::ended(world, 1).await;
+    assert_eq!(ended, Some(EndReason::Everywhere));
+    let tried = world.store.begin_pin_try(merchant, RAISED_AT).await;
+    assert_eq!(tried, Ok(PinTry::NotSet));
+    world.check_books_and_audit().await;
 }

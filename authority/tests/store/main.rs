@@ -130,6 +130,7 @@ on_sqlite! {
         money_goes_back_to_the_account_that_paid_and_never_more,
         a_refund_is_one_however_often_it_is_asked_for,
         a_refund_that_is_refused_moves_nothing,
+        nothing_is_given_back_to_a_profile_that_is_deleted,
         the_refunds_of_a_day_end_at_the_cap,
         both_sides_read_the_same_history_page_by_page,
         a_closed_day_is_the_change_of_the_ledger_and_stays_it,

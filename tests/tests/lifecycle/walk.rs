@@ -401,6 +401,8 @@ impl Walk<'_> {
         let refund = format!("refund --charge {charge} --amount-minor 1 --reason drill");
         let given = desk.ok(&refund);
         assert_eq!(given["stage"], "refunded", "{given}");
+        let id = given["refund"].as_str().unwrap();
+        assert_eq!(desk.ok(&format!("{refund} --refund {id}")), given);
         let file = fleet.scratch("refund.jws");
         std::fs::write(&file, given["receipt"].as_str().unwrap()).unwrap();
         let jwks = fleet.jwks_file("books.json").await.unwrap();

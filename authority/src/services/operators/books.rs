@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Asker, LIST_MAX, Verb, malformed, refused};
 use crate::app::App;
-use crate::ids;
 use crate::services::days::{self, Zone};
 use crate::services::settlements::{self, file::Form};
 use crate::services::{Failure, history, pins, refunds};
@@ -60,8 +59,9 @@ pub struct RefundGive {
     pub amount: Money,
     #[serde(default)]
     pub reason: Option<String>,
-    #[serde(default)]
-    pub refund: Option<RefundId>,
+    /// Of the asker's making, and made before it is sent: whatever happens to the answer, asking again gives
+    /// nothing twice.
+    pub refund: RefundId,
 }
 
 /// Closes a merchant's days that are over; with `until_now` the day so far, too.
@@ -220,9 +220,8 @@ impl Verb for RefundGive {
 
     async fn run_as(self, app: &App, asker: &Asker) -> Result<RefundResponse, Failure> {
         let now = app.clock.now();
-        let fresh = || ids::fresh(now, RefundId::from_parts);
         let asked = refunds::Asked {
-            refund: self.refund.unwrap_or_else(fresh),
+            refund: self.refund,
             charge: self.charge,
             amount: self.amount,
             reason: self.reason,

@@ -90,6 +90,11 @@ pub struct RaisedView {
     pub policy_set_again: bool,
     pub join_tokens_ended: u64,
     pub charges_ended: u64,
+    #[serde(default)]
+    pub sessions_ended: u64,
+    /// Of merchants: no till of theirs refunds until it is set again.
+    #[serde(default)]
+    pub pins_cleared: u64,
     pub lost_rows: u64,
     /// Where the journal that could not be believed is now.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -286,6 +291,8 @@ fn view_of(raised: Raised, generation: u32) -> RaisedView {
         policy_set_again: raised.policy,
         join_tokens_ended: raised.join_tokens,
         charges_ended: raised.charges,
+        sessions_ended: raised.sessions,
+        pins_cleared: raised.pins,
         lost_rows: raised.lost_rows,
         journal_set_aside: None,
     }

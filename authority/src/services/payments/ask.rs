@@ -6,12 +6,14 @@
 //! | capturing | capture | query; capture if it is still set aside | query; take back unless it was taken |
 //! | reversing | reverse | reverse | reverse, and an operator is told |
 //!
+//! A rail that is not in the configuration answers nothing; what is capturing or reversing there waits for it.
+//!
 //! What was taken is never taken back for being late: in a restored database an open intent may have been
 //! paid, with a receipt, in the time that is lost.
 
 use protocol::time::Timestamp;
 
-use super::{OVERDUE_MS, Payments, back_off_ms};
+use super::{OVERDUE_MS, Payments, again_at};
 use crate::clock::Stopwatch;
 use crate::services::Failure;
 use crate::services::rails::{Answer, Order, Rail, Reason, Standing};
@@ -22,12 +24,14 @@ impl Payments {
     pub(super) async fn ask(&self, intent: &Intent) -> Result<IntentStep, Failure> {
         let now = self.app.clock.now();
         let Some(rail) = self.rails.get(&intent.rail) else {
-            return Ok(not_there(intent, now));
+            return Ok(not_there(intent, intent.is_in_doubt(self.since, now), now));
         };
         let order = Order::of(intent);
         let asking = Stopwatch::start();
         let step = match intent.state {
-            _ if intent.is_in_doubt(now) => Ok(self.last_word(&*rail, intent, &order).await?),
+            _ if intent.is_in_doubt(self.since, now) => {
+                Ok(self.last_word(&*rail, intent, &order).await?)
+            }
             IntentState::Authorising => authorise(&*rail, intent, &order).await,
             IntentState::Capturing => self.capture(&*rail, intent, &order).await?,
             _ => reverse(&*rail, &order).await,
@@ -146,13 +150,15 @@ fn turned_back(reason: Reason) -> IntentStep {
     IntentStep::TurnedBack { reason }
 }
 
-/// The configuration has no such rail. Who was never asked has moved nothing.
-fn not_there(intent: &Intent, now: Timestamp) -> IntentStep {
-    if intent.state == IntentState::Authorising && intent.tries == 0 {
-        let reason = Reason::AccountUnknown;
-        return IntentStep::Declined { reason };
+/// The configuration has no such rail. It may have been asked all the same, before this start: so nothing
+/// is certain, and what was not being taken yet is taken back once the rail is there again.
+fn not_there(intent: &Intent, in_doubt: bool, now: Timestamp) -> IntentStep {
+    if intent.state == IntentState::Authorising && in_doubt {
+        return turned_back(Reason::Silent);
     }
-    unanswered(intent, "the configuration has no such rail", now)
+    IntentStep::Unanswered {
+        next_at: again_at(intent, now),
+    }
 }
 
 fn unanswered(intent: &Intent, why: &str, now: Timestamp) -> IntentStep {
@@ -164,6 +170,6 @@ fn unanswered(intent: &Intent, why: &str, now: Timestamp) -> IntentStep {
         tracing::warn!(%payment, rail, %state, tries = intent.tries, why, "a rail did not answer");
     }
     IntentStep::Unanswered {
-        next_at: now + back_off_ms(intent.tries),
+        next_at: again_at(intent, now),
     }
 }

@@ -9,8 +9,10 @@
 //! whoever finds an intent open (after a crash, a time-out, a lost answer) asks again and does no harm.
 
 mod ask;
+mod gone;
 mod lanes;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use protocol::token::WindowId;
 use protocol::turn::TurnCause;
 use tracing::Instrument;
 
+use self::gone::Gone;
 use self::lanes::Lanes;
 use super::epoch_keys::EpochKeys;
 use super::push::Push;
@@ -41,6 +44,9 @@ pub const DOUBT_MAX_MS: Millis = 60_000;
 /// From one call without an answer to the next: doubled each time, up to the second.
 pub const BACK_OFF_FIRST_MS: Millis = 1_000;
 pub const BACK_OFF_MAX_MS: Millis = 300_000;
+/// The same while a claim waits for it, so that a rail is asked several times before it is in doubt for
+/// too long, however often this process starts.
+pub const BACK_OFF_HELD_MAX_MS: Millis = DOUBT_MAX_MS / 4;
 /// Intents of one rail taken up at a time, and how many of them are asked about at once.
 pub const RECONCILE_BATCH: u32 = 64;
 pub const RECONCILE_AT_ONCE: usize = 8;
@@ -54,6 +60,10 @@ pub struct Payments {
     push: Arc<Push>,
     rails: Rails,
     lanes: Lanes,
+    /// When this process began to ask: a rail that was not asked for an hour was not silent for an hour.
+    since: Timestamp,
+    /// When an operator was told last of a rail that left the configuration.
+    gone: Gone,
 }
 
 impl Payments {
@@ -63,17 +73,30 @@ impl Payments {
         push: Arc<Push>,
         rails: Rails,
     ) -> Arc<Self> {
+        let since = app.clock.now();
         Arc::new(Self {
             app,
             epoch_keys,
             push,
             rails,
             lanes: Lanes::default(),
+            since,
+            gone: Gone::default(),
         })
     }
 
     pub fn rails(&self) -> &Rails {
         &self.rails
+    }
+
+    /// [`follow`](Self::follow) for an intent that was committed a moment ago: nobody can have sent it yet, so
+    /// without its rail it is declined.
+    pub async fn begin(self: &Arc<Self>, intent: &Intent) -> Result<Intent, Failure> {
+        if self.rails.get(&intent.rail).is_some() {
+            return self.follow(intent.payment).await;
+        }
+        let reason = Reason::AccountUnknown;
+        self.commit(intent, IntentStep::Declined { reason }).await
     }
 
     /// Asks the rail of an intent, if nobody has yet; answers how it stands once that is certain, or when
@@ -97,20 +120,41 @@ impl Payments {
         }
     }
 
-    /// Takes up what is due on every rail; answers how many intents came to an end.
-    ///
-    /// Each rail has its own batch: one that is down keeps no other from its own.
+    /// Takes up what is due on every rail, once; answers how many intents came to an end.
     pub async fn reconcile(&self, now: Timestamp) -> Result<usize, Failure> {
-        let rails = self
-            .rails
-            .names()
-            .map(|rail| self.reconcile_rail(rail, now));
+        let rails = self.rails.names();
+        let rails = rails.map(|rail| self.reconcile_rail(rail, now));
         let ended = futures_util::future::join_all(rails).await;
-        self.count().await?;
-        ended.into_iter().sum()
+        let gone = self.reconcile_gone(now).await;
+        ended.into_iter().chain([gone]).sum()
     }
 
-    async fn reconcile_rail(&self, rail: &str, now: Timestamp) -> Result<usize, Failure> {
+    /// Takes up what is due on rails that left the configuration, and counts what is open on any.
+    pub async fn reconcile_gone(&self, now: Timestamp) -> Result<usize, Failure> {
+        let mut ended = 0;
+        for (rail, open) in self.left_open().await? {
+            self.gone.tell(&rail, open, now);
+            ended += self.reconcile_rail(&rail, now).await?;
+        }
+        self.count().await?;
+        Ok(ended)
+    }
+
+    /// Rails that are not in the configuration, with how many intents are open there.
+    async fn left_open(&self) -> Result<BTreeMap<String, u64>, Failure> {
+        let mut open = BTreeMap::new();
+        for count in self.app.store.count_open_intents().await? {
+            if self.rails.get(&count.rail).is_none() {
+                *open.entry(count.rail).or_default() += count.count;
+            }
+        }
+        Ok(open)
+    }
+
+    /// Takes up what is due on this rail; answers how many intents came to an end.
+    ///
+    /// Each rail has its own batch: one that is down keeps no other from its own.
+    pub async fn reconcile_rail(&self, rail: &str, now: Timestamp) -> Result<usize, Failure> {
         let (store, rail) = (&self.app.store, rail.to_owned());
         let due = store.intents_due(rail, now, RECONCILE_BATCH).await?;
         let taking_up = futures_util::stream::iter(due)
@@ -231,14 +275,26 @@ fn back_off_ms(tries: u32) -> Millis {
     doubled.clamp(BACK_OFF_FIRST_MS, BACK_OFF_MAX_MS)
 }
 
+/// When to ask again about an intent after a call without an answer.
+fn again_at(intent: &Intent, now: Timestamp) -> Timestamp {
+    let most = match intent.state.holds_claim() {
+        true => BACK_OFF_HELD_MAX_MS,
+        false => BACK_OFF_MAX_MS,
+    };
+    now + back_off_ms(intent.tries).min(most)
+}
+
 fn vanished() -> Failure {
     ProblemType::Internal.into()
 }
 
 impl Intent {
     /// Nobody but the rail can say any more whether money moved.
-    pub fn is_in_doubt(&self, now: Timestamp) -> bool {
-        self.state.holds_claim() && now - self.doubted_since() >= DOUBT_MAX_MS
+    ///
+    /// Time in which nobody asked does not count: after a start the rail has all of [`DOUBT_MAX_MS`] again.
+    pub fn is_in_doubt(&self, asked_since: Timestamp, now: Timestamp) -> bool {
+        let since = self.doubted_since().max(asked_since);
+        self.state.holds_claim() && now - since >= DOUBT_MAX_MS
     }
 
     fn doubted_since(&self) -> Timestamp {

@@ -187,7 +187,7 @@ fn take_from_merchant(tx: &Tx<'_>, pay: &Pay) -> Step<()> {
     let today = day_of(pay.at);
     let taken = find(
         tx.conn,
-        "SELECT taken_minor FROM merchant_days WHERE merchant = ?1 AND day = ?2",
+        "SELECT taken_minor FROM merchant_days WHERE merchant = ?1 AND day >= ?2",
         params![payee.0.as_bytes(), today],
         |row| get::<i64>(row, "taken_minor"),
     )?;
@@ -197,7 +197,7 @@ fn take_from_merchant(tx: &Tx<'_>, pay: &Pay) -> Step<()> {
     }
     Ok(tx.execute_one(
         "INSERT INTO merchant_days (merchant, day, taken_minor) VALUES (?1, ?2, ?3)
-         ON CONFLICT (merchant) DO UPDATE SET day = ?2, taken_minor = ?3",
+         ON CONFLICT (merchant) DO UPDATE SET day = max(day, ?2), taken_minor = ?3",
         params![payee.0.as_bytes(), today, taken],
     )?)
 }

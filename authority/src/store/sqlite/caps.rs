@@ -45,7 +45,8 @@ pub(super) fn spend(
     let Some(cap) = find_cap(tx.conn, rail, reference)? else {
         return Ok(true);
     };
-    let (minor, month) = (amount.amount_minor(), month(at));
+    // A clock that went back, or a payment that lost a race over the boundary, makes no month new.
+    let (minor, month) = (amount.amount_minor(), month(at).max(cap.month.clone()));
     // Amounts are far below overflow, and so is the sum of two.
     let spent = cap.spent_in(&month) + minor;
     let fits = cap.currency == amount.currency().code();

@@ -12,7 +12,9 @@ use super::SqliteStore;
 use super::certificates::insert_adopted;
 use super::identities::revoke_open_join_tokens;
 use super::row::{all, count, find, get, signed, time};
+use super::sessions::end_all as end_all_sessions;
 use super::terminals::find_terminal;
+use super::terms::clear_pins;
 use super::writer::{Stop, Tx, Verdict};
 use crate::journal::{Fact, Known, Last};
 use crate::store::{
@@ -104,6 +106,9 @@ fn raise_generation(tx: &mut Tx<'_>, raise: &Raise, at: Timestamp) -> Verdict<Op
     // One that was redeemed in the lost time looks unused here: none of them is good any more.
     raised.join_tokens = revoke_open_join_tokens(tx, at)?;
     raised.charges = end_charges(tx, at)?;
+    // One that was signed out in the lost time looks open here, and a PIN that was changed is the old one.
+    raised.sessions = end_all_sessions(tx, at)?;
+    raised.pins = clear_pins(tx)?;
     note_raise(tx, raise, &raised, at)?;
     Ok(Some(raised))
 }
@@ -132,6 +137,8 @@ fn note_raise(tx: &mut Tx<'_>, raise: &Raise, raised: &Raised, at: Timestamp) ->
         "policy_set_again": raised.policy,
         "join_tokens_ended": raised.join_tokens,
         "charges_ended": raised.charges,
+        "sessions_ended": raised.sessions,
+        "pins_cleared": raised.pins,
         "lost_rows": raised.lost_rows,
     });
     tx.record("generation.raised", at, &body)

@@ -230,7 +230,23 @@ fn payment_to_refund(
     if payment.approved.amount().currency() != refund.amount.currency() {
         return refused(RefundOutcome::Currency);
     }
+    if payment.rail == LEDGER && is_payer_gone(conn, payment.id)? {
+        return refused(RefundOutcome::PayerGone);
+    }
     Ok(payment)
+}
+
+/// No identity opens the profile any more: what came to its account would lie there for ever.
+fn is_payer_gone(conn: &Connection, payment: PaymentId) -> Result<bool> {
+    one(
+        conn,
+        "SELECT NOT EXISTS (SELECT 1 FROM payments
+             JOIN accounts ON accounts.id = payments.account
+             JOIN identities ON identities.person = accounts.person
+             WHERE payments.id = ?1) AS gone",
+        [payment.0.as_bytes()],
+        |row| get(row, "gone"),
+    )
 }
 
 fn merchant_of_charge(conn: &Connection, charge: ChargeId) -> Result<Option<MerchantId>> {

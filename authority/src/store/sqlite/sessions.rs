@@ -212,6 +212,15 @@ pub(super) fn end(
     Ok(touched == 1)
 }
 
+/// Whosever they are; who asks writes the audit row. Answers how many.
+pub(super) fn end_all(tx: &Tx<'_>, at: Timestamp) -> Result<u64> {
+    let ended = tx.execute(
+        "UPDATE sessions SET ended_at_ms = ?1, end_reason = ?2 WHERE ended_at_ms IS NULL",
+        params![at.ms(), reason_text(EndReason::Everywhere)],
+    )?;
+    Ok(ended as u64)
+}
+
 pub(super) fn end_of_person(
     tx: &mut Tx<'_>,
     person: &[u8; 16],

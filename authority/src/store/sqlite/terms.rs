@@ -96,6 +96,17 @@ fn set_pin(tx: &mut Tx<'_>, merchant: MerchantId, pin: &PinHash, at: Timestamp) 
     Ok(true)
 }
 
+/// Until it is set again no till refunds. Who asks writes the audit row; answers of how many merchants.
+pub(super) fn clear_pins(tx: &Tx<'_>) -> Result<u64> {
+    let cleared = tx.execute(
+        "UPDATE merchant_terms SET pin_salt = NULL, pin_hash = NULL, pin_cost = NULL,
+             pin_set_at_ms = NULL, pin_misses = 0, pin_locked_until_ms = NULL
+         WHERE pin_salt IS NOT NULL",
+        [],
+    )?;
+    Ok(cleared as u64)
+}
+
 /// Makes the row of a merchant; false if there is no such merchant.
 fn has_row(tx: &Tx<'_>, merchant: MerchantId) -> Result<bool> {
     if find_merchant(tx.conn, merchant)?.is_none() {

@@ -1,8 +1,8 @@
 //! What do a merchant's books hold, and what do they refuse?
 
 use authority::store::{
-    CloseDay, CloseOutcome, Cursor, HistoryOf, NewRefund, NewTerms, PIN_LOCK_MS, PIN_MISSES_MAX,
-    PIN_TRIES_MAX, PinHash, PinTry, RefundAsker, RefundOutcome,
+    CloseDay, CloseOutcome, Cursor, Deleted, HistoryOf, NewRefund, NewTerms, PIN_LOCK_MS,
+    PIN_MISSES_MAX, PIN_TRIES_MAX, PinHash, PinTry, RefundAsker, RefundOutcome,
 };
 use protocol::ids::MerchantId;
 use protocol::time::Timestamp;
@@ -113,6 +113,23 @@ pub(crate) async fn a_refund_that_is_refused_moves_nothing(world: &World) {
     // Another terminal of the same merchant may.
     world.refunded(world.refund_of(charge, sister, 420)).await;
     assert_eq!(world.balance(&anna).await, 1_000);
+}
+
+pub(crate) async fn nothing_is_given_back_to_a_profile_that_is_deleted(world: &World) {
+    let merchant = world.merchant().await;
+    let terminal = world.terminal_of(&merchant, 1).await;
+    let anna = world.shopper("anna", 420).await;
+    let (charge, _) = world.sold(terminal, &anna, 420).await;
+    let deleted = world.store.delete_profile(anna.clone(), LATER).await;
+    assert_eq!(deleted, Ok(Deleted::Done));
+    let ask = || world.store.refund(world.refund_of(charge, terminal, 1));
+    assert_eq!(ask().await, Ok(RefundOutcome::PayerGone));
+    // The same person comes back, to a new profile: it is not the one that paid.
+    world.shopper("anna", 0).await;
+    assert_eq!(ask().await, Ok(RefundOutcome::PayerGone));
+    assert_eq!(world.balance(&anna).await, 0);
+    let earned = world.store.merchant_balance(merchant.account).await;
+    assert_eq!(earned, Ok(420), "it is the merchant's still");
 }
 
 pub(crate) async fn the_refunds_of_a_day_end_at_the_cap(world: &World) {

@@ -294,6 +294,9 @@ pub(crate) async fn an_account_pays_no_more_than_its_caps(world: &World) {
     let december = NOW + 8 * 24 * 3_600_000;
     assert_eq!(spent(world, &caps, december).await, Some(0));
     assert!(paid(pays(world, 6, "anna", 1_000, december).await));
+    // A clock that went back makes no month new.
+    assert!(paid(pays(world, 8, "anna", 1_000, NOW).await));
+    assert_eq!(spent(world, &caps, december).await, Some(2_000));
     // Lower caps count at once, and the same caps again change nothing.
     let lower = AccountCaps {
         month_max: eur(1_000),
