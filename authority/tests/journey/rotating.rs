@@ -427,7 +427,7 @@ async fn is_in_hsm_after_healing(world: &World, label: &str) -> bool {
 #[tokio::test]
 async fn signing_keys_are_certified_by_the_issuing_ca_in_the_background() {
     let world = World::new().await;
-    for _ in 0..3 {
+    for _ in 0..4 {
         pass(&world).await;
     }
     let set: Value = serde_json::from_slice(&jwks::published(&world.app.keyring())).unwrap();
