@@ -7,7 +7,11 @@
 #[path = "journey/enrolling.rs"]
 mod enrolling;
 #[path = "../../authority/tests/journey/fake_rail.rs"]
-#[expect(dead_code, reason = "its mishaps are for the authority's own tests")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "its mishaps are for the authority's own tests"
+)]
 mod fake_rail;
 #[path = "journey/killing.rs"]
 mod killing;
