@@ -18,6 +18,7 @@ use crate::services::fence::Fence;
 use crate::services::keyring::Keyring;
 use crate::services::node::Wishes;
 use crate::services::operators::VERBS_MAX;
+use crate::services::pins::PIN_CHECKS_MAX;
 use crate::services::readiness::Watchlist;
 use crate::services::rotation::Operations;
 use crate::services::trust::Trust;
@@ -51,6 +52,8 @@ pub struct App {
     pub carrying_out: CarryingOut,
     /// A place for each operators' verb that is under way.
     pub verbs: Arc<Semaphore>,
+    /// A place for each PIN that is being checked: it takes memory and a processor.
+    pub pin_checks: Arc<Semaphore>,
     /// Listeners whose certificates operators want renewed now.
     pub wishes: Wishes,
     /// What the listeners show, as of now.
@@ -90,6 +93,7 @@ impl App {
             operations: Operations::default(),
             carrying_out: CarryingOut::default(),
             verbs: Arc::new(Semaphore::new(VERBS_MAX)),
+            pin_checks: Arc::new(Semaphore::new(PIN_CHECKS_MAX)),
             wishes: Wishes::default(),
             watchlist: Watchlist::default(),
             trust: watch::Sender::new(Arc::new(parts.trust)),

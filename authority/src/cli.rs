@@ -19,6 +19,7 @@ mod certificate;
 mod checks;
 mod consent;
 mod daemon;
+mod dispute;
 mod error;
 mod fence;
 mod init;
@@ -29,11 +30,14 @@ mod operator;
 mod own;
 mod policy;
 mod receipt;
+mod refund;
 mod renew;
 mod seed;
+mod settlement;
 mod shopper;
 mod terminal;
 mod trust;
+mod webhook;
 
 pub use error::{CliError, Exit};
 
@@ -87,12 +91,23 @@ enum Verb {
     /// Terminals that were in two places at once: list
     #[command(subcommand)]
     Alarm(alarm::Verb),
-    /// Merchants: add, list
+    /// Merchants: add, set, show, pin, history, list
     #[command(subcommand)]
     Merchant(merchant::Verb),
     /// Shoppers' profiles: lock, unlock, show
     #[command(subcommand)]
     Shopper(shopper::Verb),
+    /// Give money back to the account that paid, in part or whole
+    Refund(refund::RefundArguments),
+    /// Closed business days of merchants: close, list, export, verify
+    #[command(subcommand)]
+    Settlement(settlement::Verb),
+    /// Where merchants are told what happened: set, list, remove, retry
+    #[command(subcommand)]
+    Webhook(webhook::Verb),
+    /// What happened to a payment, in one line of time: show
+    #[command(subcommand)]
+    Dispute(dispute::Verb),
     /// Shoppers' accounts of the built-in ledger: open, credit, check
     #[command(subcommand)]
     Account(account::Verb),
@@ -114,7 +129,7 @@ enum Verb {
     /// The restore fence: is this database the latest? status, compare, raise
     #[command(subcommand)]
     Fence(fence::Verb),
-    /// Receipts: verify
+    /// Receipts of payments and refunds: verify
     #[command(subcommand)]
     Receipt(receipt::Verb),
     /// The roots that are trusted: show, install
@@ -189,6 +204,10 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Alarm(verb) => alarm::run(arguments, verb),
         Verb::Merchant(verb) => merchant::run(arguments, verb),
         Verb::Shopper(verb) => shopper::run(arguments, verb),
+        Verb::Refund(refund) => refund::run(arguments, refund),
+        Verb::Settlement(verb) => settlement::run(arguments, verb),
+        Verb::Webhook(verb) => webhook::run(arguments, verb),
+        Verb::Dispute(verb) => dispute::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Operator(verb) => operator::run(arguments, verb),
         Verb::Consent(verb) => consent::run(arguments, verb),

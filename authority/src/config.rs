@@ -12,6 +12,7 @@ use protocol::link::LinkHost;
 use protocol::time::Millis;
 use protocol::window::CheckedPolicy;
 
+mod books;
 mod check;
 mod operator;
 mod pages;
@@ -19,8 +20,11 @@ mod providers;
 mod rails;
 mod raw;
 mod sessions;
+mod sms;
 mod spending;
+mod webhooks;
 
+pub use books::BooksConfig;
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
@@ -29,7 +33,9 @@ pub use providers::{BrowserSignIn, ClientKey, IdentityProvider, ProviderKind, Pr
 pub use rails::{RailConfig, RailKind};
 pub use raw::{LogFormat, StoreConfig};
 pub use sessions::SessionsConfig;
+pub use sms::{SmsConfig, SmsSend};
 pub use spending::{SpendingConfig, TrafficConfig};
+pub use webhooks::WebhooksConfig;
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
 #[derive(Debug, Clone)]
@@ -47,12 +53,16 @@ pub struct Config {
     pub policy: CheckedPolicy,
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
+    pub books: BooksConfig,
+    pub webhooks: WebhooksConfig,
     pub identity_providers: Vec<IdentityProvider>,
     /// What moves money besides the ledger.
     pub rails: Vec<RailConfig>,
     pub pages: PagesConfig,
     pub sessions: SessionsConfig,
     pub spending: SpendingConfig,
+    /// None: nobody pays by SMS.
+    pub sms: Option<SmsConfig>,
     pub log: LogConfig,
     /// Where the running daemon leaves its addresses and its lock.
     pub run_dir: PathBuf,
@@ -283,6 +293,8 @@ mod tests {
         assert_eq!(minimal.spending.traffic, full.spending.traffic);
         let exempt = |config: &Config| config.spending.rules(Currency::EUR).exemption;
         assert_eq!(exempt(&minimal), exempt(&full));
+        assert_eq!(minimal.books, full.books);
+        assert_eq!(minimal.webhooks, full.webhooks);
     }
 
     #[test]
@@ -297,6 +309,7 @@ mod tests {
             .replace("127.0.0.1:9464", "0.0.0.0:9464")
             .replace("horizon_epochs = 24", "horizon_epochs = 0")
             .replace("renewal_grace_days = 30", "renewal_grace_days = 91")
+            .replace("zone = \"UTC\"", "zone = \"Moon/Tycho\"")
             .replace("node = \"authority-1\"", "node = \"Authority 1\"")
             .replace("deadline_ms = 10000", "deadline_ms = 1")
             .replace(
@@ -318,6 +331,7 @@ mod tests {
             "node",
             "schedule.horizon_epochs",
             "enrolment.renewal_grace_days",
+            "books.zone",
             "signer.deadline_ms",
             "loopback.listen",
             "sessions.idle_minutes",
@@ -331,6 +345,7 @@ mod tests {
             "rails[0].calls_max",
             "rails[1].name",
             "rails[1].url",
+            "sms.rail",
         ];
         assert_eq!(keys_of(&error), expected);
         assert!(error.mistakes.iter().all(|m| !m.hint.is_empty()));

@@ -15,4 +15,5 @@ pub mod logging;
 pub mod metrics;
 pub mod serve;
 pub mod services;
+pub mod sms;
 pub mod store;

@@ -69,6 +69,16 @@ pub struct Metrics {
     /// By rail.
     pub rail_seconds: HistogramVec,
     pub receipts: IntCounterVec,
+    pub refunds: IntCounterVec,
+    /// Merchants' PINs.
+    pub pins: IntCounterVec,
+    pub settlements: IntCounterVec,
+    /// Calls of merchants' webhooks.
+    pub notices: IntCounterVec,
+    /// Given up until an operator has them tried again; each is an alarm.
+    pub notices_parked: IntGauge,
+    /// Merchants whose day cannot be closed because it does not add up to the ledger.
+    pub books_differ: IntGauge,
     pub schedules: IntCounterVec,
     pub charges: IntCounterVec,
     pub sign_ins: IntCounterVec,
@@ -90,6 +100,13 @@ pub struct Metrics {
     pub step_ups: IntCounterVec,
     /// Passkeys whose counter went back.
     pub passkey_alarms: IntCounter,
+    /// By what became of it.
+    pub sms_texts: IntCounterVec,
+    /// By outcome.
+    pub sms_payments: IntCounterVec,
+    pub sms_sent: IntCounterVec,
+    /// SMS that the gateway has not taken yet.
+    pub sms_waiting: IntGauge,
     /// By outcome.
     pub adoptions: IntCounterVec,
     /// Checkpoints shown that the database does not contain.
@@ -208,6 +225,18 @@ impl Metrics {
                 &["rail"],
             ),
             receipts: make.outcomes("receipts_total", "Receipts signed and stored"),
+            refunds: make.outcomes("refunds_total", "Refunds carried out or refused"),
+            pins: make.outcomes("pins_total", "Merchants' PINs presented"),
+            settlements: make.outcomes("settlements_total", "Business days closed or refused"),
+            notices: make.outcomes("notices_total", "Calls of merchants' webhooks"),
+            notices_parked: make.gauge(
+                "notices_parked",
+                "Notices that merchants could not be told; each is an alarm",
+            ),
+            books_differ: make.gauge(
+                "books_differ",
+                "Merchants whose day does not add up to the ledger; each is an alarm",
+            ),
             schedules: make.outcomes("schedules_total", "Schedules asked for"),
             charges: make.outcomes("charges_total", "Charges of tills"),
             sign_ins: make.outcomes("sign_ins_total", "Access tokens presented"),
@@ -238,6 +267,10 @@ impl Metrics {
             step_ups: make.outcomes("step_ups_total", "Assertions of passkeys"),
             passkey_alarms: make
                 .counter("passkey_alarms_total", "Passkeys whose counter went back"),
+            sms_texts: make.outcomes("sms_texts_total", "Texts that the gateway brought"),
+            sms_payments: make.outcomes("sms_payments_total", "Payments by SMS that ended"),
+            sms_sent: make.outcomes("sms_sent_total", "SMS handed to the gateway"),
+            sms_waiting: make.gauge("sms_waiting", "SMS that the gateway has not taken yet"),
             adoptions: make.outcomes(
                 "adoptions_total",
                 "Certificates that a restore had lost, when shown",

@@ -14,7 +14,7 @@ use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
 use crate::http::{
-    agents, crls, enrolment, loopback, operators, pages, public, sign_in, source, trust,
+    agents, books, crls, enrolment, loopback, operators, pages, public, sign_in, sms, source, trust,
 };
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
@@ -97,6 +97,7 @@ pub fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
 fn private_routes(journey: &Arc<Journey>) -> Routes<Private> {
     let app = &journey.app;
     agents::routes(journey)
+        .or(books::routes(journey))
         .or(enrolment::routes(app))
         .or(trust::routes(app))
         .or(operators::routes(app))
@@ -104,7 +105,9 @@ fn private_routes(journey: &Arc<Journey>) -> Routes<Private> {
 
 /// The routes of the loopback listener.
 fn loopback_routes(journey: &Arc<Journey>) -> Routes<Loopback> {
-    loopback::routes(&journey.app).or(crls::routes(&journey.crls))
+    loopback::routes(&journey.app)
+        .or(crls::routes(&journey.crls))
+        .or(sms::routes(journey))
 }
 
 /// Three sockets and their TLS, before anything answers on them.

@@ -23,6 +23,8 @@ mod world;
 mod answering_wrongly;
 #[path = "journey/approving.rs"]
 mod approving;
+#[path = "journey/books.rs"]
+mod books;
 #[path = "journey/certified.rs"]
 mod certified;
 #[path = "journey/claiming.rs"]
@@ -37,6 +39,8 @@ mod linking;
 mod openapi;
 #[path = "journey/paying_outside.rs"]
 mod paying_outside;
+#[path = "journey/phones.rs"]
+mod phones;
 #[path = "journey/receipts.rs"]
 mod receipts;
 #[path = "journey/relying.rs"]
@@ -47,8 +51,12 @@ mod reseeding;
 mod rotating;
 #[path = "journey/signing_in.rs"]
 mod signing_in;
+#[path = "journey/sms.rs"]
+mod sms;
 #[path = "journey/step_up.rs"]
 mod step_up;
+#[path = "journey/telling.rs"]
+mod telling;
 #[path = "journey/terminals.rs"]
 mod terminals;
 #[path = "journey/wallet.rs"]

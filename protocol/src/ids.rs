@@ -142,6 +142,10 @@ uuid_id! {
     EventId,
     /// One browser, signed in once.
     SessionId,
+    /// Money given back, once.
+    RefundId,
+    /// One thing a merchant is told by webhook; the same id again is the same notice.
+    NoticeId,
 }
 
 fn digits_of(number: u32) -> impl Iterator<Item = u8> {

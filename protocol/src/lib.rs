@@ -37,9 +37,11 @@ mod place;
 pub mod presented;
 pub mod problem;
 pub mod receipt;
+pub mod refund;
 pub mod schedule;
 #[cfg(feature = "schema")]
 mod schema;
+pub mod settlement;
 pub mod step_up;
 pub mod time;
 pub mod token;

@@ -69,6 +69,7 @@ problems! {
     NonceNeeded "nonce-needed" 401 "The proof needs the nonce of this answer" "Put the DPoP-Nonce of this answer into a new proof and send the request again.";
     NoAccount "no-account" 403 "There is no account to pay from" "Open an account with the operator of this service.";
     FundsShort "funds-short" 402 "The account does not hold enough" "Choose another account or top it up.";
+    CapReached "cap-reached" 403 "This account may not pay so much" "Pay less, wait for the next month, or choose another account.";
     RailDeclined "rail-declined" 402 "The account may not pay this" "Choose another account.";
     RailSilent "rail-silent" 504 "Whoever keeps the account did not answer in time" "Nothing is paid, and nothing stays taken. Choose another account, or tap or scan again.";
     StepUpNeeded "step-up-needed" 403 "This payment needs a stronger confirmation" "Confirm it with your passkey.";
@@ -89,6 +90,13 @@ problems! {
     ChargeOpen "charge-open" 409 "Another charge is still on offer" "Cancel it or wait until it is paid.";
     ChargeEnded "charge-ended" 409 "This charge has ended" "Start a new charge.";
     ChargeDiffers "charge-differs" 409 "A charge with this id has other contents" "Use a new id for a new charge.";
+    ChargeUnpaid "charge-unpaid" 409 "This charge is not paid" "Refund only what was paid: look for the charge on the receipt.";
+    RefundTooMuch "refund-too-much" 409 "That is more than is left of the payment" "Look at what was given back already, and refund less.";
+    RefundCap "refund-cap" 403 "So much may not be refunded today" "Refund less, wait for the next business day, or have the operator raise the cap.";
+    RefundDiffers "refund-differs" 409 "A refund with this id has other contents" "Use a new id for a new refund.";
+    PinRefused "pin-refused" 403 "The PIN is not right" "Type the merchant's PIN again.";
+    PinLocked "pin-locked" 429 "Too many wrong PINs" "Wait, or have the operator set a new PIN.";
+    PinMissing "pin-missing" 403 "This merchant has no PIN, and so no refunds" "Have the operator set one.";
     EpochOutOfHorizon "epoch-out-of-horizon" 409 "No schedule that far ahead" "Ask again when the schedule comes nearer its end.";
     // the integrator's move
     MalformedRequest "malformed-request" 400 "The request cannot be read" "Compare it with the protocol description.";
@@ -109,6 +117,7 @@ problems! {
     ConsentRefused "consent-refused" 403 "This consent does not count" "Compare it with the request: who asked, who consented, and until when.";
     WrongKeyState "wrong-key-state" 409 "The key is not in the state for this step" "List the keys, then take the step that comes next.";
     WouldStrand "would-strand" 409 "Somebody would be left without" "Wait for those who are named, or replace what they depend on first.";
+    BooksDiffer "books-differ" 409 "The books do not add up to the ledger" "Keep the store as it is, run `account check`, and compare with a backup.";
     Fenced "fenced" 503 "This database is older than the world" "An operator must raise its generation first.";
     ProviderRefused "provider-refused" 502 "The identity provider's answer is not accepted" "Sign in with another account; the operator sees why.";
     // later

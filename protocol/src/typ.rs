@@ -5,6 +5,9 @@
 
 pub const SCHEDULE: &str = "m2key-schedule+jwt";
 pub const RECEIPT: &str = "m2key-receipt+jwt";
+pub const REFUND: &str = "m2key-refund+jwt";
+/// A merchant's closed day.
+pub const SETTLEMENT: &str = "m2key-settlement+jwt";
 pub const CHECKPOINT: &str = "m2key-checkpoint+jwt";
 /// What is known of an operation.
 pub const TRANSCRIPT: &str = "m2key-transcript+jwt";
@@ -39,9 +42,11 @@ pub enum SignedBy {
     Wallet,
 }
 
-const ALL: [(&str, SignedBy); 11] = [
+const ALL: [(&str, SignedBy); 13] = [
     (SCHEDULE, SignedBy::Node),
     (RECEIPT, SignedBy::Node),
+    (REFUND, SignedBy::Node),
+    (SETTLEMENT, SignedBy::Node),
     (CHECKPOINT, SignedBy::Node),
     (TRANSCRIPT, SignedBy::Node),
     (REQUEST, SignedBy::Operator),

@@ -18,7 +18,9 @@ use protocol::link::{HOST_MAX, LINK_MAX};
 use protocol::money::{AMOUNT_MINOR_MAX, Money};
 use protocol::problem::{Problem, ProblemType};
 use protocol::receipt::ReceiptClaims;
+use protocol::refund::RefundClaims;
 use protocol::schedule::{HORIZON_MAX_EPOCHS, ScheduleClaims};
+use protocol::settlement::SettlementClaims;
 use protocol::step_up::CHALLENGE_LIFE_MS;
 use protocol::turn::TURN_SHUT;
 use protocol::window::{EARLY_MS, GRACE_MAX_MS, Policy, SHORTEST_MIN_MS};
@@ -27,9 +29,12 @@ use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, ClaimView,
     JWKS_PATH, PUBLIC_BODY_MAX, PendingResponse,
 };
+use protocol::wire::history::{DAY_PATH, DayReport, HISTORY_MAX, HISTORY_PATH, HistoryPage};
+use protocol::wire::notices::Notice;
 use protocol::wire::passkeys::{Assertion, ConfirmOptions, PASSKEY_NAME_MAX, PasskeyRequest};
 use protocol::wire::push::{ChargeState, EVENTS_PATH, KEEP_ALIVE_S, TerminalState};
 use protocol::wire::rails::{OrderCall, RAIL_ANSWER_MAX, RAIL_BODY_MAX, RailAnswer, RefundCall};
+use protocol::wire::refunds::{REASON_MAX, REFUNDS_PATH, RefundRequest, RefundResponse};
 use protocol::wire::reports::{
     AGENT_BODY_MAX, REPORTS_MAX, REPORTS_PATH, ReportRequest, ReportResponse,
 };
@@ -88,6 +93,13 @@ fn every_example_is_what_its_type_says() {
             "ScheduleClaims" => reads_back::<ScheduleClaims>(&body),
             "ReceiptClaims" => reads_back::<ReceiptClaims>(&body),
             "CheckpointClaims" => reads_back::<CheckpointClaims>(&body),
+            "RefundClaims" => reads_back::<RefundClaims>(&body),
+            "SettlementClaims" => reads_back::<SettlementClaims>(&body),
+            "RefundRequest" => reads_back::<RefundRequest>(&body),
+            "RefundResponse" => reads_back::<RefundResponse>(&body),
+            "HistoryPage" => reads_back::<HistoryPage>(&body),
+            "DayReport" => reads_back::<DayReport>(&body),
+            "Notice" => reads_back::<Notice>(&body),
             "TerminalState" => reads_back::<TerminalState>(&body),
             "ReportRequest" => reads_back::<ReportRequest>(&body),
             "ReportResponse" => reads_back::<ReportResponse>(&body),
@@ -108,7 +120,7 @@ fn every_example_is_what_its_type_says() {
         }
         shown.insert(name);
     }
-    assert_eq!(shown.len(), 21, "every type has an example: {shown:?}");
+    assert_eq!(shown.len(), 28, "every type has an example: {shown:?}");
 }
 
 #[test]
@@ -169,6 +181,8 @@ fn every_named_limit_is_the_one_described() {
         ("AGENT_BODY_MAX", AGENT_BODY_MAX as i64),
         ("REPORTS_MAX", REPORTS_MAX as i64),
         ("CHECKPOINT_MAX", CHECKPOINT_MAX as i64),
+        ("REASON_MAX", REASON_MAX as i64),
+        ("HISTORY_MAX", HISTORY_MAX.into()),
         ("KEEP_ALIVE_S", KEEP_ALIVE_S as i64),
         ("RAIL_BODY_MAX", RAIL_BODY_MAX as i64),
         ("RAIL_ANSWER_MAX", RAIL_ANSWER_MAX as i64),
@@ -198,6 +212,9 @@ fn every_path_and_the_cookie_are_described() {
         EVENTS_PATH,
         REPORTS_PATH,
         CHARGES_PATH,
+        REFUNDS_PATH,
+        HISTORY_PATH,
+        DAY_PATH,
         TRUST_PATH,
         REENROL_PATH,
         VIEWS_PATH,

@@ -172,6 +172,7 @@ impl Parts {
             },
             till: Till {
                 desk: self.line.clone(),
+                books: self.line.clone(),
                 board: self.board.subscribe(),
                 secret: secret(TILL_SECRET)?,
                 state: self.state.clone(),

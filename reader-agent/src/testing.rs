@@ -13,11 +13,13 @@ use protocol::jwk::{Jwk, JwkSet};
 use protocol::jws::{Purpose, Unsigned};
 use protocol::money::{Currency, Money};
 use protocol::receipt::{Payee, ReceiptClaims};
+use protocol::refund::RefundClaims;
 use protocol::schedule::{EpochCheck, Rank, ScheduleClaims};
 use protocol::time::Timestamp;
 use protocol::token::{Channel, WindowId};
 use protocol::window::{EpochClock, Policy};
 use protocol::wire::push::{ChargeStage, ChargeState, TerminalState};
+use protocol::wire::refunds::RefundRequest;
 use protocol::wire::reports::{Seen, TerminalEvent};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 
@@ -174,6 +176,30 @@ pub(crate) fn receipt_claims(terminal: TerminalId, minor: i64) -> ReceiptClaims 
         mark: mark(7),
         rail: "ledger".into(),
         rail_reference: "1".into(),
+    }
+}
+
+/// What `terminal` asked for is given back.
+pub(crate) fn refund_claims(terminal: TerminalId, request: &RefundRequest) -> RefundClaims {
+    let paid = receipt_claims(terminal, 420);
+    RefundClaims {
+        iss: paid.iss,
+        sub: paid.sub,
+        jti: "2".into(),
+        iat: 0,
+        receipt: ReceiptId::from_parts(1, &[7; 10]),
+        refund: request.refund,
+        payment: paid.payment,
+        payment_receipt: paid.receipt,
+        charge: request.charge,
+        reference: None,
+        terminal: Some(terminal),
+        payee: paid.payee,
+        amount: request.amount,
+        paid: paid.amount,
+        reason: request.reason.clone(),
+        rail: "ledger".into(),
+        rail_reference: "2".into(),
     }
 }
 

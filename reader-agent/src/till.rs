@@ -1,5 +1,6 @@
 //! How does a till ask for money, and how does it learn that it was paid?
 //!
+//! Money back, history and the day are in `books`; charges are here:
 //! `POST /v1/charges`, `GET` and `DELETE /v1/charges/{id}`, `GET /v1/charges/{id}/events`, with
 //! `Authorization: Bearer <till.secret>`. The till is told "paid" only with a receipt that was
 //! verified here.
@@ -21,12 +22,14 @@ use warp::reject::Rejection;
 use warp::reply::Response;
 use warp::{Filter, Reply};
 
-use crate::authority::{CallError, ChargeDesk};
+use crate::authority::{BooksDesk, CallError, ChargeDesk};
 use crate::core::Board;
 use crate::files::Secret;
 use crate::http::{json_body, json_reply, problem_reply, refuse};
 use crate::receipts::{self, Said};
 use crate::state::State;
+
+mod books;
 
 /// When to ask again while the authority is away, in seconds.
 pub const AWAY_RETRY_S: u32 = 5;
@@ -37,12 +40,14 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Till {
     pub desk: Arc<dyn ChargeDesk>,
+    pub books: Arc<dyn BooksDesk>,
     pub board: watch::Receiver<Board>,
     pub secret: Arc<Secret>,
     pub state: Arc<State>,
 }
 
 pub fn routes(till: Till) -> BoxedFilter<(Response,)> {
+    let books_part = till.clone();
     let charges = warp::path!("v1" / "charges" / ..).and(bearer(till.secret.clone()));
     let with = {
         let till = till.clone();
@@ -79,6 +84,8 @@ pub fn routes(till: Till) -> BoxedFilter<(Response,)> {
         .or(cancel)
         .unify()
         .or(events)
+        .unify()
+        .or(books::routes(&books_part))
         .unify()
         .boxed()
 }

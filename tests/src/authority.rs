@@ -125,7 +125,13 @@ impl Authority {
             let value = toml::Value::String(value);
             writeln!(section, "{key} = {value}").map_err(Failure::of("the configuration"))?;
         }
+        section += &bank.sign_in_section()?;
         self.append(&section)
+    }
+
+    /// Another section of its configuration, from the next start on.
+    pub fn configure(&self, section: &str) -> Result<(), Failure> {
+        self.append(section)
     }
 
     /// Asks this bank as a rail of this name, from the next start on.

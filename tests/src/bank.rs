@@ -1,9 +1,11 @@
 //! How does a demo bank of our own come up, with customers nobody else knows?
 
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use demo_bank::{Books, Caps, Config, RailConfig, Shopper, Tls};
+use demo_bank::{Books, Caps, Config, RailConfig, RelyingParty, Shopper, Tls};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
@@ -11,6 +13,8 @@ use rcgen::{
 use crate::process::{Daemon, command};
 use crate::{Failure, ports, web};
 
+/// The site's secret, in the bank's folder.
+const SECRET_FILE: &str = "client-secret";
 const HOST: &str = "localhost";
 const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";
 const JWKS_PATH: &str = "/.well-known/jwks.json";
@@ -23,17 +27,26 @@ pub struct Bank {
 }
 
 impl Bank {
-    /// Opens a bank in `dir` for these customers; its access tokens are for `audience`.
+    /// Opens a bank in `dir` for these customers; its access tokens are for `audience`, and the site at
+    /// `origin` sends its visitors here to sign in.
     pub async fn open(
         dir: &Path,
         logs: &Path,
         audience: &str,
         names: &[&str],
+        origin: &str,
     ) -> Result<Self, Failure> {
-        Self::open_with(dir, logs, audience, names, None).await
+        let mut config = configuration(dir, audience, names)?;
+        config.relying_parties.push(RelyingParty {
+            client_id: "m2key".into(),
+            client_secret: random_password()?,
+            name: "the payment page".into(),
+            redirect_uri: format!("{origin}/sign-in/callback"),
+        });
+        Self::start(dir, logs, config).await
     }
 
-    /// The same, and it moves money as a rail.
+    /// One that no site sends visitors to; it may move money as a rail.
     pub async fn open_with(
         dir: &Path,
         logs: &Path,
@@ -41,10 +54,14 @@ impl Bank {
         names: &[&str],
         rail: Option<RailConfig>,
     ) -> Result<Self, Failure> {
-        std::fs::create_dir_all(dir)?;
-        make_certificates(dir).map_err(Failure::of("the bank's certificates"))?;
         let mut config = configuration(dir, audience, names)?;
         config.rail = rail;
+        Self::start(dir, logs, config).await
+    }
+
+    async fn start(dir: &Path, logs: &Path, config: Config) -> Result<Self, Failure> {
+        std::fs::create_dir_all(dir)?;
+        make_certificates(dir).map_err(Failure::of("the bank's certificates"))?;
         let file = dir.join("demo-bank.toml");
         let text = toml::to_string(&config).map_err(Failure::of("the bank's configuration"))?;
         std::fs::write(&file, text)?;
@@ -61,6 +78,22 @@ impl Bank {
             ca,
             _daemon: daemon,
         })
+    }
+
+    /// How the site whose pages are at `origin` sends its visitors here to sign in: a piece of its
+    /// configuration, with its secret in a file beside the bank's.
+    pub fn sign_in_section(&self) -> Result<String, Failure> {
+        let party = self.config.relying_parties.first();
+        let party = party.ok_or_else(|| Failure::new("the bank knows no site"))?;
+        let file = self.ca.with_file_name(SECRET_FILE);
+        std::fs::write(&file, &party.client_secret)?;
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+        Ok(format!(
+            "[identity_providers.sign_in]\nid = \"bank\"\nkind = \"bank\"\n\
+             client_id = \"{}\"\nclient_secret = {}\n",
+            party.client_id,
+            toml::Value::String(file.display().to_string())
+        ))
     }
 
     /// `iss` of its access tokens, and where it is reached.

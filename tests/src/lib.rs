@@ -15,6 +15,7 @@ pub mod bank;
 pub mod browser;
 pub mod failure;
 pub mod identity_provider;
+pub mod kannel;
 pub mod kiosk;
 pub mod pcsc;
 pub mod phone;

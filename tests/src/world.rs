@@ -40,7 +40,8 @@ impl Site {
         let logs = dir.join("logs");
         std::fs::create_dir_all(&logs)?;
         let authority = Authority::init(&dir.join("authority"), &logs)?;
-        let bank = Bank::open(&dir.join("bank"), &logs, AUDIENCE, &SHOPPERS).await?;
+        let origin = authority.origin()?;
+        let bank = Bank::open(&dir.join("bank"), &logs, AUDIENCE, &SHOPPERS, &origin).await?;
         authority.trust(&bank, AUDIENCE)?;
         authority.set_pace(pace)?;
         authority.allow_plenty()?;

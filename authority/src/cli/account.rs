@@ -87,7 +87,7 @@ fn check(arguments: &Arguments) -> Result<(), CliError> {
     ))
 }
 
-fn bad_amount(error: &dyn std::error::Error) -> CliError {
+pub(super) fn bad_amount(error: &dyn std::error::Error) -> CliError {
     CliError::new(
         Exit::Usage,
         format!("--amount-minor: {error}"),

@@ -15,6 +15,7 @@ use crate::listen::tls::TlsError;
 use crate::lock::LockError;
 use crate::serve::ServeError;
 use crate::services::Failure;
+use crate::services::journey::StartError;
 use crate::services::trust::TrustFileError;
 use crate::store::StoreError;
 
@@ -260,6 +261,10 @@ impl From<ServeError> for CliError {
         match error {
             ServeError::Lock(error) => error.into(),
             ServeError::Open(error) => error.into(),
+            ServeError::Start(StartError::Sms(_)) => Self::operator(
+                &error,
+                "compare [sms] with config/authority.full.toml: both files are the daemon's own, mode 0600",
+            ),
             ServeError::Start(_) => Self::operator(
                 &error,
                 "compare [[identity_providers]] with config/authority.full.toml",

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use protocol::jwk::JwkSet;
-use protocol::jws::{self, JWS_MAX};
+use protocol::jws::{self, BadJws, JWS_MAX, Verified};
 use protocol::receipt::ReceiptClaims;
+use protocol::refund::RefundClaims;
 use protocol::time::Timestamp;
 use serde::Serialize;
 
@@ -32,7 +33,27 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
     let Verb::Verify { file, jwks } = verb;
     let keys = read_keys(jwks)?;
     let compact = read(file, JWS_MAX as u64)?;
-    let verified = jws::verify_kept::<ReceiptClaims>(compact.trim(), &keys).map_err(|error| {
+    match jws::verify_kept::<ReceiptClaims>(compact.trim(), &keys) {
+        // Not of a payment; perhaps of a refund.
+        Err(BadJws::Purpose) => {
+            let verified = jws::verify_kept::<RefundClaims>(compact.trim(), &keys);
+            let verified = believed(file, verified, |claims| claims.iat)?;
+            tell(arguments, &Genuine::of(verified));
+        }
+        verified => {
+            let verified = believed(file, verified, |claims| claims.iat)?;
+            tell(arguments, &Genuine::of(verified));
+        }
+    }
+    Ok(())
+}
+
+fn believed<C>(
+    file: &Path,
+    verified: Result<Verified<C>, BadJws>,
+    signed_at: impl Fn(&C) -> i64,
+) -> Result<Verified<C>, CliError> {
+    let verified = verified.map_err(|error| {
         let message = format!("{}: this receipt is not genuine: {error}", file.display());
         CliError::new(
             Exit::Refused,
@@ -40,8 +61,7 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
             "do not rely on it; ask its sender for the original",
         )
     })?;
-    let since = verified.tainted_at();
-    if verified.is_past_taint(verified.claims().iat) {
+    if verified.is_past_taint(signed_at(verified.claims())) {
         return Err(CliError::new(
             Exit::Refused,
             format!(
@@ -51,34 +71,47 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
             "do not rely on it; ask the authority whether it knows of the payment",
         ));
     }
-    tell(
-        arguments,
-        &Genuine {
-            kid: verified.kid().to_owned(),
-            tainted_at: since.map(Timestamp::from_secs),
-            claims: verified.into_claims(),
-        },
-    );
-    Ok(())
+    Ok(verified)
 }
 
 /// A receipt whose signature fits.
 #[derive(Serialize)]
-struct Genuine {
+struct Genuine<C> {
     kid: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     tainted_at: Option<Timestamp>,
     #[serde(flatten)]
-    claims: ReceiptClaims,
+    claims: C,
 }
 
-impl Say for Genuine {
+impl<C> Genuine<C> {
+    fn of(verified: Verified<C>) -> Self {
+        Self {
+            kid: verified.kid().to_owned(),
+            tainted_at: verified.tainted_at().map(Timestamp::from_secs),
+            claims: verified.into_claims(),
+        }
+    }
+
+    fn signed_by(&self, iss: &str) -> String {
+        let mut text = format!("\nsigned by  {iss}\nwith key   {}", self.kid);
+        if let Some(since) = self.tainted_at {
+            text += &format!(
+                "\nNOTE: that key is tainted since {since}. Whoever took it can write an earlier \
+                 date: rely on this only where it was kept since before, or ask the authority"
+            );
+        }
+        text
+    }
+}
+
+impl Say for Genuine<ReceiptClaims> {
     fn say(&self) -> String {
         let claims = &self.claims;
         let mut text = format!(
             "This receipt is genuine.\n\
              {} was paid to {} on {} at terminal {} ({}), mark {}.\n\
-             receipt    {}\npayment    {} by {} ({})",
+             receipt    {}\npayment    {} by {} ({})\ncharge     {}\npayer      {}",
             claims.amount,
             claims.payee.name,
             Timestamp::from_secs(claims.iat),
@@ -89,18 +122,47 @@ impl Say for Genuine {
             claims.payment,
             claims.rail,
             claims.rail_reference,
+            claims.charge,
+            claims.sub,
         );
         if let Some(reference) = &claims.reference {
             text += &format!("\nreference  {reference}");
         }
-        text += &format!("\nsigned by  {}\nwith key   {}", claims.iss, self.kid);
-        if let Some(since) = self.tainted_at {
-            text += &format!(
-                "\nNOTE: that key is tainted since {since}. Whoever took it can write an earlier \
-                 date: rely on this only where it was kept since before, or ask the authority"
-            );
+        text + &self.signed_by(&claims.iss)
+            + "\nIt proves that this was paid, and to whom. Whether it was given back since, a \
+               refund's own receipt says."
+    }
+}
+
+impl Say for Genuine<RefundClaims> {
+    fn say(&self) -> String {
+        let claims = &self.claims;
+        let asked = match claims.terminal {
+            Some(terminal) => format!("asked for at terminal {terminal}"),
+            None => "by an operator".into(),
+        };
+        let mut text = format!(
+            "This refund receipt is genuine.\n\
+             {} of the {} paid to {} was given back on {}, {asked}, to the account that paid.\n\
+             receipt    {}\nrefund     {} by {} ({})\npayment    {}, receipt {}\n\
+             charge     {}\npayer      {}",
+            claims.amount,
+            claims.paid,
+            claims.payee.name,
+            Timestamp::from_secs(claims.iat),
+            claims.receipt,
+            claims.refund,
+            claims.rail,
+            claims.rail_reference,
+            claims.payment,
+            claims.payment_receipt,
+            claims.charge,
+            claims.sub,
+        );
+        if let Some(reason) = &claims.reason {
+            text += &format!("\nreason     {reason}");
         }
-        text
+        text + &self.signed_by(&claims.iss)
     }
 }
 

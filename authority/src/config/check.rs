@@ -6,7 +6,7 @@ use pki::{DnsName, Segment, TrustDomain};
 use protocol::link::LinkHost;
 use protocol::schedule::HORIZON_MAX_EPOCHS;
 
-use super::{Config, Mistake, providers, rails, raw, spending};
+use super::{Config, Mistake, providers, rails, raw, sms, spending};
 use crate::store::RENEWAL_GRACE_MAX_MS;
 
 /// Collects mistakes, so that all are told at once.
@@ -14,6 +14,10 @@ use crate::store::RENEWAL_GRACE_MAX_MS;
 pub(super) struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn add(&mut self, key: &str, problem: impl ToString, hint: &str) {
         self.0.push(Mistake {
             key: key.into(),
@@ -88,6 +92,7 @@ pub(super) fn check(mut raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mist
     let identity_providers = std::mem::take(&mut raw.identity_providers);
     let identity_providers = providers::check(identity_providers, folder, m);
     rails::check(&raw.rails, m);
+    let sms = sms::check(raw.sms.take(), &raw.rails, folder, m);
     let (Some(node), Some(domain), Some(link_host), Some(policy), true) =
         (node, domain, link_host, policy, m.0.is_empty())
     else {
@@ -101,6 +106,7 @@ pub(super) fn check(mut raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mist
             link_host,
             policy,
             identity_providers,
+            sms,
         },
     ))
 }
@@ -132,6 +138,7 @@ fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
         0,
         u64::try_from(RENEWAL_GRACE_MAX_MS / raw::DAY_MS).unwrap_or(0),
     );
+    raw.books.check(m);
     m.range("signer.deadline_ms", raw.signer.deadline_ms, 100, 60_000);
     m.range("signer.queue_max", raw.signer.queue_max as u64, 1, 65_536);
     m.range("store.queue_max", raw.store.queue_max as u64, 1, 65_536);

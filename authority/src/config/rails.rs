@@ -52,6 +52,10 @@ pub(super) struct RawRail {
 }
 
 impl RawRail {
+    pub(super) fn is_invoice(&self, name: &str) -> bool {
+        self.name == name && self.kind == RailKind::Invoice
+    }
+
     pub(super) fn resolve(self, folder: &Path) -> RailConfig {
         RailConfig {
             name: self.name,

@@ -10,11 +10,14 @@ use protocol::time::Millis;
 use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
+use super::books::RawBooks;
 use super::operator::RawOperator;
 use super::providers::RawProvider;
 use super::rails::RawRail;
 use super::sessions::RawSessions;
+use super::sms::{RawSms, SmsConfig};
 use super::spending;
+use super::webhooks::WebhooksConfig;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
     IdentityProvider, LogConfig, LoopbackConfig, PagesConfig, PublicConfig, ScheduleConfig,
@@ -48,7 +51,12 @@ pub(super) struct Raw {
     #[serde(default)]
     pub enrolment: RawEnrolment,
     #[serde(default)]
+    pub books: RawBooks,
+    #[serde(default)]
+    pub webhooks: WebhooksConfig,
+    #[serde(default)]
     pub identity_providers: Vec<RawProvider>,
+    pub sms: Option<RawSms>,
     #[serde(default)]
     pub rails: Vec<RawRail>,
     #[serde(default)]
@@ -182,6 +190,7 @@ pub(super) struct Checked {
     pub link_host: LinkHost,
     pub policy: CheckedPolicy,
     pub identity_providers: Vec<IdentityProvider>,
+    pub sms: Option<SmsConfig>,
 }
 
 impl Raw {
@@ -245,6 +254,8 @@ impl Raw {
                 renewal_grace_ms: i64::from(self.enrolment.renewal_grace_days) * DAY_MS,
             },
             pages: self.pages,
+            books: self.books.resolve(),
+            webhooks: self.webhooks,
             identity_providers: checked.identity_providers,
             rails: self
                 .rails
@@ -253,6 +264,7 @@ impl Raw {
                 .collect(),
             sessions: self.sessions.resolve(),
             spending: spending::resolve(self.step_up, self.limits),
+            sms: checked.sms,
             log: LogConfig {
                 format: self.log.format,
                 filter: self.log.filter,

@@ -152,14 +152,14 @@ fn keys(journey: &Arc<Journey>) -> Routes<Private> {
 }
 
 /// A request of a proven terminal.
-struct Asked {
+pub(super) struct Asked {
     terminal: AuthenticatedTerminal,
     journey: Arc<Journey>,
     /// The list of roots it follows, if it says so.
     follows: Option<u64>,
 }
 
-fn asked_by(
+pub(super) fn asked_by(
     journey: &Arc<Journey>,
 ) -> impl Filter<Extract = (Asked,), Error = Rejection> + Clone + use<> {
     let asked = journey.clone();
@@ -183,8 +183,12 @@ fn asked_by(
 }
 
 impl Asked {
+    pub(super) fn parts(self) -> (Arc<Journey>, AuthenticatedTerminal) {
+        (self.journey, self.terminal)
+    }
+
     /// JSON that nobody may keep, or the problem.
-    async fn answer<T, W, F>(self, work: W) -> Response
+    pub(super) async fn answer<T, W, F>(self, work: W) -> Response
     where
         T: Serialize,
         W: FnOnce(Arc<Journey>, AuthenticatedTerminal) -> F,

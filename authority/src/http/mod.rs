@@ -31,6 +31,7 @@ use warp::{Filter, Rejection, Reply};
 pub mod agents;
 pub mod asker;
 pub mod body;
+pub mod books;
 pub mod crls;
 pub mod enrolment;
 
@@ -45,6 +46,7 @@ pub mod passkeys;
 pub mod problem;
 pub mod public;
 pub mod sign_in;
+pub mod sms;
 pub mod source;
 pub mod trust;
 pub mod wallet;

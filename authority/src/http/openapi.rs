@@ -5,6 +5,7 @@
 //! tests compare it with the routes that are mounted.
 
 mod operations;
+mod passkeys;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

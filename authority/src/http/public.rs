@@ -35,6 +35,7 @@ pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
         .or(keys(journey))
         .or(wallet::routes(journey))
         .or(openapi::routes(journey))
+        .or(super::books::shoppers(journey))
 }
 
 fn claim(journey: &Arc<Journey>) -> Routes<Public> {

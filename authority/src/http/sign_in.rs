@@ -84,7 +84,7 @@ async fn begun(
         (Purpose::Pay, Some(claim)) => {
             crate::logging::follow_claim(claim);
             let own = phone::find(&*journey.app.store, claim, phone).await?;
-            What::Pay(Some(own))
+            What::Pay(Some(Box::new(own)))
         }
         (Purpose::Pay, None) => What::Pay(None),
         (Purpose::Profile, _) => What::Profile,

@@ -252,6 +252,7 @@ impl Approvals {
                 }
                 Err(step_up::problem_of(why, now).into())
             }
+            PayOutcome::CapReached => Err(ProblemType::CapReached.into()),
             PayOutcome::TerminalRefused => Err(ProblemType::TerminalRefused.into()),
         }
     }

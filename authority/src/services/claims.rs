@@ -16,6 +16,7 @@ use protocol::presented::{Malformed, Presented};
 use protocol::problem::{Problem, ProblemType};
 use protocol::receipt::Payee;
 use protocol::time::Timestamp;
+use protocol::turn::TurnCause;
 use protocol::wire::claims::{ClaimState, ClaimView};
 
 use super::epoch_keys::EpochKeys;
@@ -63,20 +64,21 @@ impl Claims {
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
-        self.claim_with(text, ids::random(), signed_in, now).await
+        let cookie = PhoneCookie::generate(ids::fresh(now, ClaimId::from_parts));
+        self.claim_as(cookie, text, signed_in, now).await
     }
 
-    /// `secret` is what the phone keeps of the claim.
-    pub(super) async fn claim_with(
+    /// The same for a phone whose claim and cookie are chosen already.
+    pub async fn claim_as(
         &self,
+        cookie: PhoneCookie,
         text: &str,
-        secret: [u8; 32],
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
         let presented = Presented::parse(text);
         let claimed = match &presented {
-            Ok(presented) => self.judge(presented, secret, signed_in, now).await,
+            Ok(presented) => self.judge(cookie, presented, signed_in, now).await,
             Err(malformed) => Err(malformed_token(malformed)),
         };
         let by = match &claimed {
@@ -115,10 +117,25 @@ impl Claims {
         }
     }
 
+    /// Lets go what a claim holds, at its phone's own wish; over or paid, it stays as it is.
+    pub async fn release(&self, claim: ClaimId, now: Timestamp) -> Result<(), Failure> {
+        let record = self.app.store.claim_record(claim).await?;
+        let Some(record) = record.filter(|it| it.state == ClaimState::Held && !it.paying) else {
+            return Ok(());
+        };
+        let (terminal, cause) = (record.claimed.terminal, TurnCause::ClaimReleased);
+        let moved = self.epoch_keys.moved(terminal, now, cause).await?;
+        if self.app.store.release_claim(claim, moved, now).await? {
+            tracing::info!(%terminal, "claim released by its phone");
+        }
+        self.push.changed(terminal);
+        Ok(())
+    }
+
     async fn judge(
         &self,
+        cookie: PhoneCookie,
         presented: &Presented,
-        secret: [u8; 32],
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
@@ -129,10 +146,8 @@ impl Claims {
                 self.typed(presented, signed_in, now).await?
             }
         };
-        let id = ids::fresh(now, ClaimId::from_parts);
-        crate::logging::follow_claim(id);
-        self.hold(PhoneCookie::of(id, secret), live, signed_in, now)
-            .await
+        crate::logging::follow_claim(cookie.claim());
+        self.hold(cookie, live, signed_in, now).await
     }
 
     pub(super) async fn machine(

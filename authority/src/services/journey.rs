@@ -21,16 +21,20 @@ use super::profiles::Profiles;
 use super::push::Push;
 use super::rails::{RailError, Rails};
 use super::receipts::Receipts;
+use super::refunds::Refunds;
 use super::relying_party::RelyingParty;
 use super::reports::Reports;
 use super::schedules::Schedules;
 use super::sessions::Sessions;
+use super::settlements::Settlements;
 use super::shoppers::Shoppers;
 use super::sign_in::{ProviderError, SignIn};
+use super::sms::{Sms, SmsError};
 use super::sources::Sources;
 use super::step_up::StepUp;
 use super::sweeps::Sweeps;
-use super::{Failure, rotation, wallet};
+use super::webhooks::Webhooks;
+use super::{Failure, refunds, rotation, wallet};
 use crate::app::App;
 
 /// How often overdue claims and charges are looked for.
@@ -41,6 +45,10 @@ const RESUME_EVERY: Duration = Duration::from_secs(2);
 const RECONCILE_EVERY: Duration = Duration::from_secs(1);
 /// How often what is too old to matter is deleted.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
+/// How often it is looked whom to tell.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked for business days that are over.
+const SETTLE_EVERY: Duration = Duration::from_secs(60);
 /// How often certificates are counted for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(300);
 /// How often sign-ins that are over are forgotten.
@@ -57,6 +65,8 @@ pub enum StartError {
     Provider(#[from] ProviderError),
     #[error(transparent)]
     Rail(#[from] RailError),
+    #[error(transparent)]
+    Sms(#[from] SmsError),
 }
 
 /// The services of a token's journey.
@@ -73,56 +83,67 @@ pub struct Journey {
     pub shoppers: Shoppers,
     pub step_up: Arc<StepUp>,
     pub sources: Sources,
-    pub claims: Claims,
-    pub approvals: Approvals,
+    pub claims: Arc<Claims>,
+    pub approvals: Arc<Approvals>,
     pub payments: Arc<Payments>,
     pub receipts: Arc<Receipts>,
     pub charges: Charges,
     pub reports: Reports,
     pub followers: Followers,
     pub crls: Arc<Crls>,
+    /// None: nobody pays by SMS.
+    pub sms: Option<Sms>,
+    pub refunds: Refunds,
+    settlements: Settlements,
+    pub webhooks: Arc<Webhooks>,
     sweeps: Sweeps,
     checkpoints: Checkpoints,
 }
 
 impl Journey {
     pub fn new(app: &Arc<App>) -> Result<Arc<Self>, StartError> {
-        Ok(Self::with_rails(app, Rails::configured(app)?)?)
+        Self::with_rails(app, Rails::configured(app)?)
     }
 
     /// With rails of the caller's own; tests bring theirs.
-    pub fn with_rails(app: &Arc<App>, rails: Rails) -> Result<Arc<Self>, ProviderError> {
+    pub fn with_rails(app: &Arc<App>, rails: Rails) -> Result<Arc<Self>, StartError> {
         let epoch_keys = Arc::new(EpochKeys::new(app.clone()));
         let schedules = Arc::new(Schedules::new(app.clone(), epoch_keys.clone()));
         let push = Arc::new(Push::new(app.clone(), schedules.clone()));
         let receipts = Arc::new(Receipts::new(app.clone(), push.clone()));
         let (keys, hub) = (|| epoch_keys.clone(), || push.clone());
-        let payments = Payments::new(app.clone(), keys(), hub(), rails);
+        let payments = Payments::new(app.clone(), keys(), hub(), rails.clone());
         let step_up = Arc::new(StepUp::new(app.clone()));
+        let claims = Arc::new(Claims::new(app.clone(), keys(), hub()));
+        let approvals = Arc::new(Approvals::new(
+            app.clone(),
+            keys(),
+            receipts.clone(),
+            payments.clone(),
+            step_up.clone(),
+            hub(),
+        ));
         Ok(Arc::new(Self {
             app: app.clone(),
             sign_in: SignIn::new(app.clone())?,
+            sms: Sms::open(app, &claims, &approvals)?,
             sessions: Sessions::new(app.clone()),
             profiles: Profiles::new(app.clone()),
             relying_party: RelyingParty::new(app.clone(), hub())?,
             passkeys: Passkeys::new(app.clone()),
             shoppers: Shoppers::new(app.clone()),
             sources: Sources::default(),
-            claims: Claims::new(app.clone(), keys(), hub()),
-            approvals: Approvals::new(
-                app.clone(),
-                keys(),
-                receipts.clone(),
-                payments.clone(),
-                step_up.clone(),
-                hub(),
-            ),
+            claims,
+            approvals,
             step_up,
             payments,
             charges: Charges::new(app.clone(), keys(), hub()),
             reports: Reports::new(app.clone()),
             followers: Followers::new(app.clone()),
             crls: Arc::new(Crls::new(app.clone())),
+            refunds: Refunds::new(app.clone(), rails),
+            settlements: Settlements::new(app.clone()),
+            webhooks: Webhooks::new(app.clone()),
             sweeps: Sweeps::new(app.clone(), keys(), hub()),
             checkpoints: Checkpoints::new(app.clone()),
             epoch_keys,
@@ -150,6 +171,11 @@ impl Journey {
             self.every(RECONCILE_EVERY, "reconcile rails", |now| self
                 .reconcile(now)),
             self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
+            self.every(RECONCILE_EVERY, "refunds on rails", |now| self
+                .refunds
+                .reconcile(now)),
+            self.every(TELL_EVERY, "webhooks", |now| self.tell(now)),
+            self.every(SETTLE_EVERY, "close days", |now| self.settle(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
             self.every(FORGET_SIGN_INS_EVERY, "forget sign-ins", |now| self
@@ -158,6 +184,7 @@ impl Journey {
             self.crls.run(),
             self.hear_bans(),
             self.hear_changes(),
+            self.text(),
             rotation::run(&self.app),
         );
     }
@@ -169,7 +196,17 @@ impl Journey {
 
     /// Signs receipts that are due; answers how many.
     pub async fn resume(&self, now: Timestamp) -> Result<usize, Failure> {
-        self.receipts.resume(now).await
+        Ok(self.receipts.resume(now).await? + refunds::resume(&self.app, now).await?)
+    }
+
+    /// Begins to tell merchants what happened; answers how many merchants.
+    pub async fn tell(&self, now: Timestamp) -> Result<usize, Failure> {
+        Ok(self.webhooks.begin(now).await?.len())
+    }
+
+    /// Closes business days that are over; answers how many.
+    pub async fn settle(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.settlements.close_due(now).await
     }
 
     /// Asks outside rails about what they left open; answers how much came to an end.
@@ -233,6 +270,12 @@ impl Journey {
             if let Err(why) = work(self.app.clock.now()).await {
                 tracing::warn!(what, error = %why, "background work failed, and is tried again");
             }
+        }
+    }
+
+    async fn text(&self) {
+        if let Some(sms) = &self.sms {
+            sms.run().await;
         }
     }
 

@@ -172,7 +172,7 @@ fn jwk_of(record: &KeyRecord) -> Option<Jwk> {
 fn typ_of(purpose: KeyPurpose) -> &'static [&'static str] {
     match purpose {
         KeyPurpose::Schedule => &[typ::SCHEDULE],
-        KeyPurpose::Receipt => &[typ::RECEIPT],
+        KeyPurpose::Receipt => &[typ::RECEIPT, typ::REFUND, typ::SETTLEMENT],
         KeyPurpose::Checkpoint => &[typ::CHECKPOINT, typ::TRANSCRIPT],
         KeyPurpose::Request => &[typ::RAIL_REQUEST, typ::WEBHOOK],
         KeyPurpose::Sealing | KeyPurpose::Binding => &[],
@@ -200,6 +200,11 @@ fn tag_of(set: &JwkSet) -> String {
     let mut hash = Sha256::new();
     for key in &set.keys {
         hash.update(key.kid.as_deref().unwrap_or_default());
+        // A newer authority may let a key sign more than terminals have heard of.
+        for typ in &key.m2key_typ {
+            hash.update(b" ");
+            hash.update(typ);
+        }
         hash.update(b"\n");
     }
     Base64UrlUnpadded::encode_string(&hash.finalize()[..TAG_LEN])

@@ -19,6 +19,7 @@ use super::claims::{Claims, NewClaim, malformed_token, view_of};
 use super::phone::{self, PhoneCookie};
 use super::sign_in::SignedIn;
 use super::{Failure, seconds};
+use crate::ids;
 use crate::store::{Asked, IntentState, Payment, Reason};
 
 /// What a claim of this token would hold now.
@@ -95,7 +96,8 @@ impl Claims {
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
-        let claimed = self.claim_with(text, own.secret, signed_in, now).await;
+        let cookie = PhoneCookie::of(ids::fresh(now, ClaimId::from_parts), own.secret);
+        let claimed = self.claim_as(cookie, text, signed_in, now).await;
         let Err(refused) = claimed else {
             return claimed;
         };

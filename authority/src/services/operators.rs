@@ -19,9 +19,11 @@ use crate::store::RequestId;
 mod accounts;
 mod alarms;
 mod audit;
+mod books;
 mod ceremonies;
 mod certificates;
 mod consents;
+mod disputes;
 mod every;
 mod fence;
 mod join_tokens;
@@ -36,10 +38,15 @@ mod seeds;
 mod shoppers;
 mod terminals;
 pub mod trust;
+mod webhooks;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
 pub use alarms::{AlarmList, AlarmView, Alarms};
 pub use audit::{AuditVerify, AuditView};
+pub use books::{
+    MerchantHistory, MerchantPin, MerchantSet, MerchantShow, Piece, RefundGive, SettlementClose,
+    SettlementExport, SettlementList, SettlementView, SettlementsView, TermsView,
+};
 pub use ceremonies::{Agreed, IssuingAgree, RootAgree};
 pub use certificates::{
     CertificateIssue, CertificateList, CertificateRevoke, CertificateShow, CertificateView,
@@ -49,6 +56,7 @@ pub use consents::{
     CarriedOut, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList, ConsentRefuse, ConsentShow,
     ConsentSign, Drafted, RequestView, Requests, ShownRequest,
 };
+pub use disputes::{DisputeShow, DisputeView};
 pub use every::{Named, every_verb, named, names};
 pub use fence::{FenceRaise, FenceStatus, FenceView, RaisedView};
 pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
@@ -72,6 +80,9 @@ pub use terminals::{
     Terminals,
 };
 pub use trust::{RootState, TrustInstall, TrustPlan, TrustShow, TrustStage, TrustView};
+pub use webhooks::{
+    RetriedView, WebhookList, WebhookRemove, WebhookRetry, WebhookSet, WebhookView, WebhooksView,
+};
 
 /// Longest name of a terminal or merchant, in bytes: it is shown on phones and screens.
 pub const NAME_MAX: usize = 80;

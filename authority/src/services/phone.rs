@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::Failure;
+use crate::ids;
 use crate::store::{ClaimRecord, Store};
 
 const SECRET_BYTES: usize = 32;
@@ -26,6 +27,12 @@ pub struct PhoneCookie {
 }
 
 impl PhoneCookie {
+    pub fn generate(claim: ClaimId) -> Self {
+        Self::of(claim, ids::random())
+    }
+
+    /// With a secret of the caller's: of a browser's claim, or in place of a cookie where the phone keeps
+    /// none, in a claim by SMS.
     pub fn of(claim: ClaimId, secret: [u8; SECRET_BYTES]) -> Self {
         Self { claim, secret }
     }

@@ -71,7 +71,7 @@ pub struct Choice {
 #[derive(Debug)]
 pub enum What {
     /// To pay; with the claim, if there is one already.
-    Pay(Option<OwnClaim>),
+    Pay(Option<Box<OwnClaim>>),
     /// To look at the profile.
     Profile,
     /// So that this account opens the profile of the browser's session, too.

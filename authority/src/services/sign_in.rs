@@ -45,6 +45,8 @@ pub enum By {
     Session(SessionId),
     /// An app with an access token of its identity provider.
     AccessToken,
+    /// A phone that replied with the one-time number it was sent.
+    Phone,
 }
 
 /// A shopper who is known: by an access token that was verified, or by a session.
@@ -59,6 +61,19 @@ pub struct SignedIn {
 }
 
 impl SignedIn {
+    /// The owner of a phone, as the carrier's network names them. Only what a reply from that phone
+    /// approves is theirs: see [`super::sms`].
+    pub(super) fn by_phone(person: PersonKey, carrier: &str) -> Self {
+        Self {
+            person,
+            provider: carrier.to_owned(),
+            authenticated_at: Timestamp::from_ms(0),
+            strong: false,
+            by: By::Phone,
+            key: None,
+        }
+    }
+
     pub fn person(&self) -> &PersonKey {
         &self.person
     }

@@ -20,7 +20,7 @@ use protocol::wire::passkeys::{Assertion, ConfirmOptions, Descriptor, RequestOpt
 
 use super::passkeys::webauthn::{self, Bad, Brought, RelyingParty, Signed};
 use super::phone::PhoneCookie;
-use super::sign_in::SignedIn;
+use super::sign_in::{By, SignedIn};
 use super::{Failure, approvals, phone, seconds};
 use crate::app::App;
 use crate::ids;
@@ -86,9 +86,12 @@ impl StepUp {
         request: &ApprovalRequest,
         now: Timestamp,
     ) -> Result<Strength, Failure> {
-        let without = match signed_in.strong() {
-            true => Strength::StrongSignIn(signed_in.authenticated_at()),
-            false => Strength::SignedIn,
+        let without = match signed_in.by() {
+            By::Phone => Strength::Reply,
+            By::Session(_) | By::AccessToken if signed_in.strong() => {
+                Strength::StrongSignIn(signed_in.authenticated_at())
+            }
+            By::Session(_) | By::AccessToken => Strength::SignedIn,
         };
         let Some(assertion) = &request.assertion else {
             return Ok(without);

@@ -45,6 +45,9 @@ pub enum Strength {
     Passkey(Box<Confirmation>),
     /// The wallet's own key signed exactly this payment, after the wallet had authenticated strongly.
     Wallet,
+    /// The phone whose invoice pays replied with the number that was sent to it. What has no strong
+    /// authentication there has caps of its own instead (PSD2, Article 3(l)).
+    Reply,
 }
 
 /// An assertion that was verified, for one payment. Kept as evidence.
@@ -133,7 +136,7 @@ impl Strength {
     /// Whether this very payment was authenticated strongly.
     pub fn covers_payment(&self) -> bool {
         match self {
-            Self::SignedIn | Self::StrongSignIn(_) => false,
+            Self::SignedIn | Self::StrongSignIn(_) | Self::Reply => false,
             Self::Passkey(_) | Self::Wallet => true,
         }
     }
@@ -152,7 +155,10 @@ impl Standing {
         next.unaided_minor += spend.amount_minor;
         next.unaided_payments += 1;
         next.unaided_at = Some(spend.at);
-        next.check_exemption(spend)?;
+        // A reply needs nothing more, but is no strong authentication either: it ends no count.
+        if *spend.strength != Strength::Reply {
+            next.check_exemption(spend)?;
+        }
         Ok(next)
     }
 
@@ -463,6 +469,16 @@ mod tests {
         };
         let capped = Standing::default().after(&spend(101, &Strength::Wallet, &rules));
         assert_eq!(capped, refused(Limit::ShopperDay, None));
+    }
+
+    #[test]
+    fn a_reply_from_the_phone_that_pays_needs_no_more_and_ends_no_count() {
+        let full = pays(Standing::default(), &[2_000; 5]).unwrap();
+        let after = full.after(&spend(5_000, &Strength::Reply, &RULES)).unwrap();
+        assert_eq!((after.unaided_minor, after.unaided_payments), (15_000, 6));
+        let refused = after.after(&spend(1, &Strength::SignedIn, &RULES));
+        assert_eq!(refused, step_up(StepUpCause::InAll));
+        assert_eq!(after.without(5_000, NOW).unaided_minor, 10_000);
     }
 
     #[test]

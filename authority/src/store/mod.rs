@@ -6,8 +6,11 @@
 
 mod allowances;
 mod audit;
+mod bookings;
+mod caps;
 mod charges;
 mod consents;
+mod disputes;
 mod fence;
 mod identities;
 mod intents;
@@ -18,27 +21,35 @@ mod passkeys;
 mod payments;
 mod profiles;
 mod proofs;
+mod refunds;
 mod reports;
 mod revocations;
 mod rotation;
 mod service_accounts;
 mod sessions;
+mod settlements;
+pub mod sms;
 pub mod sqlite;
 mod terminals;
+mod terms;
 mod tokens;
 mod trust;
 mod wallets;
+mod webhooks;
 
 pub use allowances::{
     Allowances, Barred, Confirmation, Exemption, Limit, Locked, OwnLimits, Spend, SpendRules,
     Standing, StepUpCause, Strength, day_of,
 };
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
+pub use bookings::{Bookings, Cursor, DayTotals, HistoryOf, RailSum};
+pub use caps::{AccountCaps, Caps};
 pub use charges::{ChargeRecord, ChargeStatus, Charges, Due, NewCharge, StartCharge};
 pub use consents::{
     AddOperator, AddRequest, Bar, Begin, Consents, Counted, Heard, NewRequest, OPEN_REQUESTS_MAX,
     OPERATORS_MAX, OperatorRecord, OperatorRevoked, RequestId, RequestRecord, RequestState, Voice,
 };
+pub use disputes::{Dispute, Disputes, Moment, Source, TAPS_AROUND_MS, TAPS_MAX};
 pub use fence::{Adopted, Difference, Fences, Missing, Raise, RaiseRecord, Raised};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
@@ -58,6 +69,9 @@ pub use profiles::{
     OfferedLink, Profile, ProfileAccount, ProfileIdentity, Profiles, Unlinked,
 };
 pub use proofs::{NonceKey, Proofs, ShownProof};
+pub use refunds::{
+    NewRefund, Refund, RefundAsker, RefundOutcome, RefundState, RefundStep, Refunds,
+};
 pub use reports::Reports;
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
@@ -73,10 +87,18 @@ pub use sessions::{
     ATTEMPTS_MAX, ATTEMPTS_OF_VISITOR_MAX, Attempt, BeginSignIn, Begun, EndReason, LoggedOut,
     NewSession, ProviderLogout, Purpose, SESSIONS_MAX, SessionRecord, Sessions, Started, Taken,
 };
+pub use settlements::{CloseDay, CloseOutcome, Settlement, Settlements, Unsettled};
+pub use sms::{
+    Choice, Hearing, Letter, NewLetter, NewText, StoredText, TalkTurn, TextId, Texts, Turn,
+};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
+pub use terms::{
+    MerchantTerms, NewTerms, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX, PinHash, PinTry, Terms,
+};
 pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
 pub use wallets::{BeginRequest, KeptApproval, RequestBegun, RequestEnd, WalletRequest, Wallets};
+pub use webhooks::{NoticeEvent, NoticeRecord, Webhook, Webhooks};
 
 /// Everything the services ask of a database.
 pub trait Store:
@@ -90,12 +112,20 @@ pub trait Store:
     + Payments
     + Allowances
     + PasskeyBook
+    + Refunds
+    + Bookings
+    + Settlements
+    + Terms
+    + Disputes
+    + Webhooks
     + Intents
     + ServiceAccounts
     + Ledger
     + Misses
     + Proofs
     + Wallets
+    + Texts
+    + Caps
     + Reports
     + TrustFollowers
     + Rotation
@@ -120,12 +150,20 @@ impl<T> Store for T where
         + Payments
         + Allowances
         + PasskeyBook
+        + Refunds
+        + Bookings
+        + Settlements
+        + Terms
+        + Disputes
+        + Webhooks
         + Intents
         + ServiceAccounts
         + Ledger
         + Misses
         + Proofs
         + Wallets
+        + Texts
+        + Caps
         + Reports
         + TrustFollowers
         + Rotation

@@ -44,6 +44,8 @@ pub enum PayOutcome {
     FundsShort,
     /// A limit, a lock, or a sign-in that is not enough.
     Barred(Barred),
+    /// The account may not pay so much at once, or in this month.
+    CapReached,
     /// Banned since the claim.
     TerminalRefused,
 }

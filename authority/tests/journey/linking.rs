@@ -38,6 +38,8 @@ impl Place {
 
     /// A signed-in browser goes to the wallet to link `subject`; answers the offered link.
     async fn offer(&self, browser: &Browser, subject: &str) -> Uuid {
+        // Identities are listed as they came.
+        self.world.advance(1_000);
         let (world, wallet) = (&self.world, &self.wallet);
         let request = begin(world, wallet, browser, &[("purpose", "link")]).await;
         assert_eq!(request["prompt"], "login");

@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use authority::http::{Public, Routes, body};
+use authority::http::{Public, Routes, body, problem};
 use authority::listen::{self, Listening, Plain};
 use authority::store::ServiceAccounts;
 use http::{HeaderMap, Method};
+use protocol::problem::{Problem, ProblemType};
 use protocol::token::Channel;
 use protocol::wire::wallet::{SignedApproval, token_hash};
 use serde_json::{Value, json};
@@ -186,7 +187,14 @@ impl Between {
         }
         let passed = self.http.request(request.method.clone(), url);
         let passed = passed.headers(headers).body(request.body.clone());
-        let answered = passed.send().await.unwrap();
+        let answered = match passed.send().await {
+            Ok(answered) => answered,
+            // What this client cannot even write down nobody can send.
+            Err(error) => {
+                let problem = Problem::new(ProblemType::MalformedRequest);
+                return problem::response(&problem.with_detail(error));
+            }
+        };
         let (status, headers) = (answered.status(), answered.headers().clone());
         let mut response = warp::Reply::into_response(answered.bytes().await.unwrap().to_vec());
         *response.status_mut() = status;

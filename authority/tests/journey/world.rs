@@ -15,9 +15,8 @@ use authority::serve;
 use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
 use authority::services::rails::Rails;
-use authority::services::sign_in::{Shown, SignedIn};
+use authority::services::seeds;
 use authority::services::trust::Trust;
-use authority::services::{Failure, seeds};
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 use authority::store::{
     Credit, JoinToken, KeyRecord, Ledger, Merchant, Merchants, NewAccount, PersonKey, Seed,
@@ -38,12 +37,16 @@ use protocol::window::{EpochClock, WindowPlan};
 use protocol::wire::charges::ChargeRequest;
 use protocol::wire::push::ChargeState;
 use protocol::wire::schedules::{ScheduleQuery, ScheduleResponse};
-use serde_json::{Value, json};
 use tempfile::TempDir;
 use wallet_client::WalletKey;
 
 use crate::openid::{OpenId, SECRET};
 use crate::provider::{AUDIENCE, ISSUER, Provider};
+
+#[path = "world/phones.rs"]
+mod phones;
+
+pub use phones::{Answer, Phone, answer};
 
 pub const START: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 pub const MINUTE: i64 = 60_000;
@@ -77,23 +80,11 @@ pub struct World {
     nonce: Mutex<Option<String>>,
 }
 
-/// What the public listener answered.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
-    pub body: Vec<u8>,
-    pub cookie: Option<String>,
-    pub retry_after: Option<u32>,
-    pub headers: reqwest::header::HeaderMap,
-}
-
-/// A claim in a phone's hand.
-#[derive(Debug, Clone)]
-pub struct Phone {
-    pub claim: String,
-    /// `__Host-m2key-claim=…`
-    pub cookie: String,
-    pub view: Value,
+/// What a test has beside the usual: a piece of configuration, and rails.
+#[derive(Clone, Default)]
+pub struct More {
+    pub config: String,
+    pub rails: Rails,
 }
 
 impl World {
@@ -109,15 +100,25 @@ impl World {
 
     /// With other limits, as in the configuration.
     pub async fn spending(text: &str) -> Self {
+        Self::spending_at(text, |merchant| merchant).await
+    }
+
+    /// The same at a merchant of the test's own kind.
+    pub async fn spending_at(text: &str, merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(SPENDING_FILE), text).unwrap();
-        Self::in_place(dir, String::new(), |merchant| merchant, Rails::default()).await
+        Self::in_place(dir, String::new(), merchant, Rails::default()).await
     }
 
     /// With a merchant of the test's own kind.
     pub async fn with(merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::in_place(dir, String::new(), merchant, Rails::default()).await
+    }
+
+    pub async fn with_more(more: More, merchant: impl FnOnce(Merchant) -> Merchant) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::in_place(dir, more.config, merchant, more.rails).await
     }
 
     /// With a provider all of whose access tokens must be bound to a key, or not.
@@ -376,47 +377,6 @@ impl World {
         self.store.accounts_of(person).await.unwrap()[0].balance_minor
     }
 
-    /// A fresh access token, for the world's key.
-    pub fn sign_in(&self, subject: &str) -> String {
-        self.sign_in_with(subject, &self.key)
-    }
-
-    /// The same for another key.
-    pub fn sign_in_with(&self, subject: &str, key: &WalletKey) -> String {
-        self.provider.token(&self.claims_of(subject, key))
-    }
-
-    pub fn claims_of(&self, subject: &str, key: &WalletKey) -> Value {
-        let now_s = self.now().secs();
-        self.provider.claims(subject, key.thumbprint(), now_s)
-    }
-
-    /// A proof by the world's key that leaves nothing to wish for, whatever the access token.
-    pub async fn proof(&self, method: &str, path: &str, access_token: &str) -> String {
-        let nonce = self.journey.sign_in.nonce(self.now()).await.unwrap();
-        let address = format!("{ORIGIN}{path}");
-        let proven = self.key.prove(
-            method,
-            &address,
-            Some(access_token),
-            Some(&nonce),
-            self.now(),
-        );
-        proven.unwrap()
-    }
-
-    /// Who sends this access token with a good proof?
-    pub async fn verify(&self, access_token: &str) -> Result<SignedIn, Failure> {
-        let proof = self.proof("GET", "/", access_token).await;
-        let shown = Shown {
-            access_token,
-            proof: Some(&proof),
-            method: "GET",
-            path: "/",
-        };
-        self.journey.sign_in.verify(&shown, self.now()).await
-    }
-
     pub async fn charge(&self, minor: i64) -> ChargeState {
         self.charge_at(self.terminal, minor).await
     }
@@ -496,145 +456,6 @@ impl World {
         plan.at(self.now()).unwrap().closes
     }
 
-    pub async fn claim(&self, token: &str, access_token: Option<&str>) -> Answer {
-        let body = json!({ "token": token });
-        let request = self.http.post(self.url("/v1/claims")).json(&body);
-        self.send(request, access_token).await
-    }
-
-    /// Sends it as the world's phone does: with a proof, and again where the nonce was old.
-    pub async fn send(
-        &self,
-        request: reqwest::RequestBuilder,
-        access_token: Option<&str>,
-    ) -> Answer {
-        match access_token {
-            None => answer(request).await,
-            Some(token) => self.send_with(request, token, &self.key).await,
-        }
-    }
-
-    pub async fn send_with(
-        &self,
-        request: reqwest::RequestBuilder,
-        access_token: &str,
-        key: &WalletKey,
-    ) -> Answer {
-        let mut tries = 2;
-        loop {
-            tries -= 1;
-            let again = request.try_clone().unwrap();
-            let built = again.try_clone().unwrap().build().unwrap();
-            let (method, path) = (built.method().as_str(), built.url().path());
-            let nonce = self.nonce.lock().unwrap().clone();
-            let address = format!("{ORIGIN}{path}");
-            let (token, nonce) = (Some(access_token), nonce.as_deref());
-            let proof = key.prove(method, &address, token, nonce, self.now());
-            let again = again.header("authorization", format!("DPoP {access_token}"));
-            let answered = answer(again.header("dpop", proof.unwrap())).await;
-            let next = answered.headers.get("dpop-nonce");
-            *self.nonce.lock().unwrap() = next.map(|it| it.to_str().unwrap().to_owned());
-            if tries == 0 || !answered.wants_nonce() {
-                return answered;
-            }
-        }
-    }
-
-    /// Claims what must succeed.
-    pub async fn claimed(&self, token: &str, access_token: Option<&str>) -> Phone {
-        let answer = self.claim(token, access_token).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        let view = answer.json();
-        Phone {
-            claim: view["claim"].as_str().unwrap().into(),
-            cookie: answer.cookie.unwrap(),
-            view,
-        }
-    }
-
-    /// A till's charge of `minor`, scanned.
-    pub async fn held(&self, minor: i64) -> Phone {
-        self.charge(minor).await;
-        let link = self.shown(Channel::Qr).await;
-        self.claimed(&link, None).await
-    }
-
-    pub async fn view(&self, phone: &Phone) -> Answer {
-        let url = self.url(&format!("/v1/claims/{}", phone.claim));
-        answer(self.http.get(url).header("cookie", &phone.cookie)).await
-    }
-
-    pub async fn approve(&self, phone: &Phone, person: &str, minor: i64) -> Answer {
-        let body = self.approval(minor);
-        self.approve_with(
-            phone,
-            Some(&phone.cookie),
-            Some(&self.sign_in(person)),
-            &body,
-        )
-        .await
-    }
-
-    pub fn approval(&self, minor: i64) -> Value {
-        json!({ "amount": eur(minor), "payee": self.merchant })
-    }
-
-    pub async fn approve_with(
-        &self,
-        phone: &Phone,
-        cookie: Option<&str>,
-        access_token: Option<&str>,
-        body: &Value,
-    ) -> Answer {
-        let url = self.url(&format!("/v1/claims/{}/approval", phone.claim));
-        let mut request = self.http.post(url).json(body);
-        if let Some(cookie) = cookie {
-            request = request.header("cookie", cookie);
-        }
-        self.send(request, access_token).await
-    }
-
-    /// A request to the public listener that is sent as it stands.
-    pub fn ask(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        let method = method.parse().unwrap();
-        self.http.request(method, self.url(path))
-    }
-
-    pub async fn post_as(
-        &self,
-        person: Option<&str>,
-        path: &str,
-        cookie: Option<&str>,
-        body: &Value,
-    ) -> Answer {
-        let token = person.map(|person| self.sign_in(person));
-        self.post_with(token.as_deref(), path, cookie, body).await
-    }
-
-    pub async fn post_with(
-        &self,
-        access_token: Option<&str>,
-        path: &str,
-        cookie: Option<&str>,
-        body: &Value,
-    ) -> Answer {
-        let mut request = self.http.post(self.url(path)).json(body);
-        if let Some(cookie) = cookie {
-            request = request.header("cookie", cookie);
-        }
-        self.send(request, access_token).await
-    }
-
-    pub async fn get_as(&self, person: &str, path: &str) -> Answer {
-        let request = self.http.get(self.url(path));
-        self.send(request, Some(&self.sign_in(person))).await
-    }
-
-    pub async fn delete_as(&self, person: &str, path: &str) -> Answer {
-        let request = self.http.delete(self.url(path));
-        self.send(request, Some(&self.sign_in(person))).await
-    }
-
     /// One number from the database.
     pub fn rows(&self, sql: &str) -> i64 {
         let conn = rusqlite::Connection::open(self.database()).unwrap();
@@ -645,56 +466,6 @@ impl World {
     pub fn edit(&self, sql: &str) {
         let conn = rusqlite::Connection::open(self.database()).unwrap();
         conn.execute(sql, []).unwrap();
-    }
-
-    pub async fn get(&self, path: &str) -> Answer {
-        answer(self.http.get(self.url(path))).await
-    }
-
-    pub async fn post_text(&self, path: &str, media: &str, body: String) -> Answer {
-        let request = self.http.post(self.url(path)).header("content-type", media);
-        answer(request.body(body)).await
-    }
-
-    pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.phones)
-    }
-}
-
-impl Answer {
-    fn wants_nonce(&self) -> bool {
-        let asked = self.headers.get("www-authenticate");
-        asked.is_some_and(|it| it.to_str().unwrap().contains("use_dpop_nonce"))
-    }
-
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
-    }
-
-    /// Refused with this status and problem.
-    #[track_caller]
-    pub fn refused(&self, status: u16, slug: &str) -> &Self {
-        let type_ = self.json()["type"].as_str().unwrap_or_default().to_owned();
-        let expected = (status, format!("urn:m2key:problem:{slug}"));
-        assert_eq!((self.status, type_), expected, "{self:?}");
-        self
-    }
-}
-
-pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
-    let response = request.send().await.unwrap();
-    let headers = response.headers().clone();
-    let text = |name: &str| headers.get(name).map(|it| it.to_str().unwrap().to_owned());
-    let cookie = text("set-cookie").map(|it| it.split(';').next().unwrap().to_owned());
-    let retry_after = text("retry-after").map(|it| it.parse().unwrap());
-    let status = response.status().as_u16();
-    let body = response.bytes().await.unwrap().to_vec();
-    Answer {
-        status,
-        body,
-        cookie,
-        retry_after,
-        headers,
     }
 }
 
@@ -725,7 +496,7 @@ async fn make_keys(hsm: &MemoryHsm, store: &SqliteStore) {
 
 /// Much goes without strong authentication, and one address may ask a lot: all phones of these tests are
 /// on it. What these limits are for is told in `step_up.rs`, with the numbers that ship.
-const SPENDING: &str = r#"
+pub const SPENDING: &str = r#"
         step_up = { EUR = { each_minor = 100000, in_all_minor = 10000000, payments = 1000000 } }
         [limits]
         acts_per_address = 1000000
@@ -749,6 +520,7 @@ fn config(provider: &Provider, dir: &Path) -> Config {
         hsm = {{ module = "none.so", token_label = "m2key", pin_file = "pin" }}
         signer = {{ socket = "signer.sock" }}
         store = {{ path = "store.sqlite" }}
+        webhooks = {{ private_addresses = true }}
         {spending}
         [[identity_providers]]
         name = "demo bank"

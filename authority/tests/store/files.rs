@@ -7,11 +7,11 @@ use std::process::Command;
 use std::sync::Arc;
 
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
-use authority::store::{AuditLog, StoreError};
+use authority::store::{AuditLog, CloseOutcome, StoreError};
 use protocol::audit::{BrokenChain, ChainCheck, ChainFault};
 use rusqlite::Connection;
 
-use crate::world::{NOW, World};
+use crate::world::{LATER, NOW, World};
 
 /// Nobody, who may write nothing.
 const NOBODY: u32 = 65_534;
@@ -206,4 +206,45 @@ fn every_column_of_the_schema_says_what_it_holds() {
     for column in columns {
         assert!(column.contains(" -- "), "{column}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_whose_entries_were_changed_by_hand_stays_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m2key.db");
+    let world = World::new(Arc::new(crate::open(&path)));
+    let merchant = world.merchant().await;
+    let terminal = world.terminal_of(&merchant, 1).await;
+    let anna = world.shopper("anna", 1_000).await;
+    let (_, payment) = world.sold(terminal, &anna, 420).await;
+    let edit = |sql: &str| Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let close = || {
+        world
+            .store
+            .close_day(crate::suite::books::close(merchant.id, LATER))
+    };
+    let refused = async |file_minor, ledger_minor| {
+        let differs = CloseOutcome::Differs {
+            file_minor,
+            ledger_minor,
+        };
+        assert_eq!(close().await, Ok(differs));
+        let none = world.store.settlements(merchant.id, None, 9).await;
+        assert_eq!(none, Ok(Vec::new()));
+    };
+    // A line that says another amount than the ledger.
+    edit("UPDATE bookings SET amount_minor = 421");
+    refused(421, 0).await;
+    edit("UPDATE bookings SET amount_minor = 420");
+    // Money on the account that no line tells of.
+    let account = merchant.account.0.simple();
+    edit(&format!(
+        "INSERT INTO ledger_entries VALUES (X'{account}', zeroblob(16), 5)"
+    ));
+    refused(420, 425).await;
+    edit("DELETE FROM ledger_entries WHERE movement = zeroblob(16)");
+    let closed = close().await.unwrap();
+    assert!(matches!(closed, CloseOutcome::Closed(_)), "{closed:?}");
+    let booked = world.store.booked(payment.id.0).await.unwrap();
+    assert_eq!(booked.unwrap().payment, payment.id);
 }

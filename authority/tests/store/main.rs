@@ -23,8 +23,8 @@ use std::sync::Arc;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
 use suite::{
-    allowances, certificates, charges, intents, payments, profiles, records, rotation, sign_ins,
-    terminals, trust, wallets,
+    allowances, books, certificates, charges, intents, payments, profiles, records, rotation,
+    sign_ins, terminals, texts, trust, wallets,
 };
 use world::World;
 
@@ -126,6 +126,15 @@ on_sqlite! {
         a_refused_capture_is_taken_back,
         what_is_due_is_found_by_rail_and_time_and_counted,
         service_accounts_are_listed_as_they_are_offered;
+    books:
+        money_goes_back_to_the_account_that_paid_and_never_more,
+        a_refund_is_one_however_often_it_is_asked_for,
+        a_refund_that_is_refused_moves_nothing,
+        the_refunds_of_a_day_end_at_the_cap,
+        both_sides_read_the_same_history_page_by_page,
+        a_closed_day_is_the_change_of_the_ledger_and_stays_it,
+        a_cut_that_is_not_later_closes_nothing,
+        pins_are_counted_before_they_are_compared;
     records:
         accounts_are_one_per_person_and_currency,
         a_credit_reference_counts_once,
@@ -162,6 +171,16 @@ on_sqlite! {
         whoever_asks_again_goes_on_with_the_same_claim,
         the_first_refusal_stays_until_it_is_forgotten,
         an_approval_is_kept_with_its_claim_and_serves_no_other;
+    texts:
+        a_text_is_kept_once_by_its_id_and_by_its_words,
+        who_writes_too_much_is_not_answered,
+        a_turn_is_taken_whole_or_not_at_all,
+        a_phone_has_one_talk_at_a_time,
+        a_wrong_number_is_counted_once_and_for_the_phone,
+        an_sms_waits_until_the_gateway_has_it,
+        old_texts_are_forgotten_but_none_that_waits,
+        an_account_pays_no_more_than_its_caps,
+        payments_that_race_do_not_pass_a_cap_together;
     races:
         a_token_is_spent_once_even_when_two_hundred_phones_race,
         a_charge_is_held_by_one_of_two_phones,
@@ -170,6 +189,8 @@ on_sqlite! {
         a_charge_is_paid_or_ended_never_both,
         a_ban_and_a_claim_leave_nothing_held,
         an_account_is_never_overdrawn,
+        refunds_that_race_never_give_back_more_than_was_paid,
+        what_is_booked_while_a_day_closes_is_in_exactly_one_file,
         a_join_token_serves_one_of_two_keys,
         claims_of_many_terminals_share_commits;
     operations:

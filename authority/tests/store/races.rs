@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::store::{
-    ChargeStatus, ClaimOutcome, ClaimRecord, Pay, PayOutcome, Redeem, TerminalStatus,
+    ChargeStatus, ClaimOutcome, ClaimRecord, CloseOutcome, Pay, PayOutcome, Redeem, RefundOutcome,
+    TerminalStatus,
 };
 use protocol::ids::TerminalId;
 use protocol::token::Channel;
 use protocol::wire::claims::ClaimState;
 use protocol::wire::push::EndReason;
 
-use crate::world::{NOW, World, eur, join_hash, live, number};
+use crate::world::{LATER, NOW, World, eur, join_hash, live, number};
 
 /// Rounds of the big race, unless its time is over before.
 const ROUNDS: usize = 1_000;
@@ -266,4 +267,77 @@ async fn all_at_once<T: Send + 'static>(
         results.push(task.await.unwrap());
     }
     results
+}
+
+pub(crate) async fn refunds_that_race_never_give_back_more_than_was_paid(world: &World) {
+    let merchant = world.merchant().await;
+    let terminal = world.terminal_of(&merchant, 1).await;
+    let anna = world.shopper("anna", 100_000).await;
+    for round in 0..DUELS {
+        let (charge, _) = world.sold(terminal, &anna, 300).await;
+        let before = world.balance(&anna).await;
+        // Eight askers of 100 each; three fit.
+        let asked = (0..8).map(|_| world.refund_of(charge, terminal, 100));
+        let outcomes = all_at_once(asked.map(|refund| {
+            let store = Arc::clone(&world.store);
+            async move { store.refund(refund).await.unwrap() }
+        }))
+        .await;
+        let given = |outcome: &&RefundOutcome| matches!(outcome, RefundOutcome::Refunded(_));
+        assert_eq!(outcomes.iter().filter(given).count(), 3, "round {round}");
+        let refused = RefundOutcome::TooMuch { left_minor: 0 };
+        let lost = outcomes.iter().filter(|o| **o == refused).count();
+        assert_eq!(lost, 5, "{outcomes:?}");
+        assert_eq!(world.balance(&anna).await, before + 300);
+    }
+    let earned = world.store.merchant_balance(merchant.account).await;
+    assert_eq!(earned, Ok(0));
+}
+
+pub(crate) async fn what_is_booked_while_a_day_closes_is_in_exactly_one_file(world: &World) {
+    let merchant = world.merchant().await;
+    let anna = world.shopper("anna", 1_000_000).await;
+    let mut records = Vec::new();
+    for n in 0..40 {
+        let terminal = world.terminal_of(&merchant, n).await;
+        world.start(terminal, 420).await;
+        records.push(world.claimed(terminal).await);
+    }
+    let pays = records.iter().map(|record| {
+        let (store, pay) = (
+            Arc::clone(&world.store),
+            world.pay_of(record, &anna, eur(420)),
+        );
+        async move {
+            let paid = store.pay(pay).await.unwrap();
+            assert!(matches!(paid, PayOutcome::Paid(_)), "{paid:?}");
+        }
+    });
+    let closes = (0..8_i64).map(|n| {
+        let (store, merchant) = (Arc::clone(&world.store), merchant.id);
+        async move {
+            let closed = store
+                .close_day(crate::suite::books::close(merchant, LATER + n))
+                .await;
+            assert!(!matches!(closed.unwrap(), CloseOutcome::Differs { .. }));
+        }
+    });
+    let all =
+        pays.map(|pay| Box::pin(pay) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>)
+            .chain(closes.map(|close| {
+                Box::pin(close) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
+            }));
+    all_at_once(all.collect::<Vec<_>>().into_iter()).await;
+    let last = crate::suite::books::close(merchant.id, LATER + 100);
+    world.store.close_day(last).await.unwrap();
+    let files = world
+        .store
+        .settlements(merchant.id, None, 99)
+        .await
+        .unwrap();
+    let lines: u64 = files.iter().map(|file| file.totals.credits).sum();
+    assert_eq!(lines, 40);
+    let numbers: Vec<_> = files.iter().rev().map(|file| file.number).collect();
+    assert_eq!(numbers, (1..=files.len() as u64).collect::<Vec<_>>());
+    assert_eq!(files[0].totals.closing_minor, 40 * 420);
 }

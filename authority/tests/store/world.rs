@@ -5,15 +5,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use authority::store::{
     Balance, Claim, ClaimOutcome, ClaimRecord, Credit, Exemption, JoinToken, Merchant, NewAccount,
-    NewCharge, NewSchedule, Pay, PayOutcome, Payment, PersonKey, RailKey, Seed, SpendRules,
-    StartCharge, Store, Strength, Terminal, TerminalStatus,
+    NewCharge, NewRefund, NewSchedule, Pay, PayOutcome, Payment, PersonKey, RailKey, Refund,
+    RefundAsker, RefundOutcome, Seed, SpendRules, StartCharge, Store, Strength, Terminal,
+    TerminalStatus,
 };
 use hsm::{KeyLabel, SealedSeed, SealingKeys};
 use protocol::audit::{ChainCheck, Head};
 use protocol::charge::{Approval, HOLD_MS, Mark};
 use protocol::code::TypedCode;
 use protocol::derive::EpochKey;
-use protocol::ids::{AccountId, ChargeId, ClaimId, MerchantId, PaymentId, ReceiptId, TerminalId};
+use protocol::ids::{
+    AccountId, ChargeId, ClaimId, MerchantId, PaymentId, ReceiptId, RefundId, TerminalId,
+};
 use protocol::live::{Live, LoadedEpoch, candidates, recognise};
 use protocol::money::{Currency, Money};
 use protocol::presented::Presented;
@@ -251,6 +254,45 @@ impl World {
         let pay = self.pay_of(record, person, record.claimed.asked.unwrap());
         match self.store.pay(pay).await.unwrap() {
             PayOutcome::Paid(payment) => *payment,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// `person` pays `amount_minor` at `terminal`; the charge and the payment.
+    pub(crate) async fn sold(
+        &self,
+        terminal: TerminalId,
+        person: &PersonKey,
+        amount_minor: i64,
+    ) -> (ChargeId, Payment) {
+        let charge = self.start(terminal, amount_minor).await;
+        let record = self.claimed(terminal).await;
+        (charge, self.paid(&record, person).await)
+    }
+
+    pub(crate) fn refund_of(
+        &self,
+        charge: ChargeId,
+        terminal: TerminalId,
+        amount_minor: i64,
+    ) -> NewRefund {
+        NewRefund {
+            id: RefundId(self.charge_id().0),
+            charge,
+            amount: eur(amount_minor),
+            reason: Some("one too many".into()),
+            asker: RefundAsker::Terminal(terminal),
+            movement: self.charge_id().0,
+            receipt: ReceiptId(self.charge_id().0),
+            day: "2026-11-23".into(),
+            day_max_minor: 100_000,
+            at: NOW + 2_000,
+        }
+    }
+
+    pub(crate) async fn refunded(&self, refund: NewRefund) -> Refund {
+        match self.store.refund(refund).await.unwrap() {
+            RefundOutcome::Refunded(refund) => *refund,
             other => panic!("{other:?}"),
         }
     }

@@ -5,9 +5,12 @@
 
 pub mod charges;
 pub mod claims;
+pub mod history;
+pub mod notices;
 pub mod passkeys;
 pub mod push;
 pub mod rails;
+pub mod refunds;
 pub mod reports;
 pub mod schedules;
 pub mod upkeep;

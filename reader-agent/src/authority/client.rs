@@ -10,7 +10,11 @@ use protocol::jwk::JwkSet;
 use protocol::problem::Problem;
 use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
 use protocol::wire::claims::JWKS_PATH;
+use protocol::wire::history::{
+    DAY_PATH, DayReport, HISTORY_MAX, HISTORY_PATH, HistoryPage, HistoryQuery,
+};
 use protocol::wire::push::{ChargeState, EVENTS_PATH};
+use protocol::wire::refunds::{REFUNDS_PATH, RefundRequest, RefundResponse};
 use protocol::wire::reports::{REPORTS_PATH, ReportRequest, ReportResponse, TerminalEvent};
 use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
 use protocol::wire::upkeep::{CHECKPOINT_HEADER, INSTANCE_HEADER, TRUST_HEADER, TRUST_PATH};
@@ -39,6 +43,14 @@ pub trait ChargeDesk: Send + Sync {
     async fn start(&self, request: &ChargeRequest) -> Result<ChargeState, CallError>;
     async fn look(&self, charge: ChargeId) -> Result<ChargeState, CallError>;
     async fn cancel(&self, charge: ChargeId) -> Result<Option<ChargeState>, CallError>;
+}
+
+/// What the till asks of the merchant's books.
+#[async_trait]
+pub trait BooksDesk: Send + Sync {
+    async fn refund(&self, request: &RefundRequest) -> Result<RefundResponse, CallError>;
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, CallError>;
+    async fn day(&self) -> Result<DayReport, CallError>;
 }
 
 /// What a terminal says of itself when it opens the push stream.
@@ -191,6 +203,35 @@ impl ChargeDesk for AuthorityClient {
             .map(Some)
             .map_err(CallError::answer)
     }
+}
+
+#[async_trait]
+impl BooksDesk for AuthorityClient {
+    async fn refund(&self, request: &RefundRequest) -> Result<RefundResponse, CallError> {
+        json(self.send(self.post(REFUNDS_PATH).json(request)).await?).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, CallError> {
+        let mut path = format!(
+            "{HISTORY_PATH}?limit={}",
+            query.limit.unwrap_or(HISTORY_MAX)
+        );
+        if let Some(cursor) = query.cursor.as_deref().filter(|cursor| is_plain(cursor)) {
+            path += &format!("&cursor={cursor}");
+        }
+        json(self.send(self.get(&path)).await?).await
+    }
+
+    async fn day(&self) -> Result<DayReport, CallError> {
+        json(self.send(self.get(DAY_PATH)).await?).await
+    }
+}
+
+/// Cursors are digits, letters and dots; nothing else goes into an address.
+pub(crate) fn is_plain(cursor: &str) -> bool {
+    cursor
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'.')
 }
 
 /// A refusal becomes its problem.

@@ -12,10 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use protocol::ids::ChargeId;
 use protocol::wire::charges::ChargeRequest;
+use protocol::wire::history::{DayReport, HistoryPage, HistoryQuery};
 use protocol::wire::push::ChargeState;
+use protocol::wire::refunds::{RefundRequest, RefundResponse};
 use tokio::sync::watch;
 
-use super::client::{AuthorityClient, ChargeDesk};
+use super::client::{AuthorityClient, BooksDesk, ChargeDesk};
 use super::failure::CallError;
 use crate::clock::Clock;
 use crate::error::AgentError;
@@ -203,5 +205,30 @@ impl ChargeDesk for Line {
     async fn cancel(&self, charge: ChargeId) -> Result<Option<ChargeState>, CallError> {
         self.call(|client| async move { client.cancel(charge).await })
             .await
+    }
+}
+
+#[async_trait]
+impl BooksDesk for Line {
+    async fn refund(&self, request: &RefundRequest) -> Result<RefundResponse, CallError> {
+        let request = request.clone();
+        self.call(move |client| {
+            let request = request.clone();
+            async move { client.refund(&request).await }
+        })
+        .await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, CallError> {
+        let query = query.clone();
+        self.call(move |client| {
+            let query = query.clone();
+            async move { client.history(&query).await }
+        })
+        .await
+    }
+
+    async fn day(&self) -> Result<DayReport, CallError> {
+        self.call(|client| async move { client.day().await }).await
     }
 }

@@ -8,5 +8,6 @@ pub mod push;
 pub mod renew;
 pub(crate) mod tls;
 
-pub use client::{AuthorityClient, ChargeDesk, Greeting};
+pub(crate) use client::is_plain;
+pub use client::{AuthorityClient, BooksDesk, ChargeDesk, Greeting};
 pub use failure::CallError;

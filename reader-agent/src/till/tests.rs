@@ -7,15 +7,55 @@ use crate::http::{hardened, own_host, refusals};
 use crate::kiosk::{self, Kiosk};
 use crate::shown::{Asked, Paid, Shown};
 use crate::testing::{
-    Signer, charge_id, claim_id, mark, money, receipt_claims, terminal, till_charge,
+    Signer, charge_id, claim_id, mark, money, receipt_claims, refund_claims, terminal, till_charge,
 };
 use async_trait::async_trait;
+use protocol::refund::RefundClaims;
 use protocol::time::Timestamp;
+use protocol::wire::history::{DayReport, HistoryPage, HistoryQuery};
+use protocol::wire::refunds::{RefundRequest, RefundResponse, RefundStage};
 use reqwest::{Method, StatusCode};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
 struct Desk(Mutex<Result<ChargeState, CallError>>);
+
+/// Answers refunds with a receipt that says what `bend` makes of it.
+struct Ledger {
+    bend: Mutex<fn(&mut RefundClaims)>,
+}
+
+#[async_trait]
+impl BooksDesk for Ledger {
+    async fn refund(&self, request: &RefundRequest) -> Result<RefundResponse, CallError> {
+        let mut claims = refund_claims(terminal(1), request);
+        let (payment, receipt_id) = (claims.payment, claims.receipt);
+        (self.bend.lock().unwrap())(&mut claims);
+        Ok(RefundResponse {
+            refund: request.refund,
+            charge: request.charge,
+            payment,
+            amount: request.amount,
+            stage: RefundStage::Refunded {
+                receipt_id,
+                receipt: Signer::new(1).sign(&claims),
+            },
+        })
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, CallError> {
+        Ok(HistoryPage {
+            entries: Vec::new(),
+            next: query.cursor.clone(),
+        })
+    }
+
+    async fn day(&self) -> Result<DayReport, CallError> {
+        Err(CallError::Refused(Box::new(Problem::new(
+            ProblemType::TerminalRefused,
+        ))))
+    }
+}
 
 #[async_trait]
 impl ChargeDesk for Desk {
@@ -38,6 +78,7 @@ struct Terminal {
     kiosk: String,
     board: watch::Sender<Board>,
     desk: Arc<Desk>,
+    ledger: Arc<Ledger>,
     http: reqwest::Client,
     _dir: tempfile::TempDir,
 }
@@ -57,6 +98,9 @@ impl Terminal {
         let (till, kiosk) = (secret("till"), secret("kiosk"));
         let (board, receiver) = watch::channel(empty_board(terminal(1)));
         let desk = Arc::new(Desk(Mutex::new(Ok(till_charge(offered())))));
+        let ledger = Arc::new(Ledger {
+            bend: Mutex::new(|_| {}),
+        });
         let state = State::open(&dir.path().join("agent.db")).unwrap();
         state
             .save(&crate::core::Save::Keys {
@@ -68,6 +112,7 @@ impl Terminal {
         let address = listener.local_addr().unwrap();
         let till_part = Till {
             desk: desk.clone(),
+            books: ledger.clone(),
             board: receiver.clone(),
             secret: till.clone(),
             state: Arc::new(state),
@@ -95,6 +140,7 @@ impl Terminal {
             kiosk: kiosk.expose().to_owned(),
             board,
             desk,
+            ledger,
             http,
             _dir: dir,
         }
@@ -318,4 +364,59 @@ async fn the_screen_says_paid_with_amount_and_mark_of_the_receipt() {
     assert_eq!(view.amount.as_deref(), Some("4.20"));
     assert_eq!(view.mark.as_deref(), Some("07"));
     assert_eq!(view.qr, None);
+}
+
+const REFUND: &str = r#"{"refund":"01890000-0000-7000-8000-000000000009","charge":"01890000-0000-7000-8000-000000000001","amount":{"amount_minor":120,"currency":"EUR"},"pin":"480317"}"#;
+
+#[tokio::test]
+async fn the_till_is_told_refunded_only_with_a_receipt_for_exactly_that() {
+    let terminal = Terminal::start().await;
+    let ask = || {
+        let request = terminal.till(Method::POST, "/v1/refunds");
+        request
+            .header("content-type", "application/json")
+            .body(REFUND)
+    };
+    let good = ask().send().await.unwrap();
+    assert_eq!(good.status(), StatusCode::OK);
+    let bends: [fn(&mut RefundClaims); 4] = [
+        |claims| claims.refund = protocol::ids::RefundId(claims.payment.0),
+        |claims| claims.charge = charge_id(2),
+        |claims| claims.amount = money(121),
+        |claims| claims.terminal = Some(crate::testing::terminal(2)),
+    ];
+    for bend in bends {
+        *terminal.ledger.bend.lock().unwrap() = bend;
+        let (status, problem) = problem(ask()).await;
+        assert_eq!(status, 500, "{problem:?}");
+    }
+    let nobody = terminal.request(Method::POST, "/v1/refunds").body(REFUND);
+    assert_eq!(problem(nobody).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_pin_is_not_repeated_to_whoever_mistypes_it() {
+    let terminal = Terminal::start().await;
+    let request = terminal.till(Method::POST, "/v1/refunds");
+    let bad = REFUND.replace("480317", "4803x7");
+    let request = request.header("content-type", "application/json").body(bad);
+    let (status, problem) = problem(request).await;
+    assert_eq!(status, 400);
+    assert!(!format!("{problem:?}").contains("4803"), "{problem:?}");
+}
+
+#[tokio::test]
+async fn history_and_day_are_the_authoritys_answers() {
+    let terminal = Terminal::start().await;
+    let page = terminal
+        .till(Method::GET, "/v1/history?cursor=12.ab")
+        .send()
+        .await
+        .unwrap();
+    let page: HistoryPage = page.json().await.unwrap();
+    assert_eq!(page.next.as_deref(), Some("12.ab"));
+    let sneaky = terminal.till(Method::GET, "/v1/history?cursor=1%26limit%3D9");
+    assert_eq!(problem(sneaky).await.0, 400);
+    let day = terminal.till(Method::GET, "/v1/day");
+    assert_eq!(problem(day).await.0, 403);
 }

@@ -58,7 +58,7 @@ async fn stay_up(teller: &mut Teller, world: &World, places: &Places) -> Result<
         "\nEverything stays up until Ctrl-C.\n\
          \n  screen    {}\
          \n  till      http://{}/v1/charges, secret in {}\
-         \n  phones    {}, keys at /.well-known/jwks.json\
+         \n  phones    {}, in a browser or an app; keys at /.well-known/jwks.json\
          \n  terminals {}\
          \n  health    {}/ready and /metrics\
          \n  bank      {}, customers in {}\

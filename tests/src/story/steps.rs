@@ -10,6 +10,7 @@ use protocol::token::Channel;
 use super::attacks::{self, Captured};
 use super::{Places, Teller};
 use crate::authority::Pace;
+use crate::browser::Browser;
 use crate::failure::ensure;
 use crate::phone::{Approved, Claim, Phone};
 use crate::process::{Said, command};
@@ -92,6 +93,13 @@ async fn journey(places: &Places, teller: &mut Teller, world: &World) -> Result<
             "The till shows paid",
             "The terminal verified the receipt for its own charge before it told the till.",
             till_shows_paid(world, &claim, &approved),
+        )
+        .await?;
+    teller
+        .step(
+            "Another shopper pays on the page",
+            "The till asks again. The second shopper has no app: the browser opens the link of the QR code,\nsigns in at the bank (OpenID Connect), and approves on the page. Opening the link spent nothing.",
+            pay_on_the_page(world),
         )
         .await?;
     teller
@@ -324,6 +332,37 @@ async fn till_shows_paid(
         held.claim.view.mark
     );
     Ok(((), seen))
+}
+
+/// As a person would without JavaScript: every button is one of a page that was shown.
+async fn pay_on_the_page(world: &World) -> Result<((), String), Failure> {
+    let (terminal, bank) = (world.terminal(), &world.bank);
+    let till = terminal.till()?;
+    till.must_start(PRICE_MINOR, "sale 1042").await?;
+    terminal.kiosk().shows("offered").await?;
+    let shopper = bank.shopper(SHOPPERS[1])?;
+    let mut browser = Browser::trusting(&[&world.authority.root(), bank.ca()])?;
+    let link = terminal.kiosk().faces().await?.link;
+    let look = browser.open(&link).await?;
+    ensure(look.words().contains("4.20"), look.words())?;
+    let claimed = browser.submit(&look, &look.form("/claim")?, &[]).await?;
+    let choice = claimed.form("/sign-in/bank")?;
+    let at_bank = browser.submit(&claimed, &choice, &[]).await?;
+    let known = [
+        ("shopper", shopper.name.as_str()),
+        ("password", shopper.password.as_str()),
+    ];
+    let form = at_bank.form("/connect/authorize")?;
+    let back = browser.submit(&at_bank, &form, &known).await?;
+    let paid = browser.submit(&back, &back.form("/pay/")?, &[]).await?;
+    ensure(paid.words().contains("Paid"), paid.words())?;
+    let screen = terminal.kiosk().shows("paid").await?;
+    let mark = screen.mark.unwrap_or_default();
+    ensure(
+        paid.words().contains(&mark),
+        "page and screen show different marks",
+    )?;
+    Ok(((), format!("paid on {}, mark {mark}", paid.url.path())))
 }
 
 async fn verify_audit(world: &World) -> Result<((), String), Failure> {

@@ -353,7 +353,7 @@ impl Walk<'_> {
         let listed = self.list("-text").await;
         assert!(listed.to_lowercase().contains(serial), "{serial}: {listed}");
         self.one_more_terminal();
-        self.money();
+        self.money().await;
         assert_eq!(desk.ok("alarm list")["alarms"], Value::Array(Vec::new()));
         desk.ok("renew agents");
         desk.ok("check-config");
@@ -366,7 +366,7 @@ impl Walk<'_> {
         serial.as_str().unwrap().to_owned()
     }
 
-    fn money(&self) {
+    async fn money(&self) {
         let desk = &self.desk;
         desk.ok("merchant add --name Kiosk --currency EUR");
         let open = "account open --issuer https://id.example --subject ann --currency EUR";
@@ -380,6 +380,76 @@ impl Walk<'_> {
         let shown = desk.ok(&format!("shopper show {ann}"));
         assert_eq!(shown["lock_reason"], "lost");
         desk.ok(&format!("shopper unlock {ann} --reason found"));
+        self.books().await;
+    }
+
+    /// What the shoppers of the chapters before have paid at the second merchant.
+    async fn books(&self) {
+        let (desk, fleet) = (&self.desk, self.fleet);
+        let merchant = &fleet.second;
+        desk.ok(&format!(
+            "merchant set {merchant} --zone Europe/Paris --refund-day-max-minor 100000"
+        ));
+        let pin = fleet.scratch("pin");
+        std::fs::write(&pin, "480317\n").unwrap();
+        desk.ok(&format!("merchant pin {merchant} --pin-file {pin}"));
+        let shown = desk.ok(&format!("merchant show {merchant}"));
+        assert_eq!(shown["zone"], "Europe/Paris", "{shown}");
+        let history = desk.ok(&format!("merchant history {merchant}"));
+        let paid = history["entries"][0].clone();
+        let charge = paid["charge"].as_str().unwrap().to_owned();
+        let refund = format!("refund --charge {charge} --amount-minor 1 --reason drill");
+        let given = desk.ok(&refund);
+        assert_eq!(given["stage"], "refunded", "{given}");
+        let file = fleet.scratch("refund.jws");
+        std::fs::write(&file, given["receipt"].as_str().unwrap()).unwrap();
+        let jwks = fleet.jwks_file("books.json").await.unwrap();
+        desk.ok(&format!("receipt verify {file} --jwks {jwks}"));
+        let closed = desk.ok(&format!("settlement close {merchant} --until-now"));
+        assert_eq!(closed["settlements"][0]["totals"]["debits"], 1, "{closed}");
+        let listed = desk.ok(&format!("settlement list {merchant}"));
+        assert_eq!(listed["settlements"][0]["signed"], true, "{listed}");
+        let (out, statement) = (fleet.scratch("day.csv"), fleet.scratch("day.jws"));
+        let number = &listed["settlements"][0]["number"];
+        desk.ok(&format!(
+            "settlement export {merchant} {number} --out {out} --statement {statement}"
+        ));
+        let verify = format!("settlement verify {out} --statement {statement} --jwks {jwks}");
+        desk.ok(&verify);
+        let changed = std::fs::read_to_string(&out)
+            .unwrap()
+            .replacen("CRDT", "DBIT", 1);
+        std::fs::write(&out, changed).unwrap();
+        desk.refused(&verify, "another file");
+        desk.refused(
+            &format!("webhook set {merchant} https://10.0.0.1/"),
+            "private",
+        );
+        desk.ok(&format!("webhook set {merchant} https://shop.invalid/hook"));
+        let hooks = desk.ok("webhook list");
+        assert_eq!(hooks["webhooks"][0]["merchant"], **merchant, "{hooks}");
+        desk.ok(&format!("webhook remove {merchant}"));
+        desk.ok(&format!("webhook retry {merchant}"));
+        let dispute = desk.ok(&format!("dispute show {charge}"));
+        let what = |it: &Value| it["what"].as_str().unwrap().to_owned();
+        let moments: Vec<_> = dispute["moments"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(what)
+            .collect();
+        for expected in [
+            "token spent",
+            "approved",
+            "paid",
+            "receipt signed",
+            "refunded",
+        ] {
+            assert!(
+                moments.iter().any(|it| it == expected),
+                "{expected}: {moments:?}"
+            );
+        }
     }
 
     /// A terminal that nobody has enrolled yet is joined, banned and taken back.

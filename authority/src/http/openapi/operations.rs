@@ -6,6 +6,7 @@ use protocol::problem::ProblemType::{self, *};
 use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, ClaimRequest, ClaimView, PendingResponse,
 };
+use protocol::wire::history::{HISTORY_PATH, HistoryPage};
 use protocol::wire::wallet::{
     IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY_MAX, PaymentRequest, ViewRequest, WalletAccounts,
     WalletPayment, WalletView,
@@ -21,6 +22,7 @@ pub(super) const ANYWHERE: &[ProblemType] = &[
     MethodNotAllowed,
     MalformedRequest,
     Internal,
+    TooManyRequests,
     Busy,
     NotReady,
     Fenced,
@@ -31,7 +33,7 @@ macro_rules! token_problems {
     ($($more:ident),* $(,)?) => {
         &[
             MalformedToken, TokenUnknown, TokenSpent, TokenPassed, NothingToPay, ChargeHeld,
-            TerminalRefused, TooManyMisses, CodePaused, BodyTooLarge,
+            TerminalRefused, TooManyMisses, TooManyClaims, CodePaused, BodyTooLarge,
             SignInNeeded, SignInRefused, ProofRefused, NonceNeeded, ProfileLocked, $($more),*
         ]
     };
@@ -46,7 +48,9 @@ macro_rules! signed_in_problems {
 
 pub(super) fn all() -> Vec<Operation> {
     let mut all = claims();
+    all.extend(super::passkeys::all());
     all.extend(wallet());
+    all.push(history());
     all.extend(published());
     all
 }
@@ -56,8 +60,7 @@ pub(super) fn security_schemes() -> Value {
         "accessToken": {
             "type": "http",
             "scheme": "dpop",
-            "bearerFormat": "at+jwt (RFC 9068)",
-            "description": "An access token of the shopper's provider, bound to the wallet's key (RFC 9449).",
+            "description": "An access token (RFC 9068) of the shopper's provider, bound to the wallet's key (RFC 9449).",
         },
         "proof": {
             "type": "apiKey",
@@ -133,6 +136,9 @@ fn claims() -> Vec<Operation> {
                 FundsShort,
                 RailDeclined,
                 RailSilent,
+                StepUpNeeded,
+                StepUpRefused,
+                LimitReached,
                 TerminalRefused,
                 BodyTooLarge,
             ),
@@ -193,6 +199,9 @@ fn wallet() -> Vec<Operation> {
                 FundsShort,
                 RailDeclined,
                 RailSilent,
+                StepUpNeeded,
+                StepUpRefused,
+                LimitReached,
             ),
         },
         Operation {
@@ -223,6 +232,33 @@ fn wallet() -> Vec<Operation> {
             problems: signed_in_problems!(),
         },
     ]
+}
+
+fn history() -> Operation {
+    let query = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "query", "description": description, "schema": schema });
+    Operation {
+        method: "GET",
+        path: HISTORY_PATH,
+        id: "history",
+        summary: "What the shopper paid and got back, the newest first",
+        description: "The merchant sees the same.",
+        parameters: vec![
+            query(
+                "cursor",
+                "As the page before says.",
+                json!({ "type": "string" }),
+            ),
+            query(
+                "limit",
+                "Entries of a page.",
+                json!({ "type": "integer", "minimum": 1 }),
+            ),
+        ],
+        body: None,
+        security: vec![with_proof()],
+        answers: vec![json_answer::<HistoryPage>(200, "A page.")],
+        problems: signed_in_problems!(),
+    }
 }
 
 fn published() -> Vec<Operation> {
@@ -299,7 +335,7 @@ fn published() -> Vec<Operation> {
     ]
 }
 
-fn json_answer<T: JsonSchema>(status: u16, description: &'static str) -> Answer {
+pub(super) fn json_answer<T: JsonSchema>(status: u16, description: &'static str) -> Answer {
     Answer {
         status,
         description,
@@ -309,11 +345,11 @@ fn json_answer<T: JsonSchema>(status: u16, description: &'static str) -> Answer 
     }
 }
 
-fn with_proof() -> Value {
+pub(super) fn with_proof() -> Value {
     json!({ "accessToken": [], "proof": [] })
 }
 
-fn in_path<T: JsonSchema>(name: &str, description: &str) -> Value {
+pub(super) fn in_path<T: JsonSchema>(name: &str, description: &str) -> Value {
     let mut schema = schema_for!(T);
     schema.remove("$schema");
     schema.remove("title");

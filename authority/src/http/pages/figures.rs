@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_time_is_said_in_words() {
-        let at = Timestamp::from_ms(1_795_459_200_000);
+        let at = Timestamp::from_ms(1_795_449_600_000);
         let english = Moment::of(at, Language::English);
         assert_eq!(english.machine, "2026-11-23T16:00:00.000Z");
         assert_eq!(english.words, "23 November 2026, 16:00 UTC");

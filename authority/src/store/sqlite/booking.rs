@@ -8,6 +8,7 @@ use protocol::token::WindowId;
 use rusqlite::params;
 use serde_json::json;
 
+use super::bookings::Booked;
 use super::error::corrupt;
 use super::ledger::Movement;
 use super::merchants::find_merchant;
@@ -35,12 +36,13 @@ pub(super) struct Booking<'a> {
 }
 
 impl Booking<'_> {
-    /// Ledger, claim, charge, payment, receipt due, turns, revision and audit.
+    /// Ledger, claim, charge, payment, receipt due, books, turns, revision and audit.
     pub(super) fn enter(&self, tx: &mut Tx<'_>) -> Result<()> {
         let terminal = self.approved.claimed().terminal;
         self.move_money(tx)?;
         self.settle(tx)?;
         self.insert(tx)?;
+        self.book(tx)?;
         move_all(tx, terminal, self.moved)?;
         raise_revision(tx, terminal)?;
         self.record(tx)
@@ -100,6 +102,25 @@ impl Booking<'_> {
             "INSERT INTO receipts_due (paid_at_ms, payment) VALUES (?1, ?2)",
             params![self.paid_at.ms(), self.payment.0.as_bytes()],
         )
+    }
+
+    /// Into the merchant's books, and the shopper's history.
+    fn book(&self, tx: &Tx<'_>) -> Result<()> {
+        let claimed = self.approved.claimed();
+        let booked = Booked {
+            movement: self.payment.0,
+            payment: self.payment,
+            refund: None,
+            merchant: claimed.payee,
+            charge: claimed.charge,
+            person: self.person.id,
+            terminal: claimed.terminal,
+            amount_minor: self.approved.amount().amount_minor(),
+            rail: self.rail,
+            rail_reference: self.rail_reference,
+            at: self.paid_at,
+        };
+        booked.enter(tx)
     }
 
     fn record(&self, tx: &mut Tx<'_>) -> Result<()> {

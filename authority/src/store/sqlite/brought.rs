@@ -31,9 +31,16 @@ pub(super) fn bring(
             None => close(tx, id, at)?,
         }
     }
-    for account in named {
+    for (place, account) in named.iter().enumerate() {
         if !is_open(tx.conn, person, &brought.rail, &account.reference)? {
-            add(tx, person, identity, &brought.rail, account, at)?;
+            let id = id_in_order(at, place)?;
+            add(
+                tx,
+                person,
+                identity,
+                (brought.rail.as_str(), id, account),
+                at,
+            )?;
         }
     }
     Ok(())
@@ -68,11 +75,9 @@ fn add(
     tx: &mut Tx<'_>,
     person: &Person,
     identity: &PersonKey,
-    rail: &str,
-    account: &BroughtAccount,
+    (rail, id, account): (&str, AccountId, &BroughtAccount),
     at: Timestamp,
 ) -> Result<()> {
-    let id = AccountId::from_parts(at.ms().max(0) as u64, &random()?);
     tx.execute_one(
         "INSERT INTO service_accounts (id, person, rail, reference, name, currency, issuer, subject,
                                        added_at_ms)
@@ -96,6 +101,14 @@ fn add(
         "currency": account.currency,
     });
     tx.record("service-account.brought", at, &body)
+}
+
+/// Accounts that come together are listed as the provider lists them: the first is the oldest.
+fn id_in_order(at: Timestamp, place: usize) -> Result<AccountId> {
+    let mut bytes: [u8; 10] = random()?;
+    bytes[0] = 0;
+    bytes[1] = u8::try_from(place).unwrap_or(u8::MAX);
+    Ok(AccountId::from_parts(at.ms().max(0) as u64, &bytes))
 }
 
 /// Only a label: no fact for the audit, and one that may name somebody.

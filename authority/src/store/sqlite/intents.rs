@@ -12,9 +12,10 @@ use serde_json::json;
 use super::SqliteStore;
 use super::allowances::{give_back, spend};
 use super::booking::{Booking, approved_again};
+use super::caps;
 use super::error::corrupt;
 use super::ledger::clearing;
-use super::payments::Step;
+use super::payments::{Step, capped};
 use super::persons::{Person, person_of_account};
 use super::row::{all, count, find, get, time, time_or_none, uuid};
 use super::settle::{StoredClaim, find_claim};
@@ -128,6 +129,7 @@ pub(super) fn begin(
         };
     }
     spend(tx, pay, person, account.id)?;
+    capped(tx, pay, account)?;
     insert(tx, pay, account)?;
     move_claim(tx, id, "held", "paying")?;
     let body = json!({
@@ -265,6 +267,7 @@ fn declined(tx: &mut Tx<'_>, intent: &Intent, reason: Reason, at: Timestamp) -> 
     let claim = intent.approved.claimed().claim;
     move_claim(tx, claim, "paying", "held")?;
     free(tx, intent)?;
+    uncount(tx, intent)?;
     record(tx, "intent.declined", intent, Some(reason), at)
 }
 
@@ -295,7 +298,15 @@ fn reversed(tx: &mut Tx<'_>, intent: &Intent, at: Timestamp) -> Result<()> {
          WHERE payment = ?1 AND state = 'reversing'",
         params![intent.payment.0.as_bytes(), at.ms()],
     )?;
+    uncount(tx, intent)?;
     record(tx, "intent.reversed", intent, intent.reason, at)
+}
+
+/// It is certain now that nothing was taken: the account's caps have it back.
+fn uncount(tx: &Tx<'_>, intent: &Intent) -> Result<()> {
+    let (rail, reference) = (&intent.rail, &intent.rail_account);
+    let amount = intent.approved.amount();
+    caps::give_back(tx, rail, reference, amount, intent.started_at)
 }
 
 fn unanswered(tx: &mut Tx<'_>, intent: &Intent, next_at: Timestamp, at: Timestamp) -> Result<()> {

@@ -90,6 +90,15 @@ pub(super) fn debit(tx: &Tx<'_>, account: AccountId, amount_minor: i64) -> Resul
     Ok(touched == 1)
 }
 
+/// Puts `amount_minor` back onto the balance of the shopper's account it came from.
+pub(super) fn give_back(tx: &Tx<'_>, account: AccountId, amount_minor: i64) -> Result<()> {
+    tx.execute_one(
+        "UPDATE accounts SET balance_minor = balance_minor + ?2
+         WHERE id = ?1 AND kind = 'shopper'",
+        params![account.0.as_bytes(), amount_minor],
+    )
+}
+
 fn open(tx: &mut Tx<'_>, account: &NewAccount) -> Verdict<bool> {
     let person = person(tx, &account.person, account.at)?;
     if account_of(tx.conn, &person.id, account.currency)?.is_some() {

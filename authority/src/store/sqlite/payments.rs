@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::SqliteStore;
 use super::allowances::spend;
 use super::booking::{Booking, approved_again};
+use super::caps;
 use super::error::corrupt;
 use super::intents::begin;
 use super::ledger::debit;
@@ -74,6 +75,7 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
         return begin(tx, pay, &claim, &person, &account);
     }
     spend(tx, pay, &person, account.id)?;
+    capped(tx, pay, &account)?;
     if !debit(tx, account.id, pay.approved.amount().amount_minor())? {
         return Err(Stop::Refused(PayOutcome::FundsShort));
     }
@@ -95,6 +97,15 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
     booking.enter(tx)?;
     let payment = payment_of(tx.conn, id)?.ok_or_else(|| corrupt("a payment vanished"))?;
     Ok(PayOutcome::Paid(Box::new(payment)))
+}
+
+/// What the account may pay at once and in a month: judged where the payment, or its intent, is written.
+pub(super) fn capped(tx: &Tx<'_>, pay: &Pay, account: &ServiceAccount) -> Step<()> {
+    let amount = pay.approved.amount();
+    match caps::spend(tx, &account.rail, &account.reference, amount, pay.at)? {
+        true => Ok(()),
+        false => Err(Stop::Refused(PayOutcome::CapReached)),
+    }
 }
 
 /// The same approval again by the same person has its payment already; any other comes too late.

@@ -23,6 +23,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0011_sign_in.sql"),
     include_str!("../../../migrations/sqlite/0012_step_up.sql"),
     include_str!("../../../migrations/sqlite/0013_wallet.sql"),
+    include_str!("../../../migrations/sqlite/0014_sms.sql"),
+    include_str!("../../../migrations/sqlite/0015_books.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.

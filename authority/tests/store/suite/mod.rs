@@ -1,6 +1,7 @@
 //! What does each verb answer, refusals included?
 
 pub(crate) mod allowances;
+pub(crate) mod books;
 pub(crate) mod certificates;
 pub(crate) mod charges;
 pub(crate) mod intents;
@@ -10,6 +11,7 @@ pub(crate) mod records;
 pub(crate) mod rotation;
 pub(crate) mod sign_ins;
 pub(crate) mod terminals;
+pub(crate) mod texts;
 pub(crate) mod trust;
 pub(crate) mod wallets;
 
