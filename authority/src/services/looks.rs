@@ -49,6 +49,14 @@ pub struct Paying {
     pub declined: Option<Reason>,
 }
 
+/// What a browser has to show for a token.
+pub struct Own<'a> {
+    /// Its own for this token.
+    pub secret: [u8; 32],
+    /// Of the claim it made last.
+    pub claim: Option<&'a PhoneCookie>,
+}
+
 impl Claims {
     /// Refused as a claim of the same link would be.
     pub async fn look(&self, text: &str, now: Timestamp) -> Result<Look, Failure> {
@@ -80,23 +88,22 @@ impl Claims {
     }
 
     /// Claims for a browser: the same token from the same browser again is the same claim, because people
-    /// press twice, and the answer to the first press may never arrive. `secret` is the browser's own for
-    /// this token.
+    /// press twice, and the answer to the first press may never arrive.
     pub async fn claim_once(
         &self,
         text: &str,
-        secret: [u8; 32],
+        own: &Own<'_>,
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
-        let cookie = PhoneCookie::of(ids::fresh(now, ClaimId::from_parts), secret);
+        let cookie = PhoneCookie::of(ids::fresh(now, ClaimId::from_parts), own.secret);
         let claimed = self.claim_as(cookie, text, signed_in, now).await;
         let Err(refused) = claimed else {
             return claimed;
         };
         let problem = refused.kind().problem_type();
         if problem == Some(ProblemType::TokenSpent)
-            && let Some(earlier) = self.earlier(text, secret, now).await?
+            && let Some(earlier) = self.earlier(text, own, now).await?
         {
             return Ok(earlier);
         }
@@ -107,7 +114,7 @@ impl Claims {
     pub async fn earlier(
         &self,
         text: &str,
-        secret: [u8; 32],
+        own: &Own<'_>,
         now: Timestamp,
     ) -> Result<Option<NewClaim>, Failure> {
         let Ok(presented) = Presented::parse(text) else {
@@ -121,14 +128,15 @@ impl Claims {
         let Some(claim) = self.app.store.spender(token).await? else {
             return Ok(None);
         };
-        let cookie = PhoneCookie::of(claim, secret);
-        match phone::find(&*self.app.store, claim, Some(&cookie)).await {
-            Ok(own) => Ok(Some(NewClaim {
-                view: view_of(own.record(), now),
-                cookie,
-            })),
-            Err(_) => Ok(None),
+        // A sign-in since then has given the browser another secret, but not another claim.
+        for cookie in [Some(PhoneCookie::of(claim, own.secret)), own.claim.cloned()] {
+            let found = phone::find(&*self.app.store, claim, cookie.as_ref()).await;
+            if let (Ok(own), Some(cookie)) = (found, cookie) {
+                let view = view_of(own.record(), now);
+                return Ok(Some(NewClaim { view, cookie }));
+            }
         }
+        Ok(None)
     }
 
     /// How far the claim of this phone is.

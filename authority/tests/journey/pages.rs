@@ -212,6 +212,12 @@ async fn a_press_that_comes_twice_is_one_claim_and_one_payment_with_one_receipt(
         (location(&one), location(&two)),
         (first.clone(), first.clone())
     );
+    let looked = browser.get(&place.world, &link).await;
+    assert_eq!(
+        location(&looked),
+        first,
+        "also with the secret of the sign-in"
+    );
     let receipt = browser.get(&place.world, &first).await;
     says(&receipt, "<h1><svg");
     says(&receipt, "Paid</h1>");

@@ -348,7 +348,7 @@ impl World {
             at,
         };
         assert!(self.store.open_account(account).await.unwrap());
-        let reference = format!("opening {person}");
+        let reference = format!("opening {person} at {issuer}");
         let credit = Credit {
             account: id,
             amount: eur(minor),

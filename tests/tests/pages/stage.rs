@@ -20,7 +20,7 @@ const ANN_MINOR: i64 = 5_000;
 const BOB_MINOR: i64 = 100;
 
 /// An authority with a screen at a till, and a bank where ann and bob sign in.
-pub struct Stage {
+pub(super) struct Stage {
     pub world: World,
     bank: IdentityProvider,
     _dir: TempDir,

@@ -35,9 +35,9 @@ pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
 async fn claim(site: &Site, visit: &Visit, token: &str) -> Answer<Response> {
     let typed = !matches!(Presented::parse(token), Ok(Presented::Machine { .. }));
     let (now, claims) = (site.journey.app.clock.now(), &site.journey.claims);
-    let secret = visit.visitor.secret_for(token);
+    let own = visit.own(token);
     let signed_in = visit.signed_in.as_ref();
-    match claims.claim_once(token, secret, signed_in, now).await {
+    match claims.claim_once(token, &own, signed_in, now).await {
         Ok(new) => {
             let path = format!("/pay/{}", new.view.claim);
             let mut response = site.see_other(visit, &path);

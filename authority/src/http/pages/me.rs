@@ -12,10 +12,11 @@ use warp::Filter;
 use warp::reply::Response;
 
 use super::figures::Moment;
-use super::pay::masked;
+use super::pay::{masked, name_of_account};
 use super::providers::{self, Choice};
 use super::start::SignIn;
 use super::visit::{Visit, form, visit};
+use super::words::Words;
 use super::{Frame, Site, answer, with_status};
 use crate::http::problem::Answer;
 use crate::http::web::add_cookie;
@@ -146,7 +147,7 @@ async fn page(site: &Site, visit: &Visit) -> Answer<Response> {
     };
     let page = Me {
         passkeys: passkeys.passkeys.into_iter().map(passkey).collect(),
-        accounts: accounts(site, session).await?,
+        accounts: accounts(site, session, frame.w).await?,
         identities: profile.identities.into_iter().map(identity).collect(),
         providers: providers::choices(site, &[("purpose", "link".into())]),
         sign_ins: sign_ins.into_iter().take(SIGN_INS_MAX).map(seen).collect(),
@@ -156,13 +157,13 @@ async fn page(site: &Site, visit: &Visit) -> Answer<Response> {
     site.page(visit, &page)
 }
 
-async fn accounts(site: &Site, session: &Session) -> Result<Vec<Account>, Failure> {
+async fn accounts(site: &Site, session: &Session, words: Words) -> Result<Vec<Account>, Failure> {
     let person = session.person().clone();
     let all = site.journey.app.store.service_accounts(person).await?;
     let shown = all.into_iter().map(|it| Account {
         id: it.id.to_string(),
         reference: masked(&it),
-        name: it.name,
+        name: name_of_account(&it, words),
         currency: it.currency.to_string(),
         default: it.default,
     });

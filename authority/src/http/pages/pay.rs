@@ -31,6 +31,8 @@ use crate::services::looks::Paying;
 use crate::services::sign_in::SignedIn;
 use crate::store::{LEDGER, ServiceAccount};
 
+/// What the ledger calls an account that nobody has named.
+const LEDGER_NAME: &str = "Balance";
 /// Characters at the end of an account's reference that are shown.
 const MASK_SHOWS: usize = 4;
 /// How soon a page without a script looks again while the rail works.
@@ -277,7 +279,7 @@ async fn to_approve(
             .problem
             .map(|it| frame.w.refusal(&it))
             .or_else(|| paying.declined.map(|it| frame.w.declined(it))),
-        accounts: accounts(site, signed_in, currency, before.account).await?,
+        accounts: accounts(site, signed_in, currency, before.account, frame.w).await?,
         action: path_of(view.claim),
         button,
         currency: currency.to_string(),
@@ -391,6 +393,7 @@ async fn accounts(
     signed_in: &SignedIn,
     currency: Currency,
     chosen: Option<AccountId>,
+    words: Words,
 ) -> Result<Vec<Account>, Failure> {
     let person = signed_in.person().clone();
     let all = site.journey.app.store.service_accounts(person).await?;
@@ -408,10 +411,18 @@ async fn accounts(
         chosen: Some(it.id) == chosen,
         id: it.id.to_string(),
         reference: masked(&it),
-        name: it.name,
+        name: name_of_account(&it, words),
         default: it.default,
     };
     Ok(fitting.into_iter().map(account).collect())
+}
+
+/// What the shopper calls it. The ledger's own has a name of ours.
+pub(super) fn name_of_account(account: &ServiceAccount, words: Words) -> String {
+    match account.rail == LEDGER && account.name == LEDGER_NAME {
+        true => words.pay_balance().to_owned(),
+        false => account.name.clone(),
+    }
 }
 
 /// The end of what the rail calls an account: enough to tell it, not to use it. The ledger's own are

@@ -50,8 +50,8 @@ async fn look(site: &Site, visit: &Visit, link: &str) -> Answer<Response> {
         Ok(look) => page(site, visit, look, token),
         Err(refused) => {
             // Back, reload, or the other of two taps: to what this browser is paying already.
-            let secret = visit.visitor.secret_for(&token);
-            match claims.earlier(&token, secret, now).await {
+            let own = visit.own(&token);
+            match claims.earlier(&token, &own, now).await {
                 Ok(Some(earlier)) => {
                     let path = format!("/pay/{}", earlier.view.claim);
                     let mut response = site.see_other(visit, &path);

@@ -12,6 +12,7 @@ use warp::{Filter, Rejection};
 use super::Site;
 use super::words::{LANGUAGE_COOKIE, Language};
 use crate::http::web::{self, Posted, cookie};
+use crate::services::looks::Own;
 use crate::services::phone::PhoneCookie;
 use crate::services::sessions::Visitor;
 use crate::services::sign_in::SignedIn;
@@ -31,6 +32,14 @@ impl Visit {
             claim: cookie(headers, CLAIM_COOKIE).and_then(PhoneCookie::parse),
             signed_in: visitor.signed_in().ok(),
             visitor,
+        }
+    }
+
+    /// What this browser has to show for a token.
+    pub(super) fn own(&self, token: &str) -> Own<'_> {
+        Own {
+            secret: self.visitor.secret_for(token),
+            claim: self.claim.as_ref(),
         }
     }
 

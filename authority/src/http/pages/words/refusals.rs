@@ -67,6 +67,7 @@ impl Words {
             P::StepUpNeeded => STEP_UP_NEEDED,
             P::StepUpRefused => STEP_UP_REFUSED,
             P::LimitReached => LIMIT_REACHED,
+            P::CapReached => CAP_REACHED,
             P::TooManyClaims => TOO_MANY_CLAIMS,
             P::TooManyRequests => TOO_MANY_REQUESTS,
             P::RailDeclined => RAIL_DECLINED,
@@ -467,5 +468,15 @@ const TOO_MANY_REQUESTS: Pair = [
     (
         "Trop de demandes d’ici",
         "Attendez une minute, puis réessayez.",
+    ),
+];
+const CAP_REACHED: Pair = [
+    (
+        "A limit on this account is reached",
+        "Nothing was paid. Choose another account, or ask the merchant for another way to pay.",
+    ),
+    (
+        "Une limite de ce compte est atteinte",
+        "Rien n’a été payé. Choisissez un autre compte, ou demandez au commerçant un autre moyen de payer.",
     ),
 ];

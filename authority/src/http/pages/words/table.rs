@@ -56,6 +56,7 @@ super::sentences! {
     onward_title "On to the sign-in" "Vers la connexion";
     onward_lead(host) "You are being taken to {host}." "Vous êtes conduit vers {host}.";
     pay_from "Pay from" "Payer avec";
+    pay_balance "Balance" "Solde";
     pay_default "Default" "Par défaut";
     pay_no_account "There is no account to pay from in this currency." "Il n’y a pas de compte pour payer dans cette devise.";
     pay_no_account_next "Link another account in your profile, or ask the merchant for another way to pay." "Reliez un autre compte dans votre profil, ou demandez au commerçant un autre moyen de payer.";
