@@ -237,7 +237,10 @@ pub(crate) async fn what_is_due_is_found_by_rail_and_time_and_counted(world: &Wo
     let (_, _, intent) = begun(world).await;
     let due = |at| world.store.intents_due("bank".into(), at, 9);
     assert_eq!(due(NOW + 2_000).await.unwrap(), []);
-    assert_eq!(due(NOW + SOON).await.unwrap(), std::slice::from_ref(&intent));
+    assert_eq!(
+        due(NOW + SOON).await.unwrap(),
+        std::slice::from_ref(&intent)
+    );
     let elsewhere = world.store.intents_due("carrier".into(), LATER, 9).await;
     assert_eq!(elsewhere.unwrap(), []);
     let next_at = NOW + 2 * SOON;
