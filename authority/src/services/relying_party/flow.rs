@@ -179,7 +179,7 @@ impl Provider {
         let tokens: Tokens = self.post(&metadata.token, &form, now).await?;
         let access_token = tokens.access_token.as_deref();
         let claims: IdToken = self
-            .verified(metadata, &tokens.id_token, id_token::TYPES, now)
+            .verified(metadata, &tokens.id_token, id_token::TAKEN, now)
             .await?;
         let expected = id_token::Expected {
             issuer: &self.config.issuer,
@@ -258,7 +258,7 @@ impl Provider {
     ) -> Result<ProviderLogout, Trouble> {
         let metadata = self.metadata(now).await?;
         let claims: logout::LogoutToken =
-            self.verified(&metadata, token, logout::TYPES, now).await?;
+            self.verified(&metadata, token, logout::TAKEN, now).await?;
         claims.check(&self.config.issuer, &self.sign_in.client_id, now)
     }
 

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 use crate::services::sign_in::token::{Audience, BadToken, LEEWAY_MS, NumericDate, check_subject};
 
 /// An ID token needs no type, but it is no other token.
-pub(super) const TYPES: &[&str] = &["", "jwt", "id+jwt"];
+pub(super) const TAKEN: &[&str] = &["", "jwt", "id+jwt"];
 /// Longest name of a provider's own session, in bytes.
 pub(super) const SID_MAX: usize = 255;
 

@@ -11,7 +11,7 @@ use crate::services::sign_in::token::{Audience, BadToken, LEEWAY_MS, NumericDate
 use crate::store::ProviderLogout;
 
 /// Nobody mistakes an ID token for one: it has an event, and no nonce.
-pub(super) const TYPES: &[&str] = &["logout+jwt", "jwt", ""];
+pub(super) const TAKEN: &[&str] = &["logout+jwt", "jwt", ""];
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 /// How long a logout token may be good, and is good if it does not say.
 const LIFE_MAX_MS: Millis = 10 * 60_000;
