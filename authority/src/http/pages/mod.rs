@@ -22,7 +22,7 @@ use warp::reply::Response;
 use super::problem::Answer;
 use super::public::insert;
 use super::web::add_cookie;
-use super::{Public, Routes};
+use super::{Public, Routes, source};
 use crate::services::Failure;
 use crate::services::journey::Journey;
 
@@ -70,12 +70,12 @@ pub(super) struct Frame<'a> {
     form: String,
 }
 
-/// The pages of the public listener, and these other routes of it; what they refuse people is shown as a
-/// page, too.
+/// The pages of the public listener, and these other routes of it, behind the limits per address; what
+/// they refuse people is shown as a page, too.
 pub fn around(journey: &Arc<Journey>, others: Routes<Public>) -> Routes<Public> {
     let site = Arc::new(Site::new(journey));
-    let pages = pages(&site);
-    in_words::in_words(site, others.or(pages))
+    let all = others.or(pages(&site));
+    in_words::in_words(site, source::limited(journey, all))
 }
 
 fn pages(site: &Arc<Site>) -> Routes<Public> {
