@@ -29,8 +29,10 @@ use crate::services::journey::Journey;
 mod assets;
 mod claim;
 mod figures;
+mod history;
 mod in_words;
 mod language;
+mod limits;
 mod me;
 mod onward;
 mod pay;
@@ -88,6 +90,8 @@ fn pages(site: &Arc<Site>) -> Routes<Public> {
         .or(receipt::routes(site))
         .or(verify::routes(site))
         .or(me::routes(site))
+        .or(limits::routes(site))
+        .or(history::routes(site))
         .or(language::routes(site))
 }
 
@@ -170,13 +174,20 @@ impl Site {
     /// A refusal as a page with its next step.
     fn refused(&self, visit: &Visit, failure: Failure) -> Response {
         let problem = failure.into_problem();
+        let page = match problem.problem_type() {
+            Some(ProblemType::FreshSignInNeeded) => me::sign_in_again(self, visit, &problem),
+            _ => self.refusal(visit, &problem),
+        };
+        with_status(page.unwrap_or_else(|_| Response::default()), &problem)
+    }
+
+    fn refusal(&self, visit: &Visit, problem: &Problem) -> Answer {
         let frame = self.frame(visit, "/");
         let page = Refused {
-            refused: frame.w.refusal(&problem),
+            refused: frame.w.refusal(problem),
             f: &frame,
         };
-        let page = self.page(visit, &page);
-        with_status(page.unwrap_or_else(|_| Response::default()), &problem)
+        self.page(visit, &page)
     }
 }
 
