@@ -14,7 +14,7 @@ use crate::app::{App, OpenError, open};
 use crate::config::Config;
 use crate::http::{Loopback, Private, Public, Routes};
 use crate::http::{
-    agents, books, crls, enrolment, loopback, operators, pages, public, sign_in, sms, source, trust,
+    agents, books, crls, enrolment, loopback, operators, pages, public, sign_in, sms, trust,
 };
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
@@ -90,7 +90,7 @@ pub fn public_routes(journey: &Arc<Journey>) -> Routes<Public> {
     let interfaces = public::routes(journey)
         .or(sign_in::routes(journey))
         .or(crls::routes(&journey.crls));
-    source::limited(journey, pages::around(journey, interfaces))
+    pages::around(journey, interfaces)
 }
 
 /// The routes of the agents' listener.

@@ -41,6 +41,8 @@ mod openapi;
 mod paying_outside;
 #[path = "journey/phones.rs"]
 mod phones;
+#[path = "journey/profile.rs"]
+mod profile;
 #[path = "journey/receipts.rs"]
 mod receipts;
 #[path = "journey/relying.rs"]

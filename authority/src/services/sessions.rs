@@ -122,9 +122,13 @@ impl Session {
         SignedIn::of_session(self)
     }
 
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        now - self.authenticated_at <= FRESH_MS
+    }
+
     /// For what changes who gets in: refused unless the sign-in is young.
     pub fn demand_fresh(&self, now: Timestamp) -> Result<(), Failure> {
-        match now - self.authenticated_at <= FRESH_MS {
+        match self.is_fresh(now) {
             true => Ok(()),
             false => Err(ProblemType::FreshSignInNeeded.into()),
         }
@@ -207,11 +211,7 @@ impl Sessions {
     /// The visitor whose [`SESSION_COOKIE`] has this value; whoever has none is a new one.
     pub async fn of(&self, cookie: Option<&str>, now: Timestamp) -> Result<Visitor, Failure> {
         let Some(cookie) = cookie.and_then(SessionCookie::parse) else {
-            return Ok(Visitor {
-                cookie: SessionCookie::generate(),
-                is_new: true,
-                session: None,
-            });
+            return Ok(Self::unknown(None));
         };
         let record = self.app.store.session(cookie.hash()).await?;
         let in_force = record.filter(|it| is_in_force(it, &self.app.config.sessions, now));
@@ -223,6 +223,16 @@ impl Sessions {
             is_new: false,
             session: in_force.map(session_of),
         })
+    }
+
+    /// The same without a look at the books: nobody is signed in. For whoever asks too much.
+    pub fn unknown(cookie: Option<&str>) -> Visitor {
+        let brought = cookie.and_then(SessionCookie::parse);
+        Visitor {
+            is_new: brought.is_none(),
+            cookie: brought.unwrap_or_else(SessionCookie::generate),
+            session: None,
+        }
     }
 
     /// The session is over, now.

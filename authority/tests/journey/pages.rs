@@ -7,31 +7,31 @@ use protocol::token::Channel;
 use crate::browser::{Browser, ORIGIN, location};
 use crate::openid::OpenId;
 use crate::relying::{back, begin, sign_in};
-use crate::world::{Answer, MINUTE, World, eur};
+use crate::world::{Answer, MINUTE, SPENDING, World, answer, eur};
 
 /// A browser that navigates: it asks for pages.
 const HTML: &[(&str, &str)] = &[("accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
 
-struct Place {
-    world: World,
-    bank: OpenId,
+pub struct Place {
+    pub world: World,
+    pub bank: OpenId,
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let bank = OpenId::start("bank").await;
         let world = World::where_browsers_sign_in(&[(&bank, None)]).await;
         Self { world, bank }
     }
 
     /// The path that a tap or a scan opens.
-    async fn link(&self, channel: Channel) -> String {
+    pub async fn link(&self, channel: Channel) -> String {
         let link = self.world.shown(channel).await;
         link.strip_prefix("https://pay.example").unwrap().to_owned()
     }
 
     /// A press on the terminal's page; the path of the claim.
-    async fn claim(&self, browser: &Browser, link: &str) -> String {
+    pub async fn claim(&self, browser: &Browser, link: &str) -> String {
         let token = link.strip_prefix("/t/").unwrap();
         let answer = browser
             .post(&self.world, "/claim", &[("token", token)])
@@ -40,7 +40,7 @@ impl Place {
     }
 
     /// Claims what the till asks for, and signs in for it.
-    async fn to_the_button(&self, browser: &Browser, minor: i64) -> String {
+    pub async fn to_the_button(&self, browser: &Browser, minor: i64) -> String {
         self.world.charge(minor).await;
         let link = self.link(Channel::Qr).await;
         let path = self.claim(browser, &link).await;
@@ -53,7 +53,7 @@ impl Place {
         path
     }
 
-    async fn approve(&self, browser: &Browser, path: &str, minor: &str) -> Answer {
+    pub async fn approve(&self, browser: &Browser, path: &str, minor: &str) -> Answer {
         let payee = self.world.merchant.to_string();
         let fields = [
             ("payee", payee.as_str()),
@@ -64,17 +64,17 @@ impl Place {
     }
 
     /// Money for whoever signs in as ann at the bank of this test.
-    async fn fund(&self, minor: i64) {
+    pub async fn fund(&self, minor: i64) {
         self.world.give_at(&self.bank.issuer, "ann", minor).await;
     }
 }
 
-fn text(answer: &Answer) -> String {
+pub fn text(answer: &Answer) -> String {
     String::from_utf8(answer.body.clone()).unwrap()
 }
 
 #[track_caller]
-fn says(answer: &Answer, words: &str) {
+pub fn says(answer: &Answer, words: &str) {
     let text = text(answer);
     assert!(text.contains(words), "no {words:?} in {text}");
 }
@@ -530,28 +530,34 @@ async fn amounts_have_the_decimals_of_their_currency() {
 }
 
 #[tokio::test]
-async fn a_profile_is_shown_to_its_shopper_and_changed_by_its_forms() {
+async fn a_refused_post_of_another_website_takes_no_browsers_secret_away() {
     let place = Place::new().await;
-    place.fund(100).await;
-    let browser = Browser::new();
-    let asked = browser.get(&place.world, "/me").await;
-    says(&asked, "action=\"/sign-in/bank\"");
-    sign_in(&place.world, &place.bank, &browser, "ann").await;
-    let page = browser.get(&place.world, "/me").await;
-    says(&page, "What you pay from");
-    says(&page, "Wallet bank");
-    says(&page, "This browser");
-    let left = browser.post(&place.world, "/me/delete", &[]).await;
-    assert_eq!(left.status, 409, "there is money in it");
-    says(&left, "The profile cannot go yet");
-    place.world.advance(6 * MINUTE);
-    let stale = browser.post(&place.world, "/me/delete", &[]).await;
-    assert_eq!(stale.status, 403);
-    says(&stale, "name=\"fresh\" value=\"1\"");
-    let out = browser.post(&place.world, "/sign-out", &[]).await;
-    assert_eq!(location(&out), "/");
-    says(
-        &browser.get(&place.world, "/me").await,
-        "action=\"/sign-in/bank\"",
-    );
+    let world = &place.world;
+    // SameSite=Lax: a form of another website comes without the cookie that there is.
+    for path in ["/me/delete", "/claim", "/sign-out", "/nothing"] {
+        let post = world.http.post(world.url(path)).body("form_token=x");
+        let post = post.header("content-type", "application/x-www-form-urlencoded");
+        let post = post.header("origin", "https://evil.example");
+        let refused = answer(post.header("accept", "text/html")).await;
+        assert!(matches!(refused.status, 403..=405), "{path} {refused:?}");
+        says(&refused, "<h1>");
+        assert!(!refused.headers.contains_key("set-cookie"), "{path}");
+    }
+    let looked = answer(world.http.get(world.url("/me"))).await;
+    assert!(header(&looked, "set-cookie").starts_with("__Host-m2key-session="));
+}
+
+#[tokio::test]
+async fn whoever_asks_too_much_reads_so_on_a_page() {
+    let few = SPENDING.replace("looks_per_address = 1000000", "looks_per_address = 2");
+    let (world, browser) = (World::spending(&few).await, Browser::new());
+    for _ in 0..2 {
+        browser.get(&world, "/me").await;
+    }
+    let person = browser.get_with(&world, "/me", HTML).await;
+    assert_eq!(person.status, 429);
+    assert!(person.retry_after.is_some());
+    says(&person, "Too many requests from here");
+    let program = browser.get(&world, "/me").await;
+    program.refused(429, "too-many-requests");
 }

@@ -29,16 +29,9 @@ pub(super) struct Moment {
 impl Figure {
     pub(super) fn of(money: Money, language: Language) -> Self {
         let (minor, currency) = (money.amount_minor(), money.currency());
-        let exponent = currency.exponent();
-        let unit = 10i64.pow(exponent);
-        let mut number = grouped(minor / unit, group_mark(language));
-        if exponent > 0 {
-            let width = exponent as usize;
-            number.push(decimal_mark(language));
-            number += &format!("{:0width$}", minor % unit);
-        }
+        let whole = grouped(minor / unit(currency), group_mark(language));
         Self {
-            number,
+            number: whole + &fraction(minor, currency, language),
             currency: currency.to_string(),
         }
     }
@@ -56,6 +49,27 @@ impl Figure {
 /// The amount in one line.
 pub(super) fn line(money: Money, language: Language) -> String {
     Figure::of(money, language).line()
+}
+
+/// What a field for an amount begins with: no groups, so that [`read_amount`] takes it back.
+pub(super) fn plain(minor: i64, currency: Currency, language: Language) -> String {
+    (minor / unit(currency)).to_string() + &fraction(minor, currency, language)
+}
+
+fn unit(currency: Currency) -> i64 {
+    10i64.pow(currency.exponent())
+}
+
+/// The decimal mark and what stands behind it.
+fn fraction(minor: i64, currency: Currency, language: Language) -> String {
+    match currency.exponent() as usize {
+        0 => String::new(),
+        width => format!(
+            "{}{:0width$}",
+            decimal_mark(language),
+            minor % unit(currency)
+        ),
+    }
 }
 
 /// What a shopper typed, if it can only mean one amount.
@@ -239,6 +253,23 @@ mod tests {
         ] {
             assert_eq!(read(text, currency), None, "{text} {currency}");
         }
+    }
+
+    #[test]
+    fn what_a_field_begins_with_is_read_back() {
+        for (minor, currency, shown) in [
+            (1_234_567, "EUR", "12345.67"),
+            (5_000, "JPY", "5000"),
+            (1_250, "KWD", "1.250"),
+        ] {
+            let currency: Currency = currency.parse().unwrap();
+            assert_eq!(plain(minor, currency, Language::English), shown);
+            for language in Language::ALL {
+                let read = read_amount(&plain(minor, currency, language), currency);
+                assert_eq!(read.map(Money::amount_minor), Some(minor));
+            }
+        }
+        assert_eq!(plain(0, Currency::EUR, Language::French), "0,00");
     }
 
     #[test]

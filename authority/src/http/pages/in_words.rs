@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
 use warp::Filter;
@@ -24,25 +24,35 @@ const PROBLEM_MAX: usize = 16 * 1024;
 /// These routes; refusals of people as pages.
 pub(super) fn in_words(site: Arc<Site>, routes: Routes<Public>) -> Routes<Public> {
     let whole = routes.filter.recover(problem::recover).unify();
-    let filter = whole.and(warp::header::headers_cloned()).then(
-        move |response: Response, headers: HeaderMap| {
+    let asked = warp::method().and(warp::header::headers_cloned());
+    let filter = whole
+        .and(asked)
+        .then(move |response: Response, method, headers| {
             let site = site.clone();
-            async move { for_people(&site, response, &headers).await }
-        },
-    );
+            async move { for_people(&site, response, &method, &headers).await }
+        });
     Routes {
         filter: filter.boxed(),
         listener: std::marker::PhantomData,
     }
 }
 
-async fn for_people(site: &Site, response: Response, headers: &HeaderMap) -> Response {
+async fn for_people(
+    site: &Site,
+    response: Response,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response {
     let away = onward::leads_away(site, &response);
     if !wants_page(headers) || !(is_problem(&response) || away.is_some()) {
         return response;
     }
     // What was answered is never lost over who is to see it.
-    let Some(visit) = visit::of(site, headers).await else {
+    let visit = match response.status() {
+        StatusCode::TOO_MANY_REQUESTS => Some(visit::unknown(headers)),
+        _ => visit::of(site, method, headers).await,
+    };
+    let Some(visit) = visit else {
         return response;
     };
     match away {

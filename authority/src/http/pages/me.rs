@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use protocol::ids::AccountId;
-use protocol::problem::ProblemType;
+use protocol::problem::Problem;
 use protocol::wire::passkeys::PasskeyView;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -12,12 +12,22 @@ use warp::Filter;
 use warp::reply::Response;
 
 use super::figures::Moment;
+<<<<<<< HEAD
 use super::pay::{masked, name_of_account};
 use super::providers::{self, Choice};
 use super::start::SignIn;
 use super::visit::{Visit, form, visit};
 use super::words::Words;
 use super::{Frame, Site, answer, with_status};
+=======
+use super::history::{self, Entries};
+use super::limits::{self, Limits, Typed};
+use super::pay::masked;
+use super::providers::{self, Choice};
+use super::start::SignIn;
+use super::visit::{Visit, form, visit};
+use super::{Frame, Site, answer};
+>>>>>>> me
 use crate::http::problem::Answer;
 use crate::http::web::add_cookie;
 use crate::http::{Public, Routes};
@@ -56,10 +66,15 @@ struct Me<'a> {
     f: &'a Frame<'a>,
     accounts: Vec<Account>,
     identities: Vec<Identity>,
+    /// To link with; to sign in with once more, unless that was in the last minutes.
     providers: Vec<Choice>,
+    fresh: bool,
     passkeys: Vec<Passkey>,
     sign_ins: Vec<Seen>,
     locked: Option<Moment>,
+    limits: Vec<Limits>,
+    limits_bad: bool,
+    history: Entries,
 }
 
 #[derive(Template)]
@@ -112,13 +127,14 @@ fn show(site: &Arc<Site>) -> Routes<Public> {
     let route = warp::path!("me").and(warp::get()).and(visit(&of));
     let route = route.then(move |visit: Arc<Visit>| {
         let (work_site, work_visit) = (site.clone(), visit.clone());
-        let work = async move { page(&work_site, &work_visit).await };
+        let work = async move { page(&work_site, &work_visit, None).await };
         answer(site.clone(), visit, work)
     });
     Routes::new("page-me", route)
 }
 
-async fn page(site: &Site, visit: &Visit) -> Answer<Response> {
+/// The profile, perhaps with limits that cannot be read as they were typed.
+pub(super) async fn page(site: &Site, visit: &Visit, unread: Option<&Typed>) -> Answer<Response> {
     let Some(session) = visit.visitor.session() else {
         return sign_in(site, visit);
     };
@@ -145,13 +161,21 @@ async fn page(site: &Site, visit: &Visit) -> Answer<Response> {
         name: it.name,
         since: moment(it.added_at),
     };
+    let fresh = session.is_fresh(site.journey.app.clock.now());
     let page = Me {
         passkeys: passkeys.passkeys.into_iter().map(passkey).collect(),
         accounts: accounts(site, session, frame.w).await?,
         identities: profile.identities.into_iter().map(identity).collect(),
-        providers: providers::choices(site, &[("purpose", "link".into())]),
+        providers: match fresh {
+            true => providers::choices(site, &[("purpose", "link".into())]),
+            false => again(site),
+        },
+        fresh,
         sign_ins: sign_ins.into_iter().take(SIGN_INS_MAX).map(seen).collect(),
         locked: profile.locked.map(|(at, _)| moment(at)),
+        limits: limits::shown(site, visit, session, unread).await?,
+        limits_bad: unread.is_some(),
+        history: history::entries(site, visit, session, None).await?,
         f: &frame,
     };
     site.page(visit, &page)
@@ -170,7 +194,7 @@ async fn accounts(site: &Site, session: &Session, words: Words) -> Result<Vec<Ac
     Ok(shown.collect())
 }
 
-fn sign_in(site: &Site, visit: &Visit) -> Answer<Response> {
+pub(super) fn sign_in(site: &Site, visit: &Visit) -> Answer<Response> {
     let frame = site.frame(visit, "/me");
     let page = SignIn {
         title: frame.w.me_title(),
@@ -182,24 +206,20 @@ fn sign_in(site: &Site, visit: &Visit) -> Answer<Response> {
 }
 
 /// What changes who gets in was asked for by a sign-in of long ago: a young one is the next step.
-fn or_sign_in_again(site: &Site, visit: &Visit, done: Result<(), Failure>) -> Answer<Response> {
-    let Err(refused) = done else {
-        return Ok(site.see_other(visit, "/me"));
-    };
-    let problem = refused.into_problem();
-    if problem.problem_type() != Some(ProblemType::FreshSignInNeeded) {
-        return Err(problem.into());
-    }
+pub(super) fn sign_in_again(site: &Site, visit: &Visit, problem: &Problem) -> Answer<Response> {
     let frame = site.frame(visit, "/me");
-    let refusal = frame.w.refusal(&problem);
-    let carries = [("purpose", "profile".to_owned()), ("fresh", "1".to_owned())];
+    let refusal = frame.w.refusal(problem);
     let page = SignIn {
         title: refusal.title,
         lead: refusal.next,
-        providers: providers::choices(site, &carries),
+        providers: again(site),
         f: &frame,
     };
-    Ok(with_status(site.page(visit, &page)?, &problem))
+    site.page(visit, &page)
+}
+
+fn again(site: &Site) -> Vec<Choice> {
+    providers::again(site, ("purpose", "profile".into()))
 }
 
 fn session(visit: &Visit) -> Result<&Session, Failure> {
@@ -233,8 +253,9 @@ fn unlink(site: &Arc<Site>) -> Routes<Public> {
         let work = async move {
             let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
             let own = session(&work_visit)?;
-            let done = journey.profiles.unlink(own, &unlink.identity, now).await;
-            or_sign_in_again(&work_site, &work_visit, done)
+            let profiles = &journey.profiles;
+            profiles.unlink(own, &unlink.identity, now).await?;
+            Ok(work_site.see_other(&work_visit, "/me"))
         };
         answer(site.clone(), visit, work)
     });
@@ -298,12 +319,10 @@ fn delete(site: &Arc<Site>) -> Routes<Public> {
         let (work_site, work_visit) = (site.clone(), visit.clone());
         let work = async move {
             let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
-            let done = journey.profiles.delete(session(&work_visit)?, now).await;
-            let gone = done.is_ok();
-            let mut response = or_sign_in_again(&work_site, &work_visit, done)?;
-            if gone {
-                add_cookie(&mut response, &SessionCookie::generate().set_cookie());
-            }
+            let own = session(&work_visit)?;
+            journey.profiles.delete(own, now).await?;
+            let mut response = work_site.see_other(&work_visit, "/me");
+            add_cookie(&mut response, &SessionCookie::generate().set_cookie());
             Ok(response)
         };
         answer(site.clone(), visit, work)
@@ -319,8 +338,9 @@ fn remove_passkey(site: &Arc<Site>) -> Routes<Public> {
         let work = async move {
             let (journey, now) = (&work_site.journey, work_site.journey.app.clock.now());
             let who = session(&work_visit)?.signed_in();
-            let done = journey.passkeys.remove(&who, &remove.passkey, now).await;
-            or_sign_in_again(&work_site, &work_visit, done)
+            let passkeys = &journey.passkeys;
+            passkeys.remove(&who, &remove.passkey, now).await?;
+            Ok(work_site.see_other(&work_visit, "/me"))
         };
         answer(site.clone(), visit, work)
     });

@@ -22,15 +22,17 @@ use warp::reply::Response;
 use super::problem::Answer;
 use super::public::insert;
 use super::web::add_cookie;
-use super::{Public, Routes};
+use super::{Public, Routes, source};
 use crate::services::Failure;
 use crate::services::journey::Journey;
 
 mod assets;
 mod claim;
 mod figures;
+mod history;
 mod in_words;
 mod language;
+mod limits;
 mod me;
 mod onward;
 mod pay;
@@ -70,12 +72,12 @@ pub(super) struct Frame<'a> {
     form: String,
 }
 
-/// The pages of the public listener, and these other routes of it; what they refuse people is shown as a
-/// page, too.
+/// The pages of the public listener, and these other routes of it, behind the limits per address; what
+/// they refuse people is shown as a page, too.
 pub fn around(journey: &Arc<Journey>, others: Routes<Public>) -> Routes<Public> {
     let site = Arc::new(Site::new(journey));
-    let pages = pages(&site);
-    in_words::in_words(site, others.or(pages))
+    let all = others.or(pages(&site));
+    in_words::in_words(site, source::limited(journey, all))
 }
 
 fn pages(site: &Arc<Site>) -> Routes<Public> {
@@ -88,6 +90,8 @@ fn pages(site: &Arc<Site>) -> Routes<Public> {
         .or(receipt::routes(site))
         .or(verify::routes(site))
         .or(me::routes(site))
+        .or(limits::routes(site))
+        .or(history::routes(site))
         .or(language::routes(site))
 }
 
@@ -170,13 +174,20 @@ impl Site {
     /// A refusal as a page with its next step.
     fn refused(&self, visit: &Visit, failure: Failure) -> Response {
         let problem = failure.into_problem();
+        let page = match problem.problem_type() {
+            Some(ProblemType::FreshSignInNeeded) => me::sign_in_again(self, visit, &problem),
+            _ => self.refusal(visit, &problem),
+        };
+        with_status(page.unwrap_or_else(|_| Response::default()), &problem)
+    }
+
+    fn refusal(&self, visit: &Visit, problem: &Problem) -> Answer {
         let frame = self.frame(visit, "/");
         let page = Refused {
-            refused: frame.w.refusal(&problem),
+            refused: frame.w.refusal(problem),
             f: &frame,
         };
-        let page = self.page(visit, &page);
-        with_status(page.unwrap_or_else(|_| Response::default()), &problem)
+        self.page(visit, &page)
     }
 }
 

@@ -90,6 +90,9 @@ struct ToApprove<'a> {
     typed: String,
     amount_bad: bool,
     step_up: StepUp,
+    /// Whether the sign-in is young enough to add a passkey; else with whom to sign in once more.
+    fresh: bool,
+    providers: Vec<Choice>,
     left: Left,
     state: &'static str,
     state_path: String,
@@ -267,6 +270,7 @@ async fn to_approve(
     let currency = currency_of(view)?;
     let language = visit.language;
     let step_up = step_up(site, signed_in, view, &before).await?;
+    let (session, now) = (visit.visitor.session(), site.journey.app.clock.now());
     let amount = view.amount.or(before.to_confirm);
     let button = match (amount, &step_up) {
         (Some(amount), StepUp::NotNeeded) => frame.w.pay_button(line(amount, language)),
@@ -285,6 +289,8 @@ async fn to_approve(
         currency: currency.to_string(),
         minor: amount.map(Money::amount_minor),
         step_up,
+        fresh: session.is_some_and(|it| it.is_fresh(now)),
+        providers: providers::again(site, ("claim", view.claim.to_string())),
         cap: view.cap.map(|it| line(it, language)),
         typed: before.typed,
         amount_bad: before.amount_bad,

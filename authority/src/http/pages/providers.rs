@@ -11,6 +11,11 @@ pub(super) struct Choice {
     pub(super) carries: Vec<(&'static str, String)>,
 }
 
+/// The same once more, although somebody is signed in: for what takes a sign-in of the last minutes.
+pub(super) fn again(site: &Site, then: (&'static str, String)) -> Vec<Choice> {
+    choices(site, &[then, ("fresh", "1".to_owned())])
+}
+
 /// All providers of the configuration, in its order.
 pub(super) fn choices(site: &Site, carries: &[(&'static str, String)]) -> Vec<Choice> {
     let providers = site.journey.app.config.identity_providers.iter();

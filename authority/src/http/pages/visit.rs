@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::ACCEPT_LANGUAGE;
+use http::{HeaderMap, Method};
 use protocol::wire::claims::CLAIM_COOKIE;
 use serde::de::DeserializeOwned;
 use warp::reply::Response;
@@ -14,7 +14,7 @@ use super::words::{LANGUAGE_COOKIE, Language};
 use crate::http::web::{self, Posted, cookie};
 use crate::services::looks::Own;
 use crate::services::phone::PhoneCookie;
-use crate::services::sessions::Visitor;
+use crate::services::sessions::{SESSION_COOKIE, Sessions, Visitor};
 use crate::services::sign_in::SignedIn;
 
 /// One browser that asks.
@@ -23,15 +23,18 @@ pub(super) struct Visit {
     pub(super) claim: Option<PhoneCookie>,
     pub(super) signed_in: Option<SignedIn>,
     pub(super) visitor: Visitor,
+    /// Whether a browser without a secret gets one with the answer.
+    greets: bool,
 }
 
 impl Visit {
-    fn new(headers: &HeaderMap, visitor: Visitor) -> Self {
+    fn new(headers: &HeaderMap, visitor: Visitor, greets: bool) -> Self {
         Self {
             language: language_of(headers),
             claim: cookie(headers, CLAIM_COOKIE).and_then(PhoneCookie::parse),
             signed_in: visitor.signed_in().ok(),
             visitor,
+            greets,
         }
     }
 
@@ -45,23 +48,36 @@ impl Visit {
 
     /// The answer, with the secret of a browser that had none.
     pub(super) fn remember(&self, response: Response) -> Response {
-        web::with_cookie(response, &self.visitor)
+        match self.greets {
+            true => web::with_cookie(response, &self.visitor),
+            false => response,
+        }
     }
 }
 
-/// Everybody is somebody: a browser without cookies gets them with its first page.
+/// For `GET`: everybody is somebody, and a browser without cookies gets them with its first page.
 pub(super) fn visit(
     site: &Arc<Site>,
 ) -> impl Filter<Extract = (Arc<Visit>,), Error = Rejection> + Clone + use<> {
     web::visitor(&site.journey)
         .and(warp::header::headers_cloned())
-        .map(|visitor, headers: HeaderMap| Arc::new(Visit::new(&headers, visitor)))
+        .map(|visitor, headers: HeaderMap| Arc::new(Visit::new(&headers, visitor, true)))
 }
 
-/// Whose request had these headers; none if that cannot be looked up just now.
-pub(super) async fn of(site: &Site, headers: &HeaderMap) -> Option<Visit> {
+/// Whose request this was; none if that cannot be looked up just now.
+///
+/// Another website can have a browser post here without its cookies. A new secret would take the place
+/// of the one it has and sign its shopper out: only who looks gets one.
+pub(super) async fn of(site: &Site, method: &Method, headers: &HeaderMap) -> Option<Visit> {
     let visitor = web::visitor_of(&site.journey, headers).await.ok()?;
-    Some(Visit::new(headers, visitor))
+    let looks = [Method::GET, Method::HEAD].contains(method);
+    Some(Visit::new(headers, visitor, looks))
+}
+
+/// The same at no cost: whoever asked too much is not looked up.
+pub(super) fn unknown(headers: &HeaderMap) -> Visit {
+    let visitor = Sessions::unknown(cookie(headers, SESSION_COOKIE));
+    Visit::new(headers, visitor, false)
 }
 
 /// A form of ours, and the visit that sent it.
@@ -74,7 +90,8 @@ where
     web::posted::<T>(&site.journey)
         .and(warp::header::headers_cloned())
         .map(|posted: Posted<T>, headers: HeaderMap| {
-            let visit = Visit::new(&headers, posted.visitor().clone());
+            // It had its secret: the form token follows from it.
+            let visit = Visit::new(&headers, posted.visitor().clone(), false);
             (Arc::new(visit), posted.form().clone())
         })
         .untuple_one()

@@ -353,11 +353,11 @@ const SIGN_IN_OVER: Pair = [
 const FRESH_SIGN_IN_NEEDED: Pair = [
     (
         "Sign in once more",
-        "This changes who gets in, so it takes a sign-in of the last minutes. Sign in again, then repeat it.",
+        "This changes who gets in or how much is paid, so it takes a sign-in of the last minutes. Sign in again, then repeat it.",
     ),
     (
         "Connectez-vous encore une fois",
-        "Cela change qui a accès : il faut une connexion des dernières minutes. Reconnectez-vous, puis recommencez.",
+        "Cela change qui a accès ou combien est payé : il faut une connexion des dernières minutes. Reconnectez-vous, puis recommencez.",
     ),
 ];
 const IDENTITY_TAKEN: Pair = [
@@ -393,11 +393,11 @@ const PROFILE_IN_USE: Pair = [
 const PROFILE_LOCKED: Pair = [
     (
         "This profile is locked",
-        "Nothing was paid. Unlock it in your profile, or ask the operator.",
+        "Nothing was paid. Only the operator unlocks it: ask there.",
     ),
     (
         "Ce profil est verrouillé",
-        "Rien n’a été payé. Déverrouillez-le dans votre profil, ou demandez à l’exploitant.",
+        "Rien n’a été payé. Seul l’exploitant le déverrouille : adressez-vous à lui.",
     ),
 ];
 const PROVIDER_REFUSED: Pair = [
