@@ -12,22 +12,14 @@ use warp::Filter;
 use warp::reply::Response;
 
 use super::figures::Moment;
-<<<<<<< HEAD
+use super::history::{self, Entries};
+use super::limits::{self, Limits, Typed};
 use super::pay::{masked, name_of_account};
 use super::providers::{self, Choice};
 use super::start::SignIn;
 use super::visit::{Visit, form, visit};
 use super::words::Words;
-use super::{Frame, Site, answer, with_status};
-=======
-use super::history::{self, Entries};
-use super::limits::{self, Limits, Typed};
-use super::pay::masked;
-use super::providers::{self, Choice};
-use super::start::SignIn;
-use super::visit::{Visit, form, visit};
 use super::{Frame, Site, answer};
->>>>>>> me
 use crate::http::problem::Answer;
 use crate::http::web::add_cookie;
 use crate::http::{Public, Routes};
