@@ -19,7 +19,8 @@ demo: ## one token's whole journey on this machine; ONCE=1 stops by itself
 
 test: ## every test, and the model of the HSM queue
 	scripts/setup.sh test
-	$(MAKE) build
+	# The daemons that tests start, with the tests' own features: built once, not once more for each.
+	$(CARGO) build --locked --workspace --lib --bins --tests
 	$(CARGO) test --locked --workspace
 	$(MAKE) loom
 

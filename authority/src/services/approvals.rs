@@ -273,7 +273,7 @@ impl Approvals {
             }
             PayOutcome::Already(payment) => Ok(Carried::Paid(payment)),
             PayOutcome::Begun(intent) => {
-                agrees(intent.approved, request)?;
+                agrees(intent.approved.clone(), request)?;
                 let intent = self.payments.begin(&intent).await?;
                 self.outcome_of(&intent).await
             }
