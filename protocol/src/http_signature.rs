@@ -144,7 +144,7 @@ pub fn verify(
 ) -> Result<Verified, BadSignature> {
     let input = find_input(signature_input, demands.tag)?;
     let covers = |name: &&str| input.names.iter().any(|own| own == name);
-    if !demands.covered.iter().all(|name| covers(name)) {
+    if !demands.covered.iter().all(covers) {
         return Err(BadSignature::NotCovered);
     }
     check_time(&input.parameters, demands.now)?;
