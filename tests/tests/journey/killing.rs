@@ -1,9 +1,9 @@
 //! Does every cent lie where both sides' books say, when the authority dies again and again in the middle of
 //! payments that a bank carries out?
 //!
-//! Five hundred payments by several phones at once; the authority is killed (SIGKILL) at moments drawn from
-//! a seed, which is printed, and comes back; the bank now and then loses an answer. Phones do what phones
-//! do: they ask again.
+//! Five hundred payments by several phones at once; the authority is killed (SIGKILL) after so many answers as
+//! a seed says, which is printed, wherever the others stand then, and comes back; the bank now and then loses
+//! an answer. Phones do what phones do: they ask again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -38,10 +38,14 @@ const PHONES: usize = 6;
 const FIXED_MINOR: i64 = 10;
 const OPENING_MINOR: i64 = 100_000;
 const AUDIENCE: &str = "https://pay.example";
-/// How long the authority lives between two kills.
-const LIVES_MS: std::ops::Range<u64> = 300..1_800;
+/// How many answers the authority gives between two kills, and how much longer it lives then. Answers, not
+/// seconds: a slow machine makes as many payments in a life as a quick one.
+const LIVES_ANSWERS: std::ops::Range<u64> = 20..120;
+const LONGER_MS: std::ops::Range<u64> = 0..30;
 /// Long enough for a bank that works, short enough that a lost answer does not hold the test up.
 const DEADLINE_MS: u64 = 2_000;
+/// Between two looks at how many answers there are.
+const LOOK: Duration = Duration::from_millis(2);
 /// Between two tries of a phone that hears nothing.
 const AGAIN: Duration = Duration::from_millis(50);
 /// The bank loses every so manieth answer.
@@ -70,8 +74,9 @@ async fn both_books_agree_to_the_cent_however_often_the_authority_is_killed() {
         Arc::new(AtomicUsize::new(0)),
         Arc::new(AtomicBool::new(false)),
     );
+    let answers = Arc::new(AtomicUsize::new(0));
     let mut phones = Vec::new();
-    for shopper in site.shoppers().await {
+    for shopper in site.shoppers(&answers).await {
         phones.push(tokio::spawn(shopper.pay_until_all_are_made(next.clone())));
     }
     let paying = {
@@ -82,7 +87,7 @@ async fn both_books_agree_to_the_cent_however_often_the_authority_is_killed() {
             told
         })
     };
-    let kills = site.kill_until(&over, seed).await;
+    let kills = site.kill_until(&over, &answers, seed).await;
     let told: Vec<Told> = paying
         .await
         .unwrap()
@@ -108,6 +113,7 @@ struct Shopper {
     schedule: Schedule,
     host: LinkHost,
     told: Told,
+    answers: Arc<AtomicUsize>,
     /// Of the window it is in.
     turns: BTreeMap<(u32, u16), u16>,
 }
@@ -145,7 +151,7 @@ impl Site {
         site
     }
 
-    async fn shoppers(&self) -> Vec<Shopper> {
+    async fn shoppers(&self, answers: &Arc<AtomicUsize>) -> Vec<Shopper> {
         let keys = self.authority.jwks().await.unwrap();
         let keys = serde_json::from_slice(&keys).unwrap();
         let url = self.authority.public_url().unwrap();
@@ -163,6 +169,7 @@ impl Site {
                 issued,
                 host: host.clone(),
                 told: Told::default(),
+                answers: answers.clone(),
                 turns: BTreeMap::new(),
             });
         }
@@ -170,15 +177,21 @@ impl Site {
     }
 
     /// Kills and starts it again until the phones are done; answers how often.
-    async fn kill_until(&mut self, over: &AtomicBool, seed: u64) -> usize {
+    async fn kill_until(&mut self, over: &AtomicBool, answers: &AtomicUsize, seed: u64) -> usize {
         let (mut draw, mut kills) = (SplitMix(seed), 0);
-        while !over.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(draw.within(LIVES_MS))).await;
+        loop {
+            let life = answers.load(Ordering::SeqCst) + draw.within(LIVES_ANSWERS) as usize;
+            while answers.load(Ordering::SeqCst) < life {
+                if over.load(Ordering::SeqCst) {
+                    return kills;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+            tokio::time::sleep(Duration::from_millis(draw.within(LONGER_MS))).await;
             self.authority.kill();
             kills += 1;
             self.authority.serve().await.unwrap();
         }
-        kills
     }
 
     /// Nothing stays open, whatever the last kill interrupted.
@@ -275,7 +288,9 @@ impl Shopper {
     async fn claim(&mut self) -> Claim {
         loop {
             let (window, link) = self.tap();
-            match self.phone.claim(&link).await {
+            let answered = self.phone.claim(&link).await;
+            self.count(&answered);
+            match answered {
                 Ok(Ok(claim)) => {
                     assert!(self.told.tokens.insert(link), "a token was spent twice");
                     *self.turns.entry(window).or_default() += 1;
@@ -294,7 +309,9 @@ impl Shopper {
     /// Asks until it hears of a receipt, or of an end.
     async fn approve(&mut self, claim: &Claim) {
         loop {
-            match self.phone.approve(claim).await {
+            let answered = self.phone.approve(claim).await;
+            self.count(&answered);
+            match answered {
                 Ok(Ok(approved)) => {
                     let payment = approved.response.payment.0.simple().to_string();
                     let receipt = approved.response.receipt;
@@ -314,6 +331,12 @@ impl Shopper {
                 Err(_) => {}
             }
             tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn count<T>(&self, answered: &harness::web::Answer<T>) {
+        if answered.is_ok() {
+            self.answers.fetch_add(1, Ordering::SeqCst);
         }
     }
 
