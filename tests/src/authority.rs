@@ -125,7 +125,6 @@ impl Authority {
             let value = toml::Value::String(value);
             writeln!(section, "{key} = {value}").map_err(Failure::of("the configuration"))?;
         }
-        section += &bank.sign_in_section()?;
         self.append(&section)
     }
 

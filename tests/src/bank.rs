@@ -80,17 +80,16 @@ impl Bank {
         })
     }
 
-    /// How a site that the bank knows sends its visitors here to sign in: a piece of its configuration,
-    /// with its secret in a file beside the bank's. Nothing, if it knows none.
+    /// How the site that the bank knows sends its visitors here to sign in: goes on from where its
+    /// configuration trusts the bank, with its secret in a file beside the bank's.
     pub fn sign_in_section(&self) -> Result<String, Failure> {
-        let Some(party) = self.config.relying_parties.first() else {
-            return Ok(String::new());
-        };
+        let party = self.config.relying_parties.first();
+        let party = party.ok_or_else(|| Failure::new("the bank knows no site"))?;
         let file = self.ca.with_file_name(SECRET_FILE);
         std::fs::write(&file, &party.client_secret)?;
         std::fs::set_permissions(&file, Permissions::from_mode(0o600))?;
         Ok(format!(
-            "[identity_providers.sign_in]\nid = \"bank\"\nkind = \"bank\"\n\
+            "\n[identity_providers.sign_in]\nid = \"bank\"\nkind = \"bank\"\n\
              client_id = \"{}\"\nclient_secret = {}\n",
             party.client_id,
             toml::Value::String(file.display().to_string())

@@ -129,6 +129,15 @@ impl World {
         Self::of_provider(dir, provider, |merchant| merchant, Rails::default()).await
     }
 
+    /// The limits that ship, and access tokens that need no proof: for requests of a script.
+    pub async fn of_scripts() -> Self {
+        let mut provider = Provider::start().await;
+        provider.constrained = false;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SPENDING_FILE), "").unwrap();
+        Self::of_provider(dir, provider, |merchant| merchant, Rails::default()).await
+    }
+
     /// Where browsers sign in at these providers, which bring accounts of a rail.
     pub async fn where_browsers_sign_in(providers: &[(&OpenId, Option<&str>)]) -> Self {
         Self::where_they_sign_in_at(providers, |merchant| merchant).await

@@ -126,6 +126,7 @@ pub(super) struct Held {
 
 async fn make_site(places: &Places) -> Result<(Site, String), Failure> {
     let site = Site::prepare(&places.house(), Pace::Quick).await?;
+    site.authority.configure(&site.bank.sign_in_section()?)?;
     let checked = site.authority.verb(&["check-hsm"])?;
     let keys = checked["keys"].as_array().map_or(0, Vec::len);
     let extractable = |key: &&serde_json::Value| key["extractable"] != false;
