@@ -237,7 +237,7 @@ async fn a_locked_profile_is_not_left_by_any_door() {
     // Whoever holds a locked profile leaves no key of theirs in it, either.
     let link = place.offer(&other, "locked").await;
     refused(place.join(&other, link).await, "profile-locked");
-    let unlocked = "UPDATE persons SET locked_at_ms = NULL, lock_reason = NULL WHERE id =
+    let unlocked = "UPDATE persons SET locked_at_ms = NULL, lock_reason = NULL WHERE id IN
         (SELECT person FROM identities WHERE subject = 'bob')";
     conn.execute(unlocked, []).unwrap();
     let link = place.offer(&other, "locked").await;

@@ -136,7 +136,7 @@ super::sentences! {
     me_accounts "What you pay from" "Avec quoi vous payez";
     me_no_accounts "There is no account yet. Link one below, or ask the operator to open one." "Il n’y a pas encore de compte. Reliez-en un ci-dessous, ou demandez à l’exploitant d’en ouvrir un.";
     me_make_default "Use first" "Proposer en premier";
-    me_make_default_of(account) "Use {account} first" "Proposer {account} en premier";
+    me_make_default_of(account) "Use first: {account}" "Proposer en premier : {account}";
     me_identities "What opens your profile" "Ce qui ouvre votre profil";
     me_since "Since" "Depuis le";
     me_current "Signed in with it" "Connecté avec lui";
