@@ -239,7 +239,7 @@ const scenes = {
     await late.page.getByRole('heading', { name: 'Sign in, then type the code' }).waitFor();
     await exhibit({ ...late, shots }, 'code-sign-in', false);
     await late.page.goto(`${origin}/`);
-    await late.page.locator('#code').fill('12345-67890-12345');
+    await late.page.locator('#code').fill('12345-67890-12346');
     await button(late.page, 'Continue').click();
     await late.page.locator('[role=alert]').waitFor();
     await exhibit({ ...late, shots }, 'code-slip', false);
