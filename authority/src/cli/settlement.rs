@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::daemon::{Desk, ask};
 use super::receipt::{read, read_keys};
 use super::{Arguments, CliError, Exit, Say, tell};
+use crate::journal::hex;
 use crate::services::operators::{
     SettlementClose, SettlementExport, SettlementList, SettlementView, SettlementsView,
 };
@@ -210,10 +211,6 @@ fn digest_of(file: &Path) -> Result<String, CliError> {
         }
         hash.update(&buffer[..read]);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn not_genuine(file: &Path, why: &str) -> CliError {

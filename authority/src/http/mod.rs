@@ -39,8 +39,6 @@ pub mod extract;
 pub mod loopback;
 pub mod openapi;
 pub mod operators;
-// pub mod pages;
-
 pub mod pages;
 pub mod passkeys;
 pub mod problem;

@@ -80,27 +80,6 @@ where
         })
 }
 
-/// The same for a body that is not a form but JSON, with the form token in the header `x-form-token`:
-/// for scripts of our own pages.
-pub fn posted_json<T>(
-    journey: &Arc<Journey>,
-) -> impl Filter<Extract = (Posted<T>,), Error = Rejection> + Clone + use<T>
-where
-    T: DeserializeOwned + Send,
-{
-    let journey = journey.clone();
-    warp::post()
-        .and(warp::header::headers_cloned())
-        .and(body::json::<T>(PUBLIC_BODY_MAX))
-        .and_then(move |headers: HeaderMap, form: T| {
-            let journey = journey.clone();
-            async move {
-                let visitor = of_script(&journey, &headers).await.map_err(refuse)?;
-                Ok::<_, Rejection>(Posted { visitor, form })
-            }
-        })
-}
-
 /// Who sends this with a script of a page of ours: the form token is in the header `x-form-token`.
 pub(super) async fn of_script(journey: &Journey, headers: &HeaderMap) -> Result<Visitor, Failure> {
     let visitor = guarded(journey, headers).await?;

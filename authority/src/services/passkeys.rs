@@ -15,7 +15,6 @@ use protocol::wire::passkeys::{
 };
 
 use super::Failure;
-use super::sessions::FRESH_MS;
 use super::sign_in::SignedIn;
 use super::step_up::{TIMEOUT_MS, b64, descriptor, unb64};
 use crate::app::App;
@@ -141,7 +140,7 @@ impl Passkeys {
         id: &str,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        demand_fresh(signed_in, now)?;
+        signed_in.demand_fresh(now)?;
         let (store, person) = (&self.app.store, signed_in.person().clone());
         known(store.remove_passkey(person, unb64(id)?, now).await?)
     }
@@ -149,7 +148,7 @@ impl Passkeys {
     /// What is made now will confirm any amount: where the provider can authenticate strongly, a password
     /// alone does not make it (PSD2 RTS, Article 24).
     fn demand_strength(&self, signed_in: &SignedIn, now: Timestamp) -> Result<(), Failure> {
-        demand_fresh(signed_in, now)?;
+        signed_in.demand_fresh(now)?;
         let providers = &self.app.config.identity_providers;
         let provider = providers.iter().find(|it| it.name == signed_in.provider());
         let can_be_strong = provider.is_some_and(|it| !it.strong_acr.is_empty());
@@ -205,14 +204,6 @@ impl Passkeys {
             None => Ok(()),
             Some(_) => Err(ProblemType::ProfileLocked.into()),
         }
-    }
-}
-
-/// For what changes who can pay.
-pub(super) fn demand_fresh(signed_in: &SignedIn, now: Timestamp) -> Result<(), Failure> {
-    match now - signed_in.authenticated_at() <= FRESH_MS {
-        true => Ok(()),
-        false => Err(ProblemType::FreshSignInNeeded.into()),
     }
 }
 

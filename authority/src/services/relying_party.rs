@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use protocol::charge::{HOLD_SIGNED_IN_MS, HOLD_SIGNING_IN_MS};
 use protocol::ids::{ClaimId, SessionId};
 use protocol::problem::ProblemType;
@@ -129,14 +130,6 @@ impl RelyingParty {
     /// The providers that browsers can sign in with, as configured.
     pub fn choices(&self) -> Vec<Choice> {
         self.providers.iter().map(Provider::choice).collect()
-    }
-
-    /// The origins that a form of ours may lead to: what `form-action` of a page must allow.
-    pub fn form_targets(&self) -> Vec<String> {
-        let mut origins: Vec<_> = self.providers.iter().flat_map(Provider::origins).collect();
-        origins.sort();
-        origins.dedup();
-        origins
     }
 
     /// Our public key at a provider that knows us by one, as a JWK set.
@@ -422,7 +415,6 @@ fn answered(back: &Callback) -> Result<Option<&str>, Trouble> {
 }
 
 fn random_state() -> String {
-    use base64ct::{Base64UrlUnpadded, Encoding};
     Base64UrlUnpadded::encode_string(&ids::random::<32>())
 }
 

@@ -26,8 +26,6 @@ use crate::store::{PersonKey, SessionRecord};
 
 /// The cookie that is a browser's secret.
 pub const SESSION_COOKIE: &str = "__Host-m2key-session";
-/// How young a sign-in must be for what changes who gets in.
-pub const FRESH_MS: Millis = 5 * 60_000;
 /// Use is noted no more often than that.
 pub const SEEN_EVERY_MS: Millis = 60_000;
 
@@ -123,15 +121,12 @@ impl Session {
     }
 
     pub fn is_fresh(&self, now: Timestamp) -> bool {
-        now - self.authenticated_at <= FRESH_MS
+        self.signed_in().is_fresh(now)
     }
 
     /// For what changes who gets in: refused unless the sign-in is young.
     pub fn demand_fresh(&self, now: Timestamp) -> Result<(), Failure> {
-        match self.is_fresh(now) {
-            true => Ok(()),
-            false => Err(ProblemType::FreshSignInNeeded.into()),
-        }
+        self.signed_in().demand_fresh(now)
     }
 }
 

@@ -7,7 +7,6 @@ use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 
 use super::Failure;
-use super::passkeys::demand_fresh;
 use super::sign_in::SignedIn;
 use crate::app::App;
 use crate::store::{Locked, OwnLimits, SpendRules, Standing, day_of};
@@ -76,7 +75,7 @@ impl Shoppers {
         let mut before = standings.into_iter().filter(|(it, _)| *it == currency);
         let before = before.next().map_or(OwnLimits::default(), |(_, it)| it.own);
         if lifts(before.each_minor, own.each_minor) || lifts(before.day_minor, own.day_minor) {
-            demand_fresh(signed_in, now)?;
+            signed_in.demand_fresh(now)?;
         }
         let store = &self.app.store;
         Ok(store.set_own_limits(person, currency, own, now).await?)

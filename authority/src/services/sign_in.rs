@@ -31,6 +31,8 @@ use crate::app::App;
 use crate::config::IdentityProvider;
 use crate::store::PersonKey;
 
+/// How young a sign-in must be for what changes who gets in, or who can pay.
+pub const FRESH_MS: Millis = 5 * 60_000;
 /// How long proofs are remembered past their time, for nodes whose clocks differ.
 const PROOFS_KEPT_MS: Millis = 60_000;
 /// Proofs forgotten at a time.
@@ -86,6 +88,19 @@ impl SignedIn {
     /// When the provider last asked for a password or a finger; the epoch if it did not say.
     pub fn authenticated_at(&self) -> Timestamp {
         self.authenticated_at
+    }
+
+    /// Whether that was young enough for what changes who gets in, or who can pay.
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        now - self.authenticated_at <= FRESH_MS
+    }
+
+    /// For what changes that: refused unless the sign-in is young.
+    pub fn demand_fresh(&self, now: Timestamp) -> Result<(), Failure> {
+        match self.is_fresh(now) {
+            true => Ok(()),
+            false => Err(ProblemType::FreshSignInNeeded.into()),
+        }
     }
 
     /// Whether it asked for two independent things (its `acr` is on the provider's list).

@@ -20,7 +20,6 @@ use protocol::wire::passkeys::{Assertion, ConfirmOptions, Descriptor, RequestOpt
 
 use super::passkeys::webauthn::{self, Bad, Brought, RelyingParty, Signed};
 use super::phone::PhoneCookie;
-use super::sessions::FRESH_MS;
 use super::sign_in::{By, SignedIn};
 use super::{Failure, approvals, phone, seconds};
 use crate::app::App;
@@ -81,7 +80,7 @@ impl StepUp {
     /// Whether the shopper was strongly authenticated just now: then what their wallet's key signs covers
     /// the payment.
     pub fn is_strong_and_young(signed_in: &SignedIn, now: Timestamp) -> bool {
-        signed_in.strong() && now - signed_in.authenticated_at() <= FRESH_MS
+        signed_in.strong() && signed_in.is_fresh(now)
     }
 
     /// How strongly the shopper of this payment is known. An assertion that is not good is refused; one

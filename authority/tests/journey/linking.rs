@@ -1,7 +1,7 @@
 //! Does an account join the profile that its owner means, and no other?
 
 use authority::services::profiles::OwnProfile;
-use authority::services::sessions::FRESH_MS;
+use authority::services::sign_in::FRESH_MS;
 use protocol::problem::Problem;
 use rusqlite::Connection;
 use serde_json::{Value, json};

@@ -14,6 +14,8 @@ use tokio::net::TcpListener;
 pub const ISSUER: &str = "https://login.example";
 pub const AUDIENCE: &str = "m2key-pay";
 pub const KID: &str = "one";
+/// What a provider that can authenticate strongly calls it.
+pub const STRONG: &str = "strong";
 
 pub struct Provider {
     pub url: String,
@@ -21,6 +23,7 @@ pub struct Provider {
     pub sections: String,
     /// What the authority's configuration says of it.
     pub constrained: bool,
+    pub strong_acr: &'static [&'static str],
     key: SigningKey,
     shared: Arc<Shared>,
 }
@@ -46,6 +49,7 @@ impl Provider {
             url,
             sections: String::new(),
             constrained: true,
+            strong_acr: &[],
             key,
             shared,
         }

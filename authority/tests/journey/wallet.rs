@@ -21,6 +21,22 @@ mod signed;
 
 use app::{App, paid, read};
 
+/// With the numbers that ship: 30 EUR each go without.
+#[tokio::test]
+async fn a_wallets_signature_covers_a_payment_while_its_strong_sign_in_is_young() {
+    let world = World::whose_provider_can_be_strong().await;
+    world.charge(4_200).await;
+    let weak = App::of(&world, "ann").pays(Channel::Qr, 4_200).await;
+    weak.refused(403, "step-up-needed");
+    let old = App::strong(&world, "ann", 5 * MINUTE + 1_000);
+    let old = old.pays(Channel::Qr, 4_200).await;
+    old.refused(403, "step-up-needed");
+    let young = App::strong(&world, "ann", 5 * MINUTE - 1_000);
+    let told = paid(&young.pays(Channel::Qr, 4_200).await);
+    assert_eq!(told.amount, eur(4_200));
+    assert_eq!(world.balance("ann").await, 800);
+}
+
 #[tokio::test]
 async fn a_wallet_looks_signs_and_pays_in_one_call() {
     let world = World::new().await;

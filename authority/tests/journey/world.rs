@@ -41,7 +41,7 @@ use tempfile::TempDir;
 use wallet_client::WalletKey;
 
 use crate::openid::{OpenId, SECRET};
-use crate::provider::{AUDIENCE, ISSUER, Provider};
+use crate::provider::{AUDIENCE, ISSUER, Provider, STRONG};
 
 #[path = "world/phones.rs"]
 mod phones;
@@ -133,6 +133,15 @@ impl World {
     pub async fn of_scripts() -> Self {
         let mut provider = Provider::start().await;
         provider.constrained = false;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SPENDING_FILE), "").unwrap();
+        Self::of_provider(dir, provider, |merchant| merchant, Rails::default()).await
+    }
+
+    /// The limits that ship, and a provider that can authenticate strongly.
+    pub async fn whose_provider_can_be_strong() -> Self {
+        let mut provider = Provider::start().await;
+        provider.strong_acr = &[STRONG];
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(SPENDING_FILE), "").unwrap();
         Self::of_provider(dir, provider, |merchant| merchant, Rails::default()).await
@@ -522,6 +531,7 @@ fn config(provider: &Provider, dir: &Path) -> Config {
     let spending = std::fs::read_to_string(dir.join(SPENDING_FILE));
     let spending = spending.unwrap_or_else(|_| SPENDING.into());
     let (url, constrained) = (&provider.url, provider.constrained);
+    let strong_acr = provider.strong_acr;
     let text = format!(
         r#"
         node = "one"
@@ -540,6 +550,7 @@ fn config(provider: &Provider, dir: &Path) -> Config {
         jwks_url = "{url}"
         algorithms = ["ES256", "RS256", "PS256"]
         sender_constrained = {constrained}
+        strong_acr = {strong_acr:?}
         {}
         "#,
         provider.sections

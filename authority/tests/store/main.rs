@@ -153,6 +153,7 @@ on_sqlite! {
         a_sign_in_comes_back_once_and_to_its_own_browser,
         a_claim_is_held_longer_while_signing_in_and_after_it_once,
         one_browser_begins_so_many_sign_ins_and_no_more,
+        a_full_table_of_sign_ins_refuses_nobody,
         a_profile_has_so_many_sessions_and_no_more,
         a_provider_ends_sessions_of_its_own_and_says_so_once,
         what_is_over_is_forgotten;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Verb;
 use crate::app::App;
+use crate::journal::hex;
 use crate::services::Failure;
 
 /// Rows and checkpoints read at once.
@@ -155,8 +156,4 @@ async fn walk(
         }
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

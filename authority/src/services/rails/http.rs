@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use super::{Answer, Order, REFERENCE_CHARS_MAX, Rail, RailKey, Reason, Refund, Standing};
 use crate::config::RailConfig;
 use crate::services::requests::{Request, Requests};
+use crate::services::sign_in::keys::chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -242,17 +243,6 @@ fn client(config: &RailConfig, url: &Url) -> Result<Client, String> {
         }
     };
     builder.build().map_err(chain)
-}
-
-/// The error and what is behind it; addresses are the operator's own.
-fn chain(error: reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// The rails of the configuration.

@@ -17,7 +17,7 @@ use super::logout;
 use super::metadata::{Kept, Metadata};
 use super::trouble::Trouble;
 use crate::config::{BrowserSignIn, IdentityProvider};
-use crate::services::sessions::FRESH_MS;
+use crate::services::sign_in::FRESH_MS;
 use crate::services::sign_in::ProviderError;
 use crate::services::sign_in::keys::{answer, client};
 use crate::services::sign_in::token::{BadToken, SignedClaims, Unverified};
@@ -87,14 +87,6 @@ impl Provider {
             issuer: self.config.issuer.clone(),
             kind: self.sign_in.kind,
         }
-    }
-
-    /// Of its issuer, and of the address that browsers are sent to, once that is known.
-    pub(super) fn origins(&self) -> Vec<String> {
-        let issuer = Url::parse(&self.config.issuer).ok();
-        let known = self.metadata.last().map(|it| it.authorization.clone());
-        let origin = |url: Url| url.origin().ascii_serialization();
-        issuer.into_iter().chain(known).map(origin).collect()
     }
 
     pub(super) async fn client_keys(&self) -> Result<JwkSet, Trouble> {

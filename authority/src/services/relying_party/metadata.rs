@@ -95,12 +95,6 @@ impl Kept {
         }
     }
 
-    /// The last that was fetched, whatever its age.
-    pub(super) fn last(&self) -> Option<Arc<Metadata>> {
-        let known = self.known();
-        known.metadata.as_ref().map(|(it, _)| it.clone())
-    }
-
     pub(super) async fn get(&self, now: Timestamp) -> Result<Arc<Metadata>, Trouble> {
         if let Some(fresh) = self.known().within(KEYS_FRESH_MS, now) {
             return Ok(fresh);

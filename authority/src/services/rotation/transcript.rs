@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{find, refused};
 use crate::app::App;
+use crate::journal::hex;
 use crate::services::{Failure, keyring};
 use crate::store::{OPERATION_ROWS_MAX, Operation, OperationId, OperationState, StoredRow, Work};
 
@@ -158,10 +159,6 @@ impl TranscriptRow {
         };
         Some(hex(&row.hash()))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {

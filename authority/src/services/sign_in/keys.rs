@@ -279,13 +279,13 @@ pub(in crate::services) fn client(config: &IdentityProvider, url: &Url) -> Resul
     builder.build().map_err(chain)
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(in crate::services) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The error and what is behind it; addresses are the operator's own.
-fn chain(error: reqwest::Error) -> String {
+pub(in crate::services) fn chain(error: reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {

@@ -3,7 +3,6 @@
 //! Kannel's smsbox takes it by HTTP. User and password go in headers, never in an address: addresses are
 //! logged.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -11,6 +10,7 @@ use reqwest::{Client, Url, redirect};
 use zeroize::Zeroizing;
 
 use crate::config::SmsConfig;
+use crate::services::sign_in::keys::is_loopback;
 use crate::sms::gsm::{Coding, coding};
 use crate::sms::one_time::read_private;
 use crate::sms::{PhoneNumber, SecretError};
@@ -119,9 +119,4 @@ fn client(url: &Url) -> Result<Client, String> {
         false => builder,
     };
     builder.build().map_err(|error| error.to_string())
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::SqliteStore;
 use super::fence::remember;
-use super::persons::{hex, random};
+use super::persons::random;
 use super::row::{all, count, find, get, one, signed, time};
 use super::writer::Tx;
+use crate::journal::hex;
 use crate::journal::{Fact, Journal};
 use crate::store::{
     AuditLog, OPERATION_ROWS_MAX, OperationId, Result, StoredCheckpoint, StoredRow,

@@ -12,11 +12,11 @@ use serde_json::json;
 
 use super::error::corrupt;
 use super::identities::find_join_token;
-use super::persons::hex;
 use super::revocations::read_revocation;
 use super::row::{all, count, find, get, one, time, time_or_none};
 use super::terminals::active_terminal;
 use super::writer::{Tx, Verdict};
+use crate::journal::hex;
 use crate::store::{
     Certificate, CertificateRecord, FirstUse, InForce, Recorded, Renewal, RenewalLimit, Result,
     Right, Subject,

@@ -13,9 +13,9 @@ mod voices;
 
 use super::SqliteStore;
 use super::error::corrupt;
-use super::persons::hex;
 use super::row::{all, count, find, get, one, time, time_or_none, uuid};
 use super::writer::{Tx, Verdict};
+use crate::journal::hex;
 use crate::store::{
     AddOperator, AddRequest, Bar, Begin, Certificate, Consents, Counted, Heard, NewRequest,
     OPEN_REQUESTS_MAX, OperatorRecord, RequestId, RequestRecord, RequestState, Result, Voice,

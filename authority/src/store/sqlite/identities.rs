@@ -11,10 +11,10 @@ use super::certificates::{
     add_certificate, add_terminal_certificate, find_certificate, in_force, is_key_certified,
     of_subject, renewal, set_aside, to_end, use_certificate,
 };
-use super::persons::hex;
 use super::row::{all, find, get, terminal, time, time_or_none};
 use super::terminals::find_terminal;
 use super::writer::{Tx, Verdict};
+use crate::journal::hex;
 use crate::store::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
     Recorded, Redeem, Renewal, RenewalLimit, Result, Right, Subject, TerminalStatus,

@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 use super::SqliteStore;
 use super::error::corrupt;
 use super::payments::Step;
-use super::persons::{Person, find_person, hex, person};
+use super::persons::{Person, find_person, person};
 use super::row::{all, find, get, time, time_or_none, uuid, uuid_or_none};
 use super::writer::{Stop, Tx, Verdict};
+use crate::journal::hex;
 use crate::store::{
     About, AddPasskey, Barred, CHALLENGES_MAX, Challenge, Confirmation, NewPasskey, PASSKEYS_MAX,
     Passkey, PasskeyBook, Passkeys, Pay, PayOutcome, PersonKey, Result,

@@ -16,13 +16,14 @@ use super::caps;
 use super::error::corrupt;
 use super::intents::begin;
 use super::ledger::debit;
-use super::persons::{Person, find_person, hex};
+use super::persons::{Person, find_person};
 use super::row::{all, find, get, time, uuid};
 use super::service_accounts::choose;
 use super::settle::{StoredClaim, find_claim};
 use super::terminals::active_terminal;
 use super::turns::raise_revision;
 use super::writer::{Stop, Tx, Verdict};
+use crate::journal::hex;
 use crate::store::{LEDGER, Pay, PayOutcome, Payment, Payments, PersonKey, Result, ServiceAccount};
 
 #[async_trait]

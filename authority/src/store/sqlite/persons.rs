@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::error::unusable;
 use super::row::{find, get, one};
 use super::writer::Tx;
+use crate::journal::hex;
 use crate::store::{PersonKey, Result};
 
 /// A person with a row.
@@ -119,10 +120,6 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| unusable(format!("no random bytes: {error}")))?;
     Ok(bytes)
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_person(row: &Row<'_>) -> Result<Person> {

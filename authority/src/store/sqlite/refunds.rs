@@ -17,12 +17,12 @@ use super::error::corrupt;
 use super::ledger::{Movement, give_back};
 use super::merchants::find_merchant;
 use super::payments::{find_payment, payment_of};
-use super::persons::hex;
 use super::row::{all, find, get, one, terminal, time, uuid};
 use super::settle::find_charge;
 use super::terminals::active_terminal;
 use super::terms::find_terms;
 use super::writer::{Stop, Tx, Verdict};
+use crate::journal::hex;
 use crate::store::{
     ChargeStatus, LEDGER, NewRefund, Payment, Refund, RefundAsker, RefundOutcome, RefundState,
     RefundStep, Refunds, Result,

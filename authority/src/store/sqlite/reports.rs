@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
 use super::error::corrupt;
-use super::persons::hex;
 use super::row::{all, find, get, terminal as terminal_of};
 use super::writer::{Tx, Verdict};
+use crate::journal::hex;
 use crate::store::{Reports, Result};
 
 #[async_trait]

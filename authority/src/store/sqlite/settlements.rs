@@ -14,10 +14,10 @@ use super::SqliteStore;
 use super::bookings::{ENTRIES, SUMS, read_placed, read_sum};
 use super::error::corrupt;
 use super::merchants::find_merchant;
-use super::persons::hex;
 use super::row::{all, count, currency, find, get, one, signed, time, time_or_none, uuid};
 use super::webhooks::Happened;
 use super::writer::{Stop, Tx, Verdict};
+use crate::journal::hex;
 use crate::store::{
     CloseDay, CloseOutcome, Cursor, Merchant, NoticeEvent, RailSum, Result, Settlement,
     Settlements, Unsettled,

@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
 use super::payments::{find_payment, is_payer};
-use super::persons::hex;
 use super::row::{find, get, time, uuid};
 use super::writer::{Tx, Verdict};
+use crate::journal::hex;
 use crate::store::{
     BeginRequest, KeptApproval, Payment, PersonKey, RequestBegun, RequestEnd, Result,
     WalletRequest, Wallets,

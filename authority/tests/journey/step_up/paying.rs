@@ -221,6 +221,27 @@ async fn nobody_adds_a_passkey_to_another_profile_or_with_an_old_sign_in() {
 }
 
 #[tokio::test]
+async fn a_password_alone_adds_no_passkey_where_the_provider_can_be_strong() {
+    let world = World::whose_provider_can_be_strong().await;
+    let options = async |token: &str| {
+        let path = "/v1/passkeys/options";
+        world.post_with(Some(token), path, None, &json!({})).await
+    };
+    let strong = world.sign_in_strongly("ann", &world.key, 0);
+    let weak = world.sign_in("ann");
+    options(&weak).await.refused(403, "fresh-sign-in-needed");
+    let offered = options(&strong).await;
+    assert_eq!(offered.status, 200, "{offered:?}");
+    let passkey = Passkey::new(3, HOST);
+    let request = registration(&passkey, &offered.json());
+    let path = "/v1/passkeys";
+    let added = world.post_with(Some(&weak), path, None, &request).await;
+    added.refused(403, "fresh-sign-in-needed");
+    let added = world.post_with(Some(&strong), path, None, &request).await;
+    assert_eq!(added.status, 201, "{added:?}");
+}
+
+#[tokio::test]
 async fn passkeys_are_listed_renamed_and_removed() {
     let world = world().await;
     let passkey = Passkey::new(3, HOST);

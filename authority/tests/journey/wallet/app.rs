@@ -23,9 +23,20 @@ impl<'w> App<'w> {
     pub fn of(world: &'w World, person: &str) -> Self {
         let key = WalletKey::generate().unwrap();
         let token = world.sign_in_with(person, &key);
+        Self::holding(world, person, key, &token)
+    }
+
+    /// One whose shopper signed in strongly, so many milliseconds ago.
+    pub fn strong(world: &'w World, person: &str, ago_ms: i64) -> Self {
+        let key = WalletKey::generate().unwrap();
+        let token = world.sign_in_strongly(person, &key, ago_ms);
+        Self::holding(world, person, key, &token)
+    }
+
+    fn holding(world: &'w World, person: &str, key: WalletKey, token: &str) -> Self {
         Self {
             world,
-            wallet: Mutex::new(Wallet::new(key, ORIGIN, &token)),
+            wallet: Mutex::new(Wallet::new(key, ORIGIN, token)),
             person: person.into(),
         }
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use wallet_client::WalletKey;
 
 use super::{ORIGIN, World, eur};
+use crate::provider::STRONG;
 
 /// What the public listener answered.
 #[derive(Debug, Clone)]
@@ -41,6 +42,14 @@ impl World {
     pub fn claims_of(&self, subject: &str, key: &WalletKey) -> Value {
         let now_s = self.now().secs();
         self.provider.claims(subject, key.thumbprint(), now_s)
+    }
+
+    /// An access token of a strong sign-in, so many milliseconds ago.
+    pub fn sign_in_strongly(&self, subject: &str, key: &WalletKey, ago_ms: i64) -> String {
+        let mut claims = self.claims_of(subject, key);
+        claims["acr"] = STRONG.into();
+        claims["auth_time"] = (self.now() - ago_ms).secs().into();
+        self.provider.token(&claims)
     }
 
     /// A proof by the world's key that leaves nothing to wish for, whatever the access token.

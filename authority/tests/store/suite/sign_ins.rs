@@ -1,8 +1,8 @@
 //! Is a browser signed in exactly as long as it should be, and by its own sign-in?
 
 use authority::store::{
-    ATTEMPTS_OF_VISITOR_MAX, BeginSignIn, Begun, EndReason, LoggedOut, NewSession, ProviderLogout,
-    Purpose, SESSIONS_MAX, SessionRecord, Started, Taken,
+    ATTEMPTS_MAX, ATTEMPTS_OF_VISITOR_MAX, BeginSignIn, Begun, EndReason, LoggedOut, NewSession,
+    ProviderLogout, Purpose, SESSIONS_MAX, SessionRecord, Started, Taken,
 };
 use protocol::charge::{HOLD_MS, HOLD_SIGNED_IN_MS, HOLD_SIGNING_IN_MS};
 use protocol::ids::{ClaimId, SessionId};
@@ -198,6 +198,40 @@ pub(crate) async fn one_browser_begins_so_many_sign_ins_and_no_more(world: &Worl
     assert!(matches!(taken, Ok(Taken::Taken(_))));
     let room = world.store.begin_sign_in(begin(most + 1, NOW)).await;
     assert_eq!(room, Ok(Begun::Begun(None)), "one has come back");
+}
+
+pub(crate) async fn a_full_table_of_sign_ins_refuses_nobody(world: &World) {
+    let of_visitor = |n: u32, at| {
+        let mut unlike = [0xff; 32];
+        unlike[..4].copy_from_slice(&n.to_be_bytes());
+        BeginSignIn {
+            state: unlike,
+            visitor: unlike,
+            ..begin(0, at)
+        }
+    };
+    for first in (0..ATTEMPTS_MAX).step_by(500) {
+        let many = (first..first + 500).map(|n| {
+            world
+                .store
+                .begin_sign_in(of_visitor(n, NOW + Millis::from(n)))
+        });
+        let begun = futures_util::future::join_all(many).await;
+        assert!(begun.iter().all(|it| *it == Ok(Begun::Begun(None))));
+    }
+    let now = NOW + Millis::from(ATTEMPTS_MAX);
+    let honest = of_visitor(ATTEMPTS_MAX, now);
+    let begun = world.store.begin_sign_in(honest.clone()).await;
+    assert_eq!(begun, Ok(Begun::Begun(None)));
+    let taken = async |it: &BeginSignIn| {
+        let taken = world.store.take_attempt(it.state, it.visitor, now).await;
+        taken.unwrap()
+    };
+    let first = taken(&of_visitor(0, NOW)).await;
+    assert!(matches!(first, Taken::Unknown), "the oldest made room");
+    let second = taken(&of_visitor(1, NOW)).await;
+    assert!(matches!(second, Taken::Taken(_)), "and nobody else");
+    assert!(matches!(taken(&honest).await, Taken::Taken(_)));
 }
 
 pub(crate) async fn a_profile_has_so_many_sessions_and_no_more(world: &World) {

@@ -7,11 +7,11 @@ use protocol::time::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::super::consents::{find_operator, numbered_policy};
-use super::super::persons::hex;
 use super::super::rotation::keys::{all_keys, find_key};
 use super::super::row::{all, count, find, get, one, signed, terminal, time};
 use super::super::terminals::find_terminal;
 use super::read_last;
+use crate::journal::hex;
 use crate::journal::{Ban, Fact, Known, MadeKey, NumberedPolicy, Revoked, TaintedKey};
 use crate::store::fence::Missing;
 use crate::store::{Difference, KeyPurpose, KeyRecord, Result, TerminalStatus};
