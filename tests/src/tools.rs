@@ -62,27 +62,28 @@ fn install(tool: &str) -> String {
     format!("apt-get install -y {package}")
 }
 
-/// Takes a screenshot of `url` with a fresh profile in `dir`; the PNG.
-pub async fn screenshot(url: &str, dir: &Path, size: (u32, u32)) -> Result<PathBuf, Failure> {
-    let (profile, picture) = (dir.join("browser"), dir.join("kiosk.png"));
-    let mut browser = tokio::process::Command::new(browser()?);
-    browser
-        .args(["--headless", "--no-sandbox", "--disable-gpu"])
-        .args(["--no-first-run", "--disable-sync"])
-        .arg("--disable-background-networking")
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg(format!("--window-size={},{}", size.0, size.1))
-        .arg(format!("--screenshot={}", picture.display()))
-        .arg(url)
+/// Takes a screenshot of `url` once what the selector `drawn` names is to be seen; the PNG, in `dir`.
+pub async fn screenshot(
+    url: &str,
+    drawn: &str,
+    dir: &Path,
+    (width, height): (u32, u32),
+) -> Result<PathBuf, Failure> {
+    let picture = dir.join("kiosk.png");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/picture.mjs");
+    let mut node = tokio::process::Command::new("node");
+    node.arg(script).arg(browser()?).args([url, drawn]);
+    node.args([width.to_string(), height.to_string()])
+        .arg(&picture)
         .kill_on_drop(true);
-    let ended = tokio::time::timeout(wait::LIMIT, browser.output()).await;
+    let ended = tokio::time::timeout(wait::LIMIT, node.output()).await;
     let output = ended.map_err(Failure::of("chromium takes no picture"))??;
-    if picture.exists() {
+    if output.status.success() {
         return Ok(picture);
     }
     let err = String::from_utf8_lossy(&output.stderr);
     Err(Failure::new(format!(
-        "chromium made no picture of {url}: {err}"
+        "no picture of {url} (the browser driver: scripts/setup.sh test): {err}"
     )))
 }
 

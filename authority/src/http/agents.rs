@@ -16,9 +16,10 @@ use protocol::wire::schedules::ScheduleQuery;
 use protocol::wire::upkeep::{INSTANCE_HEADER, TRUST_HEADER};
 use serde::Serialize;
 use tokio_stream::wrappers::ReceiverStream;
+use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::sse::Event;
-use warp::{Filter, Rejection, Reply};
+use warp::{Filter, Reply};
 
 use super::extract::{AuthenticatedTerminal, terminal};
 use super::problem::answer;
@@ -159,9 +160,7 @@ pub(super) struct Asked {
     follows: Option<u64>,
 }
 
-pub(super) fn asked_by(
-    journey: &Arc<Journey>,
-) -> impl Filter<Extract = (Asked,), Error = Rejection> + Clone + use<> {
+pub(super) fn asked_by(journey: &Arc<Journey>) -> BoxedFilter<(Asked,)> {
     let asked = journey.clone();
     terminal(&journey.app)
         .and(warp::header::optional::<u64>(TRUST_HEADER))
@@ -180,6 +179,7 @@ pub(super) fn asked_by(
                 }
             },
         )
+        .boxed()
 }
 
 impl Asked {

@@ -11,6 +11,7 @@ use protocol::dpop::{NONCE_HEADER, PROOF_HEADER};
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 use warp::Filter;
+use warp::filters::BoxedFilter;
 use warp::path::FullPath;
 use warp::reply::Response;
 
@@ -28,7 +29,7 @@ pub struct Asked {
 }
 
 /// Takes every request.
-pub fn asked() -> impl Filter<Extract = (Asked,), Error = std::convert::Infallible> + Clone {
+pub fn asked() -> BoxedFilter<(Asked,)> {
     warp::method()
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
@@ -37,6 +38,7 @@ pub fn asked() -> impl Filter<Extract = (Asked,), Error = std::convert::Infallib
             path,
             headers,
         })
+        .boxed()
 }
 
 impl Asked {

@@ -7,7 +7,8 @@ use bytes::Buf;
 use futures_util::{Stream, StreamExt};
 use protocol::problem::{Problem, ProblemType};
 use serde::de::DeserializeOwned;
-use warp::{Filter, Rejection};
+use warp::Filter;
+use warp::filters::BoxedFilter;
 
 use super::problem::refuse;
 
@@ -15,38 +16,53 @@ use super::problem::refuse;
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The whole body, at most `max` bytes of it, chunked or not.
-pub fn bytes(max: u64) -> impl Filter<Extract = (Vec<u8>,), Error = Rejection> + Clone {
-    warp::body::stream().and_then(move |stream| async move {
-        match tokio::time::timeout(BODY_TIMEOUT, collect(stream, max)).await {
-            Ok(collected) => collected.map_err(refuse),
-            Err(_) => Err(refuse(malformed("the body did not arrive in time"))),
-        }
-    })
+pub fn bytes(max: u64) -> BoxedFilter<(Vec<u8>,)> {
+    warp::body::stream()
+        .and_then(move |stream| async move {
+            match tokio::time::timeout(BODY_TIMEOUT, collect(stream, max)).await {
+                Ok(collected) => collected.map_err(refuse),
+                Err(_) => Err(refuse(malformed("the body did not arrive in time"))),
+            }
+        })
+        .boxed()
+}
+
+/// A body that has arrived whole, and the media type that it is said to have.
+#[derive(Debug)]
+pub struct Arrived {
+    media: Option<String>,
+    bytes: Vec<u8>,
+}
+
+/// Every body of at most `max` bytes, read later: so that the filters in front have one type.
+pub fn arrived(max: u64) -> BoxedFilter<(Arrived,)> {
+    warp::header::optional::<String>("content-type")
+        .and(bytes(max))
+        .map(|media: Option<String>, bytes: Vec<u8>| Arrived { media, bytes })
+        .boxed()
 }
 
 /// A JSON body of at most `max` bytes. The media type must say so, which a form of a foreign page
 /// cannot.
-pub fn json<T>(max: u64) -> impl Filter<Extract = (T,), Error = Rejection> + Clone
+pub fn json<T>(max: u64) -> BoxedFilter<(T,)>
 where
-    T: DeserializeOwned + Send,
+    T: DeserializeOwned + Send + 'static,
 {
-    warp::header::optional::<String>("content-type")
-        .and(bytes(max))
-        .and_then(|media: Option<String>, body: Vec<u8>| async move {
-            read(media.as_deref(), &body).map_err(refuse)
-        })
+    arrived(max)
+        .and_then(|body: Arrived| async move { body.json().map_err(refuse) })
+        .boxed()
 }
 
-fn read<T: DeserializeOwned>(media: Option<&str>, body: &[u8]) -> Result<T, Problem> {
-    let media = media
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default();
-    if !media.trim().eq_ignore_ascii_case("application/json") {
-        return Err(malformed("the body must be application/json"));
+impl Arrived {
+    /// What stands in it, if it is JSON and says so.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let media = self.media.as_deref().unwrap_or_default();
+        let media = media.split(';').next().unwrap_or_default();
+        if !media.trim().eq_ignore_ascii_case("application/json") {
+            return Err(malformed("the body must be application/json"));
+        }
+        serde_json::from_slice(&self.bytes).map_err(malformed)
     }
-    serde_json::from_slice(body).map_err(malformed)
 }
 
 async fn collect<S, B>(stream: S, max: u64) -> Result<Vec<u8>, Problem>

@@ -9,7 +9,8 @@ use pki::{Peer, SpiffeId};
 use protocol::ids::TerminalId;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
-use warp::{Filter, Rejection};
+use warp::Filter;
+use warp::filters::BoxedFilter;
 
 use super::problem::refuse;
 use crate::app::App;
@@ -91,42 +92,42 @@ pub(crate) struct PeerCertificate {
 }
 
 /// Demands a terminal.
-pub fn terminal(
-    app: &Arc<App>,
-) -> impl Filter<Extract = (AuthenticatedTerminal,), Error = Rejection> + Clone + use<> {
+pub fn terminal(app: &Arc<App>) -> BoxedFilter<(AuthenticatedTerminal,)> {
     let app = app.clone();
-    peer().and_then(move |peer| {
-        let app = app.clone();
-        async move { prove_terminal(&app, peer).await.map_err(refuse) }
-    })
+    peer()
+        .and_then(move |peer| {
+            let app = app.clone();
+            async move { prove_terminal(&app, peer).await.map_err(refuse) }
+        })
+        .boxed()
 }
 
 /// Demands a terminal whose certificate may have ended: for renewal alone.
-pub fn renewing(
-    app: &Arc<App>,
-) -> impl Filter<Extract = (Renewing,), Error = Rejection> + Clone + use<> {
+pub fn renewing(app: &Arc<App>) -> BoxedFilter<(Renewing,)> {
     let app = app.clone();
-    peer().and_then(move |peer| {
-        let app = app.clone();
-        async move { prove_renewing(&app, peer).await.map_err(refuse) }
-    })
+    peer()
+        .and_then(move |peer| {
+            let app = app.clone();
+            async move { prove_renewing(&app, peer).await.map_err(refuse) }
+        })
+        .boxed()
 }
 
 /// Demands an operator.
-pub fn operator(
-    app: &Arc<App>,
-) -> impl Filter<Extract = (AuthenticatedOperator,), Error = Rejection> + Clone + use<> {
+pub fn operator(app: &Arc<App>) -> BoxedFilter<(AuthenticatedOperator,)> {
     let app = app.clone();
-    peer().and_then(move |peer| {
-        let app = app.clone();
-        async move { prove_operator(&app, peer).await.map_err(refuse) }
-    })
+    peer()
+        .and_then(move |peer| {
+            let app = app.clone();
+            async move { prove_operator(&app, peer).await.map_err(refuse) }
+        })
+        .boxed()
 }
 
 type Seen = Option<PeerCertificate>;
 
-fn peer() -> impl Filter<Extract = (Seen,), Error = std::convert::Infallible> + Clone {
-    warp::ext::optional()
+fn peer() -> BoxedFilter<(Seen,)> {
+    warp::ext::optional().boxed()
 }
 
 async fn prove_terminal(app: &App, seen: Seen) -> Result<AuthenticatedTerminal, Failure> {

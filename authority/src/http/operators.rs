@@ -5,6 +5,7 @@ use std::sync::Arc;
 use warp::reply::Response;
 use warp::{Filter, Reply};
 
+use super::body::Arrived;
 use super::extract::{AuthenticatedOperator, operator};
 use super::{Private, Routes, body, problem};
 use crate::app::App;
@@ -30,15 +31,24 @@ fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {
         .and(warp::path::end())
         .and(warp::post())
         .and(operator(app))
-        .and(body::json::<V>(V::BODY_MAX))
-        .then(move |operator, verb| {
+        .and(body::arrived(V::BODY_MAX))
+        .boxed()
+        .then(move |operator, body: Arrived| {
             let app = handler_app.clone();
-            async move { handle(&app, &operator, verb).await }
+            async move { handle::<V>(&app, &operator, &body).await }
         });
     Routes::new(V::NAME, route)
 }
 
-async fn handle<V: Verb>(app: &Arc<App>, operator: &AuthenticatedOperator, verb: V) -> Response {
+async fn handle<V: Verb>(
+    app: &Arc<App>,
+    operator: &AuthenticatedOperator,
+    body: &Arrived,
+) -> Response {
+    let verb = match body.json::<V>() {
+        Ok(verb) => verb,
+        Err(problem) => return problem::response(&problem),
+    };
     match carry_out_to_the_end(app, operator.name(), verb).await {
         Ok(answer) => warp::reply::json(&answer).into_response(),
         Err(failure) => problem::response(&failure.into_operator_problem()),

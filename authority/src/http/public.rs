@@ -13,7 +13,7 @@ use protocol::wire::claims::{
     ApprovalRequest, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, PUBLIC_BODY_MAX, Pending,
     PendingResponse,
 };
-use tracing::Instrument;
+use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Reply};
 
@@ -25,6 +25,7 @@ use crate::services::journey::Journey;
 use crate::services::jwks;
 use crate::services::payments::PENDING_RETRY_S;
 use crate::services::phone::PhoneCookie;
+use crate::services::to_the_end;
 
 /// Everything a phone or a browser may ask.
 pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
@@ -130,15 +131,15 @@ pub(super) async fn to_the_end<W>(work: W) -> Answer
 where
     W: Future<Output = Answer> + Send + 'static,
 {
-    let done = tokio::spawn(work.instrument(tracing::Span::current())).await;
-    done.unwrap_or_else(|_panicked| Err(ProblemType::Internal.into()))
+    let done = to_the_end::to_the_end(work).await;
+    done.unwrap_or_else(|| Err(ProblemType::Internal.into()))
 }
 
 /// What is not a cookie of ours is no cookie.
-pub(super) fn cookie()
--> impl Filter<Extract = (Option<PhoneCookie>,), Error = std::convert::Infallible> + Clone {
+pub(super) fn cookie() -> BoxedFilter<(Option<PhoneCookie>,)> {
     warp::cookie::optional::<String>(CLAIM_COOKIE)
         .map(|value: Option<String>| value.and_then(|value| PhoneCookie::parse(&value)))
+        .boxed()
 }
 
 pub(super) fn approved(answered: Answered) -> Response {

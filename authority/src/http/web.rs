@@ -19,8 +19,9 @@ use protocol::wire::claims::PUBLIC_BODY_MAX;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
+use warp::filters::BoxedFilter;
 use warp::reply::Response;
-use warp::{Filter, Rejection, Reply};
+use warp::{Filter, Reply};
 
 use super::body;
 use super::problem::refuse;
@@ -35,14 +36,14 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const FETCH_SITE: &str = "sec-fetch-site";
 
 /// Whoever asks. Hand [`with_cookie`] the answer, so that a new visitor keeps their secret.
-pub fn visitor(
-    journey: &Arc<Journey>,
-) -> impl Filter<Extract = (Visitor,), Error = Rejection> + Clone + use<> {
+pub fn visitor(journey: &Arc<Journey>) -> BoxedFilter<(Visitor,)> {
     let journey = journey.clone();
-    warp::header::headers_cloned().and_then(move |headers: HeaderMap| {
-        let journey = journey.clone();
-        async move { visitor_of(&journey, &headers).await.map_err(refuse) }
-    })
+    warp::header::headers_cloned()
+        .and_then(move |headers: HeaderMap| {
+            let journey = journey.clone();
+            async move { visitor_of(&journey, &headers).await.map_err(refuse) }
+        })
+        .boxed()
 }
 
 /// A form that a page of ours carried, and who sent it. Only [`posted`] makes one.
@@ -64,11 +65,9 @@ impl<T> Posted<T> {
 
 /// The form of a `POST`: from our own origin, with the visitor's own form token. Fields that `T` does not
 /// name are passed over.
-pub fn posted<T>(
-    journey: &Arc<Journey>,
-) -> impl Filter<Extract = (Posted<T>,), Error = Rejection> + Clone + use<T>
+pub fn posted<T>(journey: &Arc<Journey>) -> BoxedFilter<(Posted<T>,)>
 where
-    T: DeserializeOwned + Send,
+    T: DeserializeOwned + Send + 'static,
 {
     let journey = journey.clone();
     warp::post()
@@ -78,6 +77,7 @@ where
             let journey = journey.clone();
             async move { check(&journey, &headers, &body).await.map_err(refuse) }
         })
+        .boxed()
 }
 
 /// Who sends this with a script of a page of ours: the form token is in the header `x-form-token`.

@@ -54,6 +54,7 @@ pub mod sms;
 pub mod sources;
 pub mod step_up;
 pub mod sweeps;
+pub mod to_the_end;
 pub mod trust;
 pub mod wallet;
 pub mod webhooks;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use protocol::problem::ProblemType;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tracing::Instrument;
 
 use super::Failure;
 use super::consent::{Admission, Wanted, admit};
 use super::rotation::Asked;
+use super::to_the_end::to_the_end;
 use crate::app::App;
 use crate::store::RequestId;
 
@@ -180,9 +180,8 @@ pub async fn carry_out_to_the_end<V: Verb>(
         let _under_way = under_way;
         carry_out(&app, &by, verb).await
     };
-    let ended = tokio::spawn(running.in_current_span()).await;
-    // It panicked, which is logged, or the process ends.
-    ended.unwrap_or_else(|_| Err(ProblemType::Internal.into()))
+    let ended = to_the_end(running).await;
+    ended.unwrap_or_else(|| Err(ProblemType::Internal.into()))
 }
 
 /// The one place that everything operators ask for passes. `request`: the one that others consented

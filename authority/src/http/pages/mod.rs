@@ -15,12 +15,11 @@ use askama::Template;
 use http::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use http::{StatusCode, header};
 use protocol::problem::{Problem, ProblemType};
-use tracing::Instrument;
 use warp::Reply;
 use warp::reply::Response;
 
 use super::problem::Answer;
-use super::public::insert;
+use super::public::{insert, to_the_end};
 use super::web::add_cookie;
 use super::{Public, Routes, source};
 use crate::services::Failure;
@@ -223,7 +222,6 @@ async fn answer<W>(site: Arc<Site>, visit: Arc<Visit>, work: W) -> Response
 where
     W: Future<Output = Answer> + Send + 'static,
 {
-    let done = tokio::spawn(work.instrument(tracing::Span::current())).await;
-    let done = done.unwrap_or_else(|_panicked| Err(ProblemType::Internal.into()));
+    let done = to_the_end(work).await;
     done.unwrap_or_else(|failure| site.refused(&visit, failure))
 }

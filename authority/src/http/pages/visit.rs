@@ -6,8 +6,9 @@ use http::header::ACCEPT_LANGUAGE;
 use http::{HeaderMap, Method};
 use protocol::wire::claims::CLAIM_COOKIE;
 use serde::de::DeserializeOwned;
+use warp::Filter;
+use warp::filters::BoxedFilter;
 use warp::reply::Response;
-use warp::{Filter, Rejection};
 
 use super::Site;
 use super::words::{LANGUAGE_COOKIE, Language};
@@ -56,12 +57,11 @@ impl Visit {
 }
 
 /// For `GET`: everybody is somebody, and a browser without cookies gets them with its first page.
-pub(super) fn visit(
-    site: &Arc<Site>,
-) -> impl Filter<Extract = (Arc<Visit>,), Error = Rejection> + Clone + use<> {
+pub(super) fn visit(site: &Arc<Site>) -> BoxedFilter<(Arc<Visit>,)> {
     web::visitor(&site.journey)
         .and(warp::header::headers_cloned())
         .map(|visitor, headers: HeaderMap| Arc::new(Visit::new(&headers, visitor, true)))
+        .boxed()
 }
 
 /// Whose request this was; none if that cannot be looked up just now.
@@ -81,11 +81,9 @@ pub(super) fn unknown(headers: &HeaderMap) -> Visit {
 }
 
 /// A form of ours, and the visit that sent it.
-pub(super) fn form<T>(
-    site: &Arc<Site>,
-) -> impl Filter<Extract = (Arc<Visit>, T), Error = Rejection> + Clone + use<T>
+pub(super) fn form<T>(site: &Arc<Site>) -> BoxedFilter<(Arc<Visit>, T)>
 where
-    T: DeserializeOwned + Clone + Send,
+    T: DeserializeOwned + Clone + Send + 'static,
 {
     web::posted::<T>(&site.journey)
         .and(warp::header::headers_cloned())
@@ -95,6 +93,7 @@ where
             (Arc::new(visit), posted.form().clone())
         })
         .untuple_one()
+        .boxed()
 }
 
 /// As chosen here, else as the browser says.

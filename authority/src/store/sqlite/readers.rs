@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::error::{corrupt, unusable};
 use super::schema;
@@ -23,6 +23,10 @@ pub(super) struct Readers {
 }
 
 struct Pool(Mutex<Vec<Connection>>);
+
+/// A read that keeps its own answer. One type for all reads: the blocking pool's code is compiled once, not
+/// once for each.
+type Work = Box<dyn FnOnce(&Connection) + Send>;
 
 impl Readers {
     pub(super) fn open(path: &Path, count: usize) -> Result<Self> {
@@ -42,6 +46,18 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
+        let (answer, mut answered) = oneshot::channel();
+        self.lend(Box::new(move |conn| {
+            // Nobody waits for it any more: then nobody misses it.
+            let _ = answer.send(work(conn));
+        }))
+        .await?;
+        answered
+            .try_recv()
+            .unwrap_or_else(|_| Err(corrupt("a read did not answer")))
+    }
+
+    async fn lend(&self, work: Work) -> Result<()> {
         let permit = {
             let _place = Place::take(&self.waiting)?;
             let permits = Arc::clone(&self.permits);
@@ -94,15 +110,14 @@ impl<'a> Lent<'a> {
         Self { pool, conn }
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    fn read(&self, work: Work) -> Result<()> {
         let conn = self
             .conn
             .as_ref()
             .ok_or_else(|| corrupt("more readers than connections"))?;
         let snapshot = conn.unchecked_transaction()?;
-        let result = work(&snapshot);
-        snapshot.finish()?;
-        result
+        work(&snapshot);
+        Ok(snapshot.finish()?)
     }
 }
 
