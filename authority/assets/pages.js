@@ -2,12 +2,14 @@
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const one = (selector, root = document) => root.querySelector(selector);
 const language = document.documentElement.lang;
+// The page's language as this phone writes it: dates differ between countries that share one.
+const local = navigator.languages.find((it) => it.split("-")[0] === language) || language;
 
 // Times as the clock on this phone says them.
 const sayTime = (element) => {
   const at = new Date(element.dateTime);
   if (Number.isNaN(at.getTime())) return;
-  element.textContent = new Intl.DateTimeFormat(language, { dateStyle: "long", timeStyle: "short" }).format(at);
+  element.textContent = new Intl.DateTimeFormat(local, { dateStyle: "long", timeStyle: "short" }).format(at);
 };
 all("time[datetime]").forEach(sayTime);
 

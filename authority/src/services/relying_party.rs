@@ -39,7 +39,9 @@ use super::sign_in::ProviderError;
 use crate::app::App;
 use crate::config::ProviderKind;
 use crate::ids;
-use crate::store::{Attempt, BeginSignIn, Begun, LoggedOut, NewSession, OfferLink, Purpose, Taken};
+use crate::store::{
+    ATTEMPTS_MAX, Attempt, BeginSignIn, Begun, LoggedOut, NewSession, OfferLink, Purpose, Taken,
+};
 
 /// Where providers send browsers back to.
 pub const CALLBACK_PATH: &str = "/sign-in/callback";
@@ -193,6 +195,7 @@ impl RelyingParty {
             at: now,
             expires_at: now + SIGN_IN_MAX_MS,
             hold_ms: HOLD_SIGNING_IN_MS,
+            waiting_max: ATTEMPTS_MAX,
         };
         match self.app.store.begin_sign_in(begin).await? {
             Begun::Begun(terminal) => {

@@ -40,6 +40,8 @@ pub struct BeginSignIn {
     pub expires_at: Timestamp,
     /// The claim's hold lasts so long from the claim on, at least, because signing in takes a while.
     pub hold_ms: Millis,
+    /// Most that wait, [`ATTEMPTS_MAX`] outside tests: then the oldest without a claim makes room.
+    pub waiting_max: u32,
 }
 
 /// What [`Sessions::begin_sign_in`] answers.

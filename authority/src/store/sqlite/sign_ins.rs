@@ -8,15 +8,13 @@ use super::error::corrupt;
 use super::row::{find, get, one, time, uuid_or_none};
 use super::sessions::tell_terminal;
 use super::writer::{Stop, Tx, Verdict};
-use crate::store::{
-    ATTEMPTS_MAX, ATTEMPTS_OF_VISITOR_MAX, Attempt, BeginSignIn, Begun, Purpose, Result, Taken,
-};
+use crate::store::{ATTEMPTS_OF_VISITOR_MAX, Attempt, BeginSignIn, Begun, Purpose, Result, Taken};
 
 pub(super) fn begin(tx: &mut Tx<'_>, begin: &BeginSignIn) -> Verdict<Begun> {
     if is_busy(tx.conn, begin)? {
         return Err(Stop::Refused(Begun::TooMany));
     }
-    make_room(tx, begin.at)?;
+    make_room(tx, begin)?;
     tx.execute_one(
         "INSERT INTO sign_in_attempts (state, visitor, provider, purpose, claim, session,
                                        expires_at_ms)
@@ -61,15 +59,15 @@ fn is_busy(conn: &Connection, begin: &BeginSignIn) -> Result<bool> {
 
 /// A stranger can invent browsers, so a full table refuses nobody: whoever came first and holds no
 /// charge has to begin again.
-fn make_room(tx: &Tx<'_>, at: Timestamp) -> Result<()> {
+fn make_room(tx: &Tx<'_>, begin: &BeginSignIn) -> Result<()> {
     let waiting = one(
         tx.conn,
         "SELECT count(*) AS number FROM sign_in_attempts
          WHERE expires_at_ms > ?1 AND taken_at_ms IS NULL",
-        [at.ms()],
+        [begin.at.ms()],
         |row| get::<u32>(row, "number"),
     )?;
-    if waiting >= ATTEMPTS_MAX {
+    if waiting >= begin.waiting_max {
         tx.execute(
             "DELETE FROM sign_in_attempts WHERE state IN (
                  SELECT state FROM sign_in_attempts WHERE taken_at_ms IS NULL

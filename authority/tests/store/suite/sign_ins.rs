@@ -26,6 +26,7 @@ pub(crate) fn begin(n: u8, at: Timestamp) -> BeginSignIn {
         at,
         expires_at: at + 600_000,
         hold_ms: HOLD_SIGNING_IN_MS,
+        waiting_max: ATTEMPTS_MAX,
     }
 }
 
@@ -201,37 +202,26 @@ pub(crate) async fn one_browser_begins_so_many_sign_ins_and_no_more(world: &Worl
 }
 
 pub(crate) async fn a_full_table_of_sign_ins_refuses_nobody(world: &World) {
-    let of_visitor = |n: u32, at| {
-        let mut unlike = [0xff; 32];
-        unlike[..4].copy_from_slice(&n.to_be_bytes());
-        BeginSignIn {
-            state: unlike,
-            visitor: unlike,
-            ..begin(0, at)
-        }
+    const FULL: u8 = 5;
+    let of_visitor = |n: u8| BeginSignIn {
+        visitor: [n; 32],
+        waiting_max: FULL.into(),
+        ..begin(n, NOW + Millis::from(n))
     };
-    for first in (0..ATTEMPTS_MAX).step_by(500) {
-        let many = (first..first + 500).map(|n| {
-            world
-                .store
-                .begin_sign_in(of_visitor(n, NOW + Millis::from(n)))
-        });
-        let begun = futures_util::future::join_all(many).await;
-        assert!(begun.iter().all(|it| *it == Ok(Begun::Begun(None))));
+    for n in 0..=FULL {
+        let begun = world.store.begin_sign_in(of_visitor(n)).await;
+        assert_eq!(begun, Ok(Begun::Begun(None)));
     }
-    let now = NOW + Millis::from(ATTEMPTS_MAX);
-    let honest = of_visitor(ATTEMPTS_MAX, now);
-    let begun = world.store.begin_sign_in(honest.clone()).await;
-    assert_eq!(begun, Ok(Begun::Begun(None)));
+    let now = NOW + Millis::from(FULL);
     let taken = async |it: &BeginSignIn| {
         let taken = world.store.take_attempt(it.state, it.visitor, now).await;
         taken.unwrap()
     };
-    let first = taken(&of_visitor(0, NOW)).await;
+    let first = taken(&of_visitor(0)).await;
     assert!(matches!(first, Taken::Unknown), "the oldest made room");
-    let second = taken(&of_visitor(1, NOW)).await;
+    let second = taken(&of_visitor(1)).await;
     assert!(matches!(second, Taken::Taken(_)), "and nobody else");
-    assert!(matches!(taken(&honest).await, Taken::Taken(_)));
+    assert!(matches!(taken(&of_visitor(FULL)).await, Taken::Taken(_)));
 }
 
 pub(crate) async fn a_profile_has_so_many_sessions_and_no_more(world: &World) {
