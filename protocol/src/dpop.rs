@@ -431,4 +431,13 @@ mod tests {
         assert_eq!(bad(|it| it.jti = "".into()), BadProof::Text);
         assert_eq!(bad(|it| it.nonce = Some("n".repeat(257))), BadProof::Text);
     }
+
+    #[test]
+    fn a_proof_that_names_a_key_is_signed_by_that_key() {
+        let (mine, another) = (proof(|_| ()), proof(|it| it.jti = "another".into()));
+        let (signed, _) = mine.rsplit_once('.').unwrap();
+        let (_, signature) = another.rsplit_once('.').unwrap();
+        let taken_over = format!("{signed}.{signature}");
+        assert_eq!(verdict(&taken_over).unwrap_err(), BadProof::Signature);
+    }
 }

@@ -201,6 +201,12 @@ async fn a_proof_is_signed_with_es256_by_a_key_whose_private_half_stays_at_home(
         let slug = refused.json()["type"].clone();
         assert_eq!(slug, "urn:m2key:problem:proof-refused", "{wrong}");
     }
+    // Whoever has seen a proof of the owner knows the public key, and can name it.
+    let a_strangers = {
+        let stranger = p256::ecdsa::SigningKey::from_slice(&[6; 32]).unwrap();
+        let claims = serde_json::to_value(good(&world, &token).await).unwrap();
+        provider::sign(&stranger, &header, &claims)
+    };
     let unsigned = {
         let header = member("/alg", json!("none"));
         let claims = serde_json::to_value(good(&world, &token).await).unwrap();
@@ -216,7 +222,13 @@ async fn a_proof_is_signed_with_es256_by_a_key_whose_private_half_stays_at_home(
         mac.update(input.as_bytes());
         format!("{input}.{}", part(&mac.finalize().into_bytes()))
     };
-    for proof in [unsigned, keyed, "a.b.c".into(), "x".repeat(5_000)] {
+    for proof in [
+        a_strangers,
+        unsigned,
+        keyed,
+        "a.b.c".into(),
+        "x".repeat(5_000),
+    ] {
         let refused = claims_with(&world, &token, &[&proof]).await;
         refused.refused(401, "proof-refused");
     }

@@ -122,6 +122,28 @@ async fn nobody_is_lured_to_link_an_account_to_a_strangers_profile() {
 }
 
 #[tokio::test]
+async fn a_link_ends_with_the_session_that_began_it() {
+    let place = place().await;
+    let world = &place.world;
+    let browser = Browser::new();
+    sign_in(world, &place.bank, &browser, "ann").await;
+    let request = begin(world, &place.wallet, &browser, &[("purpose", "link")]).await;
+    let visitor = browser.visitor(world).await;
+    let session = visitor.session().unwrap();
+    world
+        .journey
+        .sessions
+        .end(session, world.now())
+        .await
+        .unwrap();
+    let wallet = &place.wallet;
+    let code = wallet.code(wallet.claims(&request, "ann-w", world.now().secs()));
+    let answer = back(world, wallet, &browser, &request, &code).await;
+    answer.refused(410, "sign-in-over");
+    assert_eq!(world.rows("SELECT count(*) FROM offered_links"), 0);
+}
+
+#[tokio::test]
 async fn a_link_needs_a_fresh_sign_in_on_both_sides() {
     let place = place().await;
     let world = &place.world;
