@@ -29,6 +29,8 @@ mod books;
 mod certified;
 #[path = "journey/claiming.rs"]
 mod claiming;
+#[path = "journey/disputing.rs"]
+mod disputing;
 #[path = "journey/dpop.rs"]
 mod dpop;
 #[path = "journey/guessing.rs"]

@@ -49,7 +49,10 @@ pub use consents::{
     AddOperator, AddRequest, Bar, Begin, Consents, Counted, Heard, NewRequest, OPEN_REQUESTS_MAX,
     OPERATORS_MAX, OperatorRecord, OperatorRevoked, RequestId, RequestRecord, RequestState, Voice,
 };
-pub use disputes::{Dispute, Disputes, Moment, Source, TAPS_AROUND_MS, TAPS_MAX};
+pub use disputes::{
+    AskedPayment, Dispute, Disputes, Evidence, Kept, KeptAssertion, KeptReply, Moment, Proof,
+    Source, TAPS_AROUND_MS, TAPS_MAX,
+};
 pub use fence::{Adopted, Difference, Fences, Missing, Raise, RaiseRecord, Raised};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
