@@ -23,6 +23,8 @@ mod world;
 mod answering_wrongly;
 #[path = "journey/approving.rs"]
 mod approving;
+#[path = "journey/asking.rs"]
+mod asking;
 #[path = "journey/books.rs"]
 mod books;
 #[path = "journey/certified.rs"]
@@ -61,6 +63,8 @@ mod sms;
 mod step_up;
 #[path = "journey/telling.rs"]
 mod telling;
+#[path = "journey/telling_privately.rs"]
+mod telling_privately;
 #[path = "journey/terminals.rs"]
 mod terminals;
 #[path = "journey/wallet.rs"]

@@ -5,6 +5,7 @@
 //! revision, or nothing. No HSM, rail or network call happens inside.
 
 mod allowances;
+mod asked;
 mod audit;
 mod bookings;
 mod caps;
@@ -41,6 +42,7 @@ pub use allowances::{
     Allowances, Barred, Confirmation, Exemption, Limit, Locked, OwnLimits, Spend, SpendRules,
     Standing, StepUpCause, Strength, day_of,
 };
+pub use asked::asked_by;
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use bookings::{Bookings, Cursor, DayTotals, HistoryOf, RailSum};
 pub use caps::{AccountCaps, Caps};

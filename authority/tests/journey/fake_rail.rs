@@ -28,6 +28,7 @@ pub enum Mishap {
 pub struct FakeRail {
     books: Mutex<Books>,
     hanging: Notify,
+    refunded: Notify,
 }
 
 #[derive(Default)]
@@ -62,6 +63,11 @@ impl FakeRail {
     /// Returns once a call hangs.
     pub async fn hangs(&self) {
         self.hanging.notified().await;
+    }
+
+    /// Returns once it has answered a refund.
+    pub async fn refunded(&self) {
+        self.refunded.notified().await;
     }
 
     pub fn balance(&self, account: &str) -> i64 {
@@ -260,7 +266,9 @@ impl Rail for FakeRail {
     }
 
     async fn refund(&self, refund: &Refund) -> Answer {
-        self.serve("refund", |books| books.refund(refund)).await
+        let answer = self.serve("refund", |books| books.refund(refund)).await;
+        self.refunded.notify_one();
+        answer
     }
 
     async fn query(&self, order: &Order) -> Standing {
