@@ -67,5 +67,7 @@ mod telling;
 mod telling_privately;
 #[path = "journey/terminals.rs"]
 mod terminals;
+#[path = "journey/waiting.rs"]
+mod waiting;
 #[path = "journey/wallet.rs"]
 mod wallet;

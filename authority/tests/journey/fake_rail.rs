@@ -54,6 +54,11 @@ impl FakeRail {
         rail
     }
 
+    /// One more account.
+    pub fn open(&self, account: &str, minor: i64) {
+        self.books().balances.insert(account.into(), minor);
+    }
+
     /// What goes wrong with the next calls of this verb, one after the other.
     pub fn script(&self, verb: &'static str, mishaps: &[Mishap]) {
         let script = &mut self.books().script;
