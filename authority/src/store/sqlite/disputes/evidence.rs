@@ -164,11 +164,14 @@ fn add(
 fn attempts(conn: &Connection, charge: ChargeId) -> Result<Vec<Attempt>> {
     all(
         conn,
-        "WITH asked (payment, claim, amount_minor, service_account, at_ms) AS (
+        "WITH own (claim) AS (SELECT id FROM claims WHERE charge = ?1),
+         asked (payment, claim, amount_minor, service_account, at_ms) AS (
              SELECT id, claim, amount_minor, service_account, approved_at_ms FROM payments
+             WHERE claim IN own
              UNION ALL
              SELECT payment, claim, amount_minor, service_account, started_at_ms FROM intents
-             WHERE NOT EXISTS (SELECT 1 FROM payments WHERE payments.id = intents.payment)
+             WHERE claim IN own
+                 AND NOT EXISTS (SELECT 1 FROM payments WHERE payments.id = intents.payment)
          )
          SELECT asked.payment, claims.id AS claim, asked.amount_minor, asked.service_account,
                 coalesce(asked.at_ms, claims.claimed_at_ms) AS at_ms, charges.currency,
