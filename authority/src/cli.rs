@@ -23,6 +23,7 @@ mod dispute;
 mod error;
 mod fence;
 mod init;
+mod intent;
 mod key;
 mod merchant;
 mod operation;
@@ -105,6 +106,9 @@ enum Verb {
     /// Where merchants are told what happened: set, list, remove, retry
     #[command(subcommand)]
     Webhook(webhook::Verb),
+    /// Payments that outside rails were asked for: list what is open, show
+    #[command(subcommand)]
+    Intent(intent::Verb),
     /// What happened to a payment, in one line of time: show
     #[command(subcommand)]
     Dispute(dispute::Verb),
@@ -207,6 +211,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Refund(refund) => refund::run(arguments, refund),
         Verb::Settlement(verb) => settlement::run(arguments, verb),
         Verb::Webhook(verb) => webhook::run(arguments, verb),
+        Verb::Intent(verb) => intent::run(arguments, verb),
         Verb::Dispute(verb) => dispute::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
         Verb::Operator(verb) => operator::run(arguments, verb),

@@ -23,12 +23,16 @@ mod world;
 mod answering_wrongly;
 #[path = "journey/approving.rs"]
 mod approving;
+#[path = "journey/asking.rs"]
+mod asking;
 #[path = "journey/books.rs"]
 mod books;
 #[path = "journey/certified.rs"]
 mod certified;
 #[path = "journey/claiming.rs"]
 mod claiming;
+#[path = "journey/disputing.rs"]
+mod disputing;
 #[path = "journey/dpop.rs"]
 mod dpop;
 #[path = "journey/guessing.rs"]
@@ -59,7 +63,11 @@ mod sms;
 mod step_up;
 #[path = "journey/telling.rs"]
 mod telling;
+#[path = "journey/telling_privately.rs"]
+mod telling_privately;
 #[path = "journey/terminals.rs"]
 mod terminals;
+#[path = "journey/waiting.rs"]
+mod waiting;
 #[path = "journey/wallet.rs"]
 mod wallet;

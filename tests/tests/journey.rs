@@ -19,6 +19,8 @@ mod killing;
 mod rail_suite;
 #[path = "journey/rails.rs"]
 mod rails;
+#[path = "journey/refunding.rs"]
+mod refunding;
 #[path = "journey/restoring.rs"]
 mod restoring;
 

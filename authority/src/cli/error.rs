@@ -265,6 +265,10 @@ impl From<ServeError> for CliError {
                 &error,
                 "compare [sms] with config/authority.full.toml: both files are the daemon's own, mode 0600",
             ),
+            ServeError::Start(StartError::Webhooks(_)) => Self::operator(
+                &error,
+                "ca_file of [webhooks] holds PEM certificates that the account of the daemon may read",
+            ),
             ServeError::Start(_) => Self::operator(
                 &error,
                 "compare [[identity_providers]] with config/authority.full.toml",

@@ -255,7 +255,7 @@ impl Raw {
             },
             pages: self.pages,
             books: self.books.resolve(),
-            webhooks: self.webhooks,
+            webhooks: self.webhooks.resolve(folder),
             identity_providers: checked.identity_providers,
             rails: self
                 .rails

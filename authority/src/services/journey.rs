@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use protocol::time::Timestamp;
 use tokio::time::MissedTickBehavior;
 
@@ -33,7 +34,7 @@ use super::sms::{Sms, SmsError};
 use super::sources::Sources;
 use super::step_up::StepUp;
 use super::sweeps::Sweeps;
-use super::webhooks::Webhooks;
+use super::webhooks::{Webhooks, WebhooksError};
 use super::{Failure, refunds, rotation, wallet};
 use crate::app::App;
 
@@ -67,6 +68,8 @@ pub enum StartError {
     Rail(#[from] RailError),
     #[error(transparent)]
     Sms(#[from] SmsError),
+    #[error(transparent)]
+    Webhooks(#[from] WebhooksError),
 }
 
 /// The services of a token's journey.
@@ -143,7 +146,7 @@ impl Journey {
             crls: Arc::new(Crls::new(app.clone())),
             refunds: Refunds::new(app.clone(), rails),
             settlements: Settlements::new(app.clone()),
-            webhooks: Webhooks::new(app.clone()),
+            webhooks: Webhooks::new(app.clone())?,
             sweeps: Sweeps::new(app.clone(), keys(), hub()),
             checkpoints: Checkpoints::new(app.clone()),
             epoch_keys,
@@ -170,9 +173,6 @@ impl Journey {
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
             self.reconcile_for_ever(),
             self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
-            self.every(RECONCILE_EVERY, "refunds on rails", |now| self
-                .refunds
-                .reconcile(now)),
             self.every(TELL_EVERY, "webhooks", |now| self.tell(now)),
             self.every(SETTLE_EVERY, "close days", |now| self.settle(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
@@ -272,7 +272,7 @@ impl Journey {
         }
     }
 
-    /// A loop for each rail, so that one that hangs holds up no other.
+    /// Loops for each rail, so that one that hangs holds up no other.
     async fn reconcile_for_ever(&self) {
         let payments = &self.payments;
         let rails = payments.rails().names().map(|rail| {
@@ -283,7 +283,16 @@ impl Journey {
         let gone = self.every(RECONCILE_EVERY, "reconcile rails that are gone", |now| {
             payments.reconcile_gone(now)
         });
-        tokio::join!(futures_util::future::join_all(rails), gone);
+        let refunds = &self.refunds;
+        let refunding = refunds.rails().names().map(|rail| {
+            self.every(RECONCILE_EVERY, "refunds on a rail", move |now| {
+                refunds.reconcile_rail(rail, now)
+            })
+        });
+        let refunds_gone = self.every(RECONCILE_EVERY, "refunds on rails that are gone", |now| {
+            refunds.reconcile_gone(now)
+        });
+        tokio::join!(join_all(rails), gone, join_all(refunding), refunds_gone);
     }
 
     async fn text(&self) {

@@ -15,6 +15,7 @@ pub mod crls;
 pub mod days;
 pub mod enrolment;
 pub mod epoch_keys;
+pub mod evidence;
 mod failure;
 pub mod fence;
 pub mod followers;

@@ -14,7 +14,7 @@ use super::consent::{Admission, Wanted, admit};
 use super::rotation::Asked;
 use super::to_the_end::to_the_end;
 use crate::app::App;
-use crate::store::RequestId;
+use crate::store::{RequestId, asked_by};
 
 mod accounts;
 mod alarms;
@@ -26,6 +26,7 @@ mod consents;
 mod disputes;
 mod every;
 mod fence;
+mod intents;
 mod join_tokens;
 mod keys;
 mod lost;
@@ -59,6 +60,7 @@ pub use consents::{
 pub use disputes::{DisputeShow, DisputeView};
 pub use every::{Named, every_verb, named, names};
 pub use fence::{FenceRaise, FenceStatus, FenceView, RaisedView};
+pub use intents::{IntentList, IntentShow, IntentView, IntentsView, OpenView};
 pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens};
 pub use keys::{KeyList, KeyStep, KeyView, Keys, Planned};
 pub use lost::{ComparedView, FenceCompare};
@@ -222,7 +224,7 @@ async fn carry_out_request<V: Verb>(
         consent: grant.as_ref().map(|grant| grant.id().to_string()),
     };
     note_asked::<V>(app, &asker).await?;
-    let done = verb.run_as(app, &asker).await;
+    let done = asked_by(by, verb.run_as(app, &asker)).await;
     let ok = done.is_ok();
     tracing::info!(operator = by, verb = V::NAME, ok, "operator verb");
     let answer = done?;

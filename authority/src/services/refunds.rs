@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use hsm::Priority;
 use protocol::ids::{ReceiptId, TerminalId};
@@ -26,8 +27,9 @@ use crate::store::{
 
 /// Receipts of refunds taken up at a time.
 pub const RESUME_BATCH: u32 = 64;
-/// Refunds that outside rails are asked about, at a time.
+/// Refunds of one rail taken up at a time, and how many of them it is asked about at once.
 const RECONCILE_BATCH: u32 = 64;
+const RECONCILE_AT_ONCE: usize = 8;
 /// From a call without an answer to the next; twice as long each time.
 const RETRY_FIRST_MS: Millis = 1_000;
 /// The longest of these waits: a refund stays asked until its rail has said which.
@@ -81,16 +83,56 @@ impl Refunds {
         counted(app, asking.await)
     }
 
-    /// Asks outside rails about what they left open; answers how much came to an end.
+    /// Asks every outside rail once about what it left open; answers how much came to an end.
     pub async fn reconcile(&self, now: Timestamp) -> Result<usize, Failure> {
-        let due = self.app.store.refunds_due(now, RECONCILE_BATCH).await?;
-        // Together, so that a rail that hangs holds up no other.
-        let asked = join_all(due.into_iter().map(|refund| self.ask_rail(refund))).await;
+        let rails = self.rails.names();
+        let rails = rails.map(|rail| self.reconcile_rail(rail, now));
+        let ended = join_all(rails).await;
+        let gone = self.reconcile_gone(now).await;
+        ended.into_iter().chain([gone]).sum()
+    }
+
+    /// The rails that may be asked, each on its own.
+    pub fn rails(&self) -> &Rails {
+        &self.rails
+    }
+
+    /// What is open on rails that left the configuration stays so, and the log says it.
+    pub async fn reconcile_gone(&self, now: Timestamp) -> Result<usize, Failure> {
         let mut ended = 0;
-        for refund in asked {
-            ended += usize::from(refund?.state != RefundState::Asked);
+        for rail in self.app.store.rails_that_owe_refunds().await? {
+            if self.rails.get(&rail).is_none() {
+                ended += self.reconcile_rail(&rail, now).await?;
+            }
         }
         Ok(ended)
+    }
+
+    /// Asks this rail about what it left open; answers how much came to an end.
+    ///
+    /// Each rail has its own batch: one that is down keeps no other from its own.
+    pub async fn reconcile_rail(&self, rail: &str, now: Timestamp) -> Result<usize, Failure> {
+        let (store, rail) = (&self.app.store, rail.to_owned());
+        let due = store.refunds_due(rail, now, RECONCILE_BATCH).await?;
+        let asked = futures_util::stream::iter(due)
+            .map(|refund| self.take_up(refund))
+            .buffer_unordered(RECONCILE_AT_ONCE);
+        Ok(asked
+            .filter(|ended| std::future::ready(*ended))
+            .count()
+            .await)
+    }
+
+    /// True if it came to an end. What fails is due again.
+    async fn take_up(&self, refund: Refund) -> bool {
+        let id = refund.id;
+        match self.ask_rail(refund).await {
+            Ok(refund) => refund.state != RefundState::Asked,
+            Err(why) => {
+                tracing::warn!(refund = %id, error = %why, "a refund is still open");
+                false
+            }
+        }
     }
 
     /// One call of the rail under the refund's own key: the same key again is the same refund there, so

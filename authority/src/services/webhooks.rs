@@ -7,6 +7,7 @@
 //! One call at a time per merchant, each merchant on its own: a server that hangs holds up nobody else.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,13 +17,14 @@ use protocol::time::{Millis, Timestamp};
 use protocol::typ;
 use protocol::wire::history::HistoryEntry;
 use protocol::wire::notices::{Notice, Noticed};
-use reqwest::redirect;
+use reqwest::{Certificate, redirect};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::Failure;
 use super::requests::{Request, Requests};
 use crate::app::App;
+use crate::config::WebhooksConfig;
 use crate::store::{NoticeEvent, NoticeRecord};
 
 pub mod guard;
@@ -53,6 +55,11 @@ pub struct Webhooks {
     places: Arc<Semaphore>,
 }
 
+/// Merchants cannot be told as the configuration says.
+#[derive(Debug, thiserror::Error)]
+#[error("webhooks: {0}")]
+pub struct WebhooksError(String);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     UnderWay,
@@ -61,25 +68,14 @@ enum Turn {
 }
 
 impl Webhooks {
-    pub fn new(app: Arc<App>) -> Arc<Self> {
-        // The one provider of this process; whoever comes second finds it there.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let private = app.config.webhooks.private_addresses;
-        let client = reqwest::Client::builder()
-            .timeout(DEADLINE)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .dns_resolver(Arc::new(guard::Resolver::new(private)))
-            .build()
-            .expect("a client without files of its own builds");
-        Arc::new(Self {
+    pub fn new(app: Arc<App>) -> Result<Arc<Self>, WebhooksError> {
+        Ok(Arc::new(Self {
             requests: Requests::of(&app),
-            client,
+            client: client(&app.config.webhooks)?,
             merchants: Mutex::default(),
             places: Arc::new(Semaphore::new(MERCHANTS_MAX)),
             app,
-        })
+        }))
     }
 
     /// Begins to tell every merchant that has something due and is not being told; the handles end when
@@ -258,6 +254,35 @@ impl Webhooks {
         self.merchants
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn client(config: &WebhooksConfig) -> Result<reqwest::Client, WebhooksError> {
+    // The one provider of this process; whoever comes second finds it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder()
+        .timeout(DEADLINE)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .dns_resolver(Arc::new(guard::Resolver::new(config.private_addresses)));
+    let builder = match &config.ca_file {
+        None => builder,
+        // Beside the public ones: each merchant has a server of its own.
+        Some(path) => builder.tls_certs_merge(private_cas(path)?),
+    };
+    builder
+        .build()
+        .map_err(|error| WebhooksError(chain(&error)))
+}
+
+fn private_cas(path: &Path) -> Result<Vec<Certificate>, WebhooksError> {
+    let failed = |error: String| WebhooksError(format!("{}: {error}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let found = Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
+    match found.is_empty() {
+        true => Err(failed("no certificate in it".into())),
+        false => Ok(found),
     }
 }
 

@@ -192,8 +192,16 @@ pub trait Intents {
     /// What is to be taken up for this rail, the longest due first.
     async fn intents_due(&self, rail: String, now: Timestamp, limit: u32) -> Result<Vec<Intent>>;
 
-    /// What is open, the oldest first.
-    async fn open_intents(&self, limit: u32) -> Result<Vec<Intent>>;
+    /// What is open, the oldest first; of one rail, or of all.
+    async fn open_intents(&self, rail: Option<String>, limit: u32) -> Result<Vec<Intent>>;
+
+    /// Whatever its state, the latest first; of one rail, or of all. `before`: only those that began earlier.
+    async fn latest_intents(
+        &self,
+        rail: Option<String>,
+        before: Option<PaymentId>,
+        limit: u32,
+    ) -> Result<Vec<Intent>>;
 
     /// Open intents per rail and state.
     async fn count_open_intents(&self) -> Result<Vec<IntentCount>>;

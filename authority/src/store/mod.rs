@@ -5,6 +5,7 @@
 //! revision, or nothing. No HSM, rail or network call happens inside.
 
 mod allowances;
+mod asked;
 mod audit;
 mod bookings;
 mod caps;
@@ -41,6 +42,7 @@ pub use allowances::{
     Allowances, Barred, Confirmation, Exemption, Limit, Locked, OwnLimits, Spend, SpendRules,
     Standing, StepUpCause, Strength, day_of,
 };
+pub use asked::asked_by;
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use bookings::{Bookings, Cursor, DayTotals, HistoryOf, RailSum};
 pub use caps::{AccountCaps, Caps};
@@ -49,7 +51,10 @@ pub use consents::{
     AddOperator, AddRequest, Bar, Begin, Consents, Counted, Heard, NewRequest, OPEN_REQUESTS_MAX,
     OPERATORS_MAX, OperatorRecord, OperatorRevoked, RequestId, RequestRecord, RequestState, Voice,
 };
-pub use disputes::{Dispute, Disputes, Moment, Source, TAPS_AROUND_MS, TAPS_MAX};
+pub use disputes::{
+    AskedPayment, Dispute, Disputes, Evidence, Kept, KeptAssertion, KeptReply, Moment, Proof,
+    Source, TAPS_AROUND_MS, TAPS_MAX,
+};
 pub use fence::{Adopted, Difference, Fences, Missing, Raise, RaiseRecord, Raised};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,

@@ -125,8 +125,11 @@ pub trait Refunds {
         at: Timestamp,
     ) -> Result<Option<Refund>>;
 
-    /// Refunds that an outside rail is to be asked about, the longest due first.
-    async fn refunds_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Refund>>;
+    /// Refunds that this rail is to be asked about, the longest due first.
+    async fn refunds_due(&self, rail: String, now: Timestamp, limit: u32) -> Result<Vec<Refund>>;
+
+    /// The rails that have not said of every refund.
+    async fn rails_that_owe_refunds(&self) -> Result<Vec<String>>;
 
     /// The oldest first.
     async fn refunds_of_charge(&self, charge: ChargeId) -> Result<Vec<Refund>>;

@@ -63,6 +63,8 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("webhook-remove", json!({ "merchant": id }), one),
         ("webhook-retry", json!({ "merchant": id }), one),
         ("dispute-show", json!({ "id": id }), one),
+        ("intent-list", json!({}), one),
+        ("intent-show", json!({ "payment": id }), one),
         (
             "settlement-export",
             json!({ "merchant": id, "number": 1, "form": "csv" }),

@@ -477,15 +477,24 @@ async fn an_operator_who_asks_again_gives_nothing_twice_and_without_an_id_nothin
     assert!(serde_json::from_value::<RefundGive>(without).is_err());
 }
 
+const ANN_AT_THE_BANK: &str = "ann-at-the-bank";
+
 /// What ann paid from her bank, and the bank.
 async fn sold_by_bank(minor: i64) -> (World, Arc<FakeRail>, ChargeId) {
-    let bank = Arc::new(FakeRail::with_account("ann-at-the-bank", 5_000));
+    let bank = Arc::new(FakeRail::with_account(ANN_AT_THE_BANK, 5_000));
     let world = World::with_rails(rails_of(&bank)).await;
+    let charge = sold_on(&world, "bank", ANN_AT_THE_BANK, minor).await;
+    set_pin(&world).await;
+    (world, bank, charge)
+}
+
+/// What ann paid from an account of hers on this rail.
+async fn sold_on(world: &World, rail: &str, reference: &str, minor: i64) -> ChargeId {
     let brought = world.store.bring_service_account(NewServiceAccount {
         id: ids::fresh(world.now(), AccountId::from_parts),
         person: world.person("ann"),
-        rail: "bank".into(),
-        reference: "ann-at-the-bank".into(),
+        rail: rail.into(),
+        reference: reference.into(),
         name: "Everyday".into(),
         currency: Currency::EUR,
         at: world.now(),
@@ -501,14 +510,13 @@ async fn sold_by_bank(minor: i64) -> (World, Arc<FakeRail>, ChargeId) {
         .approve_with(&phone, Some(cookie), Some(&token), &approval)
         .await;
     assert_eq!(paid.status, 200, "{paid:?}");
-    set_pin(&world).await;
-    (world, bank, charge)
+    charge
 }
 
 #[tokio::test]
 async fn a_refund_that_a_rail_does_not_answer_is_asked_for_until_it_does() {
     let (world, bank, charge) = sold_by_bank(420).await;
-    assert_eq!(bank.balance("ann-at-the-bank"), 4_580);
+    assert_eq!(bank.balance(ANN_AT_THE_BANK), 4_580);
     // Carried out, and the answer lost; then it never arrives.
     bank.script("refund", &[Mishap::Unanswered, Mishap::Lost]);
     let request = request(&world, charge, 400, PIN);
@@ -530,7 +538,7 @@ async fn a_refund_that_a_rail_does_not_answer_is_asked_for_until_it_does() {
         world.journey.refunds.reconcile(world.now()).await.unwrap(),
         1
     );
-    assert_eq!(bank.balance("ann-at-the-bank"), 4_980, "given back once");
+    assert_eq!(bank.balance(ANN_AT_THE_BANK), 4_980, "given back once");
     let given = ask(&world, &request).await.unwrap();
     let ring = world.app.keyring();
     let verified = jws::verify::<RefundClaims>(receipt(&given), ring.jwks()).unwrap();
@@ -563,9 +571,72 @@ async fn a_refund_that_a_rail_declines_moves_nothing_and_counts_for_nothing() {
         "{declined:?}"
     );
     assert_eq!(ask(&world, &request).await.unwrap(), declined);
-    assert_eq!(bank.balance("ann-at-the-bank"), 4_580);
+    assert_eq!(bank.balance(ANN_AT_THE_BANK), 4_580);
     ask_once(&world, charge, 420).await.unwrap();
-    assert_eq!(bank.balance("ann-at-the-bank"), 5_000);
+    assert_eq!(bank.balance(ANN_AT_THE_BANK), 5_000);
+}
+
+/// A round that has not come by then does not come.
+const HANGS: std::time::Duration = std::time::Duration::from_secs(20);
+/// More than one round takes up.
+const MANY: usize = 70;
+
+#[tokio::test]
+async fn a_rail_that_is_silent_holds_up_no_refund_of_another() {
+    let bank = Arc::new(FakeRail::with_account(ANN_AT_THE_BANK, 50_000));
+    let giro = Arc::new(FakeRail::with_account("ann-at-the-giro", 5_000));
+    let rails: [(String, Arc<dyn Rail>); 2] =
+        [("bank".into(), bank.clone()), ("giro".into(), giro.clone())];
+    let world = World::with_rails(Rails::new(rails)).await;
+    let ask = async |charge, minor| {
+        let asked = refunds::Asked {
+            refund: ids::fresh(world.now(), RefundId::from_parts),
+            charge,
+            amount: eur(minor),
+            reason: None,
+        };
+        let given = refunds::by_operator(&world.app, "olga", asked, world.now()).await;
+        assert_eq!(given.unwrap().stage, RefundStage::Asked);
+    };
+    let charge = sold_on(&world, "bank", ANN_AT_THE_BANK, 420).await;
+    for _ in 0..MANY {
+        ask(charge, 1).await;
+    }
+    world.advance(1);
+    let charge = sold_on(&world, "giro", "ann-at-the-giro", 420).await;
+    ask(charge, 20).await;
+    bank.script("refund", &[Mishap::HangsBefore; MANY]);
+    let running = tokio::spawn(world.journey.clone().run());
+    let asked = async || {
+        let asked = tokio::time::timeout(HANGS, giro.refunded()).await;
+        asked.expect("the giro is not asked while the bank hangs");
+    };
+    bank.hangs().await;
+    asked().await;
+    // And what is asked for while the bank still hangs.
+    ask(charge, 30).await;
+    asked().await;
+    assert_eq!(giro.balance("ann-at-the-giro"), 5_000 - 420 + 50);
+    assert_eq!(bank.balance(ANN_AT_THE_BANK), 50_000 - 420);
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_refund_on_a_rail_that_left_the_configuration_waits_until_it_is_back() {
+    let (world, bank, charge) = sold_by_bank(420).await;
+    bank.script("refund", &[Mishap::Lost]);
+    ask_once(&world, charge, 400).await.unwrap();
+    let world = world.restart_with(Rails::default()).await;
+    world.advance(MINUTE);
+    let reconciled = world.journey.refunds.reconcile(world.now()).await;
+    assert_eq!(reconciled.unwrap(), 0);
+    let tries = world.rows("SELECT tries FROM refunds");
+    assert_eq!(tries, 2, "it was looked at, and waits longer");
+    let world = world.restart_with(rails_of(&bank)).await;
+    world.advance(MINUTE);
+    let reconciled = world.journey.refunds.reconcile(world.now()).await;
+    assert_eq!(reconciled.unwrap(), 1);
+    assert_eq!(bank.balance(ANN_AT_THE_BANK), 4_980);
 }
 
 fn rails_of(bank: &Arc<FakeRail>) -> Rails {

@@ -28,6 +28,7 @@ pub enum Mishap {
 pub struct FakeRail {
     books: Mutex<Books>,
     hanging: Notify,
+    refunded: Notify,
 }
 
 #[derive(Default)]
@@ -53,6 +54,11 @@ impl FakeRail {
         rail
     }
 
+    /// One more account.
+    pub fn open(&self, account: &str, minor: i64) {
+        self.books().balances.insert(account.into(), minor);
+    }
+
     /// What goes wrong with the next calls of this verb, one after the other.
     pub fn script(&self, verb: &'static str, mishaps: &[Mishap]) {
         let script = &mut self.books().script;
@@ -62,6 +68,11 @@ impl FakeRail {
     /// Returns once a call hangs.
     pub async fn hangs(&self) {
         self.hanging.notified().await;
+    }
+
+    /// Returns once it has answered a refund.
+    pub async fn refunded(&self) {
+        self.refunded.notified().await;
     }
 
     pub fn balance(&self, account: &str) -> i64 {
@@ -260,7 +271,9 @@ impl Rail for FakeRail {
     }
 
     async fn refund(&self, refund: &Refund) -> Answer {
-        self.serve("refund", |books| books.refund(refund)).await
+        let answer = self.serve("refund", |books| books.refund(refund)).await;
+        self.refunded.notify_one();
+        answer
     }
 
     async fn query(&self, order: &Order) -> Standing {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use authority::ids;
+use authority::services::operators::{IntentList, IntentShow, carry_out};
 use authority::services::payments::DOUBT_MAX_MS;
 use authority::services::rails::{Rail, Rails};
 use authority::store::{
@@ -16,7 +17,7 @@ use protocol::token::Channel;
 use serde_json::Value;
 
 use crate::fake_rail::{FakeRail, Mishap};
-use crate::world::{Answer, MINUTE, Phone, World};
+use crate::world::{Answer, MINUTE, Phone, World, eur};
 
 /// Past the time after which an intent is taken up again, and before it is in doubt for too long.
 const LATER: i64 = 10_000;
@@ -122,7 +123,14 @@ impl Banked {
         assert!(report.sums.iter().all(|(_, sum)| *sum == 0), "{report:?}");
         assert!(report.wrong_accounts.is_empty());
         assert_eq!(self.bank.authorised(), 0, "something stays set aside");
-        assert!(self.world.store.open_intents(9).await.unwrap().is_empty());
+        assert!(
+            self.world
+                .store
+                .open_intents(None, 9)
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
 }
 
@@ -283,7 +291,14 @@ impl Banked {
     async fn bank_took_nothing(&self) {
         assert_eq!(self.bank.balance(IBAN), 5_000);
         assert_eq!(self.bank.captured() + self.bank.authorised(), 0);
-        assert!(self.world.store.open_intents(9).await.unwrap().is_empty());
+        assert!(
+            self.world
+                .store
+                .open_intents(None, 9)
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
 }
 
@@ -512,4 +527,63 @@ async fn after_a_start_a_rail_has_its_full_minute_to_answer() {
         assert_eq!(at.reconcile().await, 1, "{verb}");
         at.books_agree(420).await;
     }
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_a_rail_owes_an_answer_for_and_what_is_over() {
+    let at = Banked::new().await;
+    let phone = at.world.held(420).await;
+    at.bank.script("authorise", &[Mishap::Lost]);
+    assert_eq!(at.approve(&phone, 420).await.status, 202);
+    let list = async |rail: Option<&str>, all| {
+        let rail = rail.map(str::to_owned);
+        let list = IntentList {
+            rail,
+            all,
+            before: None,
+        };
+        carry_out(&at.world.app, "olga", list).await.unwrap()
+    };
+    let open = list(None, false).await;
+    let intent = at.intents(&phone).await.remove(0);
+    let [sum] = &open.open[..] else {
+        panic!("{open:?}")
+    };
+    assert_eq!(
+        (sum.rail.as_str(), sum.state.as_str(), sum.count),
+        ("bank", "authorising", 1)
+    );
+    assert!(
+        !sum.configured,
+        "the configuration of this test names no rail"
+    );
+    let [shown] = &open.intents[..] else {
+        panic!("{open:?}")
+    };
+    assert_eq!((shown.payment, shown.amount), (intent.payment, eur(420)));
+    assert_eq!((shown.tries, shown.since), (1, intent.changed_at));
+    assert_eq!(shown.next_at, intent.next_at);
+    assert!(!open.more);
+    assert!(list(Some("giro"), false).await.intents.is_empty());
+
+    at.world.advance(MINUTE / 4);
+    assert_eq!(at.reconcile().await, 1);
+    assert!(list(None, false).await.intents.is_empty());
+    let over = list(Some("bank"), true).await;
+    assert_eq!(over.intents[0].state, "paid");
+    assert_eq!(over.intents[0].next_at, None);
+    let earlier = IntentList {
+        rail: None,
+        all: true,
+        before: Some(intent.payment),
+    };
+    let earlier = carry_out(&at.world.app, "olga", earlier).await.unwrap();
+    assert!(earlier.intents.is_empty());
+    let show = IntentShow {
+        payment: intent.payment,
+    };
+    let shown = carry_out(&at.world.app, "olga", show).await.unwrap();
+    assert_eq!(shown.rail_key, intent.key);
+    let text = serde_json::to_string(&shown).unwrap();
+    assert!(!text.contains(IBAN), "whose account it is stays out of it");
 }

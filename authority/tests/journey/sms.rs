@@ -632,6 +632,6 @@ async fn a_carrier_that_never_answers_gets_it_back_and_so_does_the_cap() {
     let sent = texting.work().await;
     assert_eq!(sent.len(), 1, "{sent:?}");
     assert!(sent[0].text.contains("Nothing was paid"), "{sent:?}");
-    assert!(world.store.open_intents(9).await.unwrap().is_empty());
+    assert!(world.store.open_intents(None, 9).await.unwrap().is_empty());
     assert_eq!((invoice.on_bill(ANN), spent(&texting, ANN).await), (0, 0));
 }

@@ -8,3 +8,6 @@ mod browser;
 mod paying;
 #[path = "step_up/webauthn.rs"]
 mod webauthn;
+
+pub use authenticator::Passkey;
+pub use paying::paid_with;

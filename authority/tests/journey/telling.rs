@@ -16,7 +16,7 @@ use protocol::settlement::SettlementClaims;
 use protocol::typ;
 use protocol::wire::notices::{Notice, Noticed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::world::{MINUTE, World, eur};
@@ -37,13 +37,13 @@ enum Mood {
 }
 
 #[derive(Debug, Clone)]
-struct Heard {
+pub struct Heard {
     headers: HashMap<String, String>,
     body: Vec<u8>,
 }
 
 impl Heard {
-    fn notice(&self) -> Notice {
+    pub fn notice(&self) -> Notice {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
@@ -95,7 +95,7 @@ impl Shop {
     }
 }
 
-async fn read(socket: &mut TcpStream) -> Heard {
+pub async fn read(socket: &mut (impl AsyncReadExt + Unpin)) -> Heard {
     let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
     loop {
         let read = socket.read(&mut part).await.unwrap();
@@ -128,7 +128,7 @@ async fn listens(world: &World, shop: &Shop) {
     );
 }
 
-async fn sold_at(world: &World, terminal: TerminalId, minor: i64) -> ChargeId {
+pub async fn sold_at(world: &World, terminal: TerminalId, minor: i64) -> ChargeId {
     let charge = world.charge_at(terminal, minor).await.charge;
     let link = world.shown_at(terminal, protocol::token::Channel::Qr).await;
     let phone = world.claimed(&link, None).await;
@@ -151,7 +151,7 @@ async fn given_back(world: &World, charge: ChargeId, minor: i64) {
 }
 
 /// One round, to its end.
-async fn round(world: &World) {
+pub async fn round(world: &World) {
     for told in world.journey.webhooks.begin(world.now()).await.unwrap() {
         told.await.unwrap();
     }

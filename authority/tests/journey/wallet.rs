@@ -19,7 +19,8 @@ mod app;
 #[path = "wallet/signed.rs"]
 mod signed;
 
-use app::{App, paid, read};
+use app::read;
+pub use app::{App, paid};
 
 /// With the numbers that ship: 30 EUR each go without.
 #[tokio::test]

@@ -480,6 +480,12 @@ impl World {
         conn.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
+    /// One text from the database.
+    pub fn text(&self, sql: &str) -> String {
+        let conn = rusqlite::Connection::open(self.database()).unwrap();
+        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
     /// What no verb does.
     pub fn edit(&self, sql: &str) {
         let conn = rusqlite::Connection::open(self.database()).unwrap();
@@ -524,6 +530,9 @@ pub const SPENDING: &str = r#"
         sign_ins_per_address = 1000000
         "#;
 
+/// A private CA of merchants' servers, if a test has put one there.
+pub const MERCHANTS_CA_FILE: &str = "merchants-ca.pem";
+
 /// What a test puts in its place.
 const SPENDING_FILE: &str = "spending.toml";
 
@@ -532,6 +541,11 @@ fn config(provider: &Provider, dir: &Path) -> Config {
     let spending = spending.unwrap_or_else(|_| SPENDING.into());
     let (url, constrained) = (&provider.url, provider.constrained);
     let strong_acr = provider.strong_acr;
+    let ca = dir.join(MERCHANTS_CA_FILE);
+    let ca_file = match ca.exists() {
+        true => format!(", ca_file = {ca:?}"),
+        false => String::new(),
+    };
     let text = format!(
         r#"
         node = "one"
@@ -541,7 +555,7 @@ fn config(provider: &Provider, dir: &Path) -> Config {
         hsm = {{ module = "none.so", token_label = "m2key", pin_file = "pin" }}
         signer = {{ socket = "signer.sock" }}
         store = {{ path = "store.sqlite" }}
-        webhooks = {{ private_addresses = true }}
+        webhooks = {{ private_addresses = true{ca_file} }}
         {spending}
         [[identity_providers]]
         name = "demo bank"

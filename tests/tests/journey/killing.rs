@@ -232,7 +232,7 @@ impl Site {
             .map(|n| books.balance_minor(&account(n)).unwrap())
             .sum();
         assert_eq!(left + paid, PHONES as i64 * OPENING_MINOR);
-        self.judge_tokens(&conn);
+        self.judge_tokens(&conn, &told);
         judge_receipts(&conn, told, ours.len());
         let checked = self.authority.verb(&["account", "check"]).unwrap();
         assert_eq!(checked["balanced"], true);
@@ -244,13 +244,30 @@ impl Site {
         );
     }
 
-    fn judge_tokens(&self, conn: &rusqlite::Connection) {
+    /// One token, one claim, one charge at most, and no charge that is paid twice: by whatever claims.
+    fn judge_tokens(&self, conn: &rusqlite::Connection, told: &[Told]) {
         let count = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
         let spent = count("SELECT count(*) FROM spent");
         assert_eq!(spent, count("SELECT count(DISTINCT claim) FROM spent"));
         assert_eq!(spent, count("SELECT count(*) FROM claims"));
-        let twice = "SELECT count(*) - count(DISTINCT claim) FROM payments";
-        assert_eq!(count(twice), 0);
+        let acknowledged: usize = told.iter().map(|it| it.tokens.len()).sum();
+        assert!(
+            spent >= acknowledged as i64,
+            "a claim was acknowledged, and is gone"
+        );
+        let twice = "SELECT count(*) - count(DISTINCT claims.charge) FROM payments
+                     JOIN claims ON claims.id = payments.claim";
+        assert_eq!(count(twice), 0, "a charge was paid by two claims");
+        let elsewhere = "SELECT count(*) FROM claims JOIN charges ON charges.id = claims.charge
+                         LEFT JOIN payments ON payments.claim = claims.id
+                         WHERE (claims.state = 'paid') <> (payments.id IS NOT NULL)
+                            OR (payments.id IS NOT NULL AND charges.state <> 'paid')
+                            OR (claims.state = 'paying')";
+        assert_eq!(
+            count(elsewhere),
+            0,
+            "claim, charge and payment say different things"
+        );
     }
 
     fn store(&self) -> rusqlite::Connection {

@@ -432,7 +432,12 @@ impl Walk<'_> {
         assert_eq!(hooks["webhooks"][0]["merchant"], **merchant, "{hooks}");
         desk.ok(&format!("webhook remove {merchant}"));
         desk.ok(&format!("webhook retry {merchant}"));
+        let open = desk.ok("intent list");
+        let listed = open["intents"].as_array().map(Vec::len);
+        assert_eq!(listed, Some(0), "no outside rail is configured");
+        desk.refused(&format!("intent show {merchant}"), "no rail was asked");
         let dispute = desk.ok(&format!("dispute show {charge}"));
+        assert_eq!(dispute["holds"], true, "{dispute}");
         let what = |it: &Value| it["what"].as_str().unwrap().to_owned();
         let moments: Vec<_> = dispute["moments"]
             .as_array()

@@ -50,8 +50,13 @@ impl Chain {
 }
 
 impl Tx<'_> {
-    /// Appends the audit row of what this transaction does.
+    /// Appends the audit row of what this transaction does. It says `by` whom it was asked for, if an
+    /// operator did.
     pub(super) fn record(&mut self, kind: &str, at: Timestamp, body: &Value) -> Result<()> {
+        let mut body = body.clone();
+        if let (Some(by), Some(members)) = (&self.by, body.as_object_mut()) {
+            members.entry("by").or_insert_with(|| by.as_str().into());
+        }
         self.record_text(kind, at, body.to_string())
     }
 

@@ -13,6 +13,8 @@ use super::error::corrupt;
 use super::row::{all, find, get, terminal, time, time_or_none, uuid};
 use crate::store::{Dispute, Disputes, Moment, Result, Source, TAPS_AROUND_MS, TAPS_MAX};
 
+mod evidence;
+
 #[async_trait]
 impl Disputes for SqliteStore {
     async fn dispute(&self, id: Uuid) -> Result<Option<Dispute>> {
@@ -31,7 +33,10 @@ fn dispute(conn: &Connection, id: Uuid) -> Result<Option<Dispute>> {
         claims,
         intents,
         payments,
+        evidence::approvals,
+        evidence::receipts,
         refunds,
+        evidence::refund_receipts,
         notices,
         settlements,
     ] {
@@ -91,6 +96,8 @@ fn moment(at: Timestamp, source: Source, what: &str) -> Moment {
         source,
         what: what.into(),
         facts: Default::default(),
+        kept: None,
+        proof: None,
     }
 }
 
@@ -202,42 +209,32 @@ fn intents(conn: &Connection, charge: ChargeId) -> Result<Vec<Moment>> {
 fn payments(conn: &Connection, charge: ChargeId) -> Result<Vec<Moment>> {
     let all = all(
         conn,
-        "SELECT payments.*, receipts.stored_at_ms FROM payments
-         JOIN claims ON claims.id = payments.claim
-         LEFT JOIN receipts ON receipts.payment = payments.id
+        "SELECT payments.* FROM payments JOIN claims ON claims.id = payments.claim
          WHERE claims.charge = ?1",
         [charge.0.as_bytes()],
         |row| {
-            let receipt = id_of(row, "receipt")?;
             let approved = moment(time(row, "approved_at_ms")?, Source::Authority, "approved")
                 .with("claim", id_of(row, "claim")?)
                 .with("amount_minor", get::<i64>(row, "amount_minor")?)
                 .with("payer", get::<String>(row, "pseudonym")?);
             let paid = moment(time(row, "paid_at_ms")?, Source::Authority, "paid")
                 .with("payment", id_of(row, "id")?)
-                .with("receipt", &receipt)
+                .with("receipt", id_of(row, "receipt")?)
                 .with("rail", get::<String>(row, "rail")?)
                 .with("rail_reference", get::<String>(row, "rail_reference")?)
                 .with("refunded_minor", get::<i64>(row, "refunded_minor")?);
-            let stored = time_or_none(row, "stored_at_ms")?;
-            let stored = stored.map(|at| signed(at, "receipt signed", &receipt));
-            Ok([Some(approved), Some(paid), stored])
+            Ok([approved, paid])
         },
     )?;
-    Ok(all.into_iter().flatten().flatten().collect())
-}
-
-fn signed(at: Timestamp, what: &str, receipt: &str) -> Moment {
-    moment(at, Source::Authority, what).with("receipt", receipt)
+    Ok(all.into_iter().flatten().collect())
 }
 
 fn refunds(conn: &Connection, charge: ChargeId) -> Result<Vec<Moment>> {
     let all = all(
         conn,
-        "SELECT refunds.*, refund_receipts.stored_at_ms FROM refunds
+        "SELECT refunds.* FROM refunds
          JOIN payments ON payments.id = refunds.payment
          JOIN claims ON claims.id = payments.claim
-         LEFT JOIN refund_receipts ON refund_receipts.refund = refunds.id
          WHERE claims.charge = ?1 ORDER BY refunds.asked_at_ms",
         [charge.0.as_bytes()],
         |row| {
@@ -271,9 +268,7 @@ fn refunds(conn: &Connection, charge: ChargeId) -> Result<Vec<Moment>> {
                 ),
                 None => None,
             };
-            let stored = time_or_none(row, "stored_at_ms")?;
-            let stored = stored.map(|at| signed(at, "refund receipt signed", &receipt));
-            Ok([Some(asked), ended, stored])
+            Ok([Some(asked), ended])
         },
     )?;
     Ok(all.into_iter().flatten().flatten().collect())

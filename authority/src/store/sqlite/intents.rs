@@ -73,13 +73,32 @@ impl Intents for SqliteStore {
         .await
     }
 
-    async fn open_intents(&self, limit: u32) -> Result<Vec<Intent>> {
+    async fn open_intents(&self, rail: Option<String>, limit: u32) -> Result<Vec<Intent>> {
         self.read(move |conn| {
             all(
                 conn,
-                "SELECT * FROM intents WHERE next_at_ms IS NOT NULL
-                 ORDER BY started_at_ms, payment LIMIT ?1",
-                [limit],
+                "SELECT * FROM intents WHERE next_at_ms IS NOT NULL AND (?1 IS NULL OR rail = ?1)
+                 ORDER BY started_at_ms, payment LIMIT ?2",
+                params![rail, limit],
+                |row| read_intent(conn, row),
+            )
+        })
+        .await
+    }
+
+    async fn latest_intents(
+        &self,
+        rail: Option<String>,
+        before: Option<PaymentId>,
+        limit: u32,
+    ) -> Result<Vec<Intent>> {
+        self.read(move |conn| {
+            all(
+                conn,
+                "SELECT * FROM intents
+                 WHERE (?1 IS NULL OR rail = ?1) AND (?2 IS NULL OR payment < ?2)
+                 ORDER BY payment DESC LIMIT ?3",
+                params![rail, before.map(|it| *it.0.as_bytes()), limit],
                 |row| read_intent(conn, row),
             )
         })

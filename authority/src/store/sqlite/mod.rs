@@ -62,6 +62,7 @@ use self::audit::Chain;
 use self::readers::Readers;
 use self::writer::{Tx, Verdict, Writer};
 use super::Result;
+use super::asked::asked_for;
 use crate::journal::Journal;
 
 /// How a store is opened.
@@ -113,6 +114,11 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Verdict<T> + Send + 'static,
     {
+        let by = asked_for();
+        let work = move |tx: &mut Tx<'_>| {
+            tx.by = by;
+            work(tx)
+        };
         self.writer.write(work).await
     }
 

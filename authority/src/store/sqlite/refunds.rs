@@ -47,14 +47,30 @@ impl Refunds for SqliteStore {
         self.write(move |tx| take_step(tx, id, &step, at)).await
     }
 
-    async fn refunds_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Refund>> {
+    async fn refunds_due(&self, rail: String, now: Timestamp, limit: u32) -> Result<Vec<Refund>> {
         self.read(move |conn| {
             all(
                 conn,
                 "SELECT refunds.*, NULL AS jws FROM refunds
-                 WHERE state = 'asked' AND next_at_ms <= ?1 ORDER BY next_at_ms LIMIT ?2",
-                params![now.ms(), limit],
+                 JOIN payments ON payments.id = refunds.payment
+                 WHERE refunds.state = 'asked' AND refunds.next_at_ms <= ?2 AND payments.rail = ?1
+                 ORDER BY refunds.next_at_ms, refunds.id LIMIT ?3",
+                params![rail, now.ms(), limit],
                 |row| read_refund(conn, row),
+            )
+        })
+        .await
+    }
+
+    async fn rails_that_owe_refunds(&self) -> Result<Vec<String>> {
+        self.read(|conn| {
+            all(
+                conn,
+                "SELECT DISTINCT payments.rail FROM refunds
+                 JOIN payments ON payments.id = refunds.payment
+                 WHERE refunds.state = 'asked' ORDER BY payments.rail",
+                [],
+                |row| get(row, "rail"),
             )
         })
         .await

@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0013_wallet.sql"),
     include_str!("../../../migrations/sqlite/0014_sms.sql"),
     include_str!("../../../migrations/sqlite/0015_books.sql"),
+    include_str!("../../../migrations/sqlite/0017_evidence.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.

@@ -164,7 +164,7 @@ pub(super) fn keep_approval(
     Ok(rows == 1)
 }
 
-fn read_approval(row: &Row<'_>) -> Result<KeptApproval> {
+pub(super) fn read_approval(row: &Row<'_>) -> Result<KeptApproval> {
     let key: [u8; 32] = get(row, "key")?;
     Ok(KeptApproval {
         key: Thumbprint::from_bytes(key),

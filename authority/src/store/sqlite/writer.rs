@@ -132,6 +132,8 @@ impl<T> From<rusqlite::Error> for Stop<T> {
 pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) chain: &'a mut Chain,
+    /// The operator who asked for it.
+    pub(super) by: Option<String>,
     told: &'a mut Told,
     journal: Option<&'a Journal>,
 }
@@ -234,6 +236,7 @@ impl WriterThread {
             let mut tx = Tx {
                 conn: &self.conn,
                 chain: &mut self.chain,
+                by: None,
                 told: &mut told,
                 journal: self.journal.get(),
             };

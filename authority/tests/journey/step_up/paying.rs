@@ -71,6 +71,18 @@ async fn approve(world: &World, phone: &Phone, person: &str, body: &Value) -> An
         .await
 }
 
+/// A payment that this passkey, made for it, confirms.
+pub async fn paid_with(world: &World, passkey: &Passkey, person: &str, minor: i64) -> Phone {
+    let added = register(world, person, passkey).await;
+    assert_eq!(added.status, 201, "{added:?}");
+    let phone = world.held(minor).await;
+    let asked = challenge(world, &phone, person, minor).await;
+    let body = confirmed(world, passkey, &asked, minor);
+    let paid = approve(world, &phone, person, &body).await;
+    assert_eq!(paid.status, 200, "{paid:?}");
+    phone
+}
+
 #[tokio::test]
 async fn what_is_more_than_goes_without_is_paid_with_a_passkey_and_only_with_it() {
     let world = world().await;

@@ -248,7 +248,7 @@ pub(crate) async fn what_is_due_is_found_by_rail_and_time_and_counted(world: &Wo
     assert_eq!((stands.tries, stands.next_at), (1, Some(next_at)));
     assert_eq!(due(NOW + SOON).await.unwrap(), []);
     assert_eq!(due(next_at).await.unwrap(), std::slice::from_ref(&stands));
-    assert_eq!(world.store.open_intents(9).await.unwrap(), [stands]);
+    assert_eq!(world.store.open_intents(None, 9).await.unwrap(), [stands]);
     let counts = world.store.count_open_intents().await.unwrap();
     assert_eq!(counts.len(), 1);
     assert_eq!(
