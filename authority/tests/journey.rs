@@ -25,6 +25,8 @@ mod answering_wrongly;
 mod approving;
 #[path = "journey/books.rs"]
 mod books;
+#[path = "journey/bounds.rs"]
+mod bounds;
 #[path = "journey/certified.rs"]
 mod certified;
 #[path = "journey/claiming.rs"]
