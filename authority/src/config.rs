@@ -180,6 +180,13 @@ pub struct ConfigError {
 }
 
 impl Config {
+    /// Of the providers that browsers may sign in at.
+    pub fn browser_issuers(&self) -> impl Iterator<Item = &str> {
+        let browsers = self.identity_providers.iter();
+        let browsers = browsers.filter(|provider| provider.sign_in.is_some());
+        browsers.map(|provider| provider.issuer.as_str())
+    }
+
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
             path: path.into(),

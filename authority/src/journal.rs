@@ -21,11 +21,17 @@ mod known;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use fact::hex;
-pub use fact::{Fact, GENESIS, Line, MadeKey, NumberedPolicy, Revoked, TaintedKey};
+pub use fact::{
+    Fact, GENESIS, Line, LockedShopper, MadeKey, NumberedPolicy, RemovedPasskey, Revoked,
+    TaintedKey,
+};
+pub(crate) use fact::{hex, unhex};
 pub use file::{Contents, Found, read};
+pub(crate) use known::REVOKED_KEPT_MS;
 pub(crate) use known::SHOWN_MAX;
-pub use known::{Ban, Known, Made, OperatorGone, Revocation, Shown, Voided};
+pub use known::{
+    Ban, Known, Made, OperatorGone, PasskeyGone, Revocation, ShopperLock, Shown, Voided,
+};
 
 use file::Pen;
 

@@ -27,6 +27,8 @@ mod approving;
 mod asking;
 #[path = "journey/books.rs"]
 mod books;
+#[path = "journey/bounds.rs"]
+mod bounds;
 #[path = "journey/certified.rs"]
 mod certified;
 #[path = "journey/claiming.rs"]

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 pub struct SettlementClaims {
     /// The authority, as a SPIFFE ID.
     pub iss: String,
-    /// `<merchant>/<number>`.
+    /// `<merchant>/<generation>/<number>`: after a restore a number may come again, in a later generation.
     pub jti: String,
     /// NumericDate, seconds: when the day was closed.
     pub iat: i64,

@@ -161,6 +161,10 @@ impl Say for RaisedView {
                 self.operators_revoked_again.len()
             ),
             format!(
+                "  {} shopper(s) locked again, {} passkey(s) removed again",
+                self.shoppers_locked_again, self.passkeys_removed_again
+            ),
+            format!(
                 "  {} join token(s) and {} open charge(s) ended",
                 self.join_tokens_ended, self.charges_ended
             ),

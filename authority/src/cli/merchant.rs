@@ -165,8 +165,8 @@ impl Say for TermsView {
         );
         text += &match self.pin_set_at {
             Some(at) => format!(
-                "set at {at}, {} wrong since the last right one",
-                self.pin_misses
+                "set at {at}, {} wrong since the last right one, {} on the last day that had one",
+                self.pin_misses, self.pin_day_misses
             ),
             None => "not set: no refunds at tills".into(),
         };

@@ -3,13 +3,16 @@
 use std::convert::Infallible;
 
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
 use warp::reject::{self, Reject};
 use warp::reply::Response;
 use warp::{Rejection, Reply};
 
 use crate::services::Failure;
+
+/// A refusal is about this request and this moment.
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 
 /// What a handler answers: its reply, or why not.
 pub type Answer<R = Response> = Result<R, Failure>;
@@ -30,6 +33,7 @@ pub fn response(problem: &Problem) -> Response {
         StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(CACHE_CONTROL, NOT_KEPT);
     if let Some(seconds) = problem.retry_after_s {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -46,6 +50,7 @@ pub fn again(status: u16, body: Vec<u8>) -> Response {
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let media = HeaderValue::from_static(PROBLEM_JSON);
     response.headers_mut().insert(CONTENT_TYPE, media);
+    response.headers_mut().insert(CACHE_CONTROL, NOT_KEPT);
     response
 }
 

@@ -77,6 +77,9 @@ fn view(journey: &Arc<Journey>) -> Routes<Public> {
                 crate::logging::follow_claim(claim);
                 let now = journey.app.clock.now();
                 let view = journey.claims.view(claim, cookie.as_ref(), now).await;
+                if let (Ok(_), Some(cookie)) = (&view, &cookie) {
+                    journey.sources.note_holder(cookie);
+                }
                 answer(view.map(|view| private(warp::reply::json(&view))))
             }
         });

@@ -55,6 +55,15 @@ pub enum Fact {
         by: String,
         revoked_at: Timestamp,
     },
+    /// This shopper claims and pays nothing.
+    ShopperLocked(LockedShopper),
+    /// An operator has unlocked. It lifts the lock that was journalled, and none that a copy holds.
+    ShopperUnlocked {
+        person: String,
+        turn: u32,
+    },
+    /// It confirms nothing any more.
+    PasskeyRemoved(RemovedPasskey),
     /// How many must consent to what, from then on. Numbers rise.
     Policy(NumberedPolicy),
     /// A revocation list of this issuing CA has this number, or is about to.
@@ -85,6 +94,29 @@ pub struct Revoked {
     pub revoked_at: Timestamp,
     /// As revocation lists call it.
     pub reason: String,
+}
+
+/// Enough of a lock to set it again, also where the shopper's profile is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedShopper {
+    /// The profile's random id, lower-case hex.
+    pub person: String,
+    /// How often it was locked or unlocked by then.
+    pub turn: u32,
+    /// Macs of the identities that open it, lower-case hex: they name nobody without the database's key.
+    pub identities: Vec<String>,
+    pub locked_at: Timestamp,
+    pub reason: String,
+}
+
+/// Enough of a passkey to refuse it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedPasskey {
+    /// The profile's random id, lower-case hex.
+    pub person: String,
+    /// Of what its authenticator calls it, lower-case hex.
+    pub sha256: String,
+    pub removed_at: Timestamp,
 }
 
 /// Enough of a key to find it in the HSM again, without its row.
@@ -188,9 +220,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N || !text.is_ascii() {
         return None;
     }
     for (place, byte) in bytes.iter_mut().enumerate() {

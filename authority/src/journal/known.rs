@@ -6,10 +6,14 @@ use protocol::audit::Head;
 use protocol::ids::TerminalId;
 use protocol::time::{Millis, Timestamp};
 
-use super::fact::{Fact, GENESIS, Line, MadeKey, NumberedPolicy, Revoked, TaintedKey, hex, unhex};
+use super::fact::{
+    Fact, GENESIS, Line, LockedShopper, MadeKey, NumberedPolicy, RemovedPasskey, Revoked,
+    TaintedKey, hex, unhex,
+};
 
-/// How long a revocation is kept past the end of its certificate: longer than any grace.
-pub(super) const REVOKED_KEPT_MS: Millis = 400 * 24 * 3_600_000;
+/// How long a revocation is kept past the end of its certificate, and a passkey past its removal: longer
+/// than any grace, or backup.
+pub(crate) const REVOKED_KEPT_MS: Millis = 400 * 24 * 3_600_000;
 /// Most checkpoints shown by terminals that are kept: one is enough to fence.
 pub(crate) const SHOWN_MAX: usize = 16;
 
@@ -32,6 +36,10 @@ pub struct Known {
     pub tainted: BTreeMap<String, TaintedKey>,
     /// Seeds that a compromise replaced.
     pub voided: BTreeMap<TerminalId, Voided>,
+    /// Of shoppers, by profile.
+    pub locks: BTreeMap<String, ShopperLock>,
+    /// That were removed, by profile and SHA-256.
+    pub passkeys: BTreeMap<(String, String), PasskeyGone>,
     /// By name.
     pub operators: BTreeMap<String, OperatorGone>,
     /// The last that was set.
@@ -76,6 +84,23 @@ pub struct Voided {
     pub generation: u32,
 }
 
+/// The last that was journalled of a shopper's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShopperLock {
+    pub turn: u32,
+    /// None: unlocked.
+    pub locked: Option<LockedShopper>,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasskeyGone {
+    pub at: Timestamp,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorGone {
     pub by: String,
@@ -101,6 +126,8 @@ impl Known {
             made: BTreeMap::new(),
             tainted: BTreeMap::new(),
             voided: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            passkeys: BTreeMap::new(),
             operators: BTreeMap::new(),
             policy: None,
             crls: BTreeMap::new(),
@@ -153,6 +180,16 @@ impl Known {
                 self.tainted.entry(kid).or_insert_with(|| key.clone());
             }
             Fact::Reseeded { terminal, version } => self.void(*terminal, *version),
+            Fact::ShopperLocked(lock) => self.lock(&lock.person, lock.turn, Some(lock)),
+            Fact::ShopperUnlocked { person, turn } => self.lock(person, *turn, None),
+            Fact::PasskeyRemoved(gone) => {
+                let key = (gone.person.clone(), gone.sha256.clone());
+                let gone = PasskeyGone {
+                    at: gone.removed_at,
+                    generation: self.generation,
+                };
+                self.passkeys.insert(key, gone);
+            }
             Fact::OperatorRevoked {
                 operator,
                 by,
@@ -264,11 +301,32 @@ impl Known {
                 version: voided.below,
             });
         }
+        self.of_shoppers(now, &mut by_generation);
         for Made { key, generation } in self.made.values() {
             let facts = by_generation.entry(*generation).or_default();
             facts.push(Fact::Made(key.clone()));
         }
         by_generation
+    }
+
+    /// Locks that hold, and passkeys that somebody may still have a backup of.
+    fn of_shoppers(&self, now: Timestamp, by_generation: &mut BTreeMap<u32, Vec<Fact>>) {
+        for lock in self.locks.values() {
+            if let Some(locked) = &lock.locked {
+                let facts = by_generation.entry(lock.generation).or_default();
+                facts.push(Fact::ShopperLocked(locked.clone()));
+            }
+        }
+        for ((person, sha256), gone) in &self.passkeys {
+            if gone.at + REVOKED_KEPT_MS >= now {
+                let facts = by_generation.entry(gone.generation).or_default();
+                facts.push(Fact::PasskeyRemoved(RemovedPasskey {
+                    person: person.clone(),
+                    sha256: sha256.clone(),
+                    removed_at: gone.at,
+                }));
+            }
+        }
     }
 
     /// Keys, operators and their policy: a raise carries all of them out, whenever they were journalled.
@@ -319,6 +377,20 @@ impl Known {
         if newer {
             let generation = self.generation;
             self.voided.insert(terminal, Voided { below, generation });
+        }
+    }
+
+    /// Turns rise within a generation; a copy may be behind in them, so a later generation goes before.
+    fn lock(&mut self, person: &str, turn: u32, locked: Option<&LockedShopper>) {
+        let generation = self.generation;
+        let known = self.locks.get(person);
+        if known.is_none_or(|known| (generation, turn) > (known.generation, known.turn)) {
+            let lock = ShopperLock {
+                turn,
+                locked: locked.cloned(),
+                generation,
+            };
+            self.locks.insert(person.into(), lock);
         }
     }
 

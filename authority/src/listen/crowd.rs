@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::services::sources::Source;
+use crate::services::sources::{Network, Source};
 
-/// Connections open now, by where they come from; never more entries than connections.
+/// Connections open now, by where they come from and the networks around that; never more than three
+/// entries for each connection.
 #[derive(Default)]
 pub(super) struct Crowd {
-    open: Mutex<HashMap<Source, u32>>,
+    open: Mutex<HashMap<Network, u32>>,
 }
 
 /// A connection's place; free again when it is dropped.
@@ -18,14 +19,17 @@ pub(super) struct Place {
 }
 
 impl Crowd {
-    /// None if this address has `max` places already.
+    /// None if this address has `max` places already, or a network around it its own multiple of that.
     pub(super) fn enter(self: &Arc<Self>, from: Source, max: u32) -> Option<Place> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let places = open.entry(from).or_default();
-        if *places >= max {
+        let places = |network: &Network| open.get(network).copied().unwrap_or(0);
+        let mut networks = from.networks();
+        if networks.any(|(it, times)| places(&it) >= max.saturating_mul(times)) {
             return None;
         }
-        *places += 1;
+        for (network, _) in from.networks() {
+            *open.entry(network).or_default() += 1;
+        }
         Some(Place {
             crowd: self.clone(),
             from,
@@ -40,10 +44,12 @@ impl Drop for Place {
             .open
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(places) = open.get_mut(&self.from) {
-            *places -= 1;
-            if *places == 0 {
-                open.remove(&self.from);
+        for (network, _) in self.from.networks() {
+            if let Some(places) = open.get_mut(&network) {
+                *places -= 1;
+                if *places == 0 {
+                    open.remove(&network);
+                }
             }
         }
     }
@@ -65,6 +71,19 @@ mod tests {
         drop(one);
         assert!(crowd.enter(from("192.0.2.1"), 2).is_some());
         drop(two);
+        assert!(crowd.open.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_48_has_sixteen_times_as_many_places_and_no_more() {
+        let crowd = Arc::new(Crowd::default());
+        let enter = |n: u32| {
+            let address = format!("2001:db8:1:{n:x}::1");
+            crowd.enter(Source::of(address.parse().unwrap()), 2)
+        };
+        let places: Vec<_> = (0..65_536).filter_map(enter).collect();
+        assert_eq!(places.len(), 32);
+        drop(places);
         assert!(crowd.open.lock().unwrap().is_empty());
     }
 }

@@ -18,7 +18,7 @@ use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
 use super::passkeys::Passkeys;
 use super::payments::Payments;
-use super::profiles::Profiles;
+use super::profiles::{self, Profiles};
 use super::push::Push;
 use super::rails::{RailError, Rails};
 use super::receipts::Receipts;
@@ -223,9 +223,14 @@ impl Journey {
         Ok(usize::from(self.checkpoints.take(now).await?))
     }
 
-    /// Forgets sign-ins that are over; answers how many rows.
+    /// Forgets sign-ins that are over, and ends those of providers that are gone; answers how many rows.
     pub async fn forget_sign_ins(&self, now: Timestamp) -> Result<usize, Failure> {
-        self.relying_party.forget(now).await
+        let ended = self.relying_party.end_of_others(now).await?;
+        Ok(
+            ended
+                + self.relying_party.forget(now).await?
+                + profiles::forget(&self.app, now).await?,
+        )
     }
 
     /// Counts what is in force; answers how much.

@@ -13,12 +13,11 @@ use protocol::token::{Channel, WindowId};
 use protocol::window::EpochClock;
 use tokio::sync::{Mutex, MutexGuard};
 
+pub use crate::store::PERSON_SPAN_MS;
 use crate::store::{MissCount, PersonKey};
 
 /// Misses of one person within [`PERSON_SPAN_MS`], after which they wait.
 pub const PERSON_MISSES_MAX: u32 = 5;
-/// How far back a person's misses count.
-pub const PERSON_SPAN_MS: Millis = 15 * 60 * 1000;
 /// Misses at one terminal in one window, after which its code pauses until the next.
 pub const WINDOW_MISSES_MAX: u32 = 10;
 /// Misses of everybody in one minute, at which somebody is told; nothing is locked.

@@ -28,7 +28,6 @@ pub mod webauthn;
 use self::webauthn::RelyingParty;
 
 /// What people see beside the passkey in their authenticator's list.
-const SERVICE_NAME: &str = "M2Key";
 /// ES256, by its number of COSE.
 const ES256: i32 = -7;
 
@@ -168,7 +167,7 @@ impl Passkeys {
         CreationOptions {
             rp: protocol::wire::passkeys::RelyingParty {
                 id: self.party.id().into(),
-                name: SERVICE_NAME.into(),
+                name: self.app.config.pages.service_name.trim().into(),
             },
             user: User {
                 id: b64(&of_profile.handle),

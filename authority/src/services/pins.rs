@@ -67,7 +67,7 @@ async fn compare(
         tracing::warn!(%merchant, "a wrong PIN");
         return Err(ProblemType::PinRefused.into());
     }
-    app.store.pin_was_right(merchant).await?;
+    app.store.pin_was_right(merchant, now).await?;
     Ok(RightPin(()))
 }
 

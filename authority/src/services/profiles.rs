@@ -22,6 +22,10 @@ use crate::store::{
 /// Sign-ins that a shopper is shown.
 pub const SIGN_INS_SHOWN: u32 = 50;
 
+/// Rows forgotten at a time, and how often before other work goes on.
+const FORGET_BATCH: u32 = 1_000;
+const FORGET_BATCHES_MAX: u32 = 256;
+
 /// A profile as its page shows it.
 #[derive(Debug, Clone)]
 pub struct OwnProfile {
@@ -203,6 +207,18 @@ impl Profiles {
         let found = configured.find(|provider| provider.issuer == issuer);
         found.map_or_else(|| issuer.to_owned(), |provider| provider.name.clone())
     }
+}
+
+/// Forgets counters of identities that left long ago; answers how many.
+pub async fn forget(app: &App, now: Timestamp) -> Result<usize, Failure> {
+    let mut forgotten = 0;
+    for _ in 0..FORGET_BATCHES_MAX {
+        match app.store.forget_parted(now, FORGET_BATCH).await? {
+            0 => break,
+            batch => forgotten += batch,
+        }
+    }
+    Ok(forgotten)
 }
 
 /// Names an identity towards its own shopper, without what the provider calls them.

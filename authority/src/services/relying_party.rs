@@ -11,6 +11,7 @@
 //! keeps them: whoever brings back the state of another browser has neither.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use protocol::charge::{HOLD_SIGNED_IN_MS, HOLD_SIGNING_IN_MS};
@@ -53,6 +54,8 @@ pub const LINK_MAX_MS: Millis = 5 * 60_000;
 pub const SIGN_INS_KEPT_MS: Millis = 90 * 24 * 3_600_000;
 /// Rows forgotten at a time.
 const FORGET_BATCH: u32 = 1_000;
+/// Batches before the house goes on with other work; the rest is forgotten the next time.
+const FORGET_BATCHES_MAX: u32 = 256;
 /// Longest state and code that are looked at, in bytes.
 const STATE_MAX: usize = 64;
 const CODE_MAX: usize = 4_096;
@@ -114,6 +117,8 @@ pub struct RelyingParty {
     app: Arc<App>,
     push: Arc<Push>,
     providers: Vec<Provider>,
+    /// Sessions of others have ended: the configuration is the same as long as the process.
+    are_others_over: AtomicBool,
 }
 
 impl RelyingParty {
@@ -126,6 +131,7 @@ impl RelyingParty {
             app,
             push,
             providers,
+            are_others_over: AtomicBool::new(false),
         })
     }
 
@@ -157,14 +163,14 @@ impl RelyingParty {
             let metadata = provider.metadata(now).await;
             let metadata = metadata.map_err(|trouble| trouble.told(provider.name()))?;
             let state = random_state();
-            self.record(visitor, id, &what, session, &state, now)
-                .await?;
             let asked = Asked {
                 nonce: visitor.cookie().derived(NONCE_DOMAIN, state.as_bytes()),
                 verifier: visitor.cookie().derived(VERIFIER_DOMAIN, state.as_bytes()),
                 fresh: fresh || session.is_some(),
                 state,
             };
+            self.record(visitor, id, &what, session, &asked, now)
+                .await?;
             let address = provider.authorization(&metadata, &asked, now).await;
             address.map_err(|trouble| trouble.told(provider.name()))
         };
@@ -177,7 +183,7 @@ impl RelyingParty {
         id: &str,
         what: &What,
         session: Option<SessionId>,
-        state: &str,
+        asked: &Asked,
         now: Timestamp,
     ) -> Result<(), Failure> {
         let (purpose, claim) = match what {
@@ -186,12 +192,13 @@ impl RelyingParty {
             What::Link => (Purpose::Link, None),
         };
         let begin = BeginSignIn {
-            state: hash(state),
+            state: hash(&asked.state),
             visitor: visitor.cookie().hash(),
             provider: id.into(),
             purpose,
             claim: claim.map(|claim| claim.record().claimed.claim),
             session,
+            fresh: asked.fresh,
             at: now,
             expires_at: now + SIGN_IN_MAX_MS,
             hold_ms: HOLD_SIGNING_IN_MS,
@@ -250,7 +257,7 @@ impl RelyingParty {
                 .cookie()
                 .derived(VERIFIER_DOMAIN, back.state.as_bytes()),
             state: back.state.clone(),
-            fresh: attempt.session.is_some(),
+            fresh: attempt.fresh,
         };
         let who = provider.who(&metadata, &asked, code, now).await;
         let who = who.map_err(told)?;
@@ -312,6 +319,7 @@ impl RelyingParty {
             strong: who.strong,
             claim: attempt.claim,
             hold_ms: HOLD_SIGNED_IN_MS,
+            held_max: self.app.config.spending.traffic.claims_per_shopper,
             brought: who.brought,
             at: now,
         };
@@ -348,12 +356,47 @@ impl RelyingParty {
         Ok(())
     }
 
-    /// Forgets what is over; answers how many rows.
+    /// Forgets what is over, batch by batch; answers how many rows.
     pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
         let before = now - SIGN_INS_KEPT_MS;
         let store = &self.app.store;
-        let forgotten = store.forget_sign_ins(before, now, FORGET_BATCH).await?;
-        Ok(forgotten as usize)
+        let mut forgotten = 0;
+        for _ in 0..FORGET_BATCHES_MAX {
+            let batch = store.forget_sign_ins(before, now, FORGET_BATCH).await?;
+            forgotten += batch as usize;
+            if batch == 0 {
+                break;
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// Ends what providers opened that the configuration does not name any more; answers how many sessions.
+    pub async fn end_of_others(&self, now: Timestamp) -> Result<usize, Failure> {
+        if self.are_others_over.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        let issuers = self.app.config.browser_issuers();
+        let issuers: Vec<String> = issuers.map(str::to_owned).collect();
+        let store = &self.app.store;
+        let mut ended = 0;
+        for _ in 0..FORGET_BATCHES_MAX {
+            let others = store.end_sessions_of_others(issuers.clone(), now, FORGET_BATCH);
+            match others.await? {
+                0 => {
+                    self.are_others_over.store(true, Ordering::Relaxed);
+                    break;
+                }
+                batch => ended += batch as usize,
+            }
+        }
+        if ended > 0 {
+            tracing::warn!(
+                sessions = ended,
+                "ended: their identity provider is not in the configuration any more"
+            );
+        }
+        Ok(ended)
     }
 
     fn provider(&self, id: &str) -> Option<&Provider> {

@@ -20,7 +20,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::Failure;
 use super::sign_in::{By, SignedIn};
 use crate::app::App;
-use crate::config::SessionsConfig;
+use crate::config::Config;
 use crate::ids;
 use crate::store::{PersonKey, SessionRecord};
 
@@ -209,7 +209,7 @@ impl Sessions {
             return Ok(Self::unknown(None));
         };
         let record = self.app.store.session(cookie.hash()).await?;
-        let in_force = record.filter(|it| is_in_force(it, &self.app.config.sessions, now));
+        let in_force = record.filter(|it| is_in_force(it, &self.app.config, now));
         if let Some(record) = &in_force {
             self.touch(record, now).await;
         }
@@ -254,8 +254,13 @@ impl Sessions {
     }
 }
 
-fn is_in_force(record: &SessionRecord, limits: &SessionsConfig, now: Timestamp) -> bool {
+/// What a provider opened that the configuration names no more is over with it.
+fn is_in_force(record: &SessionRecord, config: &Config, now: Timestamp) -> bool {
+    let (limits, issuer) = (&config.sessions, &record.person.issuer);
     record.ended.is_none()
+        && config
+            .browser_issuers()
+            .any(|configured| configured == issuer)
         && now - record.seen_at < limits.idle_ms
         && now - record.started_at < limits.longest_ms
 }

@@ -235,7 +235,10 @@ pub async fn sign_due(app: &App, now: Timestamp) -> Result<usize, Failure> {
 async fn sign(app: &App, settlement: &Settlement, now: Timestamp) -> Result<String, Failure> {
     let claims = SettlementClaims {
         iss: app.issuer_uri(),
-        jti: format!("{}/{}", settlement.merchant, settlement.number),
+        jti: format!(
+            "{}/{}/{}",
+            settlement.merchant, app.generation, settlement.number
+        ),
         iat: settlement.closed_at.secs(),
         payee: Payee {
             id: settlement.merchant,

@@ -1,25 +1,49 @@
 //! Does one client address ask too often?
 //!
+//! ```text
+//! 2001:db8:1:2::7 ─▶ /64 ≤ limit ─▶ /56 ≤ 4 · limit ─▶ /48 ≤ 16 · limit ─▶ counted in all three
+//! 192.0.2.1       ─▶ one address ≤ limit
+//! a poll that proves to hold its claim ─▶ claim ≤ own limit ─▶ address ≤ own limit
+//! ```
 //! Counted per minute and kind of request, in memory: it protects the machine, not the money, so it may
 //! forget. When more addresses ask than are kept, all are forgotten: a full table must not become a way to
-//! keep others out.
+//! keep others out. What is refused counts nothing, so that no network fills the table by itself.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use protocol::ids::ClaimId;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::{Millis, Timestamp};
+use subtle::ConstantTimeEq;
 
+use super::phone::PhoneCookie;
 use crate::config::TrafficConfig;
 
-/// Addresses that are counted at a time.
+/// Counts that are kept at a time.
 pub const SOURCES_MAX: usize = 65_536;
+/// Claims whose phones are known at a time.
+pub const HOLDERS_MAX: usize = 65_536;
+/// How often a minute a phone may ask how far its own claim is: a page that follows a rail asks 86 times.
+pub const POLLS_PER_CLAIM: u32 = 240;
+/// The same of all phones behind one address: two hundred that wait at once.
+pub const POLLS_PER_ADDRESS: u32 = 6_000;
+/// Prefixes of IPv6 that are counted besides the /64, and how many times its limit each may ask: a home or
+/// an office is given a /56 or a /48, and whoever rents one has all of its addresses.
+pub const WIDER: [(u8, u32); 2] = [(56, 4), (48, 16)];
 const MINUTE_MS: Millis = 60_000;
 
 /// Where a request comes from: an IPv4 address, or a /64 of IPv6, because a phone has all of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Source(IpAddr);
+
+/// What is counted together: a source, or a wider network around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,31 +53,61 @@ pub enum Traffic {
     /// Tokens and claims that are only looked at.
     Looks,
     SignIns,
+    /// Looks of a phone at the claim that it is known to hold.
+    Polls,
 }
 
-/// Requests of the running minute.
+/// Requests of the running minute, and who is known to hold which claim.
 #[derive(Default)]
 pub struct Sources {
     counted: Mutex<Counted>,
+    /// What the database keeps of the phone's secret.
+    holders: Mutex<HashMap<ClaimId, [u8; 32]>>,
 }
 
 #[derive(Default)]
 struct Counted {
     minute: i64,
-    requests: HashMap<(Source, Traffic), u32>,
+    requests: HashMap<(Who, Traffic), u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Who {
+    Network(Network),
+    Claim(ClaimId),
 }
 
 impl Source {
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V6(address) => {
-                let mut segments = address.segments();
-                segments[4..].fill(0);
-                Self(IpAddr::V6(segments.into()))
-            }
+            IpAddr::V6(address) => Self(IpAddr::V6(cut(address, 64))),
             v4 => Self(v4),
         }
     }
+
+    /// The source itself and what is around it, each with how many times the limit of one it may have.
+    pub fn networks(self) -> impl Iterator<Item = (Network, u32)> {
+        let itself = Network {
+            address: self.0,
+            prefix: if self.0.is_ipv6() { 64 } else { 32 },
+        };
+        let around = match self.0 {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        };
+        let around = around.into_iter().flat_map(|address| {
+            WIDER.into_iter().map(move |(prefix, times)| {
+                let address = IpAddr::V6(cut(address, prefix));
+                (Network { address, prefix }, times)
+            })
+        });
+        std::iter::once((itself, 1)).chain(around)
+    }
+}
+
+fn cut(address: Ipv6Addr, prefix: u8) -> Ipv6Addr {
+    let mask = u128::MAX << (128 - u32::from(prefix));
+    Ipv6Addr::from(u128::from(address) & mask)
 }
 
 impl Traffic {
@@ -63,6 +117,7 @@ impl Traffic {
             Self::Acts => "acts",
             Self::Looks => "looks",
             Self::SignIns => "sign-ins",
+            Self::Polls => "polls",
         }
     }
 
@@ -71,6 +126,7 @@ impl Traffic {
             Self::Acts => config.acts_per_address,
             Self::Looks => config.looks_per_address,
             Self::SignIns => config.sign_ins_per_address,
+            Self::Polls => POLLS_PER_ADDRESS,
         }
     }
 }
@@ -84,22 +140,63 @@ impl Sources {
         config: &TrafficConfig,
         now: Timestamp,
     ) -> Result<(), Problem> {
+        self.count(from, traffic, traffic.limit(config), None, now)
+    }
+
+    /// The same for a phone that asks after the claim it holds.
+    pub fn poll(&self, from: Source, claim: ClaimId, now: Timestamp) -> Result<(), Problem> {
+        let own = Some((Who::Claim(claim), POLLS_PER_CLAIM));
+        self.count(from, Traffic::Polls, POLLS_PER_ADDRESS, own, now)
+    }
+
+    /// Call once the books have said that the claim of this cookie is its own.
+    pub fn note_holder(&self, cookie: &PhoneCookie) {
+        let mut holders = self.holders();
+        if holders.len() >= HOLDERS_MAX {
+            holders.clear();
+        }
+        holders.insert(cookie.claim(), cookie.hash());
+    }
+
+    /// Whether the phone with this cookie is known to hold its claim. No look at the books: whoever is not
+    /// known looks once, and is.
+    pub fn is_holder(&self, cookie: &PhoneCookie) -> bool {
+        let holders = self.holders();
+        let phone = holders.get(&cookie.claim());
+        phone.is_some_and(|phone| bool::from(phone.ct_eq(&cookie.hash())))
+    }
+
+    fn count(
+        &self,
+        from: Source,
+        traffic: Traffic,
+        limit: u32,
+        own: Option<(Who, u32)>,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
         let minute = now.ms().div_euclid(MINUTE_MS);
+        let networks = from.networks();
+        let networks = networks.map(|(it, times)| (Who::Network(it), limit.saturating_mul(times)));
+        let all: Vec<_> = own.into_iter().chain(networks).collect();
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        if counted.minute != minute || counted.requests.len() >= SOURCES_MAX {
+        if counted.minute != minute || counted.requests.len() + all.len() > SOURCES_MAX {
             counted.minute = minute;
             counted.requests.clear();
         }
-        let requests = counted.requests.entry((from, traffic)).or_default();
-        *requests = requests.saturating_add(1);
-        match *requests <= traffic.limit(config) {
-            true => Ok(()),
-            false => {
-                let left = (minute + 1) * MINUTE_MS - now.ms();
-                Err(Problem::new(ProblemType::TooManyRequests)
-                    .with_retry_after(super::seconds(left)))
-            }
+        let asked = |who: &Who| counted.requests.get(&(*who, traffic)).copied();
+        if all.iter().any(|(who, max)| asked(who).unwrap_or(0) >= *max) {
+            let left = (minute + 1) * MINUTE_MS - now.ms();
+            let problem = Problem::new(ProblemType::TooManyRequests);
+            return Err(problem.with_retry_after(super::seconds(left)));
         }
+        for (who, _) in all {
+            *counted.requests.entry((who, traffic)).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn holders(&self) -> MutexGuard<'_, HashMap<ClaimId, [u8; 32]>> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,6 +240,36 @@ mod tests {
         pass("192.0.2.1", Traffic::Looks, NOW).unwrap();
         pass("192.0.2.2", Traffic::Acts, NOW).unwrap();
         pass("192.0.2.1", Traffic::Acts, NOW + MINUTE_MS).unwrap();
+    }
+
+    #[test]
+    fn whoever_rents_a_48_has_sixteen_times_one_limit_and_not_65536_times() {
+        let sources = Sources::default();
+        let look = |address: &str| sources.pass(source(address), Traffic::Looks, &CONFIG, NOW);
+        let of_48 = |n: u32| look(&format!("2001:db8:1:{n:x}::1"));
+        let passed = (0..65_536).filter(|n| of_48(*n).is_ok()).count();
+        assert_eq!(passed, 16);
+        let kept = sources.counted.lock().unwrap().requests.len();
+        assert!(kept <= 3 * 16, "what is refused fills no table: {kept}");
+        let of_56 = |n: u32| look(&format!("2001:db8:2:ab{n:02x}::1"));
+        assert_eq!((0..256).filter(|n| of_56(*n).is_ok()).count(), 4);
+        look("2001:db8:3::1").unwrap();
+    }
+
+    #[test]
+    fn polls_of_a_claim_have_limits_of_their_own() {
+        let sources = Sources::default();
+        let claim = |n: u8| ClaimId::from_parts(1, &[n; 10]);
+        let shop = source("192.0.2.1");
+        for _ in 0..POLLS_PER_CLAIM {
+            sources.poll(shop, claim(1), NOW).unwrap();
+        }
+        sources.poll(shop, claim(1), NOW).unwrap_err();
+        sources.poll(shop, claim(2), NOW).unwrap();
+        sources.pass(shop, Traffic::Looks, &CONFIG, NOW).unwrap();
+        let all = (0..=255).flat_map(|n| std::iter::repeat_n(n, POLLS_PER_CLAIM as usize));
+        let passed = all.filter(|n| sources.poll(shop, claim(*n), NOW + MINUTE_MS).is_ok());
+        assert_eq!(passed.count(), POLLS_PER_ADDRESS as usize);
     }
 
     #[test]

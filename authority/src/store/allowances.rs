@@ -3,6 +3,8 @@
 //! The judgement is a function of what stands in the rows; the store calls it inside the paying
 //! transaction, so that two payments at once cannot both find room for one.
 
+use std::cmp::Ordering;
+
 use async_trait::async_trait;
 use protocol::ids::{AccountId, MerchantId};
 use protocol::money::Currency;
@@ -175,6 +177,23 @@ impl Standing {
         self
     }
 
+    /// The higher count of both; limits and strong authentications are the own ones.
+    pub fn worse(self, brought: Self) -> Self {
+        let (day, day_minor) = match brought.day.cmp(&self.day) {
+            Ordering::Less => (self.day, self.day_minor),
+            Ordering::Equal => (self.day, self.day_minor.max(brought.day_minor)),
+            Ordering::Greater => (brought.day, brought.day_minor),
+        };
+        Self {
+            unaided_minor: self.unaided_minor.max(brought.unaided_minor),
+            unaided_payments: self.unaided_payments.max(brought.unaided_payments),
+            unaided_at: self.unaided_at.max(brought.unaided_at),
+            day,
+            day_minor,
+            ..self
+        }
+    }
+
     /// The same after a strong authentication.
     pub fn authenticated(self, at: Timestamp) -> Self {
         Self {
@@ -259,9 +278,14 @@ impl Limit {
         let fits = limit.is_none_or(|limit| amount_minor <= limit);
         Barred::Limit {
             which: self,
-            until: fits.then(|| Timestamp::from_ms((day_of(at) + 1) * DAY_MS)),
+            until: fits.then(|| end_of_day(day_of(at))),
         }
     }
+}
+
+/// When the day after begins.
+pub fn end_of_day(day: i64) -> Timestamp {
+    Timestamp::from_ms((day + 1) * DAY_MS)
 }
 
 /// Days since 1970, UTC.

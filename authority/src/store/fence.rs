@@ -38,6 +38,10 @@ pub struct Missing {
     pub taints: Vec<String>,
     /// Terminals whose seed a compromise replaced.
     pub seeds: Vec<TerminalId>,
+    /// Profiles of shoppers that were locked, by random id.
+    pub locks: Vec<String>,
+    /// Passkeys that were removed, by SHA-256.
+    pub passkeys: Vec<String>,
     /// Operators who were revoked.
     pub operators: Vec<String>,
     /// A policy that was set.
@@ -77,6 +81,10 @@ pub struct Raised {
     pub keys: Vec<String>,
     /// Terminals that are refused until they have a new seed.
     pub seeds: u64,
+    /// Profiles of shoppers that are locked again.
+    pub locks: u64,
+    /// Passkeys that are removed again.
+    pub passkeys: u64,
     /// Operators who are revoked again.
     pub operators: Vec<String>,
     /// Whether a consent policy was lost, and one that is as strict is in force now.

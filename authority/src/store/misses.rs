@@ -1,10 +1,13 @@
 //! How often was a typed code guessed wrong?
 
 use async_trait::async_trait;
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use protocol::token::WindowId;
 
 use super::{PersonKey, Result};
+
+/// How far back a person's misses count.
+pub const PERSON_SPAN_MS: Millis = 15 * 60 * 1000;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MissCount {

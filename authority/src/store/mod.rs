@@ -40,7 +40,7 @@ mod webhooks;
 
 pub use allowances::{
     Allowances, Barred, Confirmation, Exemption, Limit, Locked, OwnLimits, Spend, SpendRules,
-    Standing, StepUpCause, Strength, day_of,
+    Standing, StepUpCause, Strength, day_of, end_of_day,
 };
 pub use asked::asked_by;
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
@@ -63,7 +63,7 @@ pub use identities::{
 pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey, Reason};
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
-pub use misses::{MissCount, Misses};
+pub use misses::{MissCount, Misses, PERSON_SPAN_MS};
 pub use passkeys::{
     About, AddPasskey, CHALLENGES_MAX, Challenge, NewPasskey, PASSKEYS_MAX, Passkey, PasskeyBook,
     Passkeys,
@@ -71,7 +71,7 @@ pub use passkeys::{
 pub use payments::{Pay, PayOutcome, Payment, Payments};
 pub use profiles::{
     ACCOUNTS_BROUGHT_MAX, Brought, BroughtAccount, Deleted, IDENTITIES_MAX, Linked, OfferLink,
-    OfferedLink, Profile, ProfileAccount, ProfileIdentity, Profiles, Unlinked,
+    OfferedLink, PARTED_KEPT_MS, Profile, ProfileAccount, ProfileIdentity, Profiles, Unlinked,
 };
 pub use proofs::{NonceKey, Proofs, ShownProof};
 pub use refunds::{
@@ -98,11 +98,14 @@ pub use sms::{
 };
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use terms::{
-    MerchantTerms, NewTerms, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX, PinHash, PinTry, Terms,
+    MerchantTerms, NewTerms, PIN_DAY_MISSES_MAX, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX,
+    PinHash, PinTry, Terms,
 };
 pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
-pub use wallets::{BeginRequest, KeptApproval, RequestBegun, RequestEnd, WalletRequest, Wallets};
+pub use wallets::{
+    BeginRequest, KeptApproval, REQUESTS_PER_KEY, RequestBegun, RequestEnd, WalletRequest, Wallets,
+};
 pub use webhooks::{NoticeEvent, NoticeRecord, Webhook, Webhooks};
 
 /// Everything the services ask of a database.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use protocol::ids::{AccountId, SessionId};
 use protocol::money::Currency;
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -13,6 +13,9 @@ use super::{PersonKey, Result};
 pub const IDENTITIES_MAX: u32 = 8;
 /// Most accounts that one identity brings.
 pub const ACCOUNTS_BROUGHT_MAX: usize = 16;
+
+/// How long counters of a profile go on to count for an identity that left it.
+pub const PARTED_KEPT_MS: Millis = 35 * 24 * 3_600_000;
 
 /// What a provider says its customer can pay from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +144,8 @@ pub trait Profiles {
     /// another profile moves only if nothing else is in that.
     async fn link(&self, id: Uuid, session: SessionId, at: Timestamp) -> Result<Linked>;
 
-    /// The identity opens `person`'s profile no more; its accounts close and its sessions end.
+    /// The identity opens `person`'s profile no more; its accounts close and its sessions end. What counts
+    /// against limits goes on to count for it, wherever it comes next, for [`PARTED_KEPT_MS`].
     async fn unlink(
         &self,
         person: PersonKey,
@@ -158,6 +162,9 @@ pub trait Profiles {
     ) -> Result<bool>;
 
     /// The shopper leaves: no identity opens the profile any more, its salts are new ones that
-    /// nobody has seen, its accounts close, its sessions end.
+    /// nobody has seen, its accounts close, its sessions end. Its counters stay as with `unlink`.
     async fn delete_profile(&self, person: PersonKey, at: Timestamp) -> Result<Deleted>;
+
+    /// Forgets counters of identities that left long ago, at most so many; answers how many.
+    async fn forget_parted(&self, now: Timestamp, limit: u32) -> Result<usize>;
 }

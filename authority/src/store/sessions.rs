@@ -36,6 +36,8 @@ pub struct BeginSignIn {
     pub claim: Option<ClaimId>,
     /// Whose profile the identity is to join; with [`Purpose::Link`] alone.
     pub session: Option<SessionId>,
+    /// The provider is told to ask for the password, however lately it did.
+    pub fresh: bool,
     pub at: Timestamp,
     pub expires_at: Timestamp,
     /// The claim's hold lasts so long from the claim on, at least, because signing in takes a while.
@@ -60,6 +62,7 @@ pub struct Attempt {
     pub purpose: Purpose,
     pub claim: Option<ClaimId>,
     pub session: Option<SessionId>,
+    pub fresh: bool,
 }
 
 /// What [`Sessions::take_attempt`] answers.
@@ -89,9 +92,11 @@ pub struct NewSession {
     pub provider_session: Option<String>,
     pub authenticated_at: Timestamp,
     pub strong: bool,
-    /// The claim whose hold is now [`NewSession::hold_ms`] from `at` on, once.
+    /// The claim whose hold is now [`NewSession::hold_ms`] from `at` on, once; not if the profile is locked,
+    /// or holds [`NewSession::held_max`] others.
     pub claim: Option<ClaimId>,
     pub hold_ms: Millis,
+    pub held_max: u32,
     /// The service accounts that come with it; none if the provider brings none.
     pub brought: Option<Brought>,
     pub at: Timestamp,
@@ -123,7 +128,7 @@ pub enum EndReason {
     SignedOut,
     /// By another sign-in of the same browser.
     Replaced,
-    /// The identity provider said so.
+    /// The identity provider said so, or is none of ours any more.
     Provider,
     Everywhere,
     TooMany,
@@ -182,6 +187,14 @@ pub trait Sessions {
 
     /// Ends every session of the profile; answers how many.
     async fn end_all_sessions(&self, person: PersonKey, at: Timestamp) -> Result<u32>;
+
+    /// Ends sessions that were opened at no one of these issuers, at most so many; answers how many.
+    async fn end_sessions_of_others(
+        &self,
+        issuers: Vec<String>,
+        at: Timestamp,
+        limit: u32,
+    ) -> Result<u32>;
 
     async fn end_by_provider(&self, logout: ProviderLogout) -> Result<LoggedOut>;
 

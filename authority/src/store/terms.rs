@@ -14,6 +14,10 @@ pub const PIN_LOCK_MS: Millis = 15 * 60_000;
 /// Wrong PINs in a row before only an operator can help: at most 20 of a million guesses.
 pub const PIN_MISSES_MAX: u32 = 20;
 
+/// Wrong PINs of a day before the next has to wait for another day: right ones in between help nobody who
+/// guesses.
+pub const PIN_DAY_MISSES_MAX: u32 = 10;
+
 /// What an operator decided for a merchant; what is None is the configuration's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MerchantTerms {
@@ -25,6 +29,10 @@ pub struct MerchantTerms {
     /// Tries since the last right one.
     pub pin_misses: u32,
     pub pin_locked_until: Option<Timestamp>,
+    /// Days since 1970, UTC.
+    pub pin_day: i64,
+    /// Tries of that day that were not right.
+    pub pin_day_misses: u32,
 }
 
 /// What is to change; None leaves it as it is.
@@ -73,5 +81,7 @@ pub trait Terms {
     /// Counts a try before it is checked, so that many at once are not more than so many.
     async fn begin_pin_try(&self, merchant: MerchantId, at: Timestamp) -> Result<PinTry>;
 
-    async fn pin_was_right(&self, merchant: MerchantId) -> Result<()>;
+    /// The try of `at` was right: the run of wrong ones is over, and it counts for its day no more. What
+    /// was wrong that day goes on to count.
+    async fn pin_was_right(&self, merchant: MerchantId, at: Timestamp) -> Result<()>;
 }

@@ -10,6 +10,9 @@ use protocol::time::Timestamp;
 
 use super::{Payment, PersonKey, Result};
 
+/// Most requests of one wallet's key that are remembered: with a day each, one every minute and a half.
+pub const REQUESTS_PER_KEY: u32 = 1_000;
+
 /// An approval as a wallet signed it, kept with the claim that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptApproval {
@@ -49,10 +52,16 @@ pub enum RequestBegun {
     Go(ClaimId),
     /// Somebody is at work on it.
     Running(ClaimId),
-    /// It was refused for good.
-    Refused { status: u16, body: Vec<u8> },
+    /// It was refused for good; if its claim is paid all the same, that goes before.
+    Refused {
+        claim: ClaimId,
+        status: u16,
+        body: Vec<u8>,
+    },
     /// The name stands for another request.
     Differs,
+    /// The key has [`REQUESTS_PER_KEY`] requests that are not forgotten yet.
+    TooMany,
 }
 
 /// How an attempt ended that did not pay.

@@ -246,6 +246,11 @@ async fn a_merchant_is_told_of_its_closed_day() {
     let ring = world.app.keyring();
     let claims = jws::verify::<SettlementClaims>(&statement, ring.jwks()).unwrap();
     assert_eq!((number, claims.claims().totals.closing_minor), (1, 420));
+    assert_eq!(
+        claims.claims().jti,
+        format!("{merchant}/{}/1", world.app.generation),
+        "after a restore a number may come again"
+    );
 }
 
 #[tokio::test]

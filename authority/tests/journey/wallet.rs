@@ -15,7 +15,7 @@ use wallet_client::Wallet;
 use crate::world::{MINUTE, World, answer, eur};
 
 #[path = "wallet/app.rs"]
-mod app;
+pub mod app;
 #[path = "wallet/signed.rs"]
 mod signed;
 

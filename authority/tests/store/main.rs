@@ -14,6 +14,7 @@ mod migrating;
 mod old;
 mod operations;
 mod races;
+mod shoppers;
 mod suite;
 mod world;
 
@@ -23,8 +24,8 @@ use std::sync::Arc;
 use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
 use suite::{
-    allowances, books, certificates, charges, intents, payments, profiles, records, rotation,
-    sign_ins, terminals, texts, trust, wallets,
+    allowances, books, certificates, charges, intents, leaving, payments, profiles, records,
+    rotation, sign_ins, terminals, texts, trust, wallets,
 };
 use world::World;
 
@@ -86,6 +87,7 @@ on_sqlite! {
         a_locked_profile_claims_and_pays_nothing,
         a_person_holds_so_many_claims_and_no_more,
         a_declined_intent_gives_back_what_it_took,
+        what_was_never_counted_is_not_given_back,
         a_challenge_confirms_its_own_payment_once,
         a_counter_goes_only_forward_unless_there_is_none,
         passkeys_are_named_removed_and_of_one_profile,
@@ -135,7 +137,16 @@ on_sqlite! {
         both_sides_read_the_same_history_page_by_page,
         a_closed_day_is_the_change_of_the_ledger_and_stays_it,
         a_cut_that_is_not_later_closes_nothing,
-        pins_are_counted_before_they_are_compared;
+        pins_are_counted_before_they_are_compared,
+        right_pins_in_between_do_not_give_a_guesser_more_than_a_days_misses;
+    leaving:
+        who_deletes_the_profile_and_comes_back_goes_on_counting,
+        who_leaves_again_and_again_goes_on_counting,
+        who_leaves_after_a_strong_authentication_begins_with_little,
+        what_left_is_kept_so_long_and_no_longer,
+        an_identity_that_is_unlinked_takes_the_count_along,
+        a_profile_that_is_joined_stands_where_the_worse_of_both_stood,
+        wrong_codes_go_along_too;
     records:
         accounts_are_one_per_person_and_currency,
         a_credit_reference_counts_once,
@@ -152,6 +163,8 @@ on_sqlite! {
         a_new_sign_in_of_a_browser_ends_the_one_before,
         a_sign_in_comes_back_once_and_to_its_own_browser,
         a_claim_is_held_longer_while_signing_in_and_after_it_once,
+        signing_in_afterwards_holds_no_more_claims,
+        what_a_provider_opened_ends_when_it_is_gone,
         one_browser_begins_so_many_sign_ins_and_no_more,
         a_full_table_of_sign_ins_refuses_nobody,
         a_profile_has_so_many_sessions_and_no_more,
@@ -172,6 +185,7 @@ on_sqlite! {
         a_request_is_carried_out_by_one_of_many_who_ask,
         whoever_asks_again_goes_on_with_the_same_claim,
         the_first_refusal_stays_until_it_is_forgotten,
+        one_key_has_so_many_requests_and_no_more,
         an_approval_is_kept_with_its_claim_and_serves_no_other;
     texts:
         a_text_is_kept_once_by_its_id_and_by_its_words,

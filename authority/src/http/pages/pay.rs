@@ -200,7 +200,12 @@ async fn look(site: &Site, visit: &Visit, claim: ClaimId) -> Result<Paying, Fail
     crate::logging::follow_claim(claim);
     let now = site.journey.app.clock.now();
     let claims = &site.journey.claims;
-    claims.paying(claim, visit.claim.as_ref(), now).await
+    let cookie = visit.claim.as_ref();
+    let paying = claims.paying(claim, cookie, now).await?;
+    if let Some(cookie) = cookie {
+        site.journey.sources.note_holder(cookie);
+    }
+    Ok(paying)
 }
 
 /// What the state is called between a page and its script.

@@ -36,6 +36,10 @@ pub enum Reason {
     Taints(Vec<String>),
     /// Terminals whose seed a compromise replaced.
     Seeds(Vec<String>),
+    /// Profiles of shoppers, by random id.
+    Locks(Vec<String>),
+    /// By SHA-256.
+    Passkeys(Vec<String>),
     Operators(Vec<String>),
     /// A later consent policy was set; how many a raise needs besides the one who asks.
     Policy {
@@ -137,6 +141,12 @@ fn of_house(missing: &Missing) -> Vec<Reason> {
         let seeds = missing.seeds.iter().map(ToString::to_string).collect();
         reasons.push(Reason::Seeds(seeds));
     }
+    if !missing.locks.is_empty() {
+        reasons.push(Reason::Locks(missing.locks.clone()));
+    }
+    if !missing.passkeys.is_empty() {
+        reasons.push(Reason::Passkeys(missing.passkeys.clone()));
+    }
     if !missing.operators.is_empty() {
         reasons.push(Reason::Operators(missing.operators.clone()));
     }
@@ -202,6 +212,20 @@ impl fmt::Display for Reason {
             Self::Seeds(all) => write!(
                 f,
                 "{} compromised seed(s) are good here, of {}",
+                all.len(),
+                some(all)
+            ),
+            Self::Locks(all) => {
+                write!(
+                    f,
+                    "{} lock(s) of shoppers are missing: {}",
+                    all.len(),
+                    some(all)
+                )
+            }
+            Self::Passkeys(all) => write!(
+                f,
+                "{} removed passkey(s) are good here: {}",
                 all.len(),
                 some(all)
             ),

@@ -101,6 +101,9 @@ pub struct TermsView {
     pub pin_set_at: Option<Timestamp>,
     /// Wrong PINs since the last right one.
     pub pin_misses: u32,
+    /// Wrong PINs of the last day that had one.
+    #[serde(default)]
+    pub pin_day_misses: u32,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pin_locked_until: Option<Timestamp>,
 }
@@ -322,6 +325,7 @@ async fn view(app: &App, merchant: MerchantId) -> Result<TermsView, Failure> {
         refund_day_max_minor: max.unwrap_or(app.config.books.refund_day_max_minor),
         pin_set_at: terms.pin_set_at,
         pin_misses: terms.pin_misses,
+        pin_day_misses: terms.pin_day_misses,
         pin_locked_until: terms.pin_locked_until,
     })
 }

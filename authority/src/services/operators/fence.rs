@@ -86,6 +86,10 @@ pub struct RaisedView {
     pub keys_tainted_again: Vec<String>,
     /// Terminals that are refused until they have a new seed, which the next start makes.
     pub seeds_void: u64,
+    #[serde(default)]
+    pub shoppers_locked_again: u64,
+    #[serde(default)]
+    pub passkeys_removed_again: u64,
     pub operators_revoked_again: Vec<String>,
     pub policy_set_again: bool,
     pub join_tokens_ended: u64,
@@ -287,6 +291,8 @@ fn view_of(raised: Raised, generation: u32) -> RaisedView {
         keys_gone: Vec::new(),
         keys_tainted_again: raised.keys,
         seeds_void: raised.seeds,
+        shoppers_locked_again: raised.locks,
+        passkeys_removed_again: raised.passkeys,
         operators_revoked_again: raised.operators,
         policy_set_again: raised.policy,
         join_tokens_ended: raised.join_tokens,

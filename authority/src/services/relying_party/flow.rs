@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::jwk::JwkSet;
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -27,8 +27,8 @@ use crate::store::{PersonKey, ProviderLogout};
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Longest token that is passed on to ask for accounts, in bytes.
 const ACCESS_TOKEN_MAX: usize = 8 * 1024;
-/// How long ago a provider may have asked for the password without asking again, in seconds.
-const PASSWORD_AGE_S: i64 = 12 * 3_600;
+/// How long ago a provider may have asked for the password without asking again.
+const PASSWORD_AGE_MS: Millis = 12 * 3_600_000;
 
 /// One sign-in, as the request and its answer must agree.
 pub(super) struct Asked {
@@ -37,6 +37,16 @@ pub(super) struct Asked {
     pub(super) verifier: String,
     /// The password is asked for even if the provider knows the browser.
     pub(super) fresh: bool,
+}
+
+impl Asked {
+    /// How old the password may be: asked for, and held to when the answer comes.
+    fn longest_age_ms(&self) -> Millis {
+        match self.fresh {
+            true => FRESH_MS,
+            false => PASSWORD_AGE_MS,
+        }
+    }
 }
 
 /// A provider that browsers are sent to.
@@ -135,10 +145,7 @@ impl Provider {
             ("code_challenge_method", "S256".into()),
         ];
         // Asked for, the ID token must say when the password was.
-        let age_s = match asked.fresh {
-            true => FRESH_MS / 1_000,
-            false => PASSWORD_AGE_S,
-        };
+        let age_s = asked.longest_age_ms() / 1_000;
         request.push(("max_age", age_s.to_string()));
         if asked.fresh {
             request.push(("prompt", "login".into()));
@@ -178,7 +185,7 @@ impl Provider {
             client_id: &self.sign_in.client_id,
             nonce: &asked.nonce,
             access_token,
-            longest_age_ms: asked.fresh.then_some(FRESH_MS),
+            longest_age_ms: asked.longest_age_ms(),
         };
         claims.check(&expected, now)?;
         let says = self.says(metadata, &claims, access_token).await;

@@ -20,8 +20,8 @@ pub(super) struct Expected<'a> {
     pub(super) client_id: &'a str,
     pub(super) nonce: &'a str,
     pub(super) access_token: Option<&'a str>,
-    /// How old the password may be; none: however old.
-    pub(super) longest_age_ms: Option<Millis>,
+    /// How old the password may be, as the provider was asked.
+    pub(super) longest_age_ms: Millis,
 }
 
 #[derive(Deserialize)]
@@ -60,9 +60,7 @@ impl IdToken {
             return Err(BadToken::Nonce);
         }
         self.check_access_token(expected.access_token)?;
-        if let Some(longest_ms) = expected.longest_age_ms
-            && now - self.authenticated_at(now)? > longest_ms + LEEWAY_MS
-        {
+        if now - self.authenticated_at(now)? > expected.longest_age_ms + LEEWAY_MS {
             return Err(BadToken::NotFresh);
         }
         let sid = self.sid.as_deref();

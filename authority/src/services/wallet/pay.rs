@@ -16,7 +16,7 @@ use protocol::money::Money;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 use protocol::turn::TurnCause;
-use protocol::wire::claims::ApprovalRequest;
+use protocol::wire::claims::{ApprovalRequest, ClaimState};
 use protocol::wire::wallet::{IdempotencyKey, PaymentRequest, WalletPayment};
 use sha2::{Digest, Sha256};
 
@@ -28,6 +28,9 @@ use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
 use crate::services::phone::{self, OwnClaim};
 use crate::store::{BeginRequest, Claim, RequestBegun, RequestEnd, WalletRequest};
+
+/// When a key with too many requests may ask again, at the earliest: some are forgotten by then.
+const TOO_MANY_RETRY_S: u32 = 600;
 
 /// A payment as it is asked for.
 pub struct Pay<'a> {
@@ -57,7 +60,16 @@ pub(super) async fn carry_out(
     let request = begin.request;
     match journey.app.store.begin_wallet_request(begin).await? {
         RequestBegun::Differs => Err(ProblemType::RequestDiffers.into()),
-        RequestBegun::Refused { status, body } => Ok(Paid::Refused { status, body }),
+        RequestBegun::TooMany => Err(too_many()),
+        // An attempt that everybody had given up on may have paid after another one was refused.
+        RequestBegun::Refused {
+            claim,
+            status,
+            body,
+        } => match answered(journey, claim).await? {
+            Some(payment) => Ok(Paid::Now(payment)),
+            None => Ok(Paid::Refused { status, body }),
+        },
         RequestBegun::Running(claim) => match answered(journey, claim).await? {
             Some(payment) => Ok(Paid::Now(payment)),
             None => Err(running()),
@@ -81,6 +93,13 @@ async fn answered(journey: &Journey, claim: ClaimId) -> Result<Option<WalletPaym
     let payment = journey.app.store.payment_of(claim).await?;
     let payment = payment.filter(|payment| payment.receipt_jws.is_some());
     Ok(payment.map(|payment| paid(&payment, payment.receipt_jws.clone())))
+}
+
+fn too_many() -> Failure {
+    Problem::new(ProblemType::TooManyRequests)
+        .with_detail("this key has asked for too much in a day")
+        .with_retry_after(TOO_MANY_RETRY_S)
+        .into()
 }
 
 fn running() -> Failure {
@@ -126,12 +145,15 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn make(&self, asked: &PaymentRequest, request: WalletRequest) -> Result<Paid, Failure> {
-        let done = self.claim_and_approve(asked).await;
+        let done = match self.claim_and_approve(asked).await {
+            Err(refused) => self.unless_paid(refused).await,
+            done => done,
+        };
         let end = match &done {
             // The payment itself says so from now on.
             Ok(Paid::Now(_)) => return done,
             Ok(_) => RequestEnd::Open,
-            Err(failure) => end_of(failure),
+            Err(failure) => self.end_of(failure).await,
         };
         if let Err(error) = self
             .journey
@@ -146,13 +168,55 @@ impl Attempt<'_> {
         done
     }
 
+    /// What failed on the way back may have happened: then the payment is the answer.
+    async fn unless_paid(&self, refused: Failure) -> Result<Paid, Failure> {
+        match answered(self.journey, self.claim).await {
+            Ok(Some(payment)) => Ok(Paid::Now(payment)),
+            Ok(None) => Err(refused),
+            Err(error) => {
+                tracing::warn!(%error, "whether a refused payment was made cannot be said");
+                Err(refused)
+            }
+        }
+    }
+
+    /// A refusal stands for good only where the books say that nothing was paid, and that nothing can be.
+    async fn end_of(&self, refused: &Failure) -> RequestEnd {
+        let end = end_of(refused);
+        if end == RequestEnd::Open {
+            return end;
+        }
+        match self.is_over().await {
+            Ok(true) => end,
+            Ok(false) => RequestEnd::Open,
+            Err(error) => {
+                tracing::warn!(%error, "a refusal is not kept: whether it was paid cannot be said");
+                RequestEnd::Open
+            }
+        }
+    }
+
+    /// No claim was made, or it let go of what it held. One that holds on may be in the hands of an earlier
+    /// attempt that pays a moment later.
+    async fn is_over(&self) -> Result<bool, Failure> {
+        let record = self.journey.app.store.claim_record(self.claim).await?;
+        Ok(record.is_none_or(|record| record.state == ClaimState::Released))
+    }
+
+    async fn is_paid(&self) -> Result<bool, Failure> {
+        let payment = self.journey.app.store.payment_of(self.claim).await?;
+        Ok(payment.is_some())
+    }
+
     async fn claim_and_approve(&self, asked: &PaymentRequest) -> Result<Paid, Failure> {
         let own = match self.own_claim().await? {
             Some(own) => own,
             None => self.spend(asked).await?,
         };
         match self.approve(own).await {
-            Err(refused) if is_final(&refused) => Err(self.release(refused).await),
+            Err(refused) if is_final(&refused) && !self.is_paid().await? => {
+                Err(self.release(refused).await)
+            }
             answered => answered,
         }
     }
@@ -164,10 +228,12 @@ impl Attempt<'_> {
 
     /// What can be found wrong before the token is spent is found here.
     async fn spend(&self, asked: &PaymentRequest) -> Result<OwnClaim, Failure> {
-        self.agreed.check_time(self.now)?;
         let (claims, signed_in) = (&self.journey.claims, &self.holder.signed_in);
-        let live = claims.recognised(&asked.token, signed_in, self.now).await?;
-        self.compare(&live).await?;
+        let live = match self.live(asked).await {
+            Ok(live) => live,
+            // An earlier attempt that was given up on may have spent it just now.
+            Err(refused) => return self.own_claim().await?.ok_or(refused),
+        };
         let claim = Claim {
             id: self.claim,
             live,
@@ -191,6 +257,15 @@ impl Attempt<'_> {
             (Err(refused), None) => Err(refused),
             (Ok(_), None) => Err(ProblemType::Internal.into()),
         }
+    }
+
+    async fn live(&self, asked: &PaymentRequest) -> Result<Live, Failure> {
+        self.agreed.check_time(self.now)?;
+        let signed_in = &self.holder.signed_in;
+        let claims = &self.journey.claims;
+        let live = claims.recognised(&asked.token, signed_in, self.now).await?;
+        self.compare(&live).await?;
+        Ok(live)
     }
 
     async fn compare(&self, live: &Live) -> Result<(), Failure> {

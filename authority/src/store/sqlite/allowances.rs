@@ -14,13 +14,16 @@ use rusqlite::{Connection, Row, params};
 use serde_json::json;
 
 use super::SqliteStore;
+use super::error::corrupt;
 use super::merchants::find_merchant;
+use super::parted::PartingKey;
 use super::passkeys::use_up;
 use super::payments::Step;
 use super::persons::{Person, find_person, person};
-use super::row::{all, currency, find, get, time_or_none};
+use super::row::{all, currency, find, get, one, time, time_or_none};
 use super::service_accounts::choose;
 use super::writer::{Stop, Tx, Verdict};
+use crate::journal::{Fact, LockedShopper, hex};
 use crate::store::{
     Allowances, Barred, Intent, Limit, Locked, OwnLimits, Pay, PayOutcome, PersonKey, Result,
     Spend, Standing, Strength, day_of,
@@ -130,8 +133,9 @@ impl Allowances for SqliteStore {
     }
 }
 
-/// Takes the payment's amount out of what this shopper and this merchant may move, or refuses it.
-pub(super) fn spend(tx: &mut Tx<'_>, pay: &Pay, person: &Person, account: AccountId) -> Step<()> {
+/// Takes the payment's amount out of what this shopper and this merchant may move, or refuses it. Answers
+/// whether it counts for the merchant.
+pub(super) fn spend(tx: &mut Tx<'_>, pay: &Pay, person: &Person, account: AccountId) -> Step<bool> {
     if person.locked {
         return barred(Barred::Locked);
     }
@@ -177,12 +181,12 @@ fn take_from_shopper(tx: &Tx<'_>, pay: &Pay, person: &Person) -> Step<()> {
 }
 
 /// Only merchants with a limit have a row of their day, so that the others' payments share none.
-fn take_from_merchant(tx: &Tx<'_>, pay: &Pay) -> Step<()> {
+fn take_from_merchant(tx: &Tx<'_>, pay: &Pay) -> Step<bool> {
     let payee = pay.approved.claimed().payee;
     let amount_minor = pay.approved.amount().amount_minor();
     let own = merchant_limit(tx.conn, payee)?;
     let Some(limit) = own.or(pay.rules.merchant_day_minor) else {
-        return Ok(());
+        return Ok(false);
     };
     let today = day_of(pay.at);
     let taken = find(
@@ -195,20 +199,26 @@ fn take_from_merchant(tx: &Tx<'_>, pay: &Pay) -> Step<()> {
     if taken > limit {
         return barred(Limit::MerchantDay.of_day(Some(limit), amount_minor, pay.at));
     }
-    Ok(tx.execute_one(
+    tx.execute_one(
         "INSERT INTO merchant_days (merchant, day, taken_minor) VALUES (?1, ?2, ?3)
          ON CONFLICT (merchant) DO UPDATE SET day = max(day, ?2), taken_minor = ?3",
         params![payee.0.as_bytes(), today, taken],
-    )?)
+    )?;
+    Ok(true)
 }
 
-/// An intent came to nothing: what it took is free again.
+/// An intent came to nothing: what it took is free again, once, where it was taken.
 pub(super) fn give_back(tx: &Tx<'_>, intent: &Intent, person: &Person) -> Result<()> {
     let amount = intent.approved.amount();
-    let standing = standing(tx.conn, person, amount.currency())?;
-    let without = standing.without(amount.amount_minor(), intent.started_at);
-    if without != standing {
-        write(tx, person, amount.currency(), &without)?;
+    if takes_back(tx, "took_of_shopper", intent)? {
+        let standing = standing(tx.conn, person, amount.currency())?;
+        let without = standing.without(amount.amount_minor(), intent.started_at);
+        if without != standing {
+            write(tx, person, amount.currency(), &without)?;
+        }
+    }
+    if !takes_back(tx, "took_of_merchant", intent)? {
+        return Ok(());
     }
     tx.execute(
         "UPDATE merchant_days SET taken_minor = max(0, taken_minor - ?3)
@@ -222,7 +232,14 @@ pub(super) fn give_back(tx: &Tx<'_>, intent: &Intent, person: &Person) -> Result
     Ok(())
 }
 
-fn standings(conn: &Connection, person: &Person) -> Result<Vec<(Currency, Standing)>> {
+/// Whether the intent was counted there, and not given back before; it is not counted any more.
+pub(super) fn takes_back(tx: &Tx<'_>, took: &str, intent: &Intent) -> Result<bool> {
+    let sql = format!("UPDATE intents SET {took} = 0 WHERE payment = ?1 AND {took} = 1");
+    let touched = tx.execute(&sql, [intent.payment.0.as_bytes()])?;
+    Ok(touched == 1)
+}
+
+pub(super) fn standings(conn: &Connection, person: &Person) -> Result<Vec<(Currency, Standing)>> {
     all(
         conn,
         "SELECT * FROM allowances WHERE person = ?1 ORDER BY currency",
@@ -231,7 +248,7 @@ fn standings(conn: &Connection, person: &Person) -> Result<Vec<(Currency, Standi
     )
 }
 
-fn standing(conn: &Connection, person: &Person, currency: Currency) -> Result<Standing> {
+pub(super) fn standing(conn: &Connection, person: &Person, currency: Currency) -> Result<Standing> {
     let found = find(
         conn,
         "SELECT * FROM allowances WHERE person = ?1 AND currency = ?2",
@@ -256,7 +273,7 @@ fn read(row: &Row<'_>) -> Result<Standing> {
     })
 }
 
-fn write(tx: &Tx<'_>, person: &Person, currency: Currency, it: &Standing) -> Result<()> {
+pub(super) fn write(tx: &Tx<'_>, person: &Person, currency: Currency, it: &Standing) -> Result<()> {
     tx.execute_one(
         "INSERT OR REPLACE INTO allowances
              (person, currency, strong_at_ms, unaided_minor, unaided_payments, unaided_at_ms, day,
@@ -324,17 +341,65 @@ fn lock(
     let Some(person) = find_person(tx.conn, key)? else {
         return Ok(Locked::Unknown);
     };
+    match lock_person(tx, &person, reason, by, at)? {
+        true => Ok(Locked::Done),
+        false => Ok(Locked::Already),
+    }
+}
+
+/// False if it was locked already.
+pub(super) fn lock_person(
+    tx: &mut Tx<'_>,
+    person: &Person,
+    reason: &str,
+    by: Option<&str>,
+    at: Timestamp,
+) -> Result<bool> {
     let touched = tx.execute(
-        "UPDATE persons SET locked_at_ms = ?2, lock_reason = ?3
+        "UPDATE persons SET locked_at_ms = ?2, lock_reason = ?3, lock_turn = lock_turn + 1
          WHERE id = ?1 AND locked_at_ms IS NULL",
         params![person.id, at.ms(), reason],
     )?;
     if touched == 0 {
-        return Ok(Locked::Already);
+        return Ok(false);
     }
+    let fact = lock_fact(tx.conn, &person.id)?;
+    tx.tell(at, fact.ok_or_else(|| corrupt("a lock vanished"))?);
     let body = json!({ "person": person.commitment(), "reason": reason, "by": by });
     tx.record("shopper.locked", at, &body)?;
-    Ok(Locked::Done)
+    Ok(true)
+}
+
+/// What a restored copy must not forget of a lock; none if there is none.
+pub(super) fn lock_fact(conn: &Connection, person: &[u8; 16]) -> Result<Option<Fact>> {
+    let key = PartingKey::of(conn)?;
+    let identities = all(
+        conn,
+        "SELECT issuer, subject FROM identities WHERE person = ?1 ORDER BY issuer, subject",
+        [person],
+        |row| {
+            let identity = PersonKey {
+                issuer: get(row, "issuer")?,
+                subject: get(row, "subject")?,
+            };
+            Ok(hex(&key.digest(&identity)))
+        },
+    )?;
+    find(
+        conn,
+        "SELECT lock_turn, locked_at_ms, lock_reason FROM persons
+         WHERE id = ?1 AND locked_at_ms IS NOT NULL",
+        [person],
+        |row| {
+            Ok(Fact::ShopperLocked(LockedShopper {
+                person: hex(person),
+                turn: get(row, "lock_turn")?,
+                identities: identities.clone(),
+                locked_at: time(row, "locked_at_ms")?,
+                reason: get(row, "lock_reason")?,
+            }))
+        },
+    )
 }
 
 fn unlock(
@@ -348,13 +413,24 @@ fn unlock(
         return Ok(Locked::Unknown);
     };
     let touched = tx.execute(
-        "UPDATE persons SET locked_at_ms = NULL, lock_reason = NULL
+        "UPDATE persons SET locked_at_ms = NULL, lock_reason = NULL, lock_turn = lock_turn + 1
          WHERE id = ?1 AND locked_at_ms IS NOT NULL",
         [person.id],
     )?;
     if touched == 0 {
         return Ok(Locked::Already);
     }
+    let turn = one(
+        tx.conn,
+        "SELECT lock_turn FROM persons WHERE id = ?1",
+        [person.id],
+        |row| get(row, "lock_turn"),
+    )?;
+    let fact = Fact::ShopperUnlocked {
+        person: hex(&person.id),
+        turn,
+    };
+    tx.tell(at, fact);
     let body = json!({ "person": person.commitment(), "reason": reason, "by": by });
     tx.record("shopper.unlocked", at, &body)?;
     Ok(Locked::Done)

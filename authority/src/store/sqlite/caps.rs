@@ -34,16 +34,25 @@ impl Caps for SqliteStore {
     }
 }
 
-/// Takes `amount` off the caps of this account, if it has any; false if they do not allow it.
+/// What [`spend`] answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Capped {
+    Taken,
+    /// The account has no caps.
+    None,
+    Reached,
+}
+
+/// Takes `amount` off the caps of this account.
 pub(super) fn spend(
     tx: &Tx<'_>,
     rail: &str,
     reference: &str,
     amount: Money,
     at: Timestamp,
-) -> Result<bool> {
+) -> Result<Capped> {
     let Some(cap) = find_cap(tx.conn, rail, reference)? else {
-        return Ok(true);
+        return Ok(Capped::None);
     };
     // A clock that went back, or a payment that lost a race over the boundary, makes no month new.
     let (minor, month) = (amount.amount_minor(), month(at).max(cap.month.clone()));
@@ -51,10 +60,10 @@ pub(super) fn spend(
     let spent = cap.spent_in(&month) + minor;
     let fits = cap.currency == amount.currency().code();
     if !fits || minor > cap.payment_max_minor || spent > cap.month_max_minor {
-        return Ok(false);
+        return Ok(Capped::Reached);
     }
     count(tx, rail, reference, &month, spent)?;
-    Ok(true)
+    Ok(Capped::Taken)
 }
 
 /// What was taken off at `spent_at` was not paid after all.

@@ -24,6 +24,7 @@ use crate::store::{
 
 mod again;
 pub(super) mod missing;
+mod shoppers;
 
 use again::{end_charges, refuse};
 use missing::{contains, differs, generation, is_revoked, known_heads};
@@ -133,6 +134,8 @@ fn note_raise(tx: &mut Tx<'_>, raise: &Raise, raised: &Raised, at: Timestamp) ->
         "keys_found": raise.found.iter().map(|key| &key.label.0).collect::<Vec<_>>(),
         "keys_tainted_again": raised.keys,
         "seeds_void": raised.seeds,
+        "shoppers_locked_again": raised.locks,
+        "passkeys_removed_again": raised.passkeys,
         "operators_revoked_again": raised.operators,
         "policy_set_again": raised.policy,
         "join_tokens_ended": raised.join_tokens,

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row, params};
 use serde_json::json;
 
 use super::SqliteStore;
-use super::allowances::{give_back, spend};
+use super::allowances::{give_back, spend, takes_back};
 use super::booking::{Booking, approved_again};
 use super::caps;
 use super::error::corrupt;
@@ -147,9 +147,11 @@ pub(super) fn begin(
             _ => Err(Stop::Refused(PayOutcome::ClaimOver)),
         };
     }
-    spend(tx, pay, person, account.id)?;
-    capped(tx, pay, account)?;
-    insert(tx, pay, account)?;
+    let took = Took {
+        of_merchant: spend(tx, pay, person, account.id)?,
+        of_account: capped(tx, pay, account)?,
+    };
+    insert(tx, pay, account, &took)?;
     move_claim(tx, id, "held", "paying")?;
     let body = json!({
         "payment": pay.payment,
@@ -177,12 +179,18 @@ pub(super) fn turn_back_for(tx: &mut Tx<'_>, claim: ClaimId, at: Timestamp) -> R
     }
 }
 
-fn insert(tx: &Tx<'_>, pay: &Pay, account: &ServiceAccount) -> Result<()> {
+/// What an intent counts against besides the shopper's own limits: only what is there when it begins.
+struct Took {
+    of_merchant: bool,
+    of_account: bool,
+}
+
+fn insert(tx: &Tx<'_>, pay: &Pay, account: &ServiceAccount, took: &Took) -> Result<()> {
     tx.execute_one(
         "INSERT INTO intents (payment, receipt, claim, service_account, rail, rail_account,
                               amount_minor, rail_key, state, tries, next_at_ms, started_at_ms,
-                              changed_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'authorising', 0, ?9, ?10, ?10)",
+                              changed_at_ms, took_of_shopper, took_of_merchant, took_of_account)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'authorising', 0, ?9, ?10, ?10, 1, ?11, ?12)",
         params![
             pay.payment.0.as_bytes(),
             pay.receipt.0.as_bytes(),
@@ -193,7 +201,9 @@ fn insert(tx: &Tx<'_>, pay: &Pay, account: &ServiceAccount) -> Result<()> {
             pay.approved.amount().amount_minor(),
             pay.key.0.as_bytes(),
             (pay.at + TAKE_UP_AFTER_MS).ms(),
-            pay.at.ms()
+            pay.at.ms(),
+            took.of_merchant,
+            took.of_account
         ],
     )
 }
@@ -323,6 +333,9 @@ fn reversed(tx: &mut Tx<'_>, intent: &Intent, at: Timestamp) -> Result<()> {
 
 /// It is certain now that nothing was taken: the account's caps have it back.
 fn uncount(tx: &Tx<'_>, intent: &Intent) -> Result<()> {
+    if !takes_back(tx, "took_of_account", intent)? {
+        return Ok(());
+    }
     let (rail, reference) = (&intent.rail, &intent.rail_account);
     let amount = intent.approved.amount();
     caps::give_back(tx, rail, reference, amount, intent.started_at)

@@ -75,8 +75,10 @@ fn counts(
     Ok(MissCount {
         person: one(
             conn,
-            "SELECT coalesce(sum(misses), 0) AS total FROM misses
-             WHERE person = ?1 AND at_ms >= ?2",
+            "SELECT coalesce(sum(misses), 0) + coalesce(
+                 (SELECT brought_misses FROM persons
+                  WHERE id = ?1 AND brought_missed_at_ms >= ?2), 0) AS total
+             FROM misses WHERE person = ?1 AND at_ms >= ?2",
             params![person, since.ms()],
             |row| get(row, "total"),
         )?,

@@ -27,6 +27,7 @@ mod intents;
 mod ledger;
 mod merchants;
 mod misses;
+mod parted;
 mod passkeys;
 mod payments;
 mod persons;

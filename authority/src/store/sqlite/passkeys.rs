@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use super::SqliteStore;
 use super::error::corrupt;
 use super::payments::Step;
-use super::persons::{Person, find_person, person};
+use super::persons::{Person, find_person, person, person_of};
 use super::row::{all, find, get, time, time_or_none, uuid, uuid_or_none};
 use super::writer::{Stop, Tx, Verdict};
-use crate::journal::hex;
+use crate::journal::{Fact, RemovedPasskey, hex};
 use crate::store::{
     About, AddPasskey, Barred, CHALLENGES_MAX, Challenge, Confirmation, NewPasskey, PASSKEYS_MAX,
     Passkey, PasskeyBook, Passkeys, Pay, PayOutcome, PersonKey, Result,
@@ -95,7 +95,11 @@ impl PasskeyBook for SqliteStore {
                    WHERE id = ?1 AND person = ?2 AND removed_at_ms IS NULL";
         self.write(move |tx| {
             change(tx, &person, &id, at, "passkey.removed", |tx, person| {
-                tx.execute(sql, params![id, person.id, at.ms()])
+                let removed = tx.execute(sql, params![id, person.id, at.ms()])?;
+                if removed == 1 {
+                    tx.tell(at, removed_fact(&person.id, &id, at));
+                }
+                Ok(removed)
             })
         })
         .await
@@ -177,14 +181,71 @@ pub(super) fn use_up(
 }
 
 /// The person leaves: no passkey of theirs confirms anything, or says where it came from.
-pub(super) fn forget(tx: &Tx<'_>, person: &[u8; 16], at: Timestamp) -> Result<()> {
+pub(super) fn forget(tx: &mut Tx<'_>, person: &[u8; 16], at: Timestamp) -> Result<()> {
     tx.execute("DELETE FROM challenges WHERE person = ?1", [person])?;
+    for id in ids_of(tx.conn, person)? {
+        tx.tell(at, removed_fact(person, &id, at));
+    }
     tx.execute(
         "UPDATE passkeys SET name = '', removed_at_ms = coalesce(removed_at_ms, ?2)
          WHERE person = ?1",
         params![person, at.ms()],
     )?;
     Ok(())
+}
+
+/// Removes a passkey again that a restored copy took for good: the one of this SHA-256. False if the
+/// profile has no such passkey.
+pub(super) fn remove_again(
+    tx: &mut Tx<'_>,
+    person: &[u8; 16],
+    sha256: &str,
+    at: Timestamp,
+) -> Result<bool> {
+    let Some(id) = good_one(tx.conn, person, sha256)? else {
+        return Ok(false);
+    };
+    tx.execute_one(
+        "UPDATE passkeys SET removed_at_ms = ?2 WHERE id = ?1 AND removed_at_ms IS NULL",
+        params![id, at.ms()],
+    )?;
+    tx.tell(at, removed_fact(person, &id, at));
+    let body = json!({
+        "person": person_of(tx.conn, person)?.commitment(),
+        "passkey": name_of(&id),
+        "by": "fence-raise",
+    });
+    tx.record("passkey.removed", at, &body)?;
+    Ok(true)
+}
+
+/// The passkey of this profile that is good and has this SHA-256.
+pub(super) fn good_one(
+    conn: &Connection,
+    person: &[u8; 16],
+    sha256: &str,
+) -> Result<Option<Vec<u8>>> {
+    let mut ids = ids_of(conn, person)?.into_iter();
+    Ok(ids.find(|id| hex(&Sha256::digest(id)) == *sha256))
+}
+
+/// What a restored copy must not forget of a passkey that was removed.
+pub(super) fn removed_fact(person: &[u8; 16], id: &[u8], removed_at: Timestamp) -> Fact {
+    Fact::PasskeyRemoved(RemovedPasskey {
+        person: hex(person),
+        sha256: hex(&Sha256::digest(id)),
+        removed_at,
+    })
+}
+
+/// Of the good ones.
+fn ids_of(conn: &Connection, person: &[u8; 16]) -> Result<Vec<Vec<u8>>> {
+    all(
+        conn,
+        "SELECT id FROM passkeys WHERE person = ?1 AND removed_at_ms IS NULL ORDER BY id",
+        [person],
+        |row| get(row, "id"),
+    )
 }
 
 impl Person {
@@ -335,7 +396,7 @@ fn change(
     id: &[u8],
     at: Timestamp,
     kind: &str,
-    statement: impl FnOnce(&Tx<'_>, &Person) -> Result<usize>,
+    statement: impl FnOnce(&mut Tx<'_>, &Person) -> Result<usize>,
 ) -> Verdict<bool> {
     let Some(person) = find_person(tx.conn, key)? else {
         return Ok(false);

@@ -13,6 +13,7 @@ use super::SqliteStore;
 use super::allowances::spend;
 use super::booking::{Booking, approved_again};
 use super::caps;
+use super::caps::Capped;
 use super::error::corrupt;
 use super::intents::begin;
 use super::ledger::debit;
@@ -101,11 +102,13 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
 }
 
 /// What the account may pay at once and in a month: judged where the payment, or its intent, is written.
-pub(super) fn capped(tx: &Tx<'_>, pay: &Pay, account: &ServiceAccount) -> Step<()> {
+/// Answers whether it counts there.
+pub(super) fn capped(tx: &Tx<'_>, pay: &Pay, account: &ServiceAccount) -> Step<bool> {
     let amount = pay.approved.amount();
     match caps::spend(tx, &account.rail, &account.reference, amount, pay.at)? {
-        true => Ok(()),
-        false => Err(Stop::Refused(PayOutcome::CapReached)),
+        Capped::Taken => Ok(true),
+        Capped::None => Ok(false),
+        Capped::Reached => Err(Stop::Refused(PayOutcome::CapReached)),
     }
 }
 

@@ -11,7 +11,9 @@ use protocol::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
 
+use super::allowances::lock_person;
 use super::error::unusable;
+use super::parted::take_up;
 use super::row::{find, get, one};
 use super::writer::Tx;
 use crate::journal::hex;
@@ -71,7 +73,7 @@ pub(super) fn person_of(conn: &Connection, id: &[u8; 16]) -> Result<Person> {
 }
 
 /// Nobody is left who could be named: the salts behind commitments and pseudonyms are gone.
-pub(super) fn forget_person(tx: &Tx<'_>, id: &[u8; 16], at: Timestamp) -> Result<()> {
+pub(super) fn forget_person(tx: &mut Tx<'_>, id: &[u8; 16], at: Timestamp) -> Result<()> {
     super::passkeys::forget(tx, id, at)?;
     let (audit, pairwise): ([u8; 32], [u8; 32]) = (random()?, random()?);
     tx.execute_one(
@@ -83,11 +85,11 @@ pub(super) fn forget_person(tx: &Tx<'_>, id: &[u8; 16], at: Timestamp) -> Result
 }
 
 /// The person whom this identity opens, made now if there is none.
-pub(super) fn person(tx: &Tx<'_>, key: &PersonKey, at: Timestamp) -> Result<Person> {
+pub(super) fn person(tx: &mut Tx<'_>, key: &PersonKey, at: Timestamp) -> Result<Person> {
     if let Some(person) = find_person(tx.conn, key)? {
         return Ok(person);
     }
-    let person = Person {
+    let mut person = Person {
         id: random()?,
         audit_salt: random()?,
         pairwise_salt: random()?,
@@ -97,11 +99,27 @@ pub(super) fn person(tx: &Tx<'_>, key: &PersonKey, at: Timestamp) -> Result<Pers
         "INSERT INTO persons (id, audit_salt, pairwise_salt) VALUES (?1, ?2, ?3)",
         params![person.id, person.audit_salt, person.pairwise_salt],
     )?;
+    join(tx, &mut person, key, at)?;
+    Ok(person)
+}
+
+/// The identity opens this profile from now on, and brings along what counts against it.
+pub(super) fn join(
+    tx: &mut Tx<'_>,
+    person: &mut Person,
+    key: &PersonKey,
+    at: Timestamp,
+) -> Result<()> {
     tx.execute_one(
         "INSERT INTO identities (issuer, subject, person, linked_at_ms) VALUES (?1, ?2, ?3, ?4)",
         params![key.issuer, key.subject, person.id, at.ms()],
     )?;
-    Ok(person)
+    if let Some(reason) = take_up(tx, person, key, at)? {
+        // Only a raise leaves a lock for somebody who is not here.
+        lock_person(tx, person, &reason, Some("fence-raise"), at)?;
+        person.locked = true;
+    }
+    Ok(())
 }
 
 /// Who pays from this service account.

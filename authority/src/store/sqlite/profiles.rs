@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::SqliteStore;
 use super::brought::{bring, close, close_all};
 use super::error::corrupt;
-use super::persons::{Person, find_person, forget_person, person_of};
+use super::parted::{forget, keep};
+use super::persons::{Person, find_person, forget_person, join, person_of};
 use super::row::{all, currency, find, get, one, time, time_or_none, uuid};
 use super::sessions::{end_of_identity, end_of_person, open_session};
 use super::writer::{Stop, Tx, Verdict};
@@ -72,6 +73,10 @@ impl Profiles for SqliteStore {
 
     async fn delete_profile(&self, person: PersonKey, at: Timestamp) -> Result<Deleted> {
         self.write(move |tx| delete(tx, &person, at)).await
+    }
+
+    async fn forget_parted(&self, now: Timestamp, limit: u32) -> Result<usize> {
+        self.write(move |tx| Ok(forget(tx, now, limit)?)).await
     }
 }
 
@@ -209,7 +214,7 @@ fn link(tx: &mut Tx<'_>, id: Uuid, session: SessionId, at: Timestamp) -> Verdict
     let (Some(offer), Some((_, person))) = (offer, open) else {
         return Ok(Linked::Unknown);
     };
-    let person = person_of(tx.conn, &person)?;
+    let mut person = person_of(tx.conn, &person)?;
     tx.execute_one("DELETE FROM offered_links WHERE id = ?1", [id.as_bytes()])?;
     let opens = find_person(tx.conn, &offer.identity)?;
     let moved = match &opens {
@@ -221,7 +226,7 @@ fn link(tx: &mut Tx<'_>, id: Uuid, session: SessionId, at: Timestamp) -> Verdict
         Some(other) => leave(tx, other, &offer.identity, at)?,
         None => false,
     };
-    join(tx, &person, &offer.identity, at)?;
+    join(tx, &mut person, &offer.identity, at)?;
     let body = json!({
         "person": person.commitment(),
         "provider": offer.provider,
@@ -233,13 +238,6 @@ fn link(tx: &mut Tx<'_>, id: Uuid, session: SessionId, at: Timestamp) -> Verdict
         bring(tx, &person, &offer.identity, brought, at)?;
     }
     Ok(Linked::Done)
-}
-
-fn join(tx: &Tx<'_>, person: &Person, identity: &PersonKey, at: Timestamp) -> Result<()> {
-    tx.execute_one(
-        "INSERT INTO identities (issuer, subject, person, linked_at_ms) VALUES (?1, ?2, ?3, ?4)",
-        params![identity.issuer, identity.subject, person.id, at.ms()],
-    )
 }
 
 fn is_full(conn: &Connection, person: &Person) -> Result<bool> {
@@ -279,6 +277,7 @@ fn leave(tx: &mut Tx<'_>, other: &Person, identity: &PersonKey, at: Timestamp) -
 fn remove(tx: &mut Tx<'_>, person: &Person, identity: &PersonKey, at: Timestamp) -> Result<()> {
     end_of_identity(tx, identity, EndReason::Unlinked, at)?;
     close_all(tx, person, identity, at)?;
+    keep(tx, person, identity, at)?;
     tx.execute_one(
         "DELETE FROM identities WHERE issuer = ?1 AND subject = ?2 AND person = ?3",
         params![identity.issuer, identity.subject, person.id],
@@ -355,6 +354,9 @@ fn delete(tx: &mut Tx<'_>, key: &PersonKey, at: Timestamp) -> Verdict<Deleted> {
     for account in open {
         close(tx, account, at)?;
     }
+    for identity in identities(tx.conn, &person.id)? {
+        keep(tx, &person, &identity.key, at)?;
+    }
     tx.execute("DELETE FROM identities WHERE person = ?1", [person.id])?;
     erase(tx, &person, at)?;
     Ok(Deleted::Done)
@@ -381,7 +383,7 @@ fn why_not(conn: &Connection, person: &Person) -> Result<Option<Deleted>> {
 
 /// What named the shopper goes. What a rail calls an account that paid stays with the payment, because
 /// books are kept and refunds go there.
-fn erase(tx: &Tx<'_>, person: &Person, at: Timestamp) -> Result<()> {
+fn erase(tx: &mut Tx<'_>, person: &Person, at: Timestamp) -> Result<()> {
     tx.execute(
         "UPDATE service_accounts SET issuer = NULL, subject = NULL, name = '' WHERE person = ?1",
         [person.id],

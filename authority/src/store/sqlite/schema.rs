@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::error::{cannot_write, corrupt, unusable};
+use super::persons::random;
 use crate::store::{Result, StoreError};
 
 /// Steps from one version to the next; the first makes version 1.
@@ -25,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0013_wallet.sql"),
     include_str!("../../../migrations/sqlite/0014_sms.sql"),
     include_str!("../../../migrations/sqlite/0015_books.sql"),
+    include_str!("../../../migrations/sqlite/0016_kept.sql"),
     include_str!("../../../migrations/sqlite/0017_evidence.sql"),
 ];
 
@@ -145,6 +147,11 @@ fn own(conn: &Connection, node: &str) -> Result<()> {
     conn.execute(
         "INSERT OR IGNORE INTO meta (only_row, generation, node) VALUES (1, 1, ?1)",
         [node],
+    )?;
+    let parting_key: [u8; 32] = random()?;
+    conn.execute(
+        "UPDATE meta SET parting_key = ?1 WHERE parting_key IS NULL",
+        [parting_key],
     )?;
     let owner: Option<String> = conn
         .query_row("SELECT node FROM meta", [], |row| row.get(0))

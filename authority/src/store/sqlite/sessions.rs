@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use protocol::ids::{ClaimId, SessionId, TerminalId};
-use protocol::time::{Millis, Timestamp};
+use protocol::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde_json::json;
 
@@ -12,6 +12,7 @@ use super::error::corrupt;
 use super::persons::{Person, find_person, person};
 use super::row::{all, find, get, one, terminal, time, time_or_none, uuid};
 use super::sign_ins::{begin, forget, take};
+use super::tokens::held_by;
 use super::turns::raise_revision;
 use super::writer::{Tx, Verdict};
 use crate::store::{
@@ -63,6 +64,24 @@ impl Sessions for SqliteStore {
         self.write(move |tx| match find_person(tx.conn, &person)? {
             Some(person) => Ok(end_of_person(tx, &person.id, EndReason::Everywhere, at)?),
             None => Ok(0),
+        })
+        .await
+    }
+
+    async fn end_sessions_of_others(
+        &self,
+        issuers: Vec<String>,
+        at: Timestamp,
+        limit: u32,
+    ) -> Result<u32> {
+        self.write(move |tx| {
+            let open = open_sessions(
+                tx.conn,
+                "SELECT id FROM sessions WHERE ended_at_ms IS NULL
+                     AND issuer NOT IN (SELECT value FROM json_each(?1)) LIMIT ?2",
+                params![json!(issuers).to_string(), limit],
+            )?;
+            Ok(end_each(tx, open, EndReason::Provider, at)?)
         })
         .await
     }
@@ -120,7 +139,7 @@ fn start(tx: &mut Tx<'_>, session: &NewSession) -> Verdict<Started> {
         bring(tx, &person, &session.person, brought, at)?;
     }
     let held = match session.claim {
-        Some(claim) => hold_longer(tx, claim, session.hold_ms, at)?,
+        Some(claim) => hold_longer(tx, claim, session, &person)?,
         None => None,
     };
     Ok(Started { held })
@@ -161,18 +180,29 @@ fn make_room(tx: &mut Tx<'_>, person: &Person, at: Timestamp) -> Result<()> {
 }
 
 /// Whoever has signed in needs time to decide. Once per claim, so that nobody holds a charge for ever;
-/// and a shopper who was known when they claimed has that time already.
+/// and a shopper who was known when they claimed has that time already. Who may not claim any more, because
+/// they hold others or are locked, gets no time by claiming first and signing in afterwards.
 fn hold_longer(
     tx: &mut Tx<'_>,
     claim: ClaimId,
-    hold_ms: Millis,
-    at: Timestamp,
+    session: &NewSession,
+    person: &Person,
 ) -> Result<Option<TerminalId>> {
+    if person.locked || held_by(tx.conn, person)? >= session.held_max {
+        return Ok(None);
+    }
+    let at = session.at;
     let touched = tx.execute(
-        "UPDATE claims SET signed_in_at_ms = ?2, held_until_ms = max(held_until_ms, ?3)
+        "UPDATE claims SET signed_in_at_ms = ?2, held_until_ms = max(held_until_ms, ?3),
+                           signed_in_by = ?4
          WHERE id = ?1 AND state = 'held' AND held_until_ms > ?2
            AND signed_in_at_ms IS NULL AND person IS NULL",
-        params![claim.0.as_bytes(), at.ms(), (at + hold_ms).ms()],
+        params![
+            claim.0.as_bytes(),
+            at.ms(),
+            (at + session.hold_ms).ms(),
+            person.id
+        ],
     )?;
     match touched {
         0 => Ok(None),

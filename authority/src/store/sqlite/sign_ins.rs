@@ -17,8 +17,8 @@ pub(super) fn begin(tx: &mut Tx<'_>, begin: &BeginSignIn) -> Verdict<Begun> {
     make_room(tx, begin)?;
     tx.execute_one(
         "INSERT INTO sign_in_attempts (state, visitor, provider, purpose, claim, session,
-                                       expires_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                                       expires_at_ms, fresh)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             begin.state,
             begin.visitor,
@@ -26,7 +26,8 @@ pub(super) fn begin(tx: &mut Tx<'_>, begin: &BeginSignIn) -> Verdict<Begun> {
             purpose_text(begin.purpose),
             begin.claim.map(|claim| claim.0.into_bytes()),
             begin.session.map(|session| session.0.into_bytes()),
-            begin.expires_at.ms()
+            begin.expires_at.ms(),
+            begin.fresh
         ],
     )?;
     let Some(claim) = begin.claim else {
@@ -154,6 +155,7 @@ fn read_attempt(row: &Row<'_>) -> Result<Stored> {
         purpose: read_purpose(row)?,
         claim: uuid_or_none(row, "claim")?.map(ClaimId),
         session: uuid_or_none(row, "session")?.map(SessionId),
+        fresh: get(row, "fresh")?,
     };
     Ok(Stored {
         attempt,

@@ -11,8 +11,8 @@ use super::merchants::find_merchant;
 use super::row::{find, get, time_or_none};
 use super::writer::{Tx, Verdict};
 use crate::store::{
-    MerchantTerms, NewTerms, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX, PinHash, PinTry, Result,
-    Terms,
+    MerchantTerms, NewTerms, PIN_DAY_MISSES_MAX, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX,
+    PinHash, PinTry, Result, Terms, day_of, end_of_day,
 };
 
 #[async_trait]
@@ -38,12 +38,14 @@ impl Terms for SqliteStore {
         self.write(move |tx| begin_try(tx, merchant, at)).await
     }
 
-    async fn pin_was_right(&self, merchant: MerchantId) -> Result<()> {
+    async fn pin_was_right(&self, merchant: MerchantId, at: Timestamp) -> Result<()> {
         self.write(move |tx| {
             tx.execute(
-                "UPDATE merchant_terms SET pin_misses = 0, pin_locked_until_ms = NULL
+                "UPDATE merchant_terms SET pin_misses = 0, pin_locked_until_ms = NULL,
+                     pin_day_misses = CASE pin_day WHEN ?2 THEN max(0, pin_day_misses - 1)
+                                                   ELSE pin_day_misses END
                  WHERE merchant = ?1",
-                [merchant.0.as_bytes()],
+                params![merchant.0.as_bytes(), day_of(at)],
             )?;
             Ok(())
         })
@@ -89,7 +91,7 @@ fn set_pin(tx: &mut Tx<'_>, merchant: MerchantId, pin: &PinHash, at: Timestamp) 
     }
     tx.execute_one(
         "UPDATE merchant_terms SET pin_salt = ?2, pin_hash = ?3, pin_cost = ?4, pin_set_at_ms = ?5,
-             pin_misses = 0, pin_locked_until_ms = NULL WHERE merchant = ?1",
+             pin_misses = 0, pin_locked_until_ms = NULL, pin_day_misses = 0 WHERE merchant = ?1",
         params![merchant.0.as_bytes(), pin.salt, pin.hash, pin.cost, at.ms()],
     )?;
     tx.record("merchant.pin-set", at, &json!({ "merchant": merchant }))?;
@@ -130,13 +132,25 @@ fn begin_try(tx: &mut Tx<'_>, merchant: MerchantId, at: Timestamp) -> Verdict<Pi
     if let Some(until) = terms.pin_locked_until.filter(|until| at < *until) {
         return Ok(PinTry::Locked(Some(until)));
     }
+    // Never a day back: a clock that does so would make the day new.
+    let day = terms.pin_day.max(day_of(at));
+    let of_day = if day == terms.pin_day {
+        terms.pin_day_misses
+    } else {
+        0
+    };
+    if of_day >= PIN_DAY_MISSES_MAX {
+        return Ok(PinTry::Locked(Some(end_of_day(day))));
+    }
     let misses = terms.pin_misses + 1;
     let locked = (misses % PIN_TRIES_MAX == 0).then(|| (at + PIN_LOCK_MS).ms());
     tx.execute_one(
-        "UPDATE merchant_terms SET pin_misses = ?2, pin_locked_until_ms = ?3 WHERE merchant = ?1",
-        params![merchant.0.as_bytes(), misses, locked],
+        "UPDATE merchant_terms SET pin_misses = ?2, pin_locked_until_ms = ?3, pin_day = ?4,
+             pin_day_misses = ?5
+         WHERE merchant = ?1",
+        params![merchant.0.as_bytes(), misses, locked, day, of_day + 1],
     )?;
-    let body = json!({ "merchant": merchant, "since_right": misses });
+    let body = json!({ "merchant": merchant, "since_right": misses, "of_day": of_day + 1 });
     tx.record("merchant.pin-tried", at, &body)?;
     Ok(PinTry::Check(pin))
 }
@@ -164,5 +178,7 @@ fn read_terms(row: &Row<'_>) -> Result<MerchantTerms> {
         pin_set_at: time_or_none(row, "pin_set_at_ms")?,
         pin_misses: get(row, "pin_misses")?,
         pin_locked_until: time_or_none(row, "pin_locked_until_ms")?,
+        pin_day: get(row, "pin_day")?,
+        pin_day_misses: get(row, "pin_day_misses")?,
     })
 }

@@ -144,16 +144,24 @@ fn may_hold(conn: &Connection, person: &Person, held_max: u32) -> Step<()> {
     if person.locked {
         return Err(Stop::Refused(ClaimOutcome::Locked));
     }
-    let held: u32 = one(
-        conn,
-        "SELECT count(*) AS held FROM claims WHERE person = ?1 AND state IN ('held', 'paying')",
-        [person.id],
-        |row| get(row, "held"),
-    )?;
-    match held < held_max {
+    match held_by(conn, person)? < held_max {
         true => Ok(()),
         false => Err(Stop::Refused(ClaimOutcome::TooMany)),
     }
+}
+
+/// Claims of this person that are held, or were claimed by nobody known and signed in for by them.
+pub(super) fn held_by(conn: &Connection, person: &Person) -> Result<u32> {
+    one(
+        conn,
+        "SELECT (SELECT count(*) FROM claims
+                 WHERE person = ?1 AND state IN ('held', 'paying'))
+              + (SELECT count(*) FROM claims
+                 WHERE signed_in_by = ?1 AND person IS NOT ?1 AND state IN ('held', 'paying'))
+                AS held",
+        [person.id],
+        |row| get(row, "held"),
+    )
 }
 
 /// The till's charge if it asks for one, else a new one by the merchant's own rule.

@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
 use super::payments::{find_payment, is_payer};
-use super::row::{find, get, time, uuid};
+use super::row::{find, get, one, time, uuid};
 use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::{
-    BeginRequest, KeptApproval, Payment, PersonKey, RequestBegun, RequestEnd, Result,
-    WalletRequest, Wallets,
+    BeginRequest, KeptApproval, Payment, PersonKey, REQUESTS_PER_KEY, RequestBegun, RequestEnd,
+    Result, WalletRequest, Wallets,
 };
 
 #[async_trait]
@@ -58,6 +58,9 @@ impl Wallets for SqliteStore {
 
 fn begin_wallet_request(tx: &mut Tx<'_>, begin: &BeginRequest) -> Verdict<RequestBegun> {
     let Some(known) = find_request(tx.conn, &begin.request)? else {
+        if is_full(tx.conn, &begin.request)? {
+            return Ok(RequestBegun::TooMany);
+        }
         insert(tx, begin)?;
         return Ok(RequestBegun::Go(begin.claim));
     };
@@ -65,7 +68,12 @@ fn begin_wallet_request(tx: &mut Tx<'_>, begin: &BeginRequest) -> Verdict<Reques
         return Ok(RequestBegun::Differs);
     }
     if let Some((status, body)) = known.refusal {
-        return Ok(RequestBegun::Refused { status, body });
+        let claim = known.claim;
+        return Ok(RequestBegun::Refused {
+            claim,
+            status,
+            body,
+        });
     }
     if known.running_until > begin.at {
         return Ok(RequestBegun::Running(known.claim));
@@ -79,6 +87,17 @@ fn begin_wallet_request(tx: &mut Tx<'_>, begin: &BeginRequest) -> Verdict<Reques
         ],
     )?;
     Ok(RequestBegun::Go(known.claim))
+}
+
+/// What is asked under a new name is one row more, until it is forgotten.
+fn is_full(conn: &Connection, request: &WalletRequest) -> Result<bool> {
+    let requests = one(
+        conn,
+        "SELECT count(*) AS requests FROM wallet_requests WHERE key = ?1",
+        [request.key.as_bytes()],
+        |row| get::<u32>(row, "requests"),
+    )?;
+    Ok(requests >= REQUESTS_PER_KEY)
 }
 
 fn insert(tx: &Tx<'_>, begin: &BeginRequest) -> Result<()> {

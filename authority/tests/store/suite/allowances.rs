@@ -1,9 +1,9 @@
 //! Is there never more paid than is allowed, whoever pays at the same time?
 
 use authority::store::{
-    About, AddPasskey, Barred, CHALLENGES_MAX, Challenge, ClaimOutcome, Confirmation, Exemption,
-    IntentStep, Limit, Locked, NewPasskey, NewServiceAccount, OwnLimits, PASSKEYS_MAX, Pay,
-    PayOutcome, PersonKey, Reason, SpendRules, StepUpCause, Strength,
+    About, AccountCaps, AddPasskey, Barred, CHALLENGES_MAX, Challenge, ClaimOutcome, Confirmation,
+    Exemption, IntentStep, Limit, Locked, NewPasskey, NewServiceAccount, OwnLimits, PASSKEYS_MAX,
+    Pay, PayOutcome, PersonKey, Reason, SpendRules, StepUpCause, Strength,
 };
 use protocol::money::Currency;
 use protocol::time::Timestamp;
@@ -11,7 +11,7 @@ use protocol::token::Channel;
 
 use crate::world::{LATER, NOW, World, eur, live, person};
 
-const LAW: SpendRules = SpendRules {
+pub(super) const LAW: SpendRules = SpendRules {
     exemption: Some(Exemption {
         each_minor: 3_000,
         in_all_minor: 10_000,
@@ -22,7 +22,7 @@ const LAW: SpendRules = SpendRules {
 };
 
 /// A payment of a new charge at a terminal of its own.
-async fn payment(world: &World, who: &PersonKey, n: u32, minor: i64) -> Pay {
+pub(super) async fn payment(world: &World, who: &PersonKey, n: u32, minor: i64) -> Pay {
     let terminal = world.terminal(n).await;
     world.start(terminal, minor).await;
     let record = world.claimed(terminal).await;
@@ -32,7 +32,7 @@ async fn payment(world: &World, who: &PersonKey, n: u32, minor: i64) -> Pay {
     pay
 }
 
-async fn pays(world: &World, who: &PersonKey, n: u32, minor: i64) -> PayOutcome {
+pub(super) async fn pays(world: &World, who: &PersonKey, n: u32, minor: i64) -> PayOutcome {
     world
         .store
         .pay(payment(world, who, n, minor).await)
@@ -40,7 +40,7 @@ async fn pays(world: &World, who: &PersonKey, n: u32, minor: i64) -> PayOutcome 
         .unwrap()
 }
 
-fn step_up(cause: StepUpCause) -> PayOutcome {
+pub(super) fn step_up(cause: StepUpCause) -> PayOutcome {
     PayOutcome::Barred(Barred::StepUp(cause))
 }
 
@@ -68,7 +68,7 @@ fn confirmed(byte: u8, passkey: u8, counter: u32) -> Strength {
     }))
 }
 
-async fn add_passkey(world: &World, who: &PersonKey, id: u8) -> AddPasskey {
+pub(crate) async fn add_passkey(world: &World, who: &PersonKey, id: u8) -> AddPasskey {
     let registration = Challenge {
         challenge: [id; 32],
         nonce: [0; 32],
@@ -342,6 +342,59 @@ pub(crate) async fn a_declined_intent_gives_back_what_it_took(world: &World) {
         pays(world, &carl, 6, 3_000).await,
         step_up(StepUpCause::InAll)
     );
+}
+
+/// A limit that was set, and caps that came, after an intent began have not counted it.
+pub(crate) async fn what_was_never_counted_is_not_given_back(world: &World) {
+    let carl = person("carl");
+    let account = NewServiceAccount {
+        id: world.account_id(),
+        person: carl.clone(),
+        rail: "bank".into(),
+        reference: "carl's".into(),
+        name: "Giro".into(),
+        currency: Currency::EUR,
+        at: NOW,
+    };
+    let store = &world.store;
+    store.bring_service_account(account).await.unwrap();
+    let merchant = world.merchant().await;
+    let terminals = [
+        world.terminal_of(&merchant, 1).await,
+        world.terminal_of(&merchant, 2).await,
+        world.terminal_of(&merchant, 3).await,
+    ];
+    let asked = async |n: usize, minor| {
+        world.start(terminals[n], minor).await;
+        let record = world.claimed(terminals[n]).await;
+        let pay = world.pay_of(&record, &carl, eur(minor));
+        store.pay(pay).await.unwrap()
+    };
+    let PayOutcome::Begun(before) = asked(0, 700).await else {
+        panic!("a rail is asked");
+    };
+    let limit = store.set_merchant_limit(merchant.id, Some(1_000), "op".into(), NOW);
+    assert_eq!(limit.await, Ok(true));
+    let caps = AccountCaps {
+        rail: "bank".into(),
+        reference: "carl's".into(),
+        payment_max: eur(1_000),
+        month_max: eur(9_000),
+    };
+    store.cap_account(caps, NOW).await.unwrap();
+    assert!(matches!(asked(1, 800).await, PayOutcome::Begun(_)));
+    let declined = IntentStep::Declined {
+        reason: Reason::FundsShort,
+    };
+    let step = store.step_intent(before.payment, declined, NOW + 2_000);
+    step.await.unwrap();
+    let of_month = store.spent_of_cap("bank".into(), "carl's".into(), NOW);
+    assert_eq!(of_month.await, Ok(Some(800)));
+    let over = asked(2, 201).await;
+    let of_day = Limit::MerchantDay.of_day(Some(1_000), 201, NOW + 1_000);
+    assert_eq!(over, PayOutcome::Barred(of_day));
+    let standing = store.standings(carl).await.unwrap()[0].1;
+    assert_eq!((standing.day_minor, standing.unaided_minor), (800, 800));
 }
 
 pub(crate) async fn a_challenge_confirms_its_own_payment_once(world: &World) {

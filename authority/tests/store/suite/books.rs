@@ -1,14 +1,17 @@
 //! What do a merchant's books hold, and what do they refuse?
 
 use authority::store::{
-    CloseDay, CloseOutcome, Cursor, Deleted, HistoryOf, NewRefund, NewTerms, PIN_LOCK_MS,
-    PIN_MISSES_MAX, PIN_TRIES_MAX, PinHash, PinTry, RefundAsker, RefundOutcome,
+    CloseDay, CloseOutcome, Cursor, Deleted, HistoryOf, NewRefund, NewTerms, PIN_DAY_MISSES_MAX,
+    PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX, PinHash, PinTry, RefundAsker, RefundOutcome,
+    day_of, end_of_day,
 };
 use protocol::ids::MerchantId;
 use protocol::time::Timestamp;
 use protocol::wire::history::{EntryKind, HistoryEntry};
 
 use crate::world::{LATER, NOW, World, eur, person};
+
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// Closes whatever was booked before `to`.
 pub(crate) fn close(merchant: MerchantId, to: Timestamp) -> CloseDay {
@@ -351,11 +354,12 @@ pub(crate) async fn pins_are_counted_before_they_are_compared(world: &World) {
     assert_eq!(begin(until - 1).await, Ok(PinTry::Locked(Some(until))));
     // The right one takes the count back.
     assert_eq!(begin(until).await, check);
-    world.store.pin_was_right(merchant).await.unwrap();
+    world.store.pin_was_right(merchant, until).await.unwrap();
     let mut at = until;
     for n in 0..PIN_MISSES_MAX {
+        // A few each day, so that the limit of a day is not what stops them.
         assert_eq!(begin(at).await, check, "{n}");
-        at = at + PIN_LOCK_MS;
+        at = at + DAY_MS / 4;
     }
     assert_eq!(
         begin(at + 100 * PIN_LOCK_MS).await,
@@ -365,4 +369,41 @@ pub(crate) async fn pins_are_counted_before_they_are_compared(world: &World) {
     assert_eq!(begin(at).await, check);
     let terms = world.store.terms(merchant).await.unwrap();
     assert_eq!((terms.pin_misses, terms.pin_set_at), (1, Some(at)));
+}
+
+/// Somebody at the till guesses between the right entries of whoever knows it.
+pub(crate) async fn right_pins_in_between_do_not_give_a_guesser_more_than_a_days_misses(
+    world: &World,
+) {
+    let merchant = world.merchant().await.id;
+    let pin = PinHash {
+        salt: [1; 16],
+        hash: [2; 32],
+        cost: 15,
+    };
+    let store = &world.store;
+    assert_eq!(store.set_pin(merchant, pin.clone(), NOW).await, Ok(true));
+    let begin = |at| store.begin_pin_try(merchant, at);
+    let check = Ok(PinTry::Check(pin));
+    for n in 0..i64::from(PIN_DAY_MISSES_MAX) {
+        assert_eq!(begin(NOW + 2 * n).await, check, "guess {n}");
+        // The last right one would be one try too many.
+        if n + 1 < i64::from(PIN_DAY_MISSES_MAX) {
+            assert_eq!(begin(NOW + 2 * n + 1).await, check, "right one {n}");
+            store
+                .pin_was_right(merchant, NOW + 2 * n + 1)
+                .await
+                .unwrap();
+        }
+    }
+    let tomorrow = end_of_day(day_of(NOW));
+    let locked = Ok(PinTry::Locked(Some(tomorrow)));
+    assert_eq!(begin(NOW + 100).await, locked);
+    assert_eq!(begin(tomorrow - 1).await, locked);
+    assert_eq!(begin(tomorrow).await, check, "another day");
+    let terms = store.terms(merchant).await.unwrap();
+    assert_eq!((terms.pin_misses, terms.pin_day_misses), (2, 1));
+    assert_eq!(begin(NOW).await, check, "a clock that goes back");
+    let terms = store.terms(merchant).await.unwrap();
+    assert_eq!(terms.pin_day_misses, 2, "makes no day new");
 }

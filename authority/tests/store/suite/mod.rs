@@ -5,6 +5,7 @@ pub(crate) mod books;
 pub(crate) mod certificates;
 pub(crate) mod charges;
 pub(crate) mod intents;
+pub(crate) mod leaving;
 pub(crate) mod payments;
 pub(crate) mod profiles;
 pub(crate) mod records;

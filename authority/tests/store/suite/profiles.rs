@@ -51,7 +51,7 @@ fn offer(n: u8, session: &NewSession, name: &str, brought: Option<Brought>) -> O
 }
 
 /// `name` joins the profile of `session`.
-async fn link(world: &World, n: u8, session: &NewSession, name: &str) -> Linked {
+pub(super) async fn link(world: &World, n: u8, session: &NewSession, name: &str) -> Linked {
     let offer = offer(n, session, name, None);
     let (id, of) = (offer.id, offer.session);
     world.store.offer_link(offer).await.unwrap();

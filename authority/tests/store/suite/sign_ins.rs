@@ -1,14 +1,16 @@
 //! Is a browser signed in exactly as long as it should be, and by its own sign-in?
 
 use authority::store::{
-    ATTEMPTS_MAX, ATTEMPTS_OF_VISITOR_MAX, BeginSignIn, Begun, EndReason, LoggedOut, NewSession,
-    ProviderLogout, Purpose, SESSIONS_MAX, SessionRecord, Started, Taken,
+    ATTEMPTS_MAX, ATTEMPTS_OF_VISITOR_MAX, BeginSignIn, Begun, ClaimOutcome, EndReason, Locked,
+    LoggedOut, NewSession, ProviderLogout, Purpose, SESSIONS_MAX, SessionRecord, Started, Taken,
 };
 use protocol::charge::{HOLD_MS, HOLD_SIGNED_IN_MS, HOLD_SIGNING_IN_MS};
 use protocol::ids::{ClaimId, SessionId};
 use protocol::time::{Millis, Timestamp};
 
-use crate::world::{LATER, NOW, World, person};
+use protocol::token::Channel;
+
+use crate::world::{LATER, NOW, World, number, person};
 
 /// SHA-256 of the n-th secret, as far as a store can tell.
 pub(crate) fn hash(n: u8) -> [u8; 32] {
@@ -23,6 +25,7 @@ pub(crate) fn begin(n: u8, at: Timestamp) -> BeginSignIn {
         purpose: Purpose::Pay,
         claim: None,
         session: None,
+        fresh: false,
         at,
         expires_at: at + 600_000,
         hold_ms: HOLD_SIGNING_IN_MS,
@@ -44,6 +47,7 @@ pub(crate) fn new_session(n: u8, name: &str, at: Timestamp) -> NewSession {
         strong: n % 2 == 1,
         claim: None,
         hold_ms: HOLD_SIGNED_IN_MS,
+        held_max: 9,
         brought: None,
         at,
     }
@@ -179,6 +183,62 @@ pub(crate) async fn a_claim_is_held_longer_while_signing_in_and_after_it_once(wo
     };
     assert_eq!(start(world, &session).await.held, None, "it is over");
     assert_eq!(held_until(world, late).await, HOLD_MS);
+}
+
+/// Whoever claims first and signs in afterwards holds no more than whoever signs in first.
+pub(crate) async fn signing_in_afterwards_holds_no_more_claims(world: &World) {
+    let mut claims = Vec::new();
+    for n in 1..=4 {
+        let terminal = world.terminal(n).await;
+        world.start(terminal, 420).await;
+        claims.push(world.claimed(terminal).await.claimed.claim);
+    }
+    let signs_in = async |n: u8, claim: usize, name: &str| {
+        let session = NewSession {
+            claim: Some(claims[claim]),
+            held_max: 2,
+            ..new_session(n, name, NOW + i64::from(n))
+        };
+        start(world, &session).await.held.is_some()
+    };
+    assert!(signs_in(1, 0, "ann").await && signs_in(2, 1, "ann").await);
+    assert!(!signs_in(3, 2, "ann").await, "the third");
+    assert_eq!(held_until(world, claims[2]).await, HOLD_MS);
+    assert!(signs_in(4, 2, "bob").await, "somebody else may");
+    let mut known = world.claim_of(world.shown(number(1), Channel::Qr).await);
+    (known.person, known.held_max) = (Some(person("ann")), 2);
+    let charged = world.terminal(5).await;
+    world.start(charged, 420).await;
+    known.live = world.shown(charged, Channel::Qr).await;
+    let claimed = world.store.claim(known.clone()).await;
+    assert_eq!(claimed, Ok(ClaimOutcome::TooMany), "they count as hers");
+    let released = world.store.release_claim(claims[0], Vec::new(), NOW);
+    assert_eq!(released.await, Ok(true));
+    let claimed = world.store.claim(known).await.unwrap();
+    assert!(matches!(claimed, ClaimOutcome::Claimed(_)), "{claimed:?}");
+    let locked = world.store.lock(person("eve"), "lost".into(), None, NOW);
+    assert_eq!(locked.await, Ok(Locked::Unknown));
+    start(world, &new_session(8, "eve", NOW)).await;
+    let locked = world.store.lock(person("eve"), "lost".into(), None, NOW);
+    assert_eq!(locked.await, Ok(Locked::Done));
+    assert!(!signs_in(5, 3, "eve").await, "she is locked");
+}
+
+pub(crate) async fn what_a_provider_opened_ends_when_it_is_gone(world: &World) {
+    for n in 1..=3 {
+        start(world, &new_session(n, "ann", NOW)).await;
+    }
+    let end = |issuers: &[&str], limit| {
+        let issuers = issuers.iter().map(|it| (*it).to_owned()).collect();
+        world.store.end_sessions_of_others(issuers, LATER, limit)
+    };
+    assert_eq!(end(&["https://id.example", "https://b"], 9).await, Ok(0));
+    assert_eq!(end(&["https://b"], 2).await, Ok(2));
+    assert_eq!(end(&[], 2).await, Ok(1));
+    assert_eq!(end(&[], 2).await, Ok(0));
+    for n in 1..=3 {
+        assert_eq!(ended(world, n).await, Some(EndReason::Provider));
+    }
 }
 
 pub(crate) async fn one_browser_begins_so_many_sign_ins_and_no_more(world: &World) {

@@ -1,8 +1,8 @@
 //! Is a proof shown once, and a wallet's request carried out once, by whoever asks and however often?
 
 use authority::store::{
-    BeginRequest, Claim, ClaimOutcome, KeptApproval, NonceKey, RequestBegun, RequestEnd,
-    ShownProof, WalletRequest,
+    BeginRequest, Claim, ClaimOutcome, KeptApproval, NonceKey, REQUESTS_PER_KEY, RequestBegun,
+    RequestEnd, ShownProof, WalletRequest,
 };
 use futures_util::future::join_all;
 use protocol::dpop::Thumbprint;
@@ -123,6 +123,7 @@ pub(crate) async fn the_first_refusal_stays_until_it_is_forgotten(world: &World)
         .await
         .unwrap();
     let refused = RequestBegun::Refused {
+        claim: request.claim,
         status: 402,
         body: b"no".to_vec(),
     };
@@ -134,6 +135,29 @@ pub(crate) async fn the_first_refusal_stays_until_it_is_forgotten(world: &World)
     assert_eq!(store.forget_wallet_requests(NOW + 1, 9).await, Ok(1));
     let go = Ok(RequestBegun::Go(request.claim));
     assert_eq!(store.begin_wallet_request(request).await, go);
+}
+
+pub(crate) async fn one_key_has_so_many_requests_and_no_more(world: &World) {
+    let named = |n: u32, key| {
+        let mut name = [0; 32];
+        name[..4].copy_from_slice(&n.to_be_bytes());
+        let mut asked = begin(1, world.claim_id());
+        asked.request = WalletRequest { key, name };
+        asked
+    };
+    let ask = |n, key| world.store.begin_wallet_request(named(n, key));
+    let begun = join_all((0..REQUESTS_PER_KEY).map(|n| ask(n, KEY))).await;
+    let goes = |it: &_| matches!(it, Ok(RequestBegun::Go(_)));
+    assert!(begun.iter().all(goes));
+    assert_eq!(ask(REQUESTS_PER_KEY, KEY).await, Ok(RequestBegun::TooMany));
+    let known = ask(0, KEY).await;
+    assert!(
+        matches!(known, Ok(RequestBegun::Running(_))),
+        "{known:?}: what is known is answered"
+    );
+    assert!(goes(&ask(0, Thumbprint::from_bytes([4; 32])).await));
+    assert_eq!(world.store.forget_wallet_requests(NOW + 1, 9).await, Ok(9));
+    assert!(goes(&ask(REQUESTS_PER_KEY, KEY).await));
 }
 
 pub(crate) async fn an_approval_is_kept_with_its_claim_and_serves_no_other(world: &World) {

@@ -164,6 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn who_deletes_a_profile_reads_how_long_something_stays() {
+        let days = crate::store::PARTED_KEPT_MS / (24 * 3_600_000);
+        for language in [Language::English, Language::French] {
+            let note = Words(language).me_delete_note();
+            assert!(note.contains(&format!("{days} ")), "{note}");
+        }
+    }
+
+    #[test]
     fn times_are_counted_as_the_language_counts() {
         let (english, french) = (Words(Language::English), Words(Language::French));
         assert_eq!(english.duration(1), "1\u{a0}second");

@@ -156,7 +156,7 @@ super::sentences! {
     me_sign_out_everywhere "Sign out everywhere" "Se déconnecter partout";
     me_delete "Delete the profile" "Supprimer le profil";
     me_delete_sure "What this does" "Ce que cela fait";
-    me_delete_note "Nothing opens this profile any more, and your accounts are no longer linked. Receipts stay valid. What the law has the operator keep stays, without leading to you." "Plus rien n’ouvre ce profil, et vos comptes ne sont plus reliés. Les reçus restent valables. Ce que la loi impose à l’exploitant de garder reste, sans mener à vous.";
+    me_delete_note "Nothing opens this profile any more, and your accounts are no longer linked. Receipts stay valid. What the law has the operator keep stays, without leading to you. For 35 days a fingerprint of your sign-in stays with what you paid lately without confirming it strongly, so that limits go on to count; then it goes, too." "Plus rien n’ouvre ce profil, et vos comptes ne sont plus reliés. Les reçus restent valables. Ce que la loi impose à l’exploitant de garder reste, sans mener à vous. Pendant 35 jours, une empreinte de votre connexion reste avec ce que vous avez payé récemment sans confirmation forte, pour que les limites continuent de compter ; puis elle disparaît aussi.";
     join_title "Link this account?" "Relier ce compte ?";
     join_lead(provider) "Your account at {provider} will open the profile you are signed in to, and its accounts can pay from it." "Votre compte chez {provider} ouvrira le profil auquel vous êtes connecté, et ses comptes pourront y payer.";
     join_profile "Your profile" "Votre profil";

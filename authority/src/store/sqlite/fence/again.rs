@@ -21,6 +21,7 @@ use super::super::terminals::{ban, find_terminal};
 use super::super::turns::raise_revision;
 use super::super::writer::{Stop, Tx, Verdict};
 use super::missing::void_below;
+use super::shoppers::{lock_shoppers, remove_passkeys};
 use crate::journal::{Fact, Known, NumberedPolicy};
 use crate::store::{
     ChargeRecord, ChargeStatus, OperationId, Raise, Raised, Result, TerminalStatus, When, Whose,
@@ -43,6 +44,8 @@ pub(super) fn refuse(
     for (issuer_key, number) in &known.crls {
         pass_number(tx, issuer_key, *number)?;
     }
+    raised.locks = lock_shoppers(tx, raise, at)?;
+    raised.passkeys = remove_passkeys(tx, raise, at)?;
     raised.operators = revoke_operators(tx, known, at)?;
     raised.policy = set_policy_again(tx, known, &raise.by, at)?;
     raised.keys = taint_keys(tx, raise, at).map_err(Stop::undone)?;

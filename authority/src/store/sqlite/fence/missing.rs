@@ -11,6 +11,7 @@ use super::super::rotation::keys::{all_keys, find_key};
 use super::super::row::{all, count, find, get, one, signed, terminal, time};
 use super::super::terminals::find_terminal;
 use super::read_last;
+use super::shoppers::{missing_locks, missing_passkeys, unjournalled_of_shoppers};
 use crate::journal::hex;
 use crate::journal::{Ban, Fact, Known, MadeKey, NumberedPolicy, Revoked, TaintedKey};
 use crate::store::fence::Missing;
@@ -27,6 +28,8 @@ pub(super) fn differs(conn: &Connection, known: &Known) -> Result<Difference> {
             keys: missing_keys(conn, known, generation)?,
             taints: missing_taints(conn, known)?,
             seeds: missing_seeds(conn, known, generation)?,
+            locks: missing_locks(conn, known, generation)?,
+            passkeys: missing_passkeys(conn, known, generation)?,
             operators: missing_operators(conn, known)?,
             policy: missing_policy(conn, known)?,
             heads: missing_heads(conn, known, generation)?,
@@ -217,6 +220,7 @@ fn unjournalled(
         (!journalled).then_some((revoked.revoked_at, Fact::Revoked(revoked)))
     }));
     facts.extend(unjournalled_of_house(conn, known, begun)?);
+    facts.extend(unjournalled_of_shoppers(conn, known, generation, begun)?);
     facts.extend(
         list_numbers(conn)?
             .into_iter()
