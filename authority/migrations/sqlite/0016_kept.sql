@@ -5,12 +5,9 @@ ALTER TABLE meta ADD COLUMN parting_key BLOB CHECK (length(parting_key) = 32); -
 
 CREATE TABLE parted (
     identity      BLOB    NOT NULL PRIMARY KEY CHECK (length(identity) = 32), -- HMAC of issuer and subject; the names themselves are nowhere
-    kept_until_ms INTEGER,                                  -- goes then; null: when the identity comes back
+    kept_until_ms INTEGER NOT NULL,                         -- goes then
     misses        INTEGER NOT NULL CHECK (misses >= 0),     -- wrong codes of the profile it left, lately
-    missed_at_ms  INTEGER,                                  -- the last of them
-    locked_at_ms  INTEGER,                                  -- locked since then, in a profile that a restore has lost; null: not locked
-    lock_reason   TEXT,                                     -- why
-    CHECK ((locked_at_ms IS NULL) = (lock_reason IS NULL))
+    missed_at_ms  INTEGER                                   -- the last of them
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX parted_by_end ON parted (kept_until_ms);
 
@@ -25,6 +22,15 @@ CREATE TABLE parted_allowances (
     PRIMARY KEY (identity, currency)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE parted_locks (
+    identity     BLOB    NOT NULL PRIMARY KEY CHECK (length(identity) = 32), -- as in parted: it opened a profile that a restore has lost
+    person       BLOB    NOT NULL CHECK (length(person) = 16), -- that profile
+    turn         INTEGER NOT NULL CHECK (turn > 0),         -- its lock_turn then
+    locked_at_ms INTEGER NOT NULL,                          -- since when it was locked
+    reason       TEXT    NOT NULL                           -- why
+) STRICT, WITHOUT ROWID;
+CREATE INDEX parted_locks_by_person ON parted_locks (person);
+
 ALTER TABLE persons ADD COLUMN lock_turn INTEGER NOT NULL DEFAULT 0 CHECK (lock_turn >= 0); -- how often it was locked or unlocked
 UPDATE persons SET lock_turn = 1 WHERE locked_at_ms IS NOT NULL;
 ALTER TABLE persons ADD COLUMN brought_misses INTEGER NOT NULL DEFAULT 0 CHECK (brought_misses >= 0); -- wrong codes that an identity brought along
@@ -38,6 +44,7 @@ ALTER TABLE merchant_terms ADD COLUMN pin_day_misses INTEGER NOT NULL DEFAULT 0 
 ALTER TABLE intents ADD COLUMN took_of_shopper INTEGER NOT NULL DEFAULT 0 CHECK (took_of_shopper IN (0, 1)); -- counted in allowances, and not given back
 ALTER TABLE intents ADD COLUMN took_of_merchant INTEGER NOT NULL DEFAULT 0 CHECK (took_of_merchant IN (0, 1)); -- the same in merchant_days
 ALTER TABLE intents ADD COLUMN took_of_account INTEGER NOT NULL DEFAULT 0 CHECK (took_of_account IN (0, 1)); -- the same in account_caps
+UPDATE intents SET took_of_shopper = 1, took_of_merchant = 1, took_of_account = 1 WHERE next_at_ms IS NOT NULL;
 
 ALTER TABLE claims ADD COLUMN signed_in_by BLOB REFERENCES persons (id); -- who signed in for a claim of nobody known: it counts as held by them
 CREATE INDEX held_claims_by_sign_in ON claims (signed_in_by) WHERE state IN ('held', 'paying');

@@ -22,7 +22,10 @@ pub(super) enum Verb {
         before: Option<PaymentId>,
     },
     /// One of them, with the key that the rail finds it by
-    Show { payment: PaymentId },
+    Show {
+        /// As `intent list`, a till or a shopper's wallet says it
+        payment: PaymentId,
+    },
 }
 
 pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {

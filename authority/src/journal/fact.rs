@@ -103,6 +103,8 @@ pub struct LockedShopper {
     pub person: String,
     /// How often it was locked or unlocked by then.
     pub turn: u32,
+    /// Which key of the database the macs are made with.
+    pub key: String,
     /// Macs of the identities that open it, lower-case hex: they name nobody without the database's key.
     pub identities: Vec<String>,
     pub locked_at: Timestamp,

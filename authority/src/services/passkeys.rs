@@ -27,7 +27,6 @@ pub mod webauthn;
 
 use self::webauthn::RelyingParty;
 
-/// What people see beside the passkey in their authenticator's list.
 /// ES256, by its number of COSE.
 const ES256: i32 = -7;
 

@@ -60,8 +60,8 @@ pub enum RequestBegun {
     },
     /// The name stands for another request.
     Differs,
-    /// The key has [`REQUESTS_PER_KEY`] requests that are not forgotten yet.
-    TooMany,
+    /// The key has [`REQUESTS_PER_KEY`] requests that are not forgotten yet; the oldest began then.
+    TooMany(Timestamp),
 }
 
 /// How an attempt ended that did not pay.

@@ -92,6 +92,22 @@ async fn a_refusal_never_stands_in_place_of_a_payment_that_was_made() {
     assert_eq!((again.status, &again.body), (201, &first.body));
 }
 
+/// Or the refusal of a second attempt would hide the payment of a first one that hung before its claim.
+#[tokio::test]
+async fn a_refusal_before_anything_was_claimed_is_not_kept() {
+    let world = World::new().await;
+    world.charge(420).await;
+    let ann = App::of(&world, "ann");
+    let payment = ann.signed(&world.shown(Channel::Qr).await, 419).await;
+    for _ in 0..2 {
+        ann.pay("one", &payment)
+            .await
+            .refused(409, "amount-differs");
+    }
+    let requests = "SELECT count(*) FROM wallet_requests WHERE status IS NULL";
+    assert_eq!(world.rows(requests), 1);
+}
+
 #[tokio::test]
 async fn a_session_ends_with_its_providers_place_in_the_configuration() {
     let wallet = OpenId::start("wallet").await;

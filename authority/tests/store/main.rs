@@ -146,7 +146,9 @@ on_sqlite! {
         what_left_is_kept_so_long_and_no_longer,
         an_identity_that_is_unlinked_takes_the_count_along,
         a_profile_that_is_joined_stands_where_the_worse_of_both_stood,
-        wrong_codes_go_along_too;
+        wrong_codes_go_along_too,
+        wrong_codes_of_who_comes_back_count_once,
+        nobody_leaves_while_a_sign_in_of_theirs_holds_a_claim;
     records:
         accounts_are_one_per_person_and_currency,
         a_credit_reference_counts_once,

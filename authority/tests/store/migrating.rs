@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use authority::store::PayOutcome;
+use authority::store::{IntentStep, NewServiceAccount, PayOutcome, Reason};
+use protocol::money::Currency;
 use protocol::token::Channel;
 use rusqlite::Connection;
 
+use crate::suite::allowances::pays;
 use crate::suite::sign_ins::{new_session, start};
 use crate::world::{NOW, World, eur, person};
 
@@ -54,4 +56,39 @@ async fn persons_accounts_and_payments_of_before_profiles_are_kept() {
     world.start(terminal, 50).await;
     world.claim(terminal, Channel::Qr).await;
     world.check_books_and_audit().await;
+}
+
+/// Since then an intent says itself what it took.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_that_was_open_at_the_upgrade_gives_back_what_it_took() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m2key.db");
+    let world = World::new(Arc::new(crate::open(&file)));
+    let carl = person("carl");
+    let account = NewServiceAccount {
+        id: world.account_id(),
+        person: carl.clone(),
+        rail: "bank".into(),
+        reference: "carl's".into(),
+        name: "Giro".into(),
+        currency: Currency::EUR,
+        at: NOW,
+    };
+    world.store.bring_service_account(account).await.unwrap();
+    let PayOutcome::Begun(asked) = pays(&world, &carl, 1, 900).await else {
+        panic!("a rail is asked");
+    };
+    drop(world);
+    crate::old::make(&file, 15);
+
+    let world = World::new(Arc::new(crate::open(&file)));
+    let standings = world.store.standings(carl.clone()).await.unwrap();
+    assert_eq!(standings[0].1.unaided_minor, 900);
+    let declined = IntentStep::Declined {
+        reason: Reason::FundsShort,
+    };
+    let step = world.store.step_intent(asked.payment, declined, NOW);
+    step.await.unwrap();
+    let standings = world.store.standings(carl).await.unwrap();
+    assert_eq!(standings[0].1.unaided_minor, 0);
 }

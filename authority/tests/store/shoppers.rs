@@ -80,6 +80,7 @@ async fn whoever_was_locked_in_a_profile_that_is_lost_is_locked_in_the_next() {
     assert_eq!(restored.difference.missing.locks.len(), 1);
     assert_eq!(restored.raise().await.locks, 1);
     let world = &restored.world;
+    assert!(is_locked(world, "anna").await, "for whoever asks");
     start(world, &new_session(1, "ben", LATER)).await;
     assert!(!is_locked(world, "ben").await);
     world.start(terminal, 100).await;
@@ -97,6 +98,30 @@ async fn whoever_was_locked_in_a_profile_that_is_lost_is_locked_in_the_next() {
     next.catch_up().await;
     assert_eq!(next.difference.unjournalled, []);
     assert_contained(&next);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_waits_for_somebody_is_lifted_before_they_come() {
+    let place = Place::new();
+    let mut first = place.start().await;
+    first.catch_up().await;
+    first.stop();
+    place.back_up();
+    let second = place.start().await;
+    second.world.shopper("anna", 100).await;
+    lock(&second.world, "anna").await;
+    second.stop();
+    place.restore();
+    let restored = place.start().await;
+    assert_eq!(restored.raise().await.locks, 1);
+    unlock(&restored.world, "anna").await;
+    start(&restored.world, &new_session(1, "anna", LATER)).await;
+    assert!(!is_locked(&restored.world, "anna").await);
+    restored.stop();
+    let next = place.start().await;
+    assert_contained(&next);
+    let known = contents(&place.journal()).known;
+    assert!(known.locks.values().all(|lock| lock.locked.is_none()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,8 @@
 //!                                                                ▲     │ sign in       │
 //!  GET|POST /verify   GET /me …                                  └─────┴───────────────┘ receipt
 //! ```
-//! Every page works without a script, except for making and using a passkey; templates escape by default and are checked when they compile.
+//! Every page works without a script, except for making and using a passkey; templates escape by default
+//! and are checked when they compile.
 
 use std::future::Future;
 use std::sync::Arc;

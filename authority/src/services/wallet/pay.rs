@@ -17,20 +17,17 @@ use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 use protocol::turn::TurnCause;
 use protocol::wire::claims::{ApprovalRequest, ClaimState};
-use protocol::wire::wallet::{IdempotencyKey, PaymentRequest, WalletPayment};
+use protocol::wire::wallet::{IDEMPOTENCY_MS, IdempotencyKey, PaymentRequest, WalletPayment};
 use sha2::{Digest, Sha256};
 
 use super::approval::Agreed;
 use super::{ATTEMPT_MS, Holder, RUNNING_RETRY_S, Terms, paid, unpaid};
 use crate::ids;
-use crate::services::Failure;
 use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
 use crate::services::phone::{self, OwnClaim};
+use crate::services::{Failure, seconds};
 use crate::store::{BeginRequest, Claim, RequestBegun, RequestEnd, WalletRequest};
-
-/// When a key with too many requests may ask again, at the earliest: some are forgotten by then.
-const TOO_MANY_RETRY_S: u32 = 600;
 
 /// A payment as it is asked for.
 pub struct Pay<'a> {
@@ -60,7 +57,7 @@ pub(super) async fn carry_out(
     let request = begin.request;
     match journey.app.store.begin_wallet_request(begin).await? {
         RequestBegun::Differs => Err(ProblemType::RequestDiffers.into()),
-        RequestBegun::TooMany => Err(too_many()),
+        RequestBegun::TooMany(oldest) => Err(too_many(oldest, now)),
         // An attempt that everybody had given up on may have paid after another one was refused.
         RequestBegun::Refused {
             claim,
@@ -95,10 +92,11 @@ async fn answered(journey: &Journey, claim: ClaimId) -> Result<Option<WalletPaym
     Ok(payment.map(|payment| paid(&payment, payment.receipt_jws.clone())))
 }
 
-fn too_many() -> Failure {
+/// One is forgotten, and makes room, a day after it began.
+fn too_many(oldest: Timestamp, now: Timestamp) -> Failure {
     Problem::new(ProblemType::TooManyRequests)
         .with_detail("this key has asked for too much in a day")
-        .with_retry_after(TOO_MANY_RETRY_S)
+        .with_retry_after(seconds(oldest + IDEMPOTENCY_MS - now))
         .into()
 }
 
@@ -196,11 +194,11 @@ impl Attempt<'_> {
         }
     }
 
-    /// No claim was made, or it let go of what it held. One that holds on may be in the hands of an earlier
-    /// attempt that pays a moment later.
+    /// The claim was made and let go of what it held. One that holds on, or is not made yet, may be in the
+    /// hands of an earlier attempt that pays a moment later.
     async fn is_over(&self) -> Result<bool, Failure> {
         let record = self.journey.app.store.claim_record(self.claim).await?;
-        Ok(record.is_none_or(|record| record.state == ClaimState::Released))
+        Ok(record.is_some_and(|record| record.state == ClaimState::Released))
     }
 
     async fn is_paid(&self) -> Result<bool, Failure> {
@@ -314,7 +312,8 @@ impl Attempt<'_> {
     /// The token is spent and nothing is paid: the terminal asks again at once.
     async fn release(&self, refused: Failure) -> Failure {
         match self.give_up().await {
-            Ok(()) => told(refused),
+            Ok(true) => told(refused),
+            Ok(false) => running(),
             Err(error) => {
                 tracing::warn!(%error, "a claim is released when its time is over");
                 refused
@@ -322,17 +321,18 @@ impl Attempt<'_> {
         }
     }
 
-    async fn give_up(&self) -> Result<(), Failure> {
+    /// False if the claim is in the hands of another attempt, or paid.
+    async fn give_up(&self) -> Result<bool, Failure> {
         let (app, now) = (&self.journey.app, self.now);
         let Some(own) = self.own_claim().await? else {
-            return Ok(());
+            return Ok(true);
         };
         let terminal = own.record().claimed.terminal;
         let keys = &self.journey.epoch_keys;
         let moved = keys.moved(terminal, now, TurnCause::ClaimReleased).await?;
-        app.store.release_claim(self.claim, moved, now).await?;
+        let released = app.store.release_claim(self.claim, moved, now).await?;
         self.journey.push.changed(terminal);
-        Ok(())
+        Ok(released)
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::SqliteStore;
 use super::error::corrupt;
 use super::merchants::find_merchant;
-use super::parted::PartingKey;
+use super::parted::{PartingKey, lift_waiting, waiting_lock};
 use super::passkeys::use_up;
 use super::payments::Step;
 use super::persons::{Person, find_person, person};
@@ -101,7 +101,8 @@ impl Allowances for SqliteStore {
     async fn lock_of(&self, person: PersonKey) -> Result<Option<(Timestamp, String)>> {
         self.read(move |conn| {
             let Some(person) = find_person(conn, &person)? else {
-                return Ok(None);
+                let waiting = waiting_lock(conn, &person)?;
+                return Ok(waiting.map(|it| (it.locked_at, it.reason)));
             };
             find(
                 conn,
@@ -131,6 +132,26 @@ impl Allowances for SqliteStore {
         })
         .await
     }
+}
+
+/// A lock that a raise left for somebody who has not come since.
+fn unlock_waiting(
+    tx: &mut Tx<'_>,
+    key: &PersonKey,
+    reason: &str,
+    by: &str,
+    at: Timestamp,
+) -> Verdict<Locked> {
+    let Some(lock) = waiting_lock(tx.conn, key)? else {
+        return Ok(Locked::Unknown);
+    };
+    lift_waiting(tx, &lock)?;
+    let person = hex(&lock.person);
+    let body = json!({ "lost_profile": person, "reason": reason, "by": by });
+    let turn = lock.turn + 1;
+    tx.tell(at, Fact::ShopperUnlocked { person, turn });
+    tx.record("shopper.unlocked", at, &body)?;
+    Ok(Locked::Done)
 }
 
 /// Takes the payment's amount out of what this shopper and this merchant may move, or refuses it. Answers
@@ -394,6 +415,7 @@ pub(super) fn lock_fact(conn: &Connection, person: &[u8; 16]) -> Result<Option<F
             Ok(Fact::ShopperLocked(LockedShopper {
                 person: hex(person),
                 turn: get(row, "lock_turn")?,
+                key: key.name(),
                 identities: identities.clone(),
                 locked_at: time(row, "locked_at_ms")?,
                 reason: get(row, "lock_reason")?,
@@ -410,7 +432,7 @@ fn unlock(
     at: Timestamp,
 ) -> Verdict<Locked> {
     let Some(person) = find_person(tx.conn, key)? else {
-        return Ok(Locked::Unknown);
+        return unlock_waiting(tx, key, reason, by, at);
     };
     let touched = tx.execute(
         "UPDATE persons SET locked_at_ms = NULL, lock_reason = NULL, lock_turn = lock_turn + 1

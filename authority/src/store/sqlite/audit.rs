@@ -55,7 +55,10 @@ impl Tx<'_> {
     pub(super) fn record(&mut self, kind: &str, at: Timestamp, body: &Value) -> Result<()> {
         let mut body = body.clone();
         if let (Some(by), Some(members)) = (&self.by, body.as_object_mut()) {
-            members.entry("by").or_insert_with(|| by.as_str().into());
+            let said = members.entry("by").or_insert(Value::Null);
+            if said.is_null() {
+                *said = by.as_str().into();
+            }
         }
         self.record_text(kind, at, body.to_string())
     }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::SqliteStore;
+use super::parted::recent_of;
 use super::persons::{find_person, person};
 use super::row::{get, one};
 use super::writer::{Tx, Verdict};
@@ -21,8 +22,13 @@ impl Misses for SqliteStore {
         since: Timestamp,
     ) -> Result<MissCount> {
         self.read(move |conn| {
-            let person = find_person(conn, &person)?.map(|person| person.id);
-            counts(conn, person, &window, since)
+            let found = find_person(conn, &person)?;
+            let mut count = counts(conn, found.as_ref().map(|it| it.id), &window, since)?;
+            if found.is_none() {
+                // Whoever has just left, and comes back with a guess.
+                count.person += recent_of(conn, &person, since)?;
+            }
+            Ok(count)
         })
         .await
     }

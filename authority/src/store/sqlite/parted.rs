@@ -8,14 +8,17 @@ use hmac::{Hmac, KeyInit, Mac};
 use protocol::money::Currency;
 use protocol::time::Timestamp;
 use rusqlite::{Connection, Row, params};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use super::allowances::{standing, standings, write as write_standing};
 use super::error::corrupt;
 use super::persons::Person;
-use super::row::{all, currency, find, get, one, time_or_none};
+use super::row::{all, currency, find, get, one, time, time_or_none};
 use super::writer::Tx;
-use crate::store::{PARTED_KEPT_MS, PERSON_SPAN_MS, PersonKey, Result, Standing, day_of};
+use crate::journal::hex;
+use crate::store::{
+    PARTED_KEPT_MS, PERSON_SPAN_MS, PersonKey, Result, Standing, day_of, end_of_day,
+};
 
 /// What an identity is called here once it has left.
 pub(super) type Digest = [u8; 32];
@@ -30,6 +33,13 @@ impl PartingKey {
         })?;
         key.map(Self)
             .ok_or_else(|| corrupt("a database without its parting key"))
+    }
+
+    /// Which key it is, for whoever has the key and the digests.
+    pub(super) fn name(&self) -> String {
+        let mut hash = Sha256::new_with_prefix(b"m2key/parting-key/1\0");
+        hash.update(self.0);
+        hex(&hash.finalize()[..8])
     }
 
     pub(super) fn digest(&self, identity: &PersonKey) -> Digest {
@@ -55,9 +65,10 @@ pub(super) fn keep(
         .filter(|(_, it)| it.unaided_payments > 0 || it.unaided_minor > 0 || is_today(it, at))
         .collect();
     let (misses, missed_at) = recent_misses(tx.conn, person, at)?;
-    if standings.is_empty() && misses == 0 {
+    let until = kept_until(standings.iter().map(|(_, it)| it), missed_at, at);
+    let Some(until) = until else {
         return Ok(());
-    }
+    };
     let digest = PartingKey::of(tx.conn)?.digest(identity);
     // One that is over, and was not forgotten yet.
     tx.execute("DELETE FROM parted WHERE identity = ?1", [digest])?;
@@ -65,7 +76,7 @@ pub(super) fn keep(
         "INSERT INTO parted (identity, kept_until_ms, misses, missed_at_ms) VALUES (?1, ?2, ?3, ?4)",
         params![
             digest,
-            (at + PARTED_KEPT_MS).ms(),
+            until.ms(),
             misses,
             missed_at.map(Timestamp::ms)
         ],
@@ -76,14 +87,68 @@ pub(super) fn keep(
     Ok(())
 }
 
+/// As long as something of it counts: what was paid unaided for its time, a day's sum that day, wrong codes
+/// for minutes.
+fn kept_until<'s>(
+    standings: impl Iterator<Item = &'s Standing>,
+    missed_at: Option<Timestamp>,
+    at: Timestamp,
+) -> Option<Timestamp> {
+    let of_standing = |it: &Standing| match it.unaided_payments > 0 || it.unaided_minor > 0 {
+        true => at + PARTED_KEPT_MS,
+        false => end_of_day(it.day),
+    };
+    let of_misses = missed_at.map(|at| at + PERSON_SPAN_MS);
+    standings.map(of_standing).chain(of_misses).max()
+}
+
 /// Who was locked in a profile that is not here: whatever profile the identity opens is locked.
-pub(super) fn keep_lock(tx: &Tx<'_>, digest: &Digest, at: Timestamp, reason: &str) -> Result<()> {
+pub(super) fn keep_lock(tx: &Tx<'_>, digest: &Digest, lock: &WaitingLock) -> Result<()> {
     tx.execute_one(
-        "INSERT INTO parted (identity, misses, locked_at_ms, lock_reason) VALUES (?1, 0, ?2, ?3)
-         ON CONFLICT (identity) DO UPDATE SET kept_until_ms = NULL, locked_at_ms = ?2,
-             lock_reason = ?3",
-        params![digest, at.ms(), reason],
+        "INSERT INTO parted_locks (identity, person, turn, locked_at_ms, reason)
+         VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (identity) DO UPDATE SET person = ?2, turn = ?3, locked_at_ms = ?4, reason = ?5",
+        params![
+            digest,
+            lock.person,
+            lock.turn,
+            lock.locked_at.ms(),
+            lock.reason
+        ],
     )
+}
+
+/// A lock that waits for an identity.
+pub(super) struct WaitingLock {
+    /// The profile that is not here.
+    pub(super) person: [u8; 16],
+    pub(super) turn: u32,
+    pub(super) locked_at: Timestamp,
+    pub(super) reason: String,
+}
+
+pub(super) fn waiting_lock(conn: &Connection, identity: &PersonKey) -> Result<Option<WaitingLock>> {
+    let digest = PartingKey::of(conn)?.digest(identity);
+    find(
+        conn,
+        "SELECT * FROM parted_locks WHERE identity = ?1",
+        [digest],
+        |row| {
+            Ok(WaitingLock {
+                person: get(row, "person")?,
+                turn: get(row, "turn")?,
+                locked_at: time(row, "locked_at_ms")?,
+                reason: get(row, "reason")?,
+            })
+        },
+    )
+}
+
+/// It waits for none of the identities that opened the lost profile any more.
+pub(super) fn lift_waiting(tx: &Tx<'_>, lock: &WaitingLock) -> Result<()> {
+    let sql = "DELETE FROM parted_locks WHERE person = ?1";
+    tx.execute(sql, [lock.person])?;
+    Ok(())
 }
 
 /// The identity has come to `person`, which stands from now on where the worse of both stood. Answers why
@@ -95,8 +160,13 @@ pub(super) fn take_up(
     at: Timestamp,
 ) -> Result<Option<String>> {
     let digest = PartingKey::of(tx.conn)?.digest(identity);
+    let lock = waiting_lock(tx.conn, identity)?;
+    if lock.is_some() {
+        tx.execute_one("DELETE FROM parted_locks WHERE identity = ?1", [digest])?;
+    }
+    let lock = lock.map(|it| it.reason);
     let Some(parted) = find_parted(tx.conn, &digest, at)? else {
-        return Ok(None);
+        return Ok(lock);
     };
     let brought = all(
         tx.conn,
@@ -109,18 +179,46 @@ pub(super) fn take_up(
         write_standing(tx, person, currency, &here.worse(brought))?;
     }
     keep_open_intents(tx, person)?;
+    bring_misses(tx, person, &parted, at)?;
+    tx.execute_one("DELETE FROM parted WHERE identity = ?1", [digest])?;
+    Ok(lock)
+}
+
+/// What the identity missed beyond what the profile did itself: the same codes do not count twice when it
+/// leaves and comes back.
+fn bring_misses(tx: &Tx<'_>, person: &Person, parted: &Parted, at: Timestamp) -> Result<()> {
+    let recent = |it: &Timestamp| *it >= at - PERSON_SPAN_MS;
+    let Some(missed_at) = parted.missed_at.filter(recent) else {
+        return Ok(());
+    };
+    let (here, _) = recent_misses(tx.conn, person, at)?;
+    if parted.misses <= here {
+        return Ok(());
+    }
     tx.execute_one(
-        "UPDATE persons SET brought_misses = max(brought_misses, ?2),
-             brought_missed_at_ms = max(coalesce(brought_missed_at_ms, ?3), ?3)
+        "UPDATE persons SET
+             brought_misses = ?2 + CASE WHEN brought_missed_at_ms >= ?4 THEN brought_misses ELSE 0 END,
+             brought_missed_at_ms = ?3
          WHERE id = ?1",
         params![
             person.id,
-            parted.misses,
-            parted.missed_at.map_or(0, Timestamp::ms)
+            parted.misses - here,
+            missed_at.ms(),
+            (at - PERSON_SPAN_MS).ms()
         ],
+    )
+}
+
+/// How many codes of whoever has no profile now were wrong since then, in the one they left.
+pub(super) fn recent_of(conn: &Connection, identity: &PersonKey, since: Timestamp) -> Result<u32> {
+    let digest = PartingKey::of(conn)?.digest(identity);
+    let found = find(
+        conn,
+        "SELECT misses FROM parted WHERE identity = ?1 AND missed_at_ms >= ?2",
+        params![digest, since.ms()],
+        |row| get(row, "misses"),
     )?;
-    tx.execute_one("DELETE FROM parted WHERE identity = ?1", [digest])?;
-    Ok(parted.lock)
+    Ok(found.unwrap_or(0))
 }
 
 /// What is over; the rows of its currencies go with it.
@@ -198,20 +296,18 @@ fn read_standing(row: &Row<'_>) -> Result<Standing> {
 struct Parted {
     misses: u32,
     missed_at: Option<Timestamp>,
-    lock: Option<String>,
 }
 
 fn find_parted(conn: &Connection, digest: &Digest, at: Timestamp) -> Result<Option<Parted>> {
     find(
         conn,
         "SELECT * FROM parted WHERE identity = ?1
-         AND (kept_until_ms IS NULL OR kept_until_ms > ?2)",
+         AND kept_until_ms > ?2",
         params![digest, at.ms()],
         |row| {
             Ok(Parted {
                 misses: get(row, "misses")?,
                 missed_at: time_or_none(row, "missed_at_ms")?,
-                lock: get(row, "lock_reason")?,
             })
         },
     )

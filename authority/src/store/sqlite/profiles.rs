@@ -254,6 +254,8 @@ fn is_empty(conn: &Connection, person: &Person) -> Result<bool> {
             AND NOT EXISTS (SELECT 1 FROM accounts WHERE person = ?1)
             AND NOT EXISTS (SELECT 1 FROM passkeys WHERE person = ?1 AND removed_at_ms IS NULL)
             AND NOT EXISTS (SELECT 1 FROM claims WHERE person = ?1)
+            AND NOT EXISTS (SELECT 1 FROM claims
+                            WHERE signed_in_by = ?1 AND state IN ('held', 'paying'))
             AND NOT EXISTS (SELECT 1 FROM service_accounts s WHERE s.person = ?1 AND (
                     EXISTS (SELECT 1 FROM payments WHERE service_account = s.id)
                     OR EXISTS (SELECT 1 FROM intents WHERE service_account = s.id))) AS empty",
@@ -374,7 +376,7 @@ fn why_not(conn: &Connection, person: &Person) -> Result<Option<Deleted>> {
     }
     let held = exists(
         "SELECT EXISTS (SELECT 1 FROM claims
-                        WHERE person = ?1 AND state IN ('held', 'paying'))
+                        WHERE (person = ?1 OR signed_in_by = ?1) AND state IN ('held', 'paying'))
              OR EXISTS (SELECT 1 FROM intents JOIN service_accounts s ON s.id = intents.service_account
                         WHERE s.person = ?1 AND next_at_ms IS NOT NULL) AS found",
     )?;

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::SqliteStore;
 use super::payments::{find_payment, is_payer};
-use super::row::{find, get, one, time, uuid};
+use super::row::{find, get, one, time, time_or_none, uuid};
 use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::{
@@ -58,8 +58,8 @@ impl Wallets for SqliteStore {
 
 fn begin_wallet_request(tx: &mut Tx<'_>, begin: &BeginRequest) -> Verdict<RequestBegun> {
     let Some(known) = find_request(tx.conn, &begin.request)? else {
-        if is_full(tx.conn, &begin.request)? {
-            return Ok(RequestBegun::TooMany);
+        if let Some(oldest) = full_since(tx.conn, &begin.request)? {
+            return Ok(RequestBegun::TooMany(oldest));
         }
         insert(tx, begin)?;
         return Ok(RequestBegun::Go(begin.claim));
@@ -89,15 +89,22 @@ fn begin_wallet_request(tx: &mut Tx<'_>, begin: &BeginRequest) -> Verdict<Reques
     Ok(RequestBegun::Go(known.claim))
 }
 
-/// What is asked under a new name is one row more, until it is forgotten.
-fn is_full(conn: &Connection, request: &WalletRequest) -> Result<bool> {
-    let requests = one(
+/// What is asked under a new name is one row more, until it is forgotten: when the oldest of a key began
+/// that has its full number.
+fn full_since(conn: &Connection, request: &WalletRequest) -> Result<Option<Timestamp>> {
+    let (requests, oldest) = one(
         conn,
-        "SELECT count(*) AS requests FROM wallet_requests WHERE key = ?1",
+        "SELECT count(*) AS requests, min(began_at_ms) AS oldest_ms FROM wallet_requests
+         WHERE key = ?1",
         [request.key.as_bytes()],
-        |row| get::<u32>(row, "requests"),
+        |row| {
+            Ok((
+                get::<u32>(row, "requests")?,
+                time_or_none(row, "oldest_ms")?,
+            ))
+        },
     )?;
-    Ok(requests >= REQUESTS_PER_KEY)
+    Ok(oldest.filter(|_| requests >= REQUESTS_PER_KEY))
 }
 
 fn insert(tx: &Tx<'_>, begin: &BeginRequest) -> Result<()> {

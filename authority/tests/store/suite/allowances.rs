@@ -32,7 +32,7 @@ pub(super) async fn payment(world: &World, who: &PersonKey, n: u32, minor: i64) 
     pay
 }
 
-pub(super) async fn pays(world: &World, who: &PersonKey, n: u32, minor: i64) -> PayOutcome {
+pub(crate) async fn pays(world: &World, who: &PersonKey, n: u32, minor: i64) -> PayOutcome {
     world
         .store
         .pay(payment(world, who, n, minor).await)

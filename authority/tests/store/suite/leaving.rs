@@ -1,8 +1,9 @@
 //! Does whoever leaves a profile and comes back stand where they stood?
 
 use authority::store::{
-    Barred, Deleted, IntentStep, Limit, Linked, NewServiceAccount, PARTED_KEPT_MS, PERSON_SPAN_MS,
-    PayOutcome, PersonKey, Reason, SpendRules, Standing, StepUpCause, Unlinked,
+    Barred, Deleted, IntentStep, Limit, Linked, NewServiceAccount, NewSession, PARTED_KEPT_MS,
+    PERSON_SPAN_MS, PayOutcome, PersonKey, Reason, SpendRules, Standing, StepUpCause, Unlinked,
+    day_of, end_of_day,
 };
 use protocol::money::Currency;
 use protocol::time::Timestamp;
@@ -80,6 +81,11 @@ pub(crate) async fn who_leaves_after_a_strong_authentication_begins_with_little(
     start(world, &new_session(1, "anna", LEFT + 1)).await;
     let again = standing(world, &anna).await;
     assert_eq!((again.unaided_payments, again.day_minor), (0, 9_000));
+    delete(world, &anna, LEFT + 2).await;
+    let over = end_of_day(day_of(LEFT));
+    assert_eq!(world.store.forget_parted(over - 1, 9).await, Ok(0));
+    let gone = world.store.forget_parted(over, 9).await;
+    assert_eq!(gone, Ok(1), "a day's sum counts that day");
 }
 
 pub(crate) async fn what_left_is_kept_so_long_and_no_longer(world: &World) {
@@ -160,8 +166,11 @@ pub(crate) async fn wrong_codes_go_along_too(world: &World) {
         miss.await.unwrap();
     }
     delete(world, &anna, LEFT).await;
-    start(world, &new_session(1, "anna", LEFT + 1)).await;
     let misses = |since| store.misses(anna.clone(), window, since);
+    let judged = misses(NOW).await.unwrap().person;
+    assert_eq!(judged, 4, "also before there is a profile again");
+    assert_eq!(misses(NOW + 4).await.unwrap().person, 0);
+    start(world, &new_session(1, "anna", LEFT + 1)).await;
     assert_eq!(misses(NOW).await.unwrap().person, 4);
     assert_eq!(misses(NOW).await.unwrap().window, 4, "once");
     assert_eq!(misses(NOW + 4).await.unwrap().person, 0, "they are over");
@@ -171,4 +180,39 @@ pub(crate) async fn wrong_codes_go_along_too(world: &World) {
     delete(world, &anna, late).await;
     start(world, &new_session(2, "anna", late + 1)).await;
     assert_eq!(misses(late - PERSON_SPAN_MS).await.unwrap().person, 1);
+}
+
+pub(crate) async fn wrong_codes_of_who_comes_back_count_once(world: &World) {
+    let window = live(number(1), Channel::Code, 0).token().window;
+    let anna = new_session(1, "anna", NOW);
+    start(world, &anna).await;
+    let store = &world.store;
+    for n in 0..3 {
+        let miss = store.add_miss(person("anna"), window, NOW, NOW + n);
+        miss.await.unwrap();
+    }
+    let other = "anna at the bank";
+    assert_eq!(link(world, 1, &anna, other).await, Linked::Done);
+    let unlinked = store.unlink(person("anna"), person(other), NOW + 3);
+    assert_eq!(unlinked.await, Ok(Unlinked::Done));
+    assert_eq!(link(world, 2, &anna, other).await, Linked::Done);
+    let count = store.misses(person("anna"), window, NOW).await.unwrap();
+    assert_eq!(count.person, 3);
+}
+
+/// Or whoever deletes the profile holds the next ones with nothing held.
+pub(crate) async fn nobody_leaves_while_a_sign_in_of_theirs_holds_a_claim(world: &World) {
+    let terminal = world.terminal(1).await;
+    world.start(terminal, 420).await;
+    let claim = world.claimed(terminal).await.claimed.claim;
+    let session = NewSession {
+        claim: Some(claim),
+        ..new_session(1, "anna", NOW)
+    };
+    assert!(start(world, &session).await.held.is_some());
+    let deleted = world.store.delete_profile(person("anna"), LEFT);
+    assert_eq!(deleted.await, Ok(Deleted::Unsettled));
+    let released = world.store.release_claim(claim, Vec::new(), LEFT);
+    assert_eq!(released.await, Ok(true));
+    delete(world, &person("anna"), LEFT).await;
 }

@@ -149,7 +149,8 @@ pub(crate) async fn one_key_has_so_many_requests_and_no_more(world: &World) {
     let begun = join_all((0..REQUESTS_PER_KEY).map(|n| ask(n, KEY))).await;
     let goes = |it: &_| matches!(it, Ok(RequestBegun::Go(_)));
     assert!(begun.iter().all(goes));
-    assert_eq!(ask(REQUESTS_PER_KEY, KEY).await, Ok(RequestBegun::TooMany));
+    let too_many = ask(REQUESTS_PER_KEY, KEY).await;
+    assert_eq!(too_many, Ok(RequestBegun::TooMany(NOW)));
     let known = ask(0, KEY).await;
     assert!(
         matches!(known, Ok(RequestBegun::Running(_))),

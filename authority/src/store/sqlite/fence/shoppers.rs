@@ -9,7 +9,7 @@ use protocol::time::Timestamp;
 use rusqlite::Connection;
 
 use super::super::allowances::{lock_fact, lock_person};
-use super::super::parted::{Digest, PartingKey, keep_lock};
+use super::super::parted::{Digest, PartingKey, WaitingLock, keep_lock};
 use super::super::passkeys::{good_one, remove_again, removed_fact};
 use super::super::persons::person_of;
 use super::super::row::{all, find, get, time};
@@ -152,17 +152,44 @@ fn lock_again(
         persons.extend(unhex(&lock.person));
     }
     let mut again = 0;
+    if lock.key != PartingKey::of(tx.conn)?.name() {
+        tracing::error!(
+            profile = lock.person,
+            "a shopper was locked in the lost time, and this copy cannot tell who: it is from before locks \
+             were journalled. Compare `audit` of the lost database, and lock them again"
+        );
+        return lock_persons(tx, persons, lock, at);
+    }
+    let Some(lost) = unhex(&lock.person) else {
+        return Ok(0);
+    };
+    let waiting = WaitingLock {
+        person: lost,
+        turn: lock.turn,
+        locked_at: lock.locked_at,
+        reason: lock.reason.clone(),
+    };
     for digest in lock.identities.iter().filter_map(|it| unhex(it)) {
         match here.get(&digest) {
             Some(person) => {
                 persons.insert(*person);
             }
             None => {
-                keep_lock(tx, &digest, lock.locked_at, &lock.reason)?;
+                keep_lock(tx, &digest, &waiting)?;
                 again += 1;
             }
         }
     }
+    Ok(again + lock_persons(tx, persons, lock, at)?)
+}
+
+fn lock_persons(
+    tx: &mut Tx<'_>,
+    persons: BTreeSet<[u8; 16]>,
+    lock: &LockedShopper,
+    at: Timestamp,
+) -> Result<u64> {
+    let mut again = 0;
     for id in persons {
         let person = person_of(tx.conn, &id)?;
         let by = Some("fence-raise");
