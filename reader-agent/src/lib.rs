@@ -5,7 +5,7 @@
 //!                                       │          └────▶ shown       what else is on the screen
 //!                                       ▼
 //!                                     board ──▶ tag_driver ──▶ tag_plan, reader, tag
-//!                                       ├─────▶ kiosk      the screen
+//!                                       ├─────▶ scene ──▶ kiosk: the screen
 //!                                       └─────▶ till       the till's interface
 //!  authority ◀══mTLS══ outbox ◀── state (agent.db) ◀── taps and writes
 //!  authority ◀══mTLS══ upkeep_driver ◀── upkeep             when to renew certificate and roots
@@ -37,6 +37,7 @@ pub mod platform;
 pub mod reader;
 pub mod receipts;
 pub mod rotation;
+pub mod scene;
 pub mod shown;
 pub mod state;
 pub mod tag;

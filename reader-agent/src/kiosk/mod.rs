@@ -26,6 +26,7 @@ pub use view::View;
 use crate::core::Board;
 use crate::files::Secret;
 use crate::http::refuse;
+use crate::scene::Scene;
 
 const PAGE: &str = include_str!("../../assets/kiosk.html");
 const STYLE: &str = include_str!("../../assets/kiosk.css");
@@ -156,6 +157,6 @@ async fn next(
     if !first && let Ok(Err(_)) = tokio::time::timeout(KEEP_ALIVE, board.changed()).await {
         return None;
     }
-    let view = View::of(&board.borrow_and_update());
+    let view = View::of(Scene::of(&board.borrow_and_update()));
     Some((view, (board, false)))
 }
