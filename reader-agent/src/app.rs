@@ -22,6 +22,7 @@ use crate::identity::Lasts;
 use crate::identity::disk::{IdentityFiles, Next};
 use crate::kiosk::{self, Kiosk};
 use crate::listen::{self, Served};
+use crate::look::Look;
 use crate::metrics::Metrics;
 use crate::reader::TagEvent;
 use crate::state::State;
@@ -81,7 +82,8 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
     warn_of_certificate(&parts);
     let (listener, address) = listen::bind(config.listen).await?;
     let tag = Tag::start(&config, &parts)?;
-    let served = parts.served(&config, tag.writer.clone())?;
+    let look = Arc::new(look(&config));
+    let served = parts.served(&config, &look, tag.writer.clone())?;
     write_address(&config.data_dir, address)?;
     tracing::info!(terminal = %config.terminal, %address, authority = config.authority, "running");
     let noticed = Arc::new(watch::Sender::default());
@@ -162,6 +164,7 @@ impl Parts {
     fn served(
         &self,
         config: &Config,
+        look: &Arc<Look>,
         tag: Option<Arc<dyn TagWriter>>,
     ) -> Result<Served, AgentError> {
         let secret = |name| Secret::load_or_make(&config.data_dir.join(name)).map(Arc::new);
@@ -169,6 +172,7 @@ impl Parts {
             kiosk: Kiosk {
                 board: self.board.subscribe(),
                 secret: secret(KIOSK_SECRET)?,
+                look: look.clone(),
             },
             till: Till {
                 desk: self.line.clone(),
@@ -184,6 +188,7 @@ impl Parts {
                 clock: self.clock.clone(),
                 state: self.state.clone(),
                 tag,
+                look: look.clone(),
             },
             metrics: self.metrics.clone(),
         })
@@ -285,6 +290,15 @@ impl Tag {
         };
         Some(tokio::spawn(driver.run()))
     }
+}
+
+fn look(config: &Config) -> Look {
+    let screens = &config.screens;
+    let look = Look::load(screens.language, screens.theme_file.as_deref());
+    if let Some(trouble) = &look.trouble {
+        tracing::warn!("the screen keeps its plain look: {trouble}");
+    }
+    look
 }
 
 fn warn_of_certificate(parts: &Parts) {

@@ -12,6 +12,7 @@ use crate::config::{CONFIG_FILE, Config, check_authority};
 use crate::error::{AgentError, Whose};
 use crate::files::Secret;
 use crate::identity::{CHAIN_FILE, Identity, KEY_FILE};
+use crate::look::Theme;
 use crate::{app, clock, files, logging, platform};
 
 /// How long `status` waits for the running agent.
@@ -35,7 +36,7 @@ enum Command {
     Status(Status),
     /// Print the address that opens this terminal's screen.
     KioskUrl(At),
-    /// Check a configuration without starting anything.
+    /// Check a configuration, and the theme it names, without starting anything.
     CheckConfig(At),
 }
 
@@ -94,6 +95,8 @@ pub async fn run(cli: Cli) -> Result<(), AgentError> {
         }
         Command::CheckConfig(at) => {
             let config = Config::load(&at.config)?;
+            let theme = config.screens.theme_file.as_deref();
+            theme.map(Theme::load).transpose()?;
             println!(
                 "{}: sound, terminal {}",
                 at.config.display(),

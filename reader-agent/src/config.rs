@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::error::AgentError;
 use crate::upkeep::{SPREAD_MAX_MS, SPREAD_MS};
+use crate::words::Language;
 
 pub const CONFIG_FILE: &str = "agent.toml";
 pub const KIOSK_LISTEN: &str = "127.0.0.1:8680";
@@ -29,6 +30,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// A renewal or a list of roots that is asked of everybody at once begins within this time.
     pub upkeep_spread_ms: Millis,
+    pub screens: Screens,
     pub log: LogFormat,
 }
 
@@ -39,6 +41,13 @@ pub enum TagPath {
     Pcsc { reader_name: Option<String> },
     /// This terminal has only a screen.
     None,
+}
+
+/// How this terminal's screens are set up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Screens {
+    pub language: Language,
+    pub theme_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -60,6 +69,9 @@ struct Raw {
     reader_name: Option<String>,
     #[serde(default = "kiosk_listen")]
     kiosk_listen: String,
+    #[serde(default)]
+    language: Language,
+    theme_file: Option<PathBuf>,
     #[serde(default = "upkeep_spread_ms")]
     upkeep_spread_ms: Millis,
     #[serde(default)]
@@ -83,7 +95,7 @@ pub struct Fault {
 }
 
 impl Config {
-    /// Reads and checks a file; a relative data directory is beside it.
+    /// Reads and checks a file; relative paths are beside it.
     pub fn load(path: &Path) -> Result<Self, AgentError> {
         let read = || -> std::io::Result<String> {
             if fs::metadata(path)?.len() > CONFIG_MAX {
@@ -95,6 +107,8 @@ impl Config {
         let mut config = Self::parse(&text)?;
         let beside = path.parent().unwrap_or(Path::new("."));
         config.data_dir = beside.join(&config.data_dir);
+        let theme_file = config.screens.theme_file.map(|file| beside.join(file));
+        config.screens.theme_file = theme_file;
         Ok(config)
     }
 
@@ -139,6 +153,10 @@ impl Raw {
                 },
                 listen,
                 upkeep_spread_ms: self.upkeep_spread_ms,
+                screens: Screens {
+                    language: self.language,
+                    theme_file: self.theme_file,
+                },
                 log: self.log,
             }),
             _ => Err(faults),
@@ -252,6 +270,8 @@ mod tests {
         assert_eq!(minimal.listen.port(), 8680);
         assert_eq!(minimal.tag, TagPath::Pcsc { reader_name: None });
         assert_eq!(full.log, LogFormat::Json);
+        assert_eq!(minimal.screens, Screens::default());
+        assert_eq!(full.screens.language, Language::French);
         assert_eq!(full.upkeep_spread_ms, minimal.upkeep_spread_ms);
     }
 
@@ -264,6 +284,8 @@ mod tests {
             "tag",
             "reader_name",
             "kiosk_listen",
+            "language",
+            "theme_file",
             "upkeep_spread_ms",
             "log",
         ] {

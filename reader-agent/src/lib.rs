@@ -31,6 +31,7 @@ pub mod ids;
 pub mod kiosk;
 pub mod listen;
 pub mod logging;
+pub mod look;
 pub mod metrics;
 pub mod outbox;
 pub mod platform;
@@ -49,6 +50,7 @@ pub mod till;
 pub mod trust;
 pub mod upkeep;
 pub mod upkeep_driver;
+pub mod words;
 
 #[cfg(test)]
 mod testing;

@@ -18,6 +18,7 @@ use protocol::wire::push::EndReason;
 use crate::core::Board;
 use crate::rotation::{Blank, Shows};
 use crate::shown::{Asked, Shown};
+use crate::words::{Figure, Language, Words};
 
 /// One picture, before a screen draws it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Scene {
     pub screen: &'static str,
     pub terminal: TerminalId,
     pub online: bool,
-    pub amount: Option<Money>,
+    pub amount: Option<Figure>,
     pub title: &'static str,
     pub note: Option<&'static str>,
     pub reference: Option<String>,
@@ -46,15 +47,15 @@ pub struct Timed {
 }
 
 impl Scene {
-    pub fn of(board: &Board) -> Self {
+    pub fn of(board: &Board, language: Language) -> Self {
         let asked = asked(&board.shown);
-        let (title, note) = words(board);
+        let (title, note) = told(board, Words(language));
         let now = board.now.filter(|_| claimable(&board.shown));
         Self {
             screen: board.shown.name(),
             terminal: board.terminal,
             online: board.online,
-            amount: amount(&board.shown),
+            amount: amount(&board.shown).map(|money| Figure::of(money, language)),
             title,
             note,
             reference: asked.and_then(|a| a.reference.clone()),
@@ -62,6 +63,32 @@ impl Scene {
             link: now.and_then(|now| Timed::of(&board.faces.qr, now)),
             code: now.and_then(|now| Timed::of(&board.faces.code, now)),
         }
+    }
+}
+
+impl Scene {
+    /// What is read aloud: amount and state, and nothing that changes with the code.
+    pub fn said(&self, words: Words) -> String {
+        let amount = self.amount.as_ref();
+        let amount = amount.map(|it| format!("{} {}", it.number, it.currency));
+        let mark = self
+            .mark
+            .map(|mark| format!("{} {mark}", words.your_number()));
+        let note = self.note.filter(|_| self.link.is_none());
+        let parts = [
+            amount,
+            Some(self.title.to_owned()),
+            mark,
+            note.map(str::to_owned),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        parts.join(". ")
+    }
+
+    /// Where the code is typed: the host of the link.
+    pub fn where_typed(&self) -> Option<&str> {
+        let link = self.link.as_ref()?.text.strip_prefix("https://")?;
+        link.split('/').next()
     }
 }
 
@@ -95,54 +122,35 @@ fn claimable(shown: &Shown) -> bool {
     }
 }
 
-fn words(board: &Board) -> (&'static str, Option<&'static str>) {
+/// Title and note.
+fn told(board: &Board, words: Words) -> (&'static str, Option<&'static str>) {
     match &board.shown {
-        Shown::Starting => ("One moment", Some("Connecting to the payment service.")),
-        Shown::Idle { standing: None } => (
-            "Ready",
-            Some("When the amount is shown, tap, scan or type."),
-        ),
+        Shown::Starting => (words.starting(), Some(words.starting_note())),
+        Shown::Idle { standing: None } => (words.idle(), Some(words.idle_note())),
         Shown::Idle {
             standing: Some(asked),
-        } => ("Tap, scan or type to pay", open_note(asked)),
-        Shown::Offered { .. } => ("Tap, scan or type to pay", until_boundary(&board.faces.qr)),
-        Shown::Held { .. } => (
-            "Continue on your phone",
-            Some("Compare amount and number with your phone before you approve."),
-        ),
-        Shown::Paid(_) => ("Paid", Some("Thank you.")),
-        Shown::Ended { reason, .. } => ("Not paid", Some(end_note(*reason))),
-        Shown::Offline { standing: Some(_) } => (
-            "Tap, scan or type to pay",
-            Some("No connection here: your phone shows whether it was paid. Not confirmed here."),
-        ),
-        Shown::Offline { standing: None } => (
-            "No connection",
-            Some("Payment is not possible at the moment. This screen continues by itself."),
-        ),
-        Shown::OutOfService { .. } => {
-            ("Out of service", Some("Please ask for another way to pay."))
+        } => {
+            let open = asked.amount.is_none();
+            (words.pay(), open.then(|| words.pay_open_note()))
         }
+        Shown::Offered { .. } => {
+            let waits = matches!(board.faces.qr, Err(Blank::UntilBoundary { .. }));
+            (words.pay(), waits.then(|| words.boundary_note()))
+        }
+        Shown::Held { .. } => (words.held(), Some(words.held_note())),
+        Shown::Paid(_) => (words.paid(), Some(words.paid_note())),
+        Shown::Ended { reason, .. } => (words.ended(), Some(end_note(*reason, words))),
+        Shown::Offline { standing: Some(_) } => (words.pay(), Some(words.offline_pay_note())),
+        Shown::Offline { standing: None } => (words.offline(), Some(words.offline_note())),
+        Shown::OutOfService { .. } => (words.out_of_service(), Some(words.out_of_service_note())),
     }
 }
 
-fn open_note(asked: &Asked) -> Option<&'static str> {
-    let open = asked.amount.is_none();
-    open.then_some("You choose the amount on your phone.")
-}
-
-fn until_boundary(qr: &Shows) -> Option<&'static str> {
-    match qr {
-        Err(Blank::UntilBoundary { .. }) => Some("A new code appears in a moment."),
-        _ => None,
-    }
-}
-
-fn end_note(reason: EndReason) -> &'static str {
+fn end_note(reason: EndReason, words: Words) -> &'static str {
     match reason {
-        EndReason::Cancelled => "The payment was cancelled. Nothing was charged.",
-        EndReason::Released => "The payment was not approved. Nothing was charged.",
-        EndReason::Expired => "The time for this payment is over. Nothing was charged.",
+        EndReason::Cancelled => words.cancelled_note(),
+        EndReason::Released => words.released_note(),
+        EndReason::Expired => words.expired_note(),
     }
 }
 

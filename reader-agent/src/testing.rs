@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod authority;
+pub(crate) mod boards;
 
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};

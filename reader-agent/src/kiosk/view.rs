@@ -1,11 +1,11 @@
 //! What does the page need to know to draw itself?
 
-use protocol::money::Money;
 use protocol::time::Millis;
 use qrcode::{Color, EcLevel, QrCode};
 use serde::Serialize;
 
 use crate::scene::{Scene, Timed};
+use crate::words::Words;
 
 /// One frame for the page.
 #[derive(Serialize, PartialEq, Eq)]
@@ -24,6 +24,10 @@ pub struct View {
     pub title: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<&'static str>,
+    /// For screen readers.
+    pub said: String,
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub where_typed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qr: Option<Qr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,13 +51,15 @@ pub struct Code {
 }
 
 impl View {
-    pub fn of(scene: Scene) -> Self {
+    pub fn of(scene: Scene, words: Words) -> Self {
         Self {
             screen: scene.screen,
             terminal: scene.terminal.to_string(),
             online: scene.online,
-            amount: scene.amount.map(|m| split(m).0),
-            currency: scene.amount.map(|m| split(m).1),
+            said: scene.said(words),
+            where_typed: scene.where_typed().map(str::to_owned),
+            currency: scene.amount.as_ref().map(|it| it.currency.clone()),
+            amount: scene.amount.map(|it| it.number),
             reference: scene.reference,
             mark: scene.mark.map(|mark| mark.to_string()),
             title: scene.title,
@@ -83,14 +89,6 @@ impl Code {
             left_ms: code.left_ms,
             length_ms: code.length_ms,
         }
-    }
-}
-
-fn split(money: Money) -> (String, String) {
-    let text = money.to_string();
-    match text.split_once(' ') {
-        Some((amount, currency)) => (amount.to_owned(), currency.to_owned()),
-        None => (text, String::new()),
     }
 }
 
