@@ -14,6 +14,7 @@ use crate::authority::push::{Follower, Noticed};
 use crate::clock::Clock;
 use crate::config::{Config, TagPath};
 use crate::core::{Board, Core};
+use crate::display::Display;
 use crate::driver::{self, Driver, INBOX_MAX};
 use crate::error::AgentError;
 use crate::files::Secret;
@@ -83,13 +84,15 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
     let (listener, address) = listen::bind(config.listen).await?;
     let tag = Tag::start(&config, &parts)?;
     let look = Arc::new(look(&config));
-    let served = parts.served(&config, &look, tag.writer.clone())?;
+    let (display, trouble) = parts.display(&config, &look);
+    let served = parts.served(&config, &look, trouble, tag.writer.clone())?;
     write_address(&config.data_dir, address)?;
     tracing::info!(terminal = %config.terminal, %address, authority = config.authority, "running");
     let noticed = Arc::new(watch::Sender::default());
     let (driver, callers) = parts.spawn_driver(noticed.clone())?;
     let mut tasks = vec![driver, parts.spawn_upkeep(next, &noticed)];
     tasks.extend(tag.spawn(&parts));
+    tasks.extend(display.map(|display| tokio::spawn(display.run())));
     let stop = parts.stop.subscribe();
     tasks.push(tokio::spawn(listen::serve(listener, address, served, stop)));
     Ok(Running {
@@ -165,6 +168,7 @@ impl Parts {
         &self,
         config: &Config,
         look: &Arc<Look>,
+        display: watch::Receiver<Option<String>>,
         tag: Option<Arc<dyn TagWriter>>,
     ) -> Result<Served, AgentError> {
         let secret = |name| Secret::load_or_make(&config.data_dir.join(name)).map(Arc::new);
@@ -189,9 +193,27 @@ impl Parts {
                 state: self.state.clone(),
                 tag,
                 look: look.clone(),
+                display,
             },
             metrics: self.metrics.clone(),
         })
+    }
+
+    /// The customer display, if there is one, and what is wrong with it.
+    fn display(
+        &self,
+        config: &Config,
+        look: &Arc<Look>,
+    ) -> (Option<Display>, watch::Receiver<Option<String>>) {
+        let (trouble, troubles) = watch::channel(None);
+        let display = config.screens.display.clone().map(|port| Display {
+            port,
+            look: look.clone(),
+            board: self.board.subscribe(),
+            trouble,
+            stop: self.stop.subscribe(),
+        });
+        (display, troubles)
     }
 
     /// The driver, and the tasks that talk to the authority for it.

@@ -9,6 +9,7 @@ use protocol::ids::TerminalId;
 use protocol::time::Millis;
 use serde::Deserialize;
 
+use crate::display::{self, CodePage, DisplayPort};
 use crate::error::AgentError;
 use crate::upkeep::{SPREAD_MAX_MS, SPREAD_MS};
 use crate::words::Language;
@@ -48,6 +49,7 @@ pub enum TagPath {
 pub struct Screens {
     pub language: Language,
     pub theme_file: Option<PathBuf>,
+    pub display: Option<DisplayPort>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -72,6 +74,9 @@ struct Raw {
     #[serde(default)]
     language: Language,
     theme_file: Option<PathBuf>,
+    display: Option<PathBuf>,
+    display_baud: Option<u32>,
+    display_code_page: Option<CodePage>,
     #[serde(default = "upkeep_spread_ms")]
     upkeep_spread_ms: Millis,
     #[serde(default)]
@@ -140,8 +145,9 @@ impl Raw {
         keep(&mut faults, check_authority(&self.authority));
         keep(&mut faults, self.check_tag());
         keep(&mut faults, self.check_spread());
-        match (terminal, listen) {
-            (Some(terminal), Some(listen)) if faults.is_empty() => Ok(Config {
+        let display = keep(&mut faults, self.display());
+        match (terminal, listen, display) {
+            (Some(terminal), Some(listen), Some(display)) if faults.is_empty() => Ok(Config {
                 authority: self.authority.trim_end_matches('/').to_owned(),
                 terminal,
                 data_dir: self.data_dir,
@@ -156,6 +162,7 @@ impl Raw {
                 screens: Screens {
                     language: self.language,
                     theme_file: self.theme_file,
+                    display,
                 },
                 log: self.log,
             }),
@@ -186,6 +193,34 @@ impl Raw {
         } else {
             Err(fault("screen and till are only served on this machine"))
         }
+    }
+
+    fn display(&self) -> Result<Option<DisplayPort>, Fault> {
+        let baud = self.display_baud.unwrap_or(display::BAUD);
+        let fault = |key, what: String, hint| Err(Fault { key, what, hint });
+        if !display::BAUDS.contains(&baud) {
+            let hint = "write the speed that is set at the display, mostly 9600";
+            return fault(
+                "display_baud",
+                format!("{baud} is no speed of a display"),
+                hint,
+            );
+        }
+        if self.display.is_none()
+            && (self.display_baud.is_some() || self.display_code_page.is_some())
+        {
+            let hint = "write display = \"/dev/ttyUSB0\", or remove what belongs to it";
+            return fault(
+                "display",
+                "not there, but its speed or code page is".into(),
+                hint,
+            );
+        }
+        Ok(self.display.as_ref().map(|path| DisplayPort {
+            path: path.clone(),
+            baud,
+            code_page: self.display_code_page.unwrap_or_default(),
+        }))
     }
 
     fn check_tag(&self) -> Result<(), Fault> {
@@ -286,6 +321,9 @@ mod tests {
             "kiosk_listen",
             "language",
             "theme_file",
+            "display",
+            "display_baud",
+            "display_code_page",
             "upkeep_spread_ms",
             "log",
         ] {
@@ -298,7 +336,7 @@ mod tests {
         let error = Config::parse(
             "authority = \"http://x\"\nterminal = \"12345678\"\ndata_dir = \".\"\n\
              kiosk_listen = \"0.0.0.0:80\"\ntag = \"none\"\nreader_name = \"ACS\"\n\
-             upkeep_spread_ms = 3600001\n",
+             upkeep_spread_ms = 3600001\ndisplay_baud = 9601\n",
         )
         .unwrap_err();
         assert_eq!(error.whose().exit_code(), 2);
@@ -308,6 +346,7 @@ mod tests {
             "kiosk_listen:",
             "reader_name:",
             "upkeep_spread_ms:",
+            "display_baud:",
         ] {
             assert!(error.to_string().contains(key), "{key} in {error}");
         }

@@ -30,6 +30,8 @@ pub struct Health {
     pub state: Arc<State>,
     pub tag: Option<Arc<dyn TagWriter>>,
     pub look: Arc<Look>,
+    /// Why the customer display shows nothing.
+    pub display: watch::Receiver<Option<String>>,
 }
 
 /// Readiness in words.
@@ -96,6 +98,8 @@ impl Health {
         warnings.extend(tag.map(|problem| format!("Tag: {problem}.")));
         let theme = self.look.trouble.as_ref();
         warnings.extend(theme.map(|trouble| format!("Theme: {trouble}")));
+        let display = self.display.borrow().clone();
+        warnings.extend(display.map(|trouble| format!("Customer display: {trouble}")));
         Report {
             ready: problems.is_empty(),
             terminal: board.terminal.to_string(),

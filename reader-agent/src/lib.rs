@@ -5,7 +5,7 @@
 //!                                       │          └────▶ shown       what else is on the screen
 //!                                       ▼
 //!                                     board ──▶ tag_driver ──▶ tag_plan, reader, tag
-//!                                       ├─────▶ scene ──▶ kiosk: the screen
+//!                                       ├─────▶ scene ──▶ kiosk, display: the screens
 //!                                       └─────▶ till       the till's interface
 //!  authority ◀══mTLS══ outbox ◀── state (agent.db) ◀── taps and writes
 //!  authority ◀══mTLS══ upkeep_driver ◀── upkeep             when to renew certificate and roots
@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod core;
+pub mod display;
 pub mod driver;
 pub mod error;
 pub mod files;

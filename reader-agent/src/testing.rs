@@ -3,6 +3,8 @@
 
 pub(crate) mod authority;
 pub(crate) mod boards;
+#[cfg(unix)]
+pub(crate) mod pty;
 
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};

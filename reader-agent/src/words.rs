@@ -124,6 +124,14 @@ sentences! {
     out_of_service "Out of service" "Hors service";
     out_of_service_note "Please ask for another way to pay." "Demandez un autre moyen de payer.";
 
+    // on two lines of twenty characters
+    brief_pay "To pay" "À payer";
+    brief_pay_open "Amount on phone" "Montant au tél.";
+    brief_boundary "New code soon" "Nouveau code bientôt";
+    brief_held "Approve" "Approuvez";
+    brief_nothing "Nothing was charged." "Rien n’a été débité";
+    brief_out "Pay another way" "Payer autrement";
+
     // what stands around it
     page_title "Pay here" "Payez ici";
     terminal "Terminal" "Terminal";
