@@ -41,6 +41,7 @@ pub mod receipts;
 pub mod rotation;
 pub mod scene;
 pub mod shown;
+mod sse;
 pub mod state;
 pub mod tag;
 pub mod tag_driver;
