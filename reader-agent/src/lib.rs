@@ -50,6 +50,8 @@ pub mod tag_plan;
 pub mod tag_writer;
 pub mod till;
 pub mod trust;
+#[cfg(unix)]
+pub mod tty;
 pub mod upkeep;
 pub mod upkeep_driver;
 pub mod words;

@@ -5,6 +5,7 @@ pub(crate) mod authority;
 pub(crate) mod boards;
 #[cfg(unix)]
 pub(crate) mod pty;
+pub(crate) mod stand;
 
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};

@@ -141,6 +141,8 @@ sentences! {
     scan_how "Scan or tap" "Scannez ou approchez";
     type_how "or type this code" "ou tapez ce code";
     type_how_at "or type this code at" "ou tapez ce code sur";
+    window_small "Make this window larger for the QR code." "Agrandissez cette fenêtre pour le code QR.";
+    agent_gone "The agent does not answer" "L’agent ne répond pas";
     alone_note "This screen continues by itself." "Cet écran reprend de lui-même.";
 }
 

@@ -3,7 +3,7 @@
 //! One page on loopback, drawn anew by server-sent events. It is opened once with its key, which
 //! becomes a cookie that scripts cannot read.
 
-mod view;
+pub(crate) mod view;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -116,6 +116,11 @@ pub fn url(address: std::net::SocketAddr, secret: &Secret) -> String {
     format!("http://{address}/kiosk?key={}", secret.expose())
 }
 
+/// What a program that holds the key sends as its `Cookie`.
+pub fn cookie_pair(secret: &Secret) -> String {
+    format!("{COOKIE}={}", cookie_value(secret))
+}
+
 /// The key in the address becomes a cookie; a page without a key is left to the next route.
 fn unlock(secret: &Secret, opening: Opening) -> Result<Response, warp::Rejection> {
     let Some(key) = opening.key else {
@@ -126,8 +131,8 @@ fn unlock(secret: &Secret, opening: Opening) -> Result<Response, warp::Rejection
     }
     let mut reply = StatusCode::SEE_OTHER.into_response();
     let cookie = format!(
-        "{COOKIE}={}; Path=/kiosk; HttpOnly; SameSite=Strict",
-        cookie_value(secret)
+        "{}; Path=/kiosk; HttpOnly; SameSite=Strict",
+        cookie_pair(secret)
     );
     let headers = reply.headers_mut();
     headers.insert(header::LOCATION, HeaderValue::from_static("/kiosk"));

@@ -1,57 +1,17 @@
 #![allow(clippy::unwrap_used)]
 //! The page in Chromium, in every state: `tests/web/kiosk.mjs` looks at it.
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
-use warp::Filter;
 
 use super::*;
-use crate::driver::empty_board;
-use crate::http::{hardened, own_host, refusals};
 use crate::look::logo::tests::picture;
 use crate::testing::boards;
-
-/// A board of whose changes the page hears, and the page.
-struct Stand {
-    board: watch::Sender<Board>,
-    address: SocketAddr,
-    url: String,
-    stop: watch::Sender<bool>,
-    _dir: tempfile::TempDir,
-}
+use crate::testing::stand::Stand;
 
 impl Stand {
-    async fn open(look: Look) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let secret = Arc::new(Secret::load_or_make(&dir.path().join("kiosk.secret")).unwrap());
-        let (board, receiver) = watch::channel(empty_board(crate::testing::terminal(1)));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let kiosk = Kiosk {
-            board: receiver,
-            secret: secret.clone(),
-            look: Arc::new(look),
-        };
-        let routes = own_host(address)
-            .and(routes(kiosk))
-            .recover(refusals)
-            .unify()
-            .map(hardened)
-            .boxed();
-        let (stop, stopped) = watch::channel(false);
-        tokio::spawn(serve(listener, routes, stopped));
-        Self {
-            board,
-            address,
-            url: url(address, &secret),
-            stop,
-            _dir: dir,
-        }
-    }
-
     /// Plays a scene to its end.
     fn play(&self, scene: &str, language: Language, shots: &str) {
         let mut player = Player::start();
@@ -75,25 +35,6 @@ impl Stand {
             }
             player.say(&json!({}));
         }
-    }
-}
-
-/// Serves until told to stop; then every connection ends at once, as when the agent is killed.
-async fn serve(
-    listener: tokio::net::TcpListener,
-    routes: BoxedFilter<(Response,)>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let service = hyper_util::service::TowerToHyperService::new(warp::service(routes));
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let stream = tokio::select! {
-            _ = stopped.changed() => return,
-            Ok((stream, _)) = listener.accept() => stream,
-        };
-        let server = hyper::server::conn::http1::Builder::new();
-        let io = hyper_util::rt::TokioIo::new(stream);
-        connections.spawn(server.serve_connection(io, service.clone()));
     }
 }
 

@@ -108,3 +108,42 @@ fn path(code: &QrCode) -> String {
     }
     path
 }
+
+/// Where the dark modules of such a path are, row by row; none if it is no such path.
+pub(crate) fn modules(size: usize, path: &str) -> Option<Vec<Vec<bool>>> {
+    let mut rows = vec![vec![false; size]; size];
+    for run in path.split_terminator('z') {
+        let (start, rest) = run.strip_prefix('M')?.split_once('h')?;
+        let (x, y) = start.split_once(' ')?;
+        let (x, y): (usize, usize) = (x.parse().ok()?, y.parse().ok()?);
+        let length: usize = rest.split_once('v')?.0.parse().ok()?;
+        let end = x.checked_add(length)?;
+        rows.get_mut(y)?.get_mut(x..end)?.fill(true);
+    }
+    Some(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_back_as_it_was_drawn_and_nonsense_is_not() {
+        let code = QrCode::with_error_correction_level("https://pay.example/t/x", EcLevel::M);
+        let code = code.unwrap();
+        let rows = modules(code.width(), &path(&code)).unwrap();
+        let drawn: Vec<bool> = rows.concat();
+        let colours = code.to_colors();
+        let meant: Vec<bool> = colours.iter().map(|it| *it == Color::Dark).collect();
+        assert_eq!(drawn, meant);
+        for bad in [
+            "M0 0h9v1h-9z",
+            "M0 9h1v1h-1z",
+            "x",
+            "M0 0h18446744073709551615v1z",
+        ] {
+            assert_eq!(modules(8, bad), None, "{bad}");
+        }
+    }
+}
