@@ -105,15 +105,16 @@ async fn a_terminal_that_may_not_renew_any_more_is_out_of_service_in_plain_words
 }
 
 #[tokio::test]
-async fn a_theme_that_cannot_be_read_leaves_the_plain_look_and_payments_as_they_are() {
+async fn a_refused_theme_and_an_absent_display_are_told_and_keep_nobody_from_paying() {
     let theme = |dir: &Path| {
         let file = dir.join("theme.toml");
         std::fs::write(&file, "name = \"A\"\nscript = \"alert(1)\"\n").unwrap();
-        format!("theme_file = {:?}\n", file)
+        let display = dir.join("ttyUSB0");
+        format!("theme_file = {file:?}\ndisplay = {display:?}\n")
     };
     let shop = Shop::with(DUE, theme, |_| {}).await;
-    let online = |text: &str| text.contains("\"online\":true");
-    let ready = shop.until("/ready", online).await;
+    let told = |text: &str| text.contains("\"online\":true") && text.contains("Customer display: ");
+    let ready = shop.until("/ready", told).await;
     let report: serde_json::Value = serde_json::from_str(&ready).unwrap();
     let warnings = report["warnings"].to_string();
     assert!(

@@ -7,6 +7,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::look::Colours;
+use crate::look::colour::Colour;
 use crate::look::logo::tests::picture;
 use crate::testing::boards;
 use crate::testing::stand::Stand;
@@ -78,7 +80,13 @@ fn themed() -> Theme {
     Theme {
         name: Some("Corner & Sons “Bakery”".into()),
         logo: Some(picture()),
-        ..Theme::default()
+        // The other way round than the plain look, so that all that follows from it is looked at.
+        colours: Colours {
+            paper: Colour::new(0x1b1e2b),
+            ink: Colour::new(0xf2efe6),
+            quiet: Colour::new(0xb9bcc8),
+            accent: Colour::new(0xf0b429),
+        },
     }
 }
 
