@@ -28,6 +28,8 @@ fn colours_that_cannot_be_read_are_refused_with_one_that_can() {
     for (colours, says) in [
         ("ink = \"#aaaaaa\"", "make ink darker"),
         ("quiet = \"#999999\"", "make quiet darker"),
+        // 4.3 to 1: large type would do with it, and a note is none.
+        ("quiet = \"#777777\"", "make quiet darker"),
         ("accent = \"#ffd400\"", "make accent darker"),
         ("paper = \"#101010\"", "make ink lighter"),
     ] {
