@@ -11,8 +11,11 @@ use crate::receipts::{self, Said};
 use crate::rotation::{Blank, Face, Faces};
 use crate::shown::{Asked, Paid, Shown};
 
-/// A name and how it is made; each is of another terminal, so that a screen can be told apart.
-pub(crate) const ALL: [(&str, fn() -> Board); 17] = [
+/// A state's name, and how it is made.
+pub(crate) type Named = (&'static str, fn() -> Board);
+
+/// All states; each is of another terminal, so that a screen can be told apart.
+pub(crate) const ALL: [Named; 17] = [
     ("starting", || blank(1, Shown::Starting, false)),
     ("idle", || full(2, Shown::Idle { standing: None })),
     ("standing", || full(3, standing(Some(money(350))))),
