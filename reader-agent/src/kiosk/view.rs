@@ -110,6 +110,7 @@ fn path(code: &QrCode) -> String {
 }
 
 /// Where the dark modules of such a path are, row by row; none if it is no such path.
+#[cfg_attr(not(unix), allow(dead_code))]
 pub(crate) fn modules(size: usize, path: &str) -> Option<Vec<Vec<bool>>> {
     let mut rows = vec![vec![false; size]; size];
     for run in path.split_terminator('z') {

@@ -1,4 +1,4 @@
-//! Every state of a terminal, as its screens are told it.
+//! Which states can a terminal be in, as its screens are told them?
 use protocol::charge::ChargeKind;
 use protocol::money::Money;
 use protocol::time::Timestamp;

@@ -1,4 +1,4 @@
-//! A serial line or a terminal window whose other end a test holds.
+//! How does a test hold the other end of a serial line or of a terminal window?
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! The screens of a terminal, without the rest of it.
+//! How are the screens of a terminal served without the rest of it?
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
