@@ -7,9 +7,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::look::Colours;
 use crate::look::colour::Colour;
 use crate::look::logo::tests::picture;
+use crate::look::{Colours, NAME_MAX};
 use crate::testing::boards;
 use crate::testing::stand::Stand;
 
@@ -97,7 +97,17 @@ fn shots(name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_state_is_readable_at_two_metres_and_fits_every_screen_in_english() {
-    let stand = Stand::open(Look::default()).await;
+    let name = "Boulangerie du Vieux Port Nantes";
+    assert_eq!(name.chars().count(), NAME_MAX);
+    let theme = Theme {
+        name: Some(name.into()),
+        ..Theme::default()
+    };
+    let look = Look {
+        theme,
+        ..Look::default()
+    };
+    let stand = Stand::open(look).await;
     stand.play("gallery", Language::English, &shots("en"));
 }
 
