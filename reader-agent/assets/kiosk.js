@@ -6,6 +6,11 @@ const at = (id) => document.getElementById(id);
 
 // A frame every 10 s keeps the stream alive; after this much silence the agent is gone.
 const SILENCE_MS = 25000;
+// The picture moves this often, to one of so many places.
+const MOVE_MS = 60000;
+const PLACES = 8;
+// From this many characters on, the currency stands below the amount.
+const LONG_FROM = 8;
 
 function text(id, value) {
   const node = at(id);
@@ -15,6 +20,18 @@ function text(id, value) {
 function line(id, value, part) {
   at(id).hidden = value === undefined;
   text(part || id, value === undefined ? "" : value);
+}
+
+// How wide the amount is, so that the style can make it fit: digits are as wide as each other.
+function drawAmount(view) {
+  line("amount-line", view.amount, "amount");
+  text("currency", view.currency || "");
+  if (view.amount === undefined) return;
+  const digits = view.amount.replace(/\D/g, "").length;
+  const isLong = view.amount.length >= LONG_FROM;
+  at("amount-line").toggleAttribute("data-long", isLong);
+  const ems = digits * 0.69 + (view.amount.length - digits) * 0.38 + (isLong ? 0.1 : 1.35);
+  at("amount-line").style.setProperty("--ems", ems.toFixed(2));
 }
 
 function run(id, token, time) {
@@ -37,9 +54,11 @@ function drawQr(qr) {
   run("qr-time", qr.path, qr);
 }
 
-function drawCode(code) {
+function drawCode(code, where) {
   at("type").hidden = !code;
   if (!code) return;
+  text("how", where ? at("how").dataset.at : at("how").dataset.plain);
+  text("where", where || "");
   if (at("code").dataset.text !== code.text) {
     at("code").dataset.text = code.text;
     at("code").replaceChildren(...code.text.split("-").map((group) => {
@@ -51,27 +70,34 @@ function drawCode(code) {
   run("code-time", code.text, code);
 }
 
+function ways(view) {
+  if (view.qr) return view.code ? "both" : "qr";
+  return view.code ? "code" : "none";
+}
+
 function draw(view) {
   document.body.dataset.screen = view.screen;
+  document.body.dataset.ways = ways(view);
   document.title = view.amount ? view.title + " " + view.amount + " " + view.currency : view.title;
   text("terminal", view.terminal);
   at("link").hidden = view.online;
-  line("amount-line", view.amount, "amount");
-  text("currency", view.currency || "");
+  drawAmount(view);
   text("title", view.title);
   line("mark-line", view.mark, "mark");
   text("note", view.note || "");
   line("reference", view.reference);
-  at("ways").hidden = !view.qr && !view.code;
   drawQr(view.qr);
-  drawCode(view.code);
+  drawCode(view.code, view.where);
+  // Read aloud when it changes, which a new code does not do.
+  text("said", view.said);
 }
 
 // Without the agent nothing here is true any more, so nothing is shown.
 function alone() {
+  const { alone: title, aloneNote: note } = document.body.dataset;
   draw({
     screen: "offline", terminal: at("terminal").textContent, online: false,
-    title: "One moment", note: "This screen continues by itself.",
+    title, note, said: title + ". " + note,
   });
 }
 
@@ -80,6 +106,12 @@ function heard() {
   clearTimeout(silence);
   silence = setTimeout(alone, SILENCE_MS);
 }
+
+let place = 0;
+setInterval(() => {
+  place = (place + 1) % PLACES;
+  document.body.dataset.place = String(place);
+}, MOVE_MS);
 
 const stream = new EventSource("/kiosk/events");
 stream.addEventListener("view", (event) => { heard(); draw(JSON.parse(event.data)); });

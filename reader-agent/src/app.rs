@@ -14,6 +14,7 @@ use crate::authority::push::{Follower, Noticed};
 use crate::clock::Clock;
 use crate::config::{Config, TagPath};
 use crate::core::{Board, Core};
+use crate::display::Display;
 use crate::driver::{self, Driver, INBOX_MAX};
 use crate::error::AgentError;
 use crate::files::Secret;
@@ -22,6 +23,7 @@ use crate::identity::Lasts;
 use crate::identity::disk::{IdentityFiles, Next};
 use crate::kiosk::{self, Kiosk};
 use crate::listen::{self, Served};
+use crate::look::Look;
 use crate::metrics::Metrics;
 use crate::reader::TagEvent;
 use crate::state::State;
@@ -81,13 +83,16 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
     warn_of_certificate(&parts);
     let (listener, address) = listen::bind(config.listen).await?;
     let tag = Tag::start(&config, &parts)?;
-    let served = parts.served(&config, tag.writer.clone())?;
+    let look = Arc::new(look(&config));
+    let (display, trouble) = parts.display(&config, &look);
+    let served = parts.served(&config, &look, trouble, tag.writer.clone())?;
     write_address(&config.data_dir, address)?;
     tracing::info!(terminal = %config.terminal, %address, authority = config.authority, "running");
     let noticed = Arc::new(watch::Sender::default());
     let (driver, callers) = parts.spawn_driver(noticed.clone())?;
     let mut tasks = vec![driver, parts.spawn_upkeep(next, &noticed)];
     tasks.extend(tag.spawn(&parts));
+    tasks.extend(display.map(|display| tokio::spawn(display.run())));
     let stop = parts.stop.subscribe();
     tasks.push(tokio::spawn(listen::serve(listener, address, served, stop)));
     Ok(Running {
@@ -162,6 +167,8 @@ impl Parts {
     fn served(
         &self,
         config: &Config,
+        look: &Arc<Look>,
+        display: watch::Receiver<Option<String>>,
         tag: Option<Arc<dyn TagWriter>>,
     ) -> Result<Served, AgentError> {
         let secret = |name| Secret::load_or_make(&config.data_dir.join(name)).map(Arc::new);
@@ -169,6 +176,7 @@ impl Parts {
             kiosk: Kiosk {
                 board: self.board.subscribe(),
                 secret: secret(KIOSK_SECRET)?,
+                look: look.clone(),
             },
             till: Till {
                 desk: self.line.clone(),
@@ -184,9 +192,28 @@ impl Parts {
                 clock: self.clock.clone(),
                 state: self.state.clone(),
                 tag,
+                look: look.clone(),
+                display,
             },
             metrics: self.metrics.clone(),
         })
+    }
+
+    /// The customer display, if there is one, and what is wrong with it.
+    fn display(
+        &self,
+        config: &Config,
+        look: &Arc<Look>,
+    ) -> (Option<Display>, watch::Receiver<Option<String>>) {
+        let (trouble, troubles) = watch::channel(None);
+        let display = config.screens.display.clone().map(|port| Display {
+            port,
+            look: look.clone(),
+            board: self.board.subscribe(),
+            trouble,
+            stop: self.stop.subscribe(),
+        });
+        (display, troubles)
     }
 
     /// The driver, and the tasks that talk to the authority for it.
@@ -285,6 +312,15 @@ impl Tag {
         };
         Some(tokio::spawn(driver.run()))
     }
+}
+
+fn look(config: &Config) -> Look {
+    let screens = &config.screens;
+    let look = Look::load(screens.language, screens.theme_file.as_deref());
+    if let Some(trouble) = &look.trouble {
+        tracing::warn!("the screen keeps its plain look: {trouble}");
+    }
+    look
 }
 
 fn warn_of_certificate(parts: &Parts) {

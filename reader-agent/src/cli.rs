@@ -12,6 +12,7 @@ use crate::config::{CONFIG_FILE, Config, check_authority};
 use crate::error::{AgentError, Whose};
 use crate::files::Secret;
 use crate::identity::{CHAIN_FILE, Identity, KEY_FILE};
+use crate::look::Theme;
 use crate::{app, clock, files, logging, platform};
 
 /// How long `status` waits for the running agent.
@@ -35,7 +36,9 @@ enum Command {
     Status(Status),
     /// Print the address that opens this terminal's screen.
     KioskUrl(At),
-    /// Check a configuration without starting anything.
+    /// Show the running agent's screen in this terminal window, for a PC without a browser.
+    Screen(At),
+    /// Check a configuration, and the theme it names, without starting anything.
     CheckConfig(At),
 }
 
@@ -92,8 +95,11 @@ pub async fn run(cli: Cli) -> Result<(), AgentError> {
             println!("{}", app::kiosk_url(&Config::load(&at.config)?)?);
             Ok(())
         }
+        Command::Screen(at) => screen(&Config::load(&at.config)?).await,
         Command::CheckConfig(at) => {
             let config = Config::load(&at.config)?;
+            let theme = config.screens.theme_file.as_deref();
+            theme.map(Theme::load).transpose()?;
             println!(
                 "{}: sound, terminal {}",
                 at.config.display(),
@@ -102,6 +108,19 @@ pub async fn run(cli: Cli) -> Result<(), AgentError> {
             Ok(())
         }
     }
+}
+
+#[cfg(unix)]
+async fn screen(config: &Config) -> Result<(), AgentError> {
+    crate::tty::run(config).await
+}
+
+#[cfg(not(unix))]
+async fn screen(_: &Config) -> Result<(), AgentError> {
+    Err(AgentError::usage(
+        "there is no screen for terminal windows on this system",
+        "open the page instead: m2key-agent kiosk-url",
+    ))
 }
 
 async fn enrol(args: Enrol) -> Result<(), AgentError> {

@@ -9,8 +9,10 @@ use protocol::ids::TerminalId;
 use protocol::time::Millis;
 use serde::Deserialize;
 
+use crate::display::{self, CodePage, DisplayPort};
 use crate::error::AgentError;
 use crate::upkeep::{SPREAD_MAX_MS, SPREAD_MS};
+use crate::words::Language;
 
 pub const CONFIG_FILE: &str = "agent.toml";
 pub const KIOSK_LISTEN: &str = "127.0.0.1:8680";
@@ -29,6 +31,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// A renewal or a list of roots that is asked of everybody at once begins within this time.
     pub upkeep_spread_ms: Millis,
+    pub screens: Screens,
     pub log: LogFormat,
 }
 
@@ -39,6 +42,14 @@ pub enum TagPath {
     Pcsc { reader_name: Option<String> },
     /// This terminal has only a screen.
     None,
+}
+
+/// How this terminal's screens are set up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Screens {
+    pub language: Language,
+    pub theme_file: Option<PathBuf>,
+    pub display: Option<DisplayPort>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -60,6 +71,12 @@ struct Raw {
     reader_name: Option<String>,
     #[serde(default = "kiosk_listen")]
     kiosk_listen: String,
+    #[serde(default)]
+    language: Language,
+    theme_file: Option<PathBuf>,
+    display: Option<PathBuf>,
+    display_baud: Option<u32>,
+    display_code_page: Option<CodePage>,
     #[serde(default = "upkeep_spread_ms")]
     upkeep_spread_ms: Millis,
     #[serde(default)]
@@ -83,7 +100,7 @@ pub struct Fault {
 }
 
 impl Config {
-    /// Reads and checks a file; a relative data directory is beside it.
+    /// Reads and checks a file; relative paths are beside it.
     pub fn load(path: &Path) -> Result<Self, AgentError> {
         let read = || -> std::io::Result<String> {
             if fs::metadata(path)?.len() > CONFIG_MAX {
@@ -95,6 +112,8 @@ impl Config {
         let mut config = Self::parse(&text)?;
         let beside = path.parent().unwrap_or(Path::new("."));
         config.data_dir = beside.join(&config.data_dir);
+        let theme_file = config.screens.theme_file.map(|file| beside.join(file));
+        config.screens.theme_file = theme_file;
         Ok(config)
     }
 
@@ -126,8 +145,9 @@ impl Raw {
         keep(&mut faults, check_authority(&self.authority));
         keep(&mut faults, self.check_tag());
         keep(&mut faults, self.check_spread());
-        match (terminal, listen) {
-            (Some(terminal), Some(listen)) if faults.is_empty() => Ok(Config {
+        let display = keep(&mut faults, self.display());
+        match (terminal, listen, display) {
+            (Some(terminal), Some(listen), Some(display)) if faults.is_empty() => Ok(Config {
                 authority: self.authority.trim_end_matches('/').to_owned(),
                 terminal,
                 data_dir: self.data_dir,
@@ -139,6 +159,11 @@ impl Raw {
                 },
                 listen,
                 upkeep_spread_ms: self.upkeep_spread_ms,
+                screens: Screens {
+                    language: self.language,
+                    theme_file: self.theme_file,
+                    display,
+                },
                 log: self.log,
             }),
             _ => Err(faults),
@@ -168,6 +193,34 @@ impl Raw {
         } else {
             Err(fault("screen and till are only served on this machine"))
         }
+    }
+
+    fn display(&self) -> Result<Option<DisplayPort>, Fault> {
+        let baud = self.display_baud.unwrap_or(display::BAUD);
+        let fault = |key, what: String, hint| Err(Fault { key, what, hint });
+        if !display::BAUDS.contains(&baud) {
+            let hint = "write the speed that is set at the display, mostly 9600";
+            return fault(
+                "display_baud",
+                format!("{baud} is no speed of a display"),
+                hint,
+            );
+        }
+        if self.display.is_none()
+            && (self.display_baud.is_some() || self.display_code_page.is_some())
+        {
+            let hint = "write display = \"/dev/ttyUSB0\", or remove what belongs to it";
+            return fault(
+                "display",
+                "not there, but its speed or code page is".into(),
+                hint,
+            );
+        }
+        Ok(self.display.as_ref().map(|path| DisplayPort {
+            path: path.clone(),
+            baud,
+            code_page: self.display_code_page.unwrap_or_default(),
+        }))
     }
 
     fn check_tag(&self) -> Result<(), Fault> {
@@ -252,6 +305,8 @@ mod tests {
         assert_eq!(minimal.listen.port(), 8680);
         assert_eq!(minimal.tag, TagPath::Pcsc { reader_name: None });
         assert_eq!(full.log, LogFormat::Json);
+        assert_eq!(minimal.screens, Screens::default());
+        assert_eq!(full.screens.language, Language::French);
         assert_eq!(full.upkeep_spread_ms, minimal.upkeep_spread_ms);
     }
 
@@ -264,6 +319,11 @@ mod tests {
             "tag",
             "reader_name",
             "kiosk_listen",
+            "language",
+            "theme_file",
+            "display",
+            "display_baud",
+            "display_code_page",
             "upkeep_spread_ms",
             "log",
         ] {
@@ -276,7 +336,7 @@ mod tests {
         let error = Config::parse(
             "authority = \"http://x\"\nterminal = \"12345678\"\ndata_dir = \".\"\n\
              kiosk_listen = \"0.0.0.0:80\"\ntag = \"none\"\nreader_name = \"ACS\"\n\
-             upkeep_spread_ms = 3600001\n",
+             upkeep_spread_ms = 3600001\ndisplay_baud = 9601\n",
         )
         .unwrap_err();
         assert_eq!(error.whose().exit_code(), 2);
@@ -286,6 +346,7 @@ mod tests {
             "kiosk_listen:",
             "reader_name:",
             "upkeep_spread_ms:",
+            "display_baud:",
         ] {
             assert!(error.to_string().contains(key), "{key} in {error}");
         }

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::core::Board;
 use crate::driver::{expired, expiring};
 use crate::identity::Lasts;
+use crate::look::Look;
 use crate::state::{OUTBOX_MAX, State};
 use crate::tag_writer::TagWriter;
 use crate::upkeep_driver::Kept;
@@ -28,6 +29,9 @@ pub struct Health {
     pub clock: Arc<Clock>,
     pub state: Arc<State>,
     pub tag: Option<Arc<dyn TagWriter>>,
+    pub look: Arc<Look>,
+    /// Why the customer display shows nothing.
+    pub display: watch::Receiver<Option<String>>,
 }
 
 /// Readiness in words.
@@ -92,6 +96,10 @@ impl Health {
         self.storage(&mut problems, &mut warnings);
         let tag = self.tag.as_ref().and_then(|tag| tag.status().problem);
         warnings.extend(tag.map(|problem| format!("Tag: {problem}.")));
+        let theme = self.look.trouble.as_ref();
+        warnings.extend(theme.map(|trouble| format!("Theme: {trouble}")));
+        let display = self.display.borrow().clone();
+        warnings.extend(display.map(|trouble| format!("Customer display: {trouble}")));
         Report {
             ready: problems.is_empty(),
             terminal: board.terminal.to_string(),

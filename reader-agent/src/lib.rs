@@ -5,7 +5,7 @@
 //!                                       │          └────▶ shown       what else is on the screen
 //!                                       ▼
 //!                                     board ──▶ tag_driver ──▶ tag_plan, reader, tag
-//!                                       ├─────▶ kiosk      the screen
+//!                                       ├─────▶ scene ──▶ kiosk, display: the screens
 //!                                       └─────▶ till       the till's interface
 //!  authority ◀══mTLS══ outbox ◀── state (agent.db) ◀── taps and writes
 //!  authority ◀══mTLS══ upkeep_driver ◀── upkeep             when to renew certificate and roots
@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod core;
+pub mod display;
 pub mod driver;
 pub mod error;
 pub mod files;
@@ -31,13 +32,16 @@ pub mod ids;
 pub mod kiosk;
 pub mod listen;
 pub mod logging;
+pub mod look;
 pub mod metrics;
 pub mod outbox;
 pub mod platform;
 pub mod reader;
 pub mod receipts;
 pub mod rotation;
+pub mod scene;
 pub mod shown;
+mod sse;
 pub mod state;
 pub mod tag;
 pub mod tag_driver;
@@ -46,8 +50,11 @@ pub mod tag_plan;
 pub mod tag_writer;
 pub mod till;
 pub mod trust;
+#[cfg(unix)]
+pub mod tty;
 pub mod upkeep;
 pub mod upkeep_driver;
+pub mod words;
 
 #[cfg(test)]
 mod testing;

@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod authority;
+pub(crate) mod boards;
+#[cfg(unix)]
+pub(crate) mod pty;
+pub(crate) mod stand;
 
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};

@@ -16,12 +16,22 @@ struct Shop {
 
 impl Shop {
     async fn open(days: Days, prepare: impl FnOnce(&FakeAuthority)) -> Self {
+        Self::with(days, |_| String::new(), prepare).await
+    }
+
+    /// A shop whose configuration says more; that may lie in its folder.
+    async fn with(
+        days: Days,
+        more: impl FnOnce(&Path) -> String,
+        prepare: impl FnOnce(&FakeAuthority),
+    ) -> Self {
         let authority = FakeAuthority::start().await;
         let dir = tempfile::tempdir().unwrap();
         authority.enrol(dir.path(), days);
         prepare(&authority);
         let text = Config::text(&authority.base, terminal(1));
         let text = format!("{text}tag = \"none\"\nkiosk_listen = \"127.0.0.1:0\"\n");
+        let text = text + &more(dir.path());
         let mut config = Config::parse(&text).unwrap();
         config.data_dir = dir.path().into();
         let tls = crate::authority::tls::none().unwrap();
@@ -92,4 +102,23 @@ async fn a_terminal_that_may_not_renew_any_more_is_out_of_service_in_plain_words
     let problems = report["problems"].to_string();
     assert!(problems.contains("expired too long ago"), "{problems}");
     assert!(problems.contains("new join token"), "{problems}");
+}
+
+#[tokio::test]
+async fn a_refused_theme_and_an_absent_display_are_told_and_keep_nobody_from_paying() {
+    let theme = |dir: &Path| {
+        let file = dir.join("theme.toml");
+        std::fs::write(&file, "name = \"A\"\nscript = \"alert(1)\"\n").unwrap();
+        let display = dir.join("ttyUSB0");
+        format!("theme_file = {file:?}\ndisplay = {display:?}\n")
+    };
+    let shop = Shop::with(DUE, theme, |_| {}).await;
+    let told = |text: &str| text.contains("\"online\":true") && text.contains("Customer display: ");
+    let ready = shop.until("/ready", told).await;
+    let report: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    let warnings = report["warnings"].to_string();
+    assert!(
+        warnings.contains("Theme: ") && warnings.contains("script"),
+        "{warnings}"
+    );
 }

@@ -3,12 +3,13 @@
 //! One page on loopback, drawn anew by server-sent events. It is opened once with its key, which
 //! becomes a cookie that scripts cannot read.
 
-mod view;
+pub(crate) mod view;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use askama::Template;
 use futures_util::{StreamExt, stream};
 use protocol::problem::ProblemType;
 use serde::Deserialize;
@@ -26,8 +27,11 @@ pub use view::View;
 use crate::core::Board;
 use crate::files::Secret;
 use crate::http::refuse;
+use crate::look::{Look, Theme};
+use crate::scene::Scene;
+use crate::words::{Language, Words};
 
-const PAGE: &str = include_str!("../../assets/kiosk.html");
+const ICON: &str = include_str!("../../assets/kiosk.svg");
 const STYLE: &str = include_str!("../../assets/kiosk.css");
 const SCRIPT: &str = include_str!("../../assets/kiosk.js");
 const COOKIE: &str = "m2key-kiosk";
@@ -39,6 +43,15 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub struct Kiosk {
     pub board: watch::Receiver<Board>,
     pub secret: Arc<Secret>,
+    pub look: Arc<Look>,
+}
+
+/// The page as it is served; it is filled by events.
+#[derive(Template)]
+#[template(path = "kiosk.html")]
+struct Page<'a> {
+    words: Words,
+    theme: &'a Theme,
 }
 
 #[derive(Deserialize)]
@@ -54,28 +67,46 @@ pub fn routes(kiosk: Kiosk) -> BoxedFilter<(Response,)> {
         .and(warp::query::<Opening>())
         .and_then(move |opening: Opening| std::future::ready(unlock(&secret, opening)));
     let inside = root.and(cookie(&kiosk.secret));
-    let page = inside
-        .clone()
-        .and(warp::path::end())
-        .map(|| text(PAGE, "text/html; charset=utf-8"));
-    let style = inside
-        .clone()
-        .and(warp::path!("kiosk.css"))
-        .map(|| text(STYLE, "text/css; charset=utf-8"));
-    let script = inside
-        .clone()
-        .and(warp::path!("kiosk.js"))
-        .map(|| text(SCRIPT, "text/javascript; charset=utf-8"));
+    let files = inside.clone().and(files(&kiosk.look));
     let events = inside
         .and(warp::path!("events"))
-        .map(move || events(kiosk.board.clone()));
-    open.or(page)
+        .map(move || events(kiosk.board.clone(), kiosk.look.language));
+    open.or(files).unify().or(events).unify().boxed()
+}
+
+/// What never changes while the agent runs.
+fn files(look: &Arc<Look>) -> BoxedFilter<(Response,)> {
+    let page = Page {
+        words: Words(look.language),
+        theme: &look.theme,
+    };
+    let page = page
+        .render()
+        .expect("the template writes into memory, and its parts are plain text");
+    let colours = look.theme.colours.style();
+    let logo = look.clone();
+    let page = warp::path::end().map(move || file(page.clone(), "text/html; charset=utf-8"));
+    let theme =
+        warp::path!("theme.css").map(move || file(colours.clone(), "text/css; charset=utf-8"));
+    let style = warp::path!("kiosk.css").map(|| file(STYLE, "text/css; charset=utf-8"));
+    let script = warp::path!("kiosk.js").map(|| file(SCRIPT, "text/javascript; charset=utf-8"));
+    let icon = warp::path!("kiosk.svg").map(|| file(ICON, "image/svg+xml"));
+    let logo = warp::path!("logo.png").and_then(move || {
+        let logo = logo.theme.logo.clone();
+        std::future::ready(
+            logo.map(|bytes| file(bytes, "image/png"))
+                .ok_or_else(warp::reject::not_found),
+        )
+    });
+    page.or(theme)
         .unify()
         .or(style)
         .unify()
         .or(script)
         .unify()
-        .or(events)
+        .or(icon)
+        .unify()
+        .or(logo)
         .unify()
         .boxed()
 }
@@ -83,6 +114,11 @@ pub fn routes(kiosk: Kiosk) -> BoxedFilter<(Response,)> {
 /// The address that opens the page, once.
 pub fn url(address: std::net::SocketAddr, secret: &Secret) -> String {
     format!("http://{address}/kiosk?key={}", secret.expose())
+}
+
+/// What a program that holds the key sends as its `Cookie`.
+pub fn cookie_pair(secret: &Secret) -> String {
+    format!("{COOKIE}={}", cookie_value(secret))
 }
 
 /// The key in the address becomes a cookie; a page without a key is left to the next route.
@@ -95,8 +131,8 @@ fn unlock(secret: &Secret, opening: Opening) -> Result<Response, warp::Rejection
     }
     let mut reply = StatusCode::SEE_OTHER.into_response();
     let cookie = format!(
-        "{COOKIE}={}; Path=/kiosk; HttpOnly; SameSite=Strict",
-        cookie_value(secret)
+        "{}; Path=/kiosk; HttpOnly; SameSite=Strict",
+        cookie_pair(secret)
     );
     let headers = reply.headers_mut();
     headers.insert(header::LOCATION, HeaderValue::from_static("/kiosk"));
@@ -132,7 +168,7 @@ fn locked() -> warp::Rejection {
     )
 }
 
-fn text(body: &'static str, media: &'static str) -> Response {
+fn file(body: impl Reply, media: &'static str) -> Response {
     let mut reply = body.into_response();
     reply
         .headers_mut()
@@ -140,8 +176,8 @@ fn text(body: &'static str, media: &'static str) -> Response {
     reply
 }
 
-fn events(board: watch::Receiver<Board>) -> Response {
-    let views = stream::unfold((board, true), next).map(|view| {
+fn events(board: watch::Receiver<Board>, language: Language) -> Response {
+    let views = stream::unfold((board, true), move |state| next(state, language)).map(|view| {
         let event = warp::sse::Event::default().event("view");
         Ok::<_, Infallible>(event.json_data(view).unwrap_or_default())
     });
@@ -152,10 +188,14 @@ fn events(board: watch::Receiver<Board>) -> Response {
 /// that hears nothing shows nothing.
 async fn next(
     (mut board, first): (watch::Receiver<Board>, bool),
+    language: Language,
 ) -> Option<(View, (watch::Receiver<Board>, bool))> {
     if !first && let Ok(Err(_)) = tokio::time::timeout(KEEP_ALIVE, board.changed()).await {
         return None;
     }
-    let view = View::of(&board.borrow_and_update());
-    Some((view, (board, false)))
+    let scene = Scene::of(&board.borrow_and_update(), language);
+    Some((View::of(scene, Words(language)), (board, false)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,14 @@
 //! What does the page need to know to draw itself?
-//!
-//! Times are lengths, because the browser's clock is nobody's business.
 
-use protocol::money::Money;
-use protocol::time::{Millis, Timestamp};
-use protocol::wire::push::EndReason;
+use protocol::time::Millis;
 use qrcode::{Color, EcLevel, QrCode};
 use serde::Serialize;
 
-use crate::core::Board;
-use crate::rotation::{Blank, Shows};
-use crate::shown::{Asked, Shown};
+use crate::scene::{Scene, Timed};
+use crate::words::Words;
 
 /// One frame for the page.
-#[derive(Debug, Serialize, PartialEq, Eq)]
+#[derive(Serialize, PartialEq, Eq)]
 pub struct View {
     pub screen: &'static str,
     pub terminal: String,
@@ -28,7 +23,11 @@ pub struct View {
     pub mark: Option<String>,
     pub title: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
+    pub note: Option<&'static str>,
+    /// For screen readers.
+    pub said: String,
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub where_typed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qr: Option<Qr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,183 +35,60 @@ pub struct View {
 }
 
 /// The QR code as one path of unit squares.
-#[derive(Debug, Serialize, PartialEq, Eq)]
+#[derive(Serialize, PartialEq, Eq)]
 pub struct Qr {
     pub size: usize,
     pub path: String,
-    #[serde(flatten)]
-    pub time: Time,
+    pub left_ms: Millis,
+    pub length_ms: Millis,
 }
 
-#[derive(Debug, Serialize, PartialEq, Eq)]
+#[derive(Serialize, PartialEq, Eq)]
 pub struct Code {
     pub text: String,
-    #[serde(flatten)]
-    pub time: Time,
-}
-
-#[derive(Debug, Serialize, PartialEq, Eq)]
-pub struct Time {
     pub left_ms: Millis,
     pub length_ms: Millis,
 }
 
 impl View {
-    pub fn of(board: &Board) -> Self {
-        let asked = asked(&board.shown);
-        let amount = amount(&board.shown);
-        let (title, note) = words(board);
-        let claimable = claimable(&board.shown);
+    pub fn of(scene: Scene, words: Words) -> Self {
         Self {
-            screen: board.shown.name(),
-            terminal: board.terminal.to_string(),
-            online: board.online,
-            amount: amount.map(|m| split(m).0),
-            currency: amount.map(|m| split(m).1),
-            reference: asked.and_then(|a| a.reference.clone()),
-            mark: mark(&board.shown),
-            title,
-            note,
-            qr: board
-                .now
-                .filter(|_| claimable)
-                .and_then(|now| qr(&board.faces.qr, now)),
-            code: board
-                .now
-                .filter(|_| claimable)
-                .and_then(|now| code(&board.faces.code, now)),
+            screen: scene.screen,
+            terminal: scene.terminal.to_string(),
+            online: scene.online,
+            said: scene.said(words),
+            where_typed: scene.where_typed().map(str::to_owned),
+            currency: scene.amount.as_ref().map(|it| it.currency.clone()),
+            amount: scene.amount.map(|it| it.number),
+            reference: scene.reference,
+            mark: scene.mark.map(|mark| mark.to_string()),
+            title: scene.title,
+            note: scene.note,
+            qr: scene.link.and_then(|link| Qr::of(&link)),
+            code: scene.code.map(Code::of),
         }
     }
 }
 
-/// Whether a phone may claim something now.
-fn claimable(shown: &Shown) -> bool {
-    match shown {
-        Shown::Idle { .. } | Shown::Offered { .. } | Shown::Offline { standing: Some(_) } => true,
-        Shown::Starting
-        | Shown::Held { .. }
-        | Shown::Paid(_)
-        | Shown::Ended { .. }
-        | Shown::Offline { standing: None }
-        | Shown::OutOfService { .. } => false,
+impl Qr {
+    fn of(link: &Timed) -> Option<Self> {
+        let code = QrCode::with_error_correction_level(&link.text, EcLevel::M).ok()?;
+        Some(Self {
+            size: code.width(),
+            path: path(&code),
+            left_ms: link.left_ms,
+            length_ms: link.length_ms,
+        })
     }
 }
 
-fn words(board: &Board) -> (&'static str, Option<String>) {
-    match &board.shown {
-        Shown::Starting => (
-            "One moment",
-            Some("Connecting to the payment service.".into()),
-        ),
-        Shown::Idle { standing: None } => (
-            "Ready",
-            Some("When the amount is shown, tap, scan or type.".into()),
-        ),
-        Shown::Idle {
-            standing: Some(asked),
-        } => ("Tap, scan or type to pay", open_note(asked)),
-        Shown::Offered { .. } => ("Tap, scan or type to pay", until_boundary(&board.faces.qr)),
-        Shown::Held { .. } => (
-            "Continue on your phone",
-            Some("Compare amount and number with your phone before you approve.".into()),
-        ),
-        Shown::Paid(_) => ("Paid", Some("Thank you.".into())),
-        Shown::Ended { reason, .. } => ("Not paid", Some(end_note(*reason).into())),
-        Shown::Offline { standing: Some(_) } => (
-            "Tap, scan or type to pay",
-            Some(
-                "No connection here: your phone shows whether it was paid. Not confirmed here."
-                    .into(),
-            ),
-        ),
-        Shown::Offline { standing: None } => (
-            "No connection",
-            Some("Payment is not possible at the moment. This screen continues by itself.".into()),
-        ),
-        Shown::OutOfService { .. } => (
-            "Out of service",
-            Some("Please ask for another way to pay.".into()),
-        ),
-    }
-}
-
-fn open_note(asked: &Asked) -> Option<String> {
-    let open = asked.amount.is_none();
-    open.then(|| "You choose the amount on your phone.".into())
-}
-
-fn until_boundary(qr: &Shows) -> Option<String> {
-    match qr {
-        Err(Blank::UntilBoundary { .. }) => Some("A new code appears in a moment.".into()),
-        _ => None,
-    }
-}
-
-fn end_note(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::Cancelled => "The payment was cancelled. Nothing was charged.",
-        EndReason::Released => "The payment was not approved. Nothing was charged.",
-        EndReason::Expired => "The time for this payment is over. Nothing was charged.",
-    }
-}
-
-fn asked(shown: &Shown) -> Option<&Asked> {
-    match shown {
-        Shown::Offered { asked, .. } | Shown::Held { asked, .. } | Shown::Ended { asked, .. } => {
-            Some(asked)
+impl Code {
+    fn of(code: Timed) -> Self {
+        Self {
+            text: code.text,
+            left_ms: code.left_ms,
+            length_ms: code.length_ms,
         }
-        Shown::Paid(paid) => Some(&paid.asked),
-        Shown::Idle { standing } | Shown::Offline { standing } => standing.as_ref(),
-        Shown::Starting | Shown::OutOfService { .. } => None,
-    }
-}
-
-/// What was paid comes from the receipt, not from what was asked.
-fn amount(shown: &Shown) -> Option<Money> {
-    match shown {
-        Shown::Paid(paid) => Some(paid.receipt.claims().amount),
-        _ => asked(shown)?.amount,
-    }
-}
-
-fn mark(shown: &Shown) -> Option<String> {
-    match shown {
-        Shown::Held { mark, .. } => Some(mark.to_string()),
-        Shown::Paid(paid) => Some(paid.mark.to_string()),
-        _ => None,
-    }
-}
-
-fn split(money: Money) -> (String, String) {
-    let text = money.to_string();
-    match text.split_once(' ') {
-        Some((amount, currency)) => (amount.to_owned(), currency.to_owned()),
-        None => (text, String::new()),
-    }
-}
-
-fn qr(shows: &Shows, now: Timestamp) -> Option<Qr> {
-    let face = shows.as_ref().ok()?;
-    let code = QrCode::with_error_correction_level(face.text(), EcLevel::M).ok()?;
-    Some(Qr {
-        size: code.width(),
-        path: path(&code),
-        time: time(face.closes, face.length_ms(), now),
-    })
-}
-
-fn code(shows: &Shows, now: Timestamp) -> Option<Code> {
-    let face = shows.as_ref().ok()?;
-    Some(Code {
-        text: face.text().to_owned(),
-        time: time(face.closes, face.length_ms(), now),
-    })
-}
-
-fn time(closes: Timestamp, length_ms: Millis, now: Timestamp) -> Time {
-    Time {
-        left_ms: (closes - now).max(0),
-        length_ms,
     }
 }
 
@@ -231,4 +107,44 @@ fn path(code: &QrCode) -> String {
         }
     }
     path
+}
+
+/// Where the dark modules of such a path are, row by row; none if it is no such path.
+#[cfg_attr(not(unix), allow(dead_code))]
+pub(crate) fn modules(size: usize, path: &str) -> Option<Vec<Vec<bool>>> {
+    let mut rows = vec![vec![false; size]; size];
+    for run in path.split_terminator('z') {
+        let (start, rest) = run.strip_prefix('M')?.split_once('h')?;
+        let (x, y) = start.split_once(' ')?;
+        let (x, y): (usize, usize) = (x.parse().ok()?, y.parse().ok()?);
+        let length: usize = rest.split_once('v')?.0.parse().ok()?;
+        let end = x.checked_add(length)?;
+        rows.get_mut(y)?.get_mut(x..end)?.fill(true);
+    }
+    Some(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_back_as_it_was_drawn_and_nonsense_is_not() {
+        let code = QrCode::with_error_correction_level("https://pay.example/t/x", EcLevel::M);
+        let code = code.unwrap();
+        let rows = modules(code.width(), &path(&code)).unwrap();
+        let drawn: Vec<bool> = rows.concat();
+        let colours = code.to_colors();
+        let meant: Vec<bool> = colours.iter().map(|it| *it == Color::Dark).collect();
+        assert_eq!(drawn, meant);
+        for bad in [
+            "M0 0h9v1h-9z",
+            "M0 9h1v1h-1z",
+            "x",
+            "M0 0h18446744073709551615v1z",
+        ] {
+            assert_eq!(modules(8, bad), None, "{bad}");
+        }
+    }
 }

@@ -7,14 +7,14 @@
 mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{
-    forbid_core_dumps, make_private_dir, new_private_file, since_boot_ms, sync_directory_of,
-    told_to_stop,
+    forbid_core_dumps, make_private_dir, new_private_file, open_serial, since_boot_ms,
+    sync_directory_of, told_to_stop,
 };
 
 #[cfg(not(unix))]
 mod other;
 #[cfg(not(unix))]
 pub(crate) use other::{
-    forbid_core_dumps, make_private_dir, new_private_file, since_boot_ms, sync_directory_of,
-    told_to_stop,
+    forbid_core_dumps, make_private_dir, new_private_file, open_serial, since_boot_ms,
+    sync_directory_of, told_to_stop,
 };

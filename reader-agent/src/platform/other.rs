@@ -27,6 +27,11 @@ pub(crate) fn sync_directory_of(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Customer displays are driven on unix only, so far.
+pub(crate) fn open_serial(_: &Path, _: u32) -> io::Result<File> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
+}
+
 pub(crate) async fn told_to_stop() -> io::Result<()> {
     tokio::signal::ctrl_c().await
 }

@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::termios::{ControlModes, OptionalActions, ioctl_tiocexcl, tcgetattr, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Milliseconds since this machine started, time asleep included (CLOCK_BOOTTIME, to 10 ms).
@@ -59,6 +61,25 @@ pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
 pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Opens a serial port for bytes as they are: 8 bits, no parity, no flow control, and for us alone.
+/// Neither reading nor writing waits.
+pub(crate) fn open_serial(path: &Path, baud: u32) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let port = rustix::fs::open(path, flags, Mode::empty())?;
+    let mut settings = tcgetattr(&port)?;
+    settings.make_raw();
+    settings.set_speed(baud)?;
+    settings
+        .control_modes
+        .insert(ControlModes::CLOCAL | ControlModes::CREAD);
+    settings
+        .control_modes
+        .remove(ControlModes::CRTSCTS | ControlModes::CSTOPB);
+    tcsetattr(&port, OptionalActions::Now, &settings)?;
+    ioctl_tiocexcl(&port)?;
+    Ok(port.into())
 }
 
 /// Returns when the process is told to stop: SIGTERM from a service manager, SIGINT from a person.
