@@ -19,6 +19,7 @@
 
 extern crate alloc;
 
+pub mod aes_key;
 pub mod audit;
 pub mod charge;
 pub mod code;
@@ -43,6 +44,7 @@ pub mod schedule;
 mod schema;
 pub mod settlement;
 pub mod step_up;
+pub mod sun;
 pub mod time;
 pub mod token;
 pub mod turn;
