@@ -1,23 +1,26 @@
 //! How does the driver reach the tag on this machine's reader?
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::error::AgentError;
 use crate::reader::{TagConfig, TagEvent, TagService, Visit};
-use crate::state::TagWear;
+use crate::state::{State, TagWear};
 use crate::tag::{LastCounter, TagError};
 use crate::tag_writer::{TagFailure, TagHealth, TagVisit, TagWriter};
 
 /// Starts the reader's threads; their events say when to write again.
 pub fn start(
     reader_name: Option<String>,
-    last: Option<TagWear>,
+    state: Arc<State>,
 ) -> Result<(TagService, mpsc::Receiver<TagEvent>), AgentError> {
+    let last = state.last_tag()?;
     let config = TagConfig {
         reader_name,
         last_counter: last.and_then(last_counter),
-        ..TagConfig::default()
+        ..TagConfig::new(state)
     };
     TagService::start(config).map_err(|error| {
         AgentError::operator(
@@ -56,6 +59,7 @@ fn told(visit: Result<Visit, TagError>) -> Result<TagVisit, TagFailure> {
             pages: visit.pages_written,
             taps: visit.taps_since_last,
             counter: visit.counter,
+            was_altered: visit.was_altered,
         }),
         Err(error) => Err(TagFailure {
             kind: error.kind(),

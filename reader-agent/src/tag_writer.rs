@@ -21,6 +21,8 @@ pub struct TagVisit {
     /// Reads by phones since the last visit, if the tag can tell.
     pub taps: Option<u32>,
     pub counter: Option<u32>,
+    /// Somebody else had written on it.
+    pub was_altered: bool,
 }
 
 /// Why the tag does not hold what it should; `reason` ends with what the person there does.
