@@ -52,6 +52,9 @@ pub(super) fn tag_answer(tag: &mut TagModel, apdu: &[u8], manners: Manners) -> V
         (TagModel::Foreign(tag), [0xFF, 0xCA, 0, 0, _]) => with_ok(tag.uid.clone()),
         (TagModel::Foreign(_), _) => FAILED.to_vec(),
         (TagModel::Ntag213(tag), _) => ntag_answer(tag, apdu, manners),
+        (TagModel::Ntag424(tag), [0xFF, 0xCA, 0, 0, _]) => with_ok(tag.uid()),
+        (TagModel::Ntag424(_), [0xFF, ..]) => UNKNOWN.to_vec(),
+        (TagModel::Ntag424(tag), _) => tag.transmit(apdu),
     }
 }
 

@@ -4,6 +4,8 @@
 //! lock bits, the capability container, the password and the read counter happens here too, so a
 //! test can only cheat by saying so.
 
+use super::virtual_424::VirtualNtag424;
+
 /// Bytes of a page.
 pub(super) const PAGE: usize = 4;
 const PAGES: usize = 45;
@@ -34,10 +36,51 @@ const NOT_AUTHENTICATED: Frame = Frame::Nak(4);
 const WRITE_FAILED: Frame = Frame::Nak(5);
 
 /// What may lie on a reader.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum TagModel {
     Ntag213(Box<VirtualTag>),
+    Ntag424(Box<VirtualNtag424>),
     Foreign(ForeignTag),
+}
+
+impl TagModel {
+    pub fn atr(&self) -> Vec<u8> {
+        match self {
+            TagModel::Ntag213(tag) => tag.atr(),
+            TagModel::Ntag424(tag) => tag.atr(),
+            TagModel::Foreign(tag) => tag.atr.clone(),
+        }
+    }
+
+    /// A field appeared.
+    pub fn power_up(&mut self) {
+        match self {
+            TagModel::Ntag213(tag) => tag.power_up(),
+            TagModel::Ntag424(tag) => tag.power_up(),
+            TagModel::Foreign(_) => {}
+        }
+    }
+
+    /// What a phone finds in its own field.
+    pub fn read_by_phone(&mut self) -> Option<Vec<u8>> {
+        match self {
+            TagModel::Ntag213(tag) => tag.read_by_phone(),
+            TagModel::Ntag424(tag) => tag.read_by_phone(),
+            TagModel::Foreign(_) => None,
+        }
+    }
+}
+
+impl From<VirtualTag> for TagModel {
+    fn from(tag: VirtualTag) -> Self {
+        TagModel::Ntag213(Box::new(tag))
+    }
+}
+
+impl From<VirtualNtag424> for TagModel {
+    fn from(tag: VirtualNtag424) -> Self {
+        TagModel::Ntag424(Box::new(tag))
+    }
 }
 
 /// A card of another family: it answers power-up and nothing else.
