@@ -14,6 +14,8 @@ use crate::files::Secret;
 use crate::identity::{CHAIN_FILE, Identity, KEY_FILE};
 use crate::{app, clock, files, logging, platform};
 
+mod tag;
+
 /// How long `status` waits for the running agent.
 const STATUS_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -37,6 +39,9 @@ enum Command {
     KioskUrl(At),
     /// Check a configuration without starting anything.
     CheckConfig(At),
+    /// Make the tag on the reader this terminal's, see how it is, or make it as it was delivered.
+    #[command(subcommand)]
+    Tag(tag::TagCommand),
 }
 
 #[derive(clap::Args)]
@@ -101,6 +106,7 @@ pub async fn run(cli: Cli) -> Result<(), AgentError> {
             );
             Ok(())
         }
+        Command::Tag(command) => tag::run(command).await,
     }
 }
 

@@ -25,6 +25,10 @@ pub const BLANK_DEADLINE: Duration = Duration::from_secs(5);
 /// Most bytes of a reason in a report: the authority refuses a whole batch for a longer one, for ever.
 const REASON_MAX: usize = 256;
 
+/// What is told of a tag that was written by somebody else.
+const ALTERED: &str = "the tag did not hold what was last written on it: somebody wrote on it, and it \
+    is repaired; see who can reach it, and give it a password (m2key-agent tag personalise)";
+
 /// What the driver works with.
 pub struct TagDriver {
     pub writer: Arc<dyn TagWriter>,
@@ -116,6 +120,10 @@ impl TagDriver {
         };
         let before = std::mem::replace(&mut memory.last, written);
         self.metrics.tag_visited(visit);
+        if visit.was_altered {
+            self.metrics.tag_failed("altered");
+            tracing::warn!(tag = visit.uid, "{ALTERED}");
+        }
         tracing::debug!(tag = visit.uid, pages = visit.pages, "tag written");
         let events = events_of(visit, before, written, at);
         let visited = TagVisited {
@@ -200,12 +208,15 @@ fn events_of(
             count,
             window: before,
         });
+    let altered = visit.was_altered.then(|| Seen::TagFailed {
+        reason: ALTERED.into(),
+    });
     let written = written.map(|window| Seen::TagWritten {
         tag_uid: visit.uid.clone(),
         pages: visit.pages,
         window,
     });
-    let seen = [tap, written].into_iter().flatten();
+    let seen = [tap, altered, written].into_iter().flatten();
     seen.map(|what| event(at, what)).collect()
 }
 

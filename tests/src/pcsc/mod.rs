@@ -6,6 +6,7 @@
 //! ```
 
 mod acr122u;
+mod in_hand;
 mod pcscd;
 mod probe;
 mod virtual_424;
@@ -13,6 +14,7 @@ mod virtual_reader;
 mod virtual_tag;
 mod vpcd;
 
+pub use in_hand::{Agent, Cut, InHand};
 pub use pcscd::{Pcscd, ReaderEntry};
 pub use probe::Probe;
 pub use virtual_424::VirtualNtag424;
