@@ -8,7 +8,7 @@ use thiserror::Error;
 pub enum TagError {
     #[error("no tag on the reader: place the terminal's NTAG on it")]
     NoTag,
-    #[error("the card on the reader is neither an NTAG21x nor an NTAG 424 DNA (ATR {}): replace it with one", hex(.atr))]
+    #[error("the card on the reader is of no kind this terminal knows (ATR {}): replace it with an NTAG 424 DNA, or an NTAG213, 215 or 216", hex(.atr))]
     NotAnNtag { atr: Vec<u8> },
     #[error(
         "the tag is not prepared for NDEF (its page 3 is {}): use a factory-fresh NTAG213, 215 or 216", hex(.capability)
