@@ -384,7 +384,7 @@ impl StateError {
             Self::DiskFull => "free some space on the disk of the data directory",
             Self::Newer { .. } => "install the newer version again",
             Self::Sql(_) | Self::Content(_) => {
-                "stop the agent and move agent.db away; it is filled again, but reports in it are lost"
+                "stop the agent and move agent.db away; it is filled again, but reports and the passwords of tags in it are lost"
             }
         }
     }

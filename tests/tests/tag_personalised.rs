@@ -33,8 +33,12 @@ struct Counter {
 
 impl Counter {
     fn new() -> Counter {
+        Counter::with_reader("ACS ACR122U PICC Interface")
+    }
+
+    fn with_reader(name: &str) -> Counter {
         let dir = TempDir::new().unwrap();
-        let reader = VirtualReader::acr122u(dir.path()).unwrap();
+        let reader = VirtualReader::new(dir.path(), name).unwrap();
         let pcscd = Pcscd::launch(dir.path(), &[reader.entry()]).unwrap();
         let config = format!(
             "authority = \"https://pay.example:8444\"\nterminal = \"{TERMINAL}\"\ndata_dir = \".\"\n"
@@ -185,6 +189,47 @@ fn an_ntag213_gets_a_password_that_its_terminal_knows() {
     assert!(counter.tag_ok(&["check"]).contains("it is ours"));
     counter.tag_ok(&["reset"]);
     assert!(counter.tag_ok(&["check"]).contains("anybody with a phone"));
+}
+
+#[test]
+fn every_reader_whose_way_we_know_lets_password_and_counter_through() {
+    for name in [
+        "ACS ACR1252 Dual Reader PICC",
+        "ACS ACR1552 1S CL Reader PICC",
+        "Identiv uTrust 3700 F CL Reader",
+    ] {
+        let counter = Counter::with_reader(name);
+        counter.reader.place(VirtualTag::new(1));
+        counter.tag_ok(&["personalise"]);
+        let mut agent = counter.agent();
+        assert!(show_ok(&mut agent, 7)["counter"].is_u64(), "{name}");
+        agent.finish();
+        let said = counter.tag_ok(&["check"]);
+        assert!(said.contains("it is ours"), "{name}: {said}");
+        assert!(said.contains("NTAG213"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn keys_made_here_are_in_their_file_before_they_are_on_the_tag() {
+    let counter = Counter::new();
+    counter.reader.place(VirtualNtag424::new(1));
+    counter.reader.tear_after_apdus(21);
+    let personalise = ["personalise", "--new-keys", "new.keys"];
+    counter.tag_refused(&personalise);
+    let kept = fs::read_to_string(counter.dir.path().join("new.keys")).unwrap();
+    let tag = counter.reader.remove_any().unwrap();
+    counter.reader.place(tag);
+    counter.tag_ok(&personalise);
+    let again = fs::read_to_string(counter.dir.path().join("new.keys")).unwrap();
+    assert_eq!(again, kept);
+    let mut agent = counter.agent();
+    show_ok(&mut agent, 7);
+    assert_eq!(counter.tap(), Some(link(7)));
+    agent.finish();
+    counter.tag_ok(&["reset", "--keys", "new.keys"]);
+    let versions = counter.reader.with_424(|tag| tag.key_versions());
+    assert_eq!(versions, Some([0; 5]));
 }
 
 #[test]

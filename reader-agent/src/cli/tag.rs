@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use protocol::ids::TerminalId;
 use protocol::link::LinkHost;
+use protocol::sun::TagUid;
 use protocol::token::MachineToken;
 use protocol::{ndef, sun};
 use tokio::sync::mpsc::Receiver;
@@ -18,6 +19,7 @@ use super::At;
 use crate::app::DATABASE;
 use crate::config::{Config, TagPath};
 use crate::error::AgentError;
+use crate::files;
 use crate::reader::{TagConfig, TagEvent, TagService, Visit};
 use crate::state::State;
 use crate::tag::{Errand, KEY_FILE_MAX, TagError, TagKeys, Wish};
@@ -42,6 +44,10 @@ pub(super) struct Personalise {
     at: At,
     #[command(flatten)]
     keys: KeyFiles,
+    /// Make keys for this NTAG 424 DNA here, and write them into a new file: for tags whose links are
+    /// not signed. The file is needed again to reset the tag, and does not stay on this machine.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "signed_for"])]
+    new_keys: Option<PathBuf>,
     /// Let an NTAG 424 DNA sign its links, for this link host. Only for an authority that verifies
     /// them; others refuse such links.
     #[arg(long, value_name = "HOST", requires = "keys")]
@@ -71,7 +77,11 @@ pub(super) async fn run(command: TagCommand) -> Result<(), AgentError> {
     let (at, errand) = match command {
         TagCommand::Personalise(args) => {
             let mut wish = args.keys.wish()?;
-            let terminal = Config::load(&args.at.config)?.terminal;
+            let config = Config::load(&args.at.config)?;
+            if let Some(path) = &args.new_keys {
+                wish.keys = Some(new_keys(&config, path).await?);
+            }
+            let terminal = config.terminal;
             let host = args.signed_for.as_deref();
             wish.signed_message = host
                 .map(|host| message_length(host, terminal))
@@ -98,6 +108,19 @@ impl KeyFiles {
             signed_message: None,
         })
     }
+}
+
+/// Random keys for the tag that lies on the reader, in a file before they are on the tag. A file that
+/// is there already is gone on with.
+async fn new_keys(config: &Config, path: &Path) -> Result<TagKeys, AgentError> {
+    if path.exists() {
+        return key_file(path);
+    }
+    let checked = visit(config, Errand::Check).await?;
+    let uid = TagUid::from_slice(&checked.tag_uid).ok_or(TagError::NoKeysHere)?;
+    let keys = TagKeys::random(uid)?;
+    files::write_new(path, keys.text().as_bytes())?;
+    Ok(keys)
 }
 
 async fn visit(config: &Config, errand: Errand) -> Result<Visit, AgentError> {

@@ -58,7 +58,7 @@ pub enum TagError {
     )]
     Unguarded,
     #[error(
-        "this reader lets no password through to the tag: use an ACR122U, or leave the tag without a password (m2key-agent tag reset at a reader that does)"
+        "this reader lets no password through to the tag: use another one (ACR122U, ACR1252U, ACR1552U, uTrust 3700 F), or reset the tag there (m2key-agent tag reset)"
     )]
     PasswordNotLetThrough,
     #[error(

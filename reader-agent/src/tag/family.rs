@@ -21,6 +21,8 @@ pub(super) trait TagFamily: Sync {
     fn name(&self) -> &'static str;
     /// Whether this tag is of the family, asking it only what any card survives.
     fn recognises(&self, at: &At<'_>) -> Result<bool, TagError>;
+    /// Whether this was written down of a tag of the family.
+    fn owns(&self, record: &TagRecord) -> bool;
     /// Makes the tag hold an NDEF message; an empty one is none.
     fn show(&self, at: &At<'_>, message: &[u8]) -> Result<Done, TagError>;
     /// Makes the tag this terminal's, so that nobody else writes it.
@@ -31,8 +33,8 @@ pub(super) trait TagFamily: Sync {
     fn reset(&self, at: &At<'_>, wish: &Wish) -> Result<Done, TagError>;
 }
 
-/// What is to be done with the tag.
-#[derive(Clone, Debug)]
+/// What is to be done with the tag. Mute: a message has a token in it.
+#[derive(Clone)]
 pub enum Errand {
     /// Only in the terminal's own tag's favour, once one was personalised.
     Show(Vec<u8>),
@@ -83,13 +85,15 @@ pub struct Done {
 pub struct TagMemory {
     pub taps: TapLedger,
     left: Option<(Vec<u8>, Vec<u8>)>,
+    /// The tag that lies there, if it proved not to be ours.
+    distrusted: Option<Vec<u8>>,
 }
 
 impl TagMemory {
     pub fn resume(last: Option<LastCounter>) -> Self {
         Self {
             taps: TapLedger::resume(last),
-            left: None,
+            ..Self::default()
         }
     }
 
@@ -97,6 +101,19 @@ impl TagMemory {
     pub fn take_left(&mut self, uid: &[u8]) -> Option<Vec<u8>> {
         let left = self.left.take().filter(|(of, _)| of == uid);
         left.map(|(_, area)| area)
+    }
+
+    /// Whatever lay there is gone; what comes is judged anew.
+    pub fn handle_gone(&mut self) {
+        self.distrusted = None;
+    }
+
+    fn distrusts(&self, uid: &[u8]) -> bool {
+        self.distrusted.as_deref() == Some(uid)
+    }
+
+    fn distrust(&mut self, uid: &[u8]) {
+        self.distrusted = Some(uid.to_vec());
     }
 
     pub fn leave(&mut self, uid: &[u8], area: &[u8]) {
@@ -139,7 +156,11 @@ impl<'a> Recognised<'a> {
         };
         for family in FAMILIES {
             if family.recognises(&at)? {
-                return Ok(Self { family, at });
+                return match at.record.as_ref().is_none_or(|record| family.owns(record)) {
+                    true => Ok(Self { family, at }),
+                    // Our tag's number on another kind of chip.
+                    false => Err(TagError::Counterfeit),
+                };
             }
         }
         let atr = card.atr().to_vec();
@@ -152,14 +173,24 @@ impl<'a> Recognised<'a> {
 
     pub fn carry_out(&self, errand: &Errand) -> Result<Done, TagError> {
         match errand {
-            Errand::Show(message) => {
-                self.refuse_replaced()?;
-                self.family.show(&self.at, message)
-            }
+            Errand::Show(message) => self.show(message),
             Errand::Personalise(wish) => self.family.personalise(&self.at, wish),
             Errand::Check => self.check(),
             Errand::Reset(wish) => self.family.reset(&self.at, wish),
         }
+    }
+
+    /// A key that was refused is not tried again while the tag lies there: a tag counts wrong keys.
+    fn show(&self, message: &[u8]) -> Result<Done, TagError> {
+        self.refuse_replaced()?;
+        if self.at.memory().distrusts(self.at.uid) {
+            return Err(TagError::Counterfeit);
+        }
+        let shown = self.family.show(&self.at, message);
+        if shown == Err(TagError::Counterfeit) {
+            self.at.memory().distrust(self.at.uid);
+        }
+        shown
     }
 
     /// Once a terminal has a tag of its own, no other one is written.

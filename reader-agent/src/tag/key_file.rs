@@ -10,6 +10,8 @@ use protocol::sun::{KeySlot, TagUid};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use super::TagError;
+
 /// Longest file worth reading, in bytes.
 pub const KEY_FILE_MAX: u64 = 4_096;
 
@@ -87,6 +89,28 @@ impl TagKeys {
         Self::new(uid, raw.version, keys)
     }
 
+    /// Keys of chance, of the first version.
+    pub fn random(uid: TagUid) -> Result<Self, TagError> {
+        let mut keys = [AesKey::DELIVERY; 5];
+        for key in &mut keys {
+            let mut bytes = Zeroizing::new([0; 16]);
+            getrandom::fill(&mut *bytes).map_err(|_| TagError::Bug)?;
+            *key = AesKey::from_bytes(*bytes);
+        }
+        Self::new(uid, 1, keys).map_err(|_| TagError::Bug)
+    }
+
+    /// The file that [`Self::parse`] reads.
+    pub fn text(&self) -> Zeroizing<String> {
+        let mut text = format!("uid = \"{}\"\nversion = {}\n", self.uid, self.version);
+        for slot in KeySlot::ALL {
+            let key = self.key(slot).expose();
+            let hex: Zeroizing<String> = Zeroizing::new(hex(key));
+            text += &format!("{} = \"{}\"\n", name(slot), *hex);
+        }
+        Zeroizing::new(text)
+    }
+
     pub fn version(&self) -> u8 {
         self.version
     }
@@ -100,6 +124,21 @@ impl fmt::Debug for TagKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TagKeys({} version {})", self.uid, self.version)
     }
+}
+
+/// What a slot is called, in files and in words.
+pub(super) fn name(slot: KeySlot) -> &'static str {
+    match slot {
+        KeySlot::Master => "master",
+        KeySlot::Write => "write",
+        KeySlot::Meta => "meta",
+        KeySlot::Mac => "mac",
+        KeySlot::Spare => "spare",
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn key_of(text: &str) -> Option<AesKey> {
@@ -136,6 +175,15 @@ mod tests {
         assert_eq!(keys.key(KeySlot::Master).expose()[15], 0x0F);
         assert_eq!(keys.key(KeySlot::Spare).expose(), &[0x13; 16]);
         assert_eq!(format!("{keys:?}"), "TagKeys(04010203040506 version 7)");
+    }
+
+    #[test]
+    fn keys_of_chance_are_read_again_and_no_two_files_are_alike() {
+        let uid = TagUid::parse(UID).unwrap();
+        let (one, other) = (TagKeys::random(uid).unwrap(), TagKeys::random(uid).unwrap());
+        let again = TagKeys::parse(&one.text()).unwrap();
+        assert_eq!(again.text(), one.text());
+        assert_ne!(other.text(), one.text());
     }
 
     #[test]

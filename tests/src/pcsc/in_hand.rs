@@ -32,6 +32,7 @@ pub struct InHand {
     is_last_heard: Cell<bool>,
     flip: Cell<Option<usize>>,
     passes_native: bool,
+    forgets: bool,
     commands: Cell<usize>,
 }
 
@@ -50,6 +51,7 @@ impl InHand {
             is_last_heard: Cell::new(cut.is_some_and(|cut| cut.is_heard)),
             flip: Cell::new(None),
             passes_native: true,
+            forgets: false,
             commands: Cell::new(0),
         }
     }
@@ -57,6 +59,12 @@ impl InHand {
     /// At a reader that passes no native commands.
     pub fn at_plain_reader(mut self) -> InHand {
         self.passes_native = false;
+        self
+    }
+
+    /// At a reader that selects the tag anew after every native command.
+    pub fn at_forgetful_reader(mut self) -> InHand {
+        self.forgets = true;
         self
     }
 
@@ -115,7 +123,13 @@ struct Native<'a>(&'a InHand);
 impl NativeTransceive for Native<'_> {
     fn transceive(&mut self, command: &[u8]) -> Result<Vec<u8>, NativeError> {
         let frame = self.0.exchange(|tag| match tag {
-            TagModel::Ntag213(tag) => tag.transceive(command),
+            TagModel::Ntag213(tag) => {
+                let frame = tag.transceive(command);
+                if self.0.forgets {
+                    tag.power_up();
+                }
+                frame
+            }
             _ => Frame::Nak(0),
         })?;
         match frame {
@@ -143,6 +157,12 @@ impl Agent {
             safe: Drawer { content },
             memory: Mutex::default(),
         }
+    }
+
+    /// The reader sees that nothing lies there.
+    pub fn taken_away(&self) {
+        let memory = self.memory.lock();
+        memory.unwrap_or_else(PoisonError::into_inner).handle_gone();
     }
 
     /// The disk takes this many more records and is full then.

@@ -3,7 +3,7 @@
 //! A `VirtualReader` listens on the socket its entry in reader.conf names, and answers the IFD
 //! handler inside pcscd as an ACR122U would. Its frames: `tests/virtual-reader/src/lib.rs`.
 
-use super::acr122u::{self, Manners, ReaderCommand};
+use super::acr122u::{self, Manners, NativeWay, ReaderCommand};
 use super::pcscd::ReaderEntry;
 use super::virtual_424::VirtualNtag424;
 use super::virtual_tag::{ForeignTag, TagModel, VirtualTag};
@@ -81,7 +81,7 @@ impl VirtualReader {
         let socket = dir.join(format!("reader-{}.sock", name.replace([' ', '/'], "-")));
         let listener = UnixListener::bind(&socket)?;
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::new()),
+            state: Mutex::new(State::new(NativeWay::of(name))),
             changed: Condvar::new(),
         });
         let serving = Arc::clone(&shared);
@@ -183,6 +183,11 @@ impl VirtualReader {
 
     pub fn lie_about_writes(&self, lies: bool) {
         self.shared.locked().manners.lies_about_writes = lies;
+    }
+
+    /// Selects the tag anew after every native command.
+    pub fn forget_after_native(&self) {
+        self.shared.locked().manners.forgets = true;
     }
 
     /// Refuses escape commands, as with a driver that does not pass them.
@@ -323,13 +328,16 @@ impl Shared {
 }
 
 impl State {
-    fn new() -> State {
+    fn new(native: NativeWay) -> State {
         State {
             tag: None,
             torn: None,
             field: true,
             field_control: true,
-            manners: Manners::default(),
+            manners: Manners {
+                native,
+                ..Manners::default()
+            },
             writes_to_tear: None,
             apdus_to_tear: None,
             hold: false,

@@ -146,6 +146,12 @@ impl VirtualTag {
         uid
     }
 
+    /// Another UID, as chips have that are made for copying.
+    pub fn set_uid(&mut self, uid: [u8; 7]) {
+        self.pages[0][..3].copy_from_slice(&uid[..3]);
+        self.pages[1].copy_from_slice(&uid[3..]);
+    }
+
     /// What a PC/SC reader makes of it: a storage card of the Ultralight family (PC/SC part 3).
     pub fn atr(&self) -> Vec<u8> {
         storage_card_atr([0x00, 0x03])

@@ -160,6 +160,20 @@ fn a_reader_that_lets_no_password_through_is_named() {
 }
 
 #[test]
+fn a_reader_that_makes_the_tag_forget_is_found_out_before_anybody_is_locked_out() {
+    let agent = Agent::default();
+    let hand = InHand::new(VirtualTag::new(1)).at_forgetful_reader();
+    let refused = agent.run(&hand, &personalise());
+    assert_eq!(refused, Err(TagError::PasswordNotLetThrough));
+    let mut tag = hand.into_tag();
+    assert!(is_open_to_all(&mut tag.clone()));
+    tag.power_up();
+    let hand = InHand::new(tag).at_forgetful_reader();
+    agent.run(&hand, &show(7)).unwrap();
+    assert_eq!(seen(&hand.into_tag()), Some(link(7)));
+}
+
+#[test]
 fn a_check_tells_in_words_whether_anybody_can_write() {
     let open = done(&Agent::default(), VirtualTag::new(1).into(), &Errand::Check).1;
     let said = open.said.join("\n");

@@ -187,7 +187,31 @@ fn a_copy_of_the_uid_is_no_tag_of_ours() {
     let check = agent.run(&InHand::new(chip(&tag).copied()), &Errand::Check);
     assert_eq!(check, Err(TagError::Counterfeit));
     // The true one goes on.
+    agent.taken_away();
     done(&agent, tag, &show(8));
+}
+
+#[test]
+fn a_refused_key_is_tried_once_while_the_tag_lies_there_and_anew_when_it_comes_back() {
+    let (agent, tag) = own_tag_with(7);
+    let copy = InHand::new(chip(&tag).copied());
+    for _ in 0..100 {
+        assert_eq!(agent.run(&copy, &show(8)), Err(TagError::Counterfeit));
+    }
+    assert_eq!(chip(&copy.into_tag()).failures(), 1);
+    agent.taken_away();
+    done(&agent, tag, &show(8));
+}
+
+#[test]
+fn our_number_on_another_kind_of_chip_is_a_copy() {
+    let (agent, tag) = own_tag();
+    let mut other = VirtualTag::new(1);
+    other.set_uid(chip(&tag).uid().try_into().unwrap());
+    for errand in [show(8), Errand::Check, personalise(1)] {
+        let hand = InHand::new(other.clone());
+        assert_eq!(agent.run(&hand, &errand), Err(TagError::Counterfeit));
+    }
 }
 
 #[test]

@@ -248,6 +248,9 @@ impl Desk {
 
     fn lose_tag(&self, state: &mut State) {
         let refused = state.refused.take();
+        // Nobody who holds this lock waits for the desk's.
+        let memory = self.memory.lock();
+        memory.unwrap_or_else(PoisonError::into_inner).handle_gone();
         if state.status.tag_uid.take().is_some() || refused.is_some() {
             self.tell(TagEvent::TagRemoved);
         }

@@ -15,6 +15,7 @@ use rewrite::{Rewritten, rewrite};
 use super::TagError;
 use super::card::{Pages, is_ultralight};
 use super::family::{At, Done, TagFamily, Wish};
+use super::record::TagRecord;
 use super::taps::Counted;
 
 const GET_VERSION: [u8; 1] = [0x60];
@@ -30,6 +31,10 @@ impl TagFamily for Ntag21x {
 
     fn recognises(&self, at: &At<'_>) -> Result<bool, TagError> {
         Ok(is_ultralight(at.card.atr()))
+    }
+
+    fn owns(&self, record: &TagRecord) -> bool {
+        matches!(record, TagRecord::Ntag21x(_))
     }
 
     /// The counter is asked first and last.

@@ -92,9 +92,9 @@ pub(super) fn protect(at: &At<'_>) -> Result<Done, TagError> {
     let first = guard.header.guard_page();
     let [a, b] = password.answer;
     pages.write(first + 2, password.word)?;
-    pages.write(first + 3, [a, b, 0, 0])?;
-    // Nothing is guarded by a password that the tag did not take.
-    authenticate(at, &password)?;
+    let answer = [a, b, 0, 0];
+    pages.write(first + 3, answer)?;
+    try_on_last_page(at, &mut pages, &guard, &password, answer)?;
     let [access, rest @ ..] = guard.access;
     let access = access & !(READS_GUARDED | TRIES) | COUNTER_ENABLED;
     let [b, c, d] = rest;
@@ -106,10 +106,35 @@ pub(super) fn protect(at: &At<'_>) -> Result<Done, TagError> {
     keep(at, &password, PasswordStage::Protected)?;
     at.safe.adopt(at.uid)?;
     Ok(Done {
-        writes: 4,
+        writes: 6,
         said: vec!["the tag has a password, and is this terminal's own".into()],
         ..Done::default()
     })
+}
+
+/// Nothing is guarded by a password that the tag did not take, or that this reader makes it forget
+/// before the next write: one page is, from which there is a way back without it.
+fn try_on_last_page(
+    at: &At<'_>,
+    pages: &mut Pages<'_>,
+    guard: &Guard,
+    password: &Password,
+    answer: [u8; PAGE],
+) -> Result<(), TagError> {
+    if guard.is_up() {
+        return Ok(());
+    }
+    let first = guard.header.guard_page();
+    authenticate(at, password)?;
+    pages.write(first, guard.guarding(first + 3))?;
+    authenticate(at, password)?;
+    match pages.write(first + 3, answer) {
+        Err(TagError::WriteRefused { .. }) => {
+            pages.write(first, guard.guarding(UNGUARDED))?;
+            Err(TagError::PasswordNotLetThrough)
+        }
+        written => written,
+    }
 }
 
 /// Takes the password away again.

@@ -20,7 +20,7 @@ use super::settings::{FileSettings, Mirror};
 use super::{opened, record, selected, settings};
 use crate::tag::TagError;
 use crate::tag::family::{At, Done, Wish};
-use crate::tag::key_file::TagKeys;
+use crate::tag::key_file::{TagKeys, name};
 use crate::tag::record::{DELIVERED_VERSION, KeyRecord, KeyState, TagRecord};
 
 /// All but the master key, which is last.
@@ -267,14 +267,4 @@ fn certain(record: &KeyRecord, slot: KeySlot) -> Result<u8, TagError> {
 
 fn keep(at: &At<'_>, record: &KeyRecord) -> Result<(), TagError> {
     at.keep(&TagRecord::Ntag424(record.clone()))
-}
-
-pub(super) fn name(slot: KeySlot) -> &'static str {
-    match slot {
-        KeySlot::Master => "master",
-        KeySlot::Write => "write",
-        KeySlot::Meta => "meta",
-        KeySlot::Mac => "mac",
-        KeySlot::Spare => "spare",
-    }
 }

@@ -47,6 +47,10 @@ impl TagFamily for Ntag424 {
         }
     }
 
+    fn owns(&self, record: &TagRecord) -> bool {
+        matches!(record, TagRecord::Ntag424(_))
+    }
+
     fn show(&self, at: &At<'_>, message: &[u8]) -> Result<Done, TagError> {
         let record = record(at).ok_or(TagError::NotPersonalised)?;
         if !record.is_complete {
