@@ -23,6 +23,7 @@ mod rails;
 mod restoring;
 
 use harness::World;
+use harness::pcsc::VirtualNtag424;
 use harness::terminal::Terminal;
 use protocol::charge::ChargeKind;
 use protocol::derive::EpochKey;
@@ -99,6 +100,23 @@ async fn one_token_travels_from_its_seed_to_a_receipt() {
     assert_eq!(at_till, approved.response.receipt);
     let screen = terminal.kiosk().shows("paid").await.unwrap();
     assert_eq!(screen.mark, Some(claims.mark.to_string()));
+}
+
+#[tokio::test]
+async fn a_tag_that_only_its_terminal_can_write_pays() {
+    let world = World::new().await.unwrap();
+    let terminal = world.terminal();
+    terminal.replace_tag(VirtualNtag424::new(7)).unwrap();
+    let personalise = ["personalise", "--new-keys", "tag.keys"];
+    terminal.tag_verb(&personalise).unwrap();
+    offer(&world).await;
+    let phone = world.signed_in_phone("shopper-one").await.unwrap();
+    let link = phone.tap(terminal).await.unwrap();
+    let claim = phone.must_claim(&link).await.unwrap();
+    assert_eq!(claim.view.channel, Channel::Nfc);
+    phone.must_approve(&claim).await.unwrap();
+    let next = phone.tap_other_than(terminal, &link).await.unwrap();
+    assert_ne!(next, link);
 }
 
 #[tokio::test]
