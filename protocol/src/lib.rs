@@ -9,7 +9,8 @@
 //!                     ▼
 //!  presented ──▶ live ──▶ claim ──▶ approval ──▶ receipt                    spent
 //!  presented.rs  live.rs  charge.rs, wire/       receipt.rs
-//!                  └── turn.rs: what a spend moves on
+//!                  ├── turn.rs: what a spend moves on
+//!                  └── sun.rs: that a tag was there, if it signs its links
 //! ```
 //!
 //! Nothing here does I/O, knows the time or keeps a seed: time, keys and records are arguments.
