@@ -59,11 +59,24 @@ impl TagDriver {
             self.step(&mut memory).await;
             self.wait(&mut memory).await;
         }
-        if tokio::time::timeout(BLANK_DEADLINE, self.writer.blank())
-            .await
-            .is_err()
-        {
-            tracing::warn!("the tag was not blanked in time; its token expires with its window");
+        match tokio::time::timeout(BLANK_DEADLINE, self.writer.blank()).await {
+            Ok(Ok(visit)) => self.leave(&visit),
+            Ok(Err(failure)) => tracing::warn!(kind = failure.kind, "{failure}"),
+            Err(_) => {
+                tracing::warn!(
+                    "the tag was not blanked in time; its token expires with its window"
+                );
+            }
+        }
+    }
+
+    /// So that the next run knows whether somebody wrote on it meanwhile.
+    fn leave(&self, visit: &TagVisit) {
+        if let Err(error) = self.state.keep_left_on_tag(&visit.left) {
+            tracing::error!(
+                hint = error.hint(),
+                "what is on the tag was not kept: {error}"
+            );
         }
     }
 
@@ -241,7 +254,7 @@ fn seen(face: &Face) -> SeenWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tag::TagError;
+    use crate::tag::{LeftOn, TagError};
 
     #[test]
     fn a_tag_that_somebody_wrote_on_is_reported_and_its_taps_are_not_lost() {
@@ -251,6 +264,7 @@ mod tests {
             taps: Some(2),
             counter: Some(9),
             was_altered: true,
+            left: LeftOn::new(&[4, 0xA1], &[]),
         };
         let events = events_of(&visit, None, None, Timestamp::from_ms(0));
         let seen: Vec<Seen> = events.into_iter().map(|event| event.what).collect();

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::error::AgentError;
 use crate::reader::{TagConfig, TagEvent, TagService, Visit};
 use crate::state::{State, TagWear};
-use crate::tag::{LastCounter, TagError};
+use crate::tag::{LastCounter, LeftOn, TagError};
 use crate::tag_writer::{TagFailure, TagHealth, TagVisit, TagWriter};
 
 /// Starts the reader's threads; their events say when to write again.
@@ -20,6 +20,7 @@ pub fn start(
     let config = TagConfig {
         reader_name,
         last_counter: last.and_then(last_counter),
+        left: state.take_left_on_tag()?,
         ..TagConfig::new(state)
     };
     TagService::start(config).map_err(|error| {
@@ -60,6 +61,7 @@ fn told(visit: Result<Visit, TagError>) -> Result<TagVisit, TagFailure> {
             taps: visit.taps_since_last,
             counter: visit.counter,
             was_altered: visit.was_altered,
+            left: LeftOn::new(&visit.tag_uid, &visit.area),
         }),
         Err(error) => Err(TagFailure {
             kind: error.kind(),

@@ -2,7 +2,7 @@
 
 use super::desk::Desk;
 use super::{watchdog, watcher};
-use crate::tag::{Done, Errand, LastCounter, TagError, TagSafe};
+use crate::tag::{Done, Errand, LastCounter, LeftOn, TagError, TagSafe};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub struct TagConfig {
     pub call_limit: Duration,
     /// The tag's counter as the last run left it, so that taps in between are not lost.
     pub last_counter: Option<LastCounter>,
+    /// What the last run left on the tag when it ended in good order.
+    pub left: Option<LeftOn>,
     /// What is known of tags, and is written down before they are changed.
     pub safe: Arc<dyn TagSafe>,
 }
@@ -31,6 +33,7 @@ impl TagConfig {
             reader_name: None,
             call_limit: CALL_LIMIT,
             last_counter: None,
+            left: None,
             safe,
         }
     }

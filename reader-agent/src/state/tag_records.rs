@@ -4,7 +4,9 @@ use rusqlite::{OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use super::{State, StateError};
-use crate::tag::{TagError, TagRecord, TagSafe};
+use crate::tag::{LeftOn, TagError, TagRecord, TagSafe};
+
+const LEFT: &str = "left_on_tag";
 
 impl TagSafe for State {
     fn recall(&self, uid: &[u8]) -> Result<Option<TagRecord>, TagError> {
@@ -52,6 +54,19 @@ impl State {
             params![uid, text.as_str()],
         )?;
         Ok(())
+    }
+
+    /// What the last run left on the tag; told once, for after a power cut nobody knows.
+    pub fn take_left_on_tag(&self) -> Result<Option<LeftOn>, StateError> {
+        let left = self.fact(LEFT)?;
+        self.lock()
+            .execute("DELETE FROM fact WHERE name = ?1", [LEFT])?;
+        Ok(left)
+    }
+
+    /// The run ends in good order.
+    pub fn keep_left_on_tag(&self, left: &LeftOn) -> Result<(), StateError> {
+        self.set_fact(LEFT, left)
     }
 
     fn adopt_tag(&self, uid: &[u8]) -> Result<(), StateError> {

@@ -5,6 +5,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
 use super::key_file::TagKeys;
 use super::ntag21x::Ntag21x;
 use super::ntag424::Ntag424;
@@ -84,23 +87,23 @@ pub struct Done {
 #[derive(Debug, Default)]
 pub struct TagMemory {
     pub taps: TapLedger,
-    left: Option<(Vec<u8>, Vec<u8>)>,
+    left: Option<LeftOn>,
     /// The tag that lies there, if it proved not to be ours.
     distrusted: Option<Vec<u8>>,
 }
 
 impl TagMemory {
-    pub fn resume(last: Option<LastCounter>) -> Self {
+    pub fn resume(last: Option<LastCounter>, left: Option<LeftOn>) -> Self {
         Self {
             taps: TapLedger::resume(last),
+            left,
             ..Self::default()
         }
     }
 
     /// What the last good visit left on this tag. Asked once: until this visit is good, nobody knows.
-    pub fn take_left(&mut self, uid: &[u8]) -> Option<Vec<u8>> {
-        let left = self.left.take().filter(|(of, _)| of == uid);
-        left.map(|(_, area)| area)
+    pub(super) fn take_left(&mut self, uid: &[u8]) -> Option<LeftOn> {
+        self.left.take().filter(|left| left.uid == uid)
     }
 
     /// Whatever lay there is gone; what comes is judged anew.
@@ -116,8 +119,32 @@ impl TagMemory {
         self.distrusted = Some(uid.to_vec());
     }
 
-    pub fn leave(&mut self, uid: &[u8], area: &[u8]) {
-        self.left = Some((uid.to_vec(), area.to_vec()));
+    pub(super) fn leave(&mut self, left: LeftOn) {
+        self.left = Some(left);
+    }
+}
+
+/// What a visit left on a tag, to tell whether somebody else wrote on it. It has no token in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOn {
+    uid: Vec<u8>,
+    bytes: usize,
+    digest: [u8; 32],
+}
+
+impl LeftOn {
+    pub fn new(uid: &[u8], area: &[u8]) -> Self {
+        Self {
+            uid: uid.to_vec(),
+            bytes: area.len(),
+            digest: Sha256::digest(area).into(),
+        }
+    }
+
+    /// False as well if too little was read to tell.
+    pub(super) fn differs(&self, found: &[u8]) -> bool {
+        let found = found.get(..self.bytes);
+        found.is_some_and(|found| Sha256::digest(found)[..] != self.digest)
     }
 }
 

@@ -18,7 +18,7 @@ mod taps;
 
 pub use card::{Card, uid};
 pub use error::{NativeError, TagError};
-pub use family::{Done, Errand, Recognised, TagMemory, Wish};
+pub use family::{Done, Errand, LeftOn, Recognised, TagMemory, Wish};
 pub use key_file::{BadKeyFile, KEY_FILE_MAX, TagKeys};
 pub use record::{
     KeyRecord, KeyState, Password, PasswordRecord, PasswordStage, TagRecord, TagSafe,

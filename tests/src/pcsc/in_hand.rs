@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reader_agent::tag::{
-    Card, Done, Errand, NativeError, NativeTransceive, Recognised, TagError, TagMemory, TagRecord,
-    TagSafe, uid,
+    Card, Done, Errand, LastCounter, LeftOn, NativeError, NativeTransceive, Recognised, TagError,
+    TagMemory, TagRecord, TagSafe, uid,
 };
 
 use super::acr122u::{self, Manners};
@@ -157,6 +157,18 @@ impl Agent {
             safe: Drawer { content },
             memory: Mutex::default(),
         }
+    }
+
+    /// The same disk after an end in good order: counter and content of the tag are known again.
+    pub fn resumed(&self, uid: &[u8], last: &Done) -> Agent {
+        let counter = last.counter.map(|value| LastCounter {
+            tag_uid: uid.to_vec(),
+            value,
+        });
+        let left = LeftOn::new(uid, &last.area);
+        let mut agent = self.restarted();
+        agent.memory = Mutex::new(TagMemory::resume(counter, Some(left)));
+        agent
     }
 
     /// The reader sees that nothing lies there.

@@ -110,6 +110,7 @@ pub struct VirtualTag {
     authenticated: bool,
     writes: [u32; PAGES],
     endurance: u32,
+    version: Option<[u8; 8]>,
 }
 
 impl VirtualTag {
@@ -137,6 +138,7 @@ impl VirtualTag {
             authenticated: false,
             writes: [0; PAGES],
             endurance: ENDURANCE,
+            version: Some([0x00, 0x04, 0x04, 0x02, 0x01, 0x00, 0x0F, 0x03]),
         }
     }
 
@@ -144,6 +146,11 @@ impl VirtualTag {
         let mut uid = self.pages[0][..3].to_vec();
         uid.extend_from_slice(&self.pages[1]);
         uid
+    }
+
+    /// What it says it is; a chip of an older kind does not know the question.
+    pub fn set_version(&mut self, version: Option<[u8; 8]>) {
+        self.version = version;
     }
 
     /// Another UID, as chips have that are made for copying.
@@ -214,7 +221,9 @@ impl VirtualTag {
     /// One native command, without CRC.
     pub fn transceive(&mut self, command: &[u8]) -> Frame {
         let answer = match *command {
-            [0x60] => Frame::Data(vec![0x00, 0x04, 0x04, 0x02, 0x01, 0x00, 0x0F, 0x03]),
+            [0x60] => self
+                .version
+                .map_or(BAD_ARGUMENT, |it| Frame::Data(it.to_vec())),
             [0x30, page] => self.read(page),
             [0x3A, first, last] => self.fast_read(first, last),
             [0xA2, page, a, b, c, d] => self.write(page, [a, b, c, d]),

@@ -102,6 +102,32 @@ fn what_somebody_else_wrote_is_noticed_and_repaired() {
 }
 
 #[test]
+fn what_somebody_wrote_while_the_agent_was_off_is_noticed_too() {
+    let agent = Agent::default();
+    let (mut tag, last) = done(&agent, VirtualTag::new(1).into(), &BLANK);
+    let uid = chip(&mut tag).uid();
+    let (_, quiet) = done(&agent.resumed(&uid, &last), tag.clone(), &show(7));
+    assert!(!quiet.was_altered);
+    chip(&mut tag).transceive(&[0xA2, 5, 0x34, 0x03, 0x05, 0xD0]);
+    let (_, noticed) = done(&agent.resumed(&uid, &last), tag.clone(), &show(7));
+    assert!(noticed.was_altered);
+    // After a power cut nobody knows, and nobody is accused.
+    let (_, silent) = done(&agent.restarted(), tag, &show(7));
+    assert!(!silent.was_altered);
+}
+
+#[test]
+fn a_chip_that_does_not_say_it_is_an_ntag_gets_no_password() {
+    let mut copy = VirtualTag::new(1);
+    copy.set_version(None);
+    let hand = InHand::new(copy);
+    let refused = Agent::default().run(&hand, &personalise());
+    assert!(matches!(refused, Err(TagError::NotAnNtag { .. })));
+    let mut tag = hand.into_tag();
+    assert_eq!(chip(&mut tag).writes_total(), 0);
+}
+
+#[test]
 fn after_a_cut_nobody_is_accused() {
     let agent = Agent::default();
     let (tag, _) = done(&agent, VirtualTag::new(1).into(), &show(7));

@@ -25,6 +25,13 @@ fn wish(version: u8) -> Box<Wish> {
     })
 }
 
+pub(super) fn wish_of(is_signed: bool) -> Box<Wish> {
+    Box::new(Wish {
+        signed_message: is_signed.then(signed_message),
+        ..*wish(1)
+    })
+}
+
 fn personalise(version: u8) -> Errand {
     Errand::Personalise(wish(version))
 }

@@ -95,7 +95,7 @@ pub(super) enum Watch {
 
 impl Desk {
     pub(super) fn new(config: TagConfig, events: mpsc::Sender<TagEvent>) -> Desk {
-        let memory = TagMemory::resume(config.last_counter.clone());
+        let memory = TagMemory::resume(config.last_counter.clone(), config.left.clone());
         Desk {
             config,
             events,

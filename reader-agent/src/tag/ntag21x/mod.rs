@@ -14,7 +14,7 @@ use rewrite::{Rewritten, rewrite};
 
 use super::TagError;
 use super::card::{Pages, is_ultralight};
-use super::family::{At, Done, TagFamily, Wish};
+use super::family::{At, Done, LeftOn, TagFamily, Wish};
 use super::record::TagRecord;
 use super::taps::Counted;
 
@@ -48,12 +48,12 @@ impl TagFamily for Ntag21x {
         password::unlock(at, &mut pages)?;
         let left = at.memory().take_left(at.uid);
         let done = rewrite(&mut pages, message)?;
-        let was_altered = left.is_some_and(|left| differs(&left, &done.found));
+        let was_altered = left.is_some_and(|left| left.differs(&done.found));
         let counter = match &mut counter {
             Some(counter) => settle(at, counter, &done)?,
             None => None,
         };
-        at.memory().leave(at.uid, &done.area);
+        at.memory().leave(LeftOn::new(at.uid, &done.area));
         Ok(Done {
             writes: done.pages_written,
             taps,
@@ -67,6 +67,14 @@ impl TagFamily for Ntag21x {
     fn personalise(&self, at: &At<'_>, wish: &Wish) -> Result<Done, TagError> {
         if wish.keys.is_some() || wish.signed_message.is_some() {
             return Err(TagError::NoKeysHere);
+        }
+        // What does not say that it is an NTAG has no password, or another way with it.
+        if let Some(mut native) = at.card.native() {
+            let version = native.transceive(&GET_VERSION).unwrap_or_default();
+            if !version.starts_with(&VERSION_NTAG) {
+                let atr = at.card.atr().to_vec();
+                return Err(TagError::NotAnNtag { atr });
+            }
         }
         password::protect(at)
     }
@@ -103,10 +111,6 @@ fn chip(version: &[u8]) -> &'static str {
         [_, _, _, _, 1, _, 0x13, ..] => "the chip says it is an NTAG216",
         _ => "the chip does not say what it is: a copy, or an older Ultralight",
     }
-}
-
-fn differs(left: &[u8], found: &[u8]) -> bool {
-    left.iter().zip(found).any(|(a, b)| a != b)
 }
 
 fn taps(at: &At<'_>, counter: &mut CounterAccess<'_>) -> Result<Option<u32>, TagError> {
