@@ -102,7 +102,7 @@ pub enum TagError {
     )]
     Garbled,
     #[error(
-        "what is known of the tag could not be kept ({0}): nothing was done to the tag; m2key-agent status says more"
+        "what is known of the tag could not be kept ({0}): nothing more was done to the tag; m2key-agent status says more"
     )]
     NotKept(String),
 

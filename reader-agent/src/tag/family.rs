@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::key_file::TagKeys;
 use super::ntag21x::Ntag21x;
@@ -88,8 +89,8 @@ pub struct Done {
 pub struct TagMemory {
     pub taps: TapLedger,
     left: Option<LeftOn>,
-    /// The tag that lies there, if it proved not to be ours.
-    distrusted: Option<Vec<u8>>,
+    /// The tag that lies there, if it proved not to be ours by what is known of it.
+    distrusted: Option<LeftOn>,
 }
 
 impl TagMemory {
@@ -111,20 +112,12 @@ impl TagMemory {
         self.distrusted = None;
     }
 
-    fn distrusts(&self, uid: &[u8]) -> bool {
-        self.distrusted.as_deref() == Some(uid)
-    }
-
-    fn distrust(&mut self, uid: &[u8]) {
-        self.distrusted = Some(uid.to_vec());
-    }
-
     pub(super) fn leave(&mut self, left: LeftOn) {
         self.left = Some(left);
     }
 }
 
-/// What a visit left on a tag, to tell whether somebody else wrote on it. It has no token in it.
+/// What belongs to a tag, by its digest: to tell whether it is the same later. It has no secret in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOn {
     uid: Vec<u8>,
@@ -151,6 +144,12 @@ impl LeftOn {
 impl At<'_> {
     pub(super) fn memory(&self) -> MutexGuard<'_, TagMemory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which tag this is and what is known of it, not to be confused with one of which more is known.
+    fn known(&self) -> LeftOn {
+        let record = serde_json::to_vec(&self.record).unwrap_or_default();
+        LeftOn::new(self.uid, &Zeroizing::new(record))
     }
 
     /// Writes down what is about to be done, so that after a cut it is known.
@@ -210,12 +209,13 @@ impl<'a> Recognised<'a> {
     /// A key that was refused is not tried again while the tag lies there: a tag counts wrong keys.
     fn show(&self, message: &[u8]) -> Result<Done, TagError> {
         self.refuse_replaced()?;
-        if self.at.memory().distrusts(self.at.uid) {
+        let known = Some(self.at.known());
+        if self.at.memory().distrusted == known {
             return Err(TagError::Counterfeit);
         }
         let shown = self.family.show(&self.at, message);
         if shown == Err(TagError::Counterfeit) {
-            self.at.memory().distrust(self.at.uid);
+            self.at.memory().distrusted = known;
         }
         shown
     }

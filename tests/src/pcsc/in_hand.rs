@@ -171,6 +171,12 @@ impl Agent {
         agent
     }
 
+    /// Another process has written to the disk.
+    pub fn reads_the_disk_of(&self, other: &Agent) {
+        let content = other.safe.content().clone();
+        *self.safe.content() = content;
+    }
+
     /// The reader sees that nothing lies there.
     pub fn taken_away(&self) {
         let memory = self.memory.lock();

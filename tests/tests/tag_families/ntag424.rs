@@ -211,6 +211,21 @@ fn a_refused_key_is_tried_once_while_the_tag_lies_there_and_anew_when_it_comes_b
 }
 
 #[test]
+fn a_tag_that_was_put_right_is_tried_again_where_it_lies() {
+    let (agent, tag) = own_tag_with(7);
+    let running = agent.restarted();
+    let (tag, _) = done(&agent, tag, &change_keys(1, 2));
+    // The running agent has read the record of before.
+    let hand = InHand::new(tag);
+    assert_eq!(running.run(&hand, &show(8)), Err(TagError::Counterfeit));
+    assert_eq!(running.run(&hand, &show(8)), Err(TagError::Counterfeit));
+    running.reads_the_disk_of(&agent);
+    running.run(&hand, &show(8)).unwrap();
+    let tag = hand.into_tag();
+    assert_eq!((seen(&tag), chip(&tag).failures()), (Some(link(8)), 1));
+}
+
+#[test]
 fn our_number_on_another_kind_of_chip_is_a_copy() {
     let (agent, tag) = own_tag();
     let mut other = VirtualTag::new(1);

@@ -99,7 +99,10 @@ pub(super) fn versions_in_words(at: &At<'_>, record: &KeyRecord) -> Result<Vec<S
     resolve(&mut chip, &mut resolved)?;
     let one = |slot: KeySlot| match resolved.state(slot) {
         KeyState::Ours { version } => format!("key {}: ours, version {version}", name(slot)),
-        _ => format!("key {}: as delivered", name(slot)),
+        KeyState::Delivered => format!("key {}: as delivered", name(slot)),
+        KeyState::Changing { .. } | KeyState::Lost => {
+            format!("key {}: neither the old nor the new one", name(slot))
+        }
     };
     Ok(KeySlot::ALL.into_iter().map(one).collect())
 }
