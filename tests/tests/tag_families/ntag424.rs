@@ -226,6 +226,15 @@ fn a_tag_that_was_put_right_is_tried_again_where_it_lies() {
 }
 
 #[test]
+fn a_chip_whose_number_the_reader_does_not_tell_truly_is_a_copy() {
+    let (agent, tag) = own_tag_with(7);
+    let mut other = chip(&tag).clone();
+    other.set_uid([4, 9, 9, 9, 9, 9, 9]);
+    let hand = InHand::new(other).claiming(&chip(&tag).uid());
+    assert_eq!(agent.run(&hand, &show(8)), Err(TagError::Counterfeit));
+}
+
+#[test]
 fn our_number_on_another_kind_of_chip_is_a_copy() {
     let (agent, tag) = own_tag();
     let mut other = VirtualTag::new(1);

@@ -104,6 +104,11 @@ impl VirtualNtag424 {
         self.uid.to_vec()
     }
 
+    /// The same keys in another chip.
+    pub fn set_uid(&mut self, uid: [u8; 7]) {
+        self.uid = uid;
+    }
+
     pub fn atr(&self) -> Vec<u8> {
         vec![0x3B, 0x81, 0x80, 0x01, 0x80, 0x80]
     }
