@@ -260,6 +260,23 @@ fn another_tag_is_not_written_while_the_terminal_has_its_own() {
 }
 
 #[test]
+fn a_file_that_does_not_keep_what_is_written_is_found_out() {
+    let (agent, tag) = own_tag_with(7);
+    let mut worn = chip(&tag).clone();
+    worn.wear_out();
+    let refused = agent.run(&InHand::new(worn), &show(8));
+    assert_eq!(refused, Err(TagError::LiesAboutWrites { page: 0 }));
+}
+
+#[test]
+fn a_visit_is_ten_exchanges_and_one_frame_of_wear() {
+    let (agent, tag) = own_tag_with(7);
+    let hand = InHand::new(tag);
+    let done = agent.run(&hand, &show(8)).unwrap();
+    assert_eq!((hand.commands(), done.writes), (10, 1));
+}
+
+#[test]
 fn settings_that_somebody_changed_are_noticed() {
     let (agent, mut tag) = own_tag();
     let TagModel::Ntag424(chip) = &mut tag else {

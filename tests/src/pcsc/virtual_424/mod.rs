@@ -66,6 +66,7 @@ pub struct VirtualNtag424 {
     drawn: u64,
     writes: u32,
     failures: u32,
+    is_worn_out: bool,
 }
 
 impl VirtualNtag424 {
@@ -88,6 +89,7 @@ impl VirtualNtag424 {
             drawn: 0,
             writes: 0,
             failures: 0,
+            is_worn_out: false,
         }
     }
 
@@ -102,6 +104,11 @@ impl VirtualNtag424 {
 
     pub fn uid(&self) -> Vec<u8> {
         self.uid.to_vec()
+    }
+
+    /// Its file keeps what it holds, and the tag does not notice.
+    pub fn wear_out(&mut self) {
+        self.is_worn_out = true;
     }
 
     /// The same keys in another chip.
@@ -475,7 +482,9 @@ impl VirtualNtag424 {
             return Err(LENGTH);
         }
         let room = self.file.get_mut(at..at + count).ok_or(BOUNDARY)?;
-        room.copy_from_slice(data);
+        if !self.is_worn_out {
+            room.copy_from_slice(data);
+        }
         self.writes += 1;
         Ok(Vec::new())
     }
