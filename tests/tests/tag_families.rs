@@ -13,6 +13,8 @@ use protocol::sun::{KeySlot, SunKeys, SunLink, TagUid, Tap, template};
 use protocol::token::MachineToken;
 use reader_agent::tag::{Done, Errand, KeyState, TagError, TagKeys, TagRecord, Wish};
 
+#[path = "tag_families/hostile.rs"]
+mod hostile;
 #[path = "tag_families/lives.rs"]
 mod lives;
 #[path = "tag_families/ntag21x.rs"]

@@ -200,6 +200,11 @@ impl Agent {
     }
 
     pub fn run(&self, card: &InHand, errand: &Errand) -> Result<Done, TagError> {
+        self.run_on(card, errand)
+    }
+
+    /// The same with whatever calls itself a card.
+    pub fn run_on(&self, card: &dyn Card, errand: &Errand) -> Result<Done, TagError> {
         let uid = uid(card)?;
         Recognised::find(card, &uid, &self.safe, &self.memory)?.carry_out(errand)
     }

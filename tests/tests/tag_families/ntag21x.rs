@@ -8,7 +8,7 @@ fn reset() -> Errand {
     Errand::Reset(Box::default())
 }
 
-fn own_tag_with(token: u8) -> (Agent, TagModel) {
+pub(super) fn own_tag_with(token: u8) -> (Agent, TagModel) {
     let agent = Agent::default();
     let (tag, _) = done(&agent, VirtualTag::new(1).into(), &personalise());
     let (tag, _) = done(&agent, tag, &show(token));

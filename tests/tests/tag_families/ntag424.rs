@@ -43,7 +43,7 @@ fn change_keys(from: u8, to: u8) -> Errand {
     }))
 }
 
-fn own_tag() -> (Agent, TagModel) {
+pub(super) fn own_tag() -> (Agent, TagModel) {
     let agent = Agent::default();
     let (tag, _) = done(&agent, VirtualNtag424::new(1).into(), &personalise(1));
     (agent, tag)
