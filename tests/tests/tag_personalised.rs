@@ -351,3 +351,18 @@ fn a_copy_and_another_tag_are_reported() {
     agent.wait_for_event("tag_arrived");
     show_ok(&mut agent, 7);
 }
+
+#[test]
+fn a_lost_tag_does_not_keep_the_terminal_from_another_one() {
+    let counter = Counter::with_own_424();
+    let lost = counter.reader.remove_any();
+    counter.reader.place(VirtualTag::new(9));
+    let mut agent = counter.agent();
+    assert_eq!(show(&mut agent, 7)["kind"], "replaced");
+    counter.tag_ok(&["reset", "--lost"]);
+    show_ok(&mut agent, 7);
+    agent.finish();
+    // Found again, it is still known.
+    counter.reader.place(lost.unwrap());
+    counter.tag_ok(&["reset", "--keys", "1.keys"]);
+}

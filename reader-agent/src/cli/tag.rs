@@ -60,6 +60,10 @@ pub(super) struct Reset {
     at: At,
     #[command(flatten)]
     keys: KeyFiles,
+    /// The terminal's own tag is lost or broken: from now on the terminal takes another one. No tag is
+    /// touched.
+    #[arg(long, conflicts_with_all = ["keys", "old_keys"])]
+    lost: bool,
 }
 
 #[derive(clap::Args)]
@@ -89,6 +93,12 @@ pub(super) async fn run(command: TagCommand) -> Result<(), AgentError> {
             (args.at, Errand::Personalise(Box::new(wish)))
         }
         TagCommand::Check(at) => (at, Errand::Check),
+        TagCommand::Reset(args) if args.lost => {
+            let config = Config::load(&args.at.config)?;
+            State::open(&config.data_dir.join(DATABASE))?.disown_tag()?;
+            println!("the terminal has no tag of its own any more, and takes any");
+            return Ok(());
+        }
         TagCommand::Reset(args) => {
             let wish = args.keys.wish()?;
             (args.at, Errand::Reset(Box::new(wish)))

@@ -69,6 +69,13 @@ impl State {
         self.set_fact(LEFT, left)
     }
 
+    /// The terminal has no tag of its own any more; what is known of it stays known.
+    pub fn disown_tag(&self) -> Result<(), StateError> {
+        let disown = "UPDATE tag_record SET own = NULL WHERE own = 1";
+        self.lock().execute(disown, [])?;
+        Ok(())
+    }
+
     fn adopt_tag(&self, uid: &[u8]) -> Result<(), StateError> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;

@@ -43,7 +43,7 @@ pub enum TagError {
     #[error("the tag lost power in between, twice: move it to the middle of the reader")]
     Reset,
 
-    #[error("the terminal's own tag is {}, but {} lies on the reader: put the own one back, or make this one the terminal's (m2key-agent tag personalise)", hex(.own), hex(.found))]
+    #[error("the terminal's own tag is {}, but {} lies on the reader: put the own one back, or make this one the terminal's (m2key-agent tag personalise; if the own one is lost: tag reset --lost)", hex(.own), hex(.found))]
     Replaced { own: Vec<u8>, found: Vec<u8> },
     #[error(
         "the tag has the number of the terminal's tag but not its secret: it is a copy or was tampered with, take it away, keep it, and put the terminal's own tag there"
