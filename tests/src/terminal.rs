@@ -171,7 +171,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// `m2key-agent tag` beside the running agent.
+    /// `m2key-agent tag`, while the agent does not run.
     pub fn tag_verb(&self, args: &[&str]) -> Result<Said, Failure> {
         let pcscd = &self.reader.as_ref().ok_or_else(no_reader)?.pcscd;
         let mut verb = command("m2key-agent")?;

@@ -104,11 +104,16 @@ async fn one_token_travels_from_its_seed_to_a_receipt() {
 
 #[tokio::test]
 async fn a_tag_that_only_its_terminal_can_write_pays() {
-    let world = World::new().await.unwrap();
-    let terminal = world.terminal();
-    terminal.replace_tag(VirtualNtag424::new(7)).unwrap();
+    let mut world = World::new().await.unwrap();
     let personalise = ["personalise", "--new-keys", "tag.keys"];
+    let refused = world.terminal().tag_verb(&personalise).err().unwrap();
+    assert!(refused.to_string().contains("stop it"), "{refused}");
+    let terminal = world.terminal_mut();
+    terminal.kill_agent();
+    terminal.replace_tag(VirtualNtag424::new(7)).unwrap();
     terminal.tag_verb(&personalise).unwrap();
+    terminal.run().await.unwrap();
+    let terminal = world.terminal();
     offer(&world).await;
     let phone = world.signed_in_phone("shopper-one").await.unwrap();
     let link = phone.tap(terminal).await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc::Receiver;
 use zeroize::Zeroizing;
 
 use super::At;
-use crate::app::DATABASE;
+use crate::app::{DATABASE, KIOSK_ADDRESS};
 use crate::config::{Config, TagPath};
 use crate::error::AgentError;
 use crate::files;
@@ -26,6 +27,9 @@ use crate::tag::{Errand, KEY_FILE_MAX, TagError, TagKeys, Wish};
 
 /// How long a person may take to lay the tag on the reader.
 const PLACE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long an agent on this machine may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Subcommand)]
 pub(super) enum TagCommand {
@@ -82,6 +86,7 @@ pub(super) async fn run(command: TagCommand) -> Result<(), AgentError> {
         TagCommand::Personalise(args) => {
             let mut wish = args.keys.wish()?;
             let config = Config::load(&args.at.config)?;
+            refuse_beside_agent(&config)?;
             if let Some(path) = &args.new_keys {
                 wish.keys = Some(new_keys(&config, path).await?);
             }
@@ -104,7 +109,8 @@ pub(super) async fn run(command: TagCommand) -> Result<(), AgentError> {
             (args.at, Errand::Reset(Box::new(wish)))
         }
     };
-    let visit = visit(&Config::load(&at.config)?, errand).await?;
+    let config = Config::load(&at.config)?;
+    let visit = visit(&config, errand).await?;
     visit.said.iter().for_each(|line| println!("{line}"));
     Ok(())
 }
@@ -140,6 +146,7 @@ async fn visit(config: &Config, errand: Errand) -> Result<Visit, AgentError> {
             "write tag = \"pcsc\" into its configuration",
         ));
     };
+    refuse_beside_agent(config)?;
     let state = Arc::new(State::open(&config.data_dir.join(DATABASE))?);
     let tag_config = TagConfig {
         reader_name: reader_name.clone(),
@@ -156,6 +163,20 @@ async fn visit(config: &Config, errand: Errand) -> Result<Visit, AgentError> {
         done => done,
     };
     Ok(done?)
+}
+
+/// Two at one reader switch its field off under each other's hands.
+fn refuse_beside_agent(config: &Config) -> Result<(), AgentError> {
+    let address = fs::read_to_string(config.data_dir.join(KIOSK_ADDRESS));
+    let address = address.ok().and_then(|text| text.trim().parse().ok());
+    let answers = |address| TcpStream::connect_timeout(&address, ANSWER_LIMIT).is_ok();
+    match address.is_some_and(answers) {
+        true => Err(AgentError::operator(
+            "the agent is running here, and has the reader",
+            "stop it, do this again, and start it",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Waits for a tag; a reader whose field was off sees even the one that lies there only now.
