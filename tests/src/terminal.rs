@@ -163,12 +163,14 @@ impl Terminal {
         ndef::read_uri(&message).ok()
     }
 
-    /// Another tag lies on the reader.
-    pub fn replace_tag(&self, tag: impl Into<TagModel>) -> Result<(), Failure> {
-        let reader = &self.reader.as_ref().ok_or_else(no_reader)?.reader;
+    /// Another tag lies on the reader. The service starts anew: no hand is so quick that a real one would
+    /// take it for the tag of before.
+    pub fn replace_tag(&mut self, tag: impl Into<TagModel>) -> Result<(), Failure> {
+        let Reader { pcscd, reader } = self.reader.as_mut().ok_or_else(no_reader)?;
+        pcscd.kill();
         reader.remove_any();
         reader.place(tag);
-        Ok(())
+        Ok(pcscd.start()?)
     }
 
     /// `m2key-agent tag`, while the agent does not run.
