@@ -9,7 +9,8 @@
 //!                     ▼
 //!  presented ──▶ live ──▶ claim ──▶ approval ──▶ receipt                    spent
 //!  presented.rs  live.rs  charge.rs, wire/       receipt.rs
-//!                  └── turn.rs: what a spend moves on
+//!                  ├── turn.rs: what a spend moves on
+//!                  └── sun.rs: that a tag was there, if it signs its links
 //! ```
 //!
 //! Nothing here does I/O, knows the time or keeps a seed: time, keys and records are arguments.
@@ -19,6 +20,7 @@
 
 extern crate alloc;
 
+pub mod aes_key;
 pub mod audit;
 pub mod charge;
 pub mod code;
@@ -43,6 +45,7 @@ pub mod schedule;
 mod schema;
 pub mod settlement;
 pub mod step_up;
+pub mod sun;
 pub mod time;
 pub mod token;
 pub mod turn;

@@ -14,6 +14,8 @@ use crate::token::MachineToken;
 pub const HOST_MAX: usize = 24;
 /// Characters of a token in base32: ⌈128 / 5⌉.
 pub const TOKEN_CHARS: usize = 26;
+/// Digits of a terminal id.
+pub const TERMINAL_CHARS: usize = 8;
 /// Longest link worth reading.
 pub const LINK_MAX: usize = 512;
 
@@ -52,27 +54,31 @@ impl LinkHost {
 /// Reads `<terminal>.<token>`, alone or at the end of a link to any host: the token decides, not the
 /// host it was served under.
 pub fn parse(text: &str) -> Result<(TerminalId, MachineToken), BadLink> {
+    let (terminal, token) = tail(text)?.split_once('.').ok_or(BadLink::Shape)?;
+    Ok((
+        terminal.parse().map_err(|_| BadLink::Terminal)?,
+        decode(token)?,
+    ))
+}
+
+/// What comes behind the host and `/t/` of a link, or all of what is not a link.
+pub(crate) fn tail(text: &str) -> Result<&str, BadLink> {
     let text = text.trim();
     if text.len() > LINK_MAX {
         return Err(BadLink::Shape);
     }
-    let tail = match text.split_once("://") {
-        None => text,
+    match text.split_once("://") {
+        None => Ok(text),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
             let (host, path) = rest.split_once('/').ok_or(BadLink::Shape)?;
             let tail = path.strip_prefix("t/").ok_or(BadLink::Shape)?;
             host.bytes()
                 .all(is_host_byte)
                 .then_some(tail)
-                .ok_or(BadLink::Shape)?
+                .ok_or(BadLink::Shape)
         }
-        Some(_) => return Err(BadLink::Shape),
-    };
-    let (terminal, token) = tail.split_once('.').ok_or(BadLink::Shape)?;
-    Ok((
-        terminal.parse().map_err(|_| BadLink::Terminal)?,
-        decode(token)?,
-    ))
+        Some(_) => Err(BadLink::Shape),
+    }
 }
 
 /// Crockford base32 of the token, 26 upper-case characters.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use protocol::aes_key::AesKey;
 use protocol::audit::CheckpointClaims;
 use protocol::charge::{
     CHARGE_LIFE_MS, HOLD_MS, HOLD_SIGNED_IN_MS, HOLD_SIGNING_IN_MS, REFERENCE_MAX, RELEASES_MAX,
@@ -22,6 +23,7 @@ use protocol::refund::RefundClaims;
 use protocol::schedule::{HORIZON_MAX_EPOCHS, ScheduleClaims};
 use protocol::settlement::SettlementClaims;
 use protocol::step_up::CHALLENGE_LIFE_MS;
+use protocol::sun::{SunKeys, SunLink, TagUid};
 use protocol::turn::TURN_SHUT;
 use protocol::window::{EARLY_MS, GRACE_MAX_MS, Policy, SHORTEST_MIN_MS};
 use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
@@ -73,6 +75,21 @@ fn reads_back<T: DeserializeOwned + Serialize>(body: &str) {
     let written: Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"));
     let read: T = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"));
     assert_eq!(serde_json::to_value(read).unwrap(), written, "{body}");
+}
+
+#[test]
+fn the_signed_link_proves_the_tap_that_is_said() {
+    let text = description();
+    let (_, link) = text.split_once("signed link ").unwrap();
+    let link = SunLink::parse(link.lines().next().unwrap()).unwrap();
+    let key = |first: u8| AesKey::from_bytes(std::array::from_fn(|i| first + i as u8));
+    let keys = SunKeys {
+        meta: key(0x00),
+        mac: key(0x10),
+    };
+    let tap = link.verify(&keys).unwrap();
+    assert_eq!(tap.uid(), TagUid::parse("04A1B2C3D4E5F6").unwrap());
+    assert_eq!(tap.counter(), 291);
 }
 
 #[test]

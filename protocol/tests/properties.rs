@@ -5,6 +5,7 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use protocol::aes_key::AesKey;
 use protocol::audit::{CheckpointClaims, Head};
 use protocol::charge::{Approval, ChargeKind, Claimed, Mark};
 use protocol::code::{BadCode, TypedCode};
@@ -19,6 +20,7 @@ use protocol::ndef;
 use protocol::presented::Presented;
 use protocol::receipt::ReceiptClaims;
 use protocol::schedule::{EpochCheck, Rank, ScheduleClaims, accept, validity};
+use protocol::sun::{SunKeys, SunLink, template};
 use protocol::time::Timestamp;
 use protocol::token::{Channel, MachineToken, WindowId};
 use protocol::turn::{KnownTurns, TurnState};
@@ -623,5 +625,23 @@ fn secrets_are_mute() {
     );
     for secret in ["171", "ab", "AB", "7654321", "765", "54321"] {
         assert!(!said.contains(secret), "{secret} in {said}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_a_signed_link_panic_and_none_proves_a_tap_by_chance(
+        text in "\\PC{0,120}",
+        tail in "[0-9A-F.]{0,80}",
+    ) {
+        let keys = SunKeys {
+            meta: AesKey::from_bytes([1; 16]),
+            mac: AesKey::from_bytes([2; 16]),
+        };
+        let plain = "https://pay.example/t/47110422.448FT7303N447EFB8H2JK8WRP4";
+        for text in [text, format!("{plain}.{tail}"), template(plain) + &tail] {
+            let proven = SunLink::parse(&text).and_then(|link| link.verify(&keys));
+            prop_assert!(proven.is_err());
+        }
     }
 }

@@ -292,7 +292,7 @@ impl Tag {
                 events: None,
             });
         };
-        let (service, events) = tag_pcsc::start(reader_name.clone(), parts.state.last_tag()?)?;
+        let (service, events) = tag_pcsc::start(reader_name.clone(), parts.state.clone())?;
         Ok(Self {
             writer: Some(Arc::new(service)),
             events: Some(events),

@@ -15,6 +15,8 @@ use crate::identity::{CHAIN_FILE, Identity, KEY_FILE};
 use crate::look::Theme;
 use crate::{app, clock, files, logging, platform};
 
+mod tag;
+
 /// How long `status` waits for the running agent.
 const STATUS_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -40,6 +42,9 @@ enum Command {
     Screen(At),
     /// Check a configuration, and the theme it names, without starting anything.
     CheckConfig(At),
+    /// Make the tag on the reader this terminal's, see how it is, or make it as it was delivered.
+    #[command(subcommand)]
+    Tag(tag::TagCommand),
 }
 
 #[derive(clap::Args)]
@@ -107,6 +112,7 @@ pub async fn run(cli: Cli) -> Result<(), AgentError> {
             );
             Ok(())
         }
+        Command::Tag(command) => tag::run(command).await,
     }
 }
 

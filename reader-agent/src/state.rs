@@ -28,7 +28,8 @@ pub const OUTBOX_MAX: u64 = 100_000;
 /// Most schedules that are kept beside the whole one they extend.
 pub const SCHEDULES_MAX: u64 = 200;
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+/// Version 1.
 const SCHEMA: &str = "
     -- One value per name: last rank, known revision, clock, keys that verify and their tag, the last
     -- audit checkpoint.
@@ -54,6 +55,18 @@ const SCHEMA: &str = "
         last_visit_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ";
+/// Version 2.
+const TAG_RECORDS: &str = "
+    -- Password or write key of a tag, and how far its personalisation came; at most one is the
+    -- terminal's own.
+    CREATE TABLE tag_record (
+        uid BLOB PRIMARY KEY NOT NULL,
+        record TEXT NOT NULL,
+        own INTEGER UNIQUE CHECK (own = 1) -- NULL: not the own one
+    ) STRICT, WITHOUT ROWID;
+";
+
+mod tag_records;
 
 /// Why something was not kept or not found again.
 #[derive(Debug, thiserror::Error)]
@@ -310,15 +323,20 @@ impl State {
 fn migrate(connection: &mut Connection) -> Result<(), StateError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
-        0 => {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            Ok(transaction.commit()?)
-        }
+        0 => migrate_by(connection, &[SCHEMA, TAG_RECORDS]),
+        1 => migrate_by(connection, &[TAG_RECORDS]),
         VERSION => Ok(()),
         found => Err(StateError::Newer { found }),
     }
+}
+
+fn migrate_by(connection: &mut Connection, steps: &[&str]) -> Result<(), StateError> {
+    let transaction = connection.transaction()?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    Ok(transaction.commit()?)
 }
 
 fn push_event(connection: &Connection, event: &TerminalEvent) -> Result<(), StateError> {
@@ -366,7 +384,7 @@ impl StateError {
             Self::DiskFull => "free some space on the disk of the data directory",
             Self::Newer { .. } => "install the newer version again",
             Self::Sql(_) | Self::Content(_) => {
-                "stop the agent and move agent.db away; it is filled again, but reports in it are lost"
+                "stop the agent and move agent.db away; it is filled again, but reports and the passwords of tags in it are lost"
             }
         }
     }

@@ -25,6 +25,10 @@ pub const BLANK_DEADLINE: Duration = Duration::from_secs(5);
 /// Most bytes of a reason in a report: the authority refuses a whole batch for a longer one, for ever.
 const REASON_MAX: usize = 256;
 
+/// What is told of a tag that was written by somebody else.
+const ALTERED: &str = "the tag did not hold what was last written on it: somebody wrote on it, and it \
+    is repaired; see who can reach it, and give it a password (m2key-agent tag personalise)";
+
 /// What the driver works with.
 pub struct TagDriver {
     pub writer: Arc<dyn TagWriter>,
@@ -55,11 +59,24 @@ impl TagDriver {
             self.step(&mut memory).await;
             self.wait(&mut memory).await;
         }
-        if tokio::time::timeout(BLANK_DEADLINE, self.writer.blank())
-            .await
-            .is_err()
-        {
-            tracing::warn!("the tag was not blanked in time; its token expires with its window");
+        match tokio::time::timeout(BLANK_DEADLINE, self.writer.blank()).await {
+            Ok(Ok(visit)) => self.leave(&visit),
+            Ok(Err(failure)) => tracing::warn!(kind = failure.kind, "{failure}"),
+            Err(_) => {
+                tracing::warn!(
+                    "the tag was not blanked in time; its token expires with its window"
+                );
+            }
+        }
+    }
+
+    /// So that the next run knows whether somebody wrote on it meanwhile.
+    fn leave(&self, visit: &TagVisit) {
+        if let Err(error) = self.state.keep_left_on_tag(&visit.left) {
+            tracing::error!(
+                hint = error.hint(),
+                "what is on the tag was not kept: {error}"
+            );
         }
     }
 
@@ -116,6 +133,10 @@ impl TagDriver {
         };
         let before = std::mem::replace(&mut memory.last, written);
         self.metrics.tag_visited(visit);
+        if visit.was_altered {
+            self.metrics.tag_failed("altered");
+            tracing::warn!(tag = visit.uid, "{ALTERED}");
+        }
         tracing::debug!(tag = visit.uid, pages = visit.pages, "tag written");
         let events = events_of(visit, before, written, at);
         let visited = TagVisited {
@@ -200,12 +221,15 @@ fn events_of(
             count,
             window: before,
         });
+    let altered = visit.was_altered.then(|| Seen::TagFailed {
+        reason: ALTERED.into(),
+    });
     let written = written.map(|window| Seen::TagWritten {
         tag_uid: visit.uid.clone(),
         pages: visit.pages,
         window,
     });
-    let seen = [tap, written].into_iter().flatten();
+    let seen = [tap, altered, written].into_iter().flatten();
     seen.map(|what| event(at, what)).collect()
 }
 
@@ -230,7 +254,24 @@ fn seen(face: &Face) -> SeenWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tag::TagError;
+    use crate::tag::{LeftOn, TagError};
+
+    #[test]
+    fn a_tag_that_somebody_wrote_on_is_reported_and_its_taps_are_not_lost() {
+        let visit = TagVisit {
+            uid: "04A1".into(),
+            pages: 3,
+            taps: Some(2),
+            counter: Some(9),
+            was_altered: true,
+            left: LeftOn::new(&[4, 0xA1], &[]),
+        };
+        let events = events_of(&visit, None, None, Timestamp::from_ms(0));
+        let seen: Vec<Seen> = events.into_iter().map(|event| event.what).collect();
+        assert!(matches!(seen[0], Seen::Tap { count: 2, .. }));
+        assert!(matches!(&seen[1], Seen::TagFailed { reason } if reason.contains("wrote on it")));
+        assert!(ALTERED.len() <= REASON_MAX);
+    }
 
     #[test]
     fn a_reason_of_any_length_fits_into_a_report() {

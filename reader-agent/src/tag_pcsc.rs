@@ -1,23 +1,27 @@
 //! How does the driver reach the tag on this machine's reader?
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::error::AgentError;
 use crate::reader::{TagConfig, TagEvent, TagService, Visit};
-use crate::state::TagWear;
-use crate::tag::{LastCounter, TagError};
+use crate::state::{State, TagWear};
+use crate::tag::{LastCounter, LeftOn, TagError};
 use crate::tag_writer::{TagFailure, TagHealth, TagVisit, TagWriter};
 
 /// Starts the reader's threads; their events say when to write again.
 pub fn start(
     reader_name: Option<String>,
-    last: Option<TagWear>,
+    state: Arc<State>,
 ) -> Result<(TagService, mpsc::Receiver<TagEvent>), AgentError> {
+    let last = state.last_tag()?;
     let config = TagConfig {
         reader_name,
         last_counter: last.and_then(last_counter),
-        ..TagConfig::default()
+        left: state.take_left_on_tag()?,
+        ..TagConfig::new(state)
     };
     TagService::start(config).map_err(|error| {
         AgentError::operator(
@@ -56,6 +60,8 @@ fn told(visit: Result<Visit, TagError>) -> Result<TagVisit, TagFailure> {
             pages: visit.pages_written,
             taps: visit.taps_since_last,
             counter: visit.counter,
+            was_altered: visit.was_altered,
+            left: LeftOn::new(&visit.tag_uid, &visit.area),
         }),
         Err(error) => Err(TagFailure {
             kind: error.kind(),

@@ -2,6 +2,8 @@
 
 use async_trait::async_trait;
 
+use crate::tag::LeftOn;
+
 /// The seam between rotation and card readers.
 #[async_trait]
 pub trait TagWriter: Send + Sync {
@@ -21,6 +23,10 @@ pub struct TagVisit {
     /// Reads by phones since the last visit, if the tag can tell.
     pub taps: Option<u32>,
     pub counter: Option<u32>,
+    /// Somebody else had written on it.
+    pub was_altered: bool,
+    /// What is on it now, as far as it has to be known again.
+    pub left: LeftOn,
 }
 
 /// Why the tag does not hold what it should; `reason` ends with what the person there does.

@@ -8,7 +8,7 @@ use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
 
 use crate::authority::Authority;
 use crate::kiosk::Kiosk;
-use crate::pcsc::{Pcscd, VirtualReader, VirtualTag};
+use crate::pcsc::{Pcscd, TagModel, VirtualReader, VirtualTag};
 use crate::process::{Daemon, Said, command};
 use crate::till::Till;
 use crate::{Failure, ports, web};
@@ -163,6 +163,26 @@ impl Terminal {
         ndef::read_uri(&message).ok()
     }
 
+    /// Another tag lies on the reader. The service starts anew: no hand is so quick that a real one would
+    /// take it for the tag of before.
+    pub fn replace_tag(&mut self, tag: impl Into<TagModel>) -> Result<(), Failure> {
+        let Reader { pcscd, reader } = self.reader.as_mut().ok_or_else(no_reader)?;
+        pcscd.kill();
+        reader.remove_any();
+        reader.place(tag);
+        Ok(pcscd.start()?)
+    }
+
+    /// `m2key-agent tag`, while the agent does not run.
+    pub fn tag_verb(&self, args: &[&str]) -> Result<Said, Failure> {
+        let pcscd = &self.reader.as_ref().ok_or_else(no_reader)?.pcscd;
+        let mut verb = command("m2key-agent")?;
+        verb.arg("tag").args(args).current_dir(&self.dir);
+        verb.args(["--config", "agent.toml"]);
+        verb.env("PCSCLITE_CSOCK_NAME", pcscd.socket());
+        Said::by(&mut verb)?.ok()
+    }
+
     /// The tag's raw memory, from page 0.
     pub fn tag_memory(&self) -> Result<Vec<u8>, Failure> {
         let reader = self.reader.as_ref();
@@ -184,6 +204,10 @@ impl Terminal {
         let answer = web::read_answer(response).await?;
         answer.map_err(|problem| Failure::new(problem.title))
     }
+}
+
+fn no_reader() -> Failure {
+    Failure::new("this terminal has only a screen")
 }
 
 fn configure(config: &Path, port: u16, more: &str) -> Result<(), Failure> {

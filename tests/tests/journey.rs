@@ -25,6 +25,7 @@ mod refunding;
 mod restoring;
 
 use harness::World;
+use harness::pcsc::VirtualNtag424;
 use harness::terminal::Terminal;
 use protocol::charge::ChargeKind;
 use protocol::derive::EpochKey;
@@ -101,6 +102,28 @@ async fn one_token_travels_from_its_seed_to_a_receipt() {
     assert_eq!(at_till, approved.response.receipt);
     let screen = terminal.kiosk().shows("paid").await.unwrap();
     assert_eq!(screen.mark, Some(claims.mark.to_string()));
+}
+
+#[tokio::test]
+async fn a_tag_that_only_its_terminal_can_write_pays() {
+    let mut world = World::new().await.unwrap();
+    let personalise = ["personalise", "--new-keys", "tag.keys"];
+    let refused = world.terminal().tag_verb(&personalise).err().unwrap();
+    assert!(refused.to_string().contains("stop it"), "{refused}");
+    let terminal = world.terminal_mut();
+    terminal.kill_agent();
+    terminal.replace_tag(VirtualNtag424::new(7)).unwrap();
+    terminal.tag_verb(&personalise).unwrap();
+    terminal.run().await.unwrap();
+    let terminal = world.terminal();
+    offer(&world).await;
+    let phone = world.signed_in_phone("shopper-one").await.unwrap();
+    let link = phone.tap(terminal).await.unwrap();
+    let claim = phone.must_claim(&link).await.unwrap();
+    assert_eq!(claim.view.channel, Channel::Nfc);
+    phone.must_approve(&claim).await.unwrap();
+    let next = phone.tap_other_than(terminal, &link).await.unwrap();
+    assert_ne!(next, link);
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! What does an ACR122U (a PN532 behind CCID) understand beyond PC/SC?
 
-use super::card::Transmit;
-use crate::tag::{NativeError, NativeTransceive};
+use crate::tag::{Card, NativeError, NativeTransceive};
 
 /// Auto-polling off, then the antenna: in this order, or polling brings the field back.
 pub(super) const FIELD_OFF: [&[u8]; 2] = [
@@ -23,7 +22,7 @@ pub(super) fn is_one(reader_name: &str) -> bool {
 /// Native commands by InCommunicateThru.
 pub(super) struct Native<T>(pub(super) T);
 
-impl<T: Transmit> NativeTransceive for Native<T> {
+impl<T: Card> NativeTransceive for Native<T> {
     fn transceive(&mut self, command: &[u8]) -> Result<Vec<u8>, NativeError> {
         let answer = self.0.transmit(&wrapped(command))?;
         unwrapped(&answer).ok_or(NativeError::Refused)

@@ -2,7 +2,7 @@
 
 use super::desk::Desk;
 use super::{watchdog, watcher};
-use crate::tag::{LastCounter, TagError};
+use crate::tag::{Done, Errand, LastCounter, LeftOn, TagError, TagSafe};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const EVENTS_MAX: usize = 64;
 /// Longer than any honest reader thinks about one command.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TagConfig {
     /// The reader's name or its beginning (pcscd appends numbers); `None` takes the first contactless one.
     pub reader_name: Option<String>,
@@ -21,14 +21,20 @@ pub struct TagConfig {
     pub call_limit: Duration,
     /// The tag's counter as the last run left it, so that taps in between are not lost.
     pub last_counter: Option<LastCounter>,
+    /// What the last run left on the tag when it ended in good order.
+    pub left: Option<LeftOn>,
+    /// What is known of tags, and is written down before they are changed.
+    pub safe: Arc<dyn TagSafe>,
 }
 
-impl Default for TagConfig {
-    fn default() -> TagConfig {
+impl TagConfig {
+    pub fn new(safe: Arc<dyn TagSafe>) -> TagConfig {
         TagConfig {
             reader_name: None,
             call_limit: CALL_LIMIT,
             last_counter: None,
+            left: None,
+            safe,
         }
     }
 }
@@ -37,16 +43,35 @@ impl Default for TagConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visit {
     pub tag_uid: Vec<u8>,
-    /// Pages programmed: wear.
+    /// Pages or frames programmed: wear.
     pub pages_written: u32,
     /// Reads by phones since the last visit; `None` when the tag, the reader or the past cannot tell.
     pub taps_since_last: Option<u32>,
     /// The counter after this visit, for `TagConfig::last_counter`.
     pub counter: Option<u32>,
-    /// The data area from page 4 on, as read back.
+    /// What phones find, as read back: of an NTAG21x from page 4 on, of an NTAG 424 DNA its file.
     pub area: Vec<u8>,
+    /// The tag did not hold what the last visit left on it.
+    pub was_altered: bool,
     /// Whether phones can read the tag now, because the reader's field is off.
     pub field_off: bool,
+    /// What there is to tell, in words.
+    pub said: Vec<String>,
+}
+
+impl Visit {
+    pub(super) fn of(uid: &[u8], done: Done) -> Visit {
+        Visit {
+            tag_uid: uid.to_vec(),
+            pages_written: done.writes,
+            taps_since_last: done.taps,
+            counter: done.counter,
+            area: done.area,
+            was_altered: done.was_altered,
+            field_off: false,
+            said: done.said,
+        }
+    }
 }
 
 /// What happened at the reader; each carries what it left.
@@ -108,8 +133,13 @@ impl TagService {
 
     /// Makes the tag hold this NDEF message. A later call overtakes one that has not begun.
     pub async fn show(&self, ndef_message: Vec<u8>) -> Result<Visit, TagError> {
+        self.carry_out(Errand::Show(ndef_message)).await
+    }
+
+    /// Any errand, under the same rule.
+    pub async fn carry_out(&self, errand: Errand) -> Result<Visit, TagError> {
         let (reply, answer) = oneshot::channel();
-        self.desk.0.submit(ndef_message, reply);
+        self.desk.0.submit(errand, reply);
         answer.await.unwrap_or(Err(TagError::Stopped))
     }
 

@@ -3,15 +3,14 @@
 //! Every visit makes a PC/SC context of its own: a third of a millisecond, and no stale handle
 //! survives a restart of the service.
 
-use super::card::{ConnectedTag, check_atr};
+use super::card::ConnectedTag;
 use super::clock;
 use super::desk::{Lease, Task};
 use super::field::{ESCAPE, FieldSwitch};
-use super::native::native_of;
 use super::pcsc_error::tag_error;
 use super::service::{FieldControl, Visit};
 use super::watcher::choose;
-use crate::tag::{CounterAccess, Rewritten, TagError, ensure_enabled, rewrite};
+use crate::tag::{Errand, Recognised, TagError, uid};
 use pcsc::{Card, Context, Disposition, Protocols, ReaderState, Scope, ShareMode, State};
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,25 +50,25 @@ impl Worker {
     fn run(&self) {
         loop {
             match self.lease.next_task() {
-                Task::Show(message) => self.lease.finish(self.show(&message)),
+                Task::Run(errand) => self.lease.finish(self.carry_out(&errand)),
                 Task::Attend => self.attend(),
                 Task::Leave => return,
             }
         }
     }
 
-    fn show(&self, message: &[u8]) -> Result<Visit, TagError> {
+    fn carry_out(&self, errand: &Errand) -> Result<Visit, TagError> {
         for _ in 1..VISIT_ATTEMPTS {
-            match self.attempt(message) {
+            match self.attempt(errand) {
                 Err(TagError::Reset) => {}
                 result => return result,
             }
         }
-        self.attempt(message)
+        self.attempt(errand)
     }
 
-    fn attempt(&self, message: &[u8]) -> Result<Visit, TagError> {
-        let visit = catch_unwind(AssertUnwindSafe(|| self.visit(message)));
+    fn attempt(&self, errand: &Errand) -> Result<Visit, TagError> {
+        let visit = catch_unwind(AssertUnwindSafe(|| self.visit(errand)));
         let visit = visit.unwrap_or(Err(TagError::Bug));
         if let Err(error) = &visit {
             // The field stays on after a failure, so that the tag's return is noticed.
@@ -81,14 +80,13 @@ impl Worker {
         visit
     }
 
-    fn visit(&self, message: &[u8]) -> Result<Visit, TagError> {
+    fn visit(&self, errand: &Errand) -> Result<Visit, TagError> {
         let bench = self.bench()?;
         let atr = self.await_tag(&bench)?;
-        check_atr(&atr)?;
-        let mut visit = self.with_tag(&bench, |tag| {
-            let uid = tag.uid().map_err(not_there)?;
-            self.lease.tag_seen(&uid);
-            self.work(tag, &bench, &uid, message)
+        let mut visit = self.with_tag(&bench, &atr, |uid, found| {
+            self.lease.tag_seen(uid);
+            let done = found.carry_out(errand)?;
+            Ok(Visit::of(uid, done))
         })?;
         visit.field_off = self.field_off(&bench)?;
         Ok(visit)
@@ -111,8 +109,7 @@ impl Worker {
         let bench = self.bench()?;
         self.lease.field_stays_on();
         let atr = self.await_tag(&bench)?;
-        check_atr(&atr)?;
-        let uid = self.with_tag(&bench, |tag| tag.uid().map_err(not_there))?;
+        let uid = self.with_tag(&bench, &atr, |uid, _| Ok(uid.to_vec()))?;
         self.lease.tag_seen(&uid);
         Ok(())
     }
@@ -226,13 +223,20 @@ impl Worker {
     fn with_tag<T>(
         &self,
         bench: &Bench,
-        act: impl FnOnce(&mut ConnectedTag<'_>) -> Result<T, TagError>,
+        atr: &[u8],
+        act: impl FnOnce(&[u8], Recognised<'_>) -> Result<T, TagError>,
     ) -> Result<T, TagError> {
         let card = self.connect(bench, ShareMode::Shared, Protocols::ANY);
         let mut card = card.map_err(not_there)?;
         let transaction = self.call_beside_others(|| card.transaction())?;
         let transaction = transaction.map_err(tag_error).map_err(not_there)?;
-        let result = act(&mut ConnectedTag::new(&transaction, &self.lease));
+        let tag = ConnectedTag {
+            card: &transaction,
+            lease: &self.lease,
+            atr,
+            reader_name: &bench.reader.to_string_lossy(),
+        };
+        let result = self.recognised(&tag, act);
         // An unknown ending is no reason to forget the result; the tag was read back, or was not.
         let _ = self
             .lease
@@ -269,59 +273,15 @@ impl Worker {
         self.lease.call(call)?.map_err(tag_error)
     }
 
-    /// What is done on the tag itself, the counter first and last.
-    fn work(
+    fn recognised<T>(
         &self,
-        tag: &mut ConnectedTag<'_>,
-        bench: &Bench,
-        uid: &[u8],
-        message: &[u8],
-    ) -> Result<Visit, TagError> {
-        let native = native_of(&bench.reader.to_string_lossy(), *tag);
-        let mut counter = native.map(CounterAccess::new);
-        let taps_since_last = match &mut counter {
-            Some(counter) => self.taps(counter, uid)?,
-            None => None,
-        };
-        let done = rewrite(tag, message)?;
-        let counter = match &mut counter {
-            Some(counter) => self.settle(counter, tag, uid, &done)?,
-            None => None,
-        };
-        Ok(Visit {
-            tag_uid: uid.to_vec(),
-            pages_written: done.pages_written,
-            taps_since_last,
-            counter,
-            area: done.area,
-            field_off: false,
-        })
-    }
-
-    fn taps(&self, counter: &mut CounterAccess<'_>, uid: &[u8]) -> Result<Option<u32>, TagError> {
-        if !self.lease.ledger().knows(uid) {
-            return Ok(None);
-        }
-        let now = counter.read()?;
-        Ok(now.and_then(|now| self.lease.ledger().begin(uid, now)))
-    }
-
-    fn settle(
-        &self,
-        counter: &mut CounterAccess<'_>,
-        tag: &mut ConnectedTag<'_>,
-        uid: &[u8],
-        done: &Rewritten,
-    ) -> Result<Option<u32>, TagError> {
-        let known = self.lease.ledger().knows(uid);
-        if !known && !ensure_enabled(tag, done.header)? {
-            return Ok(None);
-        }
-        let now = counter.read()?;
-        if let Some(now) = now {
-            self.lease.ledger().settle(uid, now);
-        }
-        Ok(now)
+        tag: &ConnectedTag<'_>,
+        act: impl FnOnce(&[u8], Recognised<'_>) -> Result<T, TagError>,
+    ) -> Result<T, TagError> {
+        let uid = uid(tag).map_err(not_there)?;
+        let safe = self.lease.config().safe.as_ref();
+        let found = Recognised::find(tag, &uid, safe, self.lease.memory());
+        act(&uid, found.map_err(not_there)?)
     }
 }
 

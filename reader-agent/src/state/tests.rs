@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::tag::{LeftOn, Password, PasswordRecord, PasswordStage, TagRecord, TagSafe};
 use crate::testing::{event, event_id};
 
 fn open(dir: &tempfile::TempDir) -> State {
@@ -93,4 +94,72 @@ fn a_database_of_a_newer_version_is_left_alone() {
         .unwrap();
     let error = State::open(&dir.path().join("agent.db")).err().unwrap();
     assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+fn record(stage: PasswordStage) -> TagRecord {
+    TagRecord::Ntag21x(PasswordRecord {
+        password: Password {
+            word: [1, 2, 3, 4],
+            answer: [5, 6],
+        },
+        stage,
+    })
+}
+
+fn stage(state: &State, uid: &[u8]) -> Option<PasswordStage> {
+    match state.recall(uid).unwrap()? {
+        TagRecord::Ntag21x(record) => Some(record.stage),
+        TagRecord::Ntag424(_) => None,
+    }
+}
+
+#[test]
+fn a_record_of_a_tag_is_on_the_disk_when_it_is_kept_and_one_tag_is_the_own_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (&[4, 1][..], &[4, 2][..]);
+    let state = open(&dir);
+    state
+        .keep(first, &record(PasswordStage::Protecting))
+        .unwrap();
+    assert_eq!(state.own().unwrap(), None);
+    state
+        .keep(first, &record(PasswordStage::Protected))
+        .unwrap();
+    state
+        .keep(second, &record(PasswordStage::Releasing))
+        .unwrap();
+    for uid in [first, second, first] {
+        state.adopt(uid).unwrap();
+        let again = open(&dir);
+        assert_eq!(again.own().unwrap().as_deref(), Some(uid));
+        assert_eq!(stage(&again, first), Some(PasswordStage::Protected));
+        assert_eq!(stage(&again, second), Some(PasswordStage::Releasing));
+    }
+    TagSafe::forget(&state, first).unwrap();
+    assert_eq!((state.own().unwrap(), stage(&state, first)), (None, None));
+}
+
+#[test]
+fn a_database_of_the_first_version_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = Connection::open(dir.path().join("agent.db")).unwrap();
+    old.execute_batch(SCHEMA).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    push_event(&old, &event(7)).unwrap();
+    drop(old);
+    let state = open(&dir);
+    assert_eq!(state.oldest(10).unwrap(), vec![event(7)]);
+    state.keep(&[4], &record(PasswordStage::Protected)).unwrap();
+    assert_eq!(stage(&open(&dir), &[4]), Some(PasswordStage::Protected));
+}
+
+#[test]
+fn what_was_left_on_the_tag_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = LeftOn::new(&[4, 1], b"what a phone finds");
+    open(&dir).keep_left_on_tag(&left).unwrap();
+    let state = open(&dir);
+    assert_eq!(state.take_left_on_tag().unwrap(), Some(left));
+    // A cut comes before the run ends in good order.
+    assert_eq!(open(&dir).take_left_on_tag().unwrap(), None);
 }

@@ -1,5 +1,6 @@
 //! What went wrong at the tag, and what does the person beside it do now?
 
+use protocol::sun::TagUid;
 use thiserror::Error;
 
 /// Every message ends with the next move of the person at the terminal.
@@ -7,7 +8,7 @@ use thiserror::Error;
 pub enum TagError {
     #[error("no tag on the reader: place the terminal's NTAG on it")]
     NoTag,
-    #[error("the card on the reader is not an NTAG21x (ATR {}): replace it with an NTAG213, 215 or 216", hex(.atr))]
+    #[error("the card on the reader is of no kind this terminal knows (ATR {}): replace it with an NTAG 424 DNA, or an NTAG213, 215 or 216", hex(.atr))]
     NotAnNtag { atr: Vec<u8> },
     #[error(
         "the tag is not prepared for NDEF (its page 3 is {}): use a factory-fresh NTAG213, 215 or 216", hex(.capability)
@@ -41,6 +42,69 @@ pub enum TagError {
     LiesAboutWrites { page: u8 },
     #[error("the tag lost power in between, twice: move it to the middle of the reader")]
     Reset,
+
+    #[error("the terminal's own tag is {}, but {} lies on the reader: put the own one back, or make this one the terminal's (m2key-agent tag personalise; if the own one is lost: tag reset --lost)", hex(.own), hex(.found))]
+    Replaced { own: Vec<u8>, found: Vec<u8> },
+    #[error(
+        "the tag has the number of the terminal's tag but not its secret: it is a copy or was tampered with, take it away, keep it, and put the terminal's own tag there"
+    )]
+    Counterfeit,
+    #[error(
+        "the tag is guarded by a password that is not ours: take another tag, or reset it where its password was set"
+    )]
+    ForeignPassword,
+    #[error(
+        "somebody took the password off the tag: see who can reach it, then set it again (m2key-agent tag personalise)"
+    )]
+    Unguarded,
+    #[error(
+        "this reader lets no password through to the tag: use another one (ACR122U, ACR1252U, ACR1552U, uTrust 3700 F), or reset the tag there (m2key-agent tag reset)"
+    )]
+    PasswordNotLetThrough,
+    #[error(
+        "this NTAG 424 DNA has no key of this terminal: m2key-agent tag personalise --keys <file>"
+    )]
+    NotPersonalised,
+    #[error(
+        "the tag was taken away while it was personalised: do that again, it goes on where it stopped"
+    )]
+    HalfPersonalised,
+    #[error(
+        "the tag's settings are not those it was personalised with, or the link's host has another length: m2key-agent tag personalise --keys <file> --signed-for <host>"
+    )]
+    SettingsChanged,
+    #[error(
+        "the key {slot} of the tag is neither the old nor the new one: replace the tag, no key is tried on it"
+    )]
+    KeyLost { slot: &'static str },
+    #[error(
+        "the tag has keys of version {version}, which are not in the file: give that file with --keys or --old-keys"
+    )]
+    OtherKeys { version: u8 },
+    #[error(
+        "the keys are for the tag {of}, which is another one: give the file of the tag on the reader"
+    )]
+    KeysOfAnother { of: TagUid },
+    #[error("this takes the file with the tag's keys: --keys <file>")]
+    KeysWanted,
+    #[error("an NTAG21x takes no keys and signs nothing: leave out --keys and --signed-for")]
+    NoKeysHere,
+    #[error(
+        "the tag refused {what} (status 91{status:02X}): leave it on the reader and try again, then replace it"
+    )]
+    Refused { what: &'static str, status: u8 },
+    #[error(
+        "the tag makes everybody wait because somebody tried wrong keys: leave it on the reader for some minutes"
+    )]
+    Delayed,
+    #[error(
+        "an answer of the tag was changed on its way: take away whatever lies between tag and reader"
+    )]
+    Garbled,
+    #[error(
+        "what is known of the tag could not be kept ({0}): nothing more was done to the tag; m2key-agent status says more"
+    )]
+    NotKept(String),
 
     #[error("{}", no_reader(.wanted.as_deref()))]
     NoReader { wanted: Option<String> },
@@ -82,6 +146,23 @@ impl TagError {
             TagError::Unreadable { .. } => "unreadable",
             TagError::LiesAboutWrites { .. } => "lies_about_writes",
             TagError::Reset => "reset",
+            TagError::Replaced { .. } => "replaced",
+            TagError::Counterfeit => "counterfeit",
+            TagError::ForeignPassword => "foreign_password",
+            TagError::Unguarded => "unguarded",
+            TagError::PasswordNotLetThrough => "password_not_let_through",
+            TagError::NotPersonalised => "not_personalised",
+            TagError::HalfPersonalised => "half_personalised",
+            TagError::SettingsChanged => "settings_changed",
+            TagError::KeyLost { .. } => "key_lost",
+            TagError::OtherKeys { .. } => "other_keys",
+            TagError::KeysOfAnother { .. } => "keys_of_another",
+            TagError::KeysWanted => "keys_wanted",
+            TagError::NoKeysHere => "no_keys_here",
+            TagError::Refused { .. } => "refused",
+            TagError::Delayed => "delayed",
+            TagError::Garbled => "garbled",
+            TagError::NotKept(_) => "not_kept",
             TagError::NoReader { .. } => "no_reader",
             TagError::ReaderBusy => "reader_busy",
             TagError::Stuck => "stuck",

@@ -1,17 +1,29 @@
 //! What has to happen on an NFC tag so that a phone finds the right link, and never half of one?
 //!
-//! Nothing here knows PC/SC: pages are read and written through [`StorageCard`], native commands
-//! through [`NativeTransceive`]; `reader` has both over a real reader.
+//! ```text
+//!  reader ──Card──▶ family ─┬─▶ ntag21x   pages, a password
+//!                           └─▶ ntag424   a file, keys, links signed at every tap
+//!                    record: what is written down before a tag is changed
+//! ```
+//! Nothing here knows PC/SC: whatever lies on a reader is a [`Card`].
 
-mod counter;
+mod card;
 mod error;
+mod family;
+mod key_file;
 mod ntag21x;
-mod rewrite;
+mod ntag424;
+mod record;
+mod taps;
 
-pub use counter::{CounterAccess, LastCounter, TapLedger, ensure_enabled};
+pub use card::{Card, uid};
 pub use error::{NativeError, TagError};
-pub use ntag21x::{Header, Image, PageWrite, WritePlan};
-pub use rewrite::{Rewritten, rewrite};
+pub use family::{Done, Errand, LeftOn, Recognised, TagMemory, Wish};
+pub use key_file::{BadKeyFile, KEY_FILE_MAX, TagKeys};
+pub use record::{
+    KeyRecord, KeyState, Password, PasswordRecord, PasswordStage, TagRecord, TagSafe,
+};
+pub use taps::LastCounter;
 
 /// Bytes of a page.
 pub const PAGE: usize = 4;
@@ -19,7 +31,7 @@ pub const PAGE: usize = 4;
 pub const READ: usize = 16;
 
 /// A tag as every PC/SC reader offers it.
-pub trait StorageCard {
+trait StorageCard {
     /// Four pages from `page` on.
     fn read(&mut self, page: u8) -> Result<[u8; READ], TagError>;
     fn write(&mut self, page: u8, data: [u8; PAGE]) -> Result<(), TagError>;

@@ -1,17 +1,20 @@
 //! What does the agent's tag service do, seen from another process?
 //!
 //! ```text
-//! tag-probe [--reader NAME] [--call-limit-ms N]     show ID HEX · blank ID · status     drives the service
+//! tag-probe [--reader NAME] [--call-limit-ms N] [--database FILE]     show ID HEX · blank ID · status     drives the service
 //! tag-probe --hold-exclusively READER               plays other software that keeps the reader
 //! tag-probe --hold-transaction READER               the same, politely shared
 //! ```
 
 use clap::Parser;
 use reader_agent::reader::{TagConfig, TagEvent, TagService, Visit};
+use reader_agent::state::State;
 use reader_agent::tag::TagError;
 use serde_json::{Value, json};
 use std::ffi::CString;
 use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -24,6 +27,9 @@ struct Arguments {
     reader: Option<String>,
     #[arg(long)]
     call_limit_ms: Option<u64>,
+    /// Where what is known of tags is kept; a scratch file if not given.
+    #[arg(long)]
+    database: Option<PathBuf>,
     #[arg(long)]
     hold_exclusively: Option<CString>,
     #[arg(long)]
@@ -39,7 +45,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(reader) = &arguments.hold_transaction {
         return Ok(hold(reader, pcsc::ShareMode::Shared)?);
     }
-    let (service, mut events) = TagService::start(config(arguments))?;
+    let scratch = tempfile::tempdir()?;
+    let database = arguments.database.clone();
+    let database = database.unwrap_or_else(|| scratch.path().join("agent.db"));
+    let safe = Arc::new(State::open(&database)?);
+    let (service, mut events) = TagService::start(config(arguments, safe))?;
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
             print(&event_line(&event));
@@ -49,10 +59,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn config(arguments: Arguments) -> TagConfig {
+fn config(arguments: Arguments, safe: Arc<State>) -> TagConfig {
     let mut config = TagConfig {
         reader_name: arguments.reader,
-        ..TagConfig::default()
+        ..TagConfig::new(safe)
     };
     if let Some(limit) = arguments.call_limit_ms {
         config.call_limit = Duration::from_millis(limit);

@@ -15,6 +15,31 @@ const PN532_TIMEOUT: u8 = 0x01;
 pub(super) struct Manners {
     /// Answers 90 00 to a page write and does not write.
     pub(super) lies_about_writes: bool,
+    pub(super) native: NativeWay,
+    /// The tag is selected anew after each native command, and forgets who authenticated.
+    pub(super) forgets: bool,
+}
+
+/// How native commands come through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum NativeWay {
+    /// PN532, in FF 00 00 00.
+    #[default]
+    Pn532,
+    /// The transparent session of PC/SC part 3, in FF C2; layer 3 is said or known.
+    Transparent,
+    /// Identiv's pass-through, in FF EF.
+    Identiv,
+}
+
+impl NativeWay {
+    pub(super) fn of(reader_name: &str) -> NativeWay {
+        match reader_name {
+            name if name.contains("ACR1252") || name.contains("ACR1552") => NativeWay::Transparent,
+            name if name.contains("uTrust") => NativeWay::Identiv,
+            _ => NativeWay::Pn532,
+        }
+    }
 }
 
 /// A command to the reader itself; `None` if it is one for the tag.
@@ -52,6 +77,9 @@ pub(super) fn tag_answer(tag: &mut TagModel, apdu: &[u8], manners: Manners) -> V
         (TagModel::Foreign(tag), [0xFF, 0xCA, 0, 0, _]) => with_ok(tag.uid.clone()),
         (TagModel::Foreign(_), _) => FAILED.to_vec(),
         (TagModel::Ntag213(tag), _) => ntag_answer(tag, apdu, manners),
+        (TagModel::Ntag424(tag), [0xFF, 0xCA, 0, 0, _]) => with_ok(tag.uid()),
+        (TagModel::Ntag424(_), [0xFF, ..]) => UNKNOWN.to_vec(),
+        (TagModel::Ntag424(tag), _) => tag.transmit(apdu),
     }
 }
 
@@ -69,21 +97,72 @@ fn ntag_answer(tag: &mut VirtualTag, apdu: &[u8], manners: Manners) -> Vec<u8> {
             Frame::Ack => OK.to_vec(),
             _ => FAILED.to_vec(),
         },
-        [0xFF, 0, 0, 0, length, 0xD4, 0x42, ref native @ ..]
-            if native.len() + 2 == usize::from(length) =>
-        {
-            pass_through(tag, native)
-        }
-        _ => UNKNOWN.to_vec(),
+        _ => passed(tag, apdu, manners).unwrap_or(UNKNOWN.to_vec()),
     }
 }
 
-/// PN532 InCommunicateThru: D5 43, status, then what the tag said.
-fn pass_through(tag: &mut VirtualTag, native: &[u8]) -> Vec<u8> {
-    with_ok(match tag.transceive(native) {
-        Frame::Data(data) => [vec![0xD5, 0x43, 0x00], data].concat(),
-        Frame::Ack => vec![0xD5, 0x43, 0x00, 0x0A],
-        Frame::Nak(_) => vec![0xD5, 0x43, PN532_TIMEOUT],
+/// A native command, if it comes in this reader's way.
+fn passed(tag: &mut VirtualTag, apdu: &[u8], manners: Manners) -> Option<Vec<u8>> {
+    let native = match (manners.native, apdu) {
+        (NativeWay::Pn532, [0xFF, 0, 0, 0, length, 0xD4, 0x42, native @ ..])
+            if native.len() + 2 == usize::from(*length) =>
+        {
+            native
+        }
+        (NativeWay::Identiv, [0xFF, 0xEF, 1, 0, length, native @ ..])
+            if native.len() == usize::from(*length) =>
+        {
+            native
+        }
+        (NativeWay::Transparent, [0xFF, 0xC2, 0, 0, 2, 0x81 | 0x82, 0]) => return Some(OK.into()),
+        (NativeWay::Transparent, [0xFF, 0xC2, 0, 2, 4, 0x8F, 2, 0, 3]) => return Some(OK.into()),
+        (
+            NativeWay::Transparent,
+            [
+                0xFF,
+                0xC2,
+                0,
+                1,
+                all,
+                0x5F,
+                0x46,
+                4,
+                _,
+                _,
+                _,
+                _,
+                0x95,
+                length,
+                native @ ..,
+                0,
+            ],
+        ) if native.len() == usize::from(*length) && native.len() + 9 == usize::from(*all) => {
+            native
+        }
+        _ => return None,
+    };
+    let frame = tag.transceive(native);
+    if manners.forgets {
+        tag.power_up();
+    }
+    Some(said(manners.native, frame))
+}
+
+fn said(way: NativeWay, frame: Frame) -> Vec<u8> {
+    let (is_clean, bytes) = match frame {
+        Frame::Data(data) => (true, data),
+        Frame::Ack => (true, vec![0x0A]),
+        Frame::Nak(code) => (false, vec![code]),
+    };
+    with_ok(match way {
+        // InCommunicateThru: D5 43, status, then what the tag said; a refusal is silence.
+        NativeWay::Pn532 if is_clean => [vec![0xD5, 0x43, 0x00], bytes].concat(),
+        NativeWay::Pn532 => vec![0xD5, 0x43, PN532_TIMEOUT],
+        NativeWay::Identiv => bytes,
+        NativeWay::Transparent => {
+            let length = bytes.len() as u8;
+            [vec![0x96, 2, 0, 0, 0x97, length], bytes].concat()
+        }
     })
 }
 

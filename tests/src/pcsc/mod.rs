@@ -6,14 +6,18 @@
 //! ```
 
 mod acr122u;
+mod in_hand;
 mod pcscd;
 mod probe;
+mod virtual_424;
 mod virtual_reader;
 mod virtual_tag;
 mod vpcd;
 
+pub use in_hand::{Agent, Cut, InHand};
 pub use pcscd::{Pcscd, ReaderEntry};
 pub use probe::Probe;
+pub use virtual_424::VirtualNtag424;
 pub use virtual_reader::{InReadersField, VirtualReader};
 pub use virtual_tag::{ForeignTag, Frame, TagModel, VirtualTag};
 pub use vpcd::VpcdTag;

@@ -3,8 +3,9 @@
 //! A `VirtualReader` listens on the socket its entry in reader.conf names, and answers the IFD
 //! handler inside pcscd as an ACR122U would. Its frames: `tests/virtual-reader/src/lib.rs`.
 
-use super::acr122u::{self, Manners, ReaderCommand};
+use super::acr122u::{self, Manners, NativeWay, ReaderCommand};
 use super::pcscd::ReaderEntry;
+use super::virtual_424::VirtualNtag424;
 use super::virtual_tag::{ForeignTag, TagModel, VirtualTag};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -61,6 +62,7 @@ struct State {
     field_control: bool,
     manners: Manners,
     writes_to_tear: Option<usize>,
+    apdus_to_tear: Option<usize>,
     hold: bool,
     holding: bool,
     connection: Option<UnixStream>,
@@ -79,7 +81,7 @@ impl VirtualReader {
         let socket = dir.join(format!("reader-{}.sock", name.replace([' ', '/'], "-")));
         let listener = UnixListener::bind(&socket)?;
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::new()),
+            state: Mutex::new(State::new(NativeWay::of(name))),
             changed: Condvar::new(),
         });
         let serving = Arc::clone(&shared);
@@ -103,8 +105,8 @@ impl VirtualReader {
 
     // ── what lies on it ───────────────────────────────────────────────────────────────────────
 
-    pub fn place(&self, tag: VirtualTag) {
-        self.put(TagModel::Ntag213(Box::new(tag)));
+    pub fn place(&self, tag: impl Into<TagModel>) {
+        self.put(tag.into());
     }
 
     pub fn place_foreign(&self, tag: ForeignTag) {
@@ -130,16 +132,29 @@ impl VirtualReader {
         }
     }
 
+    /// The same for an NTAG 424 DNA.
+    pub fn with_424<T>(&self, look: impl FnOnce(&mut VirtualNtag424) -> T) -> Option<T> {
+        match self.shared.locked().tag.as_mut() {
+            Some(TagModel::Ntag424(tag)) => Some(look(tag)),
+            _ => None,
+        }
+    }
+
+    /// Takes whatever lies there away; also what a tear has taken off already.
+    pub fn remove_any(&self) -> Option<TagModel> {
+        let mut state = self.shared.locked();
+        let tag = state.tag.take();
+        state.push_presence();
+        tag.or_else(|| state.torn.take())
+    }
+
     /// A phone is held to the reader: what it reads of the tag, `None` if there is no message.
     pub fn tap(&self) -> Result<Option<Vec<u8>>, InReadersField> {
         let mut state = self.shared.locked();
         if state.field && state.tag.is_some() {
             return Err(InReadersField);
         }
-        match &mut state.tag {
-            Some(TagModel::Ntag213(tag)) => Ok(tag.read_by_phone()),
-            _ => Ok(None),
-        }
+        Ok(state.tag.as_mut().and_then(TagModel::read_by_phone))
     }
 
     /// The tag takes `writes` more page writes and is taken away instead of the next one.
@@ -147,10 +162,32 @@ impl VirtualReader {
         self.shared.locked().writes_to_tear = Some(writes);
     }
 
+    /// The tag hears `apdus` more commands of any kind and is taken away instead of the next one.
+    pub fn tear_after_apdus(&self, apdus: usize) {
+        self.shared.locked().apdus_to_tear = Some(apdus);
+    }
+
+    /// Whether a tear that was set has come.
+    pub fn is_torn(&self) -> bool {
+        self.shared.locked().torn.is_some()
+    }
+
+    /// A tear that has not come yet does not come any more.
+    pub fn stop_tearing(&self) {
+        let mut state = self.shared.locked();
+        state.writes_to_tear = None;
+        state.apdus_to_tear = None;
+    }
+
     // ── how it behaves ────────────────────────────────────────────────────────────────────────
 
     pub fn lie_about_writes(&self, lies: bool) {
         self.shared.locked().manners.lies_about_writes = lies;
+    }
+
+    /// Selects the tag anew after every native command.
+    pub fn forget_after_native(&self) {
+        self.shared.locked().manners.forgets = true;
     }
 
     /// Refuses escape commands, as with a driver that does not pass them.
@@ -291,14 +328,18 @@ impl Shared {
 }
 
 impl State {
-    fn new() -> State {
+    fn new(native: NativeWay) -> State {
         State {
             tag: None,
             torn: None,
             field: true,
             field_control: true,
-            manners: Manners::default(),
+            manners: Manners {
+                native,
+                ..Manners::default()
+            },
             writes_to_tear: None,
+            apdus_to_tear: None,
             hold: false,
             holding: false,
             connection: None,
@@ -322,11 +363,10 @@ impl State {
 
     fn power_up(&mut self) -> Reply {
         match self.tag_in_field() {
-            Some(TagModel::Ntag213(tag)) => {
+            Some(tag) => {
                 tag.power_up();
                 Reply::Answer(tag.atr())
             }
-            Some(TagModel::Foreign(tag)) => Reply::Answer(tag.atr.clone()),
             None => Reply::Refusal(NO_TAG),
         }
     }
@@ -367,8 +407,7 @@ impl State {
         match attribute {
             VENDOR_NAME => Reply::Answer(b"ACS\0".to_vec()),
             ATR_STRING => match self.tag_in_field() {
-                Some(TagModel::Ntag213(tag)) => Reply::Answer(tag.atr()),
-                Some(TagModel::Foreign(tag)) => Reply::Answer(tag.atr.clone()),
+                Some(tag) => Reply::Answer(tag.atr()),
                 None => Reply::Refusal(NO_TAG),
             },
             _ => Reply::Refusal(UNSUPPORTED),
@@ -377,17 +416,12 @@ impl State {
 
     /// Counts down to the tear, and takes the tag away when its time has come.
     fn tear(&mut self, apdu: &[u8]) {
-        if !acr122u::is_write(apdu) {
-            return;
+        let by_apdu = count_down(&mut self.apdus_to_tear);
+        let by_write = acr122u::is_write(apdu) && count_down(&mut self.writes_to_tear);
+        if by_apdu || by_write {
+            self.torn = self.tag.take();
+            self.push_presence();
         }
-        self.writes_to_tear = match self.writes_to_tear {
-            Some(0) => {
-                self.torn = self.tag.take();
-                self.push_presence();
-                None
-            }
-            more => more.map(|writes| writes - 1),
-        };
     }
 
     fn tag_in_field(&mut self) -> Option<&mut TagModel> {
@@ -415,6 +449,12 @@ impl State {
         }
         self.log.push_back(apdu.to_vec());
     }
+}
+
+fn count_down(left: &mut Option<usize>) -> bool {
+    let is_time = *left == Some(0);
+    *left = left.and_then(|left| left.checked_sub(1));
+    is_time
 }
 
 /// PC/SC on Unix puts its control codes above this offset.

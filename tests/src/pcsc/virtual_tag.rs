@@ -4,6 +4,8 @@
 //! lock bits, the capability container, the password and the read counter happens here too, so a
 //! test can only cheat by saying so.
 
+use super::virtual_424::VirtualNtag424;
+
 /// Bytes of a page.
 pub(super) const PAGE: usize = 4;
 const PAGES: usize = 45;
@@ -34,10 +36,51 @@ const NOT_AUTHENTICATED: Frame = Frame::Nak(4);
 const WRITE_FAILED: Frame = Frame::Nak(5);
 
 /// What may lie on a reader.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum TagModel {
     Ntag213(Box<VirtualTag>),
+    Ntag424(Box<VirtualNtag424>),
     Foreign(ForeignTag),
+}
+
+impl TagModel {
+    pub fn atr(&self) -> Vec<u8> {
+        match self {
+            TagModel::Ntag213(tag) => tag.atr(),
+            TagModel::Ntag424(tag) => tag.atr(),
+            TagModel::Foreign(tag) => tag.atr.clone(),
+        }
+    }
+
+    /// A field appeared.
+    pub fn power_up(&mut self) {
+        match self {
+            TagModel::Ntag213(tag) => tag.power_up(),
+            TagModel::Ntag424(tag) => tag.power_up(),
+            TagModel::Foreign(_) => {}
+        }
+    }
+
+    /// What a phone finds in its own field.
+    pub fn read_by_phone(&mut self) -> Option<Vec<u8>> {
+        match self {
+            TagModel::Ntag213(tag) => tag.read_by_phone(),
+            TagModel::Ntag424(tag) => tag.read_by_phone(),
+            TagModel::Foreign(_) => None,
+        }
+    }
+}
+
+impl From<VirtualTag> for TagModel {
+    fn from(tag: VirtualTag) -> Self {
+        TagModel::Ntag213(Box::new(tag))
+    }
+}
+
+impl From<VirtualNtag424> for TagModel {
+    fn from(tag: VirtualNtag424) -> Self {
+        TagModel::Ntag424(Box::new(tag))
+    }
 }
 
 /// A card of another family: it answers power-up and nothing else.
@@ -67,6 +110,7 @@ pub struct VirtualTag {
     authenticated: bool,
     writes: [u32; PAGES],
     endurance: u32,
+    version: Option<[u8; 8]>,
 }
 
 impl VirtualTag {
@@ -94,6 +138,7 @@ impl VirtualTag {
             authenticated: false,
             writes: [0; PAGES],
             endurance: ENDURANCE,
+            version: Some([0x00, 0x04, 0x04, 0x02, 0x01, 0x00, 0x0F, 0x03]),
         }
     }
 
@@ -101,6 +146,17 @@ impl VirtualTag {
         let mut uid = self.pages[0][..3].to_vec();
         uid.extend_from_slice(&self.pages[1]);
         uid
+    }
+
+    /// What it says it is; a chip of an older kind does not know the question.
+    pub fn set_version(&mut self, version: Option<[u8; 8]>) {
+        self.version = version;
+    }
+
+    /// Another UID, as chips have that are made for copying.
+    pub fn set_uid(&mut self, uid: [u8; 7]) {
+        self.pages[0][..3].copy_from_slice(&uid[..3]);
+        self.pages[1].copy_from_slice(&uid[3..]);
     }
 
     /// What a PC/SC reader makes of it: a storage card of the Ultralight family (PC/SC part 3).
@@ -165,7 +221,9 @@ impl VirtualTag {
     /// One native command, without CRC.
     pub fn transceive(&mut self, command: &[u8]) -> Frame {
         let answer = match *command {
-            [0x60] => Frame::Data(vec![0x00, 0x04, 0x04, 0x02, 0x01, 0x00, 0x0F, 0x03]),
+            [0x60] => self
+                .version
+                .map_or(BAD_ARGUMENT, |it| Frame::Data(it.to_vec())),
             [0x30, page] => self.read(page),
             [0x3A, first, last] => self.fast_read(first, last),
             [0xA2, page, a, b, c, d] => self.write(page, [a, b, c, d]),

@@ -52,7 +52,7 @@ impl VpcdTag {
         let mut tag = self.tag.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *tag {
             TagModel::Ntag213(tag) => Some(look(tag)),
-            TagModel::Foreign(_) => None,
+            TagModel::Ntag424(_) | TagModel::Foreign(_) => None,
         }
     }
 }
@@ -82,9 +82,9 @@ fn serve(mut stream: TcpStream, tag: &Mutex<TagModel>) {
     while let Ok(message) = receive(&mut stream) {
         let mut tag = tag.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = match message[..] {
-            [4] => Some(atr(&tag)),
+            [4] => Some(tag.atr()),
             [0..=2] => {
-                power(&mut tag);
+                tag.power_up();
                 None
             }
             _ => Some(acr122u::tag_answer(&mut tag, &message, Manners::default())),
@@ -93,19 +93,6 @@ fn serve(mut stream: TcpStream, tag: &Mutex<TagModel>) {
         if answer.is_some_and(|answer| send(&mut stream, &answer).is_err()) {
             return;
         }
-    }
-}
-
-fn atr(tag: &TagModel) -> Vec<u8> {
-    match tag {
-        TagModel::Ntag213(tag) => tag.atr(),
-        TagModel::Foreign(tag) => tag.atr.clone(),
-    }
-}
-
-fn power(tag: &mut TagModel) {
-    if let TagModel::Ntag213(tag) = tag {
-        tag.power_up();
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{Call, Desk, State, Task, answer};
 use crate::reader::clock;
 use crate::reader::service::{FieldControl, TagConfig, TagEvent, Visit};
-use crate::tag::{TagError, TapLedger};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use crate::tag::{TagError, TagMemory};
+use std::sync::{Arc, Mutex};
 
 /// One worker's right to act: it ends when the watchdog gave the worker up.
 pub(in crate::reader) struct Lease {
@@ -17,9 +17,8 @@ impl Lease {
         &self.desk.config
     }
 
-    pub(in crate::reader) fn ledger(&self) -> MutexGuard<'_, TapLedger> {
-        let ledger = self.desk.ledger.lock();
-        ledger.unwrap_or_else(PoisonError::into_inner)
+    pub(in crate::reader) fn memory(&self) -> &Mutex<TagMemory> {
+        &self.desk.memory
     }
 
     /// Waits for something to do.
@@ -34,7 +33,7 @@ impl Lease {
                 state.attending = false;
                 state.running = Some(job.reply);
                 state.call = Some(Call::letting_go());
-                return Task::Show(job.message);
+                return Task::Run(job.errand);
             }
             state.attending = std::mem::take(&mut state.attend);
             if state.attending {

@@ -9,7 +9,7 @@ pub(super) use lease::Lease;
 
 use super::clock;
 use super::service::{FieldControl, TagConfig, TagEvent, TagStatus, Visit};
-use crate::tag::{TagError, TapLedger};
+use crate::tag::{Errand, TagError, TagMemory};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -23,7 +23,7 @@ pub(super) struct Desk {
     pub(super) config: TagConfig,
     events: mpsc::Sender<TagEvent>,
     /// Outlives the worker that keeps it.
-    ledger: Mutex<TapLedger>,
+    memory: Mutex<TagMemory>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -63,9 +63,9 @@ struct Call {
     hang: TagError,
 }
 
-/// The message a tag shall hold.
+/// What shall be done with the tag.
 struct Job {
-    message: Vec<u8>,
+    errand: Errand,
     reply: Reply,
 }
 
@@ -81,7 +81,7 @@ impl Call {
 
 /// What a worker does next.
 pub(super) enum Task {
-    Show(Vec<u8>),
+    Run(Errand),
     Attend,
     Leave,
 }
@@ -95,11 +95,11 @@ pub(super) enum Watch {
 
 impl Desk {
     pub(super) fn new(config: TagConfig, events: mpsc::Sender<TagEvent>) -> Desk {
-        let ledger = TapLedger::resume(config.last_counter.clone());
+        let memory = TagMemory::resume(config.last_counter.clone(), config.left.clone());
         Desk {
             config,
             events,
-            ledger: Mutex::new(ledger),
+            memory: Mutex::new(memory),
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -107,7 +107,7 @@ impl Desk {
 
     // ── driver ────────────────────────────────────────────────────────────────────────────────
 
-    pub(super) fn submit(&self, message: Vec<u8>, reply: Reply) {
+    pub(super) fn submit(&self, errand: Errand, reply: Reply) {
         let mut state = self.locked();
         if state.stopped {
             return answer(reply, Err(TagError::Stopped));
@@ -116,7 +116,7 @@ impl Desk {
             let hang = state.hang.clone().unwrap_or(TagError::Stuck);
             return answer(reply, Err(hang));
         }
-        if let Some(older) = state.waiting.replace(Job { message, reply }) {
+        if let Some(older) = state.waiting.replace(Job { errand, reply }) {
             answer(older.reply, Err(TagError::Superseded));
         }
         self.changed.notify_all();
@@ -248,6 +248,9 @@ impl Desk {
 
     fn lose_tag(&self, state: &mut State) {
         let refused = state.refused.take();
+        // Nobody who holds this lock waits for the desk's.
+        let memory = self.memory.lock();
+        memory.unwrap_or_else(PoisonError::into_inner).handle_gone();
         if state.status.tag_uid.take().is_some() || refused.is_some() {
             self.tell(TagEvent::TagRemoved);
         }

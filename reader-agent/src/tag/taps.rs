@@ -1,17 +1,20 @@
 //! How often was the tag read by phones since the last visit?
 //!
-//! An NTAG21x counts the first read of every field session, ours included. So a visit asks the
-//! counter before it reads anything, and again after its last read: the difference between that
-//! base and the next visit's first value is the phones'.
+//! A tag counts the reads of phones, and some count ours too. So a visit asks the counter before it
+//! reads anything, and again after its last read: the difference between that base and the next
+//! visit's first value is the phones'.
 
-use super::ntag21x::Header;
-use super::{NativeError, NativeTransceive, StorageCard, TagError};
-
-const READ_COUNTER: [u8; 2] = [0x39, 0x02];
-const COUNTER_ENABLED: u8 = 0x10;
-const CONFIGURATION_LOCKED: u8 = 0x40;
 /// 24 bits; the chip stays there.
 const COUNTER_MAX: u32 = 0x00FF_FFFF;
+
+/// Whose reads a tag counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// The first of every field session, ours included.
+    Everybody,
+    /// Only those of whoever has no key.
+    Phones,
+}
 
 /// The counter of one tag at the end of a visit: what an agent keeps over a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +56,10 @@ impl TapLedger {
     }
 
     /// A visit begins: how many taps since the last one, if that can be said.
-    pub fn begin(&mut self, uid: &[u8], now: u32) -> Option<u32> {
+    pub fn begin(&mut self, uid: &[u8], now: u32, counted: Counted) -> Option<u32> {
         let entry = self.entry.as_mut().filter(|e| e.uid == uid)?;
         let stopped_or_reset = entry.base >= COUNTER_MAX || now < entry.base;
-        let own_read = u32::from(entry.interrupted);
+        let own_read = u32::from(entry.interrupted && counted == Counted::Everybody);
         let phones = now.saturating_sub(entry.base).saturating_sub(own_read);
         entry.untold += if stopped_or_reset { 0 } else { phones };
         entry.base = now;
@@ -75,55 +78,6 @@ impl TapLedger {
     }
 }
 
-/// The counter's commands on one tag in one visit.
-pub struct CounterAccess<'a> {
-    native: Box<dyn NativeTransceive + 'a>,
-}
-
-impl<'a> CounterAccess<'a> {
-    pub fn new(native: Box<dyn NativeTransceive + 'a>) -> CounterAccess<'a> {
-        CounterAccess { native }
-    }
-
-    /// `None` when the chip refuses: counter off, or behind a password.
-    pub fn read(&mut self) -> Result<Option<u32>, TagError> {
-        match self.native.transceive(&READ_COUNTER) {
-            Ok(bytes) => match bytes[..] {
-                [low, middle, high] => Ok(Some(u32::from_le_bytes([low, middle, high, 0]))),
-                _ => Ok(None),
-            },
-            Err(NativeError::Refused) => Ok(None),
-            Err(NativeError::Reader(error)) => Err(error),
-        }
-    }
-}
-
-/// Switches the counter on if it is off and may be; says whether it runs.
-///
-/// It is looked up in the configuration, not tried: a refused command would cost the tag's attention.
-pub fn ensure_enabled(card: &mut dyn StorageCard, header: Header) -> Result<bool, TagError> {
-    let page = header.access_page();
-    let configuration = card.read(page)?;
-    let [access, rest @ ..] = [
-        configuration[0],
-        configuration[1],
-        configuration[2],
-        configuration[3],
-    ];
-    if access & COUNTER_ENABLED != 0 {
-        return Ok(true);
-    }
-    if access & CONFIGURATION_LOCKED != 0 {
-        return Ok(false);
-    }
-    let [a, b, c] = rest;
-    match card.write(page, [access | COUNTER_ENABLED, a, b, c]) {
-        Ok(()) => Ok(true),
-        Err(TagError::WriteRefused { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,38 +92,51 @@ mod tests {
 
     #[test]
     fn taps_are_the_difference_to_the_end_of_the_last_visit() {
-        assert_eq!(settled(10).begin(UID, 13), Some(3));
-        assert_eq!(settled(10).begin(UID, 10), Some(0));
+        assert_eq!(settled(10).begin(UID, 13, Counted::Everybody), Some(3));
+        assert_eq!(settled(10).begin(UID, 10, Counted::Everybody), Some(0));
     }
 
     #[test]
     fn an_unknown_tag_has_no_past() {
-        assert_eq!(settled(10).begin(&[9], 13), None);
+        assert_eq!(settled(10).begin(&[9], 13, Counted::Everybody), None);
         assert!(!settled(10).knows(&[9]));
     }
 
     #[test]
     fn a_lower_counter_is_a_reset_and_counting_goes_on_from_there() {
         let mut ledger = settled(10);
-        assert_eq!(ledger.begin(UID, 2), None);
+        assert_eq!(ledger.begin(UID, 2, Counted::Everybody), None);
         ledger.settle(UID, 3);
-        assert_eq!(ledger.begin(UID, 5), Some(2));
+        assert_eq!(ledger.begin(UID, 5, Counted::Everybody), Some(2));
     }
 
     #[test]
     fn a_counter_at_its_end_says_nothing() {
-        assert_eq!(settled(COUNTER_MAX - 1).begin(UID, COUNTER_MAX), Some(1));
-        assert_eq!(settled(COUNTER_MAX).begin(UID, COUNTER_MAX), None);
+        assert_eq!(
+            settled(COUNTER_MAX - 1).begin(UID, COUNTER_MAX, Counted::Everybody),
+            Some(1)
+        );
+        assert_eq!(
+            settled(COUNTER_MAX).begin(UID, COUNTER_MAX, Counted::Everybody),
+            None
+        );
     }
 
     #[test]
     fn taps_seen_by_a_failed_visit_are_told_by_the_next_one() {
         let mut ledger = settled(10);
-        assert_eq!(ledger.begin(UID, 12), Some(2));
+        assert_eq!(ledger.begin(UID, 12, Counted::Everybody), Some(2));
         // The failed visit read the tag once: 13. One more phone: 14.
-        assert_eq!(ledger.begin(UID, 14), Some(3));
+        assert_eq!(ledger.begin(UID, 14, Counted::Everybody), Some(3));
         ledger.settle(UID, 15);
-        assert_eq!(ledger.begin(UID, 15), Some(0));
+        assert_eq!(ledger.begin(UID, 15, Counted::Everybody), Some(0));
+    }
+
+    #[test]
+    fn a_failed_visit_to_a_tag_that_counts_only_phones_takes_none_away() {
+        let mut ledger = settled(10);
+        assert_eq!(ledger.begin(UID, 12, Counted::Phones), Some(2));
+        assert_eq!(ledger.begin(UID, 14, Counted::Phones), Some(4));
     }
 
     #[test]
@@ -178,6 +145,9 @@ mod tests {
             tag_uid: UID.to_vec(),
             value: 7,
         };
-        assert_eq!(TapLedger::resume(Some(last)).begin(UID, 9), Some(2));
+        assert_eq!(
+            TapLedger::resume(Some(last)).begin(UID, 9, Counted::Everybody),
+            Some(2)
+        );
     }
 }

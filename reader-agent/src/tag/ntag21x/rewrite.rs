@@ -1,25 +1,27 @@
 //! How does one visit turn the tag from the old link to the new one?
 //!
-//! Read, plan, write, read back; the plan is `ntag21x`, the order of calls is here.
+//! Read, plan, write, read back; the plan is `pages`, the order of calls is here.
 
-use super::ntag21x::{Header, Image, WritePlan};
-use super::{StorageCard, TagError};
+use super::pages::{Header, Image, WritePlan};
+use crate::tag::{StorageCard, TagError};
 
 /// The first page behind those that static lock bits cover.
 const FIRST_DYNAMICALLY_LOCKED: u8 = 16;
 
 /// What a rewrite did, after the tag itself confirmed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rewritten {
+pub(super) struct Rewritten {
     pub header: Header,
     /// Pages programmed: wear.
     pub pages_written: u32,
+    /// The data area as it was before, as far as it was read.
+    pub found: Vec<u8>,
     /// The data area as read back, control TLVs and terminator included.
     pub area: Vec<u8>,
 }
 
 /// Makes the tag hold `message` (an NDEF message; empty means none) and nothing else.
-pub fn rewrite(card: &mut dyn StorageCard, message: &[u8]) -> Result<Rewritten, TagError> {
+pub(super) fn rewrite(card: &mut dyn StorageCard, message: &[u8]) -> Result<Rewritten, TagError> {
     let header = Header::parse(&card.read(0)?)?;
     let image = read_image(card, header, message.len())?;
     let plan = WritePlan::new(&image, message)?;
@@ -33,6 +35,7 @@ pub fn rewrite(card: &mut dyn StorageCard, message: &[u8]) -> Result<Rewritten, 
     Ok(Rewritten {
         header,
         pages_written: u32::try_from(plan.writes().len()).unwrap_or(u32::MAX),
+        found: image.area().to_vec(),
         area: plan.wanted().to_vec(),
     })
 }
@@ -74,8 +77,8 @@ fn cause(card: &mut dyn StorageCard, error: TagError) -> TagError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{PAGE, READ};
     use super::*;
+    use crate::tag::{PAGE, READ};
 
     /// A tag that leaves before its n-th APDU.
     #[derive(Clone)]

@@ -7,7 +7,7 @@
 //!            1. L = 0   2. changed pages   3. L            a cut leaves: old, nothing or new
 //! ```
 
-use super::{PAGE, READ, TagError};
+use crate::tag::{PAGE, READ, TagError};
 
 const USER_FIRST: u8 = 4;
 const CC_MAGIC: u8 = 0xE1;
@@ -24,7 +24,7 @@ const LONG_LENGTH: usize = 0xFF;
 
 /// Pages 0 to 3, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(super) struct Header {
     capacity: usize,
     read_only: bool,
     static_locks: [u8; 2],
@@ -35,7 +35,7 @@ pub struct Header {
 
 impl Header {
     /// Checks that the pages are those of a formatted NTAG213, 215 or 216.
-    pub fn parse(pages: &[u8; READ]) -> Result<Header, TagError> {
+    pub(super) fn parse(pages: &[u8; READ]) -> Result<Header, TagError> {
         let [.., magic, version, size, access] = *pages;
         let (dynamic_lock_page, pages_per_lock) = match size {
             0x12 => (0x28, 2),
@@ -55,18 +55,18 @@ impl Header {
         })
     }
 
-    /// Bytes of the data area.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     /// The page with the dynamic lock bytes; configuration follows it.
-    pub fn dynamic_lock_page(&self) -> u8 {
+    pub(super) fn dynamic_lock_page(&self) -> u8 {
         self.dynamic_lock_page
     }
 
+    /// The page that says from where on the password guards; ACCESS, password and its answer follow.
+    pub(super) fn guard_page(&self) -> u8 {
+        self.dynamic_lock_page + 1
+    }
+
     /// The page that holds ACCESS, and in it the switch of the read counter.
-    pub fn access_page(&self) -> u8 {
+    pub(super) fn access_page(&self) -> u8 {
         self.dynamic_lock_page + 2
     }
 
@@ -86,7 +86,7 @@ impl Header {
 
 /// What was read of a tag: its header, and as much of the data area as the plan needs.
 #[derive(Clone, Debug)]
-pub struct Image {
+pub(super) struct Image {
     header: Header,
     area: Vec<u8>,
     dynamic_locks: [u8; 3],
@@ -94,7 +94,7 @@ pub struct Image {
 
 impl Image {
     /// `first` is what pages 4 to 7 hold.
-    pub fn new(header: Header, first: &[u8; READ]) -> Image {
+    pub(super) fn new(header: Header, first: &[u8; READ]) -> Image {
         Image {
             header,
             area: first.to_vec(),
@@ -103,19 +103,24 @@ impl Image {
     }
 
     /// The next page that must be read before a plan for a message of this length can be made.
-    pub fn next_read(&self, message_length: usize) -> Option<u8> {
+    pub(super) fn next_read(&self, message_length: usize) -> Option<u8> {
         let need = self.lead() + tlv_length(message_length) + 1;
         (self.area.len() < need.min(self.header.capacity)).then(|| page_of(self.area.len()))
     }
 
     /// What `next_read` asked for. Bytes past the data area are configuration and left out.
-    pub fn handle_read(&mut self, pages: &[u8; READ]) {
+    pub(super) fn handle_read(&mut self, pages: &[u8; READ]) {
         let room = self.header.capacity - self.area.len();
         self.area.extend_from_slice(&pages[..READ.min(room)]);
     }
 
-    pub fn handle_dynamic_locks(&mut self, pages: &[u8; READ]) {
+    pub(super) fn handle_dynamic_locks(&mut self, pages: &[u8; READ]) {
         self.dynamic_locks = [pages[0], pages[1], pages[2]];
+    }
+
+    /// What was read of the data area so far.
+    pub(super) fn area(&self) -> &[u8] {
+        &self.area
     }
 
     /// Where the NDEF TLV belongs: behind the control TLVs that the factory wrote.
@@ -132,20 +137,20 @@ impl Image {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageWrite {
+pub(super) struct PageWrite {
     pub page: u8,
     pub data: [u8; PAGE],
 }
 
 /// The writes that turn what was read into what is wanted, in a safe order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WritePlan {
+pub(super) struct WritePlan {
     writes: Vec<PageWrite>,
     wanted: Vec<u8>,
 }
 
 impl WritePlan {
-    pub fn new(image: &Image, message: &[u8]) -> Result<WritePlan, TagError> {
+    pub(super) fn new(image: &Image, message: &[u8]) -> Result<WritePlan, TagError> {
         if image.header.read_only {
             return Err(TagError::ReadOnly);
         }
@@ -158,22 +163,22 @@ impl WritePlan {
         }
     }
 
-    pub fn writes(&self) -> &[PageWrite] {
+    pub(super) fn writes(&self) -> &[PageWrite] {
         &self.writes
     }
 
     /// The data area as it must read afterwards, in whole pages.
-    pub fn wanted(&self) -> &[u8] {
+    pub(super) fn wanted(&self) -> &[u8] {
         &self.wanted
     }
 
     /// Pages to read for `verify`, each the first of four.
-    pub fn read_back(&self) -> impl Iterator<Item = u8> + use<> {
+    pub(super) fn read_back(&self) -> impl Iterator<Item = u8> + use<> {
         (0..self.wanted.len()).step_by(READ).map(page_of)
     }
 
     /// Whether the tag holds what was written; the reader's word is not enough.
-    pub fn verify(&self, area: &[u8]) -> Result<(), TagError> {
+    pub(super) fn verify(&self, area: &[u8]) -> Result<(), TagError> {
         let mut read = area.chunks(PAGE);
         let mut wanted = self.wanted.chunks(PAGE);
         match wanted.position(|page| read.next() != Some(page)) {
