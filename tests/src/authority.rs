@@ -48,6 +48,7 @@ payments = 1000000
 acts_per_address = 1000000
 looks_per_address = 1000000
 sign_ins_per_address = 1000000
+claims_per_shopper = 1000
 connections_per_address = 4096
 ";
 
