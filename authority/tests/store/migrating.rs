@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use authority::store::{IntentStep, NewServiceAccount, PayOutcome, Reason};
-use protocol::money::Currency;
+use authority::store::{IntentStep, PayOutcome, Reason};
 use protocol::token::Channel;
 use rusqlite::Connection;
 
-use crate::suite::allowances::pays;
+use crate::suite::allowances::{at_a_bank, pays};
 use crate::suite::sign_ins::{new_session, start};
 use crate::world::{NOW, World, eur, person};
 
@@ -64,17 +63,7 @@ async fn an_intent_that_was_open_at_the_upgrade_gives_back_what_it_took() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("m2key.db");
     let world = World::new(Arc::new(crate::open(&file)));
-    let carl = person("carl");
-    let account = NewServiceAccount {
-        id: world.account_id(),
-        person: carl.clone(),
-        rail: "bank".into(),
-        reference: "carl's".into(),
-        name: "Giro".into(),
-        currency: Currency::EUR,
-        at: NOW,
-    };
-    world.store.bring_service_account(account).await.unwrap();
+    let carl = at_a_bank(&world, "carl").await;
     let PayOutcome::Begun(asked) = pays(&world, &carl, 1, 900).await else {
         panic!("a rail is asked");
     };

@@ -32,6 +32,21 @@ pub(super) async fn payment(world: &World, who: &PersonKey, n: u32, minor: i64) 
     pay
 }
 
+/// Somebody with an account that an outside rail is asked for.
+pub(crate) async fn at_a_bank(world: &World, name: &str) -> PersonKey {
+    let account = NewServiceAccount {
+        id: world.account_id(),
+        person: person(name),
+        rail: "bank".into(),
+        reference: format!("{name}'s"),
+        name: "Giro".into(),
+        currency: Currency::EUR,
+        at: NOW,
+    };
+    world.store.bring_service_account(account).await.unwrap();
+    person(name)
+}
+
 pub(crate) async fn pays(world: &World, who: &PersonKey, n: u32, minor: i64) -> PayOutcome {
     world
         .store
@@ -294,18 +309,8 @@ pub(crate) async fn a_person_holds_so_many_claims_and_no_more(world: &World) {
 }
 
 pub(crate) async fn a_declined_intent_gives_back_what_it_took(world: &World) {
-    let carl = person("carl");
-    let account = NewServiceAccount {
-        id: world.account_id(),
-        person: carl.clone(),
-        rail: "bank".into(),
-        reference: "carl's".into(),
-        name: "Giro".into(),
-        currency: Currency::EUR,
-        at: NOW,
-    };
+    let carl = at_a_bank(world, "carl").await;
     let store = &world.store;
-    store.bring_service_account(account).await.unwrap();
     let mut begun = Vec::new();
     for n in 1..=3 {
         match pays(world, &carl, n, 3_000).await {
@@ -346,18 +351,8 @@ pub(crate) async fn a_declined_intent_gives_back_what_it_took(world: &World) {
 
 /// A limit that was set, and caps that came, after an intent began have not counted it.
 pub(crate) async fn what_was_never_counted_is_not_given_back(world: &World) {
-    let carl = person("carl");
-    let account = NewServiceAccount {
-        id: world.account_id(),
-        person: carl.clone(),
-        rail: "bank".into(),
-        reference: "carl's".into(),
-        name: "Giro".into(),
-        currency: Currency::EUR,
-        at: NOW,
-    };
+    let carl = at_a_bank(world, "carl").await;
     let store = &world.store;
-    store.bring_service_account(account).await.unwrap();
     let merchant = world.merchant().await;
     let terminals = [
         world.terminal_of(&merchant, 1).await,

@@ -1,9 +1,8 @@
 //! Does whoever leaves a profile and comes back stand where they stood?
 
 use authority::store::{
-    Barred, Deleted, IntentStep, Limit, Linked, NewServiceAccount, NewSession, PARTED_KEPT_MS,
-    PERSON_SPAN_MS, PayOutcome, PersonKey, Reason, SpendRules, Standing, StepUpCause, Unlinked,
-    day_of, end_of_day,
+    Barred, Deleted, IntentStep, Limit, Linked, NewSession, PARTED_KEPT_MS, PERSON_SPAN_MS,
+    PayOutcome, PersonKey, Reason, SpendRules, Standing, StepUpCause, Unlinked, day_of, end_of_day,
 };
 use protocol::money::Currency;
 use protocol::time::Timestamp;
@@ -11,7 +10,7 @@ use protocol::token::Channel;
 
 use crate::world::{NOW, World, live, number, person};
 
-use super::allowances::{LAW, payment, pays, step_up};
+use super::allowances::{LAW, at_a_bank, payment, pays, step_up};
 use super::profiles::link;
 use super::sign_ins::{new_session, start};
 
@@ -122,18 +121,8 @@ pub(crate) async fn an_identity_that_is_unlinked_takes_the_count_along(world: &W
 pub(crate) async fn a_profile_that_is_joined_stands_where_the_worse_of_both_stood(world: &World) {
     let anna = spent(world, "anna").await;
     delete(world, &anna, LEFT).await;
-    let carl = person("carl");
-    let account = NewServiceAccount {
-        id: world.account_id(),
-        person: carl.clone(),
-        rail: "bank".into(),
-        reference: "carl's".into(),
-        name: "Giro".into(),
-        currency: Currency::EUR,
-        at: NOW,
-    };
+    let carl = at_a_bank(world, "carl").await;
     let store = &world.store;
-    store.bring_service_account(account).await.unwrap();
     let PayOutcome::Begun(asked) = pays(world, &carl, 6, 900).await else {
         panic!("a rail is asked");
     };
