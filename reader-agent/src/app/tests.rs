@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! The whole agent against a server with the authority's rules.
 use super::*;
-use crate::testing::authority::{DUE, Days, EXPIRED, FakeAuthority};
+use crate::testing::authority::{DUE, Days, EXPIRED, FRESH, FakeAuthority};
 use crate::testing::terminal;
 use protocol::problem::ProblemType;
 
@@ -16,6 +16,10 @@ struct Shop {
 
 impl Shop {
     async fn open(days: Days, prepare: impl FnOnce(&FakeAuthority)) -> Self {
+        Self::managed(days, prepare, Manager::default()).await
+    }
+
+    async fn managed(days: Days, prepare: impl FnOnce(&FakeAuthority), manager: Manager) -> Self {
         let authority = FakeAuthority::start().await;
         let dir = tempfile::tempdir().unwrap();
         authority.enrol(dir.path(), days);
@@ -29,7 +33,7 @@ impl Shop {
         let http = http.tls_backend_preconfigured(tls);
         Self {
             authority,
-            running: start(config).await.unwrap(),
+            running: start(config, Arc::new(manager)).await.unwrap(),
             dir,
             http: http
                 .redirect(reqwest::redirect::Policy::none())
@@ -92,4 +96,55 @@ async fn a_terminal_that_may_not_renew_any_more_is_out_of_service_in_plain_words
     let problems = report["problems"].to_string();
     assert!(problems.contains("expired too long ago"), "{problems}");
     assert!(problems.contains("new join token"), "{problems}");
+}
+
+/// Hears beats for this many of the times in which one is due.
+async fn beats(socket: &tokio::net::UnixDatagram, every: Duration, times: u32) -> u32 {
+    let mut heard = 0;
+    let listening = async {
+        let mut bytes = [0; 64];
+        while let Ok(length) = socket.recv(&mut bytes).await {
+            heard += u32::from(&bytes[..length] == b"WATCHDOG=1");
+        }
+    };
+    let _ = tokio::time::timeout(every * times, listening).await;
+    heard
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_whose_main_loop_is_stuck_beats_no_more_although_everything_else_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify.sock");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let manager = Manager::at(path.as_os_str(), Some(3 * driver::TICK_MAX)).unwrap();
+    let every = manager.beat_every().unwrap();
+    let shop = Shop::managed(FRESH, |_| {}, manager).await;
+    assert!(beats(&socket, every, 6).await >= 2);
+    // Whoever reads the board keeps the loop from writing it.
+    let board = shop.running.board.clone();
+    let (told, release) = std::sync::mpsc::channel::<()>();
+    let (holds, held) = tokio::sync::oneshot::channel();
+    let reader = std::thread::spawn(move || {
+        let reading = board.borrow();
+        let _ = holds.send(());
+        let _ = release.recv();
+        drop(reading);
+    });
+    held.await.unwrap();
+    // One beat may have been on its way.
+    let while_stuck = beats(&socket, every, 6).await;
+    assert!(shop.get("/live").await.contains("live"));
+    drop(told);
+    reader.join().unwrap();
+    assert!(while_stuck <= 1, "{while_stuck} beats");
+    assert!(beats(&socket, every, 6).await >= 2);
+}
+
+#[tokio::test]
+async fn an_agent_that_has_lost_a_part_does_not_go_on_without_it() {
+    let mut shop = Shop::open(FRESH, |_| {}).await;
+    shop.running.tasks[0].abort();
+    shop.running.crippled().await;
+    shop.running.stop().await;
 }
