@@ -57,3 +57,18 @@ impl Drop for Heart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_and_a_writer_that_is_gone_are_no_signs_of_life() {
+        let detail = || "it is so".to_owned();
+        assert!(!says_something(&StoreError::Busy));
+        assert!(!says_something(&StoreError::Unusable { detail: detail() }));
+        assert!(says_something(&StoreError::CannotWrite {
+            detail: detail()
+        }));
+    }
+}

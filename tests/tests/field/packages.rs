@@ -174,3 +174,29 @@ fn an_authoritys_package_makes_two_accounts_and_never_takes_keys_or_books_away()
     assert_eq!(says(&system, "cat /etc/m2key/store.sqlite"), "b");
     assert_eq!(says(&system, "id -un m2key"), "m2key");
 }
+
+#[test]
+fn the_polkit_rule_lets_the_agent_at_readers_and_nobody_else_and_at_nothing_else() {
+    let rules = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../packaging/polkit/50-m2key-agent.rules"
+    );
+    let judge = r#"
+        let rule;
+        globalThis.polkit = { addRule: (it) => { rule = it; }, Result: { YES: "yes" } };
+        const text = require("fs").readFileSync(process.argv[1], "utf8");
+        require("vm").runInThisContext(text);
+        const judge = (id, user) => rule({ id }, { user }) ?? "not handled";
+        const card = "org.debian.pcsc-lite.access_card";
+        console.log(judge("org.debian.pcsc-lite.access_pcsc", "m2key-agent"));
+        console.log(judge(card, "m2key-agent"));
+        console.log(judge(card, "www-data"));
+        console.log(judge("org.freedesktop.login1.reboot", "m2key-agent"));
+    "#;
+    let mut node = Command::new("node");
+    let said = Said::by(node.args(["-e", judge, rules]))
+        .unwrap()
+        .ok()
+        .unwrap();
+    assert_eq!(said.out, "yes\nyes\nnot handled\nnot handled\n");
+}
