@@ -36,13 +36,13 @@ fn judge(room: Room) -> Finding {
         );
     }
     match room.free_bytes {
-        ..ROOM_NONE => Finding::broken(
+        0..ROOM_NONE => Finding::broken(
             SUBJECT,
             format!("it is full: {free}"),
             Mover::Merchant,
             clear,
         ),
-        ..ROOM_LOW => Finding::attention(SUBJECT, free, Mover::Merchant, clear),
+        ROOM_NONE..ROOM_LOW => Finding::attention(SUBJECT, free, Mover::Merchant, clear),
         _ => Finding::ok(SUBJECT, free),
     }
 }
