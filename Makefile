@@ -7,7 +7,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 DEMO_FLAGS := $(if $(ONCE),--once)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench loom build
+.PHONY: help demo test lint bench loom build deb
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,12 +31,20 @@ build:
 loom: ## every interleaving of the HSM queue
 	$(CARGO) test --locked -p hsm --features loom --lib --target-dir $(TARGET_DIR)/loom
 
-lint: ## format, clippy, bare-metal check, dependency rules, docs, scripts
+deb: ## Debian packages of agent and authority, in target/deb
+	scripts/setup.sh deb
+	$(CARGO) build --locked --release -p reader-agent -p authority -p pki --bins
+	packaging/debian/build.sh $(TARGET_DIR)/release $(TARGET_DIR)/deb
+
+lint: ## format, clippy, bare-metal and Windows checks, dependency rules, docs, scripts, units
 	scripts/setup.sh lint
 	$(CARGO) fmt --all --check
-	shellcheck scripts/*.sh .ci/run
+	shellcheck scripts/*.sh packaging/debian/*.sh packaging/debian/m2key-*/p* .ci/run
+	scripts/units.sh
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) check --locked -p protocol --target x86_64-unknown-none
+	# Linked, not only checked: winscard and the service manager's calls must be there.
+	$(CARGO) build --locked -p reader-agent --bins --target x86_64-pc-windows-gnu
 	$(CARGO) deny --locked check bans licenses sources
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --workspace
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What does this machine still lack before cargo can build and run M2Key?
 #
-#   scripts/setup.sh demo | test | lint
+#   scripts/setup.sh demo | test | lint | deb
 #
 # Installs what is missing when it may (as root, or with sudo that asks no password). Otherwise it
 # prints the one command to run and exits 4. When nothing is missing it touches nothing.
@@ -42,18 +42,28 @@ kannel-extras    its fake message centre
 
 LINT="
 shellcheck       reads our shell scripts
+systemd          systemd-analyze reads our units; it need not run here
+gcc-mingw-w64-x86-64 links the agent for Windows, compiles SQLite and ring's assembly for it
+"
+
+# To build Debian packages, and to try them in a copy of this system.
+DEB="
+dpkg-dev         dpkg-shlibdeps says which libraries a program needs
+binutils         strip takes the debug information out
 "
 
 DENY_VERSION='^0.20'
 BARE_METAL=x86_64-unknown-none
+WINDOWS=x86_64-pc-windows-gnu
 
 main() {
     cd "$(dirname "$0")/.."
     case "${1:-}" in
         demo) wanted="$BUILD$DEMO" ;;
-        test) wanted="$BUILD$DEMO$TEST" ;;
+        test) wanted="$BUILD$DEMO$TEST$DEB" ;;
         lint) wanted="$BUILD$LINT" ;;
-        *) fail 2 "expected one of: demo, test, lint" "scripts/setup.sh demo" ;;
+        deb) wanted="$BUILD$DEB" ;;
+        *) fail 2 "expected one of: demo, test, lint, deb" "scripts/setup.sh demo" ;;
     esac
     purpose=$1
 
@@ -141,8 +151,10 @@ rust_toolchain() {
 lint_tools() {
     cargo fmt --version >/dev/null 2>&1 || rust_part component rustfmt
     cargo clippy --version >/dev/null 2>&1 || rust_part component clippy
-    bare_metal=$(rustc --print target-libdir --target "$BARE_METAL")
-    [ -d "$bare_metal" ] || rust_part target "$BARE_METAL"
+    for target in "$BARE_METAL" "$WINDOWS"; do
+        libraries=$(rustc --print target-libdir --target "$target")
+        [ -d "$libraries" ] || rust_part target "$target"
+    done
     case "$(cargo deny --version 2>/dev/null)" in
         "cargo-deny ${DENY_VERSION#^}."*) ;;
         *) install_cargo_deny ;;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pki::manager::Manager;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -24,6 +25,8 @@ use crate::lock::{Lock, LockError};
 use crate::services::journey::{Journey, StartError};
 use crate::services::node::Listener;
 use crate::services::operators::VERBS_MAX;
+
+mod heartbeat;
 
 const ADDRESSES_FILE: &str = "addresses.json";
 
@@ -54,6 +57,8 @@ pub enum ServeError {
         path: PathBuf,
         error: std::io::Error,
     },
+    #[error("the service manager at NOTIFY_SOCKET cannot be told anything ({0})")]
+    Manager(std::io::Error),
     #[error("signals cannot be received ({0})")]
     Signals(std::io::Error),
 }
@@ -66,6 +71,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let bound = Bound::bind(&app).await?;
     // Before anybody knows that we serve, so that no signal finds nobody.
     let mut signals = Signals::catch().map_err(ServeError::Signals)?;
+    let manager = Arc::new(Manager::of_environment().map_err(ServeError::Manager)?);
     let addresses = AddressFile::write(&app.config.run_dir, &bound.addresses())?;
     let reload = Arc::new(Notify::new());
     let running = bound.run(&journey, reload.clone());
@@ -75,7 +81,10 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     }
     tracing::info!(public = %addresses.shown.public, agents = %addresses.shown.agents,
         loopback = %addresses.shown.loopback, "serving");
+    manager.ready();
+    let _heart = heartbeat::start(app.clone(), manager.clone());
     signals.wait(&reload).await;
+    manager.stopping();
     tracing::info!("draining");
     app.start_drain();
     drain(running).await;

@@ -13,6 +13,10 @@ pub const PIN_LEN_MIN: usize = 4;
 /// Longest PIN accepted, in bytes.
 pub const PIN_LEN_MAX: usize = 64;
 
+/// Where systemd puts the credentials of a service (`LoadCredential=`).
+#[cfg(unix)]
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
 /// The PIN of an HSM token, or of its security officer.
 #[derive(Clone)]
 pub struct Pin(Zeroizing<String>);
@@ -54,16 +58,31 @@ impl fmt::Debug for Pin {
     }
 }
 
+/// Which bits of its mode a PIN file may not have.
+///
+/// systemd lets one account read a credential by an access list, which shows as the group's bit (0440); the
+/// directory around it is that account's alone.
+#[cfg(unix)]
+fn forbidden(path: &Path, credentials: Option<&Path>) -> u32 {
+    const GROUP_AND_OTHERS: u32 = 0o077;
+    const ALL_BUT_THE_GROUPS_READING: u32 = 0o037;
+
+    match credentials {
+        Some(directory) if path.parent() == Some(directory) => ALL_BUT_THE_GROUPS_READING,
+        _ => GROUP_AND_OTHERS,
+    }
+}
+
 #[cfg(unix)]
 fn refuse_if_others_may_read(file: &std::fs::File, path: &Path) -> Result<(), HsmError> {
     use std::os::unix::fs::PermissionsExt;
-    const GROUP_AND_OTHERS: u32 = 0o077;
 
+    let credentials = std::env::var_os(CREDENTIALS_DIRECTORY).map(std::path::PathBuf::from);
     let metadata = file
         .metadata()
         .map_err(|error| refuse(format!("PIN file {}: {error}", path.display())))?;
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & GROUP_AND_OTHERS != 0 {
+    if mode & forbidden(path, credentials.as_deref()) != 0 {
         let path = path.display();
         return Err(refuse(format!(
             "PIN file {path} has mode {mode:03o}, so others can read it: chmod 600 {path}"
@@ -124,5 +143,23 @@ mod tests {
     fn a_missing_file_is_named() {
         let error = Pin::from_file(Path::new("/nowhere/pin")).unwrap_err();
         assert!(error.to_string().contains("/nowhere/pin"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_a_credential_of_this_service_may_show_the_groups_bit() {
+        let credentials = Some(Path::new("/run/credentials/a.service"));
+        let allows = |path: &str, mode| forbidden(Path::new(path), credentials) & mode == 0;
+        assert!(allows("/run/credentials/a.service/pin", 0o440));
+        assert!(!allows("/run/credentials/a.service/pin", 0o444));
+        assert!(!allows("/run/credentials/a.service/pin", 0o460));
+        for elsewhere in [
+            "/etc/pin",
+            "/run/credentials/b.service/pin",
+            "/run/credentials/a.service/../../../etc/pin",
+        ] {
+            assert!(!allows(elsewhere, 0o440), "{elsewhere}");
+        }
+        assert_ne!(forbidden(Path::new("/etc/pin"), None) & 0o440, 0);
     }
 }

@@ -31,6 +31,7 @@ pub mod inspect;
 pub mod issuer;
 pub mod keys;
 pub mod lifecycle;
+pub mod manager;
 pub mod names;
 mod operator_key;
 mod pem;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pki::manager::Manager;
 use protocol::time::Millis;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -25,6 +26,7 @@ use crate::kiosk::{self, Kiosk};
 use crate::listen::{self, Served};
 use crate::look::Look;
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::reader::TagEvent;
 use crate::state::State;
 use crate::tag_driver::TagDriver;
@@ -32,7 +34,7 @@ use crate::tag_writer::TagWriter;
 use crate::till::Till;
 use crate::trust::TrustFiles;
 use crate::upkeep_driver::{Kept, Supplies, UpkeepDriver};
-use crate::{ids, outbox, platform, tag_pcsc};
+use crate::{ids, outbox, tag_pcsc};
 
 pub const DATABASE: &str = "agent.db";
 pub const KIOSK_SECRET: &str = "kiosk.secret";
@@ -50,6 +52,7 @@ struct Parts {
     clock: Arc<Clock>,
     state: Arc<State>,
     metrics: Arc<Metrics>,
+    manager: Arc<Manager>,
     kept: watch::Sender<Kept>,
     board: watch::Sender<Board>,
     reports: Arc<Notify>,
@@ -61,6 +64,8 @@ struct Parts {
 pub struct Running {
     /// Where screen, till and metrics are served.
     pub address: SocketAddr,
+    #[cfg(test)]
+    board: watch::Sender<Board>,
     stop: watch::Sender<bool>,
     /// End in good order when told to.
     tasks: Vec<JoinHandle<()>>,
@@ -68,18 +73,28 @@ pub struct Running {
     callers: Vec<JoinHandle<()>>,
 }
 
-/// Builds, runs until told to stop, drains.
-pub async fn run(config: Config) -> Result<(), AgentError> {
-    let running = start(config).await?;
-    let told = platform::told_to_stop().await;
+/// Builds, runs until told to stop or until it cannot go on, drains.
+pub async fn run(
+    config: Config,
+    manager: Manager,
+    told: impl Future<Output = std::io::Result<()>>,
+) -> Result<(), AgentError> {
+    let manager = Arc::new(manager);
+    let mut running = start(config, manager.clone()).await?;
+    manager.ready();
+    let why = tokio::select! {
+        told = told => told.map_err(|e| AgentError::bug(format!("signals cannot be waited for: {e}"))),
+        () = running.crippled() => Err(AgentError::bug("a task of the agent ended by itself")),
+    };
     tracing::info!("stopping");
+    manager.stopping();
     running.stop().await;
-    told.map_err(|error| AgentError::bug(format!("signals cannot be waited for: {error}")))
+    why
 }
 
 /// Opens everything and starts all tasks.
-pub async fn start(config: Config) -> Result<Running, AgentError> {
-    let (parts, next) = Parts::build(&config)?;
+pub async fn start(config: Config, manager: Arc<Manager>) -> Result<Running, AgentError> {
+    let (parts, next) = Parts::build(&config, manager)?;
     warn_of_certificate(&parts);
     let (listener, address) = listen::bind(config.listen).await?;
     let tag = Tag::start(&config, &parts)?;
@@ -97,6 +112,8 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
     tasks.push(tokio::spawn(listen::serve(listener, address, served, stop)));
     Ok(Running {
         address,
+        #[cfg(test)]
+        board: parts.board,
         stop: parts.stop,
         tasks,
         callers,
@@ -104,6 +121,17 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
 }
 
 impl Running {
+    /// Returns when a part has ended that goes on until it is told to stop: without it the rest is no
+    /// terminal, and a new start is better than none.
+    async fn crippled(&mut self) {
+        let (ended, ..) = futures_util::future::select_all(&mut self.tasks).await;
+        if let Err(error) = ended {
+            tracing::error!("a task ended badly: {error}");
+        }
+        // What has ended must not be waited for again.
+        self.tasks.retain(|task| !task.is_finished());
+    }
+
     /// Blanks the tag, remembers the clock, ends open answers; all within [`STOP_DEADLINE`].
     pub async fn stop(self) {
         // Receivers hold the tasks; without any there is nothing to stop.
@@ -129,7 +157,7 @@ pub fn kiosk_url(config: &Config) -> Result<String, AgentError> {
 }
 
 impl Parts {
-    fn build(config: &Config) -> Result<(Self, Next), AgentError> {
+    fn build(config: &Config, manager: Arc<Manager>) -> Result<(Self, Next), AgentError> {
         let identity_files = IdentityFiles::in_dir(&config.data_dir);
         let found = identity_files.load()?;
         let identity = found.current;
@@ -156,6 +184,7 @@ impl Parts {
             trust_files,
             state: Arc::new(state),
             metrics: Arc::new(Metrics::new()),
+            manager,
             kept: watch::Sender::default(),
             reports: Arc::new(Notify::new()),
             upkeep_spread_ms: config.upkeep_spread_ms,
@@ -237,6 +266,7 @@ impl Parts {
             errands,
             answers,
             board: self.board.clone(),
+            pulse: Pulse::new(self.manager.clone()),
             stop: self.stop.subscribe(),
         };
         let follower = Follower {

@@ -3,7 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod doctor;
+#[cfg(windows)]
+mod service;
+mod status;
+mod tag;
+
 use clap::{Parser, Subcommand};
+use pki::manager::Manager;
 use pki::{Fingerprint, SoftwareKey};
 use zeroize::Zeroizing;
 
@@ -14,11 +21,6 @@ use crate::files::Secret;
 use crate::identity::{CHAIN_FILE, Identity, KEY_FILE};
 use crate::look::Theme;
 use crate::{app, clock, files, logging, platform};
-
-mod tag;
-
-/// How long `status` waits for the running agent.
-const STATUS_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Shows the token of the moment at one terminal: tag, screen and till.
 #[derive(Parser)]
@@ -34,8 +36,13 @@ enum Command {
     Enrol(Enrol),
     /// Run the agent until it is told to stop.
     Run(At),
-    /// Say how the running agent is: screen, connection, certificate, trusted roots.
+    /// Run as a service of Windows; only its service manager can ask for this.
+    #[cfg(windows)]
+    Service(At),
+    /// Say how the running agent is: screen, connection, certificate, trusted roots, tag.
     Status(Status),
+    /// Look for what is wrong here, whether the agent runs or not, and say who does what about it.
+    Doctor(Status),
     /// Print the address that opens this terminal's screen.
     KioskUrl(At),
     /// Show the running agent's screen in this terminal window, for a PC without a browser.
@@ -69,7 +76,7 @@ struct Enrol {
 #[derive(clap::Args)]
 struct At {
     /// The configuration that enrolment wrote.
-    #[arg(long, default_value = "/etc/m2key/agent.toml")]
+    #[arg(long, default_value = platform::CONFIG_PATH)]
     config: PathBuf,
 }
 
@@ -93,9 +100,12 @@ pub async fn run(cli: Cli) -> Result<(), AgentError> {
             })?;
             let config = Config::load(&at.config)?;
             logging::start(config.log);
-            app::run(config).await
+            app::run(config, manager()?, platform::told_to_stop()).await
         }
-        Command::Status(args) => status(&Config::load(&args.at.config)?, args.json).await,
+        #[cfg(windows)]
+        Command::Service(_) => service::dispatch(),
+        Command::Status(args) => status::say(&Config::load(&args.at.config)?, args.json).await,
+        Command::Doctor(args) => doctor::examine(&args.at.config, args.json).await,
         Command::KioskUrl(at) => {
             println!("{}", app::kiosk_url(&Config::load(&at.config)?)?);
             Ok(())
@@ -127,6 +137,15 @@ async fn screen(_: &Config) -> Result<(), AgentError> {
         "there is no screen for terminal windows on this system",
         "open the page instead: m2key-agent kiosk-url",
     ))
+}
+
+fn manager() -> Result<Manager, AgentError> {
+    Manager::of_environment().map_err(|error| {
+        AgentError::operator(
+            format!("the service manager at NOTIFY_SOCKET cannot be told anything ({error})"),
+            "start the agent by the unit that came with it, or without NOTIFY_SOCKET",
+        )
+    })
 }
 
 async fn enrol(args: Enrol) -> Result<(), AgentError> {
@@ -198,107 +217,4 @@ fn enrolment_key(dir: &Path) -> Result<SoftwareKey, AgentError> {
     let key = SoftwareKey::generate()?;
     key.save(&path)?;
     Ok(key)
-}
-
-async fn status(config: &Config, json: bool) -> Result<(), AgentError> {
-    let down = |detail: String| {
-        AgentError::new(
-            Whose::Later,
-            format!("the agent does not answer ({detail})"),
-            "start it: m2key-agent run --config <file>",
-        )
-    };
-    let path = config.data_dir.join(app::KIOSK_ADDRESS);
-    let address = fs::read_to_string(path).map_err(|e| down(e.to_string()))?;
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .tls_backend_preconfigured(crate::authority::tls::none()?)
-        .timeout(STATUS_TIMEOUT)
-        .build()
-        .map_err(AgentError::bug)?;
-    let url = format!("http://{}/ready", address.trim());
-    let response = client
-        .get(url)
-        .send()
-        .await
-        .map_err(|e| down(e.to_string()))?;
-    let ready = response.status().is_success();
-    let report: serde_json::Value = response.json().await.map_err(|e| down(e.to_string()))?;
-    match json {
-        true => println!("{report:#}"),
-        false => print!("{}", in_words(&report)),
-    }
-    if ready {
-        return Ok(());
-    }
-    Err(AgentError::operator(
-        "this terminal cannot take payments at the moment",
-        "see the problems above; each says what to do",
-    ))
-}
-
-fn in_words(report: &serde_json::Value) -> String {
-    let mut lines = Vec::new();
-    for (name, value) in [
-        ("terminal", &report["terminal"]),
-        ("shown", &report["shown"]),
-        ("online", &report["online"]),
-        ("certificate", &report["certificate"]["serial"]),
-        ("  until", &report["certificate"]["until"]),
-        ("  renewed from", &report["certificate"]["renewed_from"]),
-        ("  being renewed", &report["certificate"]["is_renewing"]),
-        ("trust bundle", &report["trust"]["sequence"]),
-    ] {
-        lines.push(format!("{name}: {}", plain(value)));
-    }
-    for (name, values) in [
-        ("  root", &report["trust"]["roots"]),
-        ("problem", &report["problems"]),
-        ("warning", &report["warnings"]),
-    ] {
-        let values = values.as_array().into_iter().flatten();
-        lines.extend(values.map(|value| format!("{name}: {}", plain(value))));
-    }
-    lines.into_iter().map(|line| line + "\n").collect()
-}
-
-fn plain(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Bool(true) => "yes".into(),
-        serde_json::Value::Bool(false) => "no".into(),
-        other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn status_says_certificate_renewal_roots_and_what_is_wrong_in_words() {
-        let report = serde_json::json!({
-            "ready": false, "terminal": "12345671", "shown": "offline", "online": false,
-            "certificate": {
-                "serial": "0a1b", "from": "2026-11-20", "until": "2026-11-27",
-                "renewed_from": "2026-11-23", "is_renewing": true,
-            },
-            "trust": { "sequence": 3, "roots": ["3f9a 01c2 until 2046"] },
-            "problems": [], "warnings": ["Upkeep: the authority cannot be reached"],
-        });
-        let said = in_words(&report);
-        for line in [
-            "terminal: 12345671",
-            "online: no",
-            "certificate: 0a1b",
-            "  until: 2026-11-27",
-            "  renewed from: 2026-11-23",
-            "  being renewed: yes",
-            "trust bundle: 3",
-            "  root: 3f9a 01c2 until 2046",
-            "warning: Upkeep: the authority cannot be reached",
-        ] {
-            assert!(said.lines().any(|said| said == line), "{line} in\n{said}");
-        }
-    }
 }

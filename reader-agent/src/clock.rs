@@ -151,8 +151,13 @@ impl Ticks {
 /// This machine's wall clock.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn wall() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    Timestamp::from_ms(since_epoch.map_or(0, |d| d.as_millis() as Millis))
+    of_system(SystemTime::now()).unwrap_or(Timestamp::from_ms(0))
+}
+
+/// A moment of the standard library's; none before 1970.
+pub fn of_system(at: SystemTime) -> Option<Timestamp> {
+    let since_epoch = at.duration_since(UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_ms(since_epoch.as_millis() as Millis))
 }
 
 #[cfg(test)]

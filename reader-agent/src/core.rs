@@ -34,6 +34,8 @@ pub struct Board {
     pub faces: Faces,
     pub shown: Shown,
     pub online: bool,
+    /// Until when tokens can be shown without the authority.
+    pub horizon: Option<Timestamp>,
 }
 
 /// What to fetch from the authority.
@@ -282,6 +284,7 @@ impl Core {
             faces,
             shown,
             online: self.heard.online,
+            horizon: now.and_then(|now| self.horizon(now)),
         }
     }
 

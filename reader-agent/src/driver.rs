@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::core::{Board, Core, Errand, Save};
 use crate::identity::Lasts;
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::rotation::{Blank, Faces};
 use crate::shown::Shown;
 use crate::state::State;
@@ -46,6 +47,7 @@ pub struct Driver {
     pub errands: mpsc::Sender<Errand>,
     pub answers: mpsc::Receiver<Answer>,
     pub board: watch::Sender<Board>,
+    pub pulse: Pulse,
     pub stop: watch::Receiver<bool>,
 }
 
@@ -96,6 +98,7 @@ impl Driver {
             self.remember();
             *remembered = now;
         }
+        self.pulse.beat(self.clock.ticks_ms());
     }
 
     fn pause(&self) -> Duration {
@@ -180,7 +183,8 @@ impl Driver {
     }
 
     fn measure(&self, now: Option<Timestamp>) {
-        let horizon = now.and_then(|now| Some(self.core.horizon(now)? - now));
+        let horizon = self.board.borrow().horizon;
+        let horizon = now.and_then(|now| Some(horizon? - now));
         let left = self.line.now().identity.not_after() - self.clock.now_or_wall();
         self.metrics.times(
             horizon.unwrap_or(0) / 1000,
@@ -217,6 +221,7 @@ pub fn empty_board(terminal: protocol::ids::TerminalId) -> Board {
         faces: Faces::blank(Blank::NoTime),
         shown: Shown::Starting,
         online: false,
+        horizon: None,
     }
 }
 

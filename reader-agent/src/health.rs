@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pki::Certificate;
 use protocol::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::authority::line::{Footing, Line};
@@ -13,7 +13,7 @@ use crate::core::Board;
 use crate::driver::{expired, expiring};
 use crate::identity::Lasts;
 use crate::look::Look;
-use crate::state::{OUTBOX_MAX, State};
+use crate::state::{OUTBOX_MAX, State, StateError};
 use crate::tag_writer::TagWriter;
 use crate::upkeep_driver::Kept;
 
@@ -34,23 +34,76 @@ pub struct Health {
     pub display: watch::Receiver<Option<String>>,
 }
 
-/// Readiness in words.
-#[derive(Debug, Serialize, PartialEq, Eq)]
+/// How the running agent is. An agent of another version may leave out what has a default.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Report {
     pub ready: bool,
     pub terminal: String,
-    pub shown: &'static str,
+    #[serde(default)]
+    pub version: String,
+    pub shown: String,
     pub online: bool,
+    #[serde(default)]
+    pub horizon: HorizonReport,
+    #[serde(default)]
+    pub clock: ClockReport,
     pub certificate: CertificateReport,
     pub trust: TrustReport,
+    #[serde(default)]
+    pub outbox: OutboxReport,
+    /// None: this terminal has only a screen.
+    #[serde(default)]
+    pub tag: Option<TagReport>,
     /// What stands in the way of payments.
     pub problems: Vec<String>,
     /// What will, or what works only in part.
     pub warnings: Vec<String>,
 }
 
+/// How long tokens can be shown if the authority is not heard of again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct HorizonReport {
+    pub until: Option<String>,
+    pub left_s: Option<i64>,
+}
+
+/// The authority's time, as far as it is known.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ClockReport {
+    /// From the authority itself in this run, not remembered.
+    pub is_heard: bool,
+    /// Authority minus this machine's clock.
+    pub offset_ms: Option<i64>,
+}
+
+/// Reports that the authority does not have yet.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct OutboxReport {
+    /// None: the database does not say.
+    pub waiting: Option<u64>,
+    pub max: u64,
+}
+
+/// Reader and tag.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct TagReport {
+    pub reader: Option<String>,
+    pub problem: Option<String>,
+    /// Of the tag that was visited last.
+    pub wear: Option<WearReport>,
+}
+
+/// What this terminal has counted of one tag.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct WearReport {
+    pub uid: String,
+    /// Visits that programmed it.
+    pub writes: u64,
+    pub pages: u64,
+}
+
 /// The certificate this terminal shows.
-#[derive(Debug, Serialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct CertificateReport {
     pub serial: String,
     pub from: String,
@@ -61,7 +114,7 @@ pub struct CertificateReport {
 }
 
 /// The roots this terminal trusts.
-#[derive(Debug, Serialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct TrustReport {
     /// Of the bundle that is followed; 0 while only the pinned root is trusted.
     pub sequence: u64,
@@ -93,9 +146,10 @@ impl Health {
         if !board.online {
             warnings.push("No connection to the authority: nothing is confirmed here.".into());
         }
-        self.storage(&mut problems, &mut warnings);
-        let tag = self.tag.as_ref().and_then(|tag| tag.status().problem);
-        warnings.extend(tag.map(|problem| format!("Tag: {problem}.")));
+        let outbox = self.outbox(&mut problems, &mut warnings);
+        let tag = self.tag_report(&mut problems);
+        let tag_problem = tag.as_ref().and_then(|tag| tag.problem.as_ref());
+        warnings.extend(tag_problem.map(|problem| format!("Tag: {problem}.")));
         let theme = self.look.trouble.as_ref();
         warnings.extend(theme.map(|trouble| format!("Theme: {trouble}")));
         let display = self.display.borrow().clone();
@@ -103,10 +157,18 @@ impl Health {
         Report {
             ready: problems.is_empty(),
             terminal: board.terminal.to_string(),
-            shown: board.shown.name(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            shown: board.shown.name().into(),
             online: board.online,
+            horizon: HorizonReport::of(board.now, board.horizon),
+            clock: ClockReport {
+                is_heard: self.clock.is_heard(),
+                offset_ms: self.clock.offset_ms(),
+            },
             certificate: CertificateReport::of(&footing, &kept),
             trust: TrustReport::of(&footing),
+            outbox,
+            tag,
             problems,
             warnings,
         }
@@ -125,13 +187,45 @@ impl Health {
         }
     }
 
-    fn storage(&self, problems: &mut Vec<String>, warnings: &mut Vec<String>) {
-        match self.state.outbox_length() {
-            Ok(length) if length >= OUTBOX_WARN => warnings.push(format!(
+    fn outbox(&self, problems: &mut Vec<String>, warnings: &mut Vec<String>) -> OutboxReport {
+        let waiting = kept(self.state.outbox_length(), problems);
+        if let Some(length) = waiting.filter(|length| *length >= OUTBOX_WARN) {
+            warnings.push(format!(
                 "{length} reports wait for the authority; at {OUTBOX_MAX} no more are kept."
-            )),
-            Ok(_) => {}
-            Err(error) => problems.push(format!("{error}. Next: {}.", error.hint())),
+            ));
+        }
+        OutboxReport {
+            waiting,
+            max: OUTBOX_MAX,
+        }
+    }
+
+    fn tag_report(&self, problems: &mut Vec<String>) -> Option<TagReport> {
+        let status = self.tag.as_ref()?.status();
+        let last = kept(self.state.last_tag(), problems).flatten();
+        Some(TagReport {
+            reader: status.reader,
+            problem: status.problem,
+            wear: last.map(|tag| WearReport {
+                uid: tag.uid,
+                writes: tag.writes,
+                pages: tag.pages,
+            }),
+        })
+    }
+}
+
+/// What the database says; that it says nothing is a problem.
+fn kept<T>(read: Result<T, StateError>, problems: &mut Vec<String>) -> Option<T> {
+    let problem = |error: StateError| format!("{error}. Next: {}.", error.hint());
+    read.map_err(|error| problems.push(problem(error))).ok()
+}
+
+impl HorizonReport {
+    fn of(now: Option<Timestamp>, until: Option<Timestamp>) -> Self {
+        Self {
+            until: until.map(|until| until.to_string()),
+            left_s: now.zip(until).map(|(now, until)| (until - now) / 1000),
         }
     }
 }

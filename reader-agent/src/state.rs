@@ -13,7 +13,7 @@ use protocol::schedule::Rank;
 use protocol::time::Timestamp;
 use protocol::wire::reports::TerminalEvent;
 use protocol::wire::schedules::ScheduleResponse;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 
 use crate::checkpoint::Checkpoint;
@@ -110,6 +110,23 @@ impl State {
             Ok(connection)
         };
         Ok(Self(Mutex::new(open()?)))
+    }
+
+    /// Opens it for reading alone, also while the agent runs; none if there is no database yet.
+    pub fn look(path: &Path) -> Result<Option<Self>, AgentError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let open = || -> Result<(Connection, i64), StateError> {
+            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            let version = version(&connection)?;
+            Ok((connection, version))
+        };
+        match open()? {
+            (_, 0) => Ok(None),
+            (connection, 1..=VERSION) => Ok(Some(Self(Mutex::new(connection)))),
+            (_, found) => Err(StateError::Newer { found }.into()),
+        }
     }
 
     /// What the last run left.
@@ -321,8 +338,7 @@ impl State {
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StateError> {
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match found {
+    match version(connection)? {
         0 => migrate_by(connection, &[SCHEMA, TAG_RECORDS]),
         1 => migrate_by(connection, &[TAG_RECORDS]),
         VERSION => Ok(()),
@@ -337,6 +353,10 @@ fn migrate_by(connection: &mut Connection, steps: &[&str]) -> Result<(), StateEr
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
     Ok(transaction.commit()?)
+}
+
+fn version(connection: &Connection) -> Result<i64, StateError> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
 fn push_event(connection: &Connection, event: &TerminalEvent) -> Result<(), StateError> {

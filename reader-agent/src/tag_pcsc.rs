@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::error::AgentError;
 use crate::reader::{TagConfig, TagEvent, TagService, Visit};
 use crate::state::{State, TagWear};
-use crate::tag::{LastCounter, LeftOn, TagError};
+use crate::tag::{LastCounter, LeftOn, TagError, TagRecord, TagSafe};
 use crate::tag_writer::{TagFailure, TagHealth, TagVisit, TagWriter};
 
 /// Starts the reader's threads; their events say when to write again.
@@ -23,12 +23,51 @@ pub fn start(
         left: state.take_left_on_tag()?,
         ..TagConfig::new(state)
     };
+    run(config)
+}
+
+/// The same for who only looks at reader and tag, and knows none.
+pub fn look(
+    reader_name: Option<String>,
+) -> Result<(TagService, mpsc::Receiver<TagEvent>), AgentError> {
+    run(TagConfig {
+        reader_name,
+        ..TagConfig::new(Arc::new(OnlyLooks))
+    })
+}
+
+fn run(config: TagConfig) -> Result<(TagService, mpsc::Receiver<TagEvent>), AgentError> {
     TagService::start(config).map_err(|error| {
         AgentError::operator(
             format!("the reader's threads do not start: {error}"),
             "see which limits this account has for threads and memory",
         )
     })
+}
+
+/// Nothing is written, so there is nothing to keep.
+struct OnlyLooks;
+
+impl TagSafe for OnlyLooks {
+    fn recall(&self, _: &[u8]) -> Result<Option<TagRecord>, TagError> {
+        Ok(None)
+    }
+
+    fn keep(&self, _: &[u8], _: &TagRecord) -> Result<(), TagError> {
+        Err(TagError::Bug)
+    }
+
+    fn forget(&self, _: &[u8]) -> Result<(), TagError> {
+        Err(TagError::Bug)
+    }
+
+    fn adopt(&self, _: &[u8]) -> Result<(), TagError> {
+        Err(TagError::Bug)
+    }
+
+    fn own(&self) -> Result<Option<Vec<u8>>, TagError> {
+        Ok(None)
+    }
 }
 
 #[async_trait]

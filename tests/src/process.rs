@@ -11,7 +11,13 @@ use crate::Failure;
 /// How much of a log is shown when something failed, in lines.
 const LOG_TAIL: usize = 12;
 /// What must not leak from the caller's shell into a world of its own.
-const FOREIGN: [&str; 3] = ["SOFTHSM2_CONF", "PCSCLITE_CSOCK_NAME", "RUST_LOG"];
+const FOREIGN: [&str; 5] = [
+    "SOFTHSM2_CONF",
+    "PCSCLITE_CSOCK_NAME",
+    "RUST_LOG",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+];
 
 /// A program of this workspace, beside the running one or one directory above (tests lie in `deps/`).
 pub fn program(name: &str) -> Result<PathBuf, Failure> {

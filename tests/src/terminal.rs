@@ -129,6 +129,38 @@ impl Terminal {
         }
     }
 
+    /// SIGTERM, and its exit code; pcscd, reader and tag stay.
+    pub async fn stop_agent(&mut self) -> Result<Option<i32>, Failure> {
+        match self.agent.take() {
+            Some(mut agent) => agent.stop().await,
+            None => Err(Failure::new("the agent does not run")),
+        }
+    }
+
+    /// A command of the agent's about this terminal, whatever comes of it.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Said, Failure> {
+        let socket = self.reader.as_ref().map(|it| it.pcscd.socket());
+        self.ask_at(&socket.unwrap_or_default(), arguments)
+    }
+
+    /// The same, with another card service on this machine.
+    pub fn ask_at(&self, card_service: &Path, arguments: &[&str]) -> Result<Said, Failure> {
+        let mut ask = command("m2key-agent")?;
+        ask.args(arguments)
+            .arg("--config")
+            .arg(self.file("agent.toml"));
+        ask.env("PCSCLITE_CSOCK_NAME", card_service);
+        Said::by(&mut ask)
+    }
+
+    /// Somebody takes the tag.
+    pub fn take_tag(&self) -> Result<(), Failure> {
+        let reader = self.reader.as_ref();
+        let tag = reader.and_then(|it| it.reader.remove());
+        tag.map(drop)
+            .ok_or_else(|| Failure::new("no tag lies on the reader"))
+    }
+
     /// SIGSTOP: the machine stands still, and every connection stays as it is.
     pub fn freeze_agent(&self) -> Result<(), Failure> {
         self.running()?.signal("STOP")

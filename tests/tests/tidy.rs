@@ -19,7 +19,7 @@ const SHIPPED: [&str; 6] = [
     "wallet-client",
 ];
 /// What a path in a document may start with, if it is to be looked up.
-const TOP_LEVEL: [&str; 11] = [
+const TOP_LEVEL: [&str; 12] = [
     "protocol",
     "hsm",
     "pki",
@@ -29,6 +29,7 @@ const TOP_LEVEL: [&str; 11] = [
     "tests",
     "docs",
     "scripts",
+    "packaging",
     "config",
     "softhsm-config",
 ];

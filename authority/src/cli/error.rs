@@ -278,6 +278,10 @@ impl From<ServeError> for CliError {
             ServeError::Addresses { .. } => {
                 Self::operator(&error, "let the account of the daemon write to run_dir")
             }
+            ServeError::Manager(_) => Self::operator(
+                &error,
+                "start it by the unit that came with it, or without NOTIFY_SOCKET",
+            ),
             ServeError::Signals(_) => Self::new(Exit::OurBug, &error, "report this"),
         }
     }

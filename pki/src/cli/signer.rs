@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use hsm::{Hsm, KeyReport, Requirement};
+use pki::manager::Manager;
 use pki::signer::{
     AdminAnswer, AdminAsk, Clock, Doors, LogFormat, Signer, SignerConfig, SignerError, SignerLock,
     ask_admin, read_log,
@@ -82,7 +83,12 @@ fn serve(config: SignerConfig) -> Result<String, PkiError> {
         let (stop, stopped) = watch::channel(false);
         tracing::info!(socket = %config.socket().display(), "serving");
         let serving = tokio::spawn(doors.serve(Arc::new(signer), stopped));
+        let manager = Manager::of_environment();
+        let manager = manager
+            .map_err(|error| SignerError::Configuration(format!("NOTIFY_SOCKET: {error}")))?;
+        manager.ready();
         signals.wait().await;
+        manager.stopping();
         tracing::info!("stopping");
         stop.send_replace(true);
         serving.await.map_err(|error| bug(&error.into()))?;

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! The whole agent against a server with the authority's rules.
 use super::*;
-use crate::testing::authority::{DUE, Days, EXPIRED, FakeAuthority};
+use crate::testing::authority::{DUE, Days, EXPIRED, FRESH, FakeAuthority};
 use crate::testing::terminal;
 use protocol::problem::ProblemType;
 
@@ -25,6 +25,15 @@ impl Shop {
         more: impl FnOnce(&Path) -> String,
         prepare: impl FnOnce(&FakeAuthority),
     ) -> Self {
+        Self::managed(days, more, prepare, Manager::default()).await
+    }
+
+    async fn managed(
+        days: Days,
+        more: impl FnOnce(&Path) -> String,
+        prepare: impl FnOnce(&FakeAuthority),
+        manager: Manager,
+    ) -> Self {
         let authority = FakeAuthority::start().await;
         let dir = tempfile::tempdir().unwrap();
         authority.enrol(dir.path(), days);
@@ -39,7 +48,7 @@ impl Shop {
         let http = http.tls_backend_preconfigured(tls);
         Self {
             authority,
-            running: start(config).await.unwrap(),
+            running: start(config, Arc::new(manager)).await.unwrap(),
             dir,
             http: http
                 .redirect(reqwest::redirect::Policy::none())
@@ -121,4 +130,58 @@ async fn a_refused_theme_and_an_absent_display_are_told_and_keep_nobody_from_pay
         warnings.contains("Theme: ") && warnings.contains("script"),
         "{warnings}"
     );
+}
+
+/// How many of so many beats come, each in twice the time in which it is due. The runtime is given something
+/// to do each time, so that a blocked thread does not hold up its timers.
+#[cfg(unix)]
+fn beats(
+    socket: &std::os::unix::net::UnixDatagram,
+    runtime: &tokio::runtime::Runtime,
+    of: u32,
+) -> u32 {
+    let mut bytes = [0; 64];
+    let mut heard = 0;
+    for _ in 0..of {
+        runtime.spawn(async {});
+        let length = socket.recv(&mut bytes).unwrap_or(0);
+        heard += u32::from(&bytes[..length] == b"WATCHDOG=1");
+    }
+    heard
+}
+
+/// The test stands outside the runtime: a loop that blocks may hold up whatever else runs in it.
+#[cfg(unix)]
+#[test]
+fn an_agent_whose_main_loop_is_stuck_beats_no_more_until_it_turns_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify.sock");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let manager = Manager::at(path.as_os_str(), Some(3 * driver::TICK_MAX)).unwrap();
+    let patience = manager.beat_every().unwrap() * 2;
+    socket.set_read_timeout(Some(patience)).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    let shop = runtime.block_on(Shop::managed(FRESH, |_| String::new(), |_| {}, manager));
+    assert!(beats(&socket, &runtime, 5) >= 2);
+
+    // Whoever reads the board keeps the loop from writing it.
+    let reading = shop.running.board.borrow();
+    let while_stuck = beats(&socket, &runtime, 5);
+    drop(reading);
+    // One may have been on its way.
+    assert!(while_stuck <= 1, "{while_stuck} beats");
+    assert!(beats(&socket, &runtime, 5) >= 2);
+    runtime.block_on(shop.running.stop());
+}
+
+#[tokio::test]
+async fn an_agent_that_has_lost_a_part_does_not_go_on_without_it() {
+    let mut shop = Shop::open(FRESH, |_| {}).await;
+    shop.running.tasks[0].abort();
+    shop.running.crippled().await;
+    shop.running.stop().await;
 }

@@ -8,6 +8,7 @@ use pki::{Certificate, TrustAnchors, est};
 use protocol::ids::{ChargeId, EventId};
 use protocol::jwk::JwkSet;
 use protocol::problem::Problem;
+use protocol::time::Timestamp;
 use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
 use protocol::wire::claims::JWKS_PATH;
 use protocol::wire::history::{
@@ -23,7 +24,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::CallError;
 use super::tls;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::error::AgentError;
 use crate::identity::Identity;
 use crate::rotation::Fetch;
@@ -114,6 +115,15 @@ impl AuthorityClient {
 
     pub async fn keys(&self) -> Result<JwkSet, CallError> {
         json(self.send(self.get(JWKS_PATH)).await?).await
+    }
+
+    /// What time it is there, to a second; none if the answer does not say. Asks for the keys, which costs
+    /// nobody anything and tells nobody anything new.
+    pub async fn time(&self) -> Result<Option<Timestamp>, CallError> {
+        let answer = self.send(self.get(JWKS_PATH)).await?;
+        let date = answer.headers().get(http::header::DATE);
+        let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        Ok(date.and_then(clock::of_system))
     }
 
     /// The trust bundle in force, as text; it proves itself.

@@ -66,6 +66,15 @@ impl IdentityFiles {
         })
     }
 
+    /// The identity that is in force; nothing is ended or removed.
+    pub fn look(&self) -> Result<Identity, AgentError> {
+        let key = SoftwareKey::load(&self.at(KEY_FILE))?;
+        let fits = |chain: &Vec<Certificate>| chain[0].spki_sha256() == key.spki_sha256();
+        let cut_off = self.next_chain().filter(fits);
+        let chain = cut_off.map_or_else(|| certificates(&self.at(CHAIN_FILE)), Ok)?;
+        Identity::new(key, chain)
+    }
+
     /// The key of a renewal that begins; on the disk when this returns.
     pub fn make_next_key(&self) -> Result<(), AgentError> {
         files::remove(&self.at(NEXT_CHAIN_FILE))?;
@@ -175,6 +184,8 @@ mod tests {
         let (files, next) = enrolled(dir.path());
         files.keep_next_chain(&next).unwrap();
         files.promote_key().unwrap();
+        assert_eq!(files.look().unwrap().leaf(), &next[0]);
+        assert!(dir.path().join(NEXT_CHAIN_FILE).exists());
         let found = files.load().unwrap();
         assert_eq!(found.current.leaf(), &next[0]);
         assert!(matches!(found.next, Next::None));

@@ -7,14 +7,38 @@
 mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{
-    forbid_core_dumps, make_private_dir, new_private_file, open_serial, since_boot_ms,
-    sync_directory_of, told_to_stop,
+    CONFIG_PATH, card_service, forbid_core_dumps, guard, make_private_dir, new_private_file,
+    open_serial, room, since_boot_ms, sync_directory_of, told_to_stop,
 };
 
 #[cfg(not(unix))]
 mod other;
 #[cfg(not(unix))]
 pub(crate) use other::{
-    forbid_core_dumps, make_private_dir, new_private_file, open_serial, since_boot_ms,
-    sync_directory_of, told_to_stop,
+    CONFIG_PATH, card_service, forbid_core_dumps, guard, make_private_dir, new_private_file,
+    open_serial, room, since_boot_ms, sync_directory_of, told_to_stop,
 };
+
+/// What a file system has left.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) free_bytes: u64,
+    pub(crate) is_read_only: bool,
+}
+
+/// Whose a file is, and who may open it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Guard {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+}
+
+/// Who opens the door when one knocks at the PC/SC service.
+#[cfg_attr(not(unix), expect(dead_code, reason = "there is no door to knock at"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    Open,
+    /// This account may not even knock.
+    Barred,
+    NobodyThere,
+}

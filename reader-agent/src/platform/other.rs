@@ -4,6 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use super::{Door, Guard, Room};
+
+/// Where the service is enrolled.
+pub(crate) const CONFIG_PATH: &str = r"C:\ProgramData\m2key-agent\agent.toml";
+
 /// The standard clock counts time asleep here; see `clock.rs`.
 pub(crate) fn since_boot_ms() -> Option<i64> {
     None
@@ -30,6 +35,21 @@ pub(crate) fn sync_directory_of(_: &Path) -> io::Result<()> {
 /// Customer displays are driven on unix only, so far.
 pub(crate) fn open_serial(_: &Path, _: u32) -> io::Result<File> {
     Err(io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// Not asked here.
+pub(crate) fn room(_: &Path) -> io::Result<Option<Room>> {
+    Ok(None)
+}
+
+/// Access lists say who may open a file here; only that it is there is looked at.
+pub(crate) fn guard(path: &Path) -> io::Result<Option<Guard>> {
+    fs::metadata(path).map(|_| None)
+}
+
+/// It has no door that could be knocked at.
+pub(crate) fn card_service() -> Option<Door> {
+    None
 }
 
 pub(crate) async fn told_to_stop() -> io::Result<()> {

@@ -2,13 +2,22 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::termios::{ControlModes, OptionalActions, ioctl_tiocexcl, tcgetattr, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Door, Guard, Room};
+
+/// Where a packaged agent is enrolled.
+pub(crate) const CONFIG_PATH: &str = "/var/lib/m2key-agent/agent.toml";
+/// Where pcscd listens, as libpcsclite finds it.
+const PCSCD_SOCKET: &str = "/run/pcscd/pcscd.comm";
+const PCSCD_SOCKET_VARIABLE: &str = "PCSCLITE_CSOCK_NAME";
 
 /// Milliseconds since this machine started, time asleep included (CLOCK_BOOTTIME, to 10 ms).
 ///
@@ -80,6 +89,32 @@ pub(crate) fn open_serial(path: &Path, baud: u32) -> io::Result<File> {
     tcsetattr(&port, OptionalActions::Now, &settings)?;
     ioctl_tiocexcl(&port)?;
     Ok(port.into())
+}
+
+pub(crate) fn room(path: &Path) -> io::Result<Option<Room>> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(Some(Room {
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        is_read_only: found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+    }))
+}
+
+pub(crate) fn guard(path: &Path) -> io::Result<Option<Guard>> {
+    let found = fs::metadata(path)?;
+    Ok(Some(Guard {
+        mode: found.mode(),
+        uid: found.uid(),
+    }))
+}
+
+/// Knocks at pcscd's socket; under systemd that starts it.
+pub(crate) fn card_service() -> Option<Door> {
+    let path = std::env::var_os(PCSCD_SOCKET_VARIABLE).unwrap_or_else(|| PCSCD_SOCKET.into());
+    Some(match UnixStream::connect(path) {
+        Ok(_) => Door::Open,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Door::Barred,
+        Err(_) => Door::NobodyThere,
+    })
 }
 
 /// Returns when the process is told to stop: SIGTERM from a service manager, SIGINT from a person.

@@ -105,6 +105,7 @@ fn blank(n: u32, shown: Shown, online: bool) -> Board {
         faces: Faces::blank(until_boundary()),
         shown,
         online,
+        horizon: None,
     }
 }
 

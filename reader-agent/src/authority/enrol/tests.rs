@@ -343,7 +343,11 @@ async fn running() -> (Authority, app::Running, tempfile::TempDir) {
     ))
     .unwrap();
     config.data_dir = dir.path().into();
-    (authority, app::start(config).await.unwrap(), dir)
+    (
+        authority,
+        app::start(config, Arc::default()).await.unwrap(),
+        dir,
+    )
 }
 
 #[tokio::test]
