@@ -23,6 +23,8 @@ pub struct SpendingConfig {
 pub struct TrafficConfig {
     /// Claims that one shopper holds at once.
     pub claims_per_shopper: u32,
+    /// Payments that one wallet key asks for in a day.
+    pub payments_per_wallet_key: u32,
     /// Claims, approvals and other changes that one address asks for in a minute.
     pub acts_per_address: u32,
     /// Looks at tokens and claims in a minute.
@@ -55,6 +57,7 @@ pub(super) struct RawExemption {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLimits {
     claims_per_shopper: u32,
+    payments_per_wallet_key: u32,
     acts_per_address: u32,
     looks_per_address: u32,
     sign_ins_per_address: u32,
@@ -67,6 +70,7 @@ impl Default for RawLimits {
     fn default() -> Self {
         Self {
             claims_per_shopper: 2,
+            payments_per_wallet_key: 1_000,
             acts_per_address: 240,
             looks_per_address: 600,
             sign_ins_per_address: 240,
@@ -125,6 +129,7 @@ pub(super) fn check(
     }
     for (name, number) in [
         ("claims_per_shopper", limits.claims_per_shopper),
+        ("payments_per_wallet_key", limits.payments_per_wallet_key),
         ("acts_per_address", limits.acts_per_address),
         ("looks_per_address", limits.looks_per_address),
         ("sign_ins_per_address", limits.sign_ins_per_address),
@@ -169,6 +174,7 @@ pub(super) fn resolve(
         rules,
         traffic: TrafficConfig {
             claims_per_shopper: limits.claims_per_shopper,
+            payments_per_wallet_key: limits.payments_per_wallet_key,
             acts_per_address: limits.acts_per_address,
             looks_per_address: limits.looks_per_address,
             sign_ins_per_address: limits.sign_ins_per_address,

@@ -207,6 +207,7 @@ mod tests {
 
     const CONFIG: TrafficConfig = TrafficConfig {
         claims_per_shopper: 1,
+        payments_per_wallet_key: 1,
         acts_per_address: 3,
         looks_per_address: 1,
         sign_ins_per_address: 1,

@@ -103,9 +103,7 @@ pub use terms::{
 };
 pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
-pub use wallets::{
-    BeginRequest, KeptApproval, REQUESTS_PER_KEY, RequestBegun, RequestEnd, WalletRequest, Wallets,
-};
+pub use wallets::{BeginRequest, KeptApproval, RequestBegun, RequestEnd, WalletRequest, Wallets};
 pub use webhooks::{NoticeEvent, NoticeRecord, Webhook, Webhooks};
 
 /// Everything the services ask of a database.

@@ -10,9 +10,6 @@ use protocol::time::Timestamp;
 
 use super::{Payment, PersonKey, Result};
 
-/// Most requests of one wallet's key that are remembered: with a day each, one every minute and a half.
-pub const REQUESTS_PER_KEY: u32 = 1_000;
-
 /// An approval as a wallet signed it, kept with the claim that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptApproval {
@@ -43,6 +40,8 @@ pub struct BeginRequest {
     pub at: Timestamp,
     /// Until when nobody else carries it out.
     pub running_until: Timestamp,
+    /// Most requests of one key that are remembered.
+    pub remembered_max: u32,
 }
 
 /// How a request stands.
@@ -60,7 +59,7 @@ pub enum RequestBegun {
     },
     /// The name stands for another request.
     Differs,
-    /// The key has [`REQUESTS_PER_KEY`] requests that are not forgotten yet; the oldest began then.
+    /// The key has its most requests that are not forgotten yet; the oldest began then.
     TooMany(Timestamp),
 }
 

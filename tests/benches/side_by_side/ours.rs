@@ -294,7 +294,8 @@ fn config(home: &Path, bank: &str) -> Result<Config, Fault> {
     let provider = format!(
         "{text}\n[[identity_providers]]\nname = \"Demo Bank\"\nissuer = \"{bank}\"\n\
          audience = \"{AUDIENCE}\"\njwks_url = \"{bank}/.well-known/jwks.json\"\n\
-         [step_up.EUR]\neach_minor = 1000000\nin_all_minor = 1000000000\npayments = 1000000\n"
+         [step_up.EUR]\neach_minor = 1000000\nin_all_minor = 1000000000\npayments = 1000000\n\
+         [limits]\nclaims_per_shopper = 1000000\npayments_per_wallet_key = 1000000\n"
     );
     Ok(Config::parse(&provider, &path)?)
 }

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::approval::Agreed;
 use super::{ATTEMPT_MS, Holder, RUNNING_RETRY_S, Terms, paid, unpaid};
+use crate::config::TrafficConfig;
 use crate::ids;
 use crate::services::approvals::Answered;
 use crate::services::journey::Journey;
@@ -53,7 +54,7 @@ pub(super) async fn carry_out(
     now: Timestamp,
 ) -> Result<Paid, Failure> {
     let agreed = Agreed::read(pay.request, holder, &journey.app.config.public.origin())?;
-    let begin = begin(holder, pay, now);
+    let begin = begin(holder, pay, &journey.app.config.spending.traffic, now);
     let request = begin.request;
     match journey.app.store.begin_wallet_request(begin).await? {
         RequestBegun::Differs => Err(ProblemType::RequestDiffers.into()),
@@ -107,7 +108,7 @@ fn running() -> Failure {
 }
 
 /// The same name of the same key by another shopper, or for anything else, is another request.
-fn begin(holder: &Holder, pay: &Pay<'_>, now: Timestamp) -> BeginRequest {
+fn begin(holder: &Holder, pay: &Pay<'_>, traffic: &TrafficConfig, now: Timestamp) -> BeginRequest {
     let person = holder.signed_in.person();
     let mut fingerprint = Sha256::new();
     let parts = [
@@ -129,6 +130,7 @@ fn begin(holder: &Holder, pay: &Pay<'_>, now: Timestamp) -> BeginRequest {
         claim: ids::fresh(now, ClaimId::from_parts),
         at: now,
         running_until: now + ATTEMPT_MS,
+        remembered_max: traffic.payments_per_wallet_key,
     }
 }
 

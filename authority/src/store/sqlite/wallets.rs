@@ -14,8 +14,8 @@ use super::row::{find, get, one, time, time_or_none, uuid};
 use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::{
-    BeginRequest, KeptApproval, Payment, PersonKey, REQUESTS_PER_KEY, RequestBegun, RequestEnd,
-    Result, WalletRequest, Wallets,
+    BeginRequest, KeptApproval, Payment, PersonKey, RequestBegun, RequestEnd, Result,
+    WalletRequest, Wallets,
 };
 
 #[async_trait]
@@ -58,7 +58,7 @@ impl Wallets for SqliteStore {
 
 fn begin_wallet_request(tx: &mut Tx<'_>, begin: &BeginRequest) -> Verdict<RequestBegun> {
     let Some(known) = find_request(tx.conn, &begin.request)? else {
-        if let Some(oldest) = full_since(tx.conn, &begin.request)? {
+        if let Some(oldest) = full_since(tx.conn, begin)? {
             return Ok(RequestBegun::TooMany(oldest));
         }
         insert(tx, begin)?;
@@ -91,12 +91,12 @@ fn begin_wallet_request(tx: &mut Tx<'_>, begin: &BeginRequest) -> Verdict<Reques
 
 /// What is asked under a new name is one row more, until it is forgotten: when the oldest of a key began
 /// that has its full number.
-fn full_since(conn: &Connection, request: &WalletRequest) -> Result<Option<Timestamp>> {
+fn full_since(conn: &Connection, begin: &BeginRequest) -> Result<Option<Timestamp>> {
     let (requests, oldest) = one(
         conn,
         "SELECT count(*) AS requests, min(began_at_ms) AS oldest_ms FROM wallet_requests
          WHERE key = ?1",
-        [request.key.as_bytes()],
+        [begin.request.key.as_bytes()],
         |row| {
             Ok((
                 get::<u32>(row, "requests")?,
@@ -104,7 +104,7 @@ fn full_since(conn: &Connection, request: &WalletRequest) -> Result<Option<Times
             ))
         },
     )?;
-    Ok(oldest.filter(|_| requests >= REQUESTS_PER_KEY))
+    Ok(oldest.filter(|_| requests >= begin.remembered_max))
 }
 
 fn insert(tx: &Tx<'_>, begin: &BeginRequest) -> Result<()> {

@@ -1,8 +1,8 @@
 //! Is a proof shown once, and a wallet's request carried out once, by whoever asks and however often?
 
 use authority::store::{
-    BeginRequest, Claim, ClaimOutcome, KeptApproval, NonceKey, REQUESTS_PER_KEY, RequestBegun,
-    RequestEnd, ShownProof, WalletRequest,
+    BeginRequest, Claim, ClaimOutcome, KeptApproval, NonceKey, RequestBegun, RequestEnd,
+    ShownProof, WalletRequest,
 };
 use futures_util::future::join_all;
 use protocol::dpop::Thumbprint;
@@ -44,6 +44,8 @@ pub(crate) async fn nonces_have_one_key_whichever_node_was_first(world: &World) 
     assert!(keys.iter().all(|key| key.as_ref().unwrap().0 == first));
 }
 
+const REMEMBERED_MAX: u32 = 100;
+
 fn begin(name: u8, claim: ClaimId) -> BeginRequest {
     BeginRequest {
         request: WalletRequest {
@@ -54,6 +56,7 @@ fn begin(name: u8, claim: ClaimId) -> BeginRequest {
         claim,
         at: NOW,
         running_until: NOW + 60_000,
+        remembered_max: REMEMBERED_MAX,
     }
 }
 
@@ -146,10 +149,10 @@ pub(crate) async fn one_key_has_so_many_requests_and_no_more(world: &World) {
         asked
     };
     let ask = |n, key| world.store.begin_wallet_request(named(n, key));
-    let begun = join_all((0..REQUESTS_PER_KEY).map(|n| ask(n, KEY))).await;
+    let begun = join_all((0..REMEMBERED_MAX).map(|n| ask(n, KEY))).await;
     let goes = |it: &_| matches!(it, Ok(RequestBegun::Go(_)));
     assert!(begun.iter().all(goes));
-    let too_many = ask(REQUESTS_PER_KEY, KEY).await;
+    let too_many = ask(REMEMBERED_MAX, KEY).await;
     assert_eq!(too_many, Ok(RequestBegun::TooMany(NOW)));
     let known = ask(0, KEY).await;
     assert!(
@@ -158,7 +161,7 @@ pub(crate) async fn one_key_has_so_many_requests_and_no_more(world: &World) {
     );
     assert!(goes(&ask(0, Thumbprint::from_bytes([4; 32])).await));
     assert_eq!(world.store.forget_wallet_requests(NOW + 1, 9).await, Ok(9));
-    assert!(goes(&ask(REQUESTS_PER_KEY, KEY).await));
+    assert!(goes(&ask(REMEMBERED_MAX, KEY).await));
 }
 
 pub(crate) async fn an_approval_is_kept_with_its_claim_and_serves_no_other(world: &World) {
