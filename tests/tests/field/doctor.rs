@@ -109,13 +109,15 @@ async fn where_all_is_well_the_doctor_says_so_and_a_stopped_agent_is_the_only_co
 async fn what_is_wrong_is_found_and_said_to_whose_move_it_is() {
     let mut world = World::new().await.unwrap();
 
+    // An agent that runs looks at its tag when there is something to write.
+    world.terminal_mut().kill_agent();
     world.terminal().take_tag().unwrap();
-    let bare = until(world.terminal(), "the tag to be missed", |it| it.code == 4).await;
-    assert_eq!(complaints(&bare), ["tag"], "{}", bare.out);
+    let missed = |it: &Said| verdict(it, "tag") == "broken";
+    let bare = until(world.terminal(), "the tag to be missed", missed).await;
+    assert_eq!(complaints(&bare), ["agent", "tag"], "{}", bare.out);
     assert_eq!(whose(&bare, "tag"), "merchant");
 
     // A card service that hangs up on everybody, as pcscd does when polkit says no.
-    world.terminal_mut().kill_agent();
     let socket = world.dir().join("refuses.sock");
     let refuses = UnixListener::bind(&socket).unwrap();
     std::thread::spawn(move || refuses.incoming().for_each(drop));
