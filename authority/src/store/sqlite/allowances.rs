@@ -134,26 +134,6 @@ impl Allowances for SqliteStore {
     }
 }
 
-/// A lock that a raise left for somebody who has not come since.
-fn unlock_waiting(
-    tx: &mut Tx<'_>,
-    key: &PersonKey,
-    reason: &str,
-    by: &str,
-    at: Timestamp,
-) -> Verdict<Locked> {
-    let Some(lock) = waiting_lock(tx.conn, key)? else {
-        return Ok(Locked::Unknown);
-    };
-    lift_waiting(tx, &lock)?;
-    let person = hex(&lock.person);
-    let body = json!({ "lost_profile": person, "reason": reason, "by": by });
-    let turn = lock.turn + 1;
-    tx.tell(at, Fact::ShopperUnlocked { person, turn });
-    tx.record("shopper.unlocked", at, &body)?;
-    Ok(Locked::Done)
-}
-
 /// Takes the payment's amount out of what this shopper and this merchant may move, or refuses it. Answers
 /// whether it counts for the merchant.
 pub(super) fn spend(tx: &mut Tx<'_>, pay: &Pay, person: &Person, account: AccountId) -> Step<bool> {
@@ -454,6 +434,26 @@ fn unlock(
     };
     tx.tell(at, fact);
     let body = json!({ "person": person.commitment(), "reason": reason, "by": by });
+    tx.record("shopper.unlocked", at, &body)?;
+    Ok(Locked::Done)
+}
+
+/// A lock that a raise left for somebody who has not come since.
+fn unlock_waiting(
+    tx: &mut Tx<'_>,
+    key: &PersonKey,
+    reason: &str,
+    by: &str,
+    at: Timestamp,
+) -> Verdict<Locked> {
+    let Some(lock) = waiting_lock(tx.conn, key)? else {
+        return Ok(Locked::Unknown);
+    };
+    lift_waiting(tx, &lock)?;
+    let person = hex(&lock.person);
+    let body = json!({ "lost_profile": person, "reason": reason, "by": by });
+    let turn = lock.turn + 1;
+    tx.tell(at, Fact::ShopperUnlocked { person, turn });
     tx.record("shopper.unlocked", at, &body)?;
     Ok(Locked::Done)
 }
