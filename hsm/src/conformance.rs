@@ -23,6 +23,7 @@ pub async fn all(hsm: &dyn Hsm) {
     a_seed_of_other_keys_is_not_ours(hsm).await;
     a_signature_verifies_and_its_s_is_low(hsm).await;
     a_signature_does_not_verify_for_another_digest_or_key(hsm).await;
+    a_cmac_is_of_its_key_and_its_message(hsm).await;
     random_bytes_have_the_length_asked_for_and_differ(hsm).await;
     limits_are_refused_as_the_callers_fault(hsm).await;
     a_label_is_taken_once_for_all_kinds(hsm).await;
@@ -142,6 +143,18 @@ pub async fn a_signature_does_not_verify_for_another_digest_or_key(hsm: &dyn Hsm
     assert!(other.verify_prehash(&[1; 32], &signature).is_err());
 }
 
+pub async fn a_cmac_is_of_its_key_and_its_message(hsm: &dyn Hsm) {
+    let one = made(hsm, KeyKind::Cmac, "cmac-one").await;
+    let other = made(hsm, KeyKind::Cmac, "cmac-another").await;
+    let messages: Vec<Vec<u8>> = [0, 1, 16, 17, MESSAGE_MAX].map(|len| vec![7; len]).into();
+    let macs = cmacs(hsm, &one, messages.clone()).await;
+    let again = cmacs(hsm, &one, messages.iter().rev().cloned().collect()).await;
+    assert!(macs.iter().eq(again.iter().rev()), "in their order");
+    let others = cmacs(hsm, &other, messages.clone()).await;
+    let different: BTreeSet<_> = macs.iter().chain(&others).collect();
+    assert_eq!(different.len(), 2 * messages.len());
+}
+
 pub async fn random_bytes_have_the_length_asked_for_and_differ(hsm: &dyn Hsm) {
     for len in [1, 16, RANDOM_MAX] {
         assert_eq!(hsm.random(len).await.expect("random").len(), len);
@@ -172,6 +185,16 @@ pub async fn limits_are_refused_as_the_callers_fault(hsm: &dyn Hsm) {
         batch(hsm, &keys, &long_seed, vec![Vec::new()])
             .await
             .map(drop),
+        hsm.cmac_batch(&keys.sealing, Vec::new(), Priority::Payment)
+            .await
+            .map(drop),
+        hsm.cmac_batch(
+            &keys.sealing,
+            vec![vec![0; MESSAGE_MAX + 1]],
+            Priority::Payment,
+        )
+        .await
+        .map(drop),
         hsm.random(0).await.map(drop),
         hsm.random(RANDOM_MAX + 1).await.map(drop),
         hsm.generate_key(KeyKind::Signing, &KeyLabel(String::new()))
@@ -188,7 +211,12 @@ pub async fn limits_are_refused_as_the_callers_fault(hsm: &dyn Hsm) {
 }
 
 pub async fn a_label_is_taken_once_for_all_kinds(hsm: &dyn Hsm) {
-    let kinds = [KeyKind::Sealing, KeyKind::Binding, KeyKind::Signing];
+    let kinds = [
+        KeyKind::Sealing,
+        KeyKind::Binding,
+        KeyKind::Signing,
+        KeyKind::Cmac,
+    ];
     for (n, kind) in kinds.into_iter().enumerate() {
         let label = made(hsm, kind, &format!("taken-{n}")).await;
         for again in kinds {
@@ -217,6 +245,8 @@ pub async fn an_unknown_key_is_named(hsm: &dyn Hsm) {
         .seal_new_seed(&keys, Vec::new(), Priority::Payment)
         .await;
     assert_eq!(sealed.expect_err("unknown"), wanted);
+    let mac = hsm.cmac_batch(&label, vec![Vec::new()], Priority::Payment);
+    assert_eq!(mac.await.expect_err("unknown"), wanted);
 }
 
 pub async fn a_key_of_another_kind_is_unknown(hsm: &dyn Hsm) {
@@ -228,21 +258,35 @@ pub async fn a_key_of_another_kind_is_unknown(hsm: &dyn Hsm) {
             "{signed:?}"
         );
     }
-    let crossed = SealingKeys {
-        sealing: keys.binding,
-        binding: keys.sealing,
-    };
-    let sealed = hsm
-        .seal_new_seed(&crossed, Vec::new(), Priority::Payment)
-        .await;
-    assert!(
-        matches!(sealed, Err(HsmError::KeyUnknown { .. })),
-        "{sealed:?}"
-    );
+    let signing = made(hsm, KeyKind::Signing, "kind-signing").await;
+    for label in [&keys.sealing, &keys.binding, &signing] {
+        let mac = hsm.cmac_batch(label, vec![Vec::new()], Priority::Payment);
+        let mac = mac.await.map(drop);
+        assert!(matches!(mac, Err(HsmError::KeyUnknown { .. })), "{mac:?}");
+    }
+    let cmac = made(hsm, KeyKind::Cmac, "kind-cmac").await;
+    for sealing in [keys.binding.clone(), cmac] {
+        let crossed = SealingKeys {
+            sealing,
+            binding: keys.sealing.clone(),
+        };
+        let sealed = hsm
+            .seal_new_seed(&crossed, Vec::new(), Priority::Payment)
+            .await;
+        assert!(
+            matches!(sealed, Err(HsmError::KeyUnknown { .. })),
+            "{sealed:?}"
+        );
+    }
 }
 
 pub async fn the_inventory_lists_fresh_keys_without_findings(hsm: &dyn Hsm) {
-    for kind in [KeyKind::Sealing, KeyKind::Binding, KeyKind::Signing] {
+    for kind in [
+        KeyKind::Sealing,
+        KeyKind::Binding,
+        KeyKind::Signing,
+        KeyKind::Cmac,
+    ] {
         let label = made(hsm, kind, &format!("listed-{kind:?}")).await;
         let reports = hsm.inventory().await.expect("inventory");
         let report = reports
@@ -265,7 +309,9 @@ pub async fn a_destroyed_key_is_gone_for_ever(hsm: &dyn Hsm) {
     let seed = seal(hsm, &keys, b"header").await;
     mac(hsm, &keys, &seed, b"handles are at hand").await;
     sign(hsm, &signing, [1; 32]).await;
-    for label in [&signing, &keys.sealing, &keys.binding] {
+    let cmac = made(hsm, KeyKind::Cmac, "destroyed-cmac").await;
+    cmacs(hsm, &cmac, vec![Vec::new()]).await;
+    for label in [&signing, &keys.sealing, &keys.binding, &cmac] {
         hsm.destroy_key(label).await.expect("destroyed");
         let wanted = HsmError::KeyUnknown {
             label: label.0.clone(),
@@ -326,6 +372,11 @@ async fn mac(hsm: &dyn Hsm, keys: &SealingKeys, seed: &SealedSeed, message: &[u8
         .await
         .expect("a mac");
     macs[0].0
+}
+
+async fn cmacs(hsm: &dyn Hsm, label: &KeyLabel, messages: Vec<Vec<u8>>) -> Vec<[u8; 16]> {
+    let macs = hsm.cmac_batch(label, messages, Priority::Payment).await;
+    macs.expect("macs").iter().map(|mac| mac.0).collect()
 }
 
 async fn refused_as_foreign(hsm: &dyn Hsm, keys: &SealingKeys, seed: &SealedSeed, what: &str) {

@@ -56,12 +56,12 @@ pub use pkcs11::{
     TOKEN_LABEL_MAX, WORKERS_MAX,
 };
 pub use types::{
-    Health, HealthState, KeyKind, KeyLabel, KeyReport, Mac, Priority, SealedSeed, SealingKeys,
+    Cmac, Health, HealthState, KeyKind, KeyLabel, KeyReport, Mac, Priority, SealedSeed, SealingKeys,
 };
 
 /// Most random bytes one call may ask for.
 pub const RANDOM_MAX: usize = 1024;
-/// Most messages one [`Hsm::hmac_batch`] may carry: 31 days of epochs.
+/// Most messages one batch may carry: 31 days of epochs.
 pub const BATCH_MAX: usize = 744;
 /// Longest message of a batch, in bytes.
 pub const MESSAGE_MAX: usize = 1024;
@@ -103,6 +103,14 @@ pub trait Hsm: Send + Sync + 'static {
         digest: [u8; 32],
         priority: Priority,
     ) -> Result<[u8; 64], HsmError>;
+
+    /// AES-CMAC (RFC 4493) of every message under `key`, in order; limits as of [`Hsm::hmac_batch`].
+    async fn cmac_batch(
+        &self,
+        key: &KeyLabel,
+        messages: Vec<Vec<u8>>,
+        priority: Priority,
+    ) -> Result<Vec<Cmac>, HsmError>;
 
     /// The public key as an uncompressed SEC 1 point (65 bytes).
     async fn public_key(&self, key: &KeyLabel) -> Result<[u8; 65], HsmError>;

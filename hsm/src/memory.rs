@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aes::Aes128;
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac as _};
 use p256::ecdsa::{Signature, SigningKey, signature::hazmat::PrehashSigner};
 use sha2::Sha256;
 
 use crate::{
-    Health, HealthState, Hsm, HsmError, KeyKind, KeyLabel, KeyReport, Mac, Priority, SealedSeed,
-    SealingKeys, binding, limits,
+    Cmac, Health, HealthState, Hsm, HsmError, KeyKind, KeyLabel, KeyReport, Mac, Priority,
+    SealedSeed, SealingKeys, binding, limits,
 };
 
 #[cfg(not(debug_assertions))]
@@ -126,6 +127,18 @@ impl Hsm for MemoryHsm {
         Ok(signature.normalize_s().to_bytes().into())
     }
 
+    async fn cmac_batch(
+        &self,
+        key: &KeyLabel,
+        messages: Vec<Vec<u8>>,
+        _: Priority,
+    ) -> Result<Vec<Cmac>, HsmError> {
+        limits::batch(&messages)?;
+        let state = self.serve()?;
+        let key = state.cmac_key(key)?;
+        Ok(messages.iter().map(|it| Cmac(cmac(key, it))).collect())
+    }
+
     async fn public_key(&self, key: &KeyLabel) -> Result<[u8; 65], HsmError> {
         let state = self.serve()?;
         let point = state.signing(key)?.verifying_key().to_sec1_point(false);
@@ -151,6 +164,11 @@ impl Hsm for MemoryHsm {
         let key = match kind {
             KeyKind::Signing => Key::Signing(new_signing_key()?),
             KeyKind::Sealing | KeyKind::Binding => Key::Secret(kind, random_32()?),
+            KeyKind::Cmac => {
+                let mut key = [0; 16];
+                getrandom::fill(&mut key).map_err(bug)?;
+                Key::Cmac(key)
+            }
         };
         state.keys.insert(label.clone(), key);
         Ok(())
@@ -202,6 +220,7 @@ struct State {
 enum Key {
     Secret(KeyKind, [u8; 32]),
     Signing(SigningKey),
+    Cmac([u8; 16]),
 }
 
 impl Key {
@@ -209,6 +228,7 @@ impl Key {
         match self {
             Self::Secret(kind, _) => *kind,
             Self::Signing(_) => KeyKind::Signing,
+            Self::Cmac(_) => KeyKind::Cmac,
         }
     }
 }
@@ -224,6 +244,13 @@ impl State {
     fn signing(&self, label: &KeyLabel) -> Result<&SigningKey, HsmError> {
         match self.keys.get(label) {
             Some(Key::Signing(key)) => Ok(key),
+            _ => Err(unknown(label)),
+        }
+    }
+
+    fn cmac_key(&self, label: &KeyLabel) -> Result<&[u8; 16], HsmError> {
+        match self.keys.get(label) {
+            Some(Key::Cmac(key)) => Ok(key),
             _ => Err(unknown(label)),
         }
     }
@@ -261,6 +288,12 @@ fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     for part in parts {
         mac.update(part);
     }
+    mac.finalize().into_bytes().into()
+}
+
+fn cmac(key: &[u8; 16], message: &[u8]) -> [u8; 16] {
+    let mut mac = <cmac::Cmac<Aes128> as KeyInit>::new(key.into());
+    mac.update(message);
     mac.finalize().into_bytes().into()
 }
 

@@ -36,6 +36,16 @@ impl std::fmt::Debug for Mac {
     }
 }
 
+/// One AES-CMAC. It may be a key of the caller's, so it is mute.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Cmac(pub [u8; 16]);
+
+impl std::fmt::Debug for Cmac {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cmac(..)")
+    }
+}
+
 /// Who goes first when requests queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
@@ -54,6 +64,8 @@ pub enum KeyKind {
     Binding,
     /// ECDSA P-256 that only signs.
     Signing,
+    /// AES-128 that only makes CMACs.
+    Cmac,
 }
 
 /// One key object as an auditor wants to see it.

@@ -128,17 +128,16 @@ async fn an_unsealed_seed_cannot_be_wrapped_again() {
 }
 
 #[tokio::test]
-async fn neither_binding_nor_signing_key_leaves() {
+async fn no_binding_signing_or_cmac_key_leaves() {
     let attack = Attack::on("leave").await;
     let open = attack.unlocked_sealing_key();
-    let label = KeyLabel("signing".into());
-    attack
-        .hsm
-        .generate_key(KeyKind::Signing, &label)
-        .await
-        .unwrap();
+    for (kind, label) in [(KeyKind::Signing, "signing"), (KeyKind::Cmac, "cmac")] {
+        let label = KeyLabel(label.into());
+        attack.hsm.generate_key(kind, &label).await.unwrap();
+    }
     for (class, label) in [
         (ObjectClass::SECRET_KEY, "binding"),
+        (ObjectClass::SECRET_KEY, "cmac"),
         (ObjectClass::PRIVATE_KEY, "signing"),
     ] {
         let key = find(&attack.session, class, label);

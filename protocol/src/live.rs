@@ -118,6 +118,7 @@ pub fn candidates<'a>(
 pub fn channels_of(presented: &Presented) -> &'static [Channel] {
     match presented {
         Presented::Machine { .. } => &[Channel::Nfc, Channel::Qr],
+        Presented::Signed(_) => &[Channel::Nfc],
         Presented::Typed(_) => &[Channel::Code],
     }
 }
@@ -158,10 +159,10 @@ pub fn explain(
     policy: &CheckedPolicy,
     loaded: &[LoadedEpoch],
 ) -> Refusal {
-    let Presented::Machine { terminal, token } = presented else {
+    let Some(token) = presented.machine_token() else {
         return Refusal::Unknown;
     };
-    let clock = EpochClock::of(*terminal);
+    let clock = EpochClock::of(presented.terminal());
     let passed = |entry: &LoadedEpoch| {
         channels_of(presented).iter().any(|channel| {
             let plan = WindowPlan::draw(&entry.key, policy, *channel, &clock, entry.epoch);
@@ -187,11 +188,10 @@ impl Candidate<'_> {
     fn is(&self, presented: &Presented, turn: u16) -> bool {
         let fits = self.id.terminal == presented.terminal()
             && channels_of(presented).contains(&self.id.channel);
+        let shown = || self.key.token(self.id.channel, self.id.window, turn);
         fits && match presented {
-            Presented::Machine { token, .. } => self
-                .key
-                .token(self.id.channel, self.id.window, turn)
-                .matches(token),
+            Presented::Machine { token, .. } => shown().matches(token),
+            Presented::Signed(link) => shown().matches(link.token()),
             Presented::Typed(code) => code.matches(self.key.code(self.id.window, turn)),
         }
     }

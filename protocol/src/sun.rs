@@ -16,10 +16,11 @@ use alloc::string::String;
 use core::fmt;
 
 use subtle::{Choice, ConstantTimeEq};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::aes_key::{AES_BYTES, AesKey, MAC_BYTES};
 use crate::ids::TerminalId;
-use crate::link::{self, BadLink};
+use crate::link::{self, BadLink, LinkHost};
 use crate::token::MachineToken;
 
 /// Hexadecimal digits of UID and counter, encrypted.
@@ -62,6 +63,17 @@ impl KeySlot {
 
     pub const fn number(self) -> u8 {
         self as u8
+    }
+
+    /// What a key file calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Write => "write",
+            Self::Meta => "meta",
+            Self::Mac => "mac",
+            Self::Spare => "spare",
+        }
     }
 
     pub fn from_number(number: u8) -> Option<Self> {
@@ -108,6 +120,48 @@ impl fmt::Display for TagUid {
     }
 }
 
+/// The file of one tag's keys, as whoever makes keys writes it and a terminal reads it. `keys` by the
+/// numbers of their slots; `host`: whose links the tag signs.
+pub fn key_file(uid: TagUid, version: u8, keys: &[AesKey; 5], host: Option<&LinkHost>) -> KeyFile {
+    let mut text = format!("uid = \"{uid}\"\nversion = {version}\n");
+    if let Some(host) = host {
+        text += &format!("host = \"{}\"\n", host.as_str());
+    }
+    text.reserve(KEY_LINES_BYTES);
+    for (slot, key) in KeySlot::ALL.into_iter().zip(keys) {
+        text += slot.name();
+        text += " = \"";
+        for byte in key.expose() {
+            for digit in [byte >> 4, byte & 15] {
+                text.push(char::from(LOWER_HEX[usize::from(digit)]));
+            }
+        }
+        text += "\"\n";
+    }
+    KeyFile(text)
+}
+
+const LOWER_HEX: &[u8; 16] = b"0123456789abcdef";
+/// Room for the keys' lines, so that no copy of them is left behind where the text grew.
+const KEY_LINES_BYTES: usize = 5 * 64;
+
+/// The text of a key file. Mute.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct KeyFile(String);
+
+impl KeyFile {
+    /// The text, for the one place that writes it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyFile(..)")
+    }
+}
+
 /// The keys that check one tag's links.
 #[derive(Debug, Clone)]
 pub struct SunKeys {
@@ -150,9 +204,21 @@ impl SunLink {
         &self.token
     }
 
+    /// All of it behind the `/t/`, as the tag wrote it.
+    pub fn written(&self) -> String {
+        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02X}")).collect() };
+        format!("{}{}", self.covered, hex(&self.mac))
+    }
+
     /// Who was tapped, if it was the tag with these keys. The same time for every wrong link.
     pub fn verify(&self, keys: &SunKeys) -> Result<Tap, BadSun> {
         opened(keys, self.picc, self.covered.as_bytes(), &self.mac)
+    }
+}
+
+impl fmt::Debug for SunLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SunLink({}, ..)", self.terminal)
     }
 }
 

@@ -29,7 +29,7 @@ use protocol::window::{
     WindowPlan, WindowPolicy,
 };
 use protocol::wire::push::{ChargeStage, ChargeState, EndReason, TerminalState};
-use protocol::wire::reports::{Seen, SeenWindow, TerminalEvent};
+use protocol::wire::reports::{Seen, SeenWindow, TagSigns, TerminalEvent};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 use protocol::wire::upkeep::Upkeep;
 use serde::Serialize;
@@ -257,7 +257,13 @@ proptest! {
         for what in [
             Seen::Tap { tag_uid: uid.clone(), count, window: None },
             Seen::Tap { tag_uid: uid.clone(), count, window: Some(window) },
-            Seen::TagWritten { tag_uid: uid.clone(), pages: count, window },
+            Seen::TagWritten { tag_uid: uid.clone(), pages: count, window, signs: None },
+            Seen::TagWritten {
+                tag_uid: uid.clone(),
+                pages: count,
+                window,
+                signs: Some(TagSigns { key_version: 1, counter: count }),
+            },
             Seen::TagFailed { reason: uid.clone() },
         ] {
             json_round_trip(&TerminalEvent { id: EventId::from_parts(1, &[2; 10]), at, what });

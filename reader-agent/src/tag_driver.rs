@@ -228,6 +228,7 @@ fn events_of(
         tag_uid: visit.uid.clone(),
         pages: visit.pages,
         window,
+        signs: visit.signs,
     });
     let seen = [tap, altered, written].into_iter().flatten();
     seen.map(|what| event(at, what)).collect()
@@ -255,6 +256,7 @@ fn seen(face: &Face) -> SeenWindow {
 mod tests {
     use super::*;
     use crate::tag::{LeftOn, TagError};
+    use protocol::wire::reports::TagSigns;
 
     #[test]
     fn a_tag_that_somebody_wrote_on_is_reported_and_its_taps_are_not_lost() {
@@ -263,6 +265,7 @@ mod tests {
             pages: 3,
             taps: Some(2),
             counter: Some(9),
+            signs: None,
             was_altered: true,
             left: LeftOn::new(&[4, 0xA1], &[]),
         };
@@ -271,6 +274,34 @@ mod tests {
         assert!(matches!(seen[0], Seen::Tap { count: 2, .. }));
         assert!(matches!(&seen[1], Seen::TagFailed { reason } if reason.contains("wrote on it")));
         assert!(ALTERED.len() <= REASON_MAX);
+    }
+
+    #[test]
+    fn what_a_signing_tag_said_travels_with_its_write() {
+        let signs = TagSigns {
+            key_version: 2,
+            counter: 9,
+        };
+        let visit = TagVisit {
+            uid: "04A1".into(),
+            pages: 1,
+            taps: None,
+            counter: Some(9),
+            signs: Some(signs),
+            was_altered: false,
+            left: LeftOn::new(&[4, 0xA1], &[]),
+        };
+        let window = SeenWindow {
+            channel: protocol::token::Channel::Nfc,
+            version: 1,
+            epoch: 1,
+            window: 1,
+            turn: 0,
+        };
+        let events = events_of(&visit, None, Some(window), Timestamp::from_ms(0));
+        assert!(
+            matches!(events[0].what, Seen::TagWritten { signs: Some(told), .. } if told == signs)
+        );
     }
 
     #[test]

@@ -99,6 +99,7 @@ fn told(visit: Result<Visit, TagError>) -> Result<TagVisit, TagFailure> {
             pages: visit.pages_written,
             taps: visit.taps_since_last,
             counter: visit.counter,
+            signs: visit.signs,
             was_altered: visit.was_altered,
             left: LeftOn::new(&visit.tag_uid, &visit.area),
         }),

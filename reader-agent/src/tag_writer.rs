@@ -1,6 +1,7 @@
 //! What does the agent need of a tag, whoever writes it?
 
 use async_trait::async_trait;
+use protocol::wire::reports::TagSigns;
 
 use crate::tag::LeftOn;
 
@@ -23,6 +24,8 @@ pub struct TagVisit {
     /// Reads by phones since the last visit, if the tag can tell.
     pub taps: Option<u32>,
     pub counter: Option<u32>,
+    /// What a tag that signs said under its key after it was written.
+    pub signs: Option<TagSigns>,
     /// Somebody else had written on it.
     pub was_altered: bool,
     /// What is on it now, as far as it has to be known again.

@@ -13,7 +13,7 @@ use crate::store::KeyPurpose;
 pub(super) enum Verb {
     /// Make a key in the HSM and publish its public half; it is not used yet
     Prepare {
-        /// schedule, receipt, checkpoint, sealing or binding
+        /// schedule, receipt, checkpoint, request, sealing, binding or tag
         purpose: KeyPurpose,
         #[command(flatten)]
         dry: Dry,

@@ -40,7 +40,7 @@ pub(super) async fn make_keys(hsm: &dyn Hsm, now: Timestamp) -> Result<Vec<KeyRe
         hsm.generate_key(purpose.kind(), &label).await?;
         let point = match purpose.kind() {
             KeyKind::Signing => Some(hsm.public_key(&label).await?),
-            KeyKind::Sealing | KeyKind::Binding => None,
+            KeyKind::Sealing | KeyKind::Binding | KeyKind::Cmac => None,
         };
         records.push(KeyRecord {
             // Nobody asks before the daemon runs, and then it tells of them.

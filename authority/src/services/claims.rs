@@ -1,7 +1,7 @@
 //! May this phone have the charge?
 //!
 //! ```text
-//! text ─▶ Presented ─▶ limiter (typed) ─▶ terminal ─▶ keys ─▶ turns ─▶ Live ─▶ store.claim
+//! text ─▶ Presented ─▶ limiter (typed) ─▶ terminal ─▶ keys ─▶ turns ─▶ Live ─▶ tap (signed) ─▶ store.claim
 //! ```
 //! The database is the judge: whatever passes here is spent in its transaction or not at all.
 
@@ -24,11 +24,11 @@ use super::limiter::{self, Overall, PERSON_SPAN_MS, Turnstiles};
 use super::phone::{OwnClaim, PhoneCookie};
 use super::push::Push;
 use super::sign_in::SignedIn;
-use super::{Failure, phone, seconds};
+use super::{Failure, phone, seconds, taps};
 use crate::app::App;
 use crate::clock::Stopwatch;
 use crate::ids;
-use crate::store::{Claim, ClaimOutcome, ClaimRecord, TerminalStatus};
+use crate::store::{Claim, ClaimOutcome, ClaimRecord, KeyedTap, TapRefusal, TerminalStatus};
 
 /// Turns tokens into claims.
 pub struct Claims {
@@ -44,6 +44,14 @@ pub struct Claims {
 pub struct NewClaim {
     pub view: ClaimView,
     pub cookie: PhoneCookie,
+}
+
+/// A token that is good now, and the tap that its link proves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Good {
+    pub live: Live,
+    /// None of a QR code, of a typed code, and of a tag that does not sign.
+    pub tap: Option<KeyedTap>,
 }
 
 impl Claims {
@@ -109,10 +117,10 @@ impl Claims {
         text: &str,
         signed_in: &SignedIn,
         now: Timestamp,
-    ) -> Result<Live, Failure> {
+    ) -> Result<Good, Failure> {
         let presented = Presented::parse(text).map_err(|it| malformed_token(&it))?;
         match &presented {
-            Presented::Machine { .. } => self.machine(&presented, now).await,
+            Presented::Machine { .. } | Presented::Signed(_) => self.machine(&presented, now).await,
             Presented::Typed(_) => self.typed(&presented, signed_in, now).await,
         }
     }
@@ -139,29 +147,39 @@ impl Claims {
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
-        let live = match presented {
-            Presented::Machine { .. } => self.machine(presented, now).await?,
+        let good = match presented {
+            Presented::Machine { .. } | Presented::Signed(_) => {
+                self.machine(presented, now).await?
+            }
             Presented::Typed(_) => {
                 let signed_in = signed_in.ok_or(ProblemType::SignInNeeded)?;
                 self.typed(presented, signed_in, now).await?
             }
         };
         crate::logging::follow_claim(cookie.claim());
-        self.hold(cookie, live, signed_in, now).await
+        self.hold(cookie, good, signed_in, now).await
     }
 
+    /// The token first: whoever has none that is good now costs the HSM nothing.
     pub(super) async fn machine(
         &self,
         presented: &Presented,
         now: Timestamp,
-    ) -> Result<Live, Failure> {
+    ) -> Result<Good, Failure> {
         self.check_terminal(presented.terminal()).await?;
         let loaded = self.epoch_keys.present(presented.terminal(), now).await?;
         let candidates = self.candidates(presented, now, &loaded).await?;
-        recognise(presented, &candidates).map_err(|refusal| match refusal {
+        let live = recognise(presented, &candidates).map_err(|refusal| match refusal {
             Refusal::Spent => spent(spent_until(presented, &candidates), now).into(),
-            Refusal::Passed | Refusal::Unknown => self.explain(presented, now, &loaded).into(),
-        })
+            Refusal::Passed | Refusal::Unknown => {
+                Failure::from(self.explain(presented, now, &loaded))
+            }
+        })?;
+        let tap = match presented.signed() {
+            Some(link) => Some(taps::prove(&self.app, link).await?),
+            None => None,
+        };
+        Ok(Good { live, tap })
     }
 
     /// The limiter comes before any look-up, and one guess is judged at a time.
@@ -170,7 +188,7 @@ impl Claims {
         presented: &Presented,
         signed_in: &SignedIn,
         now: Timestamp,
-    ) -> Result<Live, Failure> {
+    ) -> Result<Good, Failure> {
         let (person, terminal) = (signed_in.person(), presented.terminal());
         let since = now - PERSON_SPAN_MS;
         let _pass = self.turnstiles.pass(person, terminal).await;
@@ -190,7 +208,7 @@ impl Claims {
         let misses = store.misses(person.clone(), window, since).await?;
         limiter::judge(misses).map_err(|limited| limited.problem(now, closes))?;
         match recognise(presented, &candidates) {
-            Ok(live) => Ok(live),
+            Ok(live) => Ok(Good { live, tap: None }),
             Err(refusal) => {
                 self.miss(signed_in, window, now).await?;
                 Err(match refusal {
@@ -259,14 +277,15 @@ impl Claims {
     async fn hold(
         &self,
         cookie: PhoneCookie,
-        live: Live,
+        good: Good,
         signed_in: Option<&SignedIn>,
         now: Timestamp,
     ) -> Result<NewClaim, Failure> {
         let hold_ms = signed_in.map_or(HOLD_MS, |_| HOLD_SIGNED_IN_MS);
         let claim = Claim {
             id: cookie.claim(),
-            live,
+            live: good.live,
+            tap: good.tap,
             phone: cookie.hash(),
             person: signed_in.map(|it| it.person().clone()),
             held_max: self.app.config.spending.traffic.claims_per_shopper,
@@ -303,12 +322,24 @@ fn held(outcome: ClaimOutcome, live: &Live, now: Timestamp) -> Result<ClaimRecor
     match outcome {
         ClaimOutcome::Claimed(record) => Ok(*record),
         ClaimOutcome::Spent | ClaimOutcome::TurnsExhausted => Err(spent(closes, now).into()),
+        ClaimOutcome::Tap(refusal) => {
+            tracing::info!(terminal = %live.token().window.terminal, %refusal, "a tap was refused");
+            Err(tap_refused(refusal, live, now).into())
+        }
         ClaimOutcome::Held => Err(ProblemType::ChargeHeld.into()),
         ClaimOutcome::Locked => Err(ProblemType::ProfileLocked.into()),
         ClaimOutcome::TooMany => Err(ProblemType::TooManyClaims.into()),
         ClaimOutcome::NothingToPay => Err(ProblemType::NothingToPay.into()),
         ClaimOutcome::TerminalRefused => Err(ProblemType::TerminalRefused.into()),
         ClaimOutcome::ApprovalUsed => Err(ProblemType::ApprovalRefused.into()),
+    }
+}
+
+/// A phone that was a moment late hears when the terminal shows the next one.
+pub(super) fn tap_refused(refusal: TapRefusal, live: &Live, now: Timestamp) -> Problem {
+    match refusal {
+        TapRefusal::Repeated => spent(Some(live.window().closes), now),
+        refusal => taps::refused(refusal),
     }
 }
 
@@ -365,7 +396,7 @@ pub(super) fn malformed_token(malformed: &Malformed) -> Failure {
 /// How a token came, as far as it tells by its form.
 fn family(presented: &Presented) -> &'static str {
     match presented {
-        Presented::Machine { .. } => "machine",
+        Presented::Machine { .. } | Presented::Signed(_) => "machine",
         Presented::Typed(_) => "code",
     }
 }

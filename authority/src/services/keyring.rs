@@ -35,6 +35,7 @@ pub struct Keyring {
     receipt: SigningKey,
     checkpoint: SigningKey,
     request: Option<SigningKey>,
+    tag_master: Option<KeyRecord>,
     jwks: JwkSet,
     believed: JwkSet,
     tag: String,
@@ -69,6 +70,7 @@ impl Keyring {
             receipt: signing(KeyPurpose::Receipt)?,
             checkpoint: signing(KeyPurpose::Checkpoint)?,
             request: signing(KeyPurpose::Request).ok(),
+            tag_master: active(records, KeyPurpose::Tag).ok().cloned(),
             tag: tag_of(&believed),
             jwks,
             believed,
@@ -101,6 +103,20 @@ impl Keyring {
     /// None in a database from before anything was asked of others: `key prepare request` makes the first.
     pub fn request(&self) -> Option<&SigningKey> {
         self.request.as_ref()
+    }
+
+    /// From which the keys of new tags follow. None in a database from before tags signed: `key prepare
+    /// tag` and `key activate tag` make the first.
+    pub fn tag_master(&self) -> Option<&KeyRecord> {
+        self.tag_master.as_ref()
+    }
+
+    /// The key with this kid, if keys that follow from it are still believed.
+    pub fn believed_tag_master(&self, kid: &str) -> Option<&KeyRecord> {
+        let believed =
+            |key: &&KeyRecord| matches!(key.state, KeyState::Active | KeyState::Superseded);
+        let mut records = self.records.iter().filter(believed);
+        records.find(|key| key.purpose == KeyPurpose::Tag && key.kid == kid)
     }
 
     /// What verifies everything that was ever signed here and is kept: it drops no key but schedule
@@ -175,7 +191,7 @@ fn typ_of(purpose: KeyPurpose) -> &'static [&'static str] {
         KeyPurpose::Receipt => &[typ::RECEIPT, typ::REFUND, typ::SETTLEMENT],
         KeyPurpose::Checkpoint => &[typ::CHECKPOINT, typ::TRANSCRIPT],
         KeyPurpose::Request => &[typ::RAIL_REQUEST, typ::WEBHOOK],
-        KeyPurpose::Sealing | KeyPurpose::Binding => &[],
+        KeyPurpose::Sealing | KeyPurpose::Binding | KeyPurpose::Tag => &[],
     }
 }
 
@@ -255,11 +271,12 @@ mod tests {
     #[test]
     fn a_database_from_before_there_were_requests_has_its_keys_all_the_same() {
         let active = |purpose| record(purpose, KeyState::Active);
-        let before = |it: &KeyPurpose| *it != KeyPurpose::Request;
+        let since = [KeyPurpose::Request, KeyPurpose::Tag];
+        let before = |it: &KeyPurpose| !since.contains(it);
         let purposes = KeyPurpose::ALL.into_iter().filter(before);
         let mut records: Vec<_> = purposes.map(active).collect();
         let keyring = Keyring::new(&records).expect("everything it needs");
-        assert!(keyring.request().is_none());
+        assert!(keyring.request().is_none() && keyring.tag_master().is_none());
         records.push(active(KeyPurpose::Request));
         let keyring = Keyring::new(&records).expect("everything it needs");
         assert_eq!(
@@ -267,6 +284,34 @@ mod tests {
             Some("m2key-request-1")
         );
         assert!(Keyring::new(&records[1..]).is_err(), "no sealing key");
+    }
+
+    #[test]
+    fn keys_of_tags_follow_from_the_active_key_and_are_believed_until_theirs_is_tainted() {
+        let all = |state| {
+            let others = KeyPurpose::ALL
+                .into_iter()
+                .filter(|it| *it != KeyPurpose::Tag);
+            let mut records: Vec<_> = others.map(|it| record(it, KeyState::Active)).collect();
+            records.push(record(KeyPurpose::Tag, state));
+            let kid = records[records.len() - 1].kid.clone();
+            (Keyring::new(&records).expect("everything it needs"), kid)
+        };
+        for (state, makes, counts) in [
+            (KeyState::Prepared, false, false),
+            (KeyState::Active, true, true),
+            (KeyState::Superseded, false, true),
+            (KeyState::Tainted, false, false),
+            (KeyState::Retired, false, false),
+        ] {
+            let (keyring, kid) = all(state);
+            assert_eq!(keyring.tag_master().is_some(), makes, "{state}");
+            assert_eq!(
+                keyring.believed_tag_master(&kid).is_some(),
+                counts,
+                "{state}"
+            );
+        }
     }
 
     #[test]

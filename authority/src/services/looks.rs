@@ -13,9 +13,10 @@ use protocol::presented::Presented;
 use protocol::problem::ProblemType;
 use protocol::receipt::Payee;
 use protocol::time::Timestamp;
+use protocol::token::Channel;
 use protocol::wire::claims::ClaimView;
 
-use super::claims::{Claims, NewClaim, malformed_token, view_of};
+use super::claims::{Claims, Good, NewClaim, malformed_token, tap_refused, view_of};
 use super::phone::{self, PhoneCookie};
 use super::sign_in::SignedIn;
 use super::{Failure, seconds};
@@ -64,8 +65,9 @@ impl Claims {
         if let Presented::Typed(_) = presented {
             return Err(ProblemType::SignInNeeded.into());
         }
-        self.machine(&presented, now).await?;
+        let good = self.machine(&presented, now).await?;
         let terminal = presented.terminal();
+        self.check_tap(&good, now).await?;
         let offer = self.app.store.offer(terminal, now).await?;
         let offer = offer.ok_or(ProblemType::TerminalRefused)?;
         let (kind, amount, cap, reference) = match offer.asked {
@@ -85,6 +87,19 @@ impl Claims {
             reference,
             connected: self.push.hears(terminal),
         })
+    }
+
+    /// What a claim finds out in its own transaction.
+    pub(super) async fn check_tap(&self, good: &Good, now: Timestamp) -> Result<(), Failure> {
+        let window = good.live.token().window;
+        if window.channel != Channel::Nfc {
+            return Ok(());
+        }
+        let store = &self.app.store;
+        match store.tap_refusal(window.terminal, good.tap).await? {
+            Some(refusal) => Err(tap_refused(refusal, &good.live, now).into()),
+            None => Ok(()),
+        }
     }
 
     /// Claims for a browser: the same token from the same browser again is the same claim, because people

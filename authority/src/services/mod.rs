@@ -55,6 +55,7 @@ pub mod sms;
 pub mod sources;
 pub mod step_up;
 pub mod sweeps;
+mod taps;
 pub mod to_the_end;
 pub mod trust;
 pub mod wallet;

@@ -31,6 +31,7 @@ mod sessions;
 mod settlements;
 pub mod sms;
 pub mod sqlite;
+mod tags;
 mod terminals;
 mod terms;
 mod tokens;
@@ -96,6 +97,7 @@ pub use settlements::{CloseDay, CloseOutcome, Settlement, Settlements, Unsettled
 pub use sms::{
     Choice, Hearing, Letter, NewLetter, NewText, StoredText, TalkTurn, TextId, Texts, Turn,
 };
+pub use tags::{KeyedTap, NewTag, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord, Tags, TapRefusal};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use terms::{
     MerchantTerms, NewTerms, PIN_DAY_MISSES_MAX, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX,
@@ -114,6 +116,7 @@ pub trait Store:
     + Consents
     + Merchants
     + Tokens
+    + Tags
     + Charges
     + Payments
     + Allowances
@@ -152,6 +155,7 @@ impl<T> Store for T where
         + Consents
         + Merchants
         + Tokens
+        + Tags
         + Charges
         + Payments
         + Allowances

@@ -33,6 +33,8 @@ pub enum KeyPurpose {
     Checkpoint,
     /// Requests to others over HTTP. A database from before there were any has none until one is made.
     Request,
+    /// Keys of tags follow from it. A database from before tags signed has none until one is made.
+    Tag,
 }
 
 /// A key in the HSM and what it is for.
@@ -291,13 +293,14 @@ pub trait Rotation {
 }
 
 impl KeyPurpose {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Sealing,
         Self::Binding,
         Self::Schedule,
         Self::Receipt,
         Self::Checkpoint,
         Self::Request,
+        Self::Tag,
     ];
 
     pub fn name(self) -> &'static str {
@@ -308,6 +311,7 @@ impl KeyPurpose {
             Self::Receipt => "receipt",
             Self::Checkpoint => "checkpoint",
             Self::Request => "request",
+            Self::Tag => "tag",
         }
     }
 
@@ -316,6 +320,7 @@ impl KeyPurpose {
             Self::Sealing => KeyKind::Sealing,
             Self::Binding => KeyKind::Binding,
             Self::Schedule | Self::Receipt | Self::Checkpoint | Self::Request => KeyKind::Signing,
+            Self::Tag => KeyKind::Cmac,
         }
     }
 
@@ -338,7 +343,7 @@ impl KeyPurpose {
 
 /// No purpose has this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a purpose of a key: sealing, binding, schedule, receipt, checkpoint or request")]
+#[error("not a purpose of a key: sealing, binding, schedule, receipt, checkpoint, request or tag")]
 pub struct NoSuchPurpose;
 
 impl FromStr for KeyPurpose {

@@ -12,13 +12,15 @@ use protocol::turn::TurnState;
 use protocol::wire::claims::ClaimState;
 use protocol::wire::push::ChargeState;
 
-use super::{KeptApproval, PersonKey, Result};
+use super::{KeptApproval, KeyedTap, PersonKey, Result, TapRefusal};
 
 /// Spend this token and hold the terminal's charge.
 #[derive(Debug, Clone)]
 pub struct Claim {
     pub id: ClaimId,
     pub live: Live,
+    /// What the tag proved, where it signs its links.
+    pub tap: Option<KeyedTap>,
     /// SHA-256 of the secret in the phone's cookie.
     pub phone: [u8; 32],
     /// Who claims, when that is known already (a typed code).
@@ -41,6 +43,8 @@ pub enum ClaimOutcome {
     Claimed(Box<ClaimRecord>),
     /// Somebody was faster, or the turn has moved.
     Spent,
+    /// The link does not prove a tap that counts. Nothing was spent.
+    Tap(TapRefusal),
     /// Another phone holds the charge. Nothing was spent.
     Held,
     /// No charge, and the merchant takes no fixed or open ones. Nothing was spent.
@@ -113,7 +117,7 @@ pub trait Tokens {
     async fn turns(&self, windows: Vec<WindowId>) -> Result<Vec<u16>>;
 
     /// In one transaction: `INSERT` the spent token, move its window's turn by one `WHERE turn = t`
-    /// (each must touch one row), hold the charge, write the claim, the audit row, the revision.
+    /// (each must touch one row), `INSERT` the tap, hold the charge, write the claim, the audit row, the revision.
     async fn claim(&self, claim: Claim) -> Result<ClaimOutcome>;
 
     async fn claim_record(&self, id: ClaimId) -> Result<Option<ClaimRecord>>;

@@ -508,7 +508,7 @@ async fn make_keys(hsm: &MemoryHsm, store: &SqliteStore) {
         hsm.generate_key(purpose.kind(), &label).await.unwrap();
         let public_point = match purpose.kind() {
             KeyKind::Signing => Some(hsm.public_key(&label).await.unwrap()),
-            KeyKind::Sealing | KeyKind::Binding => None,
+            KeyKind::Sealing | KeyKind::Binding | KeyKind::Cmac => None,
         };
         let key = KeyRecord {
             published_at: Some(START),

@@ -31,11 +31,11 @@ pub struct Requirement {
     pub missing: Option<String>,
 }
 
-const MECHANISMS: [(MechanismType, &str, &str); 6] = [
+const MECHANISMS: [(MechanismType, &str, &str); 7] = [
     (
         MechanismType::AES_KEY_GEN,
         "CKM_AES_KEY_GEN",
-        "sealing keys",
+        "sealing keys and master keys of tags",
     ),
     (
         MechanismType::AES_KEY_WRAP,
@@ -58,6 +58,7 @@ const MECHANISMS: [(MechanismType, &str, &str); 6] = [
         "signing keys",
     ),
     (MechanismType::ECDSA, "CKM_ECDSA", "signatures"),
+    (MechanismType::AES_CMAC, "CKM_AES_CMAC", "keys of tags"),
 ];
 
 /// Every mechanism and every lock, in the order an operator reads them.
@@ -137,7 +138,7 @@ fn findings(
             findings.extend(reads_seeds(session, module, object)?);
             findings.extend(plants_seeds(session, module, object)?);
         }
-        KeyKind::Binding => {}
+        KeyKind::Binding | KeyKind::Cmac => {}
         KeyKind::Signing => findings.extend(public_half_missing(session, label)?),
     }
     Ok(findings)
@@ -349,7 +350,11 @@ fn kind(attributes: &[Attribute]) -> Option<KeyKind> {
             && attributes.contains(&Attribute::KeyType(kind))
     };
     if is(ObjectClass::SECRET_KEY, KeyType::AES) {
-        Some(KeyKind::Sealing)
+        let may = |what| attributes.contains(&what);
+        match may(Attribute::Sign(true)) && !may(Attribute::Wrap(true)) {
+            true => Some(KeyKind::Cmac),
+            false => Some(KeyKind::Sealing),
+        }
     } else if is(ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET) {
         Some(KeyKind::Binding)
     } else if is(ObjectClass::PRIVATE_KEY, KeyType::EC) {

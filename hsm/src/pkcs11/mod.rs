@@ -24,8 +24,8 @@ pub use check::Requirement;
 pub use module::{Module, RECYCLE_AFTER_DESTROYED, TOKEN_LABEL_MAX};
 
 use crate::{
-    Health, Hsm, HsmError, KeyKind, KeyLabel, KeyReport, Mac, Observer, Pin, Priority, SealedSeed,
-    SealingKeys, clock,
+    Cmac, Health, Hsm, HsmError, KeyKind, KeyLabel, KeyReport, Mac, Observer, Pin, Priority,
+    SealedSeed, SealingKeys, clock,
     failure::{Class, Failure},
     limits, reply,
     worker::{Call, Desk, Job, Link, serve},
@@ -253,6 +253,20 @@ impl Hsm for Pkcs11Hsm {
         let key = key.clone();
         self.call("sign", priority, move |session| {
             ops::sign(session, &key, &digest)
+        })
+        .await
+    }
+
+    async fn cmac_batch(
+        &self,
+        key: &KeyLabel,
+        messages: Vec<Vec<u8>>,
+        priority: Priority,
+    ) -> Result<Vec<Cmac>, HsmError> {
+        limits::batch(&messages)?;
+        let key = key.clone();
+        self.call("cmac_batch", priority, move |session| {
+            ops::cmac_batch(session, &key, &messages)
         })
         .await
     }

@@ -14,7 +14,7 @@ use super::{
     template::{self, BLOB_LEN},
 };
 use crate::{
-    HsmError, KeyKind, KeyLabel, Mac, SealedSeed, SealingKeys, binding,
+    Cmac, HsmError, KeyKind, KeyLabel, Mac, SealedSeed, SealingKeys, binding,
     failure::{Class, Failure},
 };
 
@@ -78,6 +78,18 @@ pub(crate) fn sign(
     Ok(low_s(signature))
 }
 
+pub(crate) fn cmac_batch(
+    session: &mut TokenSession,
+    label: &KeyLabel,
+    messages: &[Vec<u8>],
+) -> Result<Vec<Cmac>, Failure> {
+    let key = session.find(Part::Cmac, label)?;
+    messages
+        .iter()
+        .map(|message| cmac(session, key, message).map(Cmac))
+        .collect()
+}
+
 pub(crate) fn public_key(
     session: &mut TokenSession,
     label: &KeyLabel,
@@ -123,6 +135,12 @@ pub(crate) fn generate_key(
             session
                 .raw()
                 .generate_key(&Mechanism::GenericSecretKeyGen, &template)?;
+        }
+        KeyKind::Cmac => {
+            let template = template::cmac_key(label);
+            session
+                .raw()
+                .generate_key(&Mechanism::AesKeyGen, &template)?;
         }
         KeyKind::Signing => {
             let (public, private) = template::signing_key(label);
@@ -199,6 +217,15 @@ fn hmac(session: &TokenSession, key: ObjectHandle, message: &[u8]) -> Result<[u8
     let mac = Zeroizing::new(session.raw().sign(&Mechanism::Sha256Hmac, key, message)?);
     mac.as_slice().try_into().map_err(|_| {
         let detail = format!("an HMAC-SHA-256 has {} bytes, not 32", mac.len());
+        Failure::new(Class::Bug, detail)
+    })
+}
+
+fn cmac(session: &TokenSession, key: ObjectHandle, message: &[u8]) -> Result<[u8; 16], Failure> {
+    // A key of somebody, perhaps: it must not stay behind in freed memory.
+    let mac = Zeroizing::new(session.raw().sign(&Mechanism::AesCMac, key, message)?);
+    mac.as_slice().try_into().map_err(|_| {
+        let detail = format!("an AES-CMAC has {} bytes, not 16", mac.len());
         Failure::new(Class::Bug, detail)
     })
 }

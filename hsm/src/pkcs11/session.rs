@@ -112,6 +112,7 @@ pub(crate) enum Part {
     Binding,
     SigningPrivate,
     SigningPublic,
+    Cmac,
 }
 
 pub(crate) struct TokenSession {
@@ -212,16 +213,23 @@ impl TokenSession {
 impl Part {
     fn template(self) -> Vec<Attribute> {
         let (class, kind) = match self {
-            Self::Sealing => (ObjectClass::SECRET_KEY, KeyType::AES),
+            Self::Sealing | Self::Cmac => (ObjectClass::SECRET_KEY, KeyType::AES),
             Self::Binding => (ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET),
             Self::SigningPrivate => (ObjectClass::PRIVATE_KEY, KeyType::EC),
             Self::SigningPublic => (ObjectClass::PUBLIC_KEY, KeyType::EC),
         };
-        vec![
+        let mut template = vec![
             Attribute::Class(class),
             Attribute::KeyType(kind),
             Attribute::Token(true),
-        ]
+        ];
+        // Two kinds of AES keys, told apart by what they may do.
+        match self {
+            Self::Sealing => template.push(Attribute::Wrap(true)),
+            Self::Cmac => template.push(Attribute::Sign(true)),
+            Self::Binding | Self::SigningPrivate | Self::SigningPublic => {}
+        }
+        template
     }
 }
 

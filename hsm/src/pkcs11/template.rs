@@ -12,6 +12,8 @@ use crate::{KeyKind, KeyLabel};
 
 /// A seed, and every key made for it.
 pub(crate) const SEED_LEN: usize = 32;
+/// A key of AES-128.
+const CMAC_KEY_LEN: usize = 16;
 /// RFC 3394 adds eight bytes.
 pub(crate) const BLOB_LEN: usize = SEED_LEN + 8;
 /// The object identifier of P-256, DER.
@@ -46,13 +48,21 @@ pub(crate) fn locks(kind: KeyKind) -> Vec<Attribute> {
         ]
         .to_vec(),
         KeyKind::Signing => [Attribute::Sign(true), Attribute::Unwrap(false)].to_vec(),
+        KeyKind::Cmac => [
+            Attribute::Sign(true),
+            Attribute::Verify(false),
+            Attribute::Encrypt(false),
+            Attribute::Wrap(false),
+            Attribute::Unwrap(false),
+        ]
+        .to_vec(),
     });
     locks
 }
 
 /// A sealing key. `token` is false only for the key that a check makes and throws away.
 pub(crate) fn sealing_key(label: &KeyLabel, token: bool) -> Vec<Attribute> {
-    let mut template = secret(KeyType::AES, label, token);
+    let mut template = secret(KeyType::AES, label, token, SEED_LEN);
     template.extend(locks(KeyKind::Sealing));
     template.push(unwrap_template());
     template.push(wrap_template());
@@ -60,8 +70,14 @@ pub(crate) fn sealing_key(label: &KeyLabel, token: bool) -> Vec<Attribute> {
 }
 
 pub(crate) fn binding_key(label: &KeyLabel) -> Vec<Attribute> {
-    let mut template = secret(KeyType::GENERIC_SECRET, label, true);
+    let mut template = secret(KeyType::GENERIC_SECRET, label, true, SEED_LEN);
     template.extend(locks(KeyKind::Binding));
+    template
+}
+
+pub(crate) fn cmac_key(label: &KeyLabel) -> Vec<Attribute> {
+    let mut template = secret(KeyType::AES, label, true, CMAC_KEY_LEN);
+    template.extend(locks(KeyKind::Cmac));
     template
 }
 
@@ -120,13 +136,13 @@ fn wrap_template() -> Attribute {
     nested(CKA_WRAP_TEMPLATE, &[(CKA_LOCAL, &YES)])
 }
 
-fn secret(kind: KeyType, label: &KeyLabel, token: bool) -> Vec<Attribute> {
+fn secret(kind: KeyType, label: &KeyLabel, token: bool, len: usize) -> Vec<Attribute> {
     vec![
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(kind),
         Attribute::Token(token),
         Attribute::Label(label.0.clone().into_bytes()),
-        Attribute::ValueLen((SEED_LEN as CK_ULONG).into()),
+        Attribute::ValueLen((len as CK_ULONG).into()),
     ]
 }
 

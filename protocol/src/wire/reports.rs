@@ -52,9 +52,21 @@ pub enum Seen {
         tag_uid: String,
         pages: u32,
         window: SeenWindow,
+        /// Of a tag that signs its links, where the write programmed something.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signs: Option<TagSigns>,
     },
     /// The tag could not be written, in words.
     TagFailed { reason: String },
+}
+
+/// What a tag that signs its links said under its key, at the end of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagSigns {
+    /// The version of its keys.
+    pub key_version: u8,
+    /// How often phones had read it: whatever was read before has a lower or the same count.
+    pub counter: u32,
 }
 
 /// What the terminal had on the tag, without the token.

@@ -34,7 +34,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Subcommand)]
 pub(super) enum TagCommand {
     /// Make the tag this terminal's, so that nobody else writes on it: an NTAG21x gets a password, an
-    /// NTAG 424 DNA the keys of a file.
+    /// NTAG 424 DNA the keys of a file, and signs its links if an authority made that file.
     Personalise(Personalise),
     /// Say what the tag is and whether it is ours; nothing is changed.
     Check(At),
@@ -52,10 +52,14 @@ pub(super) struct Personalise {
     /// not signed. The file is needed again to reset the tag, and does not stay on this machine.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "signed_for"])]
     new_keys: Option<PathBuf>,
-    /// Let an NTAG 424 DNA sign its links, for this link host. Only for an authority that verifies
-    /// them; others refuse such links.
+    /// Let an NTAG 424 DNA sign its links for this link host, instead of the one in the file of its
+    /// keys. Only for the authority that made the keys; others refuse such links.
     #[arg(long, value_name = "HOST", requires = "keys")]
     signed_for: Option<String>,
+    /// Leave the links unsigned, although an authority made the keys. It must not have had a signed
+    /// link of this tag yet, or it goes on to want them.
+    #[arg(long, requires = "keys", conflicts_with = "signed_for")]
+    unsigned: bool,
 }
 
 #[derive(clap::Args)]
@@ -90,10 +94,9 @@ pub(super) async fn run(command: TagCommand) -> Result<(), AgentError> {
             if let Some(path) = &args.new_keys {
                 wish.keys = Some(new_keys(&config, path).await?);
             }
-            let terminal = config.terminal;
-            let host = args.signed_for.as_deref();
+            let host = signed_for(&args, &wish)?;
             wish.signed_message = host
-                .map(|host| message_length(host, terminal))
+                .map(|host| message_length(&host, config.terminal))
                 .transpose()?;
             (args.at, Errand::Personalise(Box::new(wish)))
         }
@@ -135,7 +138,7 @@ async fn new_keys(config: &Config, path: &Path) -> Result<TagKeys, AgentError> {
     let checked = visit(config, Errand::Check).await?;
     let uid = TagUid::from_slice(&checked.tag_uid).ok_or(TagError::NoKeysHere)?;
     let keys = TagKeys::random(uid)?;
-    files::write_new(path, keys.text().as_bytes())?;
+    files::write_new(path, keys.text().expose().as_bytes())?;
     Ok(keys)
 }
 
@@ -208,12 +211,21 @@ fn key_file(path: &Path) -> Result<TagKeys, AgentError> {
     })
 }
 
-/// How long the message of a signed link is: what differs between terminals and hosts.
-fn message_length(host: &str, terminal: TerminalId) -> Result<u8, AgentError> {
-    let host = LinkHost::parse(host).map_err(|error| {
+/// Whose links the tag is to sign: what the command says, or else what the file of its keys says.
+fn signed_for(args: &Personalise, wish: &Wish) -> Result<Option<LinkHost>, AgentError> {
+    let Some(named) = &args.signed_for else {
+        let of_keys = wish.keys.as_ref().and_then(TagKeys::host);
+        return Ok(of_keys.filter(|_| !args.unsigned).cloned());
+    };
+    let host = LinkHost::parse(named).map_err(|error| {
         let hint = "write the authority's link host, as it stands in its configuration";
         AgentError::usage(format!("--signed-for: {error}"), hint)
     })?;
+    Ok(Some(host))
+}
+
+/// How long the message of a signed link is: what differs between terminals and hosts.
+fn message_length(host: &LinkHost, terminal: TerminalId) -> Result<u8, AgentError> {
     let link = host.link(terminal, &MachineToken::from_bytes([0; 16]));
     let message = ndef::uri_message(&sun::template(&link)).map_err(AgentError::bug)?;
     u8::try_from(message.len()).map_err(AgentError::bug)
@@ -238,9 +250,45 @@ mod tests {
     #[test]
     fn a_signed_link_to_the_longest_host_fits() {
         let terminal = "47110422".parse().unwrap();
-        assert_eq!(message_length(&"a".repeat(24), terminal).unwrap(), 117);
-        assert!(message_length(&"a".repeat(25), terminal).is_err());
-        assert!(message_length("PAY.example", terminal).is_err());
+        let host = LinkHost::parse(&"a".repeat(24)).unwrap();
+        assert_eq!(message_length(&host, terminal).unwrap(), 117);
+    }
+
+    #[test]
+    fn links_are_signed_for_whoever_made_the_keys_unless_said_otherwise() {
+        let host = LinkHost::parse("pay.example").unwrap();
+        let keys = [1, 2, 3, 4, 5].map(|byte| protocol::aes_key::AesKey::from_bytes([byte; 16]));
+        let uid = TagUid::from_bytes([4; 7]);
+        let wish = |host: Option<&LinkHost>| Wish {
+            keys: Some(TagKeys::parse(sun::key_file(uid, 1, &keys, host).expose()).unwrap()),
+            ..Wish::default()
+        };
+        let signed = |named: Option<&str>, unsigned, of_keys: Option<&LinkHost>| {
+            let args = Personalise {
+                at: At { config: "-".into() },
+                keys: KeyFiles {
+                    keys: None,
+                    old_keys: None,
+                },
+                new_keys: None,
+                signed_for: named.map(Into::into),
+                unsigned,
+            };
+            let host = signed_for(&args, &wish(of_keys)).unwrap();
+            host.map(|host| host.as_str().to_owned())
+        };
+        let of_keys = Some(&host);
+        assert_eq!(signed(None, false, of_keys).unwrap(), "pay.example");
+        assert_eq!(signed(None, true, of_keys), None);
+        assert_eq!(signed(None, false, None), None);
+        assert_eq!(
+            signed(Some("other.example"), false, of_keys).unwrap(),
+            "other.example"
+        );
+        assert_eq!(
+            signed(Some("other.example"), false, None).unwrap(),
+            "other.example"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::desk::Desk;
 use super::{watchdog, watcher};
 use crate::tag::{Done, Errand, LastCounter, LeftOn, TagError, TagSafe};
+use protocol::wire::reports::TagSigns;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub struct Visit {
     pub taps_since_last: Option<u32>,
     /// The counter after this visit, for `TagConfig::last_counter`.
     pub counter: Option<u32>,
+    /// What a tag that signs said under its key after it was written.
+    pub signs: Option<TagSigns>,
     /// What phones find, as read back: of an NTAG21x from page 4 on, of an NTAG 424 DNA its file.
     pub area: Vec<u8>,
     /// The tag did not hold what the last visit left on it.
@@ -66,6 +69,7 @@ impl Visit {
             pages_written: done.writes,
             taps_since_last: done.taps,
             counter: done.counter,
+            signs: done.signs,
             area: done.area,
             was_altered: done.was_altered,
             field_off: false,

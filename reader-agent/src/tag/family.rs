@@ -5,6 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use protocol::wire::reports::TagSigns;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -76,6 +77,8 @@ pub struct Done {
     /// Reads by phones since the last visit, if that can be said.
     pub taps: Option<u32>,
     pub counter: Option<u32>,
+    /// What a tag that signs said under its key after it was written.
+    pub signs: Option<TagSigns>,
     /// What phones find, as read back.
     pub area: Vec<u8>,
     /// The tag did not hold what was left on it.

@@ -6,7 +6,8 @@
 use std::fmt;
 
 use protocol::aes_key::AesKey;
-use protocol::sun::{KeySlot, TagUid};
+use protocol::link::LinkHost;
+use protocol::sun::{self, KeyFile, KeySlot, TagUid};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
@@ -21,12 +22,16 @@ pub struct TagKeys {
     pub uid: TagUid,
     version: u8,
     keys: [AesKey; 5],
+    /// Of the authority that made the keys and verifies what the tag signs.
+    host: Option<LinkHost>,
 }
 
 /// Why a file is none of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadKeyFile {
-    #[error("it does not name uid, version, master, write, meta, mac and spare, and nothing else")]
+    #[error(
+        "it does not name uid, version, perhaps host, master, write, meta, mac and spare, and nothing else"
+    )]
     Shape,
     #[error("uid is not 14 hexadecimal digits")]
     Uid,
@@ -34,6 +39,8 @@ pub enum BadKeyFile {
     Version,
     #[error("a key is not 32 hexadecimal digits, or is the delivery key")]
     Key,
+    #[error("host is not the host of an authority's links")]
+    Host,
     #[error("two slots have the same key")]
     Doubled,
 }
@@ -43,6 +50,7 @@ pub enum BadKeyFile {
 struct Raw {
     uid: String,
     version: u8,
+    host: Option<String>,
     master: KeyText,
     write: KeyText,
     meta: KeyText,
@@ -74,7 +82,12 @@ impl TagKeys {
                 return Err(BadKeyFile::Doubled);
             }
         }
-        Ok(Self { uid, version, keys })
+        Ok(Self {
+            uid,
+            version,
+            keys,
+            host: None,
+        })
     }
 
     /// Reads TOML. What is wrong is said without quoting a line of it.
@@ -86,7 +99,12 @@ impl TagKeys {
         for (key, text) in keys.iter_mut().zip(texts) {
             *key = text.0.ok_or(BadKeyFile::Key)?;
         }
-        Self::new(uid, raw.version, keys)
+        let host = raw.host.as_deref().map(LinkHost::parse).transpose();
+        let host = host.map_err(|_| BadKeyFile::Host)?;
+        Ok(Self {
+            host,
+            ..Self::new(uid, raw.version, keys)?
+        })
     }
 
     /// Keys of chance, of the first version.
@@ -101,14 +119,13 @@ impl TagKeys {
     }
 
     /// The file that [`Self::parse`] reads.
-    pub fn text(&self) -> Zeroizing<String> {
-        let mut text = format!("uid = \"{}\"\nversion = {}\n", self.uid, self.version);
-        for slot in KeySlot::ALL {
-            let key = self.key(slot).expose();
-            let hex: Zeroizing<String> = Zeroizing::new(hex(key));
-            text += &format!("{} = \"{}\"\n", name(slot), *hex);
-        }
-        Zeroizing::new(text)
+    pub fn text(&self) -> KeyFile {
+        sun::key_file(self.uid, self.version, &self.keys, self.host.as_ref())
+    }
+
+    /// Whose links the tag is to sign; none if nobody verifies them.
+    pub fn host(&self) -> Option<&LinkHost> {
+        self.host.as_ref()
     }
 
     pub fn version(&self) -> u8 {
@@ -124,21 +141,6 @@ impl fmt::Debug for TagKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TagKeys({} version {})", self.uid, self.version)
     }
-}
-
-/// What a slot is called, in files and in words.
-pub(super) fn name(slot: KeySlot) -> &'static str {
-    match slot {
-        KeySlot::Master => "master",
-        KeySlot::Write => "write",
-        KeySlot::Meta => "meta",
-        KeySlot::Mac => "mac",
-        KeySlot::Spare => "spare",
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn key_of(text: &str) -> Option<AesKey> {
@@ -181,9 +183,24 @@ mod tests {
     fn keys_of_chance_are_read_again_and_no_two_files_are_alike() {
         let uid = TagUid::parse(UID).unwrap();
         let (one, other) = (TagKeys::random(uid).unwrap(), TagKeys::random(uid).unwrap());
-        let again = TagKeys::parse(&one.text()).unwrap();
-        assert_eq!(again.text(), one.text());
-        assert_ne!(other.text(), one.text());
+        let again = TagKeys::parse(one.text().expose()).unwrap();
+        assert_eq!(again.text().expose(), one.text().expose());
+        assert_ne!(other.text().expose(), one.text().expose());
+        assert!(again.host().is_none());
+    }
+
+    #[test]
+    fn the_file_that_an_authority_makes_names_the_host_of_its_links() {
+        let host = LinkHost::parse("pay.example:8443").unwrap();
+        let keys = [1, 2, 3, 4, 5].map(|byte| AesKey::from_bytes([byte; 16]));
+        let file = sun::key_file(TagUid::parse(UID).unwrap(), 3, &keys, Some(&host));
+        let read = TagKeys::parse(file.expose()).unwrap();
+        assert_eq!(read.host(), Some(&host));
+        assert_eq!((read.uid.to_string().as_str(), read.version()), (UID, 3));
+        assert_eq!(read.key(KeySlot::Mac).expose(), &[4; 16]);
+        assert_eq!(read.text().expose(), file.expose());
+        let other = file.expose().replace("pay.example", "PAY example");
+        assert_eq!(TagKeys::parse(&other).unwrap_err(), BadKeyFile::Host);
     }
 
     #[test]

@@ -33,9 +33,14 @@ pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
 }
 
 async fn claim(site: &Site, visit: &Visit, token: &str) -> Answer<Response> {
-    let typed = !matches!(Presented::parse(token), Ok(Presented::Machine { .. }));
+    let presented = Presented::parse(token).ok();
+    let typed = !presented
+        .as_ref()
+        .is_some_and(|it| it.machine_token().is_some());
     let (now, claims) = (site.journey.app.clock.now(), &site.journey.claims);
-    let own = visit.own(token);
+    // The same for the other of two taps: what a tag adds is no part of the token.
+    let written = presented.map_or_else(|| token.to_owned(), |it| it.written());
+    let own = visit.own(&written);
     let signed_in = visit.signed_in.as_ref();
     match claims.claim_once(token, &own, signed_in, now).await {
         Ok(new) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use protocol::charge::ChargeKind;
-use protocol::link;
+use protocol::presented::Presented;
 use protocol::problem::ProblemType;
 use warp::Filter;
 use warp::reply::Response;
@@ -41,16 +41,20 @@ pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
 }
 
 async fn look(site: &Site, visit: &Visit, link: &str) -> Answer<Response> {
-    // Nothing but a token goes back into a page.
-    let (terminal, token) = link::parse(link).map_err(|_| ProblemType::MalformedToken)?;
-    let token = format!("{terminal}.{}", link::encode(&token));
+    // Nothing but a token, and what its tag added, goes back into a page.
+    let presented = Presented::parse(link).map_err(|_| ProblemType::MalformedToken)?;
+    let token = match &presented {
+        Presented::Machine { .. } => presented.written(),
+        Presented::Signed(link) => link.written(),
+        Presented::Typed(_) => return Err(ProblemType::MalformedToken.into()),
+    };
     let claims = &site.journey.claims;
     let now = site.journey.app.clock.now();
     match claims.look(&token, now).await {
         Ok(look) => page(site, visit, look, token),
         Err(refused) => {
             // Back, reload, or the other of two taps: to what this browser is paying already.
-            let own = visit.own(&token);
+            let own = visit.own(&presented.written());
             match claims.earlier(&token, &own, now).await {
                 Ok(Some(earlier)) => {
                     let path = format!("/pay/{}", earlier.view.claim);

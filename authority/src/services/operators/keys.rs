@@ -27,7 +27,7 @@ pub struct Keys {
 /// One key, wherever it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyView {
-    /// schedule, receipt, checkpoint, sealing, binding; root, issuing; listener, operator.
+    /// schedule, receipt, checkpoint, request, sealing, binding, tag; root, issuing; listener, operator.
     pub purpose: String,
     /// The label in the HSM, or whose certificate it is in.
     pub name: String,

@@ -17,6 +17,8 @@ pub const CHECKPOINT_KEY_DAYS: i64 = 365;
 pub const REQUEST_KEY_DAYS: i64 = 365;
 pub const SEALING_KEY_DAYS: i64 = 365;
 pub const BINDING_KEY_DAYS: i64 = 365;
+/// Its successor is for new tags: each tag has to be laid on a reader to get other keys.
+pub const TAG_KEY_DAYS: i64 = 1_825;
 /// A key that was replaced, or never used, waits no longer than this for its next step.
 pub const WAITING_KEY_DAYS: i64 = 30;
 
@@ -24,6 +26,8 @@ pub const WAITING_KEY_DAYS: i64 = 30;
 pub fn due(key: &KeyRecord) -> Option<Timestamp> {
     let days = match key.state {
         KeyState::Active => of_purpose(key.purpose),
+        // It waits for its tags to wear out.
+        KeyState::Superseded if key.purpose == KeyPurpose::Tag => TAG_KEY_DAYS,
         KeyState::Prepared | KeyState::Superseded | KeyState::Tainted => WAITING_KEY_DAYS,
         KeyState::Retired => return None,
     };
@@ -59,6 +63,7 @@ fn of_purpose(purpose: KeyPurpose) -> i64 {
         KeyPurpose::Checkpoint => CHECKPOINT_KEY_DAYS,
         KeyPurpose::Sealing => SEALING_KEY_DAYS,
         KeyPurpose::Binding => BINDING_KEY_DAYS,
+        KeyPurpose::Tag => TAG_KEY_DAYS,
     }
 }
 

@@ -120,9 +120,12 @@ async fn plan_prepare(app: &App, keys: &[KeyRecord], wanted: &str) -> Result<Pla
     let mut says = vec![format!(
         "makes a {purpose} key in the HSM, labelled {label}"
     )];
-    says.push(match purpose.keeps_seeds() {
-        true => "no seed is under it before it is activated".into(),
-        false => format!(
+    says.push(match purpose {
+        KeyPurpose::Sealing | KeyPurpose::Binding => {
+            "no seed is under it before it is activated".into()
+        }
+        KeyPurpose::Tag => "no tag has keys of it before it is activated".into(),
+        _ => format!(
             "publishes its public half at once; it signs nothing before it is activated, in \
              {JWKS_MAX_AGE_S} s at the earliest"
         ),
@@ -158,12 +161,19 @@ async fn plan_activate(
         .iter()
         .find(|other| other.purpose == purpose && other.state == KeyState::Active);
     let before = before.map_or("none", |key| key.label.0.as_str());
-    let says = match purpose.keeps_seeds() {
-        false => vec![
+    let says = match purpose {
+        KeyPurpose::Tag => vec![
+            format!("keys of tags that are made from now on follow from {label}"),
+            format!("tags that have keys of {before} keep them, and their links count as before"),
+        ],
+        KeyPurpose::Schedule
+        | KeyPurpose::Receipt
+        | KeyPurpose::Checkpoint
+        | KeyPurpose::Request => vec![
             format!("{label} signs every {purpose} from now on"),
             format!("{before} signs no more; what it signed is believed as before"),
         ],
-        true => {
+        KeyPurpose::Sealing | KeyPurpose::Binding => {
             let whose = after_activation(app, key);
             vec![
                 format!("new seeds are kept under {label}; {before} serves the seeds it has"),
@@ -241,6 +251,10 @@ async fn plan_taint(app: &App, keys: &[KeyRecord], wanted: &str) -> Result<Plan,
                  only where it was kept since"
             ),
         ],
+        KeyPurpose::Tag => vec![
+            format!("links of tags that have keys of {label} are refused"),
+            "QR and typed code go on; each tag needs new keys: tag keys, tag personalise".into(),
+        ],
         KeyPurpose::Sealing | KeyPurpose::Binding => {
             let whose = Whose::Under(label.clone());
             vec![
@@ -280,7 +294,7 @@ async fn plan_retire(app: &App, keys: &[KeyRecord], wanted: &str) -> Result<Plan
         KeyPurpose::Schedule | KeyPurpose::Request => {
             Some("its public half is published no more".to_owned())
         }
-        KeyPurpose::Sealing | KeyPurpose::Binding => None,
+        KeyPurpose::Sealing | KeyPurpose::Binding | KeyPurpose::Tag => None,
     });
     Ok(Plan {
         work: Work::Retire {
@@ -294,6 +308,7 @@ fn why_kept(key: &KeyRecord) -> String {
     let label = &key.label.0;
     match key.purpose {
         KeyPurpose::Schedule => format!("schedules signed by {label} have not ended at"),
+        KeyPurpose::Tag => format!("tags have keys of {label} at"),
         _ => format!("seeds under {label} still count at"),
     }
 }

@@ -29,7 +29,7 @@ pub(super) async fn prepare(
     }
     let point = match purpose.kind() {
         KeyKind::Signing => Some(app.hsm.public_key(&label).await?),
-        KeyKind::Sealing | KeyKind::Binding => None,
+        KeyKind::Sealing | KeyKind::Binding | KeyKind::Cmac => None,
     };
     let now = app.clock.now();
     let key = KeyRecord {
@@ -52,7 +52,7 @@ pub async fn successor(app: &App, purpose: KeyPurpose) -> Result<KeyRecord, Fail
     app.hsm.generate_key(purpose.kind(), &label).await?;
     let point = match purpose.kind() {
         KeyKind::Signing => Some(app.hsm.public_key(&label).await?),
-        KeyKind::Sealing | KeyKind::Binding => None,
+        KeyKind::Sealing | KeyKind::Binding | KeyKind::Cmac => None,
     };
     let now = app.clock.now();
     Ok(KeyRecord::new(purpose, KeyState::Active, label, point, now))

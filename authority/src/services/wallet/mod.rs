@@ -67,7 +67,10 @@ pub async fn view(
     now: Timestamp,
 ) -> Result<WalletView, Failure> {
     let signed_in = &holder.signed_in;
-    let live = journey.claims.recognised(token, signed_in, now).await?;
+    let claims = &journey.claims;
+    let good = claims.recognised(token, signed_in, now).await?;
+    claims.check_tap(&good, now).await?;
+    let live = good.live;
     let window = live.token().window;
     let offer = journey.app.store.offer(window.terminal, now).await?;
     let offer = offer.ok_or(ProblemType::TerminalRefused)?;

@@ -25,6 +25,7 @@ use super::{ATTEMPT_MS, Holder, RUNNING_RETRY_S, Terms, paid, unpaid};
 use crate::config::TrafficConfig;
 use crate::ids;
 use crate::services::approvals::Answered;
+use crate::services::claims::Good;
 use crate::services::journey::Journey;
 use crate::services::phone::{self, OwnClaim};
 use crate::services::{Failure, seconds};
@@ -229,14 +230,15 @@ impl Attempt<'_> {
     /// What can be found wrong before the token is spent is found here.
     async fn spend(&self, asked: &PaymentRequest) -> Result<OwnClaim, Failure> {
         let (claims, signed_in) = (&self.journey.claims, &self.holder.signed_in);
-        let live = match self.live(asked).await {
-            Ok(live) => live,
+        let good = match self.good(asked).await {
+            Ok(good) => good,
             // An earlier attempt that was given up on may have spent it just now.
             Err(refused) => return self.own_claim().await?.ok_or(refused),
         };
         let claim = Claim {
             id: self.claim,
-            live,
+            live: good.live,
+            tap: good.tap,
             phone: phone::hash_of_key(self.holder.thumbprint()),
             person: Some(signed_in.person().clone()),
             held_max: self.journey.app.config.spending.traffic.claims_per_shopper,
@@ -247,7 +249,7 @@ impl Attempt<'_> {
             approval: Some(self.agreed.kept(self.holder)?),
         };
         let spent = claims.spend(claim, self.now).await;
-        let by = live.token().window.channel.name();
+        let by = good.live.token().window.channel.name();
         let outcome = crate::services::outcome(&spent, "claimed");
         let counter = &self.journey.app.metrics.claims;
         counter.with_label_values(&[by, outcome]).inc();
@@ -259,13 +261,13 @@ impl Attempt<'_> {
         }
     }
 
-    async fn live(&self, asked: &PaymentRequest) -> Result<Live, Failure> {
+    async fn good(&self, asked: &PaymentRequest) -> Result<Good, Failure> {
         self.agreed.check_time(self.now)?;
         let signed_in = &self.holder.signed_in;
         let claims = &self.journey.claims;
-        let live = claims.recognised(&asked.token, signed_in, self.now).await?;
-        self.compare(&live).await?;
-        Ok(live)
+        let good = claims.recognised(&asked.token, signed_in, self.now).await?;
+        self.compare(&good.live).await?;
+        Ok(good)
     }
 
     async fn compare(&self, live: &Live) -> Result<(), Failure> {

@@ -46,6 +46,7 @@ mod settle;
 mod settlements;
 mod sign_ins;
 mod sms;
+mod tags;
 mod terminals;
 mod terms;
 mod tokens;

@@ -19,13 +19,14 @@ use super::payments::receipt_of_claim;
 use super::persons::{Person, person};
 use super::row::{count, find, get, one, uuid};
 use super::settle::{end, find_charge, find_claim, kind_text, release, till_charge};
+use super::tags::{insert_tap, refuse_tap};
 use super::terminals::{active_terminal, find_terminal, version_for};
 use super::turns::{Moved, move_all, move_from, raise_revision, turn, turns_since};
 use super::wallets::keep_approval;
 use super::writer::{Stop, Tx, Verdict};
 use crate::store::{
-    Asked, ChargeRecord, ChargeStatus, Claim, ClaimOutcome, ClaimRecord, Merchant, Offer,
-    PushState, Result, Terminal, TerminalStatus, Tokens,
+    Asked, ChargeRecord, ChargeStatus, Claim, ClaimOutcome, ClaimRecord, KeyedTap, Merchant, Offer,
+    PushState, Result, TapRefusal, Terminal, TerminalStatus, Tokens,
 };
 
 #[async_trait]
@@ -88,6 +89,9 @@ fn spend_and_hold(tx: &mut Tx<'_>, claim: &Claim) -> Verdict<ClaimOutcome> {
     if version != Some(token.window.version) {
         return Ok(ClaimOutcome::Spent);
     }
+    if let Some(refusal) = refuse_tap(tx.conn, claim)? {
+        return Ok(ClaimOutcome::Tap(refusal));
+    }
     spend(tx, &token, claim.id)?;
     let charge = charge_to_hold(tx, claim, &terminal)?;
     let person = claim
@@ -99,6 +103,11 @@ fn spend_and_hold(tx: &mut Tx<'_>, claim: &Claim) -> Verdict<ClaimOutcome> {
         may_hold(tx.conn, person, claim.held_max)?;
     }
     hold(tx, claim, charge, person.as_ref())?;
+    if let Some(tap) = &claim.tap
+        && !insert_tap(tx, claim, tap)?
+    {
+        return Err(Stop::Refused(ClaimOutcome::Tap(TapRefusal::Repeated)));
+    }
     raise_revision(tx, terminal.id)?;
     record_claim(tx, claim, charge, person.as_ref())?;
     if let Some(approval) = &claim.approval
@@ -247,12 +256,19 @@ fn record_claim(
     person: Option<&Person>,
 ) -> Result<()> {
     let token = claim.live.token();
-    let body = json!({
+    let mut body = json!({
         "claim": claim.id,
         "charge": charge,
         "token": token,
         "person": person.map(Person::commitment),
     });
+    if let Some(KeyedTap { tap, key_version }) = &claim.tap {
+        body["tap"] = json!({
+            "tag": tap.uid().to_string(),
+            "key_version": key_version,
+            "counter": tap.counter(),
+        });
+    }
     tx.record("token.claimed", claim.at, &body)
 }
 

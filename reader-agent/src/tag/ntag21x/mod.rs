@@ -60,7 +60,7 @@ impl TagFamily for Ntag21x {
             counter,
             area: done.area,
             was_altered,
-            said: Vec::new(),
+            ..Done::default()
         })
     }
 

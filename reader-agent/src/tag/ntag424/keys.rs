@@ -20,7 +20,7 @@ use super::settings::{FileSettings, Mirror};
 use super::{opened, record, selected, settings};
 use crate::tag::TagError;
 use crate::tag::family::{At, Done, Wish};
-use crate::tag::key_file::{TagKeys, name};
+use crate::tag::key_file::TagKeys;
 use crate::tag::record::{DELIVERED_VERSION, KeyRecord, KeyState, TagRecord};
 
 /// All but the master key, which is last.
@@ -98,10 +98,10 @@ pub(super) fn versions_in_words(at: &At<'_>, record: &KeyRecord) -> Result<Vec<S
     let mut resolved = record.clone();
     resolve(&mut chip, &mut resolved)?;
     let one = |slot: KeySlot| match resolved.state(slot) {
-        KeyState::Ours { version } => format!("key {}: ours, version {version}", name(slot)),
-        KeyState::Delivered => format!("key {}: as delivered", name(slot)),
+        KeyState::Ours { version } => format!("key {}: ours, version {version}", slot.name()),
+        KeyState::Delivered => format!("key {}: as delivered", slot.name()),
         KeyState::Changing { .. } | KeyState::Lost => {
-            format!("key {}: neither the old nor the new one", name(slot))
+            format!("key {}: neither the old nor the new one", slot.name())
         }
     };
     Ok(KeySlot::ALL.into_iter().map(one).collect())
@@ -264,7 +264,7 @@ fn resolve(chip: &mut Chip<'_>, record: &mut KeyRecord) -> Result<(), TagError> 
 }
 
 fn certain(record: &KeyRecord, slot: KeySlot) -> Result<u8, TagError> {
-    let lost = TagError::KeyLost { slot: name(slot) };
+    let lost = TagError::KeyLost { slot: slot.name() };
     record.state(slot).version().ok_or(lost)
 }
 

@@ -16,6 +16,7 @@ use chip::Chip;
 use command::{Command, Mode};
 use protocol::ndef;
 use protocol::sun::{self, KeySlot};
+use protocol::wire::reports::TagSigns;
 use settings::FileSettings;
 
 use super::TagError;
@@ -74,6 +75,7 @@ impl TagFamily for Ntag424 {
             writes: u32::try_from(plan.len()).unwrap_or(u32::MAX),
             taps,
             counter: Some(counter),
+            signs: signs(record, counter).filter(|_| !plan.is_empty()),
             area: wanted,
             ..Done::default()
         })
@@ -123,6 +125,17 @@ fn record<'a>(at: &'a At<'_>) -> Option<&'a KeyRecord> {
     match &at.record {
         Some(TagRecord::Ntag424(record)) => Some(record),
         _ => None,
+    }
+}
+
+/// Whatever a phone read before this visit has no higher count: nobody reads it while we hold the field.
+fn signs(record: &KeyRecord, counter: u32) -> Option<TagSigns> {
+    match record.mirror {
+        Mirror::Plain => None,
+        Mirror::Signed { .. } => Some(TagSigns {
+            key_version: record.state(KeySlot::Mac).version()?,
+            counter,
+        }),
     }
 }
 

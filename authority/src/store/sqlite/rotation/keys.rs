@@ -311,11 +311,13 @@ pub(super) fn dependents(conn: &Connection, key: &KeyRecord, at: Timestamp) -> R
         (KeyPurpose::Schedule, KeyState::Active | KeyState::Superseded) => {
             schedules_under(conn, key, at)
         }
+        (KeyPurpose::Tag, KeyState::Active | KeyState::Superseded) => tags_under(conn, key),
         (
             KeyPurpose::Schedule
             | KeyPurpose::Receipt
             | KeyPurpose::Checkpoint
-            | KeyPurpose::Request,
+            | KeyPurpose::Request
+            | KeyPurpose::Tag,
             _,
         ) => Ok(Stranded::default()),
     }
@@ -340,6 +342,14 @@ fn schedules_under(conn: &Connection, key: &KeyRecord, at: Timestamp) -> Result<
              (t.schedule_kid = ?1 AND t.issued_until > ?2)
              OR (t.schedule_kid <> ?1 AND t.former_until > ?2))";
     stranded(conn, found, &key.kid, floor(at))
+}
+
+/// A tag whose keys follow from this key, and whose links count.
+fn tags_under(conn: &Connection, key: &KeyRecord) -> Result<Stranded> {
+    let found = "FROM terminals t WHERE t.banned_at_ms IS NULL AND ?2 = ?2 AND EXISTS (
+             SELECT 1 FROM tags g WHERE g.terminal = t.id AND g.master = ?1
+             AND g.retired_at_ms IS NULL)";
+    stranded(conn, found, &key.kid, 0)
 }
 
 fn stranded(conn: &Connection, found: &str, key: &str, floor: i64) -> Result<Stranded> {
