@@ -36,6 +36,7 @@ mod renew;
 mod seed;
 mod settlement;
 mod shopper;
+mod tag;
 mod terminal;
 mod trust;
 mod webhook;
@@ -86,6 +87,9 @@ enum Verb {
     /// Terminals: add, join, list, show, ban, unban
     #[command(subcommand)]
     Terminal(terminal::Verb),
+    /// Tags that sign their links: keys, list, show, retire
+    #[command(subcommand)]
+    Tag(tag::Verb),
     /// Certificates: list, show, revoke
     #[command(subcommand)]
     Certificate(certificate::Verb),
@@ -204,6 +208,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Init(init) => init::run(arguments, init),
         Verb::Serve => run_daemon(arguments),
         Verb::Terminal(verb) => terminal::run(arguments, verb),
+        Verb::Tag(verb) => tag::run(arguments, verb),
         Verb::Certificate(verb) => certificate::run(arguments, verb),
         Verb::Alarm(verb) => alarm::run(arguments, verb),
         Verb::Merchant(verb) => merchant::run(arguments, verb),

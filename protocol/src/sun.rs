@@ -14,7 +14,10 @@
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
+use core::str::FromStr;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -113,6 +116,32 @@ impl TagUid {
         &self.0
     }
 }
+
+impl FromStr for TagUid {
+    type Err = BadUid;
+
+    fn from_str(text: &str) -> Result<Self, BadUid> {
+        Self::parse(text).ok_or(BadUid)
+    }
+}
+
+impl Serialize for TagUid {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TagUid {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Not the UID of a tag that signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the UID of an NTAG 424 DNA has 14 hexadecimal digits")]
+pub struct BadUid;
 
 impl fmt::Display for TagUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

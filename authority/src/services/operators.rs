@@ -37,6 +37,7 @@ mod people;
 mod policy;
 mod seeds;
 mod shoppers;
+mod tags;
 mod terminals;
 pub mod trust;
 mod webhooks;
@@ -77,6 +78,7 @@ pub use shoppers::{
     MerchantLimit, MerchantLimitView, ShopperLock, ShopperShow, ShopperUnlock, ShopperView,
     StandingView,
 };
+pub use tags::{TagKeys, TagKeysView, TagList, TagRetire, TagShow, TagView, Tags};
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
     Terminals,

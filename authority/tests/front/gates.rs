@@ -31,6 +31,14 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
             json!({ "terminal": terminal, "reason": "r" }),
             consented,
         ),
+        (
+            "tag-keys",
+            json!({ "terminal": terminal, "uid": "04010203040506" }),
+            one,
+        ),
+        ("tag-list", json!({}), one),
+        ("tag-show", json!({ "uid": "04010203040506" }), one),
+        ("tag-retire", json!({ "uid": "04010203040506" }), one),
         ("join-token-list", json!({}), one),
         ("join-token-revoke", json!({ "id": "00" }), one),
         (

@@ -16,6 +16,7 @@ mod operations;
 mod races;
 mod shoppers;
 mod suite;
+mod tapping;
 mod world;
 
 use std::path::Path;
@@ -25,7 +26,7 @@ use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
 use suite::{
     allowances, books, certificates, charges, intents, leaving, payments, profiles, records,
-    rotation, sign_ins, terminals, texts, trust, wallets,
+    rotation, sign_ins, tags, terminals, texts, trust, wallets,
 };
 use world::World;
 
@@ -100,6 +101,15 @@ on_sqlite! {
         a_schedule_of_keys_of_a_replaced_seed_is_not_counted,
         a_seed_under_a_replaced_key_is_not_added,
         an_operation_ends_once_and_keeps_its_rows;
+    tags:
+        a_counter_spends_one_token_and_a_lower_one_above_the_floor_another,
+        a_link_that_was_read_before_the_last_write_is_refused,
+        a_terminal_whose_tag_signs_takes_no_unsigned_link_from_it,
+        a_tag_counts_at_its_own_terminal_with_keys_that_were_made_for_it,
+        a_retired_tag_is_refused_and_does_not_bind_its_terminal,
+        new_keys_end_the_old_ones_once_the_tag_has_them,
+        keys_are_made_once_of_each_version_and_for_few_tags,
+        a_tag_counts_while_its_master_key_is_believed_and_keeps_it;
     charges:
         a_charge_is_started_once_and_one_at_a_time,
         an_overdue_charge_makes_way_for_the_next,
@@ -201,6 +211,7 @@ on_sqlite! {
         payments_that_race_do_not_pass_a_cap_together;
     races:
         a_token_is_spent_once_even_when_two_hundred_phones_race,
+        a_tap_spends_one_token_even_when_two_links_with_its_counter_race,
         a_charge_is_held_by_one_of_two_phones,
         a_claim_is_paid_once_even_when_asked_twice,
         a_claim_is_paid_or_released_never_both,

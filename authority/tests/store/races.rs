@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::store::{
-    ChargeStatus, ClaimOutcome, ClaimRecord, CloseOutcome, Pay, PayOutcome, Redeem, RefundOutcome,
-    TerminalStatus,
+    ChargeStatus, Claim, ClaimOutcome, ClaimRecord, CloseOutcome, Pay, PayOutcome, Redeem,
+    RefundOutcome, TapRefusal, TerminalStatus,
 };
 use protocol::ids::TerminalId;
 use protocol::token::Channel;
 use protocol::wire::claims::ClaimState;
 use protocol::wire::push::EndReason;
 
+use crate::suite::tags::{tap, terminal_with_tag};
 use crate::world::{LATER, NOW, World, eur, join_hash, live, number};
 
 /// Rounds of the big race, unless its time is over before.
@@ -53,6 +54,42 @@ pub(crate) async fn a_token_is_spent_once_even_when_two_hundred_phones_race(worl
         "{rounds} rounds of {PHONES} phones in {:?}",
         begun.elapsed()
     );
+}
+
+/// Of a tag whose counter went back, or of a copy: the same count in two windows' links.
+pub(crate) async fn a_tap_spends_one_token_even_when_two_links_with_its_counter_race(
+    world: &World,
+) {
+    let (terminal, uid) = terminal_with_tag(world, 1).await;
+    for counter in 1..=DUELS {
+        let tap = Some(tap(uid, 1, counter));
+        let here = world.shown(terminal, Channel::Nfc).await;
+        let mut there = world.shown(terminal, Channel::Qr).await;
+        if counter % 2 == 0 {
+            there = here;
+        }
+        let duel = [here, there].map(|live| {
+            let (store, claim) = (Arc::clone(&world.store), world.claim_of(live));
+            async move { store.claim(Claim { tap, ..claim }).await.unwrap() }
+        });
+        let outcomes = all_at_once(duel.into_iter()).await;
+        let won = |outcome: &&ClaimOutcome| matches!(outcome, ClaimOutcome::Claimed(_));
+        assert_eq!(outcomes.iter().filter(won).count(), 1, "{outcomes:?}");
+        let lost = match counter % 2 {
+            0 => ClaimOutcome::Spent,
+            _ => ClaimOutcome::Tap(TapRefusal::Repeated),
+        };
+        assert!(outcomes.contains(&lost), "{outcomes:?}");
+        for outcome in outcomes {
+            if let ClaimOutcome::Claimed(record) = outcome {
+                let id = record.claimed.claim;
+                let released = world.store.release_claim(id, Vec::new(), NOW).await;
+                assert_eq!(released, Ok(true));
+            }
+        }
+    }
+    let spent = world.store.tag(uid).await.unwrap()[0].taps;
+    assert_eq!(spent, u64::from(DUELS));
 }
 
 pub(crate) async fn a_charge_is_held_by_one_of_two_phones(world: &World) {

@@ -207,6 +207,7 @@ impl World {
         Claim {
             id: self.claim_id(),
             live,
+            tap: None,
             phone: [7; 32],
             person: None,
             held_max: 9,

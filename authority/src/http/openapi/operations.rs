@@ -32,7 +32,8 @@ pub(super) const ANYWHERE: &[ProblemType] = &[
 macro_rules! token_problems {
     ($($more:ident),* $(,)?) => {
         &[
-            MalformedToken, TokenUnknown, TokenSpent, TokenPassed, NothingToPay, ChargeHeld,
+            MalformedToken, TokenUnknown, TokenSpent, TokenPassed, TapUnsigned, TagRefused,
+            NothingToPay, ChargeHeld,
             TerminalRefused, TooManyMisses, TooManyClaims, CodePaused, BodyTooLarge,
             SignInNeeded, SignInRefused, ProofRefused, NonceNeeded, ProfileLocked, $($more),*
         ]

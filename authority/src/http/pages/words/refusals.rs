@@ -54,6 +54,8 @@ impl Words {
             P::TokenUnknown => TOKEN_UNKNOWN,
             P::TokenSpent => TOKEN_SPENT,
             P::TokenPassed => TOKEN_PASSED,
+            P::TapUnsigned => TAP_UNSIGNED,
+            P::TagRefused => TAG_REFUSED,
             P::NothingToPay => NOTHING_TO_PAY,
             P::ChargeHeld => CHARGE_HELD,
             P::TerminalRefused => TERMINAL_REFUSED,
@@ -144,6 +146,26 @@ const TOKEN_PASSED: Pair = [
     (
         "Ce code a expiré",
         "Approchez votre téléphone ou scannez à nouveau : le terminal en affiche un autre.",
+    ),
+];
+const TAP_UNSIGNED: Pair = [
+    (
+        "This link was not read from the terminal’s tag",
+        "Hold your phone to the tag itself, or scan the code on the screen.",
+    ),
+    (
+        "Ce lien n’a pas été lu sur l’étiquette du terminal",
+        "Approchez votre téléphone de l’étiquette elle-même, ou scannez le code à l’écran.",
+    ),
+];
+const TAG_REFUSED: Pair = [
+    (
+        "This tag does not count at this terminal",
+        "Scan the code on the screen instead, and tell the merchant.",
+    ),
+    (
+        "Cette étiquette n’est pas valable sur ce terminal",
+        "Scannez plutôt le code à l’écran, et prévenez le commerçant.",
     ),
 ];
 const NOTHING_TO_PAY: Pair = [

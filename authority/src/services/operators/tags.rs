@@ -1,0 +1,254 @@
+//! Which tags may sign for which terminal, and who makes their keys?
+
+use protocol::ids::TerminalId;
+use protocol::problem::{Problem, ProblemType};
+use protocol::sun::{TagUid, key_file};
+use protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{LIST_MAX, Verb, check_name, refused};
+use crate::app::App;
+use crate::services::Failure;
+use crate::services::taps::keys_of_tag;
+use crate::store::{NewTag, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord};
+
+/// Why a tag is retired, if nobody says.
+const RETIRED: &str = "an operator retired it";
+
+/// New keys for a tag of this terminal: each time of a new version.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagKeys {
+    pub terminal: TerminalId,
+    pub uid: TagUid,
+}
+
+/// The file that `m2key-agent tag personalise` reads.
+#[derive(Serialize, Deserialize)]
+pub struct TagKeysView {
+    pub terminal: TerminalId,
+    pub uid: TagUid,
+    pub key_version: u8,
+    pub file: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagList {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub terminal: Option<TerminalId>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub after: Option<TagUid>,
+}
+
+/// Every set of keys that one tag ever had.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagShow {
+    pub uid: TagUid,
+}
+
+/// Refuses the links of a tag from now on: it is lost, stolen, replaced, or signs no more.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagRetire {
+    pub uid: TagUid,
+    #[serde(default)]
+    pub reason: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Tags {
+    pub tags: Vec<TagView>,
+}
+
+/// One tag with one set of keys.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TagView {
+    pub uid: TagUid,
+    pub key_version: u8,
+    pub terminal: TerminalId,
+    /// `made`: nobody has seen it with these keys; `signing`; `retired`.
+    pub state: String,
+    /// The label of the key from which its keys follow.
+    pub master: String,
+    pub made_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signing_since: Option<Timestamp>,
+    /// When its terminal last said that it wrote it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub written_at: Option<Timestamp>,
+    /// A link counts only above this count.
+    pub read_floor: u32,
+    /// How many of its taps spent a token.
+    pub taps: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub retired_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub retired_because: Option<String>,
+}
+
+impl Verb for TagKeys {
+    const NAME: &'static str = "tag-keys";
+    const CHANGES: bool = true;
+    type Answer = TagKeysView;
+
+    /// The keys are answered only once it is on the disk that somebody has them.
+    async fn run(self, app: &App) -> Result<TagKeysView, Failure> {
+        let keyring = app.keyring();
+        let master = keyring.tag_master().ok_or_else(no_master)?;
+        let next = app.store.next_key_version(self.uid).await?;
+        let key_version = next.ok_or_else(|| {
+            let detail = format!(
+                "tag {} has had 255 versions of keys: take another",
+                self.uid
+            );
+            refused(ProblemType::AlreadyExists, detail)
+        })?;
+        let keys = keys_of_tag(app, &master.label, self.uid, key_version).await?;
+        let added = app.store.add_tag(NewTag {
+            uid: self.uid,
+            key_version,
+            terminal: self.terminal,
+            master: master.kid.clone(),
+            at: app.clock.now(),
+        });
+        match added.await? {
+            TagAdded::Added => {}
+            TagAdded::Moved => return Err(ProblemType::Busy.into()),
+            TagAdded::TerminalRefused => {
+                let detail = format!("no terminal {}, or it is banned", self.terminal);
+                return Err(refused(ProblemType::Unknown, detail));
+            }
+            TagAdded::TooMany => return Err(too_many(self.terminal)),
+        }
+        let host = &app.config.public.link_host;
+        let file = key_file(self.uid, key_version, &keys, Some(host));
+        Ok(TagKeysView {
+            terminal: self.terminal,
+            uid: self.uid,
+            key_version,
+            file: file.expose().to_owned(),
+        })
+    }
+}
+
+impl Verb for TagList {
+    const NAME: &'static str = "tag-list";
+    const CHANGES: bool = false;
+    type Answer = Tags;
+
+    async fn run(self, app: &App) -> Result<Tags, Failure> {
+        let after = self.after.map(|uid| (uid, u8::MAX));
+        let tags = app.store.tags(self.terminal, after, LIST_MAX).await?;
+        Ok(views(app, tags))
+    }
+}
+
+impl Verb for TagShow {
+    const NAME: &'static str = "tag-show";
+    const CHANGES: bool = false;
+    type Answer = Tags;
+
+    async fn run(self, app: &App) -> Result<Tags, Failure> {
+        known(app, self.uid).await
+    }
+}
+
+impl Verb for TagRetire {
+    const NAME: &'static str = "tag-retire";
+    const CHANGES: bool = true;
+    type Answer = Tags;
+
+    async fn run(self, app: &App) -> Result<Tags, Failure> {
+        let because = match self.reason.is_empty() {
+            true => RETIRED.to_owned(),
+            false => self.reason,
+        };
+        check_name(&because)?;
+        let now = app.clock.now();
+        let retired = app.store.retire_tag(self.uid, because, now).await?;
+        retired.ok_or_else(|| unknown(self.uid))?;
+        known(app, self.uid).await
+    }
+}
+
+async fn known(app: &App, uid: TagUid) -> Result<Tags, Failure> {
+    let tags = app.store.tag(uid).await?;
+    match tags.is_empty() {
+        true => Err(unknown(uid)),
+        false => Ok(views(app, tags)),
+    }
+}
+
+fn views(app: &App, tags: Vec<TagRecord>) -> Tags {
+    let keyring = app.keyring();
+    let label = |kid: &str| {
+        let key = keyring.records().iter().find(|key| key.kid == kid);
+        key.map_or_else(|| kid.to_owned(), |key| key.label.0.clone())
+    };
+    let view = |tag: TagRecord| {
+        let master = label(&tag.master);
+        TagView {
+            master,
+            ..tag.into()
+        }
+    };
+    Tags {
+        tags: tags.into_iter().map(view).collect(),
+    }
+}
+
+impl From<TagRecord> for TagView {
+    fn from(tag: TagRecord) -> Self {
+        let state = match (&tag.retired, tag.signing_since) {
+            (Some(_), _) => "retired",
+            (None, Some(_)) => "signing",
+            (None, None) => "made",
+        };
+        let (retired_at, retired_because) = tag.retired.unzip();
+        Self {
+            uid: tag.uid,
+            key_version: tag.key_version,
+            terminal: tag.terminal,
+            state: state.into(),
+            master: tag.master,
+            made_at: tag.made_at,
+            signing_since: tag.signing_since,
+            written_at: tag.written_at,
+            read_floor: tag.read_floor,
+            taps: tag.taps,
+            retired_at,
+            retired_because,
+        }
+    }
+}
+
+impl std::fmt::Debug for TagKeysView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "TagKeysView({} version {}, ..)",
+            self.uid, self.key_version
+        )
+    }
+}
+
+fn no_master() -> Failure {
+    Problem::new(ProblemType::WrongKeyState)
+        .with_detail("there is no key for tags yet: key prepare tag, then key activate tag")
+        .into()
+}
+
+fn too_many(terminal: TerminalId) -> Failure {
+    let detail = format!(
+        "terminal {terminal} has {TAGS_PER_TERMINAL_MAX} sets of keys that count: retire the tags \
+         that are gone (tag list --terminal {terminal})"
+    );
+    refused(ProblemType::AlreadyExists, detail)
+}
+
+fn unknown(uid: TagUid) -> Failure {
+    let detail = format!("no keys were ever made for tag {uid}");
+    refused(ProblemType::Unknown, detail)
+}
