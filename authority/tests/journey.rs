@@ -63,6 +63,10 @@ mod signing_in;
 mod sms;
 #[path = "journey/step_up.rs"]
 mod step_up;
+#[path = "store/tapping.rs"]
+mod tapping;
+#[path = "journey/tapping_links.rs"]
+mod tapping_links;
 #[path = "journey/telling.rs"]
 mod telling;
 #[path = "journey/telling_privately.rs"]

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::dpop::{NONCE_HEADER, PROOF_HEADER};
 use protocol::ids::ClaimId;
-use protocol::link;
 use protocol::money::Money;
+use protocol::presented::Presented;
 use protocol::time::Timestamp;
 use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, ClaimView,
@@ -213,7 +213,7 @@ impl Phone {
             .strip_prefix("https://")
             .and_then(|rest| rest.split('/').next());
         match host {
-            Some(host) if link::parse(token).is_ok() => format!("https://{host}"),
+            Some(host) if Presented::parse(token).is_ok() => format!("https://{host}"),
             _ => self.public_url.clone(),
         }
     }

@@ -23,6 +23,8 @@ mod rails;
 mod refunding;
 #[path = "journey/restoring.rs"]
 mod restoring;
+#[path = "journey/signing.rs"]
+mod signing;
 
 use harness::World;
 use harness::pcsc::VirtualNtag424;
@@ -272,6 +274,7 @@ fn follows(issued: &ScheduleResponse, schedule: &Schedule, channel: Channel, tex
 fn is(presented: &Presented, key: &EpochKey, channel: Channel, window: u16, turn: u16) -> bool {
     match presented {
         Presented::Machine { token, .. } => key.token(channel, window, turn).matches(token),
+        Presented::Signed(link) => key.token(channel, window, turn).matches(link.token()),
         Presented::Typed(code) => code.matches(key.code(window, turn)),
     }
 }
