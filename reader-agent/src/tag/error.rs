@@ -70,7 +70,7 @@ pub enum TagError {
     )]
     HalfPersonalised,
     #[error(
-        "the tag's settings are not those it was personalised with, or the link's host has another length: m2key-agent tag personalise --keys <file> --signed-for <host>"
+        "the tag's settings are not those it was personalised with, or the link's host has another length: m2key-agent tag personalise --keys <file> --old-keys <file>"
     )]
     SettingsChanged,
     #[error(
@@ -85,6 +85,10 @@ pub enum TagError {
         "the keys are for the tag {of}, which is another one: give the file of the tag on the reader"
     )]
     KeysOfAnother { of: TagUid },
+    #[error(
+        "other settings begin the count of a tag that signs anew, so they take new keys: have the authority make some (m2key-authority tag keys), then give both files with --keys and --old-keys"
+    )]
+    NewKeysWanted,
     #[error("this takes the file with the tag's keys: --keys <file>")]
     KeysWanted,
     #[error("an NTAG21x takes no keys and signs nothing: leave out --keys and --signed-for")]
@@ -157,6 +161,7 @@ impl TagError {
             TagError::KeyLost { .. } => "key_lost",
             TagError::OtherKeys { .. } => "other_keys",
             TagError::KeysOfAnother { .. } => "keys_of_another",
+            TagError::NewKeysWanted => "new_keys_wanted",
             TagError::KeysWanted => "keys_wanted",
             TagError::NoKeysHere => "no_keys_here",
             TagError::Refused { .. } => "refused",

@@ -81,6 +81,53 @@ fn a_phone_reads_a_link_that_proves_the_tap() {
 }
 
 #[test]
+fn a_tag_that_signs_tells_its_count_with_every_write_and_with_no_other_visit() {
+    let (agent, mut tag) = own_tag_with(7);
+    let last = tap(&mut tag, 1).counter();
+    let (mut tag, again) = done(&agent, tag, &show(7));
+    assert_eq!(again.signs, None, "whoever read it since may still use it");
+    assert_eq!(tap(&mut tag, 1).counter(), last + 1);
+    let (mut tag, written) = done(&agent, tag, &show(8));
+    let told = written.signs.unwrap();
+    assert_eq!((told.key_version, told.counter), (1, last + 1));
+    assert!(tap(&mut tag, 1).counter() > told.counter);
+    let (tag, _) = done(&agent, tag, &change_keys(1, 2));
+    let (_, written) = done(&agent, tag, &show(9));
+    assert_eq!(written.signs.unwrap().key_version, 2);
+}
+
+#[test]
+fn a_count_that_begins_anew_takes_new_keys() {
+    let (agent, tag) = own_tag_with(7);
+    let longer = Wish {
+        signed_message: Some(signed_message() + 1),
+        ..*wish(1)
+    };
+    let hand = InHand::new(tag);
+    let again = Errand::Personalise(Box::new(longer.clone()));
+    assert_eq!(agent.run(&hand, &again), Err(TagError::NewKeysWanted));
+    let newer = Wish {
+        keys: Some(keys(2)),
+        old_keys: Some(keys(1)),
+        ..longer
+    };
+    let (tag, _) = done(
+        &agent,
+        hand.into_tag(),
+        &Errand::Personalise(Box::new(newer)),
+    );
+    assert_eq!(chip(&tag).key_versions(), [2; 5]);
+    // The same file as before: nothing is set, and so nothing begins anew.
+    let (agent, tag) = own_tag_with(7);
+    done(&agent, tag, &personalise(1));
+    // Links that are not signed have no count that anybody compares, until they are.
+    let (agent, tag) = own_tag_with(7);
+    let (tag, _) = done(&agent, tag, &Errand::Personalise(wish_of(false)));
+    let refused = agent.run(&InHand::new(tag), &personalise(1));
+    assert_eq!(refused, Err(TagError::NewKeysWanted));
+}
+
+#[test]
 fn a_tag_that_signs_nothing_counts_and_leads_to_the_bare_link() {
     let agent = Agent::default();
     let bare = Errand::Personalise(Box::new(Wish {
@@ -90,8 +137,10 @@ fn a_tag_that_signs_nothing_counts_and_leads_to_the_bare_link() {
     let (tag, _) = done(&agent, VirtualNtag424::new(1).into(), &bare);
     let (mut tag, _) = done(&agent, tag, &show(7));
     assert_eq!(tag.read_by_phone(), Some(message(7)));
-    let (_, done) = done(&agent, tag, &show(7));
-    assert_eq!((done.taps, done.writes), (Some(1), 0));
+    let (tag, again) = done(&agent, tag, &show(7));
+    assert_eq!((again.taps, again.writes), (Some(1), 0));
+    let (_, done) = done(&agent, tag, &show(8));
+    assert_eq!((done.writes, done.signs), (1, None));
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub(super) fn personalise(at: &At<'_>, wish: &Wish) -> Result<Done, TagError> {
     };
     let wanted = FileSettings::of(mirror)?;
     let write_key = keys.key(KeySlot::Write).clone();
+    let begun = record(at).filter(|record| !record.is_complete);
     let mut record = match record(at) {
         Some(record) => record.clone(),
         None => unknown(keys, mirror),
@@ -42,6 +43,9 @@ pub(super) fn personalise(at: &At<'_>, wish: &Wish) -> Result<Done, TagError> {
     let mut chip = selected(at)?;
     resolve(&mut chip, &mut record)?;
     refuse_other_file(&record, keys)?;
+    if begun.is_none() && mirror != Mirror::Plain {
+        refuse_new_count(&mut chip, &record, keys, &wanted)?;
+    }
     record.write_key = write_key;
     record.mirror = mirror;
     record.is_complete = false;
@@ -247,6 +251,23 @@ fn refuse_other_file(record: &KeyRecord, keys: &TagKeys) -> Result<(), TagError>
         true => Err(TagError::OtherKeys {
             version: keys.version(),
         }),
+        false => Ok(()),
+    }
+}
+
+/// New settings begin the count at 0. Under keys that have signed before, the authority would take what the
+/// tag signs for links of before its last write.
+fn refuse_new_count(
+    chip: &mut Chip<'_>,
+    record: &KeyRecord,
+    keys: &TagKeys,
+    wanted: &FileSettings,
+) -> Result<(), TagError> {
+    let has_these = record.state(KeySlot::Mac).version() == Some(keys.version());
+    let are = settings(chip, Mode::Plain)?;
+    let kept = [Some(wanted), Some(&FileSettings::delivered())].contains(&are.as_ref());
+    match has_these && !kept {
+        true => Err(TagError::NewKeysWanted),
         false => Ok(()),
     }
 }
