@@ -1,4 +1,4 @@
-// A till:  node till.mjs 127.0.0.1:8460 till.secret 420 EUR "sale 1041" [id of a charge begun before]
+// A till:  node till.mjs 127.0.0.1:8680 till.secret 420 EUR "sale 1041" [id of a charge begun before]
 import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A till:  python3 till.py 127.0.0.1:8460 till.secret 420 EUR "sale 1041" [id of a charge begun before]"""
+"""A till:  python3 till.py 127.0.0.1:8680 till.secret 420 EUR "sale 1041" [id of a charge begun before]"""
 import http.client, json, sys, time, uuid
 
 ADDRESS, SECRET, MINOR, CURRENCY, SALE = sys.argv[1:6]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use protocol::charge::REFERENCE_MAX;
 use protocol::ids::ChargeId;
+use protocol::jws::BadJws;
 use protocol::problem::{Problem, ProblemType};
 use protocol::wire::charges::{ChargeRequest, TillCharge};
 use protocol::wire::push::{ChargeStage, ChargeState};
@@ -23,7 +24,7 @@ use crate::authority::{BooksDesk, CallError, ChargeDesk};
 use crate::core::Board;
 use crate::files::Secret;
 use crate::http::{json_reply, problem_reply, refuse};
-use crate::receipts::{self, Said};
+use crate::receipts::{self, BadReceipt, Said};
 use crate::state::State;
 use crate::{body, clock};
 
@@ -166,11 +167,8 @@ impl Till {
     /// What the authority answers just now; "paid" only with a receipt that verifies.
     fn believed(&self, said: Result<ChargeState, CallError>) -> Result<TillCharge, Unanswered> {
         let state = said?;
-        if !self.believes(&state) {
-            let problem = Problem::new(ProblemType::Internal)
-                .with_detail("the authority says paid, but its receipt does not verify");
-            return Err(Unanswered::Refused(Box::new(problem)));
-        }
+        self.proven(&state)
+            .map_err(|error| Unanswered::Refused(Box::new(unproven(error))))?;
         Ok(TillCharge {
             state,
             stale: false,
@@ -178,14 +176,14 @@ impl Till {
         })
     }
 
-    fn believes(&self, state: &ChargeState) -> bool {
+    fn proven(&self, state: &ChargeState) -> Result<(), BadReceipt> {
         let ChargeStage::Paid {
             claim,
             mark,
             receipt,
         } = &state.stage
         else {
-            return true;
+            return Ok(());
         };
         let said = Said {
             charge: state.charge,
@@ -196,7 +194,20 @@ impl Till {
         };
         let terminal = self.board.borrow().terminal;
         let keys = self.state.keys().ok().flatten().unwrap_or_default();
-        receipts::check(said, terminal, &keys).is_ok()
+        receipts::check(said, terminal, &keys).map(drop)
+    }
+}
+
+/// A key that is not known here yet is being fetched; anything else is somebody's fault.
+fn unproven(error: BadReceipt) -> Problem {
+    let (problem, retry_after_s) = match error {
+        BadReceipt::Signature(BadJws::UnknownKey) => (ProblemType::NotReady, Some(AWAY_RETRY_S)),
+        _ => (ProblemType::Internal, None),
+    };
+    let detail = format!("the authority says paid, but its receipt does not verify: {error}");
+    Problem {
+        retry_after_s,
+        ..Problem::new(problem).with_detail(detail)
     }
 }
 

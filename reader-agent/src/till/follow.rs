@@ -103,28 +103,26 @@ impl Follower {
 
     /// Waits until something may be otherwise, and looks; none when there is nothing more to follow.
     async fn changed(&mut self) -> Option<TillCharge> {
+        let known = self.till.known(self.charge).is_some();
         let pause = Duration::from_secs(AWAY_RETRY_S.into());
-        loop {
-            // What the screens do not know may change without them.
-            match self.till.known(self.charge) {
-                Some(_) => self.till.board.changed().await.ok()?,
-                None => match tokio::time::timeout(pause, self.till.board.changed()).await {
-                    Ok(changed) => changed.ok()?,
-                    Err(_) => {}
-                },
+        let changed = self.till.board.changed();
+        // What the screens do not know may change without them.
+        if known {
+            changed.await.ok()?;
+        } else if let Ok(changed) = tokio::time::timeout(pause, changed).await {
+            changed.ok()?;
+        }
+        match self.till.told(self.charge).await {
+            Ok(charge) => Some(charge),
+            Err(Unanswered::Away(_)) => {
+                let stale = |charge: &TillCharge| TillCharge {
+                    stale: true,
+                    ..charge.clone()
+                };
+                self.told.as_ref().map(stale)
             }
-            match self.till.told(self.charge).await {
-                Ok(charge) => return Some(charge),
-                Err(Unanswered::Away(_)) => {
-                    let stale = |charge: &TillCharge| TillCharge {
-                        stale: true,
-                        ..charge.clone()
-                    };
-                    return self.told.as_ref().map(stale);
-                }
-                // It comes back and is told why.
-                Err(Unanswered::Refused(_)) => return None,
-            }
+            // It comes back and is told why.
+            Err(Unanswered::Refused(_)) => None,
         }
     }
 }

@@ -1,16 +1,13 @@
 //! What can a till be built against, in a form that its tools read?
 //!
 //! OpenAPI 3.1 of the till's interface, for everybody on this machine: there is no secret in it. The
-//! document is a file that is served as it is; `describe` makes it from the wire types and the table of
-//! problems, and a test compares the two.
+//! document is a file that is served as it is; a test makes it from the wire types and the table of problems
+//! again, and compares the two.
 
 use warp::filters::BoxedFilter;
 use warp::http::{HeaderValue, header};
 use warp::reply::Response;
 use warp::{Filter, Reply};
-
-#[cfg(test)]
-mod describe;
 
 /// Where the document is.
 pub const OPENAPI_PATH: &str = "/v1/openapi.json";
@@ -27,3 +24,6 @@ pub(super) fn route() -> BoxedFilter<(Response,)> {
         })
         .boxed()
 }
+
+#[cfg(test)]
+mod tests;

@@ -313,7 +313,7 @@ async fn bad_bodies_and_ids_are_problems_with_a_next_step() {
             post().body(BODY.replace("420", "9".repeat(30).as_str())),
             400,
         ),
-        (post().body(BODY.replace("EUR", "XXX")), 400),
+        (post().body(BODY.replace("EUR", "QQQ")), 400),
         (
             post().body(BODY.replace("}}", "},\"reference\":\"a\\u001b[2J\"}")),
             400,
@@ -348,6 +348,10 @@ async fn the_till_is_told_paid_only_with_a_receipt_that_verifies() {
     let path = format!("/v1/charges/{}", charge_id(1));
     let forged = Signer::new(2).sign(&receipt_claims(terminal(1), 420));
     *terminal_1.desk.0.lock().unwrap() = Ok(till_charge(paid(forged)));
+    // By a key that may be on its way here.
+    assert_eq!(problem(terminal_1.till(Method::GET, &path)).await.0, 503);
+    let foreign = Signer::new(1).sign(&receipt_claims(terminal(2), 420));
+    *terminal_1.desk.0.lock().unwrap() = Ok(till_charge(paid(foreign)));
     assert_eq!(problem(terminal_1.till(Method::GET, &path)).await.0, 500);
     let good = Signer::new(1).sign(&receipt_claims(terminal(1), 420));
     *terminal_1.desk.0.lock().unwrap() = Ok(till_charge(paid(good.clone())));

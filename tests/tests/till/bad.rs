@@ -2,6 +2,8 @@
 
 use protocol::problem::ProblemType::{self, *};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::shop::{PRICE, Shop, asked, charge_id, one};
 
@@ -57,7 +59,7 @@ async fn nonsense_is_refused_in_words_that_say_whose_move_it_is_and_starts_nothi
         ),
         (
             "no currency at all",
-            bent("/amount/currency", json!("XXX")),
+            bent("/amount/currency", json!("QQQ")),
             MalformedRequest,
         ),
         (
@@ -233,4 +235,36 @@ async fn whoever_has_not_the_secret_or_comes_by_another_name_is_refused_everywhe
         0
     );
     shop.till.judged();
+}
+
+/// Programs that say how much will come, and then send a part of it.
+const SLOW: usize = 8;
+
+#[tokio::test]
+async fn who_never_sends_the_rest_is_told_so_and_keeps_nobody_from_paying() {
+    let shop = Shop::open().await;
+    let mut slow = Vec::new();
+    for _ in 0..SLOW {
+        let mut stream = TcpStream::connect(&shop.till.address).await.unwrap();
+        let (address, secret) = (&shop.till.address, &shop.till.secret);
+        let head = format!(
+            "POST /v1/charges HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {secret}\r\n\
+             content-type: application/json\r\ncontent-length: 100\r\n\r\n{{\"charge\":"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let body = asked(&charge_id(), PRICE);
+    shop.till
+        .ask("POST", "/v1/charges", Some(&body))
+        .await
+        .charge();
+    for mut stream in slow {
+        let mut answer = vec![0; 4_096];
+        let reading = tokio::time::timeout(harness::wait::LIMIT, stream.read(&mut answer));
+        let length = reading.await.unwrap().unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.contains("did not arrive in time"), "{answer}");
+    }
 }

@@ -311,7 +311,7 @@ fn the_document_is_what_the_types_and_the_table_of_problems_say() {
     }
     assert!(
         made == DOCUMENT,
-        "{WRITE}=1 cargo test -p reader-agent describe"
+        "{WRITE}=1 cargo test -p reader-agent openapi"
     );
 }
 
