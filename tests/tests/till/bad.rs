@@ -268,3 +268,21 @@ async fn who_never_sends_the_rest_is_told_so_and_keeps_nobody_from_paying() {
         assert!(answer.contains("did not arrive in time"), "{answer}");
     }
 }
+
+/// As many as are let in at a time.
+const SILENT: usize = 64;
+
+#[tokio::test]
+async fn whoever_connects_and_says_nothing_is_let_go_so_that_the_till_gets_its_turn() {
+    let shop = Shop::open().await;
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(TcpStream::connect(&shop.till.address).await.unwrap());
+    }
+    let ask = async || {
+        let answer = shop.till.send("GET", "/v1/day", None, &[]).await?;
+        (answer.status == 200).then_some(())
+    };
+    harness::wait::until("an answer", ask).await.unwrap();
+    shop.till.judged();
+}
