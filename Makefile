@@ -50,4 +50,6 @@ lint: ## format, clippy, bare-metal and Windows checks, dependency rules, docs, 
 
 bench: ## every benchmark, side by side with the bare parts
 	scripts/setup.sh demo
+	# What is measured at rest, and what it talks to, beside the benchmark that starts them.
+	$(CARGO) build --locked --release -p reader-agent -p authority -p pki -p demo-bank --bins
 	$(CARGO) bench --locked -p tests

@@ -106,6 +106,7 @@ problems! {
     BodyTooLarge "body-too-large" 413 "The request is too large" "Send less.";
     NotFound "not-found" 404 "There is nothing here" "Check the address.";
     MethodNotAllowed "method-not-allowed" 405 "This address does not take that method" "Compare it with the protocol description.";
+    ForeignCaller "foreign-caller" 403 "This address is for programs on this machine" "Call it from a program, by its own address, with neither Origin nor another Host; a web page cannot.";
     CertificateNeeded "certificate-needed" 401 "A client certificate is needed here" "Connect with the certificate of this machine.";
     CertificateRefused "certificate-refused" 403 "This certificate may not do that" "Use the certificate of the right machine, or enrol it again.";
     JoinTokenRefused "join-token-refused" 401 "The join token is not good" "Ask the operator for a new join token.";

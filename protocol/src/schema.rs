@@ -3,6 +3,7 @@
 //! For all others the schema follows from their attributes.
 
 use alloc::borrow::Cow;
+use alloc::format;
 use alloc::vec::Vec;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -12,6 +13,7 @@ use crate::ids::TerminalId;
 use crate::money::{AMOUNT_MINOR_MAX, Currency, Money};
 use crate::problem::{Problem, ProblemType};
 use crate::time::Timestamp;
+use crate::wire::refunds::{PIN_DIGITS, Pin};
 
 macro_rules! described {
     ($type:ty, $name:literal, $schema:expr) => {
@@ -70,6 +72,12 @@ described!(Timestamp, "Timestamp", |_| json_schema!({
     "type": "string",
     "format": "date-time",
     "description": "RFC 3339, UTC, with milliseconds.",
+}));
+
+described!(Pin, "Pin", |_| json_schema!({
+    "type": "string",
+    "pattern": format!("^[0-9]{{{},{}}}$", PIN_DIGITS.start(), PIN_DIGITS.end()),
+    "description": "The merchant's secret for refunds.",
 }));
 
 described!(Problem, "Problem", |_| {

@@ -39,6 +39,7 @@ pub struct SettlementClaims {
 
 /// In minor units. Closing is opening, plus credits, less debits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Totals {
     pub opening_minor: i64,
     pub closing_minor: i64,
@@ -52,6 +53,7 @@ pub struct Totals {
 
 /// The part of it that one rail moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RailTotals {
     pub rail: String,
     #[serde(flatten)]

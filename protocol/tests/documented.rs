@@ -26,7 +26,7 @@ use protocol::step_up::CHALLENGE_LIFE_MS;
 use protocol::sun::{SunKeys, SunLink, TagUid};
 use protocol::turn::TURN_SHUT;
 use protocol::window::{EARLY_MS, GRACE_MAX_MS, Policy, SHORTEST_MIN_MS};
-use protocol::wire::charges::{CHARGES_PATH, ChargeRequest};
+use protocol::wire::charges::{CHARGES_PATH, ChargeRequest, TillCharge};
 use protocol::wire::claims::{
     ApprovalRequest, ApprovalResponse, CLAIM_COOKIE, CLAIMS_PATH, ClaimRequest, ClaimView,
     JWKS_PATH, PUBLIC_BODY_MAX, PendingResponse,
@@ -121,6 +121,7 @@ fn every_example_is_what_its_type_says() {
             "ReportRequest" => reads_back::<ReportRequest>(&body),
             "ReportResponse" => reads_back::<ReportResponse>(&body),
             "ChargeRequest" => reads_back::<ChargeRequest>(&body),
+            "TillCharge" => reads_back::<TillCharge>(&body),
             "ChargeState" => reads_back::<ChargeState>(&body),
             "SignedApproval" => reads_back::<SignedApproval>(&body),
             "WalletView" => reads_back::<WalletView>(&body),
@@ -137,7 +138,7 @@ fn every_example_is_what_its_type_says() {
         }
         shown.insert(name);
     }
-    assert_eq!(shown.len(), 36, "every type has an example: {shown:?}");
+    assert_eq!(shown.len(), 37, "every type has an example: {shown:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pki::manager::Manager;
 use protocol::time::Millis;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::authority::line::Line;
@@ -31,7 +31,7 @@ use crate::reader::TagEvent;
 use crate::state::State;
 use crate::tag_driver::TagDriver;
 use crate::tag_writer::TagWriter;
-use crate::till::Till;
+use crate::till::{STREAMS_MAX, Till};
 use crate::trust::TrustFiles;
 use crate::upkeep_driver::{Kept, Supplies, UpkeepDriver};
 use crate::{ids, outbox, tag_pcsc};
@@ -213,6 +213,7 @@ impl Parts {
                 board: self.board.subscribe(),
                 secret: secret(TILL_SECRET)?,
                 state: self.state.clone(),
+                streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             },
             health: Health {
                 board: self.board.subscribe(),

@@ -8,6 +8,7 @@ mod doctor;
 mod service;
 mod status;
 mod tag;
+mod till;
 
 use clap::{Parser, Subcommand};
 use pki::manager::Manager;
@@ -52,6 +53,9 @@ enum Command {
     /// Make the tag on the reader this terminal's, see how it is, or make it as it was delivered.
     #[command(subcommand)]
     Tag(tag::TagCommand),
+    /// For whoever connects a till: its interface described, its secret made anew.
+    #[command(subcommand)]
+    Till(till::TillCommand),
 }
 
 #[derive(clap::Args)]
@@ -123,6 +127,7 @@ pub async fn run(cli: Cli) -> Result<(), AgentError> {
             Ok(())
         }
         Command::Tag(command) => tag::run(command).await,
+        Command::Till(command) => till::run(command),
     }
 }
 

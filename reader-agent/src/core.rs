@@ -12,6 +12,7 @@ use protocol::jwk::JwkSet;
 use protocol::jws::BadJws;
 use protocol::schedule::{BadSchedule, Rank};
 use protocol::time::{Millis, Timestamp};
+use protocol::wire::charges::TillCharge;
 use protocol::wire::push::{ChargeStage, ChargeState, TerminalState};
 use protocol::wire::schedules::ScheduleResponse;
 
@@ -33,6 +34,8 @@ pub struct Board {
     pub now: Option<Timestamp>,
     pub faces: Faces,
     pub shown: Shown,
+    /// The till's charge that was heard of last, whatever the screens show; "paid" only with its receipt.
+    pub charge: Option<TillCharge>,
     pub online: bool,
     /// Until when tokens can be shown without the authority.
     pub horizon: Option<Timestamp>,
@@ -97,6 +100,8 @@ struct Heard {
     charge_since: Option<Timestamp>,
     receipt: Option<Result<PaidReceipt, BadReceipt>>,
     online: bool,
+    /// When the screens were last filled while the stream was up.
+    online_at: Option<Timestamp>,
     first_of_stream: bool,
 }
 
@@ -277,12 +282,16 @@ impl Core {
             Some(now) => self.rotation.poll(now),
             None => Faces::blank(Blank::NoTime),
         };
+        if self.heard.online {
+            self.heard.online_at = now;
+        }
         let shown = self.shown(&faces, now);
         Board {
             terminal: self.terminal,
             now,
             faces,
             shown,
+            charge: self.told(),
             online: self.heard.online,
             horizon: now.and_then(|now| self.horizon(now)),
         }
@@ -463,6 +472,14 @@ impl Core {
             },
             _ => self.charge_shown(now),
         }
+    }
+
+    fn told(&self) -> Option<TillCharge> {
+        Some(TillCharge {
+            state: self.charge_shown(None).charge_state()?,
+            stale: !self.heard.online,
+            as_of: self.heard.online_at?,
+        })
     }
 
     fn standing(&self) -> Option<Asked> {

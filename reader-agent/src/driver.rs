@@ -9,6 +9,8 @@ use std::time::Duration;
 use protocol::jwk::JwkSet;
 use protocol::problem::ProblemType;
 use protocol::time::{Millis, Timestamp};
+use protocol::wire::charges::TillCharge;
+use protocol::wire::push::ChargeState;
 use protocol::wire::schedules::ScheduleResponse;
 use tokio::sync::{mpsc, watch};
 
@@ -87,7 +89,8 @@ impl Driver {
         self.board.send_if_modified(|held| {
             let changed = held.faces != board.faces
                 || held.shown != board.shown
-                || held.online != board.online;
+                || held.online != board.online
+                || held.charge.as_ref().map(said) != board.charge.as_ref().map(said);
             *held = board;
             changed
         });
@@ -220,9 +223,15 @@ pub fn empty_board(terminal: protocol::ids::TerminalId) -> Board {
         now: None,
         faces: Faces::blank(Blank::NoTime),
         shown: Shown::Starting,
+        charge: None,
         online: false,
         horizon: None,
     }
+}
+
+/// What is news to the till when it changes; the time alone is not.
+fn said(charge: &TillCharge) -> (&ChargeState, bool) {
+    (&charge.state, charge.stale)
 }
 
 pub fn expired(since: Timestamp) -> String {

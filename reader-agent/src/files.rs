@@ -20,10 +20,7 @@ impl Secret {
     /// Reads the secret, or makes it if there is none yet.
     pub fn load_or_make(path: &Path) -> Result<Self, AgentError> {
         if !path.exists() {
-            let mut bytes = Zeroizing::new([0; 24]);
-            ids::fill(bytes.as_mut());
-            let text = Zeroizing::new(Base64UrlUnpadded::encode_string(bytes.as_ref()));
-            write_new(path, text.as_bytes())?;
+            write_new(path, random().as_bytes())?;
         }
         let text =
             Zeroizing::new(fs::read_to_string(path).map_err(|e| AgentError::file(path, &e))?);
@@ -37,6 +34,11 @@ impl Secret {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
+    /// Puts a new secret into the place of whatever there was.
+    pub fn renew(path: &Path) -> Result<(), AgentError> {
+        write_whole(path, random().as_bytes())
+    }
+
     pub fn matches(&self, other: &str) -> bool {
         use subtle::ConstantTimeEq;
         self.0.as_bytes().ct_eq(other.as_bytes()).into()
@@ -45,6 +47,12 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+fn random() -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new([0; 24]);
+    ids::fill(bytes.as_mut());
+    Zeroizing::new(Base64UrlUnpadded::encode_string(bytes.as_ref()))
 }
 
 /// Writes a file of mode 0600 that is either whole or as it was before, also after a power cut.

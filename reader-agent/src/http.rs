@@ -1,25 +1,30 @@
 //! Who may talk to the interfaces on this machine, and how are they refused?
 //!
 //! Loopback is not authentication: any web page in any browser here can send requests. So the Host
-//! must be this listener, an Origin (if there is one) its own, and kiosk and till want a secret.
+//! must be this listener, an Origin (if there is one) its own, what a browser says of the page that asks
+//! must name this one or nobody, and kiosk and till want a secret.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use bytes::Bytes;
 use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
 use serde::Serialize;
 use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, StatusCode, header};
-use warp::reject::{self, Reject, Rejection};
+use warp::reject::{Reject, Rejection};
 use warp::reply::Response;
 use warp::{Filter, Reply};
 
-/// Largest body of a request of the till, in bytes.
-pub const BODY_MAX: u64 = 4_096;
 /// On every answer: nothing from elsewhere, nothing inline, nothing kept.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Browsers say with it whose page asks, also where they send no Origin: an image, a script, a link.
+const SEC_FETCH_SITE: header::HeaderName = header::HeaderName::from_static("sec-fetch-site");
+/// A page of this listener, or a person who typed the address.
+const OWN_SITES: [&str; 2] = ["same-origin", "none"];
+/// Nothing of ours is drawn or run in a page of another origin.
+const CORP: header::HeaderName = header::HeaderName::from_static("cross-origin-resource-policy");
 
 /// A refusal on its way out.
 #[derive(Debug)]
@@ -28,7 +33,11 @@ pub struct Refusal(pub Box<Problem>);
 impl Reject for Refusal {}
 
 pub fn refuse(problem: ProblemType, detail: impl std::fmt::Display) -> Rejection {
-    reject::custom(Refusal(Box::new(Problem::new(problem).with_detail(detail))))
+    reject(Problem::new(problem).with_detail(detail))
+}
+
+pub fn reject(problem: Problem) -> Rejection {
+    warp::reject::custom(Refusal(Box::new(problem)))
 }
 
 /// Lets only requests through that were meant for this listener.
@@ -42,26 +51,14 @@ pub fn own_host(address: SocketAddr) -> BoxedFilter<()> {
             };
             let host_fits = text(header::HOST).is_some_and(|h| is_own_host(&h, address));
             let origin_fits = text(header::ORIGIN).is_none_or(|o| is_own_origin(&o, address));
-            if host_fits && origin_fits {
+            let site_fits = text(SEC_FETCH_SITE).is_none_or(|s| OWN_SITES.contains(&s.as_str()));
+            if host_fits && origin_fits && site_fits {
                 Ok(())
             } else {
-                Err(refuse(
-                    ProblemType::CertificateRefused,
-                    "this address is for programs on this machine that call it by its own name",
-                ))
+                Err(reject(Problem::new(ProblemType::ForeignCaller)))
             }
         })
         .untuple_one()
-        .boxed()
-}
-
-/// The body as JSON, whole and not too large.
-pub fn json_body<T: serde::de::DeserializeOwned + Send + 'static>() -> BoxedFilter<(T,)> {
-    warp::body::content_length_limit(BODY_MAX)
-        .and(warp::body::bytes())
-        .and_then(|body: Bytes| async move {
-            serde_json::from_slice(&body).map_err(|e| refuse(ProblemType::MalformedRequest, e))
-        })
         .boxed()
 }
 
@@ -70,9 +67,9 @@ pub async fn refusals(rejection: Rejection) -> Result<Response, Infallible> {
     if let Some(Refusal(problem)) = rejection.find() {
         return Ok(problem_reply(problem));
     }
-    let problem = if rejection.find::<reject::PayloadTooLarge>().is_some() {
+    let problem = if rejection.find::<warp::reject::PayloadTooLarge>().is_some() {
         ProblemType::BodyTooLarge
-    } else if rejection.find::<reject::MethodNotAllowed>().is_some() {
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         ProblemType::MethodNotAllowed
     } else if rejection.is_not_found() {
         ProblemType::NotFound
@@ -109,6 +106,7 @@ pub fn hardened(mut reply: Response) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
+        (CORP, "same-origin"),
     ] {
         headers.insert(name, header::HeaderValue::from_static(value));
     }

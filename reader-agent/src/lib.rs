@@ -16,6 +16,7 @@
 pub mod app;
 pub mod authority;
 pub mod backoff;
+pub mod body;
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use reader_agent::cli::{self, Cli};
 
-#[tokio::main]
+// Two threads on every machine: one may wait for the disk.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     match cli::run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,40 +1,41 @@
 //! How does a till ask for money, and how does it learn that it was paid?
 //!
-//! Money back, history and the day are in `books`; charges are here:
-//! `POST /v1/charges`, `GET` and `DELETE /v1/charges/{id}`, `GET /v1/charges/{id}/events`, with
-//! `Authorization: Bearer <till.secret>`. The till is told "paid" only with a receipt that was
+//! Charges are here, `follow` tells what becomes of one, money back, history and the day are in `books`, and
+//! `openapi` describes it all; with `Authorization: Bearer <till.secret>`. docs/TILL.md is for who writes a
+//! till. It is told what the authority says, and while that is away what it said last, marked as such. It
+//! is told "paid" only with a receipt that was
 //! verified here.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
 use protocol::charge::REFERENCE_MAX;
 use protocol::ids::ChargeId;
+use protocol::jws::BadJws;
 use protocol::problem::{Problem, ProblemType};
-use protocol::wire::charges::ChargeRequest;
+use protocol::wire::charges::{ChargeRequest, TillCharge};
 use protocol::wire::push::{ChargeStage, ChargeState};
-use tokio::sync::watch;
-use tokio_stream::wrappers::WatchStream;
+use tokio::sync::{Semaphore, watch};
+use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reject::Rejection;
 use warp::reply::Response;
-use warp::{Filter, Reply};
 
 use crate::authority::{BooksDesk, CallError, ChargeDesk};
 use crate::core::Board;
 use crate::files::Secret;
-use crate::http::{json_body, json_reply, problem_reply, refuse};
-use crate::receipts::{self, Said};
+use crate::http::{json_reply, problem_reply, refuse};
+use crate::receipts::{self, BadReceipt, Said};
 use crate::state::State;
+use crate::{body, clock};
 
 mod books;
+mod follow;
+pub mod openapi;
+
+pub use follow::STREAMS_MAX;
 
 /// When to ask again while the authority is away, in seconds.
 pub const AWAY_RETRY_S: u32 = 5;
-/// How often an idle event stream says that it is alive.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What the till's interface works with.
 #[derive(Clone)]
@@ -44,6 +45,8 @@ pub struct Till {
     pub board: watch::Receiver<Board>,
     pub secret: Arc<Secret>,
     pub state: Arc<State>,
+    /// Room for streams; see [`STREAMS_MAX`].
+    pub streams: Arc<Semaphore>,
 }
 
 pub fn routes(till: Till) -> BoxedFilter<(Response,)> {
@@ -57,7 +60,7 @@ pub fn routes(till: Till) -> BoxedFilter<(Response,)> {
         .clone()
         .and(warp::path::end())
         .and(warp::post())
-        .and(json_body())
+        .and(body::json())
         .and(with.clone())
         .then(start);
     let one = charges.and(id());
@@ -76,8 +79,9 @@ pub fn routes(till: Till) -> BoxedFilter<(Response,)> {
     let events = one
         .and(warp::path!("events"))
         .and(warp::get())
+        .and(warp::header::optional::<String>("last-event-id"))
         .and(with)
-        .map(events);
+        .then(follow::follow);
     start
         .or(look)
         .unify()
@@ -87,81 +91,99 @@ pub fn routes(till: Till) -> BoxedFilter<(Response,)> {
         .unify()
         .or(books::routes(&books_part))
         .unify()
+        .or(openapi::route())
+        .unify()
         .boxed()
 }
 
 async fn start(request: ChargeRequest, till: Till) -> Response {
-    let long = |r: &String| r.len() > REFERENCE_MAX;
-    if request.reference.as_ref().is_some_and(long) {
-        let detail = format!("a reference has at most {REFERENCE_MAX} bytes");
+    let unfit = |r: &String| r.len() > REFERENCE_MAX || r.chars().any(char::is_control);
+    if request.reference.as_ref().is_some_and(unfit) {
+        let detail =
+            format!("a reference has at most {REFERENCE_MAX} bytes and no control characters");
         return problem_reply(&Problem::new(ProblemType::MalformedRequest).with_detail(detail));
     }
     tracing::info!(charge = %request.charge, amount = %request.amount, "the till asks");
-    till.answer(till.desk.start(&request).await)
+    let started = till.desk.start(&request).await;
+    answer(till.believed(started))
 }
 
 async fn look(charge: ChargeId, till: Till) -> Response {
-    let shown = shown(&till.board.borrow(), charge);
-    match shown {
-        Some(state) => json_reply(&state),
-        None => till.answer(till.desk.look(charge).await),
-    }
+    answer(till.told(charge).await)
 }
 
 async fn cancel(charge: ChargeId, till: Till) -> Response {
-    match till.desk.cancel(charge).await {
-        Ok(None) => warp::http::StatusCode::NO_CONTENT.into_response(),
-        Ok(Some(state)) => till.answer(Ok(state)),
-        Err(error) => till.answer(Err(error)),
+    let cancelled = till.desk.cancel(charge).await;
+    answer(till.believed(cancelled))
+}
+
+fn answer(told: Result<TillCharge, Unanswered>) -> Response {
+    match told {
+        Ok(charge) => json_reply(&charge),
+        Err(unanswered) => problem_reply(&unanswered.problem()),
     }
 }
 
-fn events(charge: ChargeId, till: Till) -> Response {
-    let stream = states(charge, till.board).map(|state| {
-        let event = warp::sse::Event::default().event("charge");
-        Ok::<_, Infallible>(event.json_data(&state).unwrap_or_default())
-    });
-    let alive = warp::sse::keep_alive().interval(KEEP_ALIVE).stream(stream);
-    warp::sse::reply(alive).into_response()
+/// Why the till is not told how its charge stands.
+enum Unanswered {
+    /// Nobody who knows can be asked now.
+    Away(CallError),
+    /// It is known, and it is no.
+    Refused(Box<Problem>),
 }
 
-/// Every state of one charge that differs from the one before.
-fn states(charge: ChargeId, board: watch::Receiver<Board>) -> impl Stream<Item = ChargeState> {
-    let mut last = None;
-    WatchStream::new(board).filter_map(move |board| {
-        let state = shown(&board, charge).filter(|s| last.as_ref() != Some(s));
-        if state.is_some() {
-            last = state.clone();
+impl Unanswered {
+    fn problem(self) -> Problem {
+        match self {
+            Self::Away(error) => away(&error),
+            Self::Refused(problem) => *problem,
         }
-        std::future::ready(state)
-    })
+    }
 }
 
-fn shown(board: &Board, charge: ChargeId) -> Option<ChargeState> {
-    board.shown.charge_state().filter(|s| s.charge == charge)
+impl From<CallError> for Unanswered {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(problem) => Self::Refused(problem),
+            error => Self::Away(error),
+        }
+    }
 }
 
 impl Till {
-    fn answer(&self, result: Result<ChargeState, CallError>) -> Response {
-        match result {
-            Ok(state) if self.believes(&state) => json_reply(&state),
-            Ok(_) => problem_reply(
-                &Problem::new(ProblemType::Internal)
-                    .with_detail("the authority says paid, but its receipt does not verify"),
-            ),
-            Err(CallError::Refused(problem)) => problem_reply(&problem),
-            Err(error) => problem_reply(&away(&error)),
+    /// As the screens know it, or as the authority says.
+    async fn told(&self, charge: ChargeId) -> Result<TillCharge, Unanswered> {
+        match self.known(charge) {
+            Some(known) => Ok(known),
+            None => self.believed(self.desk.look(charge).await),
         }
     }
 
-    fn believes(&self, state: &ChargeState) -> bool {
+    fn known(&self, charge: ChargeId) -> Option<TillCharge> {
+        let known = self.board.borrow().charge.clone();
+        known.filter(|known| known.state.charge == charge)
+    }
+
+    /// What the authority answers just now; "paid" only with a receipt that verifies.
+    fn believed(&self, said: Result<ChargeState, CallError>) -> Result<TillCharge, Unanswered> {
+        let state = said?;
+        self.proven(&state)
+            .map_err(|error| Unanswered::Refused(Box::new(unproven(error))))?;
+        Ok(TillCharge {
+            state,
+            stale: false,
+            as_of: self.board.borrow().now.unwrap_or_else(clock::wall),
+        })
+    }
+
+    fn proven(&self, state: &ChargeState) -> Result<(), BadReceipt> {
         let ChargeStage::Paid {
             claim,
             mark,
             receipt,
         } = &state.stage
         else {
-            return true;
+            return Ok(());
         };
         let said = Said {
             charge: state.charge,
@@ -172,7 +194,20 @@ impl Till {
         };
         let terminal = self.board.borrow().terminal;
         let keys = self.state.keys().ok().flatten().unwrap_or_default();
-        receipts::check(said, terminal, &keys).is_ok()
+        receipts::check(said, terminal, &keys).map(drop)
+    }
+}
+
+/// A key that is not known here yet is being fetched; anything else is somebody's fault.
+fn unproven(error: BadReceipt) -> Problem {
+    let (problem, retry_after_s) = match error {
+        BadReceipt::Signature(BadJws::UnknownKey) => (ProblemType::NotReady, Some(AWAY_RETRY_S)),
+        _ => (ProblemType::Internal, None),
+    };
+    let detail = format!("the authority says paid, but its receipt does not verify: {error}");
+    Problem {
+        retry_after_s,
+        ..Problem::new(problem).with_detail(detail)
     }
 }
 

@@ -10,6 +10,8 @@ use crate::Failure;
 
 /// How much of a log is shown when something failed, in lines.
 const LOG_TAIL: usize = 12;
+/// Names another agent than the one beside this program: a released one, or one of before.
+const AGENT: &str = "M2KEY_AGENT";
 /// What must not leak from the caller's shell into a world of its own.
 const FOREIGN: [&str; 5] = [
     "SOFTHSM2_CONF",
@@ -21,6 +23,9 @@ const FOREIGN: [&str; 5] = [
 
 /// A program of this workspace, beside the running one or one directory above (tests lie in `deps/`).
 pub fn program(name: &str) -> Result<PathBuf, Failure> {
+    if let Some(agent) = std::env::var_os(AGENT).filter(|_| name == "m2key-agent") {
+        return Ok(agent.into());
+    }
     let own = std::env::current_exe()?;
     let built = own.ancestors().skip(1).take(2).map(|dir| dir.join(name));
     built
@@ -115,6 +120,10 @@ impl Daemon {
             Ok(Err(())) => Err(self.failed("ended")),
             Err(waited) => Err(self.failed(&waited.to_string())),
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL: as if the power had gone.

@@ -171,6 +171,18 @@ impl Terminal {
         self.running()?.signal("CONT")
     }
 
+    /// The process of its agent.
+    pub fn agent_pid(&self) -> Result<u32, Failure> {
+        Ok(self.running()?.pid())
+    }
+
+    /// The process of its card service.
+    pub fn pcscd_pid(&self) -> Result<u32, Failure> {
+        let reader = self.reader.as_ref().ok_or_else(no_reader)?;
+        let pid = reader.pcscd.pid();
+        pid.ok_or_else(|| Failure::new("pcscd does not run"))
+    }
+
     fn running(&self) -> Result<&Daemon, Failure> {
         let agent = self.agent.as_ref();
         agent.ok_or_else(|| Failure::new("the agent does not run"))

@@ -78,6 +78,7 @@ pub enum EntryKind {
 
 /// One terminal's business day so far. Nothing is closed by looking.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DayReport {
     pub terminal: TerminalId,
     pub payee: Payee,

@@ -43,6 +43,7 @@ pub struct TerminalState {
 
 /// One charge as till and screen show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChargeState {
     pub charge: ChargeId,
     pub kind: ChargeKind,
@@ -56,6 +57,7 @@ pub struct ChargeState {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ChargeStage {
     /// Tap, scan or type.
     Offered { until: Timestamp },
@@ -77,6 +79,7 @@ pub enum ChargeStage {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum EndReason {
     Cancelled,
     Released,

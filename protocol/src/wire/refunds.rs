@@ -19,6 +19,7 @@ pub const PIN_DIGITS: core::ops::RangeInclusive<usize> = 6..=12;
 /// Give back a part of what was paid for a charge, or all of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RefundRequest {
     /// A UUIDv7 of the till's own making.
     pub refund: RefundId,
@@ -33,6 +34,7 @@ pub struct RefundRequest {
 
 /// A refund as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RefundResponse {
     pub refund: RefundId,
     pub charge: ChargeId,
@@ -44,6 +46,7 @@ pub struct RefundResponse {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RefundStage {
     /// The rail has not said yet: ask again with the same request.
     Asked,

@@ -43,7 +43,7 @@ pub(crate) const CACERTS_PATH: &str = "/.well-known/est/cacerts";
 pub trait ChargeDesk: Send + Sync {
     async fn start(&self, request: &ChargeRequest) -> Result<ChargeState, CallError>;
     async fn look(&self, charge: ChargeId) -> Result<ChargeState, CallError>;
-    async fn cancel(&self, charge: ChargeId) -> Result<Option<ChargeState>, CallError>;
+    async fn cancel(&self, charge: ChargeId) -> Result<ChargeState, CallError>;
 }
 
 /// What the till asks of the merchant's books.
@@ -201,17 +201,11 @@ impl ChargeDesk for AuthorityClient {
         .await
     }
 
-    async fn cancel(&self, charge: ChargeId) -> Result<Option<ChargeState>, CallError> {
+    async fn cancel(&self, charge: ChargeId) -> Result<ChargeState, CallError> {
         let request = self
             .http
             .delete(self.url(&format!("{CHARGES_PATH}/{charge}")));
-        let body = body(self.send(request).await?).await?;
-        if body.is_empty() {
-            return Ok(None);
-        }
-        serde_json::from_slice(&body)
-            .map(Some)
-            .map_err(CallError::answer)
+        json(self.send(request).await?).await
     }
 }
 

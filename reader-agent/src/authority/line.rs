@@ -202,7 +202,7 @@ impl ChargeDesk for Line {
             .await
     }
 
-    async fn cancel(&self, charge: ChargeId) -> Result<Option<ChargeState>, CallError> {
+    async fn cancel(&self, charge: ChargeId) -> Result<ChargeState, CallError> {
         self.call(|client| async move { client.cancel(charge).await })
             .await
     }

@@ -381,3 +381,39 @@ fn an_errand_that_was_put_off_while_the_certificate_was_renewed_goes_on_with_the
     core.handle_connected();
     assert_eq!(core.poll_errand(start()), Some(Errand::Keys));
 }
+
+#[test]
+fn the_till_is_told_the_last_word_whatever_the_screens_show_and_that_it_is_old() {
+    let told = |core: &mut Core, ms| core.poll(Some(start() + ms)).charge;
+    let mut core = running();
+    assert_eq!(told(&mut core, 10), None);
+    core.handle_state(frame(2, start(), Some(till_charge(offered()))), start());
+    let now = told(&mut core, 1_000).unwrap();
+    assert_eq!((now.stale, now.as_of), (false, start() + 1_000));
+    core.handle_disconnected();
+    assert_eq!(
+        core.poll(Some(start() + 5_000)).shown.name(),
+        "offline",
+        "the screens show no charge"
+    );
+    let old = told(&mut core, 5_000).unwrap();
+    assert_eq!((old.stale, old.as_of), (true, start() + 1_000));
+    assert_eq!(old.state, now.state);
+
+    // Paid, long off the screen, and not forgotten.
+    core.handle_connected();
+    let receipt = Signer::new(1).sign(&receipt_claims(terminal(1), 420));
+    let state = till_charge(paid(receipt));
+    core.handle_state(frame(3, start(), Some(state.clone())), start());
+    let later = told(&mut core, 2 * DONE_SHOWN_MS).unwrap();
+    assert_eq!((later.state, later.stale), (state, false));
+}
+
+#[test]
+fn the_till_is_told_nothing_of_a_receipt_that_is_not_believed() {
+    let mut core = running();
+    let foreign = Signer::new(1).sign(&receipt_claims(terminal(2), 420));
+    let state = till_charge(paid(foreign));
+    core.handle_state(frame(2, start(), Some(state)), start());
+    assert_eq!(core.poll(Some(start() + 10)).charge, None);
+}

@@ -104,6 +104,7 @@ fn blank(n: u32, shown: Shown, online: bool) -> Board {
         now: Some(Timestamp::from_ms(20_000)),
         faces: Faces::blank(until_boundary()),
         shown,
+        charge: None,
         online,
         horizon: None,
     }

@@ -17,7 +17,8 @@ use warp::reply::Response;
 
 use super::{Till, away, bearer};
 use crate::authority::{CallError, is_plain};
-use crate::http::{json_body, json_reply, problem_reply};
+use crate::body;
+use crate::http::{json_reply, problem_reply};
 
 pub(super) fn routes(till: &Till) -> BoxedFilter<(Response,)> {
     let secret = || bearer(till.secret.clone());
@@ -28,7 +29,7 @@ pub(super) fn routes(till: &Till) -> BoxedFilter<(Response,)> {
     let refund = warp::path!("v1" / "refunds")
         .and(warp::post())
         .and(secret())
-        .and(json_body())
+        .and(body::json())
         .and(with.clone())
         .then(refund);
     let history = warp::path!("v1" / "history")

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use protocol::refund::RefundClaims;
 use protocol::time::Timestamp;
 use protocol::wire::history::{DayReport, HistoryPage, HistoryQuery};
+use protocol::wire::push::EndReason;
 use protocol::wire::refunds::{RefundRequest, RefundResponse, RefundStage};
 use reqwest::{Method, StatusCode};
 use std::net::SocketAddr;
@@ -69,8 +70,13 @@ impl ChargeDesk for Desk {
     async fn look(&self, _: ChargeId) -> Result<ChargeState, CallError> {
         self.0.lock().unwrap().clone()
     }
-    async fn cancel(&self, _: ChargeId) -> Result<Option<ChargeState>, CallError> {
-        self.0.lock().unwrap().clone().map(|_| None)
+    async fn cancel(&self, _: ChargeId) -> Result<ChargeState, CallError> {
+        let state = self.0.lock().unwrap().clone()?;
+        let reason = EndReason::Cancelled;
+        Ok(ChargeState {
+            stage: ChargeStage::Ended { reason },
+            ..state
+        })
     }
 }
 
@@ -118,6 +124,7 @@ impl Terminal {
             board: receiver.clone(),
             secret: till.clone(),
             state: Arc::new(state),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         };
         let kiosk_part = Kiosk {
             board: receiver,
@@ -155,11 +162,48 @@ impl Terminal {
     }
 
     fn till(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.request(method, path).bearer_auth(&self.till)
+        self.request(method, path)
+            .bearer_auth(&self.till)
+            .header("content-type", "application/json")
+            .header("content-type", "application/json")
     }
 
+    /// The driver's part: what the screens show, and what the till is told of it.
     fn show(&self, shown: Shown) {
-        self.board.send_modify(|board| board.shown = shown);
+        self.board.send_modify(|board| {
+            let charge = |state| TillCharge {
+                state,
+                stale: false,
+                as_of: Timestamp::from_ms(1_000),
+            };
+            board.charge = shown.charge_state().map(charge);
+            board.online = true;
+            board.shown = shown;
+        });
+    }
+
+    /// The authority goes away: the screens say so, and the till is told what was said last.
+    fn lose(&self) {
+        *self.desk.0.lock().unwrap() = Err(CallError::Unreachable {
+            detail: "refused".into(),
+        });
+        self.board.send_modify(|board| {
+            board.online = false;
+            board.shown = Shown::Offline { standing: None };
+            if let Some(charge) = &mut board.charge {
+                charge.stale = true;
+            }
+        });
+    }
+
+    /// The stream of charge 1, for whoever heard this event last.
+    async fn follow(&self, last: Option<&str>) -> reqwest::Response {
+        let path = format!("/v1/charges/{}/events", charge_id(1));
+        let mut get = self.till(Method::GET, &path);
+        if let Some(last) = last {
+            get = get.header("last-event-id", last);
+        }
+        get.send().await.unwrap()
     }
 }
 
@@ -199,13 +243,12 @@ async fn the_till_starts_a_charge_and_gets_its_state() {
     let sent = terminal.till(Method::POST, "/v1/charges").body(BODY).send();
     let response = sent.await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    let state: ChargeState = response.json().await.unwrap();
-    assert_eq!(state.stage, offered());
+    let state: TillCharge = response.json().await.unwrap();
+    assert_eq!(state.state.stage, offered());
     let cancelled = terminal.till(Method::DELETE, &format!("/v1/charges/{}", charge_id(1)));
-    assert_eq!(
-        cancelled.send().await.unwrap().status(),
-        StatusCode::NO_CONTENT
-    );
+    let cancelled: TillCharge = cancelled.send().await.unwrap().json().await.unwrap();
+    let reason = EndReason::Cancelled;
+    assert_eq!(cancelled.state.stage, ChargeStage::Ended { reason });
 }
 
 #[tokio::test]
@@ -234,6 +277,8 @@ async fn another_host_or_origin_is_refused_before_anything_else() {
         ("origin", "http://evil.example"),
         ("origin", "null"),
         ("origin", "https://127.0.0.1"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
     ] {
         let request = terminal
             .till(Method::POST, "/v1/charges")
@@ -248,17 +293,34 @@ async fn another_host_or_origin_is_refused_before_anything_else() {
 async fn bad_bodies_and_ids_are_problems_with_a_next_step() {
     let terminal = Terminal::start().await;
     let post = || terminal.till(Method::POST, "/v1/charges");
+    let plain_text = || {
+        let post = terminal.request(Method::POST, "/v1/charges");
+        let post = post.bearer_auth(&terminal.till);
+        post.header("content-type", "text/plain").body(BODY)
+    };
     let long_reference = BODY.replace("}}", &format!("}},\"reference\":\"{}\"}}", "x".repeat(65)));
     for (request, wanted) in [
         (post().body("{"), 400),
         (post().body(BODY.replace("420", "-1")), 400),
         (post().body(BODY.replace("\"charge\"", "\"chargee\"")), 400),
         (post().body(long_reference), 400),
+        (post().body("x".repeat(crate::body::BODY_MAX + 1)), 413),
+        (post().body("x".repeat(1_048_576)), 413),
+        (post().body(&BODY[..BODY.len() - 1]), 400),
+        (post().body(BODY.replace("420", "0")), 400),
+        (post().body(BODY.replace("420", "4.2")), 400),
         (
-            post().body("x".repeat(crate::http::BODY_MAX as usize + 1)),
-            413,
+            post().body(BODY.replace("420", "9".repeat(30).as_str())),
+            400,
         ),
+        (post().body(BODY.replace("EUR", "QQQ")), 400),
+        (
+            post().body(BODY.replace("}}", "},\"reference\":\"a\\u001b[2J\"}")),
+            400,
+        ),
+        (plain_text(), 400),
         (terminal.till(Method::GET, "/v1/charges/nonsense"), 400),
+        (terminal.till(Method::DELETE, "/v1/charges/%00"), 400),
         (terminal.till(Method::GET, "/v1/nowhere"), 404),
         (terminal.till(Method::PUT, "/v1/charges"), 405),
     ] {
@@ -286,12 +348,16 @@ async fn the_till_is_told_paid_only_with_a_receipt_that_verifies() {
     let path = format!("/v1/charges/{}", charge_id(1));
     let forged = Signer::new(2).sign(&receipt_claims(terminal(1), 420));
     *terminal_1.desk.0.lock().unwrap() = Ok(till_charge(paid(forged)));
+    // By a key that may be on its way here.
+    assert_eq!(problem(terminal_1.till(Method::GET, &path)).await.0, 503);
+    let foreign = Signer::new(1).sign(&receipt_claims(terminal(2), 420));
+    *terminal_1.desk.0.lock().unwrap() = Ok(till_charge(paid(foreign)));
     assert_eq!(problem(terminal_1.till(Method::GET, &path)).await.0, 500);
     let good = Signer::new(1).sign(&receipt_claims(terminal(1), 420));
     *terminal_1.desk.0.lock().unwrap() = Ok(till_charge(paid(good.clone())));
     let response = terminal_1.till(Method::GET, &path).send().await.unwrap();
-    let state: ChargeState = response.json().await.unwrap();
-    assert_eq!(state.stage, paid(good));
+    let state: TillCharge = response.json().await.unwrap();
+    assert_eq!(state.state.stage, paid(good));
 }
 
 #[tokio::test]
@@ -379,9 +445,7 @@ async fn the_till_is_told_refunded_only_with_a_receipt_for_exactly_that() {
     let terminal = Terminal::start().await;
     let ask = || {
         let request = terminal.till(Method::POST, "/v1/refunds");
-        request
-            .header("content-type", "application/json")
-            .body(REFUND)
+        request.body(REFUND)
     };
     let good = ask().send().await.unwrap();
     assert_eq!(good.status(), StatusCode::OK);
@@ -405,7 +469,7 @@ async fn a_pin_is_not_repeated_to_whoever_mistypes_it() {
     let terminal = Terminal::start().await;
     let request = terminal.till(Method::POST, "/v1/refunds");
     let bad = REFUND.replace("480317", "4803x7");
-    let request = request.header("content-type", "application/json").body(bad);
+    let request = request.body(bad);
     let (status, problem) = problem(request).await;
     assert_eq!(status, 400);
     assert!(!format!("{problem:?}").contains("4803"), "{problem:?}");
@@ -425,4 +489,138 @@ async fn history_and_day_are_the_authoritys_answers() {
     assert_eq!(problem(sneaky).await.0, 400);
     let day = terminal.till(Method::GET, "/v1/day");
     assert_eq!(problem(day).await.0, 403);
+}
+
+/// The next event of a stream: its id, and the charge.
+async fn event(stream: &mut reqwest::Response) -> (String, TillCharge) {
+    let text = String::from_utf8(stream.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+    let field = |name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {text}"))
+    };
+    let charge = serde_json::from_str(field("data:")).unwrap();
+    (field("id:").to_owned(), charge)
+}
+
+fn offered_shown() -> Shown {
+    Shown::unpaid(&till_charge(offered())).unwrap()
+}
+
+fn paid_shown() -> Shown {
+    let signed = Signer::new(1).sign(&receipt_claims(terminal(1), 420));
+    let said = Said {
+        charge: charge_id(1),
+        claim: claim_id(1),
+        mark: mark(7),
+        amount: Some(money(420)),
+        receipt: &signed,
+    };
+    let receipt = receipts::check(said, terminal(1), &Signer::new(1).keys()).unwrap();
+    Shown::Paid(Box::new(Paid {
+        asked: Asked::of(&till_charge(offered())),
+        claim: claim_id(1),
+        mark: mark(7),
+        receipt,
+        signed,
+    }))
+}
+
+#[tokio::test]
+async fn while_the_authority_is_away_the_till_is_told_what_it_said_last_and_that_it_is_old() {
+    let terminal = Terminal::start().await;
+    terminal.show(offered_shown());
+    let mut stream = terminal.follow(None).await;
+    let (first, told) = event(&mut stream).await;
+    assert_eq!((told.state.stage, told.stale), (offered(), false));
+    terminal.lose();
+    let (second, told) = event(&mut stream).await;
+    assert_eq!((told.state.stage, told.stale), (offered(), true));
+    assert_ne!(first, second);
+    let path = format!("/v1/charges/{}", charge_id(1));
+    let look = terminal.till(Method::GET, &path).send().await.unwrap();
+    let told: TillCharge = look.json().await.unwrap();
+    assert_eq!((told.state.stage, told.stale), (offered(), true));
+    assert_eq!(told.as_of, Timestamp::from_ms(1_000));
+    // Of what it does not know it says nothing.
+    let other = format!("/v1/charges/{}", charge_id(2));
+    for request in [
+        terminal.till(Method::GET, &other),
+        terminal.till(Method::GET, &format!("{other}/events")),
+        terminal.till(Method::DELETE, &path),
+    ] {
+        let (status, problem) = problem(request).await;
+        assert_eq!((status, problem.retry_after_s), (503, Some(AWAY_RETRY_S)));
+    }
+    terminal.show(paid_shown());
+    let (_, told) = event(&mut stream).await;
+    assert!(matches!(told.state.stage, ChargeStage::Paid { .. }) && !told.stale);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_charge_and_who_has_heard_that_hears_nothing_more() {
+    let terminal = Terminal::start().await;
+    terminal.show(paid_shown());
+    let mut stream = terminal.follow(None).await;
+    let (last, _) = event(&mut stream).await;
+    assert!(stream.chunk().await.unwrap().is_none());
+    let again = terminal.follow(Some(&last)).await;
+    assert_eq!(again.status(), StatusCode::NO_CONTENT);
+    let mut missed = terminal.follow(Some("of-another-state")).await;
+    assert_eq!(event(&mut missed).await.0, last);
+}
+
+#[tokio::test]
+async fn who_comes_back_hears_only_what_it_has_not_heard() {
+    let terminal = Terminal::start().await;
+    terminal.show(offered_shown());
+    let mut stream = terminal.follow(None).await;
+    let (first, _) = event(&mut stream).await;
+    let mut again = terminal.follow(Some(&first)).await;
+    terminal.show(paid_shown());
+    let (_, told) = event(&mut again).await;
+    assert!(matches!(told.state.stage, ChargeStage::Paid { .. }));
+}
+
+#[tokio::test]
+async fn a_charge_that_left_the_screen_unseen_is_followed_to_its_end() {
+    let terminal = Terminal::start().await;
+    terminal.show(offered_shown());
+    let mut stream = terminal.follow(None).await;
+    event(&mut stream).await;
+    // Paid and off the screen between two looks.
+    let receipt = Signer::new(1).sign(&receipt_claims(crate::testing::terminal(1), 420));
+    *terminal.desk.0.lock().unwrap() = Ok(till_charge(paid(receipt.clone())));
+    terminal.show(Shown::Idle { standing: None });
+    let (_, told) = event(&mut stream).await;
+    assert_eq!(told.state.stage, paid(receipt));
+    assert!(stream.chunk().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn only_so_many_charges_are_followed_at_a_time() {
+    let terminal = Terminal::start().await;
+    terminal.show(offered_shown());
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS_MAX {
+        streams.push(terminal.follow(None).await);
+    }
+    let path = format!("/v1/charges/{}/events", charge_id(1));
+    let (status, problem) = problem(terminal.till(Method::GET, &path)).await;
+    assert_eq!((status, problem.retry_after_s), (503, Some(AWAY_RETRY_S)));
+    // Whoever goes away makes room.
+    streams.clear();
+    let look = async { while terminal.follow(None).await.status() != StatusCode::OK {} };
+    tokio::time::timeout(std::time::Duration::from_secs(60), look)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_document_is_for_everybody_on_this_machine_and_for_no_page() {
+    let terminal = Terminal::start().await;
+    let get = || terminal.request(Method::GET, openapi::OPENAPI_PATH);
+    let document: serde_json::Value = get().send().await.unwrap().json().await.unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    let page = get().header("origin", "http://evil.example");
+    assert_eq!(problem(page).await.0, 403);
 }

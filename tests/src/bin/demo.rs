@@ -7,6 +7,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use harness::story::{self, Places, Teller};
 use harness::{Failure, World};
+use protocol::charge::Mark;
+use tokio::sync::mpsc;
+
+/// Who pays when somebody presses Enter.
+const SHOPPER: &str = "shopper-two";
 
 /// Sets up bank, authority and terminal, and plays one payment through all of them.
 #[derive(Parser)]
@@ -73,5 +78,35 @@ async fn stay_up(teller: &mut Teller, world: &World, places: &Places) -> Result<
         places.house().join("bank/demo-bank.toml").display(),
         world.authority.config().display(),
     ));
-    tokio::signal::ctrl_c().await.map_err(Failure::new)
+    teller.say("\nEnter: a shopper scans the screen and pays what is on offer.");
+    let mut pressed = pressed();
+    loop {
+        tokio::select! {
+            ended = tokio::signal::ctrl_c() => return ended.map_err(Failure::new),
+            Some(()) = pressed.recv() => match pay(world).await {
+                Ok(mark) => teller.say(&format!("paid, mark {mark}")),
+                Err(failure) => teller.say(&format!("not paid: {failure}")),
+            },
+        }
+    }
+}
+
+/// Every Enter; nothing once there is nobody who could press it.
+fn pressed() -> mpsc::Receiver<()> {
+    let (enter, pressed) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let lines = std::io::stdin().lines().map_while(Result::ok);
+        lines
+            .map_while(|_| enter.blocking_send(()).ok())
+            .for_each(drop);
+    });
+    pressed
+}
+
+async fn pay(world: &World) -> Result<Mark, Failure> {
+    let phone = world.signed_in_phone(SHOPPER).await?;
+    let link = phone.scan(world.terminal()).await?;
+    let claim = phone.must_claim(&link).await?;
+    phone.must_approve(&claim).await?;
+    Ok(claim.view.mark)
 }

@@ -112,6 +112,10 @@ impl Pcscd {
         Ok(())
     }
 
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// SIGKILL, as if it had crashed; the socket goes with it.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
