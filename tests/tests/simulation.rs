@@ -19,8 +19,6 @@ use protocol::sun::{TagUid, template};
 use protocol::token::MachineToken;
 use reader_agent::tag::{Errand, TagKeys, Wish};
 
-#[path = "simulation/authority.rs"]
-mod authority;
 #[path = "simulation/op.rs"]
 mod op;
 #[path = "simulation/terminal.rs"]

@@ -6,16 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use harness::pcsc::{Cut, InHand, TagModel};
+use harness::simulated::enrolled;
 use pki::manager::Manager;
-use pki::{Certificate, SoftwareKey};
 use protocol::ids::TerminalId;
 use protocol::time::{Millis, Timestamp};
-use rcgen::{CertificateParams, DnType, Issuer, KeyPair, PublicKeyData, SanType};
 use reader_agent::authority::line::Line;
 use reader_agent::clock::{Clock, Hands};
 use reader_agent::core::{Board, Core, Errand as Wanted};
 use reader_agent::driver::{Answer, Driver, INBOX_MAX, empty_board};
-use reader_agent::identity::Identity;
 use reader_agent::metrics::Metrics;
 use reader_agent::pulse::Pulse;
 use reader_agent::reader::TagEvent;
@@ -23,7 +21,6 @@ use reader_agent::state::State;
 use reader_agent::tag::{Done, Errand, LastCounter, LeftOn, Recognised, TagError, TagMemory, uid};
 use reader_agent::tag_driver::{Memory, TagDriver};
 use reader_agent::tag_writer::{TagFailure, TagHealth, TagVisit, TagWriter};
-use reader_agent::trust::Trust;
 use reader_agent::upkeep_driver::Kept;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -264,38 +261,4 @@ impl Terminal {
 /// What takes no time is done at the first look.
 fn now<T>(work: impl Future<Output = T>) -> T {
     futures_util::FutureExt::now_or_never(work).expect("nothing here waits")
-}
-
-struct Point(Vec<u8>);
-
-impl PublicKeyData for Point {
-    fn der_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
-    }
-}
-
-/// A certificate that outlasts every simulation: renewal is another story.
-fn enrolled(terminal: TerminalId) -> (Identity, Trust) {
-    let key = KeyPair::generate().unwrap();
-    let mut root = CertificateParams::default();
-    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    root.distinguished_name.push(DnType::CommonName, "Root");
-    let root_der = root.self_signed(&key).unwrap();
-    let own = SoftwareKey::generate().unwrap();
-    let mut leaf = CertificateParams::default();
-    leaf.distinguished_name.push(DnType::CommonName, "x");
-    let name = format!("spiffe://m2key.example/terminal/{terminal}");
-    leaf.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
-    leaf.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
-    leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    let point = Point(own.public_point().to_vec());
-    let leaf_der = leaf.signed_by(&point, &Issuer::new(root, key)).unwrap();
-    let [leaf, root] =
-        [leaf_der.der(), root_der.der()].map(|der| Certificate::from_der(der).unwrap());
-    let identity = Identity::new(own, vec![leaf]).unwrap();
-    (identity, Trust::pinned(root))
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use harness::pcsc::TagModel;
+use harness::simulated::Authority;
 use protocol::ids::{EventId, TerminalId};
 use protocol::ndef;
 use protocol::time::{Millis, Timestamp};
@@ -21,7 +22,6 @@ use reader_agent::rotation::{Face, Faces};
 use reader_agent::tag::Errand;
 use reader_agent::tag_plan::FRUITLESS_WRITES_MAX;
 
-use super::authority::Authority;
 use super::op::Op;
 use super::terminal::{Place, Terminal, Times};
 

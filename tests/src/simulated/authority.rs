@@ -1,4 +1,4 @@
-//! What the authority knows and judges, with its own rules and without its machines.
+//! What does an authority know and judge, without its machines?
 //!
 //! Derivation, acceptance and turns are the ones of `protocol`; a software key signs in the HSM's place.
 
@@ -23,14 +23,14 @@ use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 use reader_agent::rotation::{Face, Fetch};
 
 /// Epochs that a schedule reaches ahead.
-pub(crate) const HORIZON_EPOCHS: u32 = 24;
+const HORIZON_EPOCHS: u32 = 24;
 /// The host that links lead to.
 const HOST: &str = "pay.example";
 /// The channels that carry a link.
 const CHANNELS: [Channel; 2] = [Channel::Nfc, Channel::Qr];
 
 /// One terminal, as its authority sees it.
-pub(crate) struct Authority {
+pub struct Authority {
     terminal: TerminalId,
     key: SigningKey,
     jwk: Jwk,
@@ -43,14 +43,14 @@ pub(crate) struct Authority {
     schedule_due: bool,
     turns: BTreeMap<WindowId, u16>,
     /// Every report, in the order in which it came first.
-    pub(crate) reports: Vec<TerminalEvent>,
+    pub reports: Vec<TerminalEvent>,
     known: BTreeSet<EventId>,
     /// Claims by channel.
-    pub(crate) claims: u32,
+    pub claims: u32,
 }
 
 impl Authority {
-    pub(crate) fn new(terminal: TerminalId) -> Self {
+    pub fn new(terminal: TerminalId) -> Self {
         let key = SigningKey::from_slice(&[7; 32]).unwrap();
         let point = key.verifying_key().to_sec1_point(false);
         Self {
@@ -70,14 +70,22 @@ impl Authority {
         }
     }
 
-    pub(crate) fn keys(&self) -> JwkSet {
+    /// With windows of this length from the start.
+    pub fn with_policy(terminal: TerminalId, policy: Policy) -> Self {
+        Self {
+            policy,
+            ..Self::new(terminal)
+        }
+    }
+
+    pub fn keys(&self) -> JwkSet {
         JwkSet {
             keys: vec![self.jwk.clone()],
         }
     }
 
     /// The epochs that are asked for, up to the horizon; none if there is nothing beyond.
-    pub(crate) fn schedule(&mut self, fetch: Fetch, now: Timestamp) -> Option<ScheduleResponse> {
+    pub fn schedule(&mut self, fetch: Fetch, now: Timestamp) -> Option<ScheduleResponse> {
         let clock = EpochClock::of(self.terminal);
         let first = match fetch {
             Fetch::Whole => clock.epoch_at(now),
@@ -127,7 +135,7 @@ impl Authority {
     }
 
     /// The whole state, as it is pushed.
-    pub(crate) fn frame(&self, now: Timestamp) -> TerminalState {
+    pub fn frame(&self, now: Timestamp) -> TerminalState {
         let recent = EpochClock::of(self.terminal)
             .epoch_at(now)
             .saturating_sub(1);
@@ -148,7 +156,7 @@ impl Authority {
 
     /// Whether what is shown would be taken now: the rule of [`live`] for one window, whose plan was
     /// drawn when it was issued.
-    pub(crate) fn takes(&self, face: &Face, now: Timestamp) -> bool {
+    pub fn takes(&self, face: &Face, now: Timestamp) -> bool {
         let id = face.window;
         let Some((policy, plans)) = self.issued.get(&id.epoch) else {
             return false;
@@ -164,7 +172,7 @@ impl Authority {
     }
 
     /// Takes a token once; true if it was good.
-    pub(crate) fn claim(&mut self, link: &str, now: Timestamp) -> bool {
+    pub fn claim(&mut self, link: &str, now: Timestamp) -> bool {
         let Some(window) = self.judge(link, now) else {
             return false;
         };
@@ -193,8 +201,16 @@ impl Authority {
         found.into_iter().next()
     }
 
+    /// When a window that was issued opens.
+    pub fn opens(&self, epoch: u32, channel: Channel, window: u16) -> Option<Timestamp> {
+        let (_, plans) = self.issued.get(&epoch)?;
+        let place = CHANNELS.iter().position(|it| *it == channel)?;
+        let window = plans[place].windows().get(usize::from(window))?;
+        Some(window.opens)
+    }
+
     /// Windows of another length from what is issued next; the terminal is told to fetch.
-    pub(crate) fn change_policy(&mut self, number: u8) {
+    pub fn change_policy(&mut self, number: u8) {
         let seconds = |shortest: i64, longest: i64| WindowPolicy {
             shortest_ms: shortest * 1000,
             longest_ms: longest * 1000,
@@ -210,12 +226,12 @@ impl Authority {
     }
 
     /// Revisions begin anew.
-    pub(crate) fn reboot(&mut self) {
+    pub fn reboot(&mut self) {
         self.revision = 0;
     }
 
     /// Takes reports in; a repeat is harmless.
-    pub(crate) fn report(&mut self, events: &[TerminalEvent]) -> Vec<EventId> {
+    pub fn report(&mut self, events: &[TerminalEvent]) -> Vec<EventId> {
         for event in events {
             if self.known.insert(event.id) {
                 self.reports.push(event.clone());
@@ -225,7 +241,7 @@ impl Authority {
     }
 
     /// The last moment for which this authority ever handed out a token.
-    pub(crate) fn horizon(&self) -> Option<Timestamp> {
+    pub fn horizon(&self) -> Option<Timestamp> {
         let clock = EpochClock::of(self.terminal);
         self.last_issued.map(|epoch| clock.closes(epoch))
     }
