@@ -7,7 +7,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 DEMO_FLAGS := $(if $(ONCE),--once)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench loom build deb
+.PHONY: help demo test lint bench soak loom build deb
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ lint: ## format, clippy, bare-metal and Windows checks, dependency rules, docs, 
 	$(CARGO) build --locked -p reader-agent --bins --target x86_64-pc-windows-gnu
 	$(CARGO) deny --locked check bans licenses sources
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --workspace
+
+soak: ## years of a terminal's life from new seeds, for MINUTES=60
+	scripts/setup.sh demo
+	M2KEY_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --locked --workspace --test simulation -- --nocapture
 
 bench: ## every benchmark, side by side with the bare parts
 	scripts/setup.sh demo

@@ -19,8 +19,16 @@ pub const STEP_MS: Millis = 500;
 
 /// The authority's time, as far as it is known.
 pub struct Clock {
-    ticks: Ticks,
+    hands: Box<dyn Hands>,
     offset: Mutex<Option<Offset>>,
+}
+
+/// What a machine's clocks say.
+pub trait Hands: Send + Sync {
+    /// Milliseconds that only run forward and count time asleep.
+    fn ticks_ms(&self) -> Millis;
+    /// What anybody can set.
+    fn wall(&self) -> Timestamp;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -41,34 +49,38 @@ impl Clock {
     /// Starts from what the last run remembered, until the authority speaks. A wall clock that lies
     /// before the last moment seen is not believed.
     pub fn start(remembered: Option<Remembered>) -> Self {
-        let ticks = Ticks::start();
+        Self::with(Box::new(OwnHands(Ticks::start())), remembered)
+    }
+
+    /// The same on other clocks than this machine's.
+    pub fn with(hands: Box<dyn Hands>, remembered: Option<Remembered>) -> Self {
         let guess = remembered
-            .and_then(|r| r.believe(wall()))
+            .and_then(|r| r.believe(hands.wall()))
             .map(|now| Offset {
-                ms: now.ms() - ticks.now_ms(),
+                ms: now.ms() - hands.ticks_ms(),
                 heard: false,
             });
         Self {
-            ticks,
+            hands,
             offset: Mutex::new(guess),
         }
     }
 
     /// The authority's time; none when neither it nor a last run has said.
     pub fn now(&self) -> Option<Timestamp> {
-        let ticks = self.ticks.now_ms();
+        let ticks = self.hands.ticks_ms();
         self.offset().map(|o| Timestamp::from_ms(ticks + o.ms))
     }
 
     /// The authority's time, or this machine's for want of a better one: for logs and for the dates
     /// of certificates, never for a token.
     pub fn now_or_wall(&self) -> Timestamp {
-        self.now().unwrap_or_else(wall)
+        self.now().unwrap_or_else(|| self.hands.wall())
     }
 
     /// The authority said what time it is.
     pub fn heard(&self, authority: Timestamp) {
-        let sample = authority.ms() - self.ticks.now_ms();
+        let sample = authority.ms() - self.hands.ticks_ms();
         let mut offset = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
         let best = offset.filter(|o| o.heard).map(|o| o.ms);
         *offset = Some(Offset {
@@ -86,19 +98,19 @@ impl Clock {
     pub fn remember(&self) -> Option<Remembered> {
         let now = self.now()?;
         Some(Remembered {
-            authority_minus_wall_ms: now - wall(),
+            authority_minus_wall_ms: now - self.hands.wall(),
             last_seen: now,
         })
     }
 
     /// Authority minus this machine's wall clock, for whoever wants to set it right.
     pub fn offset_ms(&self) -> Option<Millis> {
-        self.now().map(|now| now - wall())
+        self.now().map(|now| now - self.hands.wall())
     }
 
     /// A count of milliseconds that only runs forward, for back-off and budgets.
     pub fn ticks_ms(&self) -> Millis {
-        self.ticks.now_ms()
+        self.hands.ticks_ms()
     }
 
     fn offset(&self) -> Option<Offset> {
@@ -118,6 +130,19 @@ fn better(best: Option<Millis>, sample: Millis) -> Millis {
     match best {
         Some(best) if sample <= best && best - sample < STEP_MS => best,
         _ => sample,
+    }
+}
+
+/// This machine's clocks.
+struct OwnHands(Ticks);
+
+impl Hands for OwnHands {
+    fn ticks_ms(&self) -> Millis {
+        self.0.now_ms()
+    }
+
+    fn wall(&self) -> Timestamp {
+        wall()
     }
 }
 

@@ -77,8 +77,8 @@ impl Driver {
         self.remember();
     }
 
-    /// Everything that follows from the time alone.
-    fn look(&mut self, remembered: &mut Option<Timestamp>) {
+    /// Everything that follows from the time alone. `remembered` is when the clock last was.
+    pub fn look(&mut self, remembered: &mut Option<Timestamp>) {
         let now = self.clock.now();
         let board = self.core.poll(now);
         let before = self.board.borrow().clone();
@@ -113,7 +113,8 @@ impl Driver {
         next.unwrap_or(TICK_MAX).clamp(TICK_MIN, TICK_MAX)
     }
 
-    fn heard(&mut self, pushed: Pushed) {
+    /// The push stream has something to say.
+    pub fn heard(&mut self, pushed: Pushed) {
         match pushed {
             Pushed::Connected => self.core.handle_connected(),
             Pushed::State(state) => {
@@ -141,7 +142,8 @@ impl Driver {
         }
     }
 
-    fn answered(&mut self, answer: Answer) {
+    /// An errand has come to an end.
+    pub fn answered(&mut self, answer: Answer) {
         let now = self.clock.now_or_wall();
         match answer {
             Answer::Keys(keys) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::ndef;
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use protocol::wire::reports::{Seen, SeenWindow, TerminalEvent};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -44,11 +44,18 @@ pub struct TagDriver {
 
 /// What was on the tag before, so that taps are told for the right window.
 #[derive(Default)]
-struct Memory {
+pub struct Memory {
     plan: TagPlan,
     last: Option<SeenWindow>,
     told: Option<&'static str>,
     paid: Option<protocol::ids::ClaimId>,
+}
+
+impl Memory {
+    /// When a write that failed is tried again, in the clock's milliseconds.
+    pub fn next_try(&self) -> Option<Millis> {
+        self.plan.poll_timeout()
+    }
 }
 
 impl TagDriver {
@@ -59,8 +66,16 @@ impl TagDriver {
             self.step(&mut memory).await;
             self.wait(&mut memory).await;
         }
+        self.end(&mut memory).await;
+    }
+
+    /// The tag holds nothing, and the next run knows it.
+    pub async fn end(&self, memory: &mut Memory) {
         match tokio::time::timeout(BLANK_DEADLINE, self.writer.blank()).await {
-            Ok(Ok(visit)) => self.leave(&visit),
+            Ok(Ok(visit)) => {
+                self.record(&visit, memory.last.take(), None);
+                self.leave(&visit);
+            }
             Ok(Err(failure)) => tracing::warn!(kind = failure.kind, "{failure}"),
             Err(_) => {
                 tracing::warn!(
@@ -80,7 +95,8 @@ impl TagDriver {
         }
     }
 
-    async fn step(&mut self, memory: &mut Memory) {
+    /// Writes if the tag does not hold what it should.
+    pub async fn step(&mut self, memory: &mut Memory) {
         let (wanted, paid) = {
             let board = self.board.borrow_and_update();
             (board.faces.nfc.clone(), paid(&board.shown))
@@ -126,12 +142,17 @@ impl TagDriver {
     fn visited(&self, memory: &mut Memory, step: &TagStep, wanted: &Shows, visit: &TagVisit) {
         memory.plan.done(step, wanted, self.clock.ticks_ms());
         memory.told = None;
-        let at = self.clock.now_or_wall();
         let written = match step {
             TagStep::Show(face) => Some(seen(face)),
             TagStep::Blank => None,
         };
         let before = std::mem::replace(&mut memory.last, written);
+        self.record(visit, before, written);
+    }
+
+    /// Wear, taps and counter of a visit, for this run and the next.
+    fn record(&self, visit: &TagVisit, before: Option<SeenWindow>, written: Option<SeenWindow>) {
+        let at = self.clock.now_or_wall();
         self.metrics.tag_visited(visit);
         if visit.was_altered {
             self.metrics.tag_failed("altered");
@@ -181,7 +202,8 @@ impl TagDriver {
         }
     }
 
-    fn heard(&self, memory: &mut Memory, event: &TagEvent) {
+    /// Reader and tag have something to say.
+    pub fn heard(&self, memory: &mut Memory, event: &TagEvent) {
         tracing::debug!(?event, "reader");
         match event {
             TagEvent::ReaderArrived { .. }

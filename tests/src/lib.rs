@@ -22,6 +22,7 @@ pub mod pcsc;
 pub mod phone;
 pub mod ports;
 pub mod process;
+pub mod simulated;
 pub mod story;
 pub mod terminal;
 pub mod throwaway;
