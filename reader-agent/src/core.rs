@@ -36,6 +36,17 @@ pub struct Board {
     pub online: bool,
     /// Until when tokens can be shown without the authority.
     pub horizon: Option<Timestamp>,
+    /// Why the authority is not heard, once a try has told.
+    pub away: Option<Away>,
+}
+
+/// Why the authority is not heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Away {
+    /// Somebody else answered in its place.
+    pub is_stranger: bool,
+    /// With the next move of the person there.
+    pub words: String,
 }
 
 /// What to fetch from the authority.
@@ -97,6 +108,7 @@ struct Heard {
     charge_since: Option<Timestamp>,
     receipt: Option<Result<PaidReceipt, BadReceipt>>,
     online: bool,
+    away: Option<Away>,
     first_of_stream: bool,
 }
 
@@ -163,9 +175,16 @@ impl Core {
         self.rotation.handle_silence();
     }
 
+    /// Nobody is heard, and this is why. Whoever stands in the authority's place takes nothing away: what
+    /// is shown offline goes on.
+    pub fn handle_away(&mut self, away: Away) {
+        self.heard.away = Some(away);
+    }
+
     /// A frame arrived. Late and doubled ones change nothing.
     pub fn handle_state(&mut self, state: TerminalState, now: Timestamp) -> Vec<Save> {
         self.heard.online = true;
+        self.heard.away = None;
         self.out_of_service = None;
         let is_news = self.is_news(&state);
         if !is_news && self.heard.revision != Some(state.revision) {
@@ -285,6 +304,7 @@ impl Core {
             shown,
             online: self.heard.online,
             horizon: now.and_then(|now| self.horizon(now)),
+            away: self.heard.away.clone(),
         }
     }
 

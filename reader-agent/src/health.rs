@@ -145,6 +145,8 @@ impl Health {
         }
         if !board.online {
             warnings.push("No connection to the authority: nothing is confirmed here.".into());
+            let away = board.away.as_ref();
+            warnings.extend(away.map(|away| format!("Network: {}", away.words)));
         }
         let outbox = self.outbox(&mut problems, &mut warnings);
         let tag = self.tag_report(&mut problems);

@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 
 use crate::checkpoint::Checkpoint;
-use crate::clock::Remembered;
+use crate::clock::{Remembered, SinceBoot};
 use crate::core::{Resumed, Save};
 use crate::error::AgentError;
 use crate::platform;
@@ -162,17 +162,30 @@ impl State {
 
     pub fn clock(&self) -> Result<Option<Remembered>, StateError> {
         let stored: Option<(i64, i64)> = self.fact("clock")?;
+        let boot: Option<Option<(String, i64)>> = self.fact("clock_since_boot")?;
         Ok(stored.map(|(difference, seen)| Remembered {
             authority_minus_wall_ms: difference,
             last_seen: Timestamp::from_ms(seen),
+            boot: boot.flatten().and_then(|(boot_id, difference)| {
+                Some(SinceBoot {
+                    boot_id: u128::from_str_radix(&boot_id, 16).ok()?,
+                    authority_minus_ticks_ms: difference,
+                })
+            }),
         }))
     }
 
     pub fn save_clock(&self, clock: Remembered) -> Result<(), StateError> {
-        self.set_fact(
-            "clock",
-            &(clock.authority_minus_wall_ms, clock.last_seen.ms()),
-        )
+        let stored = (clock.authority_minus_wall_ms, clock.last_seen.ms());
+        let boot = clock.boot.map(|boot| {
+            let boot_id = format!("{:032x}", boot.boot_id);
+            (boot_id, boot.authority_minus_ticks_ms)
+        });
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        set_fact(&transaction, "clock", &stored)?;
+        set_fact(&transaction, "clock_since_boot", &boot)?;
+        Ok(transaction.commit()?)
     }
 
     /// Keeps a report until the authority has it. The same id again is the same report.

@@ -89,6 +89,9 @@ impl TagDriver {
             memory.plan.paid();
             memory.paid = paid;
         }
+        if self.is_over(&wanted) {
+            return;
+        }
         let Some(step) = memory.plan.poll(&wanted, self.clock.ticks_ms()) else {
             return;
         };
@@ -96,6 +99,15 @@ impl TagDriver {
             Ok(visit) => self.visited(memory, &step, &wanted, &visit),
             Err(failure) => self.failed(memory, &failure),
         }
+    }
+
+    /// After a sleep, reader and tag may be there before the board has looked at the clock; it does so at
+    /// once, and a token whose window is over is not written before.
+    fn is_over(&self, wanted: &Shows) -> bool {
+        let closes = wanted.as_ref().ok().map(|face| face.closes);
+        closes
+            .zip(self.clock.now())
+            .is_some_and(|(closes, now)| closes <= now)
     }
 
     async fn wait(&mut self, memory: &mut Memory) {
@@ -133,6 +145,7 @@ impl TagDriver {
         };
         let before = std::mem::replace(&mut memory.last, written);
         self.metrics.tag_visited(visit);
+        self.metrics.tag_in_order(true);
         if visit.was_altered {
             self.metrics.tag_failed("altered");
             tracing::warn!(tag = visit.uid, "{ALTERED}");
@@ -163,6 +176,7 @@ impl TagDriver {
             return;
         }
         self.metrics.tag_failed(failure.kind);
+        self.metrics.tag_in_order(false);
         // The same trouble again is told once, or a missing tag would fill the outbox.
         if memory.told.replace(failure.kind) == Some(failure.kind) {
             return;
@@ -191,7 +205,7 @@ impl TagDriver {
             TagEvent::ReaderGone
             | TagEvent::TagRemoved
             | TagEvent::TagRefused(_)
-            | TagEvent::PcscdAbsent => {}
+            | TagEvent::PcscdAbsent => self.metrics.tag_in_order(false),
         }
     }
 }

@@ -82,12 +82,10 @@ impl TagWriter for TagService {
 
     fn status(&self) -> TagHealth {
         let status = TagService::status(self);
-        let absent = status
-            .pcscd_absent
-            .then(|| TagError::PcscdAbsent.to_string());
+        let problem = status.service_trouble.or(status.last_error);
         TagHealth {
             reader: status.reader,
-            problem: absent.or(status.last_error.map(|e| e.to_string())),
+            problem: problem.map(|error| error.to_string()),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use protocol::ids::ChargeId;
+use protocol::time::Millis;
 use protocol::wire::charges::ChargeRequest;
 use protocol::wire::history::{DayReport, HistoryPage, HistoryQuery};
 use protocol::wire::push::ChargeState;
@@ -34,6 +35,8 @@ pub struct Line {
     base: String,
     clock: Arc<Clock>,
     footing: watch::Sender<Arc<Footing>>,
+    /// Rung when what the open stream says is doubted.
+    anew: watch::Sender<()>,
 }
 
 /// What calls are made with.
@@ -77,6 +80,7 @@ impl Line {
             base: base.into(),
             clock,
             footing: watch::Sender::new(Arc::new(first)),
+            anew: watch::Sender::new(()),
         })
     }
 
@@ -87,6 +91,21 @@ impl Line {
     /// Hears of every change after this moment.
     pub fn changes(&self) -> watch::Receiver<Arc<Footing>> {
         self.footing.subscribe()
+    }
+
+    /// The stream that is open is doubted: whoever listens to it asks for another one.
+    pub fn ask_anew(&self) {
+        self.anew.send_replace(());
+    }
+
+    /// Hears of doubts after this moment.
+    pub(super) fn doubts(&self) -> watch::Receiver<()> {
+        self.anew.subscribe()
+    }
+
+    /// A count of milliseconds that only runs forward.
+    pub(super) fn ticks_ms(&self) -> Millis {
+        self.clock.ticks_ms()
     }
 
     /// From now on everybody calls as `identity`.

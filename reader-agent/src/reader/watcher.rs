@@ -50,7 +50,7 @@ fn run(desk: &Desk) {
 fn report(desk: &Desk, error: Error) {
     tracing::debug!(%error, "PC/SC: starting over");
     match super::pcsc_error::tag_error(error) {
-        TagError::PcscdAbsent => desk.pcscd(true),
+        trouble @ (TagError::PcscdAbsent | TagError::NotLetIn) => desk.pcscd(Some(trouble)),
         TagError::NoReader { .. } => desk.reader(None),
         _ => {}
     }
@@ -60,7 +60,7 @@ fn report(desk: &Desk, error: Error) {
 fn watch_service(desk: &Desk, back_off: &mut Duration) -> Result<(), Error> {
     let context = Context::establish(Scope::System)?;
     let mut readers = list(&context)?;
-    desk.pcscd(false);
+    desk.pcscd(None);
     while !desk.stopped() {
         let chosen = choose(&readers, desk.config.reader_name.as_deref());
         desk.reader(chosen.as_ref().and_then(|name| name.to_str().ok()));

@@ -73,8 +73,10 @@ impl Worker {
         if let Err(error) = &visit {
             // The field stays on after a failure, so that the tag's return is noticed.
             self.lease.field_stays_on();
-            if matches!(error, TagError::NoTag | TagError::Removed) {
-                self.lease.tag_gone();
+            match error {
+                TagError::NoTag | TagError::Removed => self.lease.tag_gone(),
+                TagError::Mute => self.lease.tag_refused(TagError::Mute),
+                _ => {}
             }
         }
         visit
@@ -97,7 +99,7 @@ impl Worker {
         if let Err(error) = self.identify() {
             match error {
                 TagError::NoTag | TagError::Removed => self.lease.tag_gone(),
-                TagError::NotAnNtag { .. } | TagError::Unreadable { .. } => {
+                TagError::NotAnNtag { .. } | TagError::Unreadable { .. } | TagError::Mute => {
                     self.lease.tag_refused(error);
                 }
                 error => tracing::debug!(%error, "could not look at the tag"),
@@ -220,6 +222,14 @@ impl Worker {
         Ok(Some(reader.atr().to_vec()))
     }
 
+    /// Whether anything lies there at this moment.
+    fn is_seen(&self, bench: &Bench) -> Result<bool, TagError> {
+        let mut states = [ReaderState::new(bench.reader.clone(), State::UNAWARE)];
+        let look = || bench.context.get_status_change(Duration::ZERO, &mut states);
+        self.call(look)?;
+        Ok(self.seen(&states[0])?.is_some())
+    }
+
     fn with_tag<T>(
         &self,
         bench: &Bench,
@@ -227,7 +237,10 @@ impl Worker {
         act: impl FnOnce(&[u8], Recognised<'_>) -> Result<T, TagError>,
     ) -> Result<T, TagError> {
         let card = self.connect(bench, ShareMode::Shared, Protocols::ANY);
-        let mut card = card.map_err(not_there)?;
+        let mut card = match card.map_err(not_there) {
+            Err(TagError::Mute) if !self.is_seen(bench)? => return Err(TagError::NoTag),
+            card => card?,
+        };
         let transaction = self.call_beside_others(|| card.transaction())?;
         let transaction = transaction.map_err(tag_error).map_err(not_there)?;
         let tag = ConnectedTag {

@@ -157,7 +157,7 @@ fn event_line(event: &TagEvent) -> Value {
 fn status_line(service: &TagService) -> Value {
     let status = service.status();
     json!({"status": {
-        "pcscd_absent": status.pcscd_absent, "reader": status.reader,
+        "service_trouble": status.service_trouble.map(|error| error.kind()), "reader": status.reader,
         "uid": status.tag_uid.map(|uid| hex(&uid)),
         "field_control": format!("{:?}", status.field_control),
         "last_error": status.last_error.map(|error| error.to_string()),
