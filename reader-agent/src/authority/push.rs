@@ -73,7 +73,7 @@ struct Stream {
 /// Why nobody listens to a stream any more.
 enum End {
     Lost(CallError),
-    /// There is another footing; the stream may be heard until the next one is up.
+    /// Another stream is wanted; this one may be heard until it is up.
     Moved(Option<Stream>),
     /// The agent stops.
     NobodyHears,
@@ -86,24 +86,25 @@ impl Follower {
         let mut old = None;
         loop {
             let footing = self.line.now();
-            let error = match self.dial(&footing, &mut old).await {
+            let (error, pause) = match self.dial(&footing, &mut old).await {
                 Ok(stream) => match self.take_over(&footing, stream, &mut backoff).await {
                     End::NobodyHears => return,
                     End::Moved(stream) => {
                         old = stream;
                         continue;
                     }
-                    End::Lost(error) => error,
+                    // Whoever ended it may have ended those of a whole fleet.
+                    End::Lost(error) => (error, backoff.lost()),
                 },
                 Err(error) => {
                     self.note(&footing, &error);
-                    error
+                    (error, backoff.pause())
                 }
             };
             if old.is_none() && self.lost(&footing, error).await.is_err() {
                 return;
             }
-            self.pause(&footing, &mut old, backoff.pause()).await;
+            self.pause(&footing, &mut old, pause).await;
         }
     }
 
@@ -154,9 +155,7 @@ impl Follower {
                     return End::Moved(goes_on.then_some(stream));
                 }
                 Ok(()) = doubts.changed() => {
-                    return End::Lost(CallError::Unreachable {
-                        detail: "what came over the push stream was too old".into(),
-                    });
+                    return End::Moved(None);
                 }
                 frames = stream.next() => frames,
             };
