@@ -88,6 +88,12 @@ impl Clock {
         }
     }
 
+    /// A clock that knows nothing yet, and whose ticks a test moves.
+    #[cfg(test)]
+    pub(crate) fn by_hand(ticks: std::sync::Arc<std::sync::atomic::AtomicI64>) -> Self {
+        Self::started(Ticks::Hand(ticks), Some(1), None, Timestamp::from_ms(0))
+    }
+
     /// The authority's time; none when neither it nor a last run has said.
     pub fn now(&self) -> Option<Timestamp> {
         let ticks = self.ticks.now_ms();

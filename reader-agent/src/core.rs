@@ -553,4 +553,6 @@ fn pause_after(new_key: bool) -> Millis {
 }
 
 #[cfg(test)]
+mod offline_tests;
+#[cfg(test)]
 mod tests;

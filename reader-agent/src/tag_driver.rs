@@ -266,35 +266,4 @@ fn seen(face: &Face) -> SeenWindow {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tag::{LeftOn, TagError};
-
-    #[test]
-    fn a_tag_that_somebody_wrote_on_is_reported_and_its_taps_are_not_lost() {
-        let visit = TagVisit {
-            uid: "04A1".into(),
-            pages: 3,
-            taps: Some(2),
-            counter: Some(9),
-            was_altered: true,
-            left: LeftOn::new(&[4, 0xA1], &[]),
-        };
-        let events = events_of(&visit, None, None, Timestamp::from_ms(0));
-        let seen: Vec<Seen> = events.into_iter().map(|event| event.what).collect();
-        assert!(matches!(seen[0], Seen::Tap { count: 2, .. }));
-        assert!(matches!(&seen[1], Seen::TagFailed { reason } if reason.contains("wrote on it")));
-        assert!(ALTERED.len() <= REASON_MAX);
-    }
-
-    #[test]
-    fn a_reason_of_any_length_fits_into_a_report() {
-        let wanted = Some("ü".repeat(300));
-        let long = TagError::NoReader { wanted }.to_string();
-        assert!(long.len() > REASON_MAX);
-        let short = shortened(&long);
-        assert!((REASON_MAX - 1..=REASON_MAX).contains(&short.len()));
-        assert!(long.starts_with(&short));
-        assert_eq!(shortened("no tag"), "no tag");
-    }
-}
+mod tests;
