@@ -3,6 +3,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod boards;
+pub(crate) mod front;
 #[cfg(unix)]
 pub(crate) mod pty;
 pub(crate) mod stand;

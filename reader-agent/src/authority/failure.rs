@@ -33,6 +33,9 @@ impl CallError {
                 Self::OwnCertificate { detail }
             }
             Some(_) => Self::ForeignServer { detail },
+            None if is_cut(error) => Self::Unreachable {
+                detail: "the connection was cut".into(),
+            },
             None if error.is_decode() || error.is_body() && !error.is_timeout() => {
                 Self::Answer { detail }
             }
@@ -115,7 +118,7 @@ impl CallError {
             }
             Self::Refused(problem) => problem.next_step.to_string(),
             Self::Answer { .. } => {
-                "check that the address is the authority's port for terminals (8444 unless set otherwise)".into()
+                "check that the address is the authority's port for terminals (8444 unless set otherwise), and that no network in between shows a sign-in page".into()
             }
         }
     }
@@ -149,6 +152,18 @@ fn innermost(error: &dyn Error) -> String {
         at = source;
     }
     at.to_string()
+}
+
+/// Whether a connection ended in the middle of an answer.
+fn is_cut(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|it| {
+        matches!(
+            it.kind(),
+            ConnectionAborted | ConnectionReset | UnexpectedEof
+        )
+    }) || error.source().is_some_and(is_cut)
 }
 
 /// An I/O error hides what it carries from `source`, so both ways are followed.

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use super::client::{AuthorityClient, BooksDesk, ChargeDesk};
 use super::failure::CallError;
+use super::names::Names;
 use crate::clock::Clock;
 use crate::error::AgentError;
 use crate::identity::Identity;
@@ -34,6 +35,7 @@ pub const REPEATS_MAX: usize = 2;
 pub struct Line {
     base: String,
     clock: Arc<Clock>,
+    names: Names,
     footing: watch::Sender<Arc<Footing>>,
     /// Rung when what the open stream says is doubted.
     anew: watch::Sender<()>,
@@ -68,9 +70,21 @@ impl Line {
         trust: Trust,
         clock: Arc<Clock>,
     ) -> Result<Self, AgentError> {
+        Self::resolving(base, identity, trust, clock, Names::of_system())
+    }
+
+    /// The same with names as somebody else resolves them.
+    pub(crate) fn resolving(
+        base: &str,
+        identity: Identity,
+        trust: Trust,
+        clock: Arc<Clock>,
+        names: Names,
+    ) -> Result<Self, AgentError> {
+        let heard = Some(clock.clone());
         let first = Footing {
             number: 1,
-            client: AuthorityClient::new(base, &identity, trust.anchors(), Some(clock.clone()))?,
+            client: AuthorityClient::new(base, &identity, trust.anchors(), heard, &names)?,
             identity: Arc::new(identity),
             trust,
             standing: Standing::Taken,
@@ -79,6 +93,7 @@ impl Line {
         Ok(Self {
             base: base.into(),
             clock,
+            names,
             footing: watch::Sender::new(Arc::new(first)),
             anew: watch::Sender::new(()),
         })
@@ -151,7 +166,7 @@ impl Line {
 
     /// For what proves itself, when nobody can be believed.
     pub fn believing_anybody(&self) -> Result<AuthorityClient, AgentError> {
-        AuthorityClient::believing_anybody(&self.base)
+        AuthorityClient::believing_anybody(&self.base, &self.names)
     }
 
     /// Whether there is another footing than this, now or, while one is on trial, soon.
@@ -172,7 +187,8 @@ impl Line {
         standing: Standing,
     ) -> Result<u64, AgentError> {
         let clock = Some(self.clock.clone());
-        let client = AuthorityClient::new(&self.base, &identity, trust.anchors(), clock)?;
+        let anchors = trust.anchors();
+        let client = AuthorityClient::new(&self.base, &identity, anchors, clock, &self.names)?;
         let mut number = 0;
         self.footing.send_modify(|held| {
             number = held.number + 1;
