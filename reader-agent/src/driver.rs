@@ -310,3 +310,6 @@ fn log_shown(shown: &Shown) {
         _ => tracing::info!(shown = shown.name(), claim, "screen"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -431,4 +431,6 @@ impl From<StateError> for AgentError {
 }
 
 #[cfg(test)]
+mod power_cut_tests;
+#[cfg(test)]
 mod tests;

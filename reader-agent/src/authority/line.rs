@@ -114,7 +114,7 @@ impl Line {
     }
 
     /// Hears of doubts after this moment.
-    pub(super) fn doubts(&self) -> watch::Receiver<()> {
+    pub(crate) fn doubts(&self) -> watch::Receiver<()> {
         self.anew.subscribe()
     }
 

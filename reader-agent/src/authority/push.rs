@@ -274,3 +274,6 @@ impl Stream {
         Ok(frames)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,9 +107,12 @@ async fn a_reader_that_wakes_before_the_board_gets_no_token_of_before_the_sleep(
     );
     stop.send_replace(true);
     running.await.unwrap();
-    assert_eq!(
-        shown.recv().await,
-        Some(Vec::new()),
-        "it is blanked at the end"
-    );
+    let mut rest = Vec::new();
+    while let Ok(message) = shown.try_recv() {
+        rest.push(message);
+    }
+    // The last of the events may have come after the board: then the new token is written again.
+    assert_eq!(rest.pop(), Some(Vec::new()), "it is blanked at the end");
+    let monday = message("https://pay.example/t/monday");
+    assert!(rest.iter().all(|shown| *shown == monday));
 }
