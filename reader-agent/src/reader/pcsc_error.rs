@@ -1,7 +1,19 @@
 //! Which of our errors is a PC/SC error?
 
+use crate::platform::{Door, card_service};
 use crate::tag::TagError;
-use pcsc::Error;
+use pcsc::{Context, Error, Scope};
+
+/// A context of the service. libpcsclite calls a service that hangs up on us by different names, as it
+/// happens to be speaking or listening then: where the door is open and we are not let in, that is what it is.
+pub(super) fn enter() -> Result<Context, Error> {
+    Context::establish(Scope::System).map_err(|error| match error {
+        Error::NoService | Error::CommError if card_service() == Some(Door::Open) => {
+            Error::SecurityViolation
+        }
+        error => error,
+    })
+}
 
 /// The one place that knows PC/SC's error codes.
 pub(super) fn tag_error(error: Error) -> TagError {

@@ -4,8 +4,9 @@
 //! What it sees it tells the desk; it never talks to a tag.
 
 use super::desk::Desk;
+use super::pcsc_error::enter;
 use crate::tag::TagError;
-use pcsc::{Context, Error, PNP_NOTIFICATION, ReaderState, Scope, State};
+use pcsc::{Context, Error, PNP_NOTIFICATION, ReaderState, State};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +59,7 @@ fn report(desk: &Desk, error: Error) {
 
 /// Follows one run of the service; ends with the error that makes a new context necessary.
 fn watch_service(desk: &Desk, back_off: &mut Duration) -> Result<(), Error> {
-    let context = Context::establish(Scope::System)?;
+    let context = enter()?;
     let mut readers = list(&context)?;
     desk.pcscd(None);
     while !desk.stopped() {

@@ -182,15 +182,9 @@ impl VirtualReader {
     }
 
     /// A second tag lies on the first, or is taken away again: both answer at once, so neither is
-    /// understood.
+    /// understood, and something lies there all the time.
     pub fn pile(&self, is_piled: bool) {
-        let mut state = self.shared.locked();
-        let tag = state.tag.take();
-        // A hand that puts one on the other lifts both.
-        state.push_presence();
-        state.tag = tag;
-        state.pile = is_piled;
-        state.push_presence();
+        self.shared.locked().pile = is_piled;
     }
 
     // ── how it behaves ────────────────────────────────────────────────────────────────────────
@@ -393,6 +387,9 @@ impl State {
         self.remember(apdu);
         if let Some(command) = acr122u::reader_command(apdu) {
             return self.obey(&command);
+        }
+        if self.pile {
+            return Reply::Refusal(NO_TAG);
         }
         self.tear(apdu);
         let manners = self.manners;
