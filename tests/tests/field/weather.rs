@@ -93,25 +93,22 @@ async fn whatever_happens_to_the_reader_qr_and_code_go_on_and_the_tag_comes_back
     pcscd.start().unwrap();
     until_tag_goes_on(world.terminal(), &before).await;
 
-    // Other software keeps it to itself.
-    let socket = world.terminal_mut().card_service().unwrap().socket();
-    let keep = ["--hold-exclusively", READER];
-    let mut other = Probe::start(Path::new(PROBE), &socket, &keep).unwrap();
-    other.wait_for_event("held");
-    let before = told(world.terminal(), "another program holds the reader").await;
-    other.finish();
-    until_tag_goes_on(world.terminal(), &before).await;
-
     // A call never returns.
     world.terminal().reader().unwrap().hold();
     let before = told(world.terminal(), "the reader does not answer").await;
     world.terminal().reader().unwrap().release();
     until_tag_goes_on(world.terminal(), &before).await;
 
-    // The reader says that it wrote, and did not.
+    // The reader says that it wrote, and did not; then other software keeps it to itself.
     world.terminal().reader().unwrap().lie_about_writes(true);
-    let before = told(world.terminal(), "said page").await;
+    told(world.terminal(), "said page").await;
+    let socket = world.terminal_mut().card_service().unwrap().socket();
+    let keep = ["--hold-exclusively", READER];
+    let mut other = Probe::start(Path::new(PROBE), &socket, &keep).unwrap();
+    other.wait_for_event("held");
     world.terminal().reader().unwrap().lie_about_writes(false);
+    let before = told(world.terminal(), "another program holds the reader").await;
+    other.finish();
     until_tag_goes_on(world.terminal(), &before).await;
 
     // The tag is away.
