@@ -269,6 +269,7 @@ impl Parts {
             board: self.board.clone(),
             pulse: Pulse::new(self.manager.clone()),
             stop: self.stop.subscribe(),
+            asked: None,
         };
         let follower = Follower {
             line: self.line.clone(),

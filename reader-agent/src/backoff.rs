@@ -4,6 +4,11 @@ use std::time::Duration;
 
 /// Before the second try at most.
 pub const FIRST_MS: u64 = 500;
+/// Before the first try after a connection that was up, at most: an authority that restarts ends those of
+/// the whole fleet at one moment.
+pub const LOST_MS: u64 = 5_000;
+/// As how many failures that counts: the next pause is one like it.
+const LOST_COUNTS: u32 = 3;
 /// The longest pause between two tries.
 pub const LONGEST_MS: u64 = 30_000;
 /// The shortest, so that chance does not make a busy loop.
@@ -23,9 +28,13 @@ impl Backoff {
             .saturating_mul(1 << self.failures.min(16))
             .min(LONGEST_MS);
         self.failures = self.failures.saturating_add(1);
-        let drawn =
-            SHORTEST_MS + (u64::from(random) * (ceiling - SHORTEST_MS)) / u64::from(u32::MAX);
-        Duration::from_millis(drawn)
+        drawn(ceiling, random)
+    }
+
+    /// The pause after a connection that was up has ended.
+    pub fn next_lost(&mut self, random: u32) -> Duration {
+        self.failures = LOST_COUNTS;
+        drawn(LOST_MS, random)
     }
 
     /// It worked.
@@ -37,6 +46,16 @@ impl Backoff {
     pub fn pause(&mut self) -> Duration {
         self.next(crate::ids::random_u32())
     }
+
+    /// The same after a connection that was up.
+    pub fn lost(&mut self) -> Duration {
+        self.next_lost(crate::ids::random_u32())
+    }
+}
+
+fn drawn(ceiling: u64, random: u32) -> Duration {
+    let drawn = (u64::from(random) * (ceiling - SHORTEST_MS)) / u64::from(u32::MAX);
+    Duration::from_millis(SHORTEST_MS + drawn)
 }
 
 #[cfg(test)]
@@ -54,5 +73,69 @@ mod tests {
         assert_eq!(backoff.next(0).as_millis() as u64, SHORTEST_MS);
         backoff.reset();
         assert_eq!(backoff.next(u32::MAX).as_millis() as u64, FIRST_MS);
+    }
+
+    #[test]
+    fn a_lost_connection_is_tried_again_from_at_once_to_five_seconds_later() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.next_lost(0).as_millis() as u64, SHORTEST_MS);
+        assert_eq!(backoff.next_lost(u32::MAX).as_millis() as u64, LOST_MS);
+        let next = backoff.next(u32::MAX).as_millis() as u64;
+        assert!((LOST_MS / 2..LOST_MS).contains(&next), "{next}");
+    }
+
+    const FLEET: usize = 1_000;
+
+    /// What an authority sees of its fleet after it went away for a while.
+    #[derive(Debug)]
+    struct Return {
+        /// Connections in the busiest second after it came back.
+        busiest_second: usize,
+        /// When the last terminal was back, counted from there.
+        all_back_ms: u64,
+    }
+
+    /// The streams of a fleet end at one moment, and whoever tries before `away_ms` finds nobody.
+    fn fleet_returns(away_ms: u64, seed: u32) -> Return {
+        let mut dice = seed;
+        let mut roll = || {
+            dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // The high bits are the better ones.
+            dice.rotate_left(16)
+        };
+        let mut fleet: Vec<Backoff> = (0..FLEET).map(|_| Backoff::default()).collect();
+        let mut tries = std::collections::BinaryHeap::new();
+        for (terminal, backoff) in fleet.iter_mut().enumerate() {
+            let at = backoff.next_lost(roll()).as_millis() as u64;
+            tries.push((std::cmp::Reverse(at), terminal));
+        }
+        let mut back = Vec::new();
+        while let Some((std::cmp::Reverse(at), terminal)) = tries.pop() {
+            if at >= away_ms {
+                back.push(at - away_ms);
+                continue;
+            }
+            let next = at + fleet[terminal].next(roll()).as_millis() as u64;
+            tries.push((std::cmp::Reverse(next), terminal));
+        }
+        let within_a_second = |first: &u64| {
+            let second = *first..*first + 1_000;
+            back.iter().filter(|at| second.contains(at)).count()
+        };
+        Return {
+            busiest_second: back.iter().map(within_a_second).max().unwrap_or(0),
+            all_back_ms: back.last().copied().unwrap_or(0),
+        }
+    }
+
+    #[test]
+    fn a_thousand_terminals_do_not_come_back_in_one_second_and_are_all_back_in_half_a_minute() {
+        for away_s in [0, 1, 2, 5, 10, 60, 600] {
+            for seed in 1..4 {
+                let seen = fleet_returns(away_s * 1_000, seed);
+                assert!(seen.busiest_second <= FLEET * 2 / 5, "{away_s} s: {seen:?}");
+                assert!(seen.all_back_ms <= LONGEST_MS, "{away_s} s: {seen:?}");
+            }
+        }
     }
 }

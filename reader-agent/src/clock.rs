@@ -3,19 +3,25 @@
 //! Tokens change by the authority's clock, not by this machine's, which anybody can set. The agent
 //! keeps the difference between the authority's clock and a clock that only runs forward and counts
 //! time asleep. Every frame of the authority says what time it is there; a frame is never early, so
-//! of several readings the largest is the best.
+//! of several readings the largest is the best. How late a frame is nobody knows: it may have waited in a
+//! buffer while this machine slept for a weekend. So only the answer to a question of ours turns the clock
+//! back, and only as far as question and answer leave no other way.
 //!
 //! Only this file reads clocks; everything else is told.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use protocol::time::{Millis, Timestamp};
 
 use crate::platform;
 
-/// A reading that is this much below the best one is no delay but a clock that was set.
+/// Two clocks that differ by less are taken to agree.
 pub const STEP_MS: Millis = 500;
+/// A frame that seems later than this says that a clock was set, or that it waited: who knows asks.
+pub const LATE_MS: Millis = 5_000;
+/// An answer that took longer tells too little to set a clock by.
+pub const ANSWER_MS: Millis = 20_000;
 
 /// The authority's time, as far as it is known.
 pub struct Clock {
@@ -29,6 +35,8 @@ pub trait Hands: Send + Sync {
     fn ticks_ms(&self) -> Millis;
     /// What anybody can set.
     fn wall(&self) -> Timestamp;
+    /// Which start of the machine the ticks count from, where that can be told.
+    fn boot_id(&self) -> Option<u128>;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,31 +46,48 @@ struct Offset {
     heard: bool,
 }
 
+/// What a reading of the authority's clock meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It fits, or the clock was set by it.
+    Known,
+    /// It contradicts the clock and proves nothing: ask.
+    Doubtful,
+}
+
 /// What a restart can start from: authority minus wall clock, and the last time that was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remembered {
     pub authority_minus_wall_ms: Millis,
     pub last_seen: Timestamp,
+    /// None where a machine's starts cannot be told apart.
+    pub boot: Option<SinceBoot>,
+}
+
+/// While the machine has not been started anew, nobody can set the clock that this leans on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SinceBoot {
+    pub boot_id: u128,
+    pub authority_minus_ticks_ms: Millis,
 }
 
 impl Clock {
-    /// Starts from what the last run remembered, until the authority speaks. A wall clock that lies
-    /// before the last moment seen is not believed.
+    /// Starts from what the last run remembered, until the authority speaks. Whoever sets the wall clock
+    /// changes nothing as long as the machine was not started anew; after that, a wall clock that lies before
+    /// the last moment seen is not believed.
     pub fn start(remembered: Option<Remembered>) -> Self {
-        Self::with(Box::new(OwnHands(Ticks::start())), remembered)
+        Self::with(Box::new(OwnHands::start()), remembered)
     }
 
     /// The same on other clocks than this machine's.
     pub fn with(hands: Box<dyn Hands>, remembered: Option<Remembered>) -> Self {
-        let guess = remembered
-            .and_then(|r| r.believe(hands.wall()))
-            .map(|now| Offset {
-                ms: now.ms() - hands.ticks_ms(),
-                heard: false,
-            });
+        let guess = remembered.and_then(|r| match r.in_boot(hands.boot_id()) {
+            Some(ms) => Some(ms),
+            None => Some(r.believe(hands.wall())?.ms() - hands.ticks_ms()),
+        });
         Self {
             hands,
-            offset: Mutex::new(guess),
+            offset: Mutex::new(guess.map(|ms| Offset { ms, heard: false })),
         }
     }
 
@@ -78,15 +103,41 @@ impl Clock {
         self.now().unwrap_or_else(|| self.hands.wall())
     }
 
-    /// The authority said what time it is.
+    /// The authority said what time it is, just now.
     pub fn heard(&self, authority: Timestamp) {
-        let sample = authority.ms() - self.hands.ticks_ms();
+        self.answered(authority, self.hands.ticks_ms());
+    }
+
+    /// The authority said what time it is after it was asked, at this count of ticks.
+    pub fn answered(&self, authority: Timestamp, asked: Millis) -> Told {
+        let now = self.hands.ticks_ms();
+        let (least, most) = (authority.ms() - now, authority.ms() - asked);
+        let is_prompt = now - asked <= ANSWER_MS;
+        self.weigh(|best| match best {
+            Some(best) if best < least => Some(least),
+            Some(best) if best <= most + STEP_MS => Some(best),
+            _ => is_prompt.then_some(least),
+        })
+    }
+
+    /// A frame that nobody asked for says what time it was there when it was made.
+    pub fn overheard(&self, authority: Timestamp) -> Told {
+        let least = authority.ms() - self.hands.ticks_ms();
+        self.weigh(|best| match best {
+            Some(best) if best < least => Some(least),
+            Some(best) if best - least <= LATE_MS => Some(best),
+            _ => None,
+        })
+    }
+
+    /// Takes a better difference, if there is one, in the place of what was heard so far.
+    fn weigh(&self, better: impl FnOnce(Option<Millis>) -> Option<Millis>) -> Told {
         let mut offset = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
-        let best = offset.filter(|o| o.heard).map(|o| o.ms);
-        *offset = Some(Offset {
-            ms: better(best, sample),
-            heard: true,
-        });
+        let Some(ms) = better(offset.filter(|o| o.heard).map(|o| o.ms)) else {
+            return Told::Doubtful;
+        };
+        *offset = Some(Offset { ms, heard: true });
+        Told::Known
     }
 
     /// True once the authority itself has said.
@@ -100,6 +151,14 @@ impl Clock {
         Some(Remembered {
             authority_minus_wall_ms: now - self.hands.wall(),
             last_seen: now,
+            boot: self
+                .hands
+                .boot_id()
+                .zip(self.offset())
+                .map(|(boot_id, offset)| SinceBoot {
+                    boot_id,
+                    authority_minus_ticks_ms: offset.ms,
+                }),
         })
     }
 
@@ -119,30 +178,46 @@ impl Clock {
 }
 
 impl Remembered {
+    /// Authority minus ticks, if the ticks still count from the same start of the machine.
+    fn in_boot(self, boot_id: Option<u128>) -> Option<Millis> {
+        let boot = self.boot.filter(|boot| Some(boot.boot_id) == boot_id)?;
+        Some(boot.authority_minus_ticks_ms)
+    }
+
     fn believe(self, wall: Timestamp) -> Option<Timestamp> {
         let now = wall + self.authority_minus_wall_ms;
         (now >= self.last_seen).then_some(now)
     }
 }
 
-/// Frames arrive late, never early: the larger is nearer the truth, unless the clock was set.
-fn better(best: Option<Millis>, sample: Millis) -> Millis {
-    match best {
-        Some(best) if sample <= best && best - sample < STEP_MS => best,
-        _ => sample,
+/// This machine's clocks.
+struct OwnHands {
+    ticks: Ticks,
+    boot_id: Option<u128>,
+}
+
+impl OwnHands {
+    fn start() -> Self {
+        let ticks = Ticks::start();
+        let boot_id = match ticks {
+            Ticks::Boot => platform::boot_id(),
+            Ticks::Steady(_) => None,
+        };
+        Self { ticks, boot_id }
     }
 }
 
-/// This machine's clocks.
-struct OwnHands(Ticks);
-
 impl Hands for OwnHands {
     fn ticks_ms(&self) -> Millis {
-        self.0.now_ms()
+        self.ticks.now_ms()
     }
 
     fn wall(&self) -> Timestamp {
         wall()
+    }
+
+    fn boot_id(&self) -> Option<u128> {
+        self.boot_id
     }
 }
 
@@ -173,6 +248,29 @@ impl Ticks {
     }
 }
 
+/// Rings after a time in which this machine may have slept: then it is late by nothing.
+///
+/// The runtime's timers stand still while a machine sleeps, and would go on where they stopped.
+pub struct Alarm(Option<platform::BootAlarm>);
+
+impl Alarm {
+    #[expect(clippy::new_without_default, reason = "it opens a timer")]
+    pub fn new() -> Self {
+        Self(platform::BootAlarm::new().ok())
+    }
+
+    /// Returns when so much time is over, time asleep included; where there is no such timer, time awake.
+    pub async fn after(&mut self, pause: Duration) {
+        let rung = match &mut self.0 {
+            Some(alarm) => alarm.after(pause).await.is_ok(),
+            None => false,
+        };
+        if !rung {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
 /// This machine's wall clock.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn wall() -> Timestamp {
@@ -186,34 +284,4 @@ pub fn of_system(at: SystemTime) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_delayed_frame_does_not_turn_the_clock_back_but_a_set_clock_does() {
-        assert_eq!(better(None, 7), 7);
-        assert_eq!(better(Some(1_000), 900), 1_000);
-        assert_eq!(better(Some(1_000), 1_001), 1_001);
-        assert_eq!(better(Some(1_000), 1_000 - STEP_MS), 500);
-    }
-
-    #[test]
-    fn a_wall_clock_behind_the_last_moment_seen_is_not_believed() {
-        let remembered = Remembered {
-            authority_minus_wall_ms: 250,
-            last_seen: Timestamp::from_ms(10_000),
-        };
-        let at = |ms| remembered.believe(Timestamp::from_ms(ms));
-        assert_eq!(at(9_000), None);
-        assert_eq!(at(9_750), Some(Timestamp::from_ms(10_000)));
-    }
-
-    #[test]
-    fn a_fresh_agent_does_not_know_the_time_until_the_authority_speaks() {
-        let clock = Clock::start(None);
-        assert_eq!(clock.now(), None);
-        clock.heard(Timestamp::from_ms(1_795_459_200_000));
-        assert!(clock.now().is_some_and(|now| now.ms() >= 1_795_459_200_000));
-        assert!(clock.is_heard());
-    }
-}
+mod tests;

@@ -39,6 +39,17 @@ pub struct Board {
     pub online: bool,
     /// Until when tokens can be shown without the authority.
     pub horizon: Option<Timestamp>,
+    /// Why the authority is not heard, once a try has told.
+    pub away: Option<Away>,
+}
+
+/// Why the authority is not heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Away {
+    /// Somebody else answered in its place.
+    pub is_stranger: bool,
+    /// With the next move of the person there.
+    pub words: String,
 }
 
 /// What to fetch from the authority.
@@ -102,6 +113,7 @@ struct Heard {
     online: bool,
     /// When the screens were last filled while the stream was up.
     online_at: Option<Timestamp>,
+    away: Option<Away>,
     first_of_stream: bool,
 }
 
@@ -168,9 +180,16 @@ impl Core {
         self.rotation.handle_silence();
     }
 
+    /// Nobody is heard, and this is why. Whoever stands in the authority's place takes nothing away: what
+    /// is shown offline goes on.
+    pub fn handle_away(&mut self, away: Away) {
+        self.heard.away = Some(away);
+    }
+
     /// A frame arrived. Late and doubled ones change nothing.
     pub fn handle_state(&mut self, state: TerminalState, now: Timestamp) -> Vec<Save> {
         self.heard.online = true;
+        self.heard.away = None;
         self.out_of_service = None;
         let is_news = self.is_news(&state);
         if !is_news && self.heard.revision != Some(state.revision) {
@@ -294,6 +313,7 @@ impl Core {
             charge: self.told(),
             online: self.heard.online,
             horizon: now.and_then(|now| self.horizon(now)),
+            away: self.heard.away.clone(),
         }
     }
 
@@ -549,5 +569,7 @@ fn pause_after(new_key: bool) -> Millis {
     if new_key { 0 } else { REFUSED_PAUSE_MS }
 }
 
+#[cfg(test)]
+mod offline_tests;
 #[cfg(test)]
 mod tests;

@@ -18,8 +18,8 @@ use crate::authority::CallError;
 use crate::authority::line::Line;
 use crate::authority::push::Pushed;
 use crate::backoff::Backoff;
-use crate::clock::Clock;
-use crate::core::{Board, Core, Errand, Save};
+use crate::clock::{Alarm, Clock, Told};
+use crate::core::{Away, Board, Core, Errand, Save};
 use crate::identity::Lasts;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -28,7 +28,7 @@ use crate::shown::Shown;
 use crate::state::State;
 use crate::upkeep_driver::Kept;
 
-/// Looks at the clock at least this often: a timer does not run while the machine sleeps.
+/// Looks at the clock at least this often, whatever timers do.
 pub const TICK_MAX: Duration = Duration::from_millis(1_000);
 /// The shortest sleep, so that a boundary in the past makes no busy loop.
 pub const TICK_MIN: Duration = Duration::from_millis(5);
@@ -51,6 +51,8 @@ pub struct Driver {
     pub board: watch::Sender<Board>,
     pub pulse: Pulse,
     pub stop: watch::Receiver<bool>,
+    /// When the stream was asked for whose first frame has not come.
+    pub asked: Option<Millis>,
 }
 
 /// What an errand brought.
@@ -64,12 +66,13 @@ pub enum Answer {
 impl Driver {
     pub async fn run(mut self) {
         let mut remembered: Option<Timestamp> = None;
+        let mut alarm = Alarm::new();
         while !*self.stop.borrow() {
             self.look(&mut remembered);
             let pause = self.pause();
             tokio::select! {
                 _ = self.stop.changed() => {}
-                _ = tokio::time::sleep(pause) => {}
+                () = alarm.after(pause) => {}
                 Some(pushed) = self.pushed.recv() => self.heard(pushed),
                 Some(answer) = self.answers.recv() => self.answered(answer),
             }
@@ -90,7 +93,8 @@ impl Driver {
             let changed = held.faces != board.faces
                 || held.shown != board.shown
                 || held.online != board.online
-                || held.charge.as_ref().map(said) != board.charge.as_ref().map(said);
+                || held.charge.as_ref().map(said) != board.charge.as_ref().map(said)
+                || held.away != board.away;
             *held = board;
             changed
         });
@@ -116,9 +120,12 @@ impl Driver {
     /// The push stream has something to say.
     pub fn heard(&mut self, pushed: Pushed) {
         match pushed {
-            Pushed::Connected => self.core.handle_connected(),
+            Pushed::Connected { asked } => {
+                self.core.handle_connected();
+                self.asked = Some(asked);
+            }
             Pushed::State(state) => {
-                self.clock.heard(state.now);
+                self.tell_time(state.now);
                 let now = self.clock.now_or_wall();
                 let saves = self.core.handle_state(*state, now);
                 self.keep(saves);
@@ -127,8 +134,25 @@ impl Driver {
         }
     }
 
+    /// The first frame of a stream answers a question of ours. A later one may have waited anywhere, also
+    /// while this machine slept; where it contradicts the clock, the question is asked anew.
+    fn tell_time(&mut self, there: Timestamp) {
+        let told = match self.asked.take() {
+            Some(asked) => self.clock.answered(there, asked),
+            None => self.clock.overheard(there),
+        };
+        if told == Told::Doubtful {
+            tracing::info!("a frame is older than the clock allows: the stream is opened anew");
+            self.line.ask_anew();
+        }
+    }
+
     fn lost(&mut self, error: &CallError) {
         self.core.handle_disconnected();
+        self.core.handle_away(Away {
+            is_stranger: matches!(error, CallError::ForeignServer { .. }),
+            words: format!("{error}. Next: {}.", error.hint()),
+        });
         self.metrics.push_lost();
         let hint = error.hint();
         tracing::warn!(hint, "no push from the authority: {error}");
@@ -228,6 +252,7 @@ pub fn empty_board(terminal: protocol::ids::TerminalId) -> Board {
         charge: None,
         online: false,
         horizon: None,
+        away: None,
     }
 }
 
@@ -296,3 +321,6 @@ fn log_shown(shown: &Shown) {
         _ => tracing::info!(shown = shown.name(), claim, "screen"),
     }
 }
+
+#[cfg(test)]
+mod tests;

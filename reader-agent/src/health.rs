@@ -13,7 +13,7 @@ use crate::core::Board;
 use crate::driver::{expired, expiring};
 use crate::identity::Lasts;
 use crate::look::Look;
-use crate::state::{OUTBOX_MAX, State, StateError};
+use crate::state::{OUTBOX_MAX, State, StateError, Withheld};
 use crate::tag_writer::TagWriter;
 use crate::upkeep_driver::Kept;
 
@@ -82,6 +82,12 @@ pub struct OutboxReport {
     /// None: the database does not say.
     pub waiting: Option<u64>,
     pub max: u64,
+    /// More that wait in memory, because the disk is full; a power cut takes them.
+    #[serde(default)]
+    pub in_memory: u64,
+    /// Of this run, for want of room anywhere.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 /// Reader and tag.
@@ -145,6 +151,8 @@ impl Health {
         }
         if !board.online {
             warnings.push("No connection to the authority: nothing is confirmed here.".into());
+            let away = board.away.as_ref();
+            warnings.extend(away.map(|away| format!("Network: {}", away.words)));
         }
         let outbox = self.outbox(&mut problems, &mut warnings);
         let tag = self.tag_report(&mut problems);
@@ -194,9 +202,26 @@ impl Health {
                 "{length} reports wait for the authority; at {OUTBOX_MAX} no more are kept."
             ));
         }
+        let Withheld {
+            waiting: in_memory,
+            lost,
+        } = self.state.withheld();
+        if in_memory > 0 {
+            warnings.push(format!(
+                "The disk is full: {in_memory} reports wait in memory, and a power cut would take them. \
+                 Next: free some space on the disk of the data directory."
+            ));
+        }
+        if lost > 0 {
+            warnings.push(format!(
+                "{lost} reports of taps and tags are lost since the start, because disk or outbox was full."
+            ));
+        }
         OutboxReport {
             waiting,
             max: OUTBOX_MAX,
+            in_memory,
+            lost,
         }
     }
 

@@ -14,6 +14,7 @@ pub struct Metrics {
     tag_writes: IntCounter,
     tag_pages: IntCounter,
     tag_failures: IntCounterVec,
+    tag_in_order: IntGauge,
     taps: IntCounter,
     reconnects: IntCounter,
     storage_failures: IntCounter,
@@ -36,6 +37,11 @@ impl Metrics {
             tag_writes: counter(r, "tag_writes_total", "Visits that programmed the tag"),
             tag_pages: counter(r, "tag_pages_total", "Pages programmed: wear"),
             tag_failures: counters(r, "tag_failures_total", "Visits that failed", "kind"),
+            tag_in_order: gauge(
+                r,
+                "tag_in_order",
+                "1 while the tag lies there and was written last as it should be",
+            ),
             taps: counter(r, "taps_total", "Reads of the tag by phones"),
             reconnects: counter(r, "push_lost_total", "Push streams that ended"),
             storage_failures: counter(r, "storage_failures_total", "Facts that were not kept"),
@@ -96,6 +102,10 @@ impl Metrics {
 
     pub fn tag_failed(&self, kind: &str) {
         self.tag_failures.with_label_values(&[kind]).inc();
+    }
+
+    pub fn tag_in_order(&self, is_so: bool) {
+        self.tag_in_order.set(i64::from(is_so));
     }
 
     pub fn push_lost(&self) {

@@ -53,3 +53,6 @@ async fn upload_batch(line: &Line, state: &State) -> Result<usize, String> {
     state.forget(&stored).map_err(|e| e.to_string())?;
     Ok(stored.len())
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,6 +125,9 @@ fn claimable(shown: &Shown) -> bool {
 /// Title and note.
 fn told(board: &Board, words: Words) -> (&'static str, Option<&'static str>) {
     match &board.shown {
+        Shown::Starting | Shown::Offline { standing: None } if is_stranger(board) => {
+            (words.offline(), Some(words.stranger_note()))
+        }
         Shown::Starting => (words.starting(), Some(words.starting_note())),
         Shown::Idle { standing: None } => (words.idle(), Some(words.idle_note())),
         Shown::Idle {
@@ -144,6 +147,11 @@ fn told(board: &Board, words: Words) -> (&'static str, Option<&'static str>) {
         Shown::Offline { standing: None } => (words.offline(), Some(words.offline_note())),
         Shown::OutOfService { .. } => (words.out_of_service(), Some(words.out_of_service_note())),
     }
+}
+
+/// Whether somebody else answers in the authority's place, as networks do that ask people to sign in.
+fn is_stranger(board: &Board) -> bool {
+    board.away.as_ref().is_some_and(|away| away.is_stranger)
 }
 
 fn end_note(reason: EndReason, words: Words) -> &'static str {

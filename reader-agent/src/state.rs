@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 
 use crate::checkpoint::Checkpoint;
-use crate::clock::Remembered;
+use crate::clock::{Remembered, SinceBoot};
 use crate::core::{Resumed, Save};
 use crate::error::AgentError;
 use crate::platform;
@@ -67,6 +67,10 @@ const TAG_RECORDS: &str = "
 ";
 
 mod tag_records;
+mod waiting;
+
+pub use waiting::{WAITING_MAX, Withheld};
+use waiting::{Waiting, Work};
 
 /// Why something was not kept or not found again.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +88,10 @@ pub enum StateError {
 }
 
 /// The agent's own database.
-pub struct State(Mutex<Connection>);
+pub struct State {
+    connection: Mutex<Connection>,
+    waiting: Mutex<Waiting>,
+}
 
 /// What is known of one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +116,7 @@ impl State {
             migrate(&mut connection)?;
             Ok(connection)
         };
-        Ok(Self(Mutex::new(open()?)))
+        Ok(Self::of(open()?))
     }
 
     /// Opens it for reading alone, also while the agent runs; none if there is no database yet.
@@ -124,8 +131,15 @@ impl State {
         };
         match open()? {
             (_, 0) => Ok(None),
-            (connection, 1..=VERSION) => Ok(Some(Self(Mutex::new(connection)))),
+            (connection, 1..=VERSION) => Ok(Some(Self::of(connection))),
             (_, found) => Err(StateError::Newer { found }.into()),
+        }
+    }
+
+    fn of(connection: Connection) -> Self {
+        Self {
+            connection: Mutex::new(connection),
+            waiting: Mutex::default(),
         }
     }
 
@@ -162,26 +176,41 @@ impl State {
 
     pub fn clock(&self) -> Result<Option<Remembered>, StateError> {
         let stored: Option<(i64, i64)> = self.fact("clock")?;
+        let boot: Option<Option<(String, i64)>> = self.fact("clock_since_boot")?;
         Ok(stored.map(|(difference, seen)| Remembered {
             authority_minus_wall_ms: difference,
             last_seen: Timestamp::from_ms(seen),
+            boot: boot.flatten().and_then(|(boot_id, difference)| {
+                Some(SinceBoot {
+                    boot_id: u128::from_str_radix(&boot_id, 16).ok()?,
+                    authority_minus_ticks_ms: difference,
+                })
+            }),
         }))
     }
 
     pub fn save_clock(&self, clock: Remembered) -> Result<(), StateError> {
-        self.set_fact(
-            "clock",
-            &(clock.authority_minus_wall_ms, clock.last_seen.ms()),
-        )
+        let stored = (clock.authority_minus_wall_ms, clock.last_seen.ms());
+        let boot = clock.boot.map(|boot| {
+            let boot_id = format!("{:032x}", boot.boot_id);
+            (boot_id, boot.authority_minus_ticks_ms)
+        });
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        set_fact(&transaction, "clock", &stored)?;
+        set_fact(&transaction, "clock_since_boot", &boot)?;
+        Ok(transaction.commit()?)
     }
 
     /// Keeps a report until the authority has it. The same id again is the same report.
     pub fn push(&self, event: &TerminalEvent) -> Result<(), StateError> {
-        push_event(&self.lock(), event)
+        self.write_or_wait(Work::report(event))
     }
 
     /// The oldest reports.
     pub fn oldest(&self, count: usize) -> Result<Vec<TerminalEvent>, StateError> {
+        // What still does not fit goes on waiting; what is on the disk is older.
+        let _ = self.settle();
         let connection = self.lock();
         let mut query =
             connection.prepare("SELECT event FROM outbox ORDER BY position LIMIT ?1")?;
@@ -208,31 +237,13 @@ impl State {
     }
 
     /// A visit to a tag: its wear, its counter and its reports, all or nothing, so that a tap is
-    /// neither lost nor told twice.
+    /// neither lost nor told twice. On a full disk it waits in memory.
     pub fn tag_visited(
         &self,
         visit: &TagVisited<'_>,
         events: &[TerminalEvent],
     ) -> Result<(), StateError> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        transaction.execute(
-            "INSERT INTO tag (uid, writes, pages, counter, last_visit_ms) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (uid) DO UPDATE SET writes = writes + excluded.writes,
-                pages = pages + excluded.pages, counter = excluded.counter,
-                last_visit_ms = excluded.last_visit_ms",
-            params![
-                visit.uid,
-                i64::from(visit.pages > 0),
-                visit.pages,
-                visit.counter,
-                visit.at.ms()
-            ],
-        )?;
-        for event in events {
-            push_event(&transaction, event)?;
-        }
-        Ok(transaction.commit()?)
+        self.write_or_wait(Work::visit(visit, events))
     }
 
     /// The tag that was visited last.
@@ -317,7 +328,9 @@ impl State {
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -417,5 +430,7 @@ impl From<StateError> for AgentError {
     }
 }
 
+#[cfg(test)]
+mod power_cut_tests;
 #[cfg(test)]
 mod tests;

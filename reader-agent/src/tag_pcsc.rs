@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::error::AgentError;
 use crate::reader::{TagConfig, TagEvent, TagService, Visit};
-use crate::state::{State, TagWear};
+use crate::state::{State, StateError, TagWear};
 use crate::tag::{LastCounter, LeftOn, TagError, TagRecord, TagSafe};
 use crate::tag_writer::{TagFailure, TagHealth, TagVisit, TagWriter};
 
@@ -20,10 +20,18 @@ pub fn start(
     let config = TagConfig {
         reader_name,
         last_counter: last.and_then(last_counter),
-        left: state.take_left_on_tag()?,
+        left: left_on_tag(&state)?,
         ..TagConfig::new(state)
     };
     run(config)
+}
+
+/// On a full disk it cannot be told once only, so it is not told: the tag counts as one nobody knows.
+fn left_on_tag(state: &State) -> Result<Option<LeftOn>, StateError> {
+    match state.take_left_on_tag() {
+        Err(StateError::DiskFull) => Ok(None),
+        left => left,
+    }
 }
 
 /// The same for who only looks at reader and tag, and knows none.
@@ -82,12 +90,10 @@ impl TagWriter for TagService {
 
     fn status(&self) -> TagHealth {
         let status = TagService::status(self);
-        let absent = status
-            .pcscd_absent
-            .then(|| TagError::PcscdAbsent.to_string());
+        let problem = status.service_trouble.or(status.last_error);
         TagHealth {
             reader: status.reader,
-            problem: absent.or(status.last_error.map(|e| e.to_string())),
+            problem: problem.map(|error| error.to_string()),
         }
     }
 }

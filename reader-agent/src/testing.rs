@@ -3,9 +3,13 @@
 
 pub(crate) mod authority;
 pub(crate) mod boards;
+pub(crate) mod front;
 #[cfg(unix)]
 pub(crate) mod pty;
 pub(crate) mod stand;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
@@ -19,7 +23,7 @@ use protocol::money::{Currency, Money};
 use protocol::receipt::{Payee, ReceiptClaims};
 use protocol::refund::RefundClaims;
 use protocol::schedule::{EpochCheck, Rank, ScheduleClaims};
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use protocol::token::{Channel, WindowId};
 use protocol::window::{EpochClock, Policy};
 use protocol::wire::push::{ChargeStage, ChargeState, TerminalState};
@@ -28,7 +32,39 @@ use protocol::wire::reports::{Seen, TerminalEvent};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 
 use crate::checkpoint::Checkpoint;
+use crate::clock::{Clock, Hands};
 use crate::rotation::Face;
+
+/// Clocks whose ticks a test moves, and whose wall clock stands.
+pub(crate) struct MovedHands {
+    pub(crate) ticks: Arc<AtomicI64>,
+    pub(crate) wall: Timestamp,
+    pub(crate) boot_id: u128,
+}
+
+impl Hands for MovedHands {
+    fn ticks_ms(&self) -> Millis {
+        self.ticks.load(Ordering::SeqCst)
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.wall
+    }
+
+    fn boot_id(&self) -> Option<u128> {
+        Some(self.boot_id)
+    }
+}
+
+/// A clock that knows nothing yet.
+pub(crate) fn clock_by_hand(ticks: Arc<AtomicI64>) -> Clock {
+    let hands = MovedHands {
+        ticks,
+        wall: Timestamp::from_ms(0),
+        boot_id: 1,
+    };
+    Clock::with(Box::new(hands), None)
+}
 
 /// An authority's signing key.
 pub(crate) struct Signer {

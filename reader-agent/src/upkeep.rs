@@ -255,7 +255,10 @@ impl Keeper {
 
     /// The authority took a call of this footing.
     pub fn handle_proven(&mut self, by: u64) {
-        self.stranger = false;
+        if std::mem::take(&mut self.stranger) {
+            // What a stranger answered is no trouble of the authority's roots.
+            self.trust = Tries::default();
+        }
         self.unwelcome = false;
         if let Stage::Trying { footing, life } = self.stage
             && by >= footing

@@ -121,7 +121,11 @@ impl UpkeepDriver {
         let noticed = self.noticed.borrow_and_update().clone();
         let present = self.line.now().number;
         self.keeper.handle_told(&noticed.told, at);
-        if let Some(footing) = noticed.up_under {
+        // Whoever came up last counts: a stream, or a stranger after it.
+        let up_under = noticed
+            .up_under
+            .filter(|_| noticed.stranger_under.is_none());
+        if let Some(footing) = up_under {
             self.keeper.handle_proven(footing);
         }
         if let Some((_, error)) = noticed.refused.filter(|(by, _)| *by == present) {

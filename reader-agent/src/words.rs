@@ -121,6 +121,7 @@ sentences! {
     offline_pay_note "No connection here: only your phone shows whether it was paid." "Pas de connexion ici : seul votre téléphone dit si c’est payé.";
     offline "No connection" "Pas de connexion";
     offline_note "Payment is not possible at the moment. This screen continues by itself." "Le paiement est impossible pour le moment. Cet écran reprend de lui-même.";
+    stranger_note "Something else answers in place of the payment service. Does this network ask you to sign in?" "Autre chose répond à la place du service de paiement. Ce réseau demande-t-il une connexion ?";
     out_of_service "Out of service" "Hors service";
     out_of_service_note "Please ask for another way to pay." "Demandez un autre moyen de payer.";
 

@@ -161,6 +161,18 @@ impl Terminal {
             .ok_or_else(|| Failure::new("no tag lies on the reader"))
     }
 
+    /// The reader, for whoever turns its screws.
+    pub fn reader(&self) -> Result<&VirtualReader, Failure> {
+        let reader = self.reader.as_ref().map(|it| &it.reader);
+        reader.ok_or_else(no_reader)
+    }
+
+    /// The card service of this machine.
+    pub fn card_service(&mut self) -> Result<&mut Pcscd, Failure> {
+        let reader = self.reader.as_mut().map(|it| &mut it.pcscd);
+        reader.ok_or_else(no_reader)
+    }
+
     /// SIGSTOP: the machine stands still, and every connection stays as it is.
     pub fn freeze_agent(&self) -> Result<(), Failure> {
         self.running()?.signal("STOP")

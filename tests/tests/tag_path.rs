@@ -4,6 +4,9 @@
 //! a process of its own.
 #![allow(clippy::unwrap_used)]
 
+#[path = "tag_path/faults.rs"]
+mod faults;
+
 use harness::pcsc::{ForeignTag, Pcscd, Probe, VirtualReader, VirtualTag, VpcdTag};
 use serde_json::Value;
 use std::path::Path;

@@ -1,6 +1,10 @@
 #![allow(clippy::unwrap_used)]
 //! The whole agent against a server with the authority's rules.
 use super::*;
+
+#[path = "weather_tests.rs"]
+mod weather;
+
 use crate::testing::authority::{DUE, Days, EXPIRED, FRESH, FakeAuthority};
 use crate::testing::terminal;
 use protocol::problem::ProblemType;
@@ -35,10 +39,23 @@ impl Shop {
         manager: Manager,
     ) -> Self {
         let authority = FakeAuthority::start().await;
+        let base = authority.base.clone();
+        Self::behind(&base, authority, days, more, prepare, manager).await
+    }
+
+    /// Whoever answers at this address, at times the authority.
+    async fn behind(
+        base: &str,
+        authority: FakeAuthority,
+        days: Days,
+        more: impl FnOnce(&Path) -> String,
+        prepare: impl FnOnce(&FakeAuthority),
+        manager: Manager,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         authority.enrol(dir.path(), days);
         prepare(&authority);
-        let text = Config::text(&authority.base, terminal(1));
+        let text = Config::text(base, terminal(1));
         let text = format!("{text}tag = \"none\"\nkiosk_listen = \"127.0.0.1:0\"\n");
         let text = text + &more(dir.path());
         let mut config = Config::parse(&text).unwrap();

@@ -23,6 +23,7 @@ use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 
 use super::failure::CallError;
+use super::names::Names;
 use super::tls;
 use crate::clock::{self, Clock};
 use crate::error::AgentError;
@@ -75,21 +76,26 @@ pub struct AuthorityClient {
 }
 
 impl AuthorityClient {
-    pub fn new(
+    pub(crate) fn new(
         base: &str,
         identity: &Identity,
         trust: &TrustAnchors,
         clock: Option<Arc<Clock>>,
+        names: &Names,
     ) -> Result<Self, AgentError> {
-        Self::with_tls(base, tls::verified(trust, Some(identity), clock)?)
+        Self::with_tls(base, tls::verified(trust, Some(identity), clock)?, names)
     }
 
     /// Believes whoever answers: for what proves itself.
-    pub(super) fn believing_anybody(base: &str) -> Result<Self, AgentError> {
-        Self::with_tls(base, tls::unverified()?)
+    pub(super) fn believing_anybody(base: &str, names: &Names) -> Result<Self, AgentError> {
+        Self::with_tls(base, tls::unverified()?, names)
     }
 
-    pub(super) fn with_tls(base: &str, config: rustls::ClientConfig) -> Result<Self, AgentError> {
+    pub(super) fn with_tls(
+        base: &str,
+        config: rustls::ClientConfig,
+        names: &Names,
+    ) -> Result<Self, AgentError> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .https_only(true)
@@ -97,6 +103,7 @@ impl AuthorityClient {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
+            .dns_resolver(names.clone())
             .build()
             .map_err(AgentError::bug)?;
         Ok(Self {
@@ -243,6 +250,11 @@ async fn accepted(response: Response) -> Result<Response, CallError> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
+    }
+    if status.is_redirection() || status == http::StatusCode::NETWORK_AUTHENTICATION_REQUIRED {
+        // An authority sends nobody elsewhere; a network that asks people to sign in does.
+        let detail = format!("it answers with HTTP status {status}");
+        return Err(CallError::ForeignServer { detail });
     }
     let body = body(response).await?;
     Err(match serde_json::from_slice::<Problem>(&body) {

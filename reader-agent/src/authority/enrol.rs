@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::client::{AuthorityClient, body};
 use super::failure::CallError;
+use super::names::Names;
 use super::{renew, tls};
 use crate::error::AgentError;
 
@@ -65,9 +66,10 @@ pub async fn enrol(
     key: &SoftwareKey,
     now: Timestamp,
 ) -> Result<Enrolled, AgentError> {
-    let (root, others) = look(base, fingerprint).await?;
+    let names = Names::of_system();
+    let (root, others) = look(base, fingerprint, &names).await?;
     let trust = TrustAnchors::pinned(root.clone());
-    let client = AuthorityClient::with_tls(base, tls::verified(&trust, None, None)?)?;
+    let client = AuthorityClient::with_tls(base, tls::verified(&trust, None, None)?, &names)?;
     let name = join.terminal.to_string().parse();
     let request = csr::new_unnamed(key, &name.map_err(AgentError::bug)?)?;
     let answer = ask(&client, join, &request).await?;
@@ -85,8 +87,11 @@ pub async fn enrol(
 async fn look(
     base: &str,
     fingerprint: Fingerprint,
+    names: &Names,
 ) -> Result<(Certificate, Vec<Certificate>), AgentError> {
-    let found = AuthorityClient::believing_anybody(base)?.cacerts().await?;
+    let found = AuthorityClient::believing_anybody(base, names)?
+        .cacerts()
+        .await?;
     let (mut roots, others): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|c| c.fingerprint() == fingerprint);

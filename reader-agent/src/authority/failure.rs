@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use protocol::problem::{Problem, ProblemType};
+use rustls::AlertDescription;
 
 use crate::error::Whose;
 
@@ -28,8 +29,13 @@ impl CallError {
     pub fn of(error: &reqwest::Error) -> Self {
         let detail = innermost(error);
         match tls_error(error) {
-            Some(rustls::Error::AlertReceived(_)) => Self::OwnCertificate { detail },
+            Some(rustls::Error::AlertReceived(alert)) if judges_certificate(*alert) => {
+                Self::OwnCertificate { detail }
+            }
             Some(_) => Self::ForeignServer { detail },
+            None if is_cut(error) => Self::Unreachable {
+                detail: "the connection was cut".into(),
+            },
             None if error.is_decode() || error.is_body() && !error.is_timeout() => {
                 Self::Answer { detail }
             }
@@ -43,10 +49,11 @@ impl CallError {
         }
     }
 
-    /// The authority understood and said no to this terminal itself.
+    /// The authority understood and said no to this terminal itself. Who only stands in its place says
+    /// nothing about this terminal: that is as good as nobody.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::OwnCertificate { .. } | Self::ForeignServer { .. } => true,
+            Self::OwnCertificate { .. } => true,
             Self::Refused(problem) => matches!(
                 problem.problem_type(),
                 Some(
@@ -101,7 +108,7 @@ impl CallError {
                 "check the network of this machine and the authority's address, then try again".into()
             }
             Self::ForeignServer { .. } => {
-                "check the authority's address; if it is right, compare clocks, then ask the operator whether the root certificate was replaced".into()
+                "if this network asks people to sign in (guest Wi-Fi), open any page in a browser on this PC and sign in; otherwise check the authority's address, compare clocks, then ask the operator whether the root certificate was replaced; nothing was sent".into()
             }
             Self::OwnCertificate { .. } => {
                 "the certificate may have been revoked, or have expired too long ago: ask the operator for a new join token and enrol again".into()
@@ -111,7 +118,7 @@ impl CallError {
             }
             Self::Refused(problem) => problem.next_step.to_string(),
             Self::Answer { .. } => {
-                "check that the address is the authority's port for terminals (8444 unless set otherwise)".into()
+                "check that the address is the authority's port for terminals (8444 unless set otherwise), and that no network in between shows a sign-in page".into()
             }
         }
     }
@@ -122,12 +129,41 @@ fn detail_of(problem: &Problem) -> String {
     detail.map(|d| format!(" ({d})")).unwrap_or_default()
 }
 
+/// Only what is said of certificates is about ours. Whatever else a server breaks off for (no TLS 1.3, a
+/// name it does not know) an authority does not say.
+fn judges_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateRequired
+    )
+}
+
 fn innermost(error: &dyn Error) -> String {
     let mut at = error;
     while let Some(source) = at.source() {
         at = source;
     }
     at.to_string()
+}
+
+/// Whether a connection ended in the middle of an answer.
+fn is_cut(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|it| {
+        matches!(
+            it.kind(),
+            ConnectionAborted | ConnectionReset | UnexpectedEof
+        )
+    }) || error.source().is_some_and(is_cut)
 }
 
 /// An I/O error hides what it carries from `source`, so both ways are followed.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use protocol::ids::ChargeId;
+use protocol::time::Millis;
 use protocol::wire::charges::ChargeRequest;
 use protocol::wire::history::{DayReport, HistoryPage, HistoryQuery};
 use protocol::wire::push::ChargeState;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 
 use super::client::{AuthorityClient, BooksDesk, ChargeDesk};
 use super::failure::CallError;
+use super::names::Names;
 use crate::clock::Clock;
 use crate::error::AgentError;
 use crate::identity::Identity;
@@ -33,7 +35,10 @@ pub const REPEATS_MAX: usize = 2;
 pub struct Line {
     base: String,
     clock: Arc<Clock>,
+    names: Names,
     footing: watch::Sender<Arc<Footing>>,
+    /// Rung when what the open stream says is doubted.
+    anew: watch::Sender<()>,
 }
 
 /// What calls are made with.
@@ -65,9 +70,21 @@ impl Line {
         trust: Trust,
         clock: Arc<Clock>,
     ) -> Result<Self, AgentError> {
+        Self::resolving(base, identity, trust, clock, Names::of_system())
+    }
+
+    /// The same with names as somebody else resolves them.
+    pub(crate) fn resolving(
+        base: &str,
+        identity: Identity,
+        trust: Trust,
+        clock: Arc<Clock>,
+        names: Names,
+    ) -> Result<Self, AgentError> {
+        let heard = Some(clock.clone());
         let first = Footing {
             number: 1,
-            client: AuthorityClient::new(base, &identity, trust.anchors(), Some(clock.clone()))?,
+            client: AuthorityClient::new(base, &identity, trust.anchors(), heard, &names)?,
             identity: Arc::new(identity),
             trust,
             standing: Standing::Taken,
@@ -76,7 +93,9 @@ impl Line {
         Ok(Self {
             base: base.into(),
             clock,
+            names,
             footing: watch::Sender::new(Arc::new(first)),
+            anew: watch::Sender::new(()),
         })
     }
 
@@ -87,6 +106,21 @@ impl Line {
     /// Hears of every change after this moment.
     pub fn changes(&self) -> watch::Receiver<Arc<Footing>> {
         self.footing.subscribe()
+    }
+
+    /// The stream that is open is doubted: whoever listens to it asks for another one.
+    pub fn ask_anew(&self) {
+        self.anew.send_replace(());
+    }
+
+    /// Hears of doubts after this moment.
+    pub fn doubts(&self) -> watch::Receiver<()> {
+        self.anew.subscribe()
+    }
+
+    /// A count of milliseconds that only runs forward.
+    pub(super) fn ticks_ms(&self) -> Millis {
+        self.clock.ticks_ms()
     }
 
     /// From now on everybody calls as `identity`.
@@ -132,7 +166,7 @@ impl Line {
 
     /// For what proves itself, when nobody can be believed.
     pub fn believing_anybody(&self) -> Result<AuthorityClient, AgentError> {
-        AuthorityClient::believing_anybody(&self.base)
+        AuthorityClient::believing_anybody(&self.base, &self.names)
     }
 
     /// Whether there is another footing than this, now or, while one is on trial, soon.
@@ -153,7 +187,8 @@ impl Line {
         standing: Standing,
     ) -> Result<u64, AgentError> {
         let clock = Some(self.clock.clone());
-        let client = AuthorityClient::new(&self.base, &identity, trust.anchors(), clock)?;
+        let anchors = trust.anchors();
+        let client = AuthorityClient::new(&self.base, &identity, anchors, clock, &self.names)?;
         let mut number = 0;
         self.footing.send_modify(|held| {
             number = held.number + 1;

@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub mod enrol;
 mod failure;
 pub mod line;
+pub(crate) mod names;
 pub mod push;
 pub mod renew;
 pub(crate) mod tls;

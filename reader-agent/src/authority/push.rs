@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use protocol::time::Millis;
 use protocol::wire::push::{KEEP_ALIVE_S, STATE_EVENT, TerminalState};
 use protocol::wire::upkeep::Upkeep;
 use tokio::sync::{mpsc, watch};
@@ -26,7 +27,10 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(2 * KEEP_ALIVE_S + 5);
 /// What the stream tells the driver.
 #[derive(Debug)]
 pub enum Pushed {
-    Connected,
+    /// A stream is up that was asked for at this count of ticks.
+    Connected {
+        asked: Millis,
+    },
     State(Box<TerminalState>),
     Lost(CallError),
 }
@@ -60,6 +64,8 @@ pub struct Follower {
 /// One open stream.
 struct Stream {
     number: u64,
+    asked: Millis,
+    doubts: watch::Receiver<()>,
     parts: BoxStream<'static, reqwest::Result<Bytes>>,
     parser: Parser,
 }
@@ -67,7 +73,7 @@ struct Stream {
 /// Why nobody listens to a stream any more.
 enum End {
     Lost(CallError),
-    /// There is another footing; the stream may be heard until the next one is up.
+    /// Another stream is wanted; this one may be heard until it is up.
     Moved(Option<Stream>),
     /// The agent stops.
     NobodyHears,
@@ -80,24 +86,25 @@ impl Follower {
         let mut old = None;
         loop {
             let footing = self.line.now();
-            let error = match self.dial(&footing, &mut old).await {
+            let (error, pause) = match self.dial(&footing, &mut old).await {
                 Ok(stream) => match self.take_over(&footing, stream, &mut backoff).await {
                     End::NobodyHears => return,
                     End::Moved(stream) => {
                         old = stream;
                         continue;
                     }
-                    End::Lost(error) => error,
+                    // Whoever ended it may have ended those of a whole fleet.
+                    End::Lost(error) => (error, backoff.lost()),
                 },
                 Err(error) => {
                     self.note(&footing, &error);
-                    error
+                    (error, backoff.pause())
                 }
             };
             if old.is_none() && self.lost(&footing, error).await.is_err() {
                 return;
             }
-            self.pause(&footing, &mut old, backoff.pause()).await;
+            self.pause(&footing, &mut old, pause).await;
         }
     }
 
@@ -109,10 +116,13 @@ impl Follower {
             checkpoint: self.state.checkpoint().ok().flatten(),
             instance: self.instance.clone(),
         };
+        let (asked, doubts) = (self.line.ticks_ms(), self.line.doubts());
         let opening = footing.client.events(&greeting);
         let response = self.beside(old, footing, opening).await?;
         Ok(Stream {
             number: footing.number,
+            asked,
+            doubts,
             parts: response.bytes_stream().boxed(),
             parser: Parser::default(),
         })
@@ -125,7 +135,10 @@ impl Follower {
             noticed.refused = None;
             noticed.stranger_under = None;
         });
-        if self.heard.send(Pushed::Connected).await.is_err() {
+        let connected = Pushed::Connected {
+            asked: stream.asked,
+        };
+        if self.heard.send(connected).await.is_err() {
             return End::NobodyHears;
         }
         self.listen(stream, backoff).await
@@ -134,11 +147,15 @@ impl Follower {
     /// Until the stream ends, or there is another footing.
     async fn listen(&mut self, mut stream: Stream, backoff: &mut Backoff) -> End {
         let (mut changes, number) = (self.line.changes(), stream.number);
+        let mut doubts = stream.doubts.clone();
         loop {
             let frames = tokio::select! {
                 moved = changes.wait_for(|held| held.number != number) => {
                     let goes_on = moved.is_ok_and(|held| held.goes_on_from <= number);
                     return End::Moved(goes_on.then_some(stream));
+                }
+                Ok(()) = doubts.changed() => {
+                    return End::Moved(None);
                 }
                 frames = stream.next() => frames,
             };
@@ -257,3 +274,6 @@ impl Stream {
         Ok(frames)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ pub(super) async fn look(reader_name: Option<&str>, report: Option<&Report>) -> 
 
 impl Sight {
     fn told(tag: &TagReport) -> Self {
-        let silent = [TagError::PcscdAbsent, refused_by_polkit()].map(|error| error.to_string());
+        let silent = [TagError::PcscdAbsent, TagError::NotLetIn].map(|error| error.to_string());
         let wear = tag.wear.as_ref().map(|wear| {
             let (uid, writes) = (&wear.uid, wear.writes);
             format!("{uid}, written {writes} times")
@@ -97,17 +97,12 @@ impl Sight {
         let nothing = uid.is_none().then_some(TagError::NoTag);
         let problem = missing.or(status.last_error).or(nothing);
         Ok(Self {
-            is_service_silent: status.pcscd_absent,
+            is_service_silent: status.service_trouble.is_some(),
             reader: status.reader,
             problem: problem.map(|error| error.to_string()),
             tag: uid,
         })
     }
-}
-
-/// How the tag path says that pcscd hung up on it, which is how libpcsclite tells of polkit.
-fn refused_by_polkit() -> TagError {
-    TagError::Reader(pcsc::Error::SecurityViolation.to_string())
 }
 
 fn enter() -> Result<(), pcsc::Error> {
@@ -207,7 +202,7 @@ mod tests {
     fn an_agent_that_pcscd_hangs_up_on_is_not_told_to_unplug_its_reader() {
         let told = Sight::told(&TagReport {
             reader: None,
-            problem: Some(refused_by_polkit().to_string()),
+            problem: Some(TagError::NotLetIn.to_string()),
             wear: None,
         });
         let found = judge(Some(Some(Door::Open)), &told);

@@ -14,6 +14,7 @@ use super::kept::Kept;
 use super::{Finding, Mover, within};
 use crate::authority::CallError;
 use crate::authority::client::AuthorityClient;
+use crate::authority::names::Names;
 use crate::{clock, local};
 
 const SUBJECT: &str = "network";
@@ -126,8 +127,8 @@ async fn ask(base: &str, kept: &Kept) -> Reached {
     let (Ok(identity), Ok(trust)) = (&kept.identity, &kept.trust) else {
         return Reached::NotAsked;
     };
-    let clock = Some(kept.clock.clone());
-    let Ok(client) = AuthorityClient::new(base, identity, trust.anchors(), clock) else {
+    let (clock, names) = (Some(kept.clock.clone()), Names::of_system());
+    let Ok(client) = AuthorityClient::new(base, identity, trust.anchors(), clock, &names) else {
         return Reached::NotAsked;
     };
     match client.time().await {

@@ -7,16 +7,26 @@
 mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{
-    CONFIG_PATH, card_service, forbid_core_dumps, guard, make_private_dir, new_private_file,
-    open_serial, room, since_boot_ms, sync_directory_of, told_to_stop,
+    CONFIG_PATH, boot_id, card_service, forbid_core_dumps, guard, make_private_dir,
+    new_private_file, open_serial, room, since_boot_ms, sync_directory_of, told_to_stop,
 };
+
+#[cfg(target_os = "linux")]
+mod alarm;
+#[cfg(target_os = "linux")]
+pub(crate) use alarm::BootAlarm;
+
+#[cfg(not(target_os = "linux"))]
+mod no_alarm;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use no_alarm::BootAlarm;
 
 #[cfg(not(unix))]
 mod other;
 #[cfg(not(unix))]
 pub(crate) use other::{
-    CONFIG_PATH, card_service, forbid_core_dumps, guard, make_private_dir, new_private_file,
-    open_serial, room, since_boot_ms, sync_directory_of, told_to_stop,
+    CONFIG_PATH, boot_id, card_service, forbid_core_dumps, guard, make_private_dir,
+    new_private_file, open_serial, room, since_boot_ms, sync_directory_of, told_to_stop,
 };
 
 /// What a file system has left.

@@ -14,6 +14,11 @@ pub(crate) fn since_boot_ms() -> Option<i64> {
     None
 }
 
+/// Nothing counts from the start of the machine here.
+pub(crate) fn boot_id() -> Option<u128> {
+    None
+}
+
 /// Crash reports are the system's own matter here.
 pub(crate) fn forbid_core_dumps() -> io::Result<()> {
     Ok(())

@@ -28,6 +28,14 @@ pub(crate) fn since_boot_ms() -> Option<i64> {
     parse_uptime(&text)
 }
 
+/// Which start of this machine it is; none where nobody says.
+pub(crate) fn boot_id() -> Option<u128> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    uuid::Uuid::parse_str(text.trim())
+        .ok()
+        .map(|id| id.as_u128())
+}
+
 fn parse_uptime(text: &str) -> Option<i64> {
     let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
     if hundredths.len() != 2 {

@@ -4,6 +4,10 @@ use crate::tag::{Card, NativeError, NativeTransceive};
 
 /// Pass-through of layer 3; the reader makes the CRC and takes it off.
 const PASS_THROUGH: [u8; 4] = [0xFF, 0xEF, 0x01, 0x00];
+/// By its manual: firmware polling off, then the antenna, and back. Escape codes, without an answer.
+pub(super) const FIELD_OFF: [&[u8]; 2] = [&[0xAC, 0x01], &[0x96, 0x00]];
+pub(super) const FIELD_ON: [&[u8]; 2] = [&[0x96, 0x01], &[0xAC, 0x00]];
+
 const NATIVE_MAX: usize = 64;
 
 pub(super) fn is_one(reader_name: &str) -> bool {

@@ -94,6 +94,7 @@ pub enum TagEvent {
     TagRemoved,
     /// Something lies on the reader that cannot be used.
     TagRefused(TagError),
+    /// It does not run, or does not let us in.
     PcscdAbsent,
     PcscdBack,
 }
@@ -110,11 +111,12 @@ pub enum FieldControl {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagStatus {
-    pub pcscd_absent: bool,
+    /// Why the PC/SC service cannot be used.
+    pub service_trouble: Option<TagError>,
     pub reader: Option<String>,
     pub tag_uid: Option<Vec<u8>>,
     pub field_control: FieldControl,
-    /// The last visit's error; gone after a good one.
+    /// The last visit's error, or what is missing since; gone after a good visit, or when it is back.
     pub last_error: Option<TagError>,
 }
 

@@ -16,6 +16,10 @@ const TIMER: [u8; 3] = [0x5F, 0x46, 0x04];
 const TRANSCEIVE: u8 = 0x95;
 const STATUS: u8 = 0x96;
 const DATA: u8 = 0x97;
+/// By their manuals ("antenna field", "RF control"): off, and on with polling.
+pub(super) const FIELD_OFF: [&[u8]; 1] = [&[0xE0, 0x00, 0x00, 0x25, 0x01, 0x00]];
+pub(super) const FIELD_ON: [&[u8]; 1] = [&[0xE0, 0x00, 0x00, 0x25, 0x01, 0x01]];
+
 const NATIVE_MAX: usize = 64;
 
 /// Which of the family this reader is.

@@ -4,8 +4,9 @@
 //! What it sees it tells the desk; it never talks to a tag.
 
 use super::desk::Desk;
+use super::pcsc_error::enter;
 use crate::tag::TagError;
-use pcsc::{Context, Error, PNP_NOTIFICATION, ReaderState, Scope, State};
+use pcsc::{Context, Error, PNP_NOTIFICATION, ReaderState, State};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +51,7 @@ fn run(desk: &Desk) {
 fn report(desk: &Desk, error: Error) {
     tracing::debug!(%error, "PC/SC: starting over");
     match super::pcsc_error::tag_error(error) {
-        TagError::PcscdAbsent => desk.pcscd(true),
+        trouble @ (TagError::PcscdAbsent | TagError::NotLetIn) => desk.pcscd(Some(trouble)),
         TagError::NoReader { .. } => desk.reader(None),
         _ => {}
     }
@@ -58,9 +59,9 @@ fn report(desk: &Desk, error: Error) {
 
 /// Follows one run of the service; ends with the error that makes a new context necessary.
 fn watch_service(desk: &Desk, back_off: &mut Duration) -> Result<(), Error> {
-    let context = Context::establish(Scope::System)?;
+    let context = enter()?;
     let mut readers = list(&context)?;
-    desk.pcscd(false);
+    desk.pcscd(None);
     while !desk.stopped() {
         let chosen = choose(&readers, desk.config.reader_name.as_deref());
         desk.reader(chosen.as_ref().and_then(|name| name.to_str().ok()));

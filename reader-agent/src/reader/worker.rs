@@ -7,11 +7,11 @@ use super::card::ConnectedTag;
 use super::clock;
 use super::desk::{Lease, Task};
 use super::field::{ESCAPE, FieldSwitch};
-use super::pcsc_error::tag_error;
+use super::pcsc_error::{enter, tag_error};
 use super::service::{FieldControl, Visit};
 use super::watcher::choose;
 use crate::tag::{Errand, Recognised, TagError, uid};
-use pcsc::{Card, Context, Disposition, Protocols, ReaderState, Scope, ShareMode, State};
+use pcsc::{Card, Context, Disposition, Protocols, ReaderState, ShareMode, State};
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -73,8 +73,10 @@ impl Worker {
         if let Err(error) = &visit {
             // The field stays on after a failure, so that the tag's return is noticed.
             self.lease.field_stays_on();
-            if matches!(error, TagError::NoTag | TagError::Removed) {
-                self.lease.tag_gone();
+            match error {
+                TagError::NoTag | TagError::Removed => self.lease.tag_gone(),
+                TagError::Mute => self.lease.tag_refused(TagError::Mute),
+                _ => {}
             }
         }
         visit
@@ -97,7 +99,7 @@ impl Worker {
         if let Err(error) = self.identify() {
             match error {
                 TagError::NoTag | TagError::Removed => self.lease.tag_gone(),
-                TagError::NotAnNtag { .. } | TagError::Unreadable { .. } => {
+                TagError::NotAnNtag { .. } | TagError::Unreadable { .. } | TagError::Mute => {
                     self.lease.tag_refused(error);
                 }
                 error => tracing::debug!(%error, "could not look at the tag"),
@@ -115,7 +117,7 @@ impl Worker {
     }
 
     fn bench(&self) -> Result<Bench, TagError> {
-        let context = self.call(|| Context::establish(Scope::System))?;
+        let context = self.call(enter)?;
         let wanted = self.lease.config().reader_name.clone();
         let readers = match self.call(|| context.list_readers_owned()) {
             Err(TagError::NoReader { .. }) => Vec::new(),
@@ -220,6 +222,30 @@ impl Worker {
         Ok(Some(reader.atr().to_vec()))
     }
 
+    /// As it answered when it was connected.
+    fn atr_of(&self, card: &Card) -> Result<Vec<u8>, TagError> {
+        let status = self.call_beside_others(|| card.status2_owned())?;
+        Ok(status.map_err(tag_error).map_err(not_there)?.atr().to_vec())
+    }
+
+    /// What did not answer is either gone, and the reader is about to notice, or still lies there.
+    fn gone_or_mute(&self, bench: &Bench) -> Result<TagError, TagError> {
+        let mut states = [ReaderState::new(bench.reader.clone(), State::UNAWARE)];
+        let started = clock::now();
+        while clock::since(started) < PRESENCE_LIMIT {
+            let wait = || bench.context.get_status_change(PRESENCE_SLICE, &mut states);
+            match self.lease.call(wait)? {
+                Ok(()) | Err(pcsc::Error::Timeout) => {}
+                Err(error) => return Err(tag_error(error)),
+            }
+            if self.seen(&states[0])?.is_none() {
+                return Ok(TagError::NoTag);
+            }
+            states[0].sync_current_state();
+        }
+        Ok(TagError::Mute)
+    }
+
     fn with_tag<T>(
         &self,
         bench: &Bench,
@@ -227,13 +253,21 @@ impl Worker {
         act: impl FnOnce(&[u8], Recognised<'_>) -> Result<T, TagError>,
     ) -> Result<T, TagError> {
         let card = self.connect(bench, ShareMode::Shared, Protocols::ANY);
-        let mut card = card.map_err(not_there)?;
+        let mut card = match card {
+            Err(TagError::Removed | TagError::Mute) => return Err(self.gone_or_mute(bench)?),
+            card => card?,
+        };
+        let atr = match atr {
+            // What was mute before has told nothing yet.
+            [] => self.atr_of(&card)?,
+            atr => atr.to_vec(),
+        };
         let transaction = self.call_beside_others(|| card.transaction())?;
         let transaction = transaction.map_err(tag_error).map_err(not_there)?;
         let tag = ConnectedTag {
             card: &transaction,
             lease: &self.lease,
-            atr,
+            atr: &atr,
             reader_name: &bench.reader.to_string_lossy(),
         };
         let result = self.recognised(&tag, act);
@@ -246,7 +280,10 @@ impl Worker {
             false => Disposition::UnpowerCard,
         };
         self.disconnect(card, disposition)?;
-        result
+        match result {
+            Err(TagError::NoTag) => Err(self.gone_or_mute(bench)?),
+            result => result,
+        }
     }
 
     fn connect(

@@ -67,9 +67,55 @@ fn a_full_disk_is_called_one_and_loses_nothing() {
         .lock()
         .pragma_update(None, "max_page_count", pages)
         .unwrap();
-    let full = (2..10_000).find_map(|n| state.push(&event(n)).err());
-    assert!(matches!(full, Some(StateError::DiskFull)), "{full:?}");
+    let full = (2..10_000).find_map(|n| Some((n, state.push(&event(n)).err()?)));
+    let (first_waiting, full) = full.unwrap();
+    assert!(matches!(full, StateError::DiskFull), "{full:?}");
+    // A visit keeps its order behind it, and nothing that is on the disk is harmed.
+    let visit = TagVisited {
+        uid: "04A1",
+        pages: 7,
+        counter: Some(3),
+        at: Timestamp::from_ms(1),
+    };
+    let last = first_waiting + 1;
+    assert!(state.tag_visited(&visit, &[event(last)]).is_err());
     assert_eq!(state.oldest(1).unwrap(), vec![event(1)]);
+    let withheld = |waiting, lost| Withheld { waiting, lost };
+    assert_eq!(state.withheld(), withheld(2, 0));
+    assert_eq!(state.last_tag().unwrap(), None);
+
+    state
+        .lock()
+        .pragma_update(None, "max_page_count", 10 * pages)
+        .unwrap();
+    let all: Vec<_> = (1..=last).map(event).collect();
+    assert_eq!(state.oldest(10_000).unwrap(), all, "there is room again");
+    assert_eq!(state.withheld(), withheld(0, 0));
+    assert_eq!(state.last_tag().unwrap().unwrap().pages, 7);
+}
+
+#[test]
+fn what_waits_for_a_full_disk_is_bounded_and_the_oldest_that_are_lost_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir);
+    let limit = |pages: i64| {
+        let connection = state.lock();
+        connection
+            .pragma_update(None, "max_page_count", pages)
+            .unwrap();
+    };
+    limit(1);
+    let mut last = 0;
+    while state.withheld().lost < 3 {
+        last += 1;
+        let _ = state.push(&event(last));
+    }
+    assert_eq!(state.withheld().waiting, WAITING_MAX as u64);
+    limit(10_000);
+    let kept = state.oldest(100_000).unwrap();
+    assert_eq!(kept.len() as u64, last - 3);
+    assert!(kept.is_sorted_by_key(|event| event.at));
+    assert_eq!(kept.last(), Some(&event(last)));
 }
 
 #[cfg(unix)]

@@ -8,6 +8,10 @@ use thiserror::Error;
 pub enum TagError {
     #[error("no tag on the reader: place the terminal's NTAG on it")]
     NoTag,
+    #[error(
+        "what lies on the reader does not answer: leave only the terminal's tag there, in the middle, and no second card, phone or metal"
+    )]
+    Mute,
     #[error("the card on the reader is of no kind this terminal knows (ATR {}): replace it with an NTAG 424 DNA, or an NTAG213, 215 or 216", hex(.atr))]
     NotAnNtag { atr: Vec<u8> },
     #[error(
@@ -124,6 +128,10 @@ pub enum TagError {
         "the PC/SC service is not running: start it (systemctl start pcscd.socket), or install it (apt-get install pcscd)"
     )]
     PcscdAbsent,
+    #[error(
+        "the PC/SC service does not let the agent in: install the package's polkit rule (50-m2key-agent.rules) for the agent's account, then systemctl restart pcscd"
+    )]
+    NotLetIn,
     #[error("the reader reports \"{0}\": unplug it and plug it in again")]
     Reader(String),
 
@@ -140,6 +148,7 @@ impl TagError {
     pub fn kind(&self) -> &'static str {
         match self {
             TagError::NoTag => "no_tag",
+            TagError::Mute => "mute",
             TagError::NotAnNtag { .. } => "not_an_ntag",
             TagError::NotFormatted { .. } => "not_formatted",
             TagError::ReadOnly => "read_only",
@@ -172,6 +181,7 @@ impl TagError {
             TagError::ReaderBusy => "reader_busy",
             TagError::Stuck => "stuck",
             TagError::PcscdAbsent => "pcscd_absent",
+            TagError::NotLetIn => "not_let_in",
             TagError::Reader(_) => "reader",
             TagError::Superseded => "superseded",
             TagError::Stopped => "stopped",

@@ -21,10 +21,11 @@ use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use pki::trust::Draft;
 use pki::{Certificate, SoftwareKey, TrustBundle, csr, est};
-use protocol::ids::TerminalId;
+use protocol::ids::{EventId, TerminalId};
 use protocol::problem::{PROBLEM_JSON, Problem, ProblemType};
 use protocol::wire::claims::JWKS_PATH;
 use protocol::wire::push::EVENTS_PATH;
+use protocol::wire::reports::{REPORTS_PATH, ReportRequest, ReportResponse, TerminalEvent};
 use protocol::wire::upkeep::{CHECKPOINT_HEADER, REENROL_PATH, TRUST_HEADER, TRUST_PATH, Upkeep};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -96,6 +97,14 @@ pub(crate) struct World {
     pub(crate) answers_lost: usize,
     /// Every renewal is refused so.
     pub(crate) renewal_refused: Option<ProblemType>,
+    /// What terminals reported, each once, in the order it came.
+    pub(crate) reports: Vec<TerminalEvent>,
+    /// So many batches are stored and their answers lost on the way.
+    pub(crate) report_answers_lost: usize,
+    /// Of one batch no more than these are taken.
+    pub(crate) reports_taken: usize,
+    /// Streams live beside each other, as those of different terminals do.
+    pub(crate) many_streams: bool,
     /// Renewed certificates are not taken, however good they are.
     pub(crate) successors_refused: bool,
     pub(crate) issued_for: Days,
@@ -189,11 +198,12 @@ impl Ca {
         Certificate::from_der(signed.unwrap().der()).unwrap()
     }
 
-    fn tls(&self, days: Days) -> Arc<rustls::ServerConfig> {
+    pub(crate) fn tls(&self, days: Days) -> Arc<rustls::ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let names = vec![
             uri("authority/one"),
             SanType::IpAddress([127, 0, 0, 1].into()),
+            SanType::DnsName("agents.pay.example".try_into().unwrap()),
         ];
         let leaf = self.leaf(&key, names, ExtendedKeyUsagePurpose::ServerAuth, days);
         let chain = [&leaf, &self.issuing].map(|c| CertificateDer::from(c.der().to_vec()));
@@ -228,6 +238,10 @@ impl FakeAuthority {
             bundle: String::new(),
             answers_lost: 0,
             renewal_refused: None,
+            reports: Vec::new(),
+            report_answers_lost: 0,
+            reports_taken: usize::MAX,
+            many_streams: false,
             successors_refused: false,
             issued_for: FRESH,
             issued_to: terminal(1),
@@ -241,6 +255,10 @@ impl FakeAuthority {
         let base = format!("https://{}", listener.local_addr().unwrap());
         tokio::spawn(accept(listener, shared.clone()));
         Self { base, shared }
+    }
+
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.base.trim_start_matches("https://").parse().unwrap()
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
@@ -282,6 +300,21 @@ impl World {
     /// From the next connection on the server's certificate has these dates.
     pub(crate) fn serve_in_days(&mut self, days: Days) {
         self.tls = self.ca.tls(days);
+    }
+
+    /// Stores what is new of a batch; none if the answer is lost.
+    fn report(&mut self, body: &[u8]) -> Option<Vec<EventId>> {
+        let batch: ReportRequest = serde_json::from_slice(body).unwrap();
+        let taken: Vec<_> = batch.events.into_iter().take(self.reports_taken).collect();
+        let stored = taken.iter().map(|event| event.id).collect();
+        for event in taken {
+            if !self.reports.iter().any(|it| it.id == event.id) {
+                self.reports.push(event);
+            }
+        }
+        let is_lost = self.report_answers_lost > 0;
+        self.report_answers_lost = self.report_answers_lost.saturating_sub(1);
+        (!is_lost).then_some(stored)
     }
 
     fn record(&mut self, certificate: Certificate, renews: Option<String>) {
@@ -401,6 +434,10 @@ async fn answer(
         },
         (_, path) => match world.prove(peer) {
             Err(problem) => refusal(problem),
+            Ok(_) if path == REPORTS_PATH => match world.report(&body) {
+                Some(stored) => whole(serde_json::to_string(&ReportResponse { stored }).unwrap()),
+                None => return Err(Lost),
+            },
             Ok(_) if path == JWKS_PATH => {
                 whole(serde_json::to_string(&Signer::new(1).keys()).unwrap())
             }
@@ -428,7 +465,7 @@ fn events(shared: Arc<Shared>) -> Response<Body> {
                 let seen = next.await.ok()?;
                 (seen.streams.len(), seen.revision)
             };
-            if streams > number {
+            if streams > number && !shared.world.lock().unwrap().many_streams {
                 return None;
             }
             let mut state = frame(revision + 1, clock::wall(), None);

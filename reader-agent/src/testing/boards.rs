@@ -107,6 +107,7 @@ fn blank(n: u32, shown: Shown, online: bool) -> Board {
         charge: None,
         online,
         horizon: None,
+        away: None,
     }
 }
 

@@ -106,19 +106,21 @@ async fn boundaries() -> Result<Vec<f64>, Fault> {
         board: board_in,
         pulse: Pulse::new(Arc::new(Manager::default())),
         stop: stop.clone(),
+        asked: None,
     };
     let tag_driver = TagDriver {
         writer: Arc::new(tag),
         events,
         board,
         state: state.clone(),
-        clock,
+        clock: clock.clone(),
         metrics,
         reports: reports.clone(),
         stop,
     };
     let tasks = [tokio::spawn(driver.run()), tokio::spawn(tag_driver.run())];
-    pushed_in.send(Pushed::Connected).await?;
+    let asked = clock.ticks_ms();
+    pushed_in.send(Pushed::Connected { asked }).await?;
     let frame = authority.frame(clock::wall());
     pushed_in.send(Pushed::State(Box::new(frame))).await?;
     let mut took = Vec::new();

@@ -1,7 +1,7 @@
 //! What does the agent's tag service do, seen from another process?
 //!
 //! ```text
-//! tag-probe [--reader NAME] [--call-limit-ms N] [--database FILE]     show ID HEX · blank ID · status     drives the service
+//! tag-probe [--scratch DIR] [--reader NAME] [--call-limit-ms N] [--database FILE]     show ID HEX · blank ID · status     drives the service
 //! tag-probe --hold-exclusively READER               plays other software that keeps the reader
 //! tag-probe --hold-transaction READER               the same, politely shared
 //! ```
@@ -27,9 +27,12 @@ struct Arguments {
     reader: Option<String>,
     #[arg(long)]
     call_limit_ms: Option<u64>,
-    /// Where what is known of tags is kept; a scratch file if not given.
+    /// Where what is known of tags is kept; a file in the scratch directory if not given.
     #[arg(long)]
     database: Option<PathBuf>,
+    /// A directory of the test's, which goes with it.
+    #[arg(long, default_value = ".")]
+    scratch: PathBuf,
     #[arg(long)]
     hold_exclusively: Option<CString>,
     #[arg(long)]
@@ -45,9 +48,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(reader) = &arguments.hold_transaction {
         return Ok(hold(reader, pcsc::ShareMode::Shared)?);
     }
-    let scratch = tempfile::tempdir()?;
     let database = arguments.database.clone();
-    let database = database.unwrap_or_else(|| scratch.path().join("agent.db"));
+    let database = database.unwrap_or_else(|| arguments.scratch.join("agent.db"));
     let safe = Arc::new(State::open(&database)?);
     let (service, mut events) = TagService::start(config(arguments, safe))?;
     tokio::spawn(async move {
@@ -157,7 +159,7 @@ fn event_line(event: &TagEvent) -> Value {
 fn status_line(service: &TagService) -> Value {
     let status = service.status();
     json!({"status": {
-        "pcscd_absent": status.pcscd_absent, "reader": status.reader,
+        "service_trouble": status.service_trouble.map(|error| error.kind()), "reader": status.reader,
         "uid": status.tag_uid.map(|uid| hex(&uid)),
         "field_control": format!("{:?}", status.field_control),
         "last_error": status.last_error.map(|error| error.to_string()),

@@ -44,23 +44,55 @@ impl NativeWay {
 
 /// A command to the reader itself; `None` if it is one for the tag.
 pub(super) enum ReaderCommand {
-    Field(bool),
+    Field(bool, Maker),
     /// Auto-polling: which bits, only acknowledged.
-    Polling(u8),
+    Polling(u8, Maker),
+}
+
+/// Whose way of speaking to the reader itself it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Maker {
+    Pn532,
+    /// ACR1252U, ACR1552U.
+    Acs,
+    Identiv,
 }
 
 pub(super) fn reader_command(apdu: &[u8]) -> Option<ReaderCommand> {
     match *apdu {
-        [0xFF, 0, 0, 0, 4, 0xD4, 0x32, 0x01, on] => Some(ReaderCommand::Field(on & 1 == 1)),
-        [0xFF, 0, 0x51, bits, 0] => Some(ReaderCommand::Polling(bits)),
+        [0xFF, 0, 0, 0, 4, 0xD4, 0x32, 0x01, on] => {
+            Some(ReaderCommand::Field(on & 1 == 1, Maker::Pn532))
+        }
+        [0xFF, 0, 0x51, bits, 0] => Some(ReaderCommand::Polling(bits, Maker::Pn532)),
+        [0xE0, 0, 0, 0x25, 1, on] => Some(ReaderCommand::Field(on != 0, Maker::Acs)),
+        [0x96, on @ 0..=1] => Some(ReaderCommand::Field(on == 1, Maker::Identiv)),
+        [0xAC, bits] => Some(ReaderCommand::Polling(bits, Maker::Identiv)),
         _ => None,
     }
 }
 
 pub(super) fn reader_answer(command: &ReaderCommand) -> Vec<u8> {
     match *command {
-        ReaderCommand::Field(_) => vec![0xD5, 0x33, 0x90, 0x00],
-        ReaderCommand::Polling(bits) => vec![0x90, bits],
+        ReaderCommand::Field(_, Maker::Pn532) => vec![0xD5, 0x33, 0x90, 0x00],
+        ReaderCommand::Polling(bits, Maker::Pn532) => vec![0x90, bits],
+        ReaderCommand::Field(on, Maker::Acs) => vec![0xE1, 0, 0, 0, 1, u8::from(on)],
+        ReaderCommand::Polling(bits, Maker::Acs) => vec![0xE1, 0, 0, 0, 1, bits],
+        ReaderCommand::Field(_, Maker::Identiv) | ReaderCommand::Polling(_, Maker::Identiv) => {
+            Vec::new()
+        }
+    }
+}
+
+impl ReaderCommand {
+    /// Whether a reader with this way for native commands takes it.
+    pub(super) fn suits(&self, native: NativeWay) -> bool {
+        let (Self::Field(_, maker) | Self::Polling(_, maker)) = self;
+        matches!(
+            (native, maker),
+            (NativeWay::Pn532, Maker::Pn532)
+                | (NativeWay::Transparent, Maker::Acs)
+                | (NativeWay::Identiv, Maker::Identiv)
+        )
     }
 }
 

@@ -91,6 +91,11 @@ impl Pcscd {
         Ok(pcscd)
     }
 
+    /// From the next start on it knows these readers and no others.
+    pub fn reconfigure(&self, readers: &[ReaderEntry]) -> io::Result<()> {
+        Pcscd::configure(&self.dir, readers).map(drop)
+    }
+
     /// Value of `PCSCLITE_CSOCK_NAME` for clients.
     pub fn socket(&self) -> PathBuf {
         self.dir.join("pcscd.sock")

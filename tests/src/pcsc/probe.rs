@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// How long a line may take before the test fails; nothing is ever asserted about less.
 const LINE_LIMIT: Duration = Duration::from_secs(30);
@@ -19,12 +20,18 @@ pub struct Probe {
     lines: Receiver<Value>,
     unclaimed: Vec<Value>,
     jobs: u64,
+    /// Where it keeps what it knows, unless the test gave it a place; the probe may be killed, and cleans
+    /// nothing up.
+    _scratch: TempDir,
 }
 
 impl Probe {
     /// Starts `program` as a client of the pcscd that listens at `pcscd_socket`.
     pub fn start(program: &Path, pcscd_socket: &Path, args: &[&str]) -> io::Result<Probe> {
+        let scratch = TempDir::new()?;
         let mut child = Command::new(program)
+            .arg("--scratch")
+            .arg(scratch.path())
             .args(args)
             .env("PCSCLITE_CSOCK_NAME", pcscd_socket)
             .stdin(Stdio::piped())
@@ -47,6 +54,7 @@ impl Probe {
             lines,
             unclaimed: Vec::new(),
             jobs: 0,
+            _scratch: scratch,
         })
     }
 

@@ -59,6 +59,8 @@ struct State {
     /// The tag that a tear took off the reader.
     torn: Option<TagModel>,
     field: bool,
+    /// Two tags lie there: the reader sees something, and neither answers.
+    pile: bool,
     field_control: bool,
     manners: Manners,
     writes_to_tear: Option<usize>,
@@ -177,6 +179,12 @@ impl VirtualReader {
         let mut state = self.shared.locked();
         state.writes_to_tear = None;
         state.apdus_to_tear = None;
+    }
+
+    /// A second tag lies on the first, or is taken away again: both answer at once, so neither is
+    /// understood, and something lies there all the time.
+    pub fn pile(&self, is_piled: bool) {
+        self.shared.locked().pile = is_piled;
     }
 
     // ── how it behaves ────────────────────────────────────────────────────────────────────────
@@ -333,6 +341,7 @@ impl State {
             tag: None,
             torn: None,
             field: true,
+            pile: false,
             field_control: true,
             manners: Manners {
                 native,
@@ -362,6 +371,9 @@ impl State {
     }
 
     fn power_up(&mut self) -> Reply {
+        if self.pile {
+            return Reply::Refusal(NO_TAG);
+        }
         match self.tag_in_field() {
             Some(tag) => {
                 tag.power_up();
@@ -376,6 +388,9 @@ impl State {
         if let Some(command) = acr122u::reader_command(apdu) {
             return self.obey(&command);
         }
+        if self.pile {
+            return Reply::Refusal(NO_TAG);
+        }
         self.tear(apdu);
         let manners = self.manners;
         match self.tag_in_field() {
@@ -388,13 +403,17 @@ impl State {
         self.remember(data);
         let escape = u32::try_from(pcsc_control_code(ESCAPE)).unwrap_or(0);
         match acr122u::reader_command(data) {
-            Some(command) if code == escape && self.field_control => self.obey(&command),
+            Some(command)
+                if code == escape && self.field_control && command.suits(self.manners.native) =>
+            {
+                self.obey(&command)
+            }
             _ => Reply::Refusal(UNSUPPORTED),
         }
     }
 
     fn obey(&mut self, command: &ReaderCommand) -> Reply {
-        if let ReaderCommand::Field(on) = *command
+        if let ReaderCommand::Field(on, _) = *command
             && self.field != on
         {
             self.field = on;

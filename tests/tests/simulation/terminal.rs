@@ -49,6 +49,11 @@ impl Hands for SimulatedHands {
     fn wall(&self) -> Timestamp {
         self.0.now() + self.0.wall_off_ms.load(Ordering::Relaxed)
     }
+
+    /// A machine that says nothing of its starts: the wall clock is all that a new start has.
+    fn boot_id(&self) -> Option<u128> {
+        None
+    }
 }
 
 /// Reader and tag, which outlive the agent.
@@ -110,6 +115,7 @@ impl Bench {
                 pages: done.writes,
                 taps: done.taps,
                 counter: done.counter,
+                signs: done.signs,
                 was_altered: done.was_altered,
                 left: LeftOn::new(&uid, &done.area),
             }),
@@ -154,6 +160,7 @@ pub(crate) struct Terminal {
         watch::Sender<Kept>,
     ),
     remembered: Option<Timestamp>,
+    doubts: watch::Receiver<()>,
 }
 
 impl Terminal {
@@ -169,6 +176,7 @@ impl Terminal {
         let clock = Arc::new(Clock::with(hands, state.clock().unwrap()));
         let (identity, trust) = enrolled(terminal);
         let line = Line::new("https://127.0.0.1:1", identity, trust, clock.clone()).unwrap();
+        let doubts = line.doubts();
         let metrics = Arc::new(Metrics::new());
         let last = state.last_tag().unwrap().and_then(|tag| {
             let pairs = tag.uid.as_bytes().chunks(2);
@@ -204,6 +212,7 @@ impl Terminal {
             board: board_in,
             pulse: Pulse::new(Arc::new(Manager::default())),
             stop: stop.clone(),
+            asked: None,
         };
         let tag_driver = TagDriver {
             writer: bench.clone(),
@@ -225,6 +234,7 @@ impl Terminal {
             errands,
             _rest: (pushed_in, answers_in, events_in, stop_in, kept_in),
             remembered: None,
+            doubts,
         }
     }
 
@@ -248,6 +258,13 @@ impl Terminal {
     /// What to fetch, if there is something.
     pub(crate) fn wants(&mut self) -> Option<Wanted> {
         self.errands.try_recv().ok()
+    }
+
+    /// Whether it wants its stream opened anew.
+    pub(crate) fn doubts(&mut self) -> bool {
+        let doubts = self.doubts.has_changed().unwrap();
+        self.doubts.mark_unchanged();
+        doubts
     }
 
     /// Ends in good order.

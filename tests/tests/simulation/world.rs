@@ -235,10 +235,15 @@ impl World {
         }
         let now = self.now();
         let mut moved = false;
+        if self.terminal().doubts() {
+            self.drop_stream_silently();
+        }
         if !self.net.has_stream {
             self.net.has_stream = true;
             self.net.pushed = None;
-            self.terminal().driver.heard(Pushed::Connected);
+            let terminal = self.terminal();
+            let asked = terminal.driver.clock.ticks_ms();
+            terminal.driver.heard(Pushed::Connected { asked });
             moved = true;
         }
         let frame = self.authority.frame(now);

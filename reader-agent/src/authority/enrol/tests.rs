@@ -266,7 +266,14 @@ async fn an_enrolled_terminal_has_an_identity_that_the_authority_accepts() {
     let until = identity.not_after();
     assert_eq!(identity.lasts(until), Lasts::Expired { since: until });
     let roots = TrustFiles::in_dir(dir.path()).load().unwrap();
-    let client = AuthorityClient::new(&authority.base, &identity, roots.anchors(), None).unwrap();
+    let client = AuthorityClient::new(
+        &authority.base,
+        &identity,
+        roots.anchors(),
+        None,
+        &Names::of_system(),
+    )
+    .unwrap();
     assert!(client.schedule(Fetch::Whole).await.is_ok());
 }
 

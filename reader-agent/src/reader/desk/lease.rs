@@ -83,11 +83,12 @@ impl Lease {
                 state.status.tag_uid = Some(uid.to_vec());
                 self.desk.tell(TagEvent::TagArrived { uid: uid.to_vec() });
             }
+            state.is_back(|missing| matches!(missing, TagError::NoTag | TagError::Mute));
         });
     }
 
     pub(in crate::reader) fn tag_gone(&self) {
-        let _ = self.while_held(|state| self.desk.lose_tag(state));
+        let _ = self.while_held(|state| self.desk.miss_tag(state));
     }
 
     pub(in crate::reader) fn tag_refused(&self, error: TagError) {

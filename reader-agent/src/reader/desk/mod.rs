@@ -172,20 +172,23 @@ impl Desk {
         self.locked().stopped
     }
 
-    pub(super) fn pcscd(&self, absent: bool) {
+    /// Whether the service can be used, and if not, why.
+    pub(super) fn pcscd(&self, trouble: Option<TagError>) {
         let mut state = self.locked();
-        if state.status.pcscd_absent == absent {
+        if state.status.service_trouble == trouble {
             return;
         }
-        state.status.pcscd_absent = absent;
-        if absent {
+        let was_absent = state.status.service_trouble.is_some();
+        let is_absent = trouble.is_some();
+        state.status.service_trouble = trouble;
+        if is_absent {
             self.lose_reader(&mut state);
         }
-        self.tell(if absent {
-            TagEvent::PcscdAbsent
-        } else {
-            TagEvent::PcscdBack
-        });
+        match (was_absent, is_absent) {
+            (false, true) => self.tell(TagEvent::PcscdAbsent),
+            (true, false) => self.tell(TagEvent::PcscdBack),
+            _ => {}
+        }
     }
 
     /// The reader to use, as the list of readers is now.
@@ -197,6 +200,7 @@ impl Desk {
         self.lose_reader(&mut state);
         if let Some(name) = name {
             state.status.reader = Some(name.to_owned());
+            state.is_back(|missing| matches!(missing, TagError::NoReader { .. }));
             self.tell(TagEvent::ReaderArrived {
                 name: name.to_owned(),
             });
@@ -214,7 +218,9 @@ impl Desk {
     /// As above, unless it is known what lies there.
     pub(super) fn something_may_lie_there(&self) {
         let mut state = self.locked();
-        let known = state.status.tag_uid.is_some() || state.refused.is_some();
+        // What was mute may answer the next time.
+        let refused = state.refused.as_ref();
+        let known = state.status.tag_uid.is_some() || refused.is_some_and(|r| *r != TagError::Mute);
         if !known && !state.field_off {
             self.call_attention(&mut state);
         }
@@ -224,7 +230,7 @@ impl Desk {
         let mut state = self.locked();
         let stale = state.settled.is_some_and(|s| is_before(event_count, s));
         if !state.field_off && !stale {
-            self.lose_tag(&mut state);
+            self.miss_tag(&mut state);
         }
     }
 
@@ -242,7 +248,17 @@ impl Desk {
         state.settled = None;
         state.status.field_control = FieldControl::Unknown;
         if state.status.reader.take().is_some() {
+            let wanted = self.config.reader_name.clone();
+            state.status.last_error = Some(TagError::NoReader { wanted });
             self.tell(TagEvent::ReaderGone);
+        }
+    }
+
+    /// Nothing lies on a reader that would see it: said at once, not at the next visit.
+    fn miss_tag(&self, state: &mut State) {
+        self.lose_tag(state);
+        if state.status.reader.is_some() {
+            state.status.last_error = Some(TagError::NoTag);
         }
     }
 
@@ -293,6 +309,15 @@ impl Desk {
     ) -> MutexGuard<'a, State> {
         let waited = self.changed.wait_timeout(state, limit);
         waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl State {
+    /// What was missing is there again: nothing is said of it any more.
+    fn is_back(&mut self, was_missed: impl FnOnce(&TagError) -> bool) {
+        if self.status.last_error.as_ref().is_some_and(was_missed) {
+            self.status.last_error = None;
+        }
     }
 }
 

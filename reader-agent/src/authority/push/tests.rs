@@ -1,0 +1,160 @@
+#![allow(clippy::unwrap_used)]
+//! Streams through a network that moves names, and of many terminals at once.
+use super::*;
+use crate::authority::names::Names;
+use crate::clock::Clock;
+use crate::identity::disk::IdentityFiles;
+use crate::testing::authority::{FRESH, FakeAuthority};
+use crate::testing::front::{Front, Way};
+use crate::trust::TrustFiles;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a name server says next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Says {
+    At(SocketAddr),
+    Nobody,
+    NothingAtAll,
+}
+
+/// A follower of terminal 1's, and what it is told.
+struct Stand {
+    line: Arc<Line>,
+    told: mpsc::Receiver<Pushed>,
+    dir: tempfile::TempDir,
+}
+
+impl Stand {
+    fn follow(authority: &FakeAuthority, base: &str, names: Names) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        authority.enrol(dir.path(), FRESH);
+        let identity = IdentityFiles::in_dir(dir.path()).load().unwrap().current;
+        let trust = TrustFiles::in_dir(dir.path()).load().unwrap();
+        let clock = Arc::new(Clock::start(None));
+        let line = Line::resolving(base, identity, trust, clock, names);
+        let line = Arc::new(line.unwrap());
+        let (heard, told) = mpsc::channel(1_000);
+        let follower = Follower {
+            line: line.clone(),
+            state: Arc::new(State::open(&dir.path().join("agent.db")).unwrap()),
+            last: None,
+            heard,
+            noticed: Arc::new(watch::Sender::default()),
+            instance: "a".into(),
+        };
+        tokio::spawn(follower.follow());
+        Self { line, told, dir }
+    }
+
+    async fn next(&mut self) -> Pushed {
+        let next = tokio::time::timeout(PATIENCE, self.told.recv());
+        next.await.expect("it is told within two minutes").unwrap()
+    }
+
+    async fn until_state(&mut self) {
+        while !matches!(self.next().await, Pushed::State(_)) {}
+    }
+
+    /// Until a stream or a try fails in such words.
+    async fn until_lost(&mut self, words: &str) {
+        loop {
+            if let Pushed::Lost(error) = self.next().await
+                && error.to_string().contains(words)
+            {
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_moves_vanishes_or_hangs_is_followed_by_itself() {
+    let authority = FakeAuthority::start().await;
+    let (old, new) = (
+        Front::open(Way::Nowhere).await,
+        Front::open(Way::Nowhere).await,
+    );
+    let at = |front: &Front| Says::At(front.base.trim_start_matches("https://").parse().unwrap());
+    old.leads_to(&authority);
+    let says = Arc::new(Mutex::new(at(&old)));
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (server, released) = (says.clone(), Mutex::new(released));
+    let names = Names::by(move |name| {
+        assert_eq!(name, "agents.pay.example");
+        let says = *server.lock().unwrap();
+        match says {
+            Says::At(address) => Ok(vec![address]),
+            Says::Nobody => Err(io::Error::other("no such name")),
+            Says::NothingAtAll => {
+                let _ = released.lock().unwrap().recv();
+                Err(io::Error::other("too late"))
+            }
+        }
+    });
+    let say = |what| *says.lock().unwrap() = what;
+    let mut stand = Stand::follow(&authority, "https://agents.pay.example", names);
+    stand.until_state().await;
+
+    // The name is gone, then nobody answers for it; in the end it is somewhere else.
+    say(Says::Nobody);
+    old.leads(Way::Nowhere);
+    stand.until_lost("no such name").await;
+    say(Says::NothingAtAll);
+    stand.until_lost("no name server answers").await;
+    new.leads_to(&authority);
+    say(at(&new));
+    stand.until_state().await;
+
+    // Back again, without a word.
+    old.leads_to(&authority);
+    say(at(&old));
+    new.leads(Way::Nowhere);
+    stand.until_state().await;
+    drop(release);
+}
+
+#[tokio::test]
+async fn a_doubted_stream_is_replaced_without_being_offline_in_between() {
+    let authority = FakeAuthority::start().await;
+    let mut stand = Stand::follow(&authority, &authority.base, Names::of_system());
+    stand.until_state().await;
+    stand.line.ask_anew();
+    assert!(matches!(stand.next().await, Pushed::Connected { .. }));
+    assert!(matches!(stand.next().await, Pushed::State(_)));
+    assert!(stand.dir.path().exists());
+}
+
+#[tokio::test]
+async fn a_hundred_terminals_are_all_back_after_a_restart_and_none_twice_at_once() {
+    let authority = FakeAuthority::start().await;
+    authority.world().many_streams = true;
+    let front = Front::open(Way::Nowhere).await;
+    front.leads_to(&authority);
+    let mut fleet: Vec<Stand> = (0..100)
+        .map(|_| Stand::follow(&authority, &front.base, Names::of_system()))
+        .collect();
+    for stand in &mut fleet {
+        stand.until_state().await;
+    }
+    let before = *front.visits().borrow();
+    front.leads(Way::Nowhere);
+    for stand in &mut fleet {
+        stand.until_lost("").await;
+    }
+    let restarting = *front.visits().borrow();
+    front.leads_to(&authority);
+    for stand in &mut fleet {
+        stand.until_state().await;
+    }
+    let after = *front.visits().borrow();
+    // Whoever found nobody in between came again; whoever found somebody stayed.
+    assert_eq!(before, fleet.len());
+    assert!(
+        after - restarting <= 2 * fleet.len(),
+        "{restarting} {after}"
+    );
+}
