@@ -34,9 +34,8 @@ pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
 
 async fn claim(site: &Site, visit: &Visit, token: &str) -> Answer<Response> {
     let presented = Presented::parse(token).ok();
-    let typed = !presented
-        .as_ref()
-        .is_some_and(|it| it.machine_token().is_some());
+    let token_of_link = presented.as_ref().and_then(Presented::machine_token);
+    let typed = token_of_link.is_none();
     let (now, claims) = (site.journey.app.clock.now(), &site.journey.claims);
     // The same for the other of two taps: what a tag adds is no part of the token.
     let written = presented.map_or_else(|| token.to_owned(), |it| it.written());
