@@ -347,3 +347,15 @@ fn every_route_of_the_till_is_described_and_none_is_invented() {
         .sum();
     assert_eq!(described.len(), mounted, "{described:?}");
 }
+
+/// What can be refused, by the document, and what docs/TILL.md says about it.
+#[test]
+fn the_guide_says_whose_move_every_refusal_is() {
+    let guide = include_str!("../../../../docs/TILL.md");
+    let made = operations(&mut SchemaSettings::draft2020_12().into_generator());
+    let own = made.iter().flat_map(|it| it.problems);
+    for problem in own.chain(ANYWHERE).chain(PASSED_ON) {
+        let slug = format!("`{}`", problem.slug());
+        assert!(guide.contains(&slug), "{slug}");
+    }
+}
