@@ -12,6 +12,7 @@ use protocol::jwk::JwkSet;
 use protocol::jws::BadJws;
 use protocol::schedule::{BadSchedule, Rank};
 use protocol::time::{Millis, Timestamp};
+use protocol::window::WindowPolicy;
 use protocol::wire::push::{ChargeStage, ChargeState, TerminalState};
 use protocol::wire::schedules::ScheduleResponse;
 
@@ -36,6 +37,8 @@ pub struct Board {
     pub online: bool,
     /// Until when tokens can be shown without the authority.
     pub horizon: Option<Timestamp>,
+    /// How long the windows of the tag are at present.
+    pub nfc: Option<WindowPolicy>,
 }
 
 /// What to fetch from the authority.
@@ -285,6 +288,7 @@ impl Core {
             shown,
             online: self.heard.online,
             horizon: now.and_then(|now| self.horizon(now)),
+            nfc: now.and_then(|now| self.rotation.nfc(now)),
         }
     }
 

@@ -222,6 +222,7 @@ pub fn empty_board(terminal: protocol::ids::TerminalId) -> Board {
         shown: Shown::Starting,
         online: false,
         horizon: None,
+        nfc: None,
     }
 }
 

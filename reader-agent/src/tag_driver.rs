@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protocol::ndef;
 use protocol::time::Timestamp;
+use protocol::wear::TagWear;
 use protocol::wire::reports::{Seen, SeenWindow, TerminalEvent};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -138,10 +139,10 @@ impl TagDriver {
             tracing::warn!(tag = visit.uid, "{ALTERED}");
         }
         tracing::debug!(tag = visit.uid, pages = visit.pages, "tag written");
-        let events = events_of(visit, before, written, at);
+        let wear = self.wear(&visit.uid);
+        let events = events_of(visit, before, written, wear, at);
         let visited = TagVisited {
             uid: &visit.uid,
-            pages: visit.pages,
             counter: visit.counter,
             at,
         };
@@ -155,6 +156,18 @@ impl TagDriver {
                 );
             }
         }
+    }
+
+    /// As it was counted before the visit touched the tag.
+    fn wear(&self, uid: &str) -> Option<TagWear> {
+        let nfc = self.board.borrow().nfc;
+        let counted = self.state.tag(uid).inspect_err(|error| {
+            tracing::error!(hint = error.hint(), "wear is not known: {error}");
+        });
+        let wear = counted.ok().flatten()?.wear(nfc.as_ref());
+        self.metrics
+            .tag_wear(&wear, wear.lasts(self.clock.now_or_wall()));
+        Some(wear)
     }
 
     fn failed(&self, memory: &mut Memory, failure: &TagFailure) {
@@ -211,6 +224,7 @@ fn events_of(
     visit: &TagVisit,
     before: Option<SeenWindow>,
     written: Option<SeenWindow>,
+    wear: Option<TagWear>,
     at: Timestamp,
 ) -> Vec<TerminalEvent> {
     let tap = visit
@@ -228,6 +242,7 @@ fn events_of(
         tag_uid: visit.uid.clone(),
         pages: visit.pages,
         window,
+        wear,
     });
     let seen = [tap, altered, written].into_iter().flatten();
     seen.map(|what| event(at, what)).collect()
@@ -266,7 +281,7 @@ mod tests {
             was_altered: true,
             left: LeftOn::new(&[4, 0xA1], &[]),
         };
-        let events = events_of(&visit, None, None, Timestamp::from_ms(0));
+        let events = events_of(&visit, None, None, None, Timestamp::from_ms(0));
         let seen: Vec<Seen> = events.into_iter().map(|event| event.what).collect();
         assert!(matches!(seen[0], Seen::Tap { count: 2, .. }));
         assert!(matches!(&seen[1], Seen::TagFailed { reason } if reason.contains("wrote on it")));

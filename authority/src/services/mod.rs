@@ -29,6 +29,7 @@ pub mod limiter;
 pub mod looks;
 pub mod node;
 pub mod operators;
+pub mod pacing;
 pub mod passkeys;
 pub mod payments;
 pub mod phone;

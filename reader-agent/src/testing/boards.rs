@@ -106,6 +106,7 @@ fn blank(n: u32, shown: Shown, online: bool) -> Board {
         shown,
         online,
         horizon: None,
+        nfc: None,
     }
 }
 

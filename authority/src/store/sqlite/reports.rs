@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::SqliteStore;
 use super::error::corrupt;
 use super::row::{all, find, get, terminal as terminal_of};
+use super::wear::take_wear;
 use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::{Reports, Result};
@@ -55,6 +56,7 @@ fn add(
             digest.update(text.as_bytes());
             stored += 1;
             safe.push(event.id);
+            take_wear(tx, terminal, event, at)?;
         } else if is_theirs(tx, terminal, event.id)? {
             safe.push(event.id);
         }
