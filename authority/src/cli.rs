@@ -36,6 +36,8 @@ mod renew;
 mod seed;
 mod settlement;
 mod shopper;
+mod tag;
+mod tag_forecast;
 mod terminal;
 mod trust;
 mod webhook;
@@ -86,6 +88,9 @@ enum Verb {
     /// Terminals: add, join, list, show, ban, unban
     #[command(subcommand)]
     Terminal(terminal::Verb),
+    /// Tags of terminals: forecast
+    #[command(subcommand)]
+    Tag(tag::Verb),
     /// Certificates: list, show, revoke
     #[command(subcommand)]
     Certificate(certificate::Verb),
@@ -211,6 +216,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Refund(refund) => refund::run(arguments, refund),
         Verb::Settlement(verb) => settlement::run(arguments, verb),
         Verb::Webhook(verb) => webhook::run(arguments, verb),
+        Verb::Tag(verb) => tag::run(arguments, verb),
         Verb::Intent(verb) => intent::run(arguments, verb),
         Verb::Dispute(verb) => dispute::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),

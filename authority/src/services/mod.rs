@@ -56,6 +56,7 @@ pub mod sms;
 pub mod sources;
 pub mod step_up;
 pub mod sweeps;
+pub mod tag_fleet;
 pub mod to_the_end;
 pub mod trust;
 pub mod wallet;

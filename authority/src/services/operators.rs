@@ -37,6 +37,7 @@ mod people;
 mod policy;
 mod seeds;
 mod shoppers;
+mod tag_forecast;
 mod terminals;
 pub mod trust;
 mod webhooks;
@@ -76,6 +77,9 @@ pub use seeds::{Fleet, SeedRotate, TerminalUnban};
 pub use shoppers::{
     MerchantLimit, MerchantLimitView, ShopperLock, ShopperShow, ShopperUnlock, ShopperView,
     StandingView,
+};
+pub use tag_forecast::{
+    EndingView, FORECAST_MAX_DAYS, ForecastView, MonthView, TagForecast, WornView,
 };
 pub use terminals::{
     JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,

@@ -89,9 +89,11 @@ fn longest_of_mean(mean: Millis) -> Millis {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use protocol::derive::EpochKey;
     use protocol::ids::TerminalId;
+    use protocol::token::Channel;
     use protocol::wear::TagWear;
-    use protocol::window::Policy;
+    use protocol::window::{EpochClock, Policy, WindowPlan};
 
     const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
     const RULES: SlowConfig = SlowConfig {
@@ -217,5 +219,82 @@ mod tests {
         }];
         assert_eq!(policy_of(&slow, &paces, 5), slow);
         assert_eq!(told(&slow, &paces, 1..5), []);
+    }
+
+    /// A terminal that asks for more every hour, a day ahead, and whose tag is written in every window and
+    /// after so many spends in an hour. Answers the days the tag lasted, and its longest window.
+    fn life(mut wear: TagWear, rules: &SlowConfig, spends: u32) -> (i64, Millis) {
+        const AHEAD: u32 = 24;
+        let policy = Policy::default().check().unwrap();
+        let (terminal, key) = (TerminalId::from_number(1).unwrap(), |epoch: u32| {
+            let mut bytes = [7; 32];
+            bytes[..4].copy_from_slice(&epoch.to_be_bytes());
+            EpochKey::from_bytes(bytes)
+        });
+        let clock = EpochClock::of(terminal);
+        let (mut paces, mut due_since): (Vec<Pace>, _) = (Vec::new(), None);
+        let first = 500_000;
+        for epoch in first.. {
+            let now = clock.opens(epoch);
+            due_since = wear.is_due().then(|| due_since.unwrap_or(now));
+            let tag = WornTag {
+                wear,
+                due_since,
+                ..tag(0, None)
+            };
+            let held = paces.last().and_then(|pace| pace.windows);
+            let windows = windows(Some(&tag), held, &policy.get().nfc, rules, now);
+            if windows != held {
+                paces.push(Pace {
+                    from_epoch: epoch + AHEAD,
+                    windows,
+                });
+            }
+            let is = policy_of(&policy, &paces, epoch);
+            let plan = WindowPlan::draw(&key(epoch), &is, Channel::Nfc, &clock, epoch);
+            wear.cycles += (plan.windows().len() as u32 + spends) * wear.per_link;
+            if wear.left() == 0 {
+                let days = i64::from(epoch - first) / 24;
+                return (days, is.get().nfc.longest_ms);
+            }
+        }
+        unreachable!("every tag ends")
+    }
+
+    fn wear(cycles: u32, endurance: u32, per_link: u32) -> TagWear {
+        TagWear {
+            cycles,
+            endurance,
+            per_link,
+            cycles_per_day: 640,
+        }
+    }
+
+    #[test]
+    fn over_years_a_tag_lasts_the_days_it_was_given_or_is_as_slow_as_allowed() {
+        let never = SlowConfig {
+            last_days: 0,
+            ..RULES
+        };
+        let hour = SlowConfig {
+            longest_ms: 3_600_000,
+            ..RULES
+        };
+        // A new one: 30 days instead of the last 15, and to the last write of all.
+        assert_eq!(life(wear(0, 100_000, 2), &never, 0), (155, 360_000));
+        let (days, longest) = life(wear(0, 100_000, 2), &RULES, 0);
+        assert!((139 + 30..139 + 34).contains(&days), "{days}");
+        assert!(longest <= RULES.longest_ms, "{longest}");
+        let (days, _) = life(wear(0, 200_000, 1), &RULES, 0);
+        assert!(days > 623, "{days}");
+        // Found with 2 % left: a day at the old pace, then as slow as is allowed.
+        assert_eq!(life(wear(98_000, 100_000, 2), &never, 0).0, 3);
+        let (days, longest) = life(wear(98_000, 100_000, 2), &RULES, 0);
+        assert_eq!((days, longest), (6, RULES.longest_ms));
+        let (days, longest) = life(wear(98_000, 100_000, 2), &hour, 0);
+        assert!(days >= 28 && longest == hour.longest_ms, "{days} {longest}");
+        // Spends are not slowed, and what they cost is taken from the windows.
+        let (days, _) = life(wear(90_000, 100_000, 2), &hour, 3);
+        assert!((25..=31).contains(&days), "{days}");
     }
 }

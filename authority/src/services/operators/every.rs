@@ -16,7 +16,7 @@ use super::{
     MerchantSet, MerchantShow, OperationList, OperationShow, OperationTranscript, OperatorAdd,
     OperatorList, OperatorRevoke, PolicySet, PolicyShow, RefundGive, RootAgree, SeedRotate,
     SettlementClose, SettlementExport, SettlementList, ShopperLock, ShopperShow, ShopperUnlock,
-    TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalUnban,
+    TagForecast, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalUnban,
     TrustInstall, TrustShow, TrustStage, Verb, WebhookList, WebhookRemove, WebhookRetry,
     WebhookSet, carry_out_request, malformed, written,
 };
@@ -32,6 +32,7 @@ macro_rules! every_verb {
         $use! {
             TerminalAdd, TerminalJoin, TerminalList, TerminalShow, TerminalBan, TerminalUnban,
             JoinTokenList, JoinTokenRevoke,
+            TagForecast,
             ShopperLock, ShopperUnlock, ShopperShow,
             MerchantAdd, MerchantList, MerchantSet, MerchantShow, MerchantPin, MerchantHistory, MerchantLimit,
             RefundGive, SettlementClose, SettlementList, SettlementExport,

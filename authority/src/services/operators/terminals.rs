@@ -1,17 +1,19 @@
 //! How are terminals added, looked at and banned?
 
+use std::collections::HashMap;
+
 use hsm::Priority;
 use protocol::ids::{MerchantId, TerminalId};
 use protocol::problem::ProblemType;
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use protocol::window::EpochClock;
 use serde::{Deserialize, Serialize};
 
-use super::{LIST_MAX, Verb, check_name, refused};
+use super::{LIST_MAX, Verb, WornView, check_name, refused};
 use crate::app::App;
 use crate::ids;
 use crate::services::join::{JoinToken, JoinTokenId};
-use crate::services::{Failure, revocation, seeds};
+use crate::services::{Failure, pacing, revocation, seeds};
 use crate::store::{Seed, Terminal, TerminalStatus};
 
 /// Numbers drawn before giving up: with a million terminals, one draw in ten hits a taken number.
@@ -90,6 +92,12 @@ pub struct TerminalView {
     /// Sequence of the list of roots it follows, since it was connected first.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trust_sequence: Option<u64>,
+    /// The tag it wrote last, if it tells of its wear.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tag: Option<WornView>,
+    /// Windows of its tag are longer than the policy's at present, so that the tag lasts: up to this.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub slowed_to_ms: Option<Millis>,
 }
 
 impl Verb for TerminalAdd {
@@ -142,8 +150,20 @@ impl Verb for TerminalList {
 
     async fn run(self, app: &App) -> Result<Terminals, Failure> {
         let terminals = app.store.terminals(self.after, LIST_MAX).await?;
+        let ends = terminals.first().zip(terminals.last());
+        let tags = match ends.map(|(first, last)| (first.id, last.id)) {
+            Some((first, last)) => app.store.worn_tags(first, last).await?,
+            None => Vec::new(),
+        };
+        let now = app.clock.now();
+        let tags = tags.into_iter().map(|tag| (tag.terminal, tag));
+        let mut tags: HashMap<_, _> = tags.collect();
+        let view = |terminal: Terminal| TerminalView {
+            tag: tags.remove(&terminal.id).map(|tag| WornView::of(tag, now)),
+            ..terminal.into()
+        };
         Ok(Terminals {
-            terminals: terminals.into_iter().map(TerminalView::from).collect(),
+            terminals: terminals.into_iter().map(view).collect(),
         })
     }
 }
@@ -157,8 +177,12 @@ impl Verb for TerminalShow {
         let found = app.store.terminal(self.terminal).await?;
         let found = found.ok_or_else(|| unknown(self.terminal))?;
         let follower = app.store.follower(self.terminal).await?;
+        let tag = app.store.worn_tag(self.terminal).await?;
+        let now = app.clock.now();
         Ok(TerminalView {
             trust_sequence: follower.map(|follower| follower.sequence),
+            tag: tag.map(|tag| WornView::of(tag, now)),
+            slowed_to_ms: slowed_to_ms(app, self.terminal, now).await?,
             ..found.into()
         })
     }
@@ -226,6 +250,19 @@ pub(super) fn view_of(token: &JoinToken, now: Timestamp) -> JoinView {
     }
 }
 
+/// The longest window of its tag, if that is not the policy's.
+async fn slowed_to_ms(
+    app: &App,
+    terminal: TerminalId,
+    now: Timestamp,
+) -> Result<Option<Millis>, Failure> {
+    let paces = app.store.paces(terminal).await?;
+    let present = EpochClock::of(terminal).epoch_at(now);
+    let policy = &app.config.policy;
+    let is = pacing::policy_of(policy, &paces, present);
+    Ok((is != *policy).then(|| is.get().nfc.longest_ms))
+}
+
 fn unknown(terminal: TerminalId) -> Failure {
     refused(ProblemType::Unknown, format!("no terminal {terminal}"))
 }
@@ -248,6 +285,8 @@ impl From<Terminal> for TerminalView {
             scheduled_until: terminal.issued_until.map(|epoch| clock.closes(epoch)),
             added_at: terminal.added_at,
             trust_sequence: None,
+            tag: None,
+            slowed_to_ms: None,
         }
     }
 }
