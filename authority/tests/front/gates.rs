@@ -31,6 +31,7 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
             json!({ "terminal": terminal, "reason": "r" }),
             consented,
         ),
+        ("tag-forecast", json!({ "within_days": 90 }), one),
         ("join-token-list", json!({}), one),
         ("join-token-revoke", json!({ "id": "00" }), one),
         (
