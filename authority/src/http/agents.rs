@@ -223,3 +223,16 @@ fn unkept(found: &impl Serialize) -> Response {
     insert(&mut response, CACHE_CONTROL, "no-store");
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_says_so_follows_paces() {
+        assert_eq!(follows(Some("nfc")), Follows::Paces);
+        for other in [None, Some(""), Some("NFC"), Some("nfc, qr")] {
+            assert_eq!(follows(other), Follows::PolicyAlone, "{other:?}");
+        }
+    }
+}

@@ -142,11 +142,16 @@ async fn a_tag_that_nears_its_end_is_slowed_from_the_first_epoch_that_was_not_to
                 is_good(&world, token).await,
                 "hour {hour}: before it closes"
             );
-            until(&world, window.closes);
             let grace = world.app.config.policy.get().nfc.grace_ms;
+            until(&world, window.closes + grace - 1);
             assert!(
                 is_good(&world, token).await,
-                "hour {hour}: within its {grace} ms of grace"
+                "hour {hour}: within its grace"
+            );
+            until(&world, window.closes + grace);
+            assert!(
+                !is_good(&world, token).await,
+                "hour {hour}: when its grace is over"
             );
         }
     }
