@@ -8,6 +8,7 @@
 mod crash;
 mod fence;
 mod files;
+mod fleet;
 mod forgotten;
 mod growth;
 mod migrating;
