@@ -222,6 +222,7 @@ fn a_renewal_under_another_policy_wants_the_whole_horizon_anew() {
 #[test]
 fn a_slower_pace_begins_with_its_epoch_and_what_was_held_stays_as_it_is() {
     let mut rotation = followed(FIRST..FIRST + 2);
+    rotation.handle_turns(&[]);
     let before = rotation.poll(opens(FIRST));
     let mut issue = Issue::new(2);
     let windows = NfcWindows {
