@@ -11,3 +11,5 @@ mod doctor;
 mod manager;
 #[path = "field/packages.rs"]
 mod packages;
+#[path = "field/wear.rs"]
+mod wear;

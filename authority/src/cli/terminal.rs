@@ -246,10 +246,11 @@ impl Say for TerminalView {
                 tag.tag_uid, tag.percent_used, tag.days_left, tag.replace_by
             );
         }
-        if let Some(longest) = self.slowed_to_ms {
+        if let Some(slowed) = &self.slowed {
+            let longest_s = slowed.longest_window_ms / 1_000;
             text += &format!(
-                "\nslowed     windows of the tag last up to {} s",
-                longest / 1_000
+                "\nslowed     from {} on: windows up to {longest_s} s",
+                slowed.from
             );
         }
         if let (Some(at), Some(reason)) = (self.banned_at, &self.ban_reason) {

@@ -82,8 +82,8 @@ pub use tag_forecast::{
     EndingView, FORECAST_MAX_DAYS, ForecastView, MonthView, TagForecast, WornView,
 };
 pub use terminals::{
-    JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
-    Terminals,
+    JoinView, SlowedView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow,
+    TerminalView, Terminals,
 };
 pub use trust::{RootState, TrustInstall, TrustPlan, TrustShow, TrustStage, TrustView};
 pub use webhooks::{

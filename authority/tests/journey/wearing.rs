@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use authority::services::operators::{TagForecast, TerminalShow, Verb};
+use authority::services::operators::{SlowedView, TagForecast, TerminalShow, Verb};
 use authority::services::schedules::Follows;
 use protocol::derive::EpochKey;
 use protocol::ids::EventId;
@@ -161,7 +161,13 @@ async fn a_tag_that_nears_its_end_is_slowed_from_the_first_epoch_that_was_not_to
         terminal: world.terminal,
     };
     let shown = shown.run(&world.app).await.unwrap();
-    assert_eq!(shown.slowed_to_ms, Some(900_000));
+    let from = EpochClock::of(world.terminal).opens(first + 25);
+    let longest_window_ms = 900_000;
+    let slowed = SlowedView {
+        from,
+        longest_window_ms,
+    };
+    assert_eq!(shown.slowed, Some(slowed));
     assert_eq!(shown.tag.unwrap().percent_used, 98);
 }
 

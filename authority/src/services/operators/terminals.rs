@@ -95,9 +95,16 @@ pub struct TerminalView {
     /// The tag it wrote last, if it tells of its wear.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tag: Option<WornView>,
-    /// Windows of its tag are longer than the policy's at present, so that the tag lasts: up to this.
+    /// Windows of its tag are longer than the policy's, so that the tag lasts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub slowed_to_ms: Option<Millis>,
+    pub slowed: Option<SlowedView>,
+}
+
+/// As its schedules told last.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowedView {
+    pub from: Timestamp,
+    pub longest_window_ms: Millis,
 }
 
 impl Verb for TerminalAdd {
@@ -182,7 +189,7 @@ impl Verb for TerminalShow {
         Ok(TerminalView {
             trust_sequence: follower.map(|follower| follower.sequence),
             tag: tag.map(|tag| WornView::of(tag, now)),
-            slowed_to_ms: slowed_to_ms(app, self.terminal, now).await?,
+            slowed: slowed(app, self.terminal).await?,
             ..found.into()
         })
     }
@@ -250,17 +257,17 @@ pub(super) fn view_of(token: &JoinToken, now: Timestamp) -> JoinView {
     }
 }
 
-/// The longest window of its tag, if that is not the policy's.
-async fn slowed_to_ms(
-    app: &App,
-    terminal: TerminalId,
-    now: Timestamp,
-) -> Result<Option<Millis>, Failure> {
+/// The pace that its schedules told last, if that is not the policy's.
+async fn slowed(app: &App, terminal: TerminalId) -> Result<Option<SlowedView>, Failure> {
     let paces = app.store.paces(terminal).await?;
-    let present = EpochClock::of(terminal).epoch_at(now);
-    let policy = &app.config.policy;
-    let is = pacing::policy_of(policy, &paces, present);
-    Ok((is != *policy).then(|| is.get().nfc.longest_ms))
+    let last = paces.last().map(|pace| pace.from_epoch);
+    Ok(last.and_then(|from_epoch| {
+        let is = pacing::policy_of(&app.config.policy, &paces, from_epoch);
+        (is != app.config.policy).then(|| SlowedView {
+            from: EpochClock::of(terminal).opens(from_epoch),
+            longest_window_ms: is.get().nfc.longest_ms,
+        })
+    }))
 }
 
 fn unknown(terminal: TerminalId) -> Failure {
@@ -286,7 +293,7 @@ impl From<Terminal> for TerminalView {
             added_at: terminal.added_at,
             trust_sequence: None,
             tag: None,
-            slowed_to_ms: None,
+            slowed: None,
         }
     }
 }
