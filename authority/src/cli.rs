@@ -37,6 +37,7 @@ mod seed;
 mod settlement;
 mod shopper;
 mod tag;
+mod tag_forecast;
 mod terminal;
 mod trust;
 mod webhook;
@@ -87,7 +88,7 @@ enum Verb {
     /// Terminals: add, join, list, show, ban, unban
     #[command(subcommand)]
     Terminal(terminal::Verb),
-    /// Tags that sign their links: keys, list, show, retire
+    /// Tags of terminals: keys, list, show, retire, forecast
     #[command(subcommand)]
     Tag(tag::Verb),
     /// Certificates: list, show, revoke

@@ -22,6 +22,7 @@ mod raw;
 mod sessions;
 mod sms;
 mod spending;
+mod wear;
 mod webhooks;
 
 pub use books::BooksConfig;
@@ -35,6 +36,7 @@ pub use raw::{LogFormat, StoreConfig};
 pub use sessions::SessionsConfig;
 pub use sms::{SmsConfig, SmsSend};
 pub use spending::{SpendingConfig, TrafficConfig};
+pub use wear::SlowConfig;
 pub use webhooks::WebhooksConfig;
 
 /// A configuration whose rules hold; only [`Config::load`] and [`Config::parse`] make one.
@@ -51,6 +53,7 @@ pub struct Config {
     pub store: StoreConfig,
     pub fence: FenceConfig,
     pub policy: CheckedPolicy,
+    pub wear: SlowConfig,
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
     pub books: BooksConfig,
@@ -279,6 +282,7 @@ mod tests {
     fn the_full_sample_shows_the_defaults() {
         let (minimal, full) = (parse(MINIMAL).unwrap(), parse(FULL).unwrap());
         assert_eq!(minimal.policy, full.policy);
+        assert_eq!(minimal.wear, full.wear);
         assert_eq!(minimal.public.listen, full.public.listen);
         assert_eq!(minimal.agents.listen, full.agents.listen);
         assert_eq!(minimal.loopback.listen, full.loopback.listen);

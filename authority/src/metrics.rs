@@ -123,6 +123,8 @@ pub struct Metrics {
     pub key_due: prometheus::IntGaugeVec,
     /// Terminals that wait for a new seed of the operation in hand.
     pub seeds_to_replace: IntGauge,
+    /// Tags by the days until they are to be replaced, each counted once, with the first that holds.
+    pub tags_to_replace: prometheus::IntGaugeVec,
     /// From the call of a writing verb to its durable commit.
     pub store_write_seconds: Histogram,
 }
@@ -305,6 +307,11 @@ impl Metrics {
             seeds_to_replace: make.gauge(
                 "seeds_to_replace",
                 "Terminals that wait for a new seed of the operation in hand",
+            ),
+            tags_to_replace: make.gauges(
+                "tags_to_replace",
+                "Tags by the days until they are to be replaced; 0: overdue",
+                &["within_days"],
             ),
             store_write_seconds: make.histogram(
                 "store_write_seconds",

@@ -77,3 +77,5 @@ mod terminals;
 mod waiting;
 #[path = "journey/wallet.rs"]
 mod wallet;
+#[path = "journey/wearing.rs"]
+mod wearing;

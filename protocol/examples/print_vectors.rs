@@ -410,6 +410,7 @@ fn schedule() -> ScheduleClaims {
         valid_from,
         valid_until,
         policy: Policy::default(),
+        nfc_paces: Vec::new(),
         link_host: "pay.example:8443".into(),
         epochs,
     }

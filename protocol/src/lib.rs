@@ -51,5 +51,6 @@ pub mod token;
 pub mod turn;
 pub mod typ;
 pub mod typed;
+pub mod wear;
 pub mod window;
 pub mod wire;

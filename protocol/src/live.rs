@@ -27,6 +27,8 @@ pub struct LoadedEpoch {
     pub version: u32,
     pub epoch: u32,
     pub key: EpochKey,
+    /// Under which the epoch was issued, and so is judged.
+    pub policy: CheckedPolicy,
 }
 
 /// A window that accepts tokens now, with its key and the turn the database holds (0 if none).
@@ -81,7 +83,6 @@ pub fn epochs_needed(terminal: TerminalId, now: Timestamp) -> Vec<u32> {
 pub fn candidates<'a>(
     terminal: TerminalId,
     now: Timestamp,
-    policy: &CheckedPolicy,
     loaded: &'a [LoadedEpoch],
     channels: &[Channel],
 ) -> Vec<Candidate<'a>> {
@@ -90,6 +91,7 @@ pub fn candidates<'a>(
     let mut found = Vec::new();
     for entry in loaded.iter().filter(|entry| epochs.contains(&entry.epoch)) {
         for channel in channels {
+            let policy = &entry.policy;
             let plan = WindowPlan::draw(&entry.key, policy, *channel, &clock, entry.epoch);
             let accepting = |w: &&Window| w.accepts(now, policy.of(*channel));
             found.extend(
@@ -153,17 +155,13 @@ pub fn recall(presented: &Presented, candidates: &[Candidate<'_>]) -> Option<Tok
 
 /// Was it a token of a window that has passed? Asked only to explain a refusal: `loaded` may hold
 /// whatever keys are at hand, and typed codes are never looked up this way.
-pub fn explain(
-    presented: &Presented,
-    now: Timestamp,
-    policy: &CheckedPolicy,
-    loaded: &[LoadedEpoch],
-) -> Refusal {
+pub fn explain(presented: &Presented, now: Timestamp, loaded: &[LoadedEpoch]) -> Refusal {
     let Some(token) = presented.machine_token() else {
         return Refusal::Unknown;
     };
     let clock = EpochClock::of(presented.terminal());
     let passed = |entry: &LoadedEpoch| {
+        let policy = &entry.policy;
         channels_of(presented).iter().any(|channel| {
             let plan = WindowPlan::draw(&entry.key, policy, *channel, &clock, entry.epoch);
             plan.windows()

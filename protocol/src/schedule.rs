@@ -14,7 +14,7 @@ use crate::derive::EpochKey;
 use crate::ids::TerminalId;
 use crate::jws::{Purpose, Verified};
 use crate::link::LinkHost;
-use crate::window::{CheckedPolicy, EpochClock, Policy};
+use crate::window::{CheckedPolicy, EpochClock, NfcWindows, Policy};
 
 /// Most epochs one schedule may hold.
 pub const HORIZON_MAX_EPOCHS: u32 = 168;
@@ -38,10 +38,22 @@ pub struct ScheduleClaims {
     /// NumericDate: when the last epoch closes.
     pub valid_until: i64,
     pub policy: Policy,
+    /// Where it is slower than that, in rising order; only for a terminal that says it follows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nfc_paces: Vec<NfcPace>,
     /// Where links lead.
     pub link_host: String,
     /// In rising order, each once.
     pub epochs: Vec<EpochCheck>,
+}
+
+/// Windows of the nfc channel from one epoch on, up to the next pace. An epoch that was issued keeps its
+/// pace for ever: what a terminal shows under it is judged under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NfcPace {
+    pub from_epoch: u32,
+    pub windows: NfcWindows,
 }
 
 impl Purpose for ScheduleClaims {
@@ -95,6 +107,8 @@ pub struct Rank {
 pub struct Schedule {
     claims: ScheduleClaims,
     policy: CheckedPolicy,
+    /// From each epoch on, in rising order.
+    paced: Vec<(u32, CheckedPolicy)>,
     link_host: LinkHost,
 }
 
@@ -103,8 +117,15 @@ impl Schedule {
         &self.claims
     }
 
+    /// Of every epoch that has no pace of its own.
     pub fn policy(&self) -> &CheckedPolicy {
         &self.policy
+    }
+
+    /// Under which this epoch is drawn.
+    pub fn policy_of(&self, epoch: u32) -> &CheckedPolicy {
+        let begun = self.paced.iter().rev().find(|(from, _)| *from <= epoch);
+        begun.map_or(&self.policy, |(_, policy)| policy)
     }
 
     pub fn link_host(&self) -> &LinkHost {
@@ -137,10 +158,12 @@ pub fn accept(
     }
     claims.check_epochs()?;
     let policy = claims.policy.check().map_err(|_| BadSchedule::Policy)?;
+    let paced = claims.check_paces(&policy)?;
     let link_host = LinkHost::parse(&claims.link_host).map_err(|_| BadSchedule::LinkHost)?;
     Ok(Schedule {
         claims,
         policy,
+        paced,
         link_host,
     })
 }
@@ -166,6 +189,21 @@ impl ScheduleClaims {
             .iss
             .strip_prefix(&format!("spiffe://{domain}/authority/"));
         node.is_some_and(|node| !node.is_empty())
+    }
+
+    fn check_paces(
+        &self,
+        policy: &CheckedPolicy,
+    ) -> Result<Vec<(u32, CheckedPolicy)>, BadSchedule> {
+        let paces = &self.nfc_paces;
+        if paces.len() > self.epochs.len()
+            || !paces.is_sorted_by(|a, b| a.from_epoch < b.from_epoch)
+        {
+            return Err(BadSchedule::Policy);
+        }
+        let paced = |pace: &NfcPace| Ok((pace.from_epoch, policy.paced(pace.windows)?));
+        let paced: Result<_, crate::window::BadPolicy> = paces.iter().map(paced).collect();
+        paced.map_err(|_| BadSchedule::Policy)
     }
 
     fn check_epochs(&self) -> Result<(), BadSchedule> {

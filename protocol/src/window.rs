@@ -80,6 +80,11 @@ impl Policy {
 }
 
 impl WindowPolicy {
+    /// Half of the windows are shorter, but for the last one of an epoch; never 0.
+    pub fn mean_ms(&self) -> Millis {
+        (self.shortest_ms.saturating_add(self.longest_ms) / 2).max(1)
+    }
+
     fn check(&self) -> Result<(), PolicyRule> {
         if self.shortest_ms < SHORTEST_MIN_MS {
             return Err(PolicyRule::Shortest);
@@ -106,6 +111,30 @@ impl CheckedPolicy {
     pub fn of(&self, channel: Channel) -> &WindowPolicy {
         self.0.of(channel)
     }
+
+    /// The same with these windows of the nfc channel, which may not be shorter.
+    pub fn paced(&self, nfc: NfcWindows) -> Result<Self, BadPolicy> {
+        let mut policy = self.0;
+        policy.nfc.shortest_ms = nfc.shortest_ms;
+        policy.nfc.longest_ms = nfc.longest_ms;
+        let is_shorter =
+            nfc.shortest_ms < self.0.nfc.shortest_ms || nfc.longest_ms < self.0.nfc.longest_ms;
+        match is_shorter {
+            true => Err(BadPolicy {
+                channel: Channel::Nfc,
+                rule: PolicyRule::Paced,
+            }),
+            false => policy.check(),
+        }
+    }
+}
+
+/// Lengths of the nfc channel's windows that take the place of the policy's, to spare a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NfcWindows {
+    pub shortest_ms: Millis,
+    pub longest_ms: Millis,
 }
 
 /// Why a policy is refused.
@@ -124,6 +153,8 @@ pub enum PolicyRule {
     Longest,
     #[error("the grace is between 0 and {GRACE_MAX_MS} ms")]
     Grace,
+    #[error("a pace never makes windows shorter")]
+    Paced,
 }
 
 /// Where a terminal's hours begin: its own offset, so that a fleet does not renew all at once.

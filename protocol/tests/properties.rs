@@ -19,14 +19,14 @@ use protocol::money::{AMOUNT_MINOR_MAX, Currency, Money};
 use protocol::ndef;
 use protocol::presented::Presented;
 use protocol::receipt::ReceiptClaims;
-use protocol::schedule::{EpochCheck, Rank, ScheduleClaims, accept, validity};
+use protocol::schedule::{EpochCheck, NfcPace, Rank, ScheduleClaims, accept, validity};
 use protocol::sun::{SunKeys, SunLink, template};
 use protocol::time::Timestamp;
 use protocol::token::{Channel, MachineToken, WindowId};
 use protocol::turn::{KnownTurns, TurnState};
 use protocol::window::{
-    CheckedPolicy, EARLY_MS, EPOCH_MS, EpochClock, GRACE_MAX_MS, Policy, SHORTEST_MIN_MS,
-    WindowPlan, WindowPolicy,
+    CheckedPolicy, EARLY_MS, EPOCH_MS, EpochClock, GRACE_MAX_MS, NfcWindows, Policy,
+    SHORTEST_MIN_MS, WindowPlan, WindowPolicy,
 };
 use protocol::wire::push::{ChargeStage, ChargeState, EndReason, TerminalState};
 use protocol::wire::reports::{Seen, SeenWindow, TagSigns, TerminalEvent};
@@ -257,12 +257,13 @@ proptest! {
         for what in [
             Seen::Tap { tag_uid: uid.clone(), count, window: None },
             Seen::Tap { tag_uid: uid.clone(), count, window: Some(window) },
-            Seen::TagWritten { tag_uid: uid.clone(), pages: count, window, signs: None },
+            Seen::TagWritten { tag_uid: uid.clone(), pages: count, window, signs: None, wear: None },
             Seen::TagWritten {
                 tag_uid: uid.clone(),
                 pages: count,
                 window,
                 signs: Some(TagSigns { key_version: 1, counter: count }),
+                wear: None,
             },
             Seen::TagFailed { reason: uid.clone() },
         ] {
@@ -376,12 +377,12 @@ proptest! {
         let policy = Policy::default().check().unwrap();
         let mut epochs = epochs;
         epochs.extend(epochs_needed(id, now));
-        let loaded: Vec<_> = epochs.into_iter().map(|epoch| LoadedEpoch { version: 1, epoch, key: key.clone() }).collect();
+        let loaded: Vec<_> = epochs.into_iter().map(|epoch| LoadedEpoch { version: 1, epoch, key: key.clone(), policy }).collect();
         let presented = Presented::Machine { terminal: id, token: MachineToken::from_bytes(bytes) };
-        let found = candidates(id, now, &policy, &loaded, &Channel::ALL);
+        let found = candidates(id, now, &loaded, &Channel::ALL);
         prop_assert!(recognise(&presented, &found).is_err());
         if loaded.len() < 3 {
-            let _ = explain(&presented, now, &policy, &loaded);
+            let _ = explain(&presented, now, &loaded);
         }
     }
 
@@ -427,7 +428,7 @@ proptest! {
         let claims = ScheduleClaims {
             iss: "spiffe://example.org/authority/one".into(), sub: format!("spiffe://example.org/terminal/{id}"),
             iat: 0, terminal: id, generation, sequence, valid_from, valid_until,
-            policy: if sound { Policy::default() } else { policy }, link_host: host, epochs,
+            policy: if sound { Policy::default() } else { policy }, nfc_paces: Vec::new(), link_host: host, epochs,
         };
         let rising = claims.epochs.is_sorted_by(|a, b| a.epoch < b.epoch) && !claims.epochs.is_empty();
         let good = rising && claims.policy.check().is_ok() && LinkHost::parse(&claims.link_host).is_ok();
@@ -466,6 +467,7 @@ fn schedule() -> (TerminalId, ScheduleClaims) {
         valid_from,
         valid_until,
         policy: Policy::default(),
+        nfc_paces: Vec::new(),
         link_host: "pay.example".into(),
         epochs,
     };
@@ -510,6 +512,57 @@ fn a_schedule_that_breaks_one_rule_is_refused_by_that_rule() {
     assert_eq!(spoil(|c| c.valid_from = i64::MIN), Some(Validity));
     assert_eq!(spoil(|c| c.policy.qr.grace_ms = 60_001), Some(Policy));
     assert_eq!(spoil(|c| c.link_host = "evil/".into()), Some(LinkHost));
+}
+
+fn pace(from_epoch: u32, longest_min: i64) -> NfcPace {
+    NfcPace {
+        from_epoch,
+        windows: NfcWindows {
+            shortest_ms: longest_min * 30_000,
+            longest_ms: longest_min * 60_000,
+        },
+    }
+}
+
+#[test]
+fn a_pace_counts_from_its_epoch_on_for_nfc_alone_and_is_never_faster() {
+    let (id, mut claims) = schedule();
+    claims.nfc_paces = vec![pace(11, 20)];
+    let schedule = follow(&claims, id, None).unwrap();
+    assert_eq!(schedule.policy_of(10), schedule.policy());
+    let slow = schedule.policy_of(11).get();
+    assert_eq!(
+        (slow.nfc.shortest_ms, slow.nfc.longest_ms),
+        (600_000, 1_200_000)
+    );
+    assert_eq!(slow.nfc.grace_ms, schedule.policy().get().nfc.grace_ms);
+    assert_eq!(slow.qr, schedule.policy().get().qr);
+    assert_eq!(slow.code, schedule.policy().get().code);
+
+    let bad = [
+        vec![pace(11, 5)],
+        vec![pace(11, 61)],
+        vec![pace(11, 20), pace(11, 30)],
+        vec![pace(11, 20), pace(10, 30)],
+        vec![pace(10, 20), pace(11, 30), pace(12, 40)],
+    ];
+    for paces in bad {
+        claims.nfc_paces = paces;
+        let refused = follow(&claims, id, None).err();
+        assert_eq!(
+            refused,
+            Some(protocol::schedule::BadSchedule::Policy),
+            "{:?}",
+            claims.nfc_paces
+        );
+    }
+}
+
+#[test]
+fn a_schedule_without_paces_is_written_as_before_them() {
+    let (_, claims) = schedule();
+    let text = serde_json::to_string(&claims).unwrap();
+    assert!(!text.contains("pace"), "{text}");
 }
 
 #[test]

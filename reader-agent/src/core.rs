@@ -12,6 +12,7 @@ use protocol::jwk::JwkSet;
 use protocol::jws::BadJws;
 use protocol::schedule::{BadSchedule, Rank};
 use protocol::time::{Millis, Timestamp};
+use protocol::window::WindowPolicy;
 use protocol::wire::charges::TillCharge;
 use protocol::wire::push::{ChargeStage, ChargeState, TerminalState};
 use protocol::wire::schedules::ScheduleResponse;
@@ -41,6 +42,8 @@ pub struct Board {
     pub horizon: Option<Timestamp>,
     /// Why the authority is not heard, once a try has told.
     pub away: Option<Away>,
+    /// How long the windows of the tag are at present.
+    pub nfc: Option<WindowPolicy>,
 }
 
 /// Why the authority is not heard.
@@ -314,6 +317,7 @@ impl Core {
             online: self.heard.online,
             horizon: now.and_then(|now| self.horizon(now)),
             away: self.heard.away.clone(),
+            nfc: now.and_then(|now| self.rotation.nfc(now)),
         }
     }
 

@@ -253,6 +253,7 @@ pub fn empty_board(terminal: protocol::ids::TerminalId) -> Board {
         online: false,
         horizon: None,
         away: None,
+        nfc: None,
     }
 }
 

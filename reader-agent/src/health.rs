@@ -13,12 +13,14 @@ use crate::core::Board;
 use crate::driver::{expired, expiring};
 use crate::identity::Lasts;
 use crate::look::Look;
-use crate::state::{OUTBOX_MAX, State, StateError, Withheld};
+use crate::state::{CountedTag, OUTBOX_MAX, State, StateError, Withheld};
 use crate::tag_writer::TagWriter;
 use crate::upkeep_driver::Kept;
 
 /// From this share of the outbox on, readiness warns.
 pub const OUTBOX_WARN: u64 = OUTBOX_MAX / 2;
+/// So many days before a tag is to be replaced, readiness and doctor say so: time to order one.
+pub const REPLACE_WARN_DAYS: u32 = 21;
 
 /// What readiness is computed from.
 #[derive(Clone)]
@@ -99,13 +101,35 @@ pub struct TagReport {
     pub wear: Option<WearReport>,
 }
 
-/// What this terminal has counted of one tag.
+/// What this terminal has counted of one tag, and what that means.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct WearReport {
     pub uid: String,
     /// Visits that programmed it.
     pub writes: u64,
+    /// Pages or frames programmed.
     pub pages: u64,
+    /// None: an agent of before does not say.
+    #[serde(default)]
+    pub budget: Option<BudgetReport>,
+}
+
+/// The programming cycles of the page or frame that is written most.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct BudgetReport {
+    pub cycles: u32,
+    /// What the data sheet promises.
+    pub endurance: u32,
+    pub percent_used: u32,
+    pub cycles_per_day: u32,
+    /// Otherwise it is what the policy's windows cost.
+    pub is_measured: bool,
+    pub days_left: u32,
+    /// When a tenth is left.
+    pub replace_by: String,
+    pub days_to_replace: u32,
+    /// The time has come.
+    pub is_due: bool,
 }
 
 /// The certificate this terminal shows.
@@ -155,9 +179,13 @@ impl Health {
             warnings.extend(away.map(|away| format!("Network: {}", away.words)));
         }
         let outbox = self.outbox(&mut problems, &mut warnings);
-        let tag = self.tag_report(&mut problems);
+        let tag = self.tag_report(&board, &mut problems);
         let tag_problem = tag.as_ref().and_then(|tag| tag.problem.as_ref());
         warnings.extend(tag_problem.map(|problem| format!("Tag: {problem}.")));
+        let budget = tag
+            .as_ref()
+            .and_then(|tag| tag.wear.as_ref()?.budget.as_ref());
+        warnings.extend(budget.and_then(BudgetReport::warning));
         let theme = self.look.trouble.as_ref();
         warnings.extend(theme.map(|trouble| format!("Theme: {trouble}")));
         let display = self.display.borrow().clone();
@@ -225,13 +253,14 @@ impl Health {
         }
     }
 
-    fn tag_report(&self, problems: &mut Vec<String>) -> Option<TagReport> {
+    fn tag_report(&self, board: &Board, problems: &mut Vec<String>) -> Option<TagReport> {
         let status = self.tag.as_ref()?.status();
         let last = kept(self.state.last_tag(), problems).flatten();
         Some(TagReport {
             reader: status.reader,
             problem: status.problem,
             wear: last.map(|tag| WearReport {
+                budget: Some(BudgetReport::of(&tag, board, self.clock.now_or_wall())),
                 uid: tag.uid,
                 writes: tag.writes,
                 pages: tag.pages,
@@ -244,6 +273,40 @@ impl Health {
 fn kept<T>(read: Result<T, StateError>, problems: &mut Vec<String>) -> Option<T> {
     let problem = |error: StateError| format!("{error}. Next: {}.", error.hint());
     read.map_err(|error| problems.push(problem(error))).ok()
+}
+
+impl BudgetReport {
+    fn of(tag: &CountedTag, board: &Board, now: Timestamp) -> Self {
+        let wear = tag.wear(board.nfc.as_ref());
+        let lasts = wear.lasts(now);
+        Self {
+            cycles: wear.cycles,
+            endurance: wear.endurance,
+            percent_used: wear.percent_used(),
+            cycles_per_day: wear.cycles_per_day,
+            is_measured: tag.is_measured(),
+            days_left: lasts.days_left,
+            replace_by: lasts.replace_by.to_string(),
+            days_to_replace: lasts.days_to_replace,
+            is_due: wear.is_due(),
+        }
+    }
+
+    /// What to tell while there is time to do it, in words.
+    pub fn warning(&self) -> Option<String> {
+        if !self.is_due && self.days_to_replace >= REPLACE_WARN_DAYS {
+            return None;
+        }
+        let (days, used) = (self.days_left, self.percent_used);
+        let lasts = match days {
+            0 => "it is written until it fails, and QR and code go on".to_owned(),
+            _ => format!("it lasts about {days} days more at this pace"),
+        };
+        Some(format!(
+            "Tag: {used} % of its writes are used; {lasts}. Next: replace it by {}.",
+            self.replace_by.get(..10).unwrap_or(&self.replace_by)
+        ))
+    }
 }
 
 impl HorizonReport {

@@ -6,6 +6,7 @@ use crate::core::Board;
 use crate::rotation::Faces;
 use crate::tag_writer::TagVisit;
 use protocol::token::Channel;
+use protocol::wear::{Lasts, TagWear};
 
 /// Everything under `m2key_agent_`.
 pub struct Metrics {
@@ -16,6 +17,9 @@ pub struct Metrics {
     tag_failures: IntCounterVec,
     tag_in_order: IntGauge,
     taps: IntCounter,
+    tag_cycles_left: IntGauge,
+    tag_days_left: IntGauge,
+    tag_replace: IntGauge,
     reconnects: IntCounter,
     storage_failures: IntCounter,
     horizon: IntGauge,
@@ -43,6 +47,17 @@ impl Metrics {
                 "1 while the tag lies there and was written last as it should be",
             ),
             taps: counter(r, "taps_total", "Reads of the tag by phones"),
+            tag_cycles_left: gauge(
+                r,
+                "tag_cycles_left",
+                "Programming cycles that the tag's data sheet still promises",
+            ),
+            tag_days_left: gauge(r, "tag_days_left", "How long they last at the present pace"),
+            tag_replace: gauge(
+                r,
+                "tag_replace_by_seconds",
+                "When a tenth of them is left, Unix time",
+            ),
             reconnects: counter(r, "push_lost_total", "Push streams that ended"),
             storage_failures: counter(r, "storage_failures_total", "Facts that were not kept"),
             horizon: gauge(
@@ -98,6 +113,12 @@ impl Metrics {
         self.tag_writes.inc_by(u64::from(visit.pages > 0));
         self.tag_pages.inc_by(u64::from(visit.pages));
         self.taps.inc_by(u64::from(visit.taps.unwrap_or(0)));
+    }
+
+    pub fn tag_wear(&self, wear: &TagWear, lasts: Lasts) {
+        self.tag_cycles_left.set(wear.left().into());
+        self.tag_days_left.set(lasts.days_left.into());
+        self.tag_replace.set(lasts.replace_by.secs());
     }
 
     pub fn tag_failed(&self, kind: &str) {

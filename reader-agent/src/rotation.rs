@@ -22,7 +22,7 @@ use protocol::schedule::{self, BadSchedule, Rank, Schedule, ScheduleClaims};
 use protocol::time::{Millis, Timestamp};
 use protocol::token::{Channel, WindowId};
 use protocol::turn::{KnownTurns, TurnState};
-use protocol::window::{CheckedPolicy, EpochClock, Window, WindowPlan};
+use protocol::window::{CheckedPolicy, EpochClock, Window, WindowPlan, WindowPolicy};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 
 /// How long tokens are shown from a schedule whose key is believed no more, while the next schedule is
@@ -238,6 +238,13 @@ impl Rotation {
         (first..).take_while(|e| epochs.contains_key(e)).last()
     }
 
+    /// How long the windows of the tag are in the epoch of `now`.
+    pub fn nfc(&self, now: Timestamp) -> Option<WindowPolicy> {
+        let epochs = &self.followed.as_ref()?.epochs;
+        let epoch = epochs.get(&self.clock.epoch_at(now))?;
+        Some(epoch.loaded.policy.get().nfc)
+    }
+
     pub fn epoch_at(&self, now: Timestamp) -> u32 {
         self.clock.epoch_at(now)
     }
@@ -258,7 +265,10 @@ impl Rotation {
             if !check.fits(&entry.key) {
                 return Err(NotFollowed::Key { epoch });
             }
-            epochs.insert(epoch, self.planned(entry, schedule.policy(), kid.clone()));
+            epochs.insert(
+                epoch,
+                self.planned(entry, schedule.policy_of(epoch), kid.clone()),
+            );
         }
         Ok(epochs)
     }
@@ -273,6 +283,7 @@ impl Rotation {
                 version: entry.version,
                 epoch: entry.epoch,
                 key: entry.key.clone(),
+                policy: *policy,
             },
             plans: Channel::ALL.map(plan),
         }

@@ -28,7 +28,7 @@ pub const OUTBOX_MAX: u64 = 100_000;
 /// Most schedules that are kept beside the whole one they extend.
 pub const SCHEDULES_MAX: u64 = 200;
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// Version 1.
 const SCHEMA: &str = "
     -- One value per name: last rank, known revision, clock, keys that verify and their tag, the last
@@ -46,7 +46,7 @@ const SCHEMA: &str = "
         id TEXT NOT NULL UNIQUE,
         event TEXT NOT NULL
     ) STRICT;
-    -- How worn a tag is, and where its counter stood after our last visit.
+    -- How worn a tag is, and where its counter stood after our last visit; 0 as its time: none was good.
     CREATE TABLE tag (
         uid TEXT PRIMARY KEY NOT NULL,
         writes INTEGER NOT NULL,
@@ -71,6 +71,9 @@ mod waiting;
 
 pub use waiting::{WAITING_MAX, Withheld};
 use waiting::{Waiting, Work};
+mod wear;
+
+pub use wear::CountedTag;
 
 /// Why something was not kept or not found again.
 #[derive(Debug, thiserror::Error)]
@@ -91,15 +94,6 @@ pub enum StateError {
 pub struct State {
     connection: Mutex<Connection>,
     waiting: Mutex<Waiting>,
-}
-
-/// What is known of one tag.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagWear {
-    pub uid: String,
-    pub writes: u64,
-    pub pages: u64,
-    pub counter: Option<u32>,
 }
 
 impl State {
@@ -236,29 +230,14 @@ impl State {
         outbox_length(&self.lock())
     }
 
-    /// A visit to a tag: its wear, its counter and its reports, all or nothing, so that a tap is
-    /// neither lost nor told twice. On a full disk it waits in memory.
+    /// A visit to a tag: its counter and its reports, all or nothing, so that a tap is neither lost nor
+    /// told twice. What was programmed is counted already. On a full disk it waits in memory.
     pub fn tag_visited(
         &self,
         visit: &TagVisited<'_>,
         events: &[TerminalEvent],
     ) -> Result<(), StateError> {
         self.write_or_wait(Work::visit(visit, events))
-    }
-
-    /// The tag that was visited last.
-    pub fn last_tag(&self) -> Result<Option<TagWear>, StateError> {
-        let row = |row: &rusqlite::Row<'_>| {
-            Ok(TagWear {
-                uid: row.get(0)?,
-                writes: row.get::<_, i64>(1)? as u64,
-                pages: row.get::<_, i64>(2)? as u64,
-                counter: row.get(3)?,
-            })
-        };
-        let query =
-            "SELECT uid, writes, pages, counter FROM tag ORDER BY last_visit_ms DESC LIMIT 1";
-        Ok(self.lock().query_row(query, [], row).optional()?)
     }
 
     /// Keys and their tag, both or neither: a tag of other keys would keep these for ever.
@@ -338,7 +317,6 @@ impl State {
 #[derive(Debug, Clone, Copy)]
 pub struct TagVisited<'a> {
     pub uid: &'a str,
-    pub pages: u32,
     pub counter: Option<u32>,
     pub at: Timestamp,
 }
@@ -352,8 +330,9 @@ impl State {
 
 fn migrate(connection: &mut Connection) -> Result<(), StateError> {
     match version(connection)? {
-        0 => migrate_by(connection, &[SCHEMA, TAG_RECORDS]),
-        1 => migrate_by(connection, &[TAG_RECORDS]),
+        0 => migrate_by(connection, &[SCHEMA, TAG_RECORDS, wear::SCHEMA]),
+        1 => migrate_by(connection, &[TAG_RECORDS, wear::SCHEMA]),
+        2 => migrate_by(connection, &[wear::SCHEMA]),
         VERSION => Ok(()),
         found => Err(StateError::Newer { found }),
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protocol::ndef;
 use protocol::time::{Millis, Timestamp};
+use protocol::wear::TagWear;
 use protocol::wire::reports::{Seen, SeenWindow, TerminalEvent};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -172,10 +173,10 @@ impl TagDriver {
             tracing::warn!(tag = visit.uid, "{ALTERED}");
         }
         tracing::debug!(tag = visit.uid, pages = visit.pages, "tag written");
-        let events = events_of(visit, before, written, at);
+        let wear = self.wear(&visit.uid);
+        let events = events_of(visit, before, written, wear, at);
         let visited = TagVisited {
             uid: &visit.uid,
-            pages: visit.pages,
             counter: visit.counter,
             at,
         };
@@ -189,6 +190,18 @@ impl TagDriver {
                 );
             }
         }
+    }
+
+    /// As it was counted before the visit touched the tag.
+    fn wear(&self, uid: &str) -> Option<TagWear> {
+        let nfc = self.board.borrow().nfc;
+        let counted = self.state.tag(uid).inspect_err(|error| {
+            tracing::error!(hint = error.hint(), "wear is not known: {error}");
+        });
+        let wear = counted.ok().flatten()?.wear(nfc.as_ref());
+        self.metrics
+            .tag_wear(&wear, wear.lasts(self.clock.now_or_wall()));
+        Some(wear)
     }
 
     fn failed(&self, memory: &mut Memory, failure: &TagFailure) {
@@ -247,6 +260,7 @@ fn events_of(
     visit: &TagVisit,
     before: Option<SeenWindow>,
     written: Option<SeenWindow>,
+    wear: Option<TagWear>,
     at: Timestamp,
 ) -> Vec<TerminalEvent> {
     let tap = visit
@@ -265,6 +279,7 @@ fn events_of(
         pages: visit.pages,
         window,
         signs: visit.signs,
+        wear,
     });
     let seen = [tap, altered, written].into_iter().flatten();
     seen.map(|what| event(at, what)).collect()

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 
 use crate::error::AgentError;
 use crate::reader::{TagConfig, TagEvent, TagService, Visit};
-use crate::state::{State, StateError, TagWear};
-use crate::tag::{LastCounter, LeftOn, TagError, TagRecord, TagSafe};
+use crate::state::{CountedTag, State, StateError};
+use crate::tag::{LastCounter, LeftOn, Programming, TagError, TagRecord, TagSafe};
 use crate::tag_writer::{TagFailure, TagHealth, TagVisit, TagWriter};
 
 /// Starts the reader's threads; their events say when to write again.
@@ -73,6 +73,10 @@ impl TagSafe for OnlyLooks {
         Err(TagError::Bug)
     }
 
+    fn count(&self, _: &[u8], _: &Programming) -> Result<(), TagError> {
+        Err(TagError::Bug)
+    }
+
     fn own(&self) -> Result<Option<Vec<u8>>, TagError> {
         Ok(None)
     }
@@ -116,11 +120,11 @@ fn told(visit: Result<Visit, TagError>) -> Result<TagVisit, TagFailure> {
     }
 }
 
-fn last_counter(wear: TagWear) -> Option<LastCounter> {
-    let digits = wear.uid.as_bytes().chunks(2);
+fn last_counter(tag: CountedTag) -> Option<LastCounter> {
+    let digits = tag.uid.as_bytes().chunks(2);
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     Some(LastCounter {
         tag_uid: digits.map(byte).collect::<Option<Vec<u8>>>()?,
-        value: wear.counter?,
+        value: tag.counter?,
     })
 }

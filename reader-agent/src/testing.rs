@@ -22,7 +22,7 @@ use protocol::jws::{Purpose, Unsigned};
 use protocol::money::{Currency, Money};
 use protocol::receipt::{Payee, ReceiptClaims};
 use protocol::refund::RefundClaims;
-use protocol::schedule::{EpochCheck, Rank, ScheduleClaims};
+use protocol::schedule::{EpochCheck, NfcPace, Rank, ScheduleClaims};
 use protocol::time::{Millis, Timestamp};
 use protocol::token::{Channel, WindowId};
 use protocol::window::{EpochClock, Policy};
@@ -101,6 +101,7 @@ pub(crate) struct Issue {
     pub(crate) generation: u32,
     pub(crate) version: u32,
     pub(crate) policy: Policy,
+    pub(crate) nfc_paces: Vec<NfcPace>,
 }
 
 impl Issue {
@@ -112,6 +113,7 @@ impl Issue {
             generation: 1,
             version: 1,
             policy: Policy::default(),
+            nfc_paces: Vec::new(),
         }
     }
 
@@ -128,6 +130,7 @@ impl Issue {
             valid_from: clock.opens(epochs.start).secs(),
             valid_until: clock.closes(epochs.end.max(1) - 1).secs(),
             policy: self.policy,
+            nfc_paces: self.nfc_paces.clone(),
             link_host: "pay.example".into(),
             epochs: keys
                 .iter()

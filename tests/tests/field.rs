@@ -11,5 +11,7 @@ mod doctor;
 mod manager;
 #[path = "field/packages.rs"]
 mod packages;
+#[path = "field/wear.rs"]
+mod wear;
 #[path = "field/weather.rs"]
 mod weather;

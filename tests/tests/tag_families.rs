@@ -21,6 +21,8 @@ mod lives;
 mod ntag21x;
 #[path = "tag_families/ntag424.rs"]
 mod ntag424;
+#[path = "tag_families/wear.rs"]
+mod wear;
 
 /// A long link: a large tag family's worst case.
 fn link(token: u8) -> String {

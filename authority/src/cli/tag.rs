@@ -1,4 +1,4 @@
-//! `m2key-authority tag …`: which tags may sign, and for which terminal?
+//! `m2key-authority tag …`: which tags may sign and for which terminal, and which end when?
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,7 +10,7 @@ use protocol::sun::TagUid;
 use zeroize::Zeroizing;
 
 use super::daemon::{Desk, ask};
-use super::{Arguments, CliError, Say, tell};
+use super::{Arguments, CliError, Say, tag_forecast, tell};
 use crate::services::operators::{
     TagKeys, TagKeysView, TagList, TagRetire, TagShow, TagView, Tags,
 };
@@ -48,6 +48,8 @@ pub(super) enum Verb {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Which terminals need a new tag, the first ones first, and how many in each month
+    Forecast(tag_forecast::Forecast),
 }
 
 pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
@@ -65,6 +67,7 @@ pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
             let (uid, reason) = (*uid, reason.clone());
             tell(arguments, &ask(arguments, TagRetire { uid, reason })?);
         }
+        Verb::Forecast(forecast) => return tag_forecast::run(arguments, forecast),
     }
     Ok(())
 }

@@ -240,6 +240,19 @@ impl Say for TerminalView {
         if let Some(sequence) = self.trust_sequence {
             text += &format!("\nroots      list {sequence}");
         }
+        if let Some(tag) = &self.tag {
+            text += &format!(
+                "\ntag        {}, {} % used, {} days left, replace by {}",
+                tag.tag_uid, tag.percent_used, tag.days_left, tag.replace_by
+            );
+        }
+        if let Some(slowed) = &self.slowed {
+            let longest_s = slowed.longest_window_ms / 1_000;
+            text += &format!(
+                "\nslowed     from {} on: windows up to {longest_s} s",
+                slowed.from
+            );
+        }
         if let (Some(at), Some(reason)) = (self.banned_at, &self.ban_reason) {
             text += &format!("\nbanned     {at}: {reason}");
         }
@@ -258,7 +271,10 @@ impl Say for Terminals {
             } else {
                 "active"
             };
-            format!("{}  {state}  {}  {}", t.terminal, t.merchant, t.name)
+            let tag = t.tag.as_ref().map_or_else(String::new, |tag| {
+                format!("  tag: {} days left", tag.days_left)
+            });
+            format!("{}  {state}  {}  {}{tag}", t.terminal, t.merchant, t.name)
         };
         let lines: Vec<_> = self.terminals.iter().map(line).collect();
         lines.join("\n")

@@ -17,6 +17,7 @@ use super::rails::RawRail;
 use super::sessions::RawSessions;
 use super::sms::{RawSms, SmsConfig};
 use super::spending;
+use super::wear::RawWear;
 use super::webhooks::WebhooksConfig;
 use super::{
     AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
@@ -46,6 +47,8 @@ pub(super) struct Raw {
     pub fence: RawFence,
     #[serde(default)]
     pub policy: Policy,
+    #[serde(default)]
+    pub wear: RawWear,
     #[serde(default)]
     pub schedule: RawSchedule,
     #[serde(default)]
@@ -247,6 +250,7 @@ impl Raw {
                 ..self.store
             },
             policy: checked.policy,
+            wear: self.wear.resolve(),
             schedule: ScheduleConfig {
                 horizon_epochs: self.schedule.horizon_epochs,
             },

@@ -12,7 +12,7 @@ use protocol::ids::ChargeId;
 use protocol::wire::charges::ChargeRequest;
 use protocol::wire::push::STATE_EVENT;
 use protocol::wire::reports::{AGENT_BODY_MAX, ReportRequest};
-use protocol::wire::schedules::ScheduleQuery;
+use protocol::wire::schedules::{PACES_FOLLOWED, PACES_HEADER, ScheduleQuery};
 use protocol::wire::upkeep::{INSTANCE_HEADER, TRUST_HEADER};
 use serde::Serialize;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,6 +29,7 @@ use crate::services::Failure;
 use crate::services::journey::Journey;
 use crate::services::jwks;
 use crate::services::push::Frame;
+use crate::services::schedules::Follows;
 
 /// Everything a terminal may ask.
 pub fn routes(journey: &Arc<Journey>) -> Routes<Private> {
@@ -46,13 +47,24 @@ fn schedule(journey: &Arc<Journey>) -> Routes<Private> {
         .and(warp::get())
         .and(asked_by(journey))
         .and(warp::query::<ScheduleQuery>())
-        .then(|asked: Asked, query: ScheduleQuery| {
-            asked.answer(move |journey, terminal| async move {
-                let now = journey.app.clock.now();
-                journey.schedules.issue(terminal.id(), &query, now).await
-            })
-        });
+        .and(warp::header::optional::<String>(PACES_HEADER))
+        .then(
+            |asked: Asked, query: ScheduleQuery, paces: Option<String>| {
+                asked.answer(move |journey, terminal| async move {
+                    let (id, now) = (terminal.id(), journey.app.clock.now());
+                    let follows = follows(paces.as_deref());
+                    journey.schedules.issue_as(id, &query, follows, now).await
+                })
+            },
+        );
     Routes::new("schedule", route)
+}
+
+fn follows(paces: Option<&str>) -> Follows {
+    match paces {
+        Some(PACES_FOLLOWED) => Follows::Paces,
+        _ => Follows::PolicyAlone,
+    }
 }
 
 fn events(journey: &Arc<Journey>) -> Routes<Private> {
@@ -210,4 +222,17 @@ fn unkept(found: &impl Serialize) -> Response {
     insert(&mut response, CONTENT_TYPE, "application/json");
     insert(&mut response, CACHE_CONTROL, "no-store");
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_says_so_follows_paces() {
+        assert_eq!(follows(Some("nfc")), Follows::Paces);
+        for other in [None, Some(""), Some("NFC"), Some("nfc, qr")] {
+            assert_eq!(follows(other), Follows::PolicyAlone, "{other:?}");
+        }
+    }
 }

@@ -257,8 +257,8 @@ impl Claims {
         now: Timestamp,
         loaded: &'a [LoadedEpoch],
     ) -> Result<Vec<Candidate<'a>>, Failure> {
-        let (policy, channels) = (&self.app.config.policy, channels_of(presented));
-        let mut found = candidates(presented.terminal(), now, policy, loaded, channels);
+        let channels = channels_of(presented);
+        let mut found = candidates(presented.terminal(), now, loaded, channels);
         let windows = found.iter().map(|candidate| candidate.id).collect();
         let turns = self.app.store.turns(windows).await?;
         for (candidate, turn) in found.iter_mut().zip(turns) {
@@ -268,7 +268,7 @@ impl Claims {
     }
 
     fn explain(&self, presented: &Presented, now: Timestamp, loaded: &[LoadedEpoch]) -> Problem {
-        match explain(presented, now, &self.app.config.policy, loaded) {
+        match explain(presented, now, loaded) {
             Refusal::Passed => Problem::new(ProblemType::TokenPassed),
             Refusal::Spent | Refusal::Unknown => Problem::new(ProblemType::TokenUnknown),
         }

@@ -1,7 +1,7 @@
 //! Which keys do a terminal's hours have?
 //!
 //! ```text
-//! epochs ──▶ seed version in force (store) ──▶ kept here? ──▶ one HMAC batch per version (HSM)
+//! epochs ──▶ seed version and pace in force (store) ──▶ kept here? ──▶ one HMAC batch per version (HSM)
 //! ```
 //! Only hours that people pay in are kept: what memory can lose is the loaded hours of the loaded
 //! terminals, never a seed.
@@ -17,9 +17,9 @@ use protocol::time::Timestamp;
 use protocol::token::{Channel, WindowId};
 use protocol::turn::TurnCause;
 
-use super::{Failure, seeds};
+use super::{Failure, pacing, seeds};
 use crate::app::App;
-use crate::store::Seed;
+use crate::store::{Pace, Seed};
 
 /// Terminals whose keys are kept; the one loaded first goes first.
 pub const TERMINALS_KEPT_MAX: usize = 20_000;
@@ -69,8 +69,7 @@ impl EpochKeys {
         cause: TurnCause,
     ) -> Result<Vec<WindowId>, Failure> {
         let loaded = self.present(terminal, now).await?;
-        let policy = &self.app.config.policy;
-        let acceptable = candidates(terminal, now, policy, &loaded, &Channel::ALL);
+        let acceptable = candidates(terminal, now, &loaded, &Channel::ALL);
         Ok(cause.moves(acceptable.into_iter().map(|candidate| candidate.id)))
     }
 
@@ -95,12 +94,13 @@ impl EpochKeys {
         epochs: &[u32],
         priority: Priority,
     ) -> Result<Vec<LoadedEpoch>, Failure> {
+        let paces = self.app.store.paces(terminal).await?;
         let mut loaded = Vec::with_capacity(epochs.len());
         for (seed, epochs) in self.seeds(terminal, epochs).await? {
-            let (mut known, lacking) = self.split(terminal, seed.version, &epochs);
+            let (mut known, lacking) = self.split(terminal, seed.version, &epochs, &paces);
             loaded.append(&mut known);
             for part in lacking.chunks(BATCH_MAX) {
-                loaded.append(&mut self.derive(&seed, part, priority).await?);
+                loaded.append(&mut self.derive(&seed, part, &paces, priority).await?);
             }
         }
         loaded.sort_by_key(|entry| entry.epoch);
@@ -154,6 +154,7 @@ impl EpochKeys {
         terminal: TerminalId,
         version: u32,
         epochs: &[u32],
+        paces: &[Pace],
     ) -> (Vec<LoadedEpoch>, Vec<u32>) {
         let kept = self.kept();
         let mut known = Vec::new();
@@ -164,6 +165,7 @@ impl EpochKeys {
                     version,
                     epoch: *epoch,
                     key,
+                    policy: pacing::policy_of(&self.app.config.policy, paces, *epoch),
                 }),
                 None => lacking.push(*epoch),
             }
@@ -175,6 +177,7 @@ impl EpochKeys {
         &self,
         seed: &Seed,
         epochs: &[u32],
+        paces: &[Pace],
         priority: Priority,
     ) -> Result<Vec<LoadedEpoch>, Failure> {
         if !seeds::is_for(&seed.sealed, seed.terminal, seed.version) {
@@ -192,6 +195,7 @@ impl EpochKeys {
             version: seed.version,
             epoch: *epoch,
             key: EpochKey::from_bytes(mac.0),
+            policy: pacing::policy_of(&self.app.config.policy, paces, *epoch),
         };
         Ok(epochs.iter().zip(&macs).map(entry).collect())
     }
@@ -260,6 +264,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::window::Policy;
 
     fn terminal(number: u32) -> TerminalId {
         TerminalId::from_number(number).expect("below the limit")
@@ -270,6 +275,7 @@ mod tests {
             version: 1,
             epoch,
             key: EpochKey::from_bytes([7; 32]),
+            policy: Policy::default().check().expect("it is sound"),
         }
     }
 

@@ -35,7 +35,7 @@ use super::sources::Sources;
 use super::step_up::StepUp;
 use super::sweeps::Sweeps;
 use super::webhooks::{Webhooks, WebhooksError};
-use super::{Failure, refunds, rotation, wallet};
+use super::{Failure, refunds, rotation, tag_fleet, wallet};
 use crate::app::App;
 
 /// How often overdue claims and charges are looked for.
@@ -177,6 +177,9 @@ impl Journey {
             self.every(SETTLE_EVERY, "close days", |now| self.settle(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
+            self.every(COUNT_EVERY, "count tags", |now| tag_fleet::measure(
+                &self.app, now
+            )),
             self.every(FORGET_SIGN_INS_EVERY, "forget sign-ins", |now| self
                 .forget_sign_ins(now)),
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),

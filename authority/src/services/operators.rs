@@ -37,6 +37,7 @@ mod people;
 mod policy;
 mod seeds;
 mod shoppers;
+mod tag_forecast;
 mod tags;
 mod terminals;
 pub mod trust;
@@ -78,10 +79,13 @@ pub use shoppers::{
     MerchantLimit, MerchantLimitView, ShopperLock, ShopperShow, ShopperUnlock, ShopperView,
     StandingView,
 };
+pub use tag_forecast::{
+    EndingView, FORECAST_MAX_DAYS, ForecastView, MonthView, TagForecast, WornView,
+};
 pub use tags::{TagKeys, TagKeysView, TagList, TagRetire, TagShow, TagView, Tags};
 pub use terminals::{
-    JoinView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow, TerminalView,
-    Terminals,
+    JoinView, SlowedView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow,
+    TerminalView, Terminals,
 };
 pub use trust::{RootState, TrustInstall, TrustPlan, TrustShow, TrustStage, TrustView};
 pub use webhooks::{

@@ -16,12 +16,20 @@ use protocol::wire::schedules::{EpochKeyEntry, ScheduleQuery, ScheduleResponse};
 
 use super::epoch_keys::EpochKeys;
 use super::keyring::SigningKey;
-use super::{Failure, keyring};
+use super::{Failure, keyring, pacing};
 use crate::app::App;
-use crate::store::{NewSchedule, Scheduled, Terminal};
+use crate::store::{NewSchedule, Pace, Pacing, Scheduled, Terminal};
 
 /// Seeds are replaced one at a time and seldom: more than two in a row is something else.
 const DERIVATIONS_MAX: u32 = 3;
+
+/// What a terminal draws its windows by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// It would refuse a schedule that tells paces.
+    PolicyAlone,
+    Paces,
+}
 
 /// Issues schedules, and remembers who has one that this process stands by.
 pub struct Schedules {
@@ -48,7 +56,19 @@ impl Schedules {
         query: &ScheduleQuery,
         now: Timestamp,
     ) -> Result<ScheduleResponse, Failure> {
-        let issued = self.issue_to(terminal, query.after, now).await;
+        self.issue_as(terminal, query, Follows::PolicyAlone, now)
+            .await
+    }
+
+    /// The same, for a terminal that says what it follows.
+    pub async fn issue_as(
+        &self,
+        terminal: TerminalId,
+        query: &ScheduleQuery,
+        follows: Follows,
+        now: Timestamp,
+    ) -> Result<ScheduleResponse, Failure> {
+        let issued = self.issue_to(terminal, query.after, follows, now).await;
         let outcome = super::outcome(&issued, "issued");
         let counter = &self.app.metrics.schedules;
         counter.with_label_values(&[outcome]).inc();
@@ -71,6 +91,7 @@ impl Schedules {
         &self,
         terminal: TerminalId,
         after: Option<u32>,
+        follows: Follows,
         now: Timestamp,
     ) -> Result<ScheduleResponse, Failure> {
         let present = EpochClock::of(terminal).epoch_at(now);
@@ -78,9 +99,11 @@ impl Schedules {
         let epochs: Vec<u32> = wanted(present, horizon, after)?.collect();
         let ring = self.app.keyring();
         let (sequence, keys) = self
-            .take_sequence(terminal, &epochs, present, ring.schedule(), now)
+            .take_sequence(terminal, &epochs, present, follows, ring.schedule(), now)
             .await?;
-        let claims = self.claims(terminal, sequence, &keys, now)?;
+        // What was recorded is what every other process judges by.
+        let paces = self.app.store.paces(terminal).await?;
+        let claims = self.claims(terminal, sequence, &keys, &paces, now)?;
         let schedule =
             keyring::sign(&self.app.hsm, ring.schedule(), &claims, Priority::Renewal).await?;
         if epochs.first() == Some(&present) {
@@ -101,9 +124,11 @@ impl Schedules {
         terminal: TerminalId,
         epochs: &[u32],
         present: u32,
+        follows: Follows,
         key: &SigningKey,
         now: Timestamp,
     ) -> Result<(u64, Vec<LoadedEpoch>), Failure> {
+        let pacing = self.pacing(terminal, follows, now).await?;
         for _ in 0..DERIVATIONS_MAX {
             let keys = self.epoch_keys.for_schedule(terminal, epochs).await?;
             let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
@@ -114,6 +139,7 @@ impl Schedules {
                 first: (first.epoch, first.version),
                 last: (last.epoch, last.version),
                 whole: first.epoch <= present,
+                pacing,
                 kid: key.kid.clone(),
                 at: now,
             };
@@ -126,11 +152,31 @@ impl Schedules {
         Err(ProblemType::Busy.into())
     }
 
+    /// How slow this terminal's nfc channel is to be from the first epoch on that was never told.
+    async fn pacing(
+        &self,
+        terminal: TerminalId,
+        follows: Follows,
+        now: Timestamp,
+    ) -> Result<Pacing, Failure> {
+        if follows == Follows::PolicyAlone {
+            return Ok(Pacing::Ended);
+        }
+        let (store, config) = (&self.app.store, &self.app.config);
+        let tag = store.worn_tag(terminal).await?;
+        let held = store.paces(terminal).await?;
+        let held = held.last().and_then(|pace| pace.windows);
+        let nfc = &config.policy.get().nfc;
+        let windows = pacing::windows(tag.as_ref(), held, nfc, &config.wear, now);
+        Ok(Pacing::Set(windows))
+    }
+
     fn claims(
         &self,
         terminal: TerminalId,
         sequence: u64,
         keys: &[LoadedEpoch],
+        paces: &[Pace],
         now: Timestamp,
     ) -> Result<ScheduleClaims, Failure> {
         let check = |it: &LoadedEpoch| EpochCheck::new(it.epoch, it.version, &it.key);
@@ -147,6 +193,7 @@ impl Schedules {
             valid_from,
             valid_until,
             policy: *config.policy.get(),
+            nfc_paces: pacing::told(&config.policy, paces, keys.iter().map(|it| it.epoch)),
             link_host: config.public.link_host.as_str().to_owned(),
             epochs,
         })

@@ -37,6 +37,7 @@ mod terms;
 mod tokens;
 mod trust;
 mod wallets;
+mod wear;
 mod webhooks;
 
 pub use allowances::{
@@ -106,6 +107,7 @@ pub use terms::{
 pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
 pub use wallets::{BeginRequest, KeptApproval, RequestBegun, RequestEnd, WalletRequest, Wallets};
+pub use wear::{EndingAfter, EndingTag, Pace, Pacing, Wear, WornTag};
 pub use webhooks::{NoticeEvent, NoticeRecord, Webhook, Webhooks};
 
 /// Everything the services ask of a database.
@@ -136,6 +138,7 @@ pub trait Store:
     + Texts
     + Caps
     + Reports
+    + Wear
     + TrustFollowers
     + Rotation
     + AuditLog
@@ -175,6 +178,7 @@ impl<T> Store for T where
         + Texts
         + Caps
         + Reports
+        + Wear
         + TrustFollowers
         + Rotation
         + AuditLog

@@ -5,7 +5,7 @@ use hsm::{SealedSeed, SealingKeys};
 use protocol::ids::{MerchantId, TerminalId};
 use protocol::time::Timestamp;
 
-use super::{JoinToken, KeyRecord, Result};
+use super::{JoinToken, KeyRecord, Pacing, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terminal {
@@ -51,6 +51,7 @@ pub struct NewSchedule {
     pub last: (u32, u32),
     /// From the present epoch on, so that it replaces whatever the terminal holds.
     pub whole: bool,
+    pub pacing: Pacing,
     /// The key that will sign it.
     pub kid: String,
     pub at: Timestamp,

@@ -39,6 +39,7 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("tag-list", json!({}), one),
         ("tag-show", json!({ "uid": "04010203040506" }), one),
         ("tag-retire", json!({ "uid": "04010203040506" }), one),
+        ("tag-forecast", json!({ "within_days": 90 }), one),
         ("join-token-list", json!({}), one),
         ("join-token-revoke", json!({ "id": "00" }), one),
         (

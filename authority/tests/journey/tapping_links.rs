@@ -75,6 +75,7 @@ async fn written(world: &World, tag: &Tag, counter: u32) {
                 key_version: 1,
                 counter,
             }),
+            wear: None,
         },
     };
     let stored = world

@@ -8,6 +8,7 @@
 mod crash;
 mod fence;
 mod files;
+mod fleet;
 mod forgotten;
 mod growth;
 mod migrating;
@@ -26,7 +27,7 @@ use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
 use suite::{
     allowances, books, certificates, charges, intents, leaving, payments, profiles, records,
-    rotation, sign_ins, tags, terminals, texts, trust, wallets,
+    rotation, sign_ins, tags, terminals, texts, trust, wallets, wear,
 };
 use world::World;
 
@@ -167,6 +168,13 @@ on_sqlite! {
         checkpoints_come_in_order,
         pseudonyms_differ_between_merchants,
         the_audit_names_nobody;
+    wear:
+        a_tag_is_as_worn_as_was_told_last_and_a_lost_count_is_not_lost,
+        a_tag_is_due_since_it_first_had_the_margin_left,
+        tags_end_in_their_order_page_after_page_and_banned_terminals_need_none,
+        what_was_told_keeps_its_pace_and_what_was_not_gets_the_new_one,
+        paces_that_nothing_is_judged_by_any_more_are_forgotten,
+        a_terminal_that_follows_no_paces_gets_none_from_its_schedule_on;
     trust:
         what_a_terminal_follows_is_what_it_said_last,
         only_terminals_in_service_hold_a_root_back;

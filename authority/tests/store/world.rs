@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use authority::store::{
     Balance, Claim, ClaimOutcome, ClaimRecord, Credit, Exemption, JoinToken, Merchant, NewAccount,
-    NewCharge, NewRefund, NewSchedule, Pay, PayOutcome, Payment, PersonKey, RailKey, Refund,
-    RefundAsker, RefundOutcome, Seed, SpendRules, StartCharge, Store, Strength, Terminal,
+    NewCharge, NewRefund, NewSchedule, Pacing, Pay, PayOutcome, Payment, PersonKey, RailKey,
+    Refund, RefundAsker, RefundOutcome, Seed, SpendRules, StartCharge, Store, Strength, Terminal,
     TerminalStatus,
 };
 use hsm::{KeyLabel, SealedSeed, SealingKeys};
@@ -375,6 +375,7 @@ pub(crate) fn new_schedule(terminal: TerminalId, first: u32, last: u32) -> NewSc
         first: (first, 1),
         last: (last, 1),
         whole: true,
+        pacing: Pacing::Set(None),
         kid: "schedule key 1".into(),
         at: NOW,
     }
@@ -410,8 +411,9 @@ pub(crate) fn live(terminal: TerminalId, channel: Channel, turn: u16) -> Live {
         version: 1,
         epoch: epoch_now(terminal),
         key: EpochKey::from_bytes([3; 32]),
+        policy,
     }];
-    let mut found = candidates(terminal, NOW, &policy, &loaded, &[channel]);
+    let mut found = candidates(terminal, NOW, &loaded, &[channel]);
     found.retain(|candidate| candidate.window.contains(NOW));
     found[0].turn = turn;
     let window = found[0].id.window;

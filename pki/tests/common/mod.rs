@@ -103,6 +103,14 @@ impl Hsm for OneKeyHsm {
         let signature: Signature = self.signs_with.sign_prehash(&digest).unwrap();
         Ok(signature.to_bytes().into())
     }
+    async fn cmac_batch(
+        &self,
+        _: &KeyLabel,
+        _: Vec<Vec<u8>>,
+        _: Priority,
+    ) -> Result<Vec<hsm::Cmac>, HsmError> {
+        only_signs()
+    }
     async fn public_key(&self, _: &KeyLabel) -> Result<[u8; 65], HsmError> {
         Ok(self.point())
     }

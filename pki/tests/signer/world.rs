@@ -98,6 +98,14 @@ impl Hsm for FlakyHsm {
         self.signatures.fetch_add(1, Ordering::SeqCst);
         self.inner.sign(key, digest, priority).await
     }
+    async fn cmac_batch(
+        &self,
+        key: &KeyLabel,
+        messages: Vec<Vec<u8>>,
+        priority: Priority,
+    ) -> Result<Vec<hsm::Cmac>, HsmError> {
+        self.inner.cmac_batch(key, messages, priority).await
+    }
     async fn public_key(&self, key: &KeyLabel) -> Result<[u8; 65], HsmError> {
         self.answers()?;
         self.inner.public_key(key).await

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::EventId;
 use crate::time::Timestamp;
 use crate::token::Channel;
+use crate::wear::TagWear;
 
 /// `POST` a batch here.
 pub const REPORTS_PATH: &str = "/v1/reports";
@@ -55,6 +56,9 @@ pub enum Seen {
         /// Of a tag that signs its links, where the write programmed something.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signs: Option<TagSigns>,
+        /// How worn it is after that; an agent of before does not say.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        wear: Option<TagWear>,
     },
     /// The tag could not be written, in words.
     TagFailed { reason: String },

@@ -14,6 +14,12 @@ use crate::derive::EpochKey;
 /// from the current epoch on.
 pub const SCHEDULE_PATH: &str = "/v1/schedule";
 
+/// A request with this header is of a terminal that follows paces of the nfc channel
+/// ([`crate::schedule::NfcPace`]). Others get none: they would refuse the schedule.
+pub const PACES_HEADER: &str = "m2key-paces";
+/// What the header says.
+pub const PACES_FOLLOWED: &str = "nfc";
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleQuery {

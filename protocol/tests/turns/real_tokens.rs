@@ -25,6 +25,7 @@ fn shop() -> Shop {
         version: 1,
         epoch,
         key: key(u64::from(epoch)),
+        policy: Policy::default().check().unwrap(),
     };
     Shop {
         terminal: TerminalId::from_number(4_711_042).unwrap(),
@@ -56,7 +57,7 @@ impl Shop {
     /// The authority's judgement, when every window that counts has this turn.
     fn judge(&self, presented: &Presented, now: Timestamp, turn: u16) -> Result<u16, Refusal> {
         let channels = channels_of(presented);
-        let mut found = candidates(self.terminal, now, &self.policy, &self.loaded, channels);
+        let mut found = candidates(self.terminal, now, &self.loaded, channels);
         found.iter_mut().for_each(|candidate| candidate.turn = turn);
         recognise(presented, &found).map(|live| live.token().turn)
     }
@@ -118,13 +119,7 @@ fn a_token_tells_its_channel_and_its_terminal() {
         terminal: shop.terminal,
         token: shop.loaded[0].key.token(Channel::Code, 5, 0),
     };
-    let all = candidates(
-        shop.terminal,
-        now,
-        &shop.policy,
-        &shop.loaded,
-        &Channel::ALL,
-    );
+    let all = candidates(shop.terminal, now, &shop.loaded, &Channel::ALL);
     assert_eq!(recognise(&machine, &all), Err(Refusal::Unknown));
     assert_eq!(
         recognise(&code, &all).unwrap().token().window.channel,
@@ -140,7 +135,7 @@ fn a_token_of_a_passed_window_is_called_passed_at_its_first_turns() {
     let shop = shop();
     let window = shop.window(Channel::Qr, 5);
     let now = window.closes + shop.policy.of(Channel::Qr).grace_ms;
-    let why = |presented: &Presented, now| explain(presented, now, &shop.policy, &shop.loaded);
+    let why = |presented: &Presented, now| explain(presented, now, &shop.loaded);
     for turn in 0..4 {
         assert_eq!(why(&shop.token(Channel::Qr, 5, turn), now), Refusal::Passed);
     }

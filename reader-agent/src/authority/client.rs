@@ -17,7 +17,7 @@ use protocol::wire::history::{
 use protocol::wire::push::{ChargeState, EVENTS_PATH};
 use protocol::wire::refunds::{REFUNDS_PATH, RefundRequest, RefundResponse};
 use protocol::wire::reports::{REPORTS_PATH, ReportRequest, ReportResponse, TerminalEvent};
-use protocol::wire::schedules::{SCHEDULE_PATH, ScheduleResponse};
+use protocol::wire::schedules::{PACES_FOLLOWED, PACES_HEADER, SCHEDULE_PATH, ScheduleResponse};
 use protocol::wire::upkeep::{CHECKPOINT_HEADER, INSTANCE_HEADER, TRUST_HEADER, TRUST_PATH};
 use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
@@ -117,7 +117,8 @@ impl AuthorityClient {
             Fetch::Whole => SCHEDULE_PATH.to_owned(),
             Fetch::After(epoch) => format!("{SCHEDULE_PATH}?after={epoch}"),
         };
-        json(self.send(self.get(&path)).await?).await
+        let request = self.get(&path).header(PACES_HEADER, PACES_FOLLOWED);
+        json(self.send(request).await?).await
     }
 
     pub async fn keys(&self) -> Result<JwkSet, CallError> {

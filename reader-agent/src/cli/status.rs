@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::error::{AgentError, Whose};
-use crate::health::{ClockReport, HorizonReport, Report, TagReport};
+use crate::health::{BudgetReport, ClockReport, HorizonReport, Report, TagReport};
 use crate::local::{self, Silent};
 use crate::spell;
 
@@ -109,7 +109,37 @@ fn tag(tag: &TagReport) -> Vec<String> {
         let (uid, writes, pages) = (&wear.uid, wear.writes, wear.pages);
         format!("last tag: {uid}, written {writes} times, {pages} pages")
     }));
+    let budget = tag.wear.as_ref().and_then(|wear| wear.budget.as_ref());
+    lines.extend(budget.into_iter().flat_map(wear));
     lines
+}
+
+fn wear(budget: &BudgetReport) -> Vec<String> {
+    let BudgetReport {
+        cycles,
+        endurance,
+        percent_used,
+        cycles_per_day,
+        days_left,
+        ..
+    } = budget;
+    let pace = match budget.is_measured {
+        true => "measured",
+        false => "by the policy, not yet measured",
+    };
+    let replace = match budget.is_due {
+        true => "now",
+        false => &budget.replace_by,
+    };
+    vec![
+        line(
+            "  used",
+            format!("{percent_used} %, {cycles} of {endurance}"),
+        ),
+        line("  a day", format!("{cycles_per_day}, {pace}")),
+        line("  lasts", format!("{days_left} days")),
+        line("  replace by", replace),
+    ]
 }
 
 #[cfg(test)]
@@ -161,7 +191,11 @@ mod tests {
         report["outbox"] = serde_json::json!({ "waiting": 4, "max": 100_000 });
         report["tag"] = serde_json::json!({
             "reader": "ACS ACR122U", "problem": null,
-            "wear": { "uid": "04A1B2", "writes": 12, "pages": 90 },
+            "wear": { "uid": "04A1B2", "writes": 12, "pages": 90, "budget": {
+                "cycles": 24_000, "endurance": 100_000, "percent_used": 24, "cycles_per_day": 640,
+                "is_measured": true, "days_left": 118, "days_to_replace": 103,
+                "replace_by": "2027-03-04T10:00:00Z", "is_due": false,
+            } },
         });
         let said = said(report);
         for line in [
@@ -170,6 +204,10 @@ mod tests {
             "reports that wait for the authority: 4",
             "reader: ACS ACR122U",
             "last tag: 04A1B2, written 12 times, 90 pages",
+            "  used: 24 %, 24000 of 100000",
+            "  a day: 640, measured",
+            "  lasts: 118 days",
+            "  replace by: 2027-03-04T10:00:00Z",
         ] {
             assert!(said.iter().any(|said| said == line), "{line} in {said:?}");
         }

@@ -60,6 +60,9 @@ pub(super) struct Personalise {
     /// link of this tag yet, or it goes on to want them.
     #[arg(long, requires = "keys", conflicts_with = "signed_for")]
     unsigned: bool,
+    /// It was in use elsewhere and programmed about this often: `used` of the status there.
+    #[arg(long, value_name = "CYCLES")]
+    already_written: Option<u32>,
 }
 
 #[derive(clap::Args)]
@@ -86,8 +89,10 @@ struct KeyFiles {
 
 /// Carries the command out, and prints what the tag said.
 pub(super) async fn run(command: TagCommand) -> Result<(), AgentError> {
+    let mut already_written = None;
     let (at, errand) = match command {
         TagCommand::Personalise(args) => {
+            already_written = args.already_written;
             let mut wish = args.keys.wish()?;
             let config = Config::load(&args.at.config)?;
             refuse_beside_agent(&config)?;
@@ -114,6 +119,10 @@ pub(super) async fn run(command: TagCommand) -> Result<(), AgentError> {
     };
     let config = Config::load(&at.config)?;
     let visit = visit(&config, errand).await?;
+    if let Some(cycles) = already_written {
+        let uid: String = visit.tag_uid.iter().map(|b| format!("{b:02X}")).collect();
+        State::open(&config.data_dir.join(DATABASE))?.count_elsewhere(&uid, cycles)?;
+    }
     visit.said.iter().for_each(|line| println!("{line}"));
     Ok(())
 }
@@ -273,6 +282,7 @@ mod tests {
                 new_keys: None,
                 signed_for: named.map(Into::into),
                 unsigned,
+                already_written: None,
             };
             let host = signed_for(&args, &wish(of_keys)).unwrap();
             host.map(|host| host.as_str().to_owned())

@@ -14,6 +14,7 @@ mod disk;
 mod files;
 mod kept;
 mod network;
+mod wear;
 
 use std::path::Path;
 use std::time::Duration;
@@ -97,6 +98,7 @@ pub async fn examine(config_path: &Path) -> Diagnosis {
     findings.extend(kept::judge(&kept, report.as_ref(), &reached));
     if let TagPath::Pcsc { reader_name } = &config.tag {
         findings.extend(cards::look(reader_name.as_deref(), report.as_ref()).await);
+        findings.extend(report.as_ref().and_then(wear::judge));
     }
     Diagnosis::of(Some(config.terminal.to_string()), findings)
 }

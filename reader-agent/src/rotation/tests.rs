@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::testing::{Issue, Signer, rank, terminal};
-use protocol::window::EPOCH_MS;
+use protocol::schedule::NfcPace;
+use protocol::window::{EPOCH_MS, NfcWindows};
 
 const FIRST: u32 = 500_000;
 
@@ -216,6 +217,55 @@ fn a_renewal_under_another_policy_wants_the_whole_horizon_anew() {
     );
     assert_eq!(renewed, Ok(Followed::FetchWhole));
     assert!(rotation.poll(opens(FIRST)).qr.is_err());
+}
+
+#[test]
+fn a_slower_pace_begins_with_its_epoch_and_what_was_held_stays_as_it_is() {
+    let mut rotation = followed(FIRST..FIRST + 2);
+    rotation.handle_turns(&[]);
+    let before = rotation.poll(opens(FIRST));
+    let mut issue = Issue::new(2);
+    let windows = NfcWindows {
+        shortest_ms: 600_000,
+        longest_ms: 1_200_000,
+    };
+    issue.nfc_paces = vec![NfcPace {
+        from_epoch: FIRST + 3,
+        windows,
+    }];
+    let renewed = give(
+        &mut rotation,
+        &issue,
+        FIRST + 2..FIRST + 5,
+        Fetch::After(FIRST + 1),
+    );
+    assert_eq!(renewed, Ok(Followed::Yes));
+    assert_eq!(rotation.poll(opens(FIRST)), before);
+    for (epoch, longest) in [(0, 360_000), (1, 360_000), (2, 360_000), (3, 1_200_000)] {
+        let nfc = rotation.nfc(opens(FIRST + epoch)).unwrap();
+        assert_eq!(nfc.longest_ms, longest, "{epoch}");
+        let mut now = opens(FIRST + epoch);
+        while now < opens(FIRST + epoch + 1) {
+            let face = rotation.poll(now).nfc.unwrap();
+            assert!(face.length_ms() >= nfc.shortest_ms && face.length_ms() <= longest);
+            now = face.closes;
+        }
+    }
+    // The next schedule tells the same and no change; what is held stays.
+    issue.sequence = 3;
+    issue.nfc_paces[0].from_epoch = FIRST + 5;
+    let renewed = give(
+        &mut rotation,
+        &issue,
+        FIRST + 5..FIRST + 6,
+        Fetch::After(FIRST + 4),
+    );
+    assert_eq!(renewed, Ok(Followed::Yes));
+    assert_eq!(
+        rotation.nfc(opens(FIRST + 4)).unwrap().longest_ms,
+        1_200_000
+    );
+    assert_eq!(rotation.nfc(opens(FIRST + 6)), None);
 }
 
 #[test]

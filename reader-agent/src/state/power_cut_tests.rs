@@ -13,7 +13,7 @@ const FIRST: u32 = 500_000;
 #[derive(Debug, PartialEq)]
 struct Picture {
     reports: Vec<TerminalEvent>,
-    wear: Option<TagWear>,
+    tag: Option<CountedTag>,
     rank: Option<Rank>,
     revision: Option<u64>,
     keys: Option<JwkSet>,
@@ -33,7 +33,7 @@ impl Picture {
         let schedules = resumed.schedules.into_iter();
         Self {
             reports: state.oldest(1_000).unwrap(),
-            wear: state.last_tag().unwrap(),
+            tag: state.last_tag().unwrap(),
             rank: resumed.rank,
             revision: resumed.revision,
             keys: resumed.keys,
@@ -63,7 +63,7 @@ const OPERATIONS: [Operation; 10] = [
         schedule(state, 2, FIRST + 3..FIRST + 4, Fetch::After(FIRST + 2));
     }),
     ("visit with taps", |state| {
-        visit(state, 3, &[event(1), event(2)])
+        visit(state, &[event(1), event(2)])
     }),
     ("report", |state| state.push(&event(3)).unwrap()),
     ("clock", |state| {
@@ -98,10 +98,9 @@ fn schedule(state: &State, sequence: u64, epochs: std::ops::Range<u32>, fetch: F
     state.save(&save).unwrap();
 }
 
-fn visit(state: &State, pages: u32, events: &[TerminalEvent]) {
+fn visit(state: &State, events: &[TerminalEvent]) {
     let visit = TagVisited {
         uid: "04A1",
-        pages,
         counter: Some(5),
         at: Timestamp::from_ms(1),
     };

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use super::{State, StateError};
-use crate::tag::{LeftOn, TagError, TagRecord, TagSafe};
+use crate::tag::{LeftOn, Programming, TagError, TagRecord, TagSafe};
 
 const LEFT: &str = "left_on_tag";
 
@@ -25,6 +25,11 @@ impl TagSafe for State {
 
     fn adopt(&self, uid: &[u8]) -> Result<(), TagError> {
         self.adopt_tag(uid).map_err(not_kept)
+    }
+
+    fn count(&self, uid: &[u8], what: &Programming) -> Result<(), TagError> {
+        let uid: String = uid.iter().map(|b| format!("{b:02X}")).collect();
+        State::count(self, &uid, what).map_err(not_kept)
     }
 
     fn own(&self) -> Result<Option<Vec<u8>>, TagError> {

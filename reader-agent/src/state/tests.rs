@@ -1,7 +1,17 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::tag::{LeftOn, Password, PasswordRecord, PasswordStage, TagRecord, TagSafe};
+use crate::tag::{
+    LeftOn, Password, PasswordRecord, PasswordStage, Programming, TagRecord, TagSafe,
+};
 use crate::testing::{event, event_id};
+
+/// A link on an NTAG21x.
+const LINK: Programming = Programming {
+    cycles: 2,
+    pages: 11,
+    endurance: 100_000,
+    per_link: 2,
+};
 
 fn open(dir: &tempfile::TempDir) -> State {
     State::open(&dir.path().join("agent.db")).unwrap()
@@ -31,27 +41,77 @@ fn reports_survive_a_cut_in_their_order_and_are_not_doubled() {
 }
 
 #[test]
-fn a_visit_keeps_wear_counter_and_reports_together() {
+fn what_is_programmed_is_counted_before_the_visit_and_counter_and_reports_after_it() {
     let dir = tempfile::tempdir().unwrap();
-    let visit = |pages, counter, at| TagVisited {
+    let visit = |counter, at| TagVisited {
         uid: "04A1",
-        pages,
         counter: Some(counter),
         at: Timestamp::from_ms(at),
     };
     let state = open(&dir);
-    state.tag_visited(&visit(11, 5, 1), &[event(1)]).unwrap();
-    state.tag_visited(&visit(0, 6, 2), &[event(2)]).unwrap();
+    TagSafe::count(&state, &[4, 0xA1], &LINK).unwrap();
+    // A cut: the visit is not heard of again.
     drop(state);
     let state = open(&dir);
-    let worn = TagWear {
-        uid: "04A1".into(),
-        writes: 1,
-        pages: 11,
-        counter: Some(6),
-    };
-    assert_eq!(state.last_tag().unwrap(), Some(worn));
+    assert_eq!(state.tag("04A1").unwrap().unwrap().cycles, 2);
+    TagSafe::count(&state, &[4, 0xA1], &LINK).unwrap();
+    state.tag_visited(&visit(5, 1), &[event(1)]).unwrap();
+    state.tag_visited(&visit(6, 2), &[event(2)]).unwrap();
+    drop(state);
+    let state = open(&dir);
+    let worn = state.last_tag().unwrap().unwrap();
+    assert_eq!((worn.uid.as_str(), worn.counter), ("04A1", Some(6)));
+    assert_eq!((worn.writes, worn.pages, worn.cycles), (2, 22, 4));
     assert_eq!(state.outbox_length().unwrap(), 2);
+    assert_eq!(state.tag("04A2").unwrap(), None);
+}
+
+#[test]
+fn the_pace_is_measured_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let hour = 3_600_000;
+    for n in 0..48 {
+        let state = open(&dir);
+        TagSafe::count(&state, &[4, 0xA1], &LINK).unwrap();
+        let visited = TagVisited {
+            uid: "04A1",
+            counter: None,
+            at: Timestamp::from_ms(n * hour),
+        };
+        state.tag_visited(&visited, &[]).unwrap();
+        let tag = state.last_tag().unwrap().unwrap();
+        assert_eq!(tag.is_measured(), n >= 24, "{n}");
+    }
+    let wear = open(&dir).last_tag().unwrap().unwrap().wear(None);
+    assert_eq!((wear.cycles, wear.cycles_per_day), (96, 48));
+    assert_eq!((wear.endurance, wear.per_link), (100_000, 2));
+}
+
+#[test]
+fn a_tag_that_was_written_elsewhere_begins_at_what_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir);
+    state.count_elsewhere("04A1", 40_000).unwrap();
+    TagSafe::count(&state, &[4, 0xA1], &LINK).unwrap();
+    // Less is known already.
+    state.count_elsewhere("04A1", 30_000).unwrap();
+    assert_eq!(state.tag("04A1").unwrap().unwrap().cycles, 40_002);
+}
+
+#[test]
+fn visits_that_version_2_counted_are_cycles() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = Connection::open(dir.path().join("agent.db")).unwrap();
+    old.execute_batch(SCHEMA).unwrap();
+    old.execute_batch(TAG_RECORDS).unwrap();
+    old.pragma_update(None, "user_version", 2).unwrap();
+    let insert = "INSERT INTO tag (uid, writes, pages, counter, last_visit_ms)
+        VALUES ('04A1', 700, 7000, 9, 5)";
+    old.execute(insert, []).unwrap();
+    drop(old);
+    let tag = open(&dir).last_tag().unwrap().unwrap();
+    assert_eq!((tag.cycles, tag.writes, tag.counter), (1_400, 700, Some(9)));
+    assert_eq!(tag.wear(None).left(), 98_600);
 }
 
 #[test]
@@ -73,7 +133,6 @@ fn a_full_disk_is_called_one_and_loses_nothing() {
     // A visit keeps its order behind it, and nothing that is on the disk is harmed.
     let visit = TagVisited {
         uid: "04A1",
-        pages: 7,
         counter: Some(3),
         at: Timestamp::from_ms(1),
     };

@@ -11,7 +11,7 @@ use protocol::time::Timestamp;
 use protocol::wire::reports::TerminalEvent;
 use rusqlite::params;
 
-use super::{State, StateError, TagVisited, push_event};
+use super::{State, StateError, TagVisited, push_event, wear};
 
 /// Most visits and reports that wait in memory; past it the oldest go.
 pub const WAITING_MAX: usize = 1_000;
@@ -39,7 +39,6 @@ pub(super) struct Work {
 
 struct Visited {
     uid: String,
-    pages: u32,
     counter: Option<u32>,
     at: Timestamp,
 }
@@ -56,7 +55,6 @@ impl Work {
         Self {
             visit: Some(Visited {
                 uid: visit.uid.to_owned(),
-                pages: visit.pages,
                 counter: visit.counter,
                 at: visit.at,
             }),
@@ -117,18 +115,12 @@ impl State {
         let transaction = connection.transaction()?;
         if let Some(visit) = &work.visit {
             transaction.execute(
-                "INSERT INTO tag (uid, writes, pages, counter, last_visit_ms) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (uid) DO UPDATE SET writes = writes + excluded.writes,
-                    pages = pages + excluded.pages, counter = excluded.counter,
+                "INSERT INTO tag (uid, writes, pages, counter, last_visit_ms) VALUES (?1, 0, 0, ?2, ?3)
+                 ON CONFLICT (uid) DO UPDATE SET counter = excluded.counter,
                     last_visit_ms = excluded.last_visit_ms",
-                params![
-                    visit.uid,
-                    i64::from(visit.pages > 0),
-                    visit.pages,
-                    visit.counter,
-                    visit.at.ms()
-                ],
+                params![visit.uid, visit.counter, visit.at.ms()],
             )?;
+            wear::mark(&transaction, &visit.uid, visit.at)?;
         }
         let mut refused = 0;
         for event in &work.reports {

@@ -15,6 +15,7 @@ mod ntag21x;
 mod ntag424;
 mod record;
 mod taps;
+mod wear;
 
 pub use card::{Card, uid};
 pub use error::{NativeError, TagError};
@@ -24,6 +25,7 @@ pub use record::{
     KeyRecord, KeyState, Password, PasswordRecord, PasswordStage, TagRecord, TagSafe,
 };
 pub use taps::LastCounter;
+pub use wear::Programming;
 
 /// Bytes of a page.
 pub const PAGE: usize = 4;

@@ -18,11 +18,12 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::TagError;
 use super::ntag424::Mirror;
+use super::wear::Programming;
 
 /// The version of a key that nobody has changed yet.
 pub(super) const DELIVERED_VERSION: u8 = 0;
 
-/// Where records are kept over restarts and power cuts.
+/// Where records and counts are kept over restarts and power cuts.
 pub trait TagSafe: Send + Sync {
     fn recall(&self, uid: &[u8]) -> Result<Option<TagRecord>, TagError>;
     /// Kept when it returns.
@@ -30,6 +31,8 @@ pub trait TagSafe: Send + Sync {
     fn forget(&self, uid: &[u8]) -> Result<(), TagError>;
     /// Makes this the terminal's own tag, and no other.
     fn adopt(&self, uid: &[u8]) -> Result<(), TagError>;
+    /// Counts what is about to be programmed; on the disk when it returns.
+    fn count(&self, uid: &[u8], what: &Programming) -> Result<(), TagError>;
     /// The terminal's own tag, if one was personalised.
     fn own(&self) -> Result<Option<Vec<u8>>, TagError>;
 }

@@ -14,7 +14,7 @@ fn a_tag_that_somebody_wrote_on_is_reported_and_its_taps_are_not_lost() {
         was_altered: true,
         left: LeftOn::new(&[4, 0xA1], &[]),
     };
-    let events = events_of(&visit, None, None, Timestamp::from_ms(0));
+    let events = events_of(&visit, None, None, None, Timestamp::from_ms(0));
     let seen: Vec<Seen> = events.into_iter().map(|event| event.what).collect();
     assert!(matches!(seen[0], Seen::Tap { count: 2, .. }));
     assert!(matches!(&seen[1], Seen::TagFailed { reason } if reason.contains("wrote on it")));
@@ -43,7 +43,7 @@ fn what_a_signing_tag_said_travels_with_its_write() {
         window: 1,
         turn: 0,
     };
-    let events = events_of(&visit, None, Some(window), Timestamp::from_ms(0));
+    let events = events_of(&visit, None, Some(window), None, Timestamp::from_ms(0));
     assert!(matches!(events[0].what, Seen::TagWritten { signs: Some(told), .. } if told == signs));
 }
 

@@ -108,6 +108,7 @@ fn blank(n: u32, shown: Shown, online: bool) -> Board {
         online,
         horizon: None,
         away: None,
+        nfc: None,
     }
 }
 

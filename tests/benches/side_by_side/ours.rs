@@ -176,13 +176,7 @@ impl World {
     async fn link(&self, terminal: TerminalId) -> Result<String, Fault> {
         let now = self.app().clock.now();
         let loaded = self.journey.epoch_keys.present(terminal, now).await?;
-        let found = candidates(
-            terminal,
-            now,
-            &self.app().config.policy,
-            &loaded,
-            &[Channel::Qr],
-        );
+        let found = candidates(terminal, now, &loaded, &[Channel::Qr]);
         let open = found
             .iter()
             .find(|it| it.window.contains(now))

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reader_agent::tag::{
-    Card, Done, Errand, LastCounter, LeftOn, NativeError, NativeTransceive, Recognised, TagError,
-    TagMemory, TagRecord, TagSafe, uid,
+    Card, Done, Errand, LastCounter, LeftOn, NativeError, NativeTransceive, Programming,
+    Recognised, TagError, TagMemory, TagRecord, TagSafe, uid,
 };
 
 use super::acr122u::{self, Manners};
@@ -209,6 +209,11 @@ impl Agent {
         Recognised::find(card, &uid, &self.safe, &self.memory)?.carry_out(errand)
     }
 
+    /// What is counted of a tag.
+    pub fn counted(&self, uid: &[u8]) -> Option<Programming> {
+        self.safe.content().counted.get(uid).copied()
+    }
+
     /// The record of a tag, as it would be written down.
     pub fn record(&self, uid: &[u8]) -> Option<TagRecord> {
         self.safe.content().records.get(uid).cloned()
@@ -224,6 +229,7 @@ struct Drawer {
 struct Content {
     records: BTreeMap<Vec<u8>, TagRecord>,
     own: Option<Vec<u8>>,
+    counted: BTreeMap<Vec<u8>, Programming>,
     room: Option<usize>,
 }
 
@@ -257,6 +263,17 @@ impl TagSafe for Drawer {
 
     fn adopt(&self, uid: &[u8]) -> Result<(), TagError> {
         self.content().own = Some(uid.to_vec());
+        Ok(())
+    }
+
+    fn count(&self, uid: &[u8], what: &Programming) -> Result<(), TagError> {
+        let mut content = self.content();
+        if content.room == Some(0) {
+            return Err(TagError::NotKept("the disk is full".into()));
+        }
+        let counted = content.counted.remove(uid);
+        let whole = counted.map_or(*what, |counted| what.and(counted));
+        content.counted.insert(uid.to_vec(), whole);
         Ok(())
     }
 

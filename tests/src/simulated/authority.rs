@@ -123,6 +123,7 @@ impl Authority {
             valid_from,
             valid_until,
             policy: self.policy,
+            nfc_paces: Vec::new(),
             link_host: HOST.into(),
             epochs,
         };
@@ -190,8 +191,8 @@ impl Authority {
         let epochs = live::epochs_needed(self.terminal, now).into_iter();
         let found = epochs.filter_map(|epoch| {
             let (policy, _) = self.issued.get(&epoch)?;
-            let loaded = [loaded(epoch)];
-            let mut candidates = live::candidates(self.terminal, now, policy, &loaded, &CHANNELS);
+            let loaded = [loaded(epoch, *policy)];
+            let mut candidates = live::candidates(self.terminal, now, &loaded, &CHANNELS);
             for candidate in &mut candidates {
                 candidate.turn = self.turns.get(&candidate.id).copied().unwrap_or(0);
             }
@@ -255,8 +256,9 @@ fn entry(epoch: u32) -> EpochKeyEntry {
     }
 }
 
-fn loaded(epoch: u32) -> LoadedEpoch {
+fn loaded(epoch: u32, policy: CheckedPolicy) -> LoadedEpoch {
     LoadedEpoch {
+        policy,
         version: 1,
         epoch,
         key: epoch_key(epoch),

@@ -65,6 +65,7 @@ async fn where_all_is_well_the_doctor_says_so_and_a_stopped_agent_is_the_only_co
         "card service",
         "reader",
         "tag",
+        "tag wear",
     ] {
         assert_eq!(verdict(&well, subject), "ok", "{subject}");
     }
@@ -86,6 +87,10 @@ async fn where_all_is_well_the_doctor_says_so_and_a_stopped_agent_is_the_only_co
         status["tag"]["wear"]["writes"].as_u64().unwrap() > 0,
         "{status}"
     );
+    let budget = &status["tag"]["wear"]["budget"];
+    assert!(budget["cycles"].as_u64().unwrap() > 0, "{status}");
+    assert_eq!(budget["endurance"], 100_000);
+    assert_eq!(budget["is_measured"], false);
 
     assert_eq!(world.terminal_mut().stop_agent().await.unwrap(), Some(0));
     let alone = examine(world.terminal());

@@ -49,7 +49,7 @@ pub(super) fn own_tag() -> (Agent, TagModel) {
     (agent, tag)
 }
 
-fn own_tag_with(token: u8) -> (Agent, TagModel) {
+pub(super) fn own_tag_with(token: u8) -> (Agent, TagModel) {
     let (agent, tag) = own_tag();
     let (tag, _) = done(&agent, tag, &show(token));
     (agent, tag)

@@ -16,9 +16,9 @@ use super::{
     MerchantSet, MerchantShow, OperationList, OperationShow, OperationTranscript, OperatorAdd,
     OperatorList, OperatorRevoke, PolicySet, PolicyShow, RefundGive, RootAgree, SeedRotate,
     SettlementClose, SettlementExport, SettlementList, ShopperLock, ShopperShow, ShopperUnlock,
-    TagKeys, TagList, TagRetire, TagShow, TerminalAdd, TerminalBan, TerminalJoin, TerminalList,
-    TerminalShow, TerminalUnban, TrustInstall, TrustShow, TrustStage, Verb, WebhookList,
-    WebhookRemove, WebhookRetry, WebhookSet, carry_out_request, malformed, written,
+    TagForecast, TagKeys, TagList, TagRetire, TagShow, TerminalAdd, TerminalBan, TerminalJoin,
+    TerminalList, TerminalShow, TerminalUnban, TrustInstall, TrustShow, TrustStage, Verb,
+    WebhookList, WebhookRemove, WebhookRetry, WebhookSet, carry_out_request, malformed, written,
 };
 use crate::app::App;
 use crate::services::Failure;
@@ -32,7 +32,7 @@ macro_rules! every_verb {
         $use! {
             TerminalAdd, TerminalJoin, TerminalList, TerminalShow, TerminalBan, TerminalUnban,
             JoinTokenList, JoinTokenRevoke,
-            TagKeys, TagList, TagShow, TagRetire,
+            TagKeys, TagList, TagShow, TagRetire, TagForecast,
             ShopperLock, ShopperUnlock, ShopperShow,
             MerchantAdd, MerchantList, MerchantSet, MerchantShow, MerchantPin, MerchantHistory, MerchantLimit,
             RefundGive, SettlementClose, SettlementList, SettlementExport,

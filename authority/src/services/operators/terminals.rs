@@ -1,17 +1,19 @@
 //! How are terminals added, looked at and banned?
 
+use std::collections::HashMap;
+
 use hsm::Priority;
 use protocol::ids::{MerchantId, TerminalId};
 use protocol::problem::ProblemType;
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use protocol::window::EpochClock;
 use serde::{Deserialize, Serialize};
 
-use super::{LIST_MAX, Verb, check_name, refused};
+use super::{LIST_MAX, Verb, WornView, check_name, refused};
 use crate::app::App;
 use crate::ids;
 use crate::services::join::{JoinToken, JoinTokenId};
-use crate::services::{Failure, revocation, seeds};
+use crate::services::{Failure, pacing, revocation, seeds};
 use crate::store::{Seed, Terminal, TerminalStatus};
 
 /// Numbers drawn before giving up: with a million terminals, one draw in ten hits a taken number.
@@ -90,6 +92,19 @@ pub struct TerminalView {
     /// Sequence of the list of roots it follows, since it was connected first.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trust_sequence: Option<u64>,
+    /// The tag it wrote last, if it tells of its wear.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tag: Option<WornView>,
+    /// Windows of its tag are longer than the policy's, so that the tag lasts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub slowed: Option<SlowedView>,
+}
+
+/// As its schedules told last.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowedView {
+    pub from: Timestamp,
+    pub longest_window_ms: Millis,
 }
 
 impl Verb for TerminalAdd {
@@ -142,8 +157,20 @@ impl Verb for TerminalList {
 
     async fn run(self, app: &App) -> Result<Terminals, Failure> {
         let terminals = app.store.terminals(self.after, LIST_MAX).await?;
+        let ends = terminals.first().zip(terminals.last());
+        let tags = match ends.map(|(first, last)| (first.id, last.id)) {
+            Some((first, last)) => app.store.worn_tags(first, last).await?,
+            None => Vec::new(),
+        };
+        let now = app.clock.now();
+        let tags = tags.into_iter().map(|tag| (tag.terminal, tag));
+        let mut tags: HashMap<_, _> = tags.collect();
+        let view = |terminal: Terminal| TerminalView {
+            tag: tags.remove(&terminal.id).map(|tag| WornView::of(tag, now)),
+            ..terminal.into()
+        };
         Ok(Terminals {
-            terminals: terminals.into_iter().map(TerminalView::from).collect(),
+            terminals: terminals.into_iter().map(view).collect(),
         })
     }
 }
@@ -157,8 +184,12 @@ impl Verb for TerminalShow {
         let found = app.store.terminal(self.terminal).await?;
         let found = found.ok_or_else(|| unknown(self.terminal))?;
         let follower = app.store.follower(self.terminal).await?;
+        let tag = app.store.worn_tag(self.terminal).await?;
+        let now = app.clock.now();
         Ok(TerminalView {
             trust_sequence: follower.map(|follower| follower.sequence),
+            tag: tag.map(|tag| WornView::of(tag, now)),
+            slowed: slowed(app, self.terminal).await?,
             ..found.into()
         })
     }
@@ -226,6 +257,19 @@ pub(super) fn view_of(token: &JoinToken, now: Timestamp) -> JoinView {
     }
 }
 
+/// The pace that its schedules told last, if that is not the policy's.
+async fn slowed(app: &App, terminal: TerminalId) -> Result<Option<SlowedView>, Failure> {
+    let paces = app.store.paces(terminal).await?;
+    let last = paces.last().map(|pace| pace.from_epoch);
+    Ok(last.and_then(|from_epoch| {
+        let is = pacing::policy_of(&app.config.policy, &paces, from_epoch);
+        (is != app.config.policy).then(|| SlowedView {
+            from: EpochClock::of(terminal).opens(from_epoch),
+            longest_window_ms: is.get().nfc.longest_ms,
+        })
+    }))
+}
+
 fn unknown(terminal: TerminalId) -> Failure {
     refused(ProblemType::Unknown, format!("no terminal {terminal}"))
 }
@@ -248,6 +292,8 @@ impl From<Terminal> for TerminalView {
             scheduled_until: terminal.issued_until.map(|epoch| clock.closes(epoch)),
             added_at: terminal.added_at,
             trust_sequence: None,
+            tag: None,
+            slowed: None,
         }
     }
 }

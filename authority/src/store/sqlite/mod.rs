@@ -53,6 +53,7 @@ mod tokens;
 mod trust;
 mod turns;
 mod wallets;
+mod wear;
 mod webhooks;
 mod writer;
 

@@ -12,6 +12,7 @@ use super::SqliteStore;
 use super::error::corrupt;
 use super::row::{all, find, get, terminal as terminal_of};
 use super::tags::follow_report;
+use super::wear::take_wear;
 use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::{Reports, Result};
@@ -57,6 +58,7 @@ fn add(
             stored += 1;
             safe.push(event.id);
             follow_report(tx, terminal, &event.what, at)?;
+            take_wear(tx, terminal, event, at)?;
         } else if is_theirs(tx, terminal, event.id)? {
             safe.push(event.id);
         }

@@ -16,6 +16,7 @@ use super::rotation::{keys, refuse_unbans};
 use super::row::{all, count, find, get, one, terminal, time, uuid};
 use super::settle::{end, find_charge};
 use super::turns::raise_revision;
+use super::wear::set_pace;
 use super::writer::{Tx, Verdict};
 use crate::journal::Fact;
 use crate::store::{
@@ -273,6 +274,7 @@ fn record_schedule(tx: &mut Tx<'_>, new: &NewSchedule) -> Verdict<Scheduled> {
             return Ok(Scheduled::SeedMoved);
         }
     }
+    set_pace(tx, &terminal, new)?;
     tx.execute_one(
         "UPDATE terminals SET sequence = sequence + 1,
              former_until = CASE WHEN schedule_kid <> ?3

@@ -16,6 +16,7 @@ pub(crate) mod terminals;
 pub(crate) mod texts;
 pub(crate) mod trust;
 pub(crate) mod wallets;
+pub(crate) mod wear;
 
 use authority::store::{ChargeStatus, PushState};
 use protocol::charge::ChargeKind;

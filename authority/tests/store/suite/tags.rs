@@ -107,6 +107,7 @@ async fn report(world: &World, from: TerminalId, uid: TagUid, key_version: u8, c
                 key_version,
                 counter,
             }),
+            wear: None,
         },
     };
     let stored = world.store.add_reports(from, vec![event], NOW).await;

@@ -17,6 +17,7 @@ use super::card::{Pages, is_ultralight};
 use super::family::{At, Done, LeftOn, TagFamily, Wish};
 use super::record::TagRecord;
 use super::taps::Counted;
+use super::wear::NTAG21X;
 
 const GET_VERSION: [u8; 1] = [0x60];
 /// Vendor NXP, type NTAG, 50 pF or 17 pF; what follows tells 213, 215 and 216 apart.
@@ -47,7 +48,10 @@ impl TagFamily for Ntag21x {
         let mut pages = Pages(at.card);
         password::unlock(at, &mut pages)?;
         let left = at.memory().take_left(at.uid);
-        let done = rewrite(&mut pages, message)?;
+        let about_to = |plan: &pages::WritePlan| {
+            at.count(NTAG21X.programming(plan.cycles(), plan.writes().len()));
+        };
+        let done = rewrite(&mut pages, message, &about_to)?;
         let was_altered = left.is_some_and(|left| left.differs(&done.found));
         let counter = match &mut counter {
             Some(counter) => settle(at, counter, &done)?,

@@ -167,6 +167,12 @@ impl WritePlan {
         &self.writes
     }
 
+    /// How often the page is programmed that is programmed most.
+    pub(super) fn cycles(&self) -> usize {
+        let times = |write: &PageWrite| self.writes.iter().filter(|w| w.page == write.page).count();
+        self.writes.iter().map(times).max().unwrap_or(0)
+    }
+
     /// The data area as it must read afterwards, in whole pages.
     pub(super) fn wanted(&self) -> &[u8] {
         &self.wanted
@@ -467,6 +473,25 @@ mod tests {
                 prop_assert!(seen.is_none() || seen.as_ref() == Some(&old) || seen.as_ref() == Some(&new));
                 let heal = WritePlan::new(&image(HEADER, &torn), &third).unwrap();
                 prop_assert_eq!(phone(&apply(&torn, heal.writes())), Some(third.clone()));
+            }
+        }
+
+        #[test]
+        fn a_page_is_programmed_twice_at_most_and_an_unchanged_one_never(
+            old in proptest::collection::vec(any::<u8>(), 1..130),
+            new in proptest::collection::vec(any::<u8>(), 0..130),
+        ) {
+            let blank = image(HEADER, &DELIVERED);
+            let before = apply(&blank.area, WritePlan::new(&blank, &old).unwrap().writes());
+            let plan = WritePlan::new(&image(HEADER, &before), &new).unwrap();
+            prop_assert_eq!(plan.cycles() == 0, plan.writes().is_empty());
+            prop_assert!(plan.cycles() <= 2);
+            let length_page = USER_FIRST + 1;
+            for write in plan.writes().iter().filter(|write| write.page != length_page) {
+                let at = usize::from(write.page - USER_FIRST) * PAGE;
+                prop_assert_ne!(&before[at..at + PAGE], &write.data[..]);
+                let times = plan.writes().iter().filter(|other| other.page == write.page);
+                prop_assert_eq!(times.count(), 1);
             }
         }
 

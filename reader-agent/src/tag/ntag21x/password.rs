@@ -13,6 +13,7 @@ use super::pages::Header;
 use crate::tag::card::Pages;
 use crate::tag::family::{At, Done};
 use crate::tag::record::{Password, PasswordRecord, PasswordStage, TagRecord};
+use crate::tag::wear::NTAG21X;
 use crate::tag::{NativeError, PAGE, StorageCard, TagError};
 
 const PASSWORD_AUTH: u8 = 0x1B;
@@ -89,6 +90,8 @@ pub(super) fn protect(at: &At<'_>) -> Result<Done, TagError> {
     if guard.is_up() {
         authenticate(at, &password)?;
     }
+    // The page that says from where on it guards, and the one with the answer, twice.
+    at.count(NTAG21X.programming(2, 6));
     let first = guard.header.guard_page();
     let [a, b] = password.answer;
     pages.write(first + 2, password.word)?;
@@ -150,6 +153,7 @@ pub(super) fn release(at: &At<'_>) -> Result<Done, TagError> {
             if guard.is_up() {
                 authenticate(at, &record.password)?;
             }
+            at.count(NTAG21X.programming(1, 3));
             pages.write(first, guard.guarding(UNGUARDED))?;
             pages.write(first + 2, DELIVERED_WORD)?;
             pages.write(first + 3, [0; PAGE])?;

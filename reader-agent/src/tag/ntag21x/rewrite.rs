@@ -20,11 +20,17 @@ pub(super) struct Rewritten {
     pub area: Vec<u8>,
 }
 
-/// Makes the tag hold `message` (an NDEF message; empty means none) and nothing else.
-pub(super) fn rewrite(card: &mut dyn StorageCard, message: &[u8]) -> Result<Rewritten, TagError> {
+/// Makes the tag hold `message` (an NDEF message; empty means none) and nothing else. Before anything is
+/// programmed `about_to` hears what.
+pub(super) fn rewrite(
+    card: &mut dyn StorageCard,
+    message: &[u8],
+    about_to: &dyn Fn(&WritePlan),
+) -> Result<Rewritten, TagError> {
     let header = Header::parse(&card.read(0)?)?;
     let image = read_image(card, header, message.len())?;
     let plan = WritePlan::new(&image, message)?;
+    about_to(&plan);
     for write in plan.writes() {
         card.write(write.page, write.data)
             .map_err(|error| cause(card, error))?;
@@ -134,20 +140,20 @@ mod tests {
     #[test]
     fn a_cut_before_any_apdu_leaves_old_nothing_or_new_and_the_next_visit_heals() {
         let mut written = Leaving::delivered();
-        rewrite(&mut written, OLD).unwrap();
+        rewrite(&mut written, OLD, &|_| ()).unwrap();
         for cut in 0.. {
             let mut tag = Leaving {
                 apdus_left: cut,
                 ..written.clone()
             };
-            let cut_short = rewrite(&mut tag, NEW).is_err();
+            let cut_short = rewrite(&mut tag, NEW, &|_| ()).is_err();
             let seen = tag.message();
             assert!(
                 seen.is_empty() || seen == OLD || seen == NEW,
                 "cut {cut}: {seen:?}"
             );
             tag.apdus_left = usize::MAX;
-            rewrite(&mut tag, OLD).unwrap();
+            rewrite(&mut tag, OLD, &|_| ()).unwrap();
             assert_eq!(tag.message(), OLD);
             if !cut_short {
                 assert!(cut > 10, "a visit has more APDUs than {cut}");
@@ -159,8 +165,8 @@ mod tests {
     #[test]
     fn the_second_visit_with_the_same_link_wears_nothing() {
         let mut tag = Leaving::delivered();
-        assert!(rewrite(&mut tag, NEW).unwrap().pages_written > 0);
-        assert_eq!(rewrite(&mut tag, NEW).unwrap().pages_written, 0);
+        assert!(rewrite(&mut tag, NEW, &|_| ()).unwrap().pages_written > 0);
+        assert_eq!(rewrite(&mut tag, NEW, &|_| ()).unwrap().pages_written, 0);
     }
 
     #[test]
@@ -170,7 +176,7 @@ mod tests {
             ..Leaving::delivered()
         };
         assert_eq!(
-            rewrite(&mut tag, NEW),
+            rewrite(&mut tag, NEW, &|_| ()),
             Err(TagError::LiesAboutWrites { page: 5 })
         );
     }

@@ -22,6 +22,7 @@ use crate::tag::TagError;
 use crate::tag::family::{At, Done, Wish};
 use crate::tag::key_file::TagKeys;
 use crate::tag::record::{DELIVERED_VERSION, KeyRecord, KeyState, TagRecord};
+use crate::tag::wear::NTAG424;
 
 /// All but the master key, which is last.
 const BEFORE_MASTER: [KeySlot; 4] = [KeySlot::Write, KeySlot::Meta, KeySlot::Mac, KeySlot::Spare];
@@ -134,6 +135,7 @@ impl Work<'_, '_> {
             }
         };
         let blank = Command::write(0, &LENGTH_ZERO, mode);
+        self.at.count(NTAG424.programming(1, 1));
         self.chip.run("blanking it", &blank)?;
         self.writes += 1;
         Ok(())

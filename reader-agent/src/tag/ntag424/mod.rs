@@ -24,6 +24,7 @@ use super::card::is_storage_card;
 use super::family::{At, Done, TagFamily, Wish};
 use super::record::{KeyRecord, TagRecord};
 use super::taps::Counted;
+use super::wear::NTAG424;
 
 /// Bytes of the file in one answer, short enough for any reader.
 const READ_MAX: usize = 128;
@@ -62,6 +63,8 @@ impl TagFamily for Ntag424 {
         let counter = counter(&mut chip)?;
         let taps = at.memory().taps.begin(at.uid, counter, Counted::Phones);
         let plan = file::plan(&read(&mut chip, wanted.len())?, &wanted);
+        // Which frames share a place in the memory nobody says: all of them may.
+        at.count(NTAG424.programming(plan.len(), plan.len()));
         for write in &plan {
             let write = Command::write(write.offset, &write.data, Mode::Mac);
             chip.run("writing the link", &write)?;
