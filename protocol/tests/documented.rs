@@ -80,7 +80,7 @@ fn reads_back<T: DeserializeOwned + Serialize>(body: &str) {
 #[test]
 fn the_signed_link_proves_the_tap_that_is_said() {
     let text = description();
-    let (_, link) = text.split_once("signed link ").unwrap();
+    let (_, link) = text.split_once("\nsigned link ").unwrap();
     let link = SunLink::parse(link.lines().next().unwrap()).unwrap();
     let key = |first: u8| AesKey::from_bytes(std::array::from_fn(|i| first + i as u8));
     let keys = SunKeys {
