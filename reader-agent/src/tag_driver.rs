@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocol::ndef;
 use protocol::time::Timestamp;
-use protocol::wire::reports::{Seen, SeenWindow, TerminalEvent};
+use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::Clock;
@@ -213,6 +213,10 @@ fn events_of(
     written: Option<SeenWindow>,
     at: Timestamp,
 ) -> Vec<TerminalEvent> {
+    let counter = visit.counter.map(|left| TagCounter {
+        found: visit.counter_found,
+        left,
+    });
     let tap = visit
         .taps
         .filter(|count| *count > 0)
@@ -220,6 +224,8 @@ fn events_of(
             tag_uid: visit.uid.clone(),
             count,
             window: before,
+            // Once for each visit.
+            counter: counter.filter(|_| written.is_none()),
         });
     let altered = visit.was_altered.then(|| Seen::TagFailed {
         reason: ALTERED.into(),
@@ -228,6 +234,7 @@ fn events_of(
         tag_uid: visit.uid.clone(),
         pages: visit.pages,
         window,
+        counter,
     });
     let seen = [tap, altered, written].into_iter().flatten();
     seen.map(|what| event(at, what)).collect()
@@ -262,6 +269,7 @@ mod tests {
             uid: "04A1".into(),
             pages: 3,
             taps: Some(2),
+            counter_found: Some(8),
             counter: Some(9),
             was_altered: true,
             left: LeftOn::new(&[4, 0xA1], &[]),
@@ -271,6 +279,40 @@ mod tests {
         assert!(matches!(seen[0], Seen::Tap { count: 2, .. }));
         assert!(matches!(&seen[1], Seen::TagFailed { reason } if reason.contains("wrote on it")));
         assert!(ALTERED.len() <= REASON_MAX);
+    }
+
+    #[test]
+    fn the_counter_of_a_visit_is_told_once_and_by_what_was_written() {
+        let visit = TagVisit {
+            uid: "04A1".into(),
+            pages: 3,
+            taps: Some(2),
+            counter_found: Some(8),
+            counter: Some(9),
+            was_altered: false,
+            left: LeftOn::new(&[4, 0xA1], &[]),
+        };
+        let window = SeenWindow {
+            channel: protocol::token::Channel::Nfc,
+            version: 1,
+            epoch: 2,
+            window: 3,
+            turn: 0,
+        };
+        let told = |written| {
+            let events = events_of(&visit, None, written, Timestamp::from_ms(0));
+            let counter = |event: TerminalEvent| match event.what {
+                Seen::Tap { counter, .. } | Seen::TagWritten { counter, .. } => counter,
+                Seen::TagFailed { .. } => None,
+            };
+            events.into_iter().map(counter).collect::<Vec<_>>()
+        };
+        let both = Some(TagCounter {
+            found: Some(8),
+            left: 9,
+        });
+        assert_eq!(told(Some(window)), [None, both]);
+        assert_eq!(told(None), [both]);
     }
 
     #[test]

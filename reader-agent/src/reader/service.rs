@@ -47,6 +47,8 @@ pub struct Visit {
     pub pages_written: u32,
     /// Reads by phones since the last visit; `None` when the tag, the reader or the past cannot tell.
     pub taps_since_last: Option<u32>,
+    /// The counter when the visit began, if an earlier value of this tag is known.
+    pub counter_found: Option<u32>,
     /// The counter after this visit, for `TagConfig::last_counter`.
     pub counter: Option<u32>,
     /// What phones find, as read back: of an NTAG21x from page 4 on, of an NTAG 424 DNA its file.
@@ -65,6 +67,7 @@ impl Visit {
             tag_uid: uid.to_vec(),
             pages_written: done.writes,
             taps_since_last: done.taps,
+            counter_found: done.counter_found,
             counter: done.counter,
             area: done.area,
             was_altered: done.was_altered,
