@@ -31,6 +31,7 @@ mod sessions;
 mod settlements;
 pub mod sms;
 pub mod sqlite;
+mod taps;
 mod terminals;
 mod terms;
 mod tokens;
@@ -96,6 +97,10 @@ pub use settlements::{CloseDay, CloseOutcome, Settlement, Settlements, Unsettled
 pub use sms::{
     Choice, Hearing, Letter, NewLetter, NewText, StoredText, TalkTurn, TextId, Texts, Turn,
 };
+pub use taps::{
+    Closed, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, LATE_MAX_MS, Reconciled, SPAN_EPOCHS_MAX, TagAlarm,
+    TagAlarmKind, Taps, WINDOWS_KEPT_MS, rules as tap_rules,
+};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use terms::{
     MerchantTerms, NewTerms, PIN_DAY_MISSES_MAX, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX,
@@ -133,6 +138,7 @@ pub trait Store:
     + Texts
     + Caps
     + Reports
+    + Taps
     + TrustFollowers
     + Rotation
     + AuditLog
@@ -171,6 +177,7 @@ impl<T> Store for T where
         + Texts
         + Caps
         + Reports
+        + Taps
         + TrustFollowers
         + Rotation
         + AuditLog

@@ -46,6 +46,7 @@ mod settle;
 mod settlements;
 mod sign_ins;
 mod sms;
+mod taps;
 mod terminals;
 mod terms;
 mod tokens;

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::SqliteStore;
 use super::error::corrupt;
 use super::row::{all, find, get, terminal as terminal_of};
+use super::taps;
 use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::{Reports, Result};
@@ -53,6 +54,7 @@ fn add(
         if insert(tx, terminal, event, &text)? {
             digest.update((text.len() as u32).to_be_bytes());
             digest.update(text.as_bytes());
+            taps::take(tx, terminal, event, at)?;
             stored += 1;
             safe.push(event.id);
         } else if is_theirs(tx, terminal, event.id)? {

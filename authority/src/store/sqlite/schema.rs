@@ -28,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0015_books.sql"),
     include_str!("../../../migrations/sqlite/0016_kept.sql"),
     include_str!("../../../migrations/sqlite/0017_evidence.sql"),
+    include_str!("../../../migrations/sqlite/0021_taps.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.
