@@ -1,29 +1,33 @@
--- What tags counted is compared with what was claimed: one row for each window that a terminal had on its
+-- What tags counted is compared with what was claimed: one row for each link that a terminal had on its
 -- tag, one for each terminal and day, and alarms, one for each terminal, kind and day.
 
 CREATE TABLE tag_watches (
     terminal INTEGER NOT NULL PRIMARY KEY REFERENCES terminals (id), -- whose tag
     tag_uid  TEXT    NOT NULL,                          -- the one it visited last
     counter  INTEGER CHECK (counter >= 0),              -- where the tag's counter stood when it was left; null: it is not told
-    epoch    INTEGER,                                   -- epoch and window: what is on it; null: nothing was written yet
+    epoch    INTEGER,                                   -- epoch to turn: what is on it; null: nothing was written yet
     "window" INTEGER,
-    CHECK ((epoch IS NULL) = ("window" IS NULL))
+    turn     INTEGER,
+    unsure   INTEGER NOT NULL CHECK (unsure IN (0, 1)), -- 1: a visit since then failed or was forgotten, so another link may be on it
+    CHECK ((epoch IS NULL) = ("window" IS NULL) AND (epoch IS NULL) = (turn IS NULL))
 ) STRICT;
 
-CREATE TABLE tap_windows (
+CREATE TABLE tag_links (
     terminal     INTEGER NOT NULL REFERENCES terminals (id), -- which had it on its tag
-    epoch        INTEGER NOT NULL,                          -- epoch and window: what was on the tag
+    epoch        INTEGER NOT NULL,                          -- epoch to turn: what was on the tag
     "window"     INTEGER NOT NULL,
+    turn         INTEGER NOT NULL,
     until_epoch  INTEGER,                                   -- what took its place; null: it is on the tag
     until_window INTEGER,
+    until_turn   INTEGER,
     taps         INTEGER NOT NULL CHECK (taps >= 0),        -- how often phones read it
     counted      INTEGER NOT NULL CHECK (counted IN (0, 1)), -- 0: not all the time, so nothing follows from it
     judged       INTEGER NOT NULL CHECK (judged IN (0, 1)), -- 1: compared with the claims
     next_at_ms   INTEGER,                                   -- when it is judged, or forgotten once it is; null: it is on the tag
-    CHECK ((until_epoch IS NULL) = (until_window IS NULL)),
-    PRIMARY KEY (terminal, epoch, "window")
+    CHECK ((until_epoch IS NULL) = (until_window IS NULL) AND (until_epoch IS NULL) = (until_turn IS NULL)),
+    PRIMARY KEY (terminal, epoch, "window", turn)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX tap_windows_by_next ON tap_windows (next_at_ms) WHERE next_at_ms IS NOT NULL;
+CREATE INDEX tag_links_by_next ON tag_links (next_at_ms) WHERE next_at_ms IS NOT NULL;
 
 CREATE TABLE tap_days (
     terminal      INTEGER NOT NULL REFERENCES terminals (id), -- whose tag

@@ -55,7 +55,9 @@ fn claim(journey: &Arc<Journey>) -> Routes<Public> {
                     let signed_in = asked.signed_in(&journey, now).await?;
                     let claims = &journey.claims;
                     let claimed = claims.claim(&request.token, signed_in.as_ref(), now).await;
-                    journey.places.note(&request.token, from, &claimed, now);
+                    let hears = |terminal| journey.push.hears(terminal);
+                    let places = &journey.places;
+                    places.note(&request.token, from, &claimed, hears, now);
                     let new = claimed?;
                     let mut response = private(warp::reply::json(&new.view));
                     *response.status_mut() = StatusCode::CREATED;

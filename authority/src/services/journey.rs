@@ -224,7 +224,7 @@ impl Journey {
         self.payments.reconcile(now).await
     }
 
-    /// Compares reads of tags with claims, where they are due; answers how many windows and days.
+    /// Compares reads of tags with claims, where they are due; answers how many links and days.
     pub async fn reconcile_taps(&self, now: Timestamp) -> Result<usize, Failure> {
         self.taps.run(now).await
     }

@@ -1,9 +1,10 @@
 //! Was a link from a tag used at two places?
 //!
 //! A phone that is too late brings the same link as the one that was faster: two people at one till do that
-//! now and then. Many a day are no chance: links of this tag go somewhere else. Networks are compared in memory
-//! and kept nowhere; only how many links it were is stored. A browser that repeats its own claim is answered
-//! before it comes here.
+//! now and then. Many a day are no chance: links of this tag go somewhere else. A terminal that does not hear
+//! us shows a spent link until its window ends, to everybody, so nothing is counted there. Networks are compared
+//! in memory and kept nowhere; only how many links it were is stored. A browser that repeats its own claim is
+//! answered before it comes here.
 
 use std::collections::HashMap;
 use std::mem::take;
@@ -41,12 +42,13 @@ struct Link {
 }
 
 impl Places {
-    /// What became of a claim of `text` that came `from` there.
+    /// What became of a claim of `text` that came `from` there; `hears` says whether a terminal is connected.
     pub fn note(
         &self,
         text: &str,
         from: Option<Source>,
         claimed: &Result<NewClaim, Failure>,
+        hears: impl FnOnce(TerminalId) -> bool,
         now: Timestamp,
     ) {
         let Ok(Presented::Machine { terminal, token }) = Presented::parse(text) else {
@@ -57,7 +59,9 @@ impl Places {
         match claimed {
             Ok(new) if new.view.channel == Channel::Nfc => self.spent(link, from, now),
             Err(why) if why.kind().problem_type() == Some(ProblemType::TokenSpent) => {
-                self.again(link, from, now);
+                if hears(terminal) {
+                    self.again(link, from, now);
+                }
             }
             _ => {}
         }

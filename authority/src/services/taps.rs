@@ -9,7 +9,7 @@ use super::places::Places;
 use crate::app::App;
 use crate::store::TagAlarmKind;
 
-/// Windows, and days, that are judged in one transaction.
+/// Links, and days, that are judged in one transaction.
 pub const TAPS_BATCH: u32 = 256;
 /// Transactions of one run: payments go in between.
 pub const TAPS_BATCHES_MAX: u32 = 16;

@@ -98,8 +98,8 @@ pub use sms::{
     Choice, Hearing, Letter, NewLetter, NewText, StoredText, TalkTurn, TextId, Texts, Turn,
 };
 pub use taps::{
-    Closed, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, LATE_MAX_MS, Reconciled, SPAN_EPOCHS_MAX, TagAlarm,
-    TagAlarmKind, Taps, WINDOWS_KEPT_MS, rules as tap_rules,
+    Closed, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, LATE_MAX_MS, LINKS_KEPT_MS, Reconciled,
+    SPAN_EPOCHS_MAX, TagAlarm, TagAlarmKind, Taps, rules as tap_rules,
 };
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use terms::{

@@ -1,9 +1,9 @@
 //! Do the reads of a terminal's tag and the claims on nfc fit together?
 //!
 //! ```text
-//! report ─▶ tag_watches: where the counter stood ─▶ tap_windows: reads while one window was on the tag
+//! report ─▶ tag_watches: where the counter stood ─▶ tag_links: reads while one link was on the tag
 //!                                                └▶ tap_days: reads of one day
-//! later ──▶ a window that is over, beside its claims ─▶ alarm, or nothing
+//! later ──▶ a link that another one replaced, beside its claims ─▶ alarm, or nothing
 //!           a day that has changed, beside its claims and the days before
 //! ```
 //! What rings, and what does not, is decided in [`rules`]; docs/decisions/0027 says why.
@@ -16,13 +16,13 @@ use super::Result;
 
 pub mod rules;
 
-/// A window is judged this long after the terminal reported another one on its tag: until then a phone that
+/// A link is judged this long after the terminal reported another one on its tag: until then a phone that
 /// read it may still claim.
 pub const JUDGE_AFTER_MS: Millis = 5 * 60_000;
 /// A day that has changed is judged at most this often.
 pub const JUDGE_DAY_EVERY_MS: Millis = 10 * 60_000;
-/// Counted windows are kept this long, for disputes.
-pub const WINDOWS_KEPT_MS: Millis = 40 * 24 * 3_600_000;
+/// Links and their reads are kept this long, for disputes.
+pub const LINKS_KEPT_MS: Millis = 40 * 24 * 3_600_000;
 /// A tag that nobody could write for longer is not judged.
 pub const SPAN_EPOCHS_MAX: u32 = 14 * 24;
 /// The terminal's clock is believed for the day of a report if it is within this long before, and a day
@@ -68,7 +68,7 @@ pub struct Closed {
 /// What one run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reconciled {
-    /// Windows and days that were judged or forgotten.
+    /// Links and days that were judged or forgotten.
     pub done: u32,
     /// Whether as many as the limit were due: there may be more.
     pub more: bool,
@@ -79,7 +79,7 @@ pub trait Taps {
     /// Whether anything is due at `now`.
     async fn taps_due(&self, now: Timestamp) -> Result<bool>;
 
-    /// Judges what is due at `now`, at most `limit` windows and as many days, in one transaction.
+    /// Judges what is due at `now`, at most `limit` links and as many days, in one transaction.
     async fn reconcile_taps(&self, now: Timestamp, limit: u32) -> Result<Reconciled>;
 
     /// So many spent links of each terminal were brought again from another network.

@@ -16,6 +16,7 @@ mod operations;
 mod races;
 mod shoppers;
 mod suite;
+mod week;
 mod world;
 
 use std::path::Path;
@@ -25,7 +26,7 @@ use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
 use suite::{
     allowances, books, certificates, charges, intents, leaving, payments, profiles, records,
-    rotation, sign_ins, terminals, texts, trust, wallets,
+    rotation, sign_ins, taps, terminals, texts, trust, wallets,
 };
 use world::World;
 
@@ -157,6 +158,15 @@ on_sqlite! {
         checkpoints_come_in_order,
         pseudonyms_differ_between_merchants,
         the_audit_names_nobody;
+    taps:
+        a_claim_rings_without_a_read_and_only_once_the_terminal_is_past_its_window,
+        claims_that_were_read_do_not_ring,
+        what_was_not_counted_does_not_ring,
+        a_counter_that_went_back_rings_unless_it_is_known_to_begin,
+        many_more_reads_than_on_the_days_before_ring,
+        links_used_at_two_places_ring_when_they_are_many,
+        a_closed_alarm_stays_closed_until_there_is_twice_as_much,
+        a_dispute_says_what_the_tag_counted_and_what_rings;
     trust:
         what_a_terminal_follows_is_what_it_said_last,
         only_terminals_in_service_hold_a_root_back;

@@ -42,7 +42,9 @@ async fn claim(site: &Site, visit: &Visit, token: &str, from: Option<Source>) ->
     let own = visit.own(token);
     let signed_in = visit.signed_in.as_ref();
     let claimed = claims.claim_once(token, &own, signed_in, now).await;
-    site.journey.places.note(token, from, &claimed, now);
+    let hears = |terminal| site.journey.push.hears(terminal);
+    let places = &site.journey.places;
+    places.note(token, from, &claimed, hears, now);
     match claimed {
         Ok(new) => {
             let path = format!("/pay/{}", new.view.claim);

@@ -12,9 +12,11 @@ use crate::store::{Reconciled, Result, TagAlarm, TagAlarmKind, Taps, day_of};
 pub(super) mod alarms;
 mod follow;
 mod judge;
+mod link;
 
 pub(super) use follow::take;
-pub(super) use judge::{Span, claims_between, taps_that_prove};
+pub(super) use judge::{claims_between, taps_that_prove};
+pub(super) use link::{Place, Span};
 
 #[async_trait]
 impl Taps for SqliteStore {
@@ -22,7 +24,7 @@ impl Taps for SqliteStore {
         self.read(move |conn| {
             one(
                 conn,
-                "SELECT EXISTS (SELECT 1 FROM tap_windows WHERE next_at_ms <= ?1)
+                "SELECT EXISTS (SELECT 1 FROM tag_links WHERE next_at_ms <= ?1)
                      OR EXISTS (SELECT 1 FROM tap_days WHERE next_at_ms <= ?1) AS due",
                 [now.ms()],
                 |row| get(row, "due"),

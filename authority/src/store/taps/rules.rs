@@ -2,7 +2,7 @@
 //!
 //! | alarm | compared | it does not ring for |
 //! |---|---|---|
-//! | claims without taps | claims of the windows from one write of the tag to the next window's, and reads counted meanwhile | readers that do not count, tags that were exchanged or personalised, a terminal that has not reported past the window |
+//! | claims without taps | claims of the links from one write of the tag to the next, and reads counted meanwhile | readers that do not count, tags that were exchanged or personalised, a terminal that has not reported past the link |
 //! | counter back | what a visit found, and what the one before left | another tag, a terminal that knows no earlier value |
 //! | second place | spent links that came again from other networks on one day, and its claims | a few, as two people at one till make them |
 //! | taps without claims | reads that nobody claimed on one day, and the terminal's own days before | a phone that only looks, several reads of one tap |

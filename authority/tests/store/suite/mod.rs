@@ -11,6 +11,7 @@ pub(crate) mod profiles;
 pub(crate) mod records;
 pub(crate) mod rotation;
 pub(crate) mod sign_ins;
+pub(crate) mod taps;
 pub(crate) mod terminals;
 pub(crate) mod texts;
 pub(crate) mod trust;

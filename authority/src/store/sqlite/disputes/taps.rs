@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 
 use super::super::error::corrupt;
 use super::super::row::{all, count, find, get, time};
-use super::super::taps::{Span, alarms, claims_between, taps_that_prove};
+use super::super::taps::{Place, Span, alarms, claims_between, taps_that_prove};
 use super::{With, moment};
 use crate::store::tap_rules::untapped;
 use crate::store::{Dispute, Moment, Result, Source, TAPS_AROUND_MS, TAPS_MAX, TagAlarm, day_of};
@@ -17,8 +17,7 @@ use crate::store::{Dispute, Moment, Result, Source, TAPS_AROUND_MS, TAPS_MAX, Ta
 #[derive(Debug, Clone, Copy)]
 struct OnNfc {
     at: Timestamp,
-    epoch: u32,
-    window: u16,
+    place: Place,
 }
 
 /// What the terminal says phones did at its tag around then, whether that explains the claims, and what does
@@ -33,7 +32,9 @@ pub(super) fn taps(conn: &Connection, dispute: &Dispute) -> Result<Vec<Moment>> 
     let mut moments = events(conn, dispute, first, last, &on_nfc)?;
     let mut days = vec![day_of(first), day_of(last)];
     for claim in &on_nfc {
-        days.push(day_of(EpochClock::of(dispute.terminal).opens(claim.epoch)));
+        days.push(day_of(
+            EpochClock::of(dispute.terminal).opens(claim.place.epoch),
+        ));
         moments.push(explained(conn, dispute, claim)?);
     }
     days.sort_unstable();
@@ -49,18 +50,14 @@ type Claimed = (Timestamp, Option<OnNfc>);
 fn claims(conn: &Connection, dispute: &Dispute) -> Result<Vec<Claimed>> {
     all(
         conn,
-        "SELECT claimed_at_ms, channel, epoch, \"window\" FROM claims WHERE charge = ?1
+        "SELECT claimed_at_ms, channel, epoch, \"window\", turn FROM claims WHERE charge = ?1
          ORDER BY claimed_at_ms",
         [dispute.charge.0.as_bytes()],
         |row| {
             let at = time(row, "claimed_at_ms")?;
-            let on_nfc = OnNfc {
-                at,
-                epoch: get(row, "epoch")?,
-                window: get(row, "window")?,
-            };
+            let place = Place::read(row)?.ok_or_else(|| corrupt("a claim without a token"))?;
             let is_nfc = get::<u8>(row, "channel")? == Channel::Nfc.byte();
-            Ok((at, is_nfc.then_some(on_nfc)))
+            Ok((at, is_nfc.then_some(OnNfc { at, place })))
         },
     )
 }
@@ -108,8 +105,7 @@ fn seen(event: &TerminalEvent, on_nfc: &[OnNfc]) -> Option<Moment> {
             counter,
             ..
         } => {
-            let of_claim =
-                |claim: &OnNfc| (claim.epoch, claim.window) == (window.epoch, window.window);
+            let of_claim = |claim: &OnNfc| claim.place == Place::from(*window);
             on_nfc.iter().any(of_claim).then(|| {
                 let written = moment(event.at, Source::Terminal, "link put on the tag");
                 let written = written.with("tag", tag_uid);
@@ -137,36 +133,39 @@ fn with_counter(moment: Moment, counter: Option<TagCounter>) -> Moment {
 }
 
 struct Counted {
-    span: Option<Span>,
+    from: Place,
+    until: Option<Place>,
     taps: u64,
     counted: bool,
 }
 
 /// Whether a phone was at the tag when the token of this claim was on it.
 fn explained(conn: &Connection, dispute: &Dispute, claim: &OnNfc) -> Result<Moment> {
-    let terminal = dispute.terminal;
-    let from = (claim.epoch, claim.window);
+    let (terminal, place) = (dispute.terminal, claim.place);
     let found = find(
         conn,
-        "SELECT * FROM tap_windows WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3",
-        params![terminal.value(), claim.epoch, claim.window],
+        "SELECT * FROM tag_links
+         WHERE terminal = ?1 AND (epoch, \"window\", turn) <= (?2, ?3, ?4)
+         ORDER BY epoch DESC, \"window\" DESC, turn DESC LIMIT 1",
+        params![terminal.value(), place.epoch, place.window, place.turn],
         |row| {
-            let until = get::<Option<u32>>(row, "until_epoch")?;
-            let until = until.zip(get::<Option<u16>>(row, "until_window")?);
             Ok(Counted {
-                span: until.map(|until| Span {
-                    terminal,
-                    from,
-                    until,
-                }),
+                from: Place::read(row)?.ok_or_else(|| corrupt("a link without a place"))?,
+                until: Place::read_until(row)?,
                 taps: count(row, "taps")?,
                 counted: get(row, "counted")?,
             })
         },
     )?;
+    let covers = |it: &Counted| match it.until {
+        Some(until) => place < until,
+        None => place == it.from,
+    };
+    let found = found.filter(covers);
     let reads = moment(claim.at, Source::Authority, "reads that explain the claim")
-        .with("epoch", claim.epoch)
-        .with("window", claim.window);
+        .with("epoch", place.epoch)
+        .with("window", place.window)
+        .with("turn", place.turn);
     let Some(found) = found else {
         let says = "this terminal has not told that this link was on its tag: it is offline, the tag could \
                     not be written, or it was too long ago; nothing follows";
@@ -176,10 +175,14 @@ fn explained(conn: &Connection, dispute: &Dispute, claim: &OnNfc) -> Result<Mome
         return Ok(reads.with("says", uncounted(conn, dispute)?));
     }
     let reads = reads.with("reads", found.taps);
-    let Some(span) = found.span else {
-        let says =
-            "the terminal has not told yet what came after this window: more reads may follow";
+    let Some(until) = found.until else {
+        let says = "the terminal has not told yet what came after this link: more reads may follow";
         return Ok(reads.with("says", says));
+    };
+    let span = Span {
+        terminal,
+        from: found.from,
+        until,
     };
     let claims = claims_between(conn, &span)?;
     let proofs = taps_that_prove(conn, &span, found.taps)?;

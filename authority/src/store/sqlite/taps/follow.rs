@@ -2,12 +2,13 @@
 
 use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
-use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
+use protocol::wire::reports::{Seen, TagCounter, TerminalEvent};
 use rusqlite::params;
 
 use super::super::row::{find, get};
 use super::super::writer::Tx;
 use super::alarms::{self, Times};
+use super::link::Place;
 use crate::store::tap_rules::{COUNTER_MAX, Reads, Watched, reads_between};
 use crate::store::{JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, LATE_MAX_MS, Result, TagAlarmKind, day_of};
 
@@ -21,27 +22,30 @@ pub(in super::super) fn take(
     now: Timestamp,
 ) -> Result<()> {
     let day = day_of(believed(event.at, now));
-    let mut visit = Visit {
+    let visit = |uid, counter, written| Visit {
         terminal,
         day,
         now,
-        uid: "",
-        counter: None,
-        written: None,
+        uid,
+        counter,
+        written,
     };
     match &event.what {
         Seen::Tap {
             tag_uid,
             count,
+            window,
             counter,
-            ..
         } => {
             count_day(tx, terminal, day, *count, now)?;
+            if window.is_none() {
+                unsure(tx, terminal)?;
+            }
             // Without it this event is a part of the visit that `TagWritten` tells of.
-            let Some(counter) = counter else {
-                return Ok(());
-            };
-            (visit.uid, visit.counter) = (tag_uid, Some(*counter));
+            match counter {
+                Some(counter) => visit(tag_uid, Some(*counter), None).follow(tx),
+                None => Ok(()),
+            }
         }
         Seen::TagWritten {
             tag_uid,
@@ -52,12 +56,20 @@ pub(in super::super) fn take(
             if counter.is_some() {
                 count_day(tx, terminal, day, 0, now)?;
             }
-            (visit.uid, visit.counter) = (tag_uid, *counter);
-            visit.written = Some(*window);
+            visit(tag_uid, *counter, Some((*window).into())).follow(tx)
         }
-        Seen::TagFailed { .. } => return Ok(()),
+        Seen::TagFailed { .. } => unsure(tx, terminal),
     }
-    visit.follow(tx)
+}
+
+/// A visit failed, or the terminal does not know what it had written: another link than the last one told
+/// may have been on the tag, and read.
+fn unsure(tx: &Tx<'_>, terminal: TerminalId) -> Result<()> {
+    tx.execute(
+        "UPDATE tag_watches SET unsure = 1 WHERE terminal = ?1",
+        [terminal.value()],
+    )?;
+    Ok(())
 }
 
 /// The terminal's clock, unless it is far off.
@@ -88,99 +100,131 @@ struct Visit<'a> {
     now: Timestamp,
     uid: &'a str,
     counter: Option<TagCounter>,
-    written: Option<SeenWindow>,
+    written: Option<Place>,
 }
 
-/// Epoch and number of a window.
-type Place = (u32, u16);
+/// What was known before.
+struct Before {
+    watched: Watched,
+    on_tag: Option<Place>,
+    unsure: bool,
+}
 
 impl Visit<'_> {
     fn follow(&self, tx: &mut Tx<'_>) -> Result<()> {
-        let before = find(
+        let before = self.before(tx)?;
+        let watched = before.as_ref().map(|before| &before.watched);
+        let reads = reads_between(watched, self.uid, self.counter);
+        if let Reads::Back { from, to } = reads {
+            self.went_back(tx, from, to)?;
+        }
+        let on_tag = before.as_ref().and_then(|before| before.on_tag);
+        if let Some(place) = on_tag {
+            self.add(tx, place, reads)?;
+        }
+        if let Some(next) = self.written.filter(|it| Some(*it) != on_tag) {
+            if let Some(place) = on_tag {
+                self.end(tx, place, next)?;
+            }
+            let unsure = before.is_some_and(|before| before.unsure);
+            self.begin(tx, next, reads, unsure)?;
+        }
+        self.keep(tx, self.written.or(on_tag))
+    }
+
+    fn before(&self, tx: &Tx<'_>) -> Result<Option<Before>> {
+        find(
             tx.conn,
             "SELECT * FROM tag_watches WHERE terminal = ?1",
             [self.terminal.value()],
             |row| {
-                let watched = Watched {
-                    tag_uid: get(row, "tag_uid")?,
-                    counter: get(row, "counter")?,
-                };
-                let epoch = get::<Option<u32>>(row, "epoch")?;
-                Ok((watched, epoch.zip(get::<Option<u16>>(row, "window")?)))
+                Ok(Before {
+                    watched: Watched {
+                        tag_uid: get(row, "tag_uid")?,
+                        counter: get(row, "counter")?,
+                    },
+                    on_tag: Place::read(row)?,
+                    unsure: get(row, "unsure")?,
+                })
             },
-        )?;
-        let (watched, on_tag) = before.unzip();
-        let on_tag: Option<Place> = on_tag.flatten();
-        let reads = reads_between(watched.as_ref(), self.uid, self.counter);
-        if let Reads::Back { from, to } = reads {
-            self.went_back(tx, from, to)?;
-        }
-        if let Some(place) = on_tag {
-            self.add(tx, place, reads)?;
-        }
-        let written = self.written.map(|it| (it.epoch, it.window));
-        if let Some(next) = written.filter(|it| Some(*it) != on_tag) {
-            if let Some(place) = on_tag {
-                self.end(tx, place, next)?;
-            }
-            self.begin(tx, next, reads)?;
-        }
-        self.keep(tx, written.or(on_tag))
+        )
     }
 
-    fn add(&self, tx: &Tx<'_>, (epoch, window): Place, reads: Reads) -> Result<()> {
+    fn add(&self, tx: &Tx<'_>, place: Place, reads: Reads) -> Result<()> {
         let (taps, counted) = match reads {
             Reads::Counted(taps) => (taps, true),
             Reads::Unknown | Reads::Back { .. } => (0, false),
         };
         tx.execute(
-            "UPDATE tap_windows SET taps = taps + ?4, counted = min(counted, ?5)
-             WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3",
-            params![self.terminal.value(), epoch, window, taps, counted],
+            "UPDATE tag_links SET taps = taps + ?5, counted = min(counted, ?6)
+             WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3 AND turn = ?4",
+            params![
+                self.terminal.value(),
+                place.epoch,
+                place.window,
+                place.turn,
+                taps,
+                counted
+            ],
         )?;
         Ok(())
     }
 
-    fn end(&self, tx: &Tx<'_>, (epoch, window): Place, next: Place) -> Result<()> {
+    fn end(&self, tx: &Tx<'_>, place: Place, next: Place) -> Result<()> {
         tx.execute(
-            "UPDATE tap_windows SET until_epoch = ?4, until_window = ?5, next_at_ms = ?6
-             WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3 AND judged = 0",
+            "UPDATE tag_links
+             SET until_epoch = ?5, until_window = ?6, until_turn = ?7, next_at_ms = ?8
+             WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3 AND turn = ?4 AND judged = 0",
             params![
                 self.terminal.value(),
-                epoch,
-                window,
-                next.0,
-                next.1,
+                place.epoch,
+                place.window,
+                place.turn,
+                next.epoch,
+                next.window,
+                next.turn,
                 (self.now + JUDGE_AFTER_MS).ms()
             ],
         )?;
         Ok(())
     }
 
-    /// What was on the tag before must be known, or this window may have been on it already.
-    fn begin(&self, tx: &Tx<'_>, (epoch, window): Place, reads: Reads) -> Result<()> {
-        let counted = matches!(reads, Reads::Counted(_));
+    /// What was on the tag before must be known, or this link may have been on it already; if it may have
+    /// been since a visit that failed, those reads count for both.
+    fn begin(&self, tx: &Tx<'_>, place: Place, reads: Reads, unsure: bool) -> Result<()> {
+        let (taps, counted) = match reads {
+            Reads::Counted(taps) => (if unsure { taps } else { 0 }, true),
+            Reads::Unknown | Reads::Back { .. } => (0, false),
+        };
         tx.execute(
-            "INSERT INTO tap_windows (terminal, epoch, \"window\", taps, counted, judged)
-             VALUES (?1, ?2, ?3, 0, ?4, 0)
+            "INSERT INTO tag_links (terminal, epoch, \"window\", turn, taps, counted, judged)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)
              ON CONFLICT DO UPDATE SET counted = 0",
-            params![self.terminal.value(), epoch, window, counted],
+            params![
+                self.terminal.value(),
+                place.epoch,
+                place.window,
+                place.turn,
+                taps,
+                counted
+            ],
         )?;
         Ok(())
     }
 
     fn keep(&self, tx: &Tx<'_>, on_tag: Option<Place>) -> Result<()> {
         tx.execute_one(
-            "INSERT INTO tag_watches (terminal, tag_uid, counter, epoch, \"window\")
-             VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO tag_watches (terminal, tag_uid, counter, epoch, \"window\", turn, unsure)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)
              ON CONFLICT DO UPDATE SET tag_uid = excluded.tag_uid, counter = excluded.counter,
-                 epoch = excluded.epoch, \"window\" = excluded.\"window\"",
+                 epoch = excluded.epoch, \"window\" = excluded.\"window\", turn = excluded.turn, unsure = 0",
             params![
                 self.terminal.value(),
                 self.uid,
                 self.counter.map(|it| it.left.min(COUNTER_MAX)),
-                on_tag.map(|it| it.0),
-                on_tag.map(|it| it.1)
+                on_tag.map(|it| it.epoch),
+                on_tag.map(|it| it.window),
+                on_tag.map(|it| it.turn)
             ],
         )
     }

@@ -6,23 +6,18 @@ use protocol::token::Channel;
 use protocol::window::EpochClock;
 use rusqlite::{Connection, Row, params};
 
+use super::super::error::corrupt;
 use super::super::row::{all, count, get, one, signed, terminal};
 use super::super::writer::Tx;
 use super::alarms::{self, Times};
+use super::link::{Place, Span};
 use crate::store::tap_rules::{PAST_DAYS, Proofs, too_many_places, too_many_reads, untapped};
 use crate::store::{
-    Reconciled, Result, SPAN_EPOCHS_MAX, TagAlarmKind, WINDOWS_KEPT_MS, day_of, end_of_day,
+    LINKS_KEPT_MS, Reconciled, Result, SPAN_EPOCHS_MAX, TagAlarmKind, day_of, end_of_day,
 };
 
-/// The windows from the one on the tag to the one that took its place.
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Span {
-    pub(in super::super) terminal: TerminalId,
-    pub(in super::super) from: (u32, u16),
-    pub(in super::super) until: (u32, u16),
-}
-
-struct Window {
+/// A link that was on a tag.
+struct Link {
     span: Span,
     taps: u64,
     counted: bool,
@@ -30,11 +25,11 @@ struct Window {
 }
 
 pub(super) fn reconcile(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<Reconciled> {
-    let windows = all(
+    let links = all(
         tx.conn,
-        "SELECT * FROM tap_windows WHERE next_at_ms <= ?1 ORDER BY next_at_ms LIMIT ?2",
+        "SELECT * FROM tag_links WHERE next_at_ms <= ?1 ORDER BY next_at_ms LIMIT ?2",
         params![now.ms(), limit],
-        read_window,
+        read_link,
     )?;
     let days = all(
         tx.conn,
@@ -42,83 +37,85 @@ pub(super) fn reconcile(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<R
         params![now.ms(), limit],
         read_day,
     )?;
-    for window in &windows {
-        judge_window(tx, window, now)?;
+    for link in &links {
+        judge_link(tx, link, now)?;
     }
     for day in &days {
         judge_day(tx, day, now)?;
     }
-    let most = windows.len().max(days.len());
+    let most = links.len().max(days.len());
     Ok(Reconciled {
-        done: u32::try_from(windows.len() + days.len()).unwrap_or(u32::MAX),
+        done: u32::try_from(links.len() + days.len()).unwrap_or(u32::MAX),
         more: most >= limit as usize,
     })
 }
 
-fn judge_window(tx: &mut Tx<'_>, window: &Window, now: Timestamp) -> Result<()> {
+fn judge_link(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
     let Span {
         terminal,
-        from: (epoch, number),
+        from,
         until,
-    } = window.span;
-    let place = params![terminal.value(), epoch, number];
-    if window.judged {
+    } = link.span;
+    let terminal = terminal.value();
+    if link.judged {
         return tx.execute_one(
-            "DELETE FROM tap_windows WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3",
-            place,
+            "DELETE FROM tag_links
+             WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3 AND turn = ?4",
+            params![terminal, from.epoch, from.window, from.turn],
         );
     }
-    if window.counted && until.0.saturating_sub(epoch) <= SPAN_EPOCHS_MAX {
-        compare(tx, window, now)?;
+    if link.counted && until.epoch.saturating_sub(from.epoch) <= SPAN_EPOCHS_MAX {
+        compare(tx, link, now)?;
     }
+    let kept_until = (now + LINKS_KEPT_MS).ms();
     tx.execute_one(
-        "UPDATE tap_windows SET judged = 1, next_at_ms = ?4
-         WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3",
-        params![
-            terminal.value(),
-            epoch,
-            number,
-            (now + WINDOWS_KEPT_MS).ms()
-        ],
+        "UPDATE tag_links SET judged = 1, next_at_ms = ?5
+         WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3 AND turn = ?4",
+        params![terminal, from.epoch, from.window, from.turn, kept_until],
     )
 }
 
-fn compare(tx: &mut Tx<'_>, window: &Window, now: Timestamp) -> Result<()> {
-    let claims = claims_between(tx.conn, &window.span)?;
-    let proofs = taps_that_prove(tx.conn, &window.span, window.taps)?;
+fn compare(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
+    let claims = claims_between(tx.conn, &link.span)?;
+    let proofs = taps_that_prove(tx.conn, &link.span, link.taps)?;
     let missing = untapped(claims, proofs);
     if missing == 0 {
         return Ok(());
     }
-    let (terminal, (epoch, number)) = (window.span.terminal, window.span.from);
-    let day = day_of(EpochClock::of(terminal).opens(epoch));
+    let Span { terminal, from, .. } = link.span;
+    let day = day_of(EpochClock::of(terminal).opens(from.epoch));
     let reason = |times: u64| {
         format!(
             "claims on nfc without a read of the tag: {times}; the latest: {claims} claims and {} \
-             reads while window {number} of epoch {epoch} was on the tag",
-            proofs.taps()
+             reads while turn {} of window {} of epoch {} was on the tag",
+            proofs.taps(),
+            from.turn,
+            from.window,
+            from.epoch
         )
     };
     let kind = TagAlarmKind::ClaimsWithoutTaps;
     alarms::raise(tx, terminal, kind, day, Times::More(missing), now, reason)
 }
 
-/// Claims on nfc of the windows of a span.
+/// Claims on nfc of the links of a span.
 pub(in super::super) fn claims_between(conn: &Connection, span: &Span) -> Result<u64> {
     one(
         conn,
         "WITH RECURSIVE hours (epoch) AS (
-             SELECT ?2 UNION ALL SELECT epoch + 1 FROM hours WHERE epoch < ?4)
+             SELECT ?2 UNION ALL SELECT epoch + 1 FROM hours WHERE epoch < ?5)
          SELECT count(*) AS claims FROM hours CROSS JOIN spent
-         WHERE spent.epoch = hours.epoch AND spent.terminal = ?1 AND spent.channel = ?6
-           AND (spent.epoch, spent.\"window\") >= (?2, ?3)
-           AND (spent.epoch, spent.\"window\") < (?4, ?5)",
+         WHERE spent.epoch = hours.epoch AND spent.terminal = ?1 AND spent.channel = ?8
+           AND (spent.epoch, spent.\"window\", spent.turn) >= (?2, ?3, ?4)
+           AND (spent.epoch, spent.\"window\", spent.turn) < (?5, ?6, ?7)",
         params![
             span.terminal.value(),
-            span.from.0,
-            span.from.1,
-            span.until.0,
-            span.until.1,
+            span.from.epoch,
+            span.from.window,
+            span.from.turn,
+            span.until.epoch,
+            span.until.window,
+            span.until.turn,
             Channel::Nfc.byte()
         ],
         |row| count(row, "claims"),
@@ -178,11 +175,15 @@ fn judge_day(tx: &mut Tx<'_>, found: &Day, now: Timestamp) -> Result<()> {
 /// Of the epochs that begin on this day.
 fn claims_of_day(conn: &Connection, terminal: TerminalId, day: i64) -> Result<u64> {
     let clock = EpochClock::of(terminal);
-    let first_of = |day: i64| clock.epoch_at(end_of_day(day - 1) - 1) + 1;
+    let first_of = |day: i64| Place {
+        epoch: clock.epoch_at(end_of_day(day - 1) - 1) + 1,
+        window: 0,
+        turn: 0,
+    };
     let span = Span {
         terminal,
-        from: (first_of(day), 0),
-        until: (first_of(day + 1), 0),
+        from: first_of(day),
+        until: first_of(day + 1),
     };
     claims_between(conn, &span)
 }
@@ -198,15 +199,13 @@ fn past(conn: &Connection, terminal: TerminalId, day: i64) -> Result<Vec<u64>> {
     )
 }
 
-fn read_window(row: &Row<'_>) -> Result<Window> {
-    let from = (get(row, "epoch")?, get(row, "window")?);
-    let until: Option<u32> = get(row, "until_epoch")?;
-    let until = until.zip(get::<Option<u16>>(row, "until_window")?);
-    Ok(Window {
+fn read_link(row: &Row<'_>) -> Result<Link> {
+    let from = Place::read(row)?.ok_or_else(|| corrupt("a link without a place"))?;
+    Ok(Link {
         span: Span {
             terminal: terminal(row, "terminal")?,
             from,
-            until: until.unwrap_or(from),
+            until: Place::read_until(row)?.unwrap_or(from),
         },
         taps: count(row, "taps")?,
         counted: get(row, "counted")?,
