@@ -20,6 +20,7 @@ pub(super) enum Verb {
     },
     /// Close an alarm of a tag that is explained; twice as much of it on the same day opens it again
     Close {
+        /// Where it rang
         terminal: TerminalId,
         /// As in the list, e.g. counter-back
         kind: String,

@@ -82,6 +82,7 @@ async fn an_honest_week_hardly_rings_and_every_attack_in_it_does() {
     let totals = live(&world, &path, &mut shops).await;
     let alarms = world.store.tag_alarms(true, u32::MAX).await.unwrap();
     println!("{totals}");
+    highest(&path, &shops);
     judge(&shops, &alarms);
     world.check_books_and_audit().await;
 }
@@ -159,6 +160,18 @@ async fn report(store: &dyn Store, lived: Vec<Hour>, at: Timestamp) {
     for stored in join_all(sent).await {
         stored.unwrap();
     }
+}
+
+/// How near honest terminals come to what rings.
+fn highest(path: &Path, shops: &[Shop]) {
+    let attacked = shops.iter().filter(|shop| shop.attack.is_some());
+    let first = attacked.map(|shop| shop.terminal.value()).min().unwrap();
+    let conn = Connection::open(path).unwrap();
+    let sql = "SELECT max(taps - claims), max(second_places) FROM tap_days WHERE terminal < ?1";
+    let (unclaimed, second_places): (i64, i64) = conn
+        .query_row(sql, [first], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    println!("highest honest day: {unclaimed} unclaimed reads, {second_places} second places");
 }
 
 fn judge(shops: &[Shop], alarms: &[TagAlarm]) {
