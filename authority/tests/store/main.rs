@@ -161,6 +161,9 @@ on_sqlite! {
     taps:
         a_claim_rings_without_a_read_and_only_once_the_terminal_is_past_its_window,
         claims_that_were_read_do_not_ring,
+        a_claim_of_another_channel_needs_no_read,
+        reads_of_one_link_explain_no_claim_of_the_next,
+        after_a_failed_visit_reads_count_for_both_links,
         what_was_not_counted_does_not_ring,
         a_counter_that_went_back_rings_unless_it_is_known_to_begin,
         many_more_reads_than_on_the_days_before_ring,

@@ -1,6 +1,8 @@
 //! Do reads of a tag explain claims, and what rings when they do not?
 
-use authority::store::{JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, Moment, TagAlarm, TagAlarmKind};
+use authority::store::{
+    ClaimOutcome, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, Moment, TagAlarm, TagAlarmKind,
+};
 use protocol::ids::{ChargeId, EventId, TerminalId};
 use protocol::time::Timestamp;
 use protocol::token::{Channel, WindowId};
@@ -54,6 +56,25 @@ impl<'a> Agent<'a> {
     async fn writes(&self, window: WindowId, found: Option<u32>, left: u32) {
         self.writes_or_not(window, Some(TagCounter { found, left }))
             .await;
+    }
+
+    /// The same for another link of the window.
+    async fn writes_turn(&self, turn: u16, found: u32, left: u32) {
+        let window = SeenWindow {
+            turn,
+            ..seen(self.window)
+        };
+        let counter = TagCounter {
+            found: Some(found),
+            left,
+        };
+        let what = Seen::TagWritten {
+            tag_uid: self.uid.into(),
+            pages: 3,
+            window,
+            counter: Some(counter),
+        };
+        self.reports(what, NOW).await;
     }
 
     async fn writes_or_not(&self, window: WindowId, counter: Option<TagCounter>) {
@@ -157,6 +178,43 @@ pub(crate) async fn claims_that_were_read_do_not_ring(world: &World) {
     // The tag is written again within the window, because its token was spent.
     agent.writes(agent.window, Some(11), 12).await;
     agent.writes(agent.next(), Some(13), 14).await;
+    judge(world, NOW + DAY).await;
+    assert_eq!(agent.kinds().await, []);
+}
+
+pub(crate) async fn a_claim_of_another_channel_needs_no_read(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    world.start(agent.terminal, 420).await;
+    let claimed = world.claim(agent.terminal, Channel::Qr).await;
+    assert!(matches!(claimed, ClaimOutcome::Claimed(_)), "{claimed:?}");
+    agent.writes(agent.next(), Some(10), 11).await;
+    judge(world, NOW + DAY).await;
+    assert_eq!(agent.kinds().await, []);
+}
+
+pub(crate) async fn reads_of_one_link_explain_no_claim_of_the_next(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    agent.claims(2).await;
+    agent.writes_turn(1, 15, 16).await;
+    agent.writes(agent.next(), Some(16), 17).await;
+    judge(world, NOW + DAY).await;
+    let alarms = agent.alarms().await;
+    assert_eq!(alarms.len(), 1);
+    let reason = &alarms[0].reason;
+    assert!(
+        reason.contains("1 claims and 0 reads while turn 1"),
+        "{reason}"
+    );
+}
+
+pub(crate) async fn after_a_failed_visit_reads_count_for_both_links(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    agent.claims(2).await;
+    // It had written the next link, and a phone read that.
+    let reason = "the tag was taken away".into();
+    agent.reports(Seen::TagFailed { reason }, NOW).await;
+    agent.writes_turn(1, 13, 14).await;
+    agent.writes(agent.next(), Some(14), 15).await;
     judge(world, NOW + DAY).await;
     assert_eq!(agent.kinds().await, []);
 }
