@@ -187,7 +187,13 @@ pub(crate) async fn a_claim_of_another_channel_needs_no_read(world: &World) {
     world.start(agent.terminal, 420).await;
     let claimed = world.claim(agent.terminal, Channel::Qr).await;
     assert!(matches!(claimed, ClaimOutcome::Claimed(_)), "{claimed:?}");
-    agent.writes(agent.next(), Some(10), 11).await;
+    // Windows of the other channels have numbers of their own, all in this hour.
+    let next = WindowId {
+        epoch: agent.window.epoch + 1,
+        window: 0,
+        ..agent.window
+    };
+    agent.writes(next, Some(10), 11).await;
     judge(world, NOW + DAY).await;
     assert_eq!(agent.kinds().await, []);
 }
