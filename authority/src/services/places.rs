@@ -56,12 +56,11 @@ impl Places {
         };
         let Some(from) = from else { return };
         let link = (terminal, *token.as_bytes());
+        let problem = |why: &Failure| why.kind().problem_type();
         match claimed {
             Ok(new) if new.view.channel == Channel::Nfc => self.spent(link, from, now),
-            Err(why) if why.kind().problem_type() == Some(ProblemType::TokenSpent) => {
-                if hears(terminal) {
-                    self.again(link, from, now);
-                }
+            Err(why) if problem(why) == Some(ProblemType::TokenSpent) && hears(terminal) => {
+                self.again(link, from, now);
             }
             _ => {}
         }
