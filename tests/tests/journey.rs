@@ -23,6 +23,8 @@ mod rails;
 mod refunding;
 #[path = "journey/restoring.rs"]
 mod restoring;
+#[path = "journey/tapping.rs"]
+mod tapping;
 
 use harness::World;
 use harness::pcsc::VirtualNtag424;
