@@ -192,15 +192,20 @@ fn judge(shops: &[Shop], alarms: &[TagAlarm]) {
             kind.name()
         );
     }
-    for (attack, kind) in ATTACKS.map(|(_, attack, kind)| (attack, kind)) {
-        let shop = shops
+    for (_, attack, kind) in ATTACKS {
+        let shop = shops.iter().find(|shop| shop.attack == Some(attack));
+        let place = shop.unwrap().terminal;
+        let found = alarms
             .iter()
-            .find(|shop| shop.attack == Some(attack))
-            .unwrap();
-        let found = |alarm: &&TagAlarm| (alarm.terminal, alarm.kind) == (shop.terminal, kind);
-        let found = alarms.iter().find(found);
-        let found = found.unwrap_or_else(|| panic!("{attack:?} is not found: {alarms:?}"));
-        println!("{attack:?}: {}", found.reason);
+            .filter(|alarm| (alarm.terminal, alarm.kind) == (place, kind));
+        let found: Vec<&TagAlarm> = found.collect();
+        assert!(!found.is_empty(), "{attack:?} is not found: {alarms:?}");
+        let times: u64 = found.iter().map(|alarm| alarm.times).sum();
+        println!(
+            "{attack:?}: {times} on {} days; {}",
+            found.len(),
+            found[0].reason
+        );
     }
     // These two state a fact about the tag, so a single one is a fault of ours.
     for kind in [TagAlarmKind::ClaimsWithoutTaps, TagAlarmKind::CounterBack] {

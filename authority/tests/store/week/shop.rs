@@ -296,7 +296,7 @@ impl Shop {
                 self.happened = true;
                 self.steal(at);
             }
-            Attack::ClaimsOften if (2..5).contains(&day) && of_day % (2 * HOUR) == 0 => {
+            Attack::ClaimsOften if (2..5).contains(&day) && of_day % (2 * HOUR) == 22 * MINUTE => {
                 self.steal(at);
             }
             Attack::SpreadsLinks if day == THE_DAY && of_day % (20 * MINUTE) == 0 => {
