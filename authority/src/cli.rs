@@ -94,7 +94,7 @@ enum Verb {
     /// Certificates: list, show, revoke
     #[command(subcommand)]
     Certificate(certificate::Verb),
-    /// Terminals that were in two places at once: list
+    /// Terminals in two places at once, and tags whose reads and claims do not fit together: list, close
     #[command(subcommand)]
     Alarm(alarm::Verb),
     /// Merchants: add, set, show, pin, history, list

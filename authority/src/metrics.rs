@@ -84,6 +84,10 @@ pub struct Metrics {
     pub sign_ins: IntCounterVec,
     pub browser_sign_ins: IntCounterVec,
     pub reports: IntCounterVec,
+    /// Reads of tags by phones, as terminals told of them.
+    pub taps: IntCounter,
+    /// By kind.
+    pub tag_alarms_open: prometheus::IntGaugeVec,
     /// By what was swept.
     pub sweeps: IntCounterVec,
     pub checkpoints: IntCounterVec,
@@ -248,6 +252,12 @@ impl Metrics {
                 &["step", "outcome"],
             ),
             reports: make.outcomes("reports_total", "Events reported by terminals"),
+            taps: make.counter("taps_total", "Reads of tags by phones, as terminals told"),
+            tag_alarms_open: make.gauges(
+                "tag_alarms_open",
+                "Tags and claims that do not fit together, until an operator closes them",
+                &["kind"],
+            ),
             sweeps: make.counters("sweeps_total", "Overdue things put right", &["what"]),
             checkpoints: make.outcomes("checkpoints_total", "Audit checkpoints"),
             push_streams: make.gauge("push_streams", "Terminals listening now"),

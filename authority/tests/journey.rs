@@ -63,6 +63,8 @@ mod signing_in;
 mod sms;
 #[path = "journey/step_up.rs"]
 mod step_up;
+#[path = "journey/tag_alarms.rs"]
+mod tag_alarms;
 #[path = "store/tapping.rs"]
 mod tapping;
 #[path = "journey/tapping_links.rs"]

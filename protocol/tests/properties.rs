@@ -29,7 +29,7 @@ use protocol::window::{
     SHORTEST_MIN_MS, WindowPlan, WindowPolicy,
 };
 use protocol::wire::push::{ChargeStage, ChargeState, EndReason, TerminalState};
-use protocol::wire::reports::{Seen, SeenWindow, TagSigns, TerminalEvent};
+use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TagSigns, TerminalEvent};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 use protocol::wire::upkeep::Upkeep;
 use serde::Serialize;
@@ -254,16 +254,19 @@ proptest! {
     #[test]
     fn events_read_back(at in writable_time(), id in window_id(), turn: u16, uid in ".*", count: u32) {
         let window = SeenWindow { channel: id.channel, version: id.version, epoch: id.epoch, window: id.window, turn };
+        let counter = TagCounter { found: (turn % 2 == 0).then_some(count), left: count };
         for what in [
-            Seen::Tap { tag_uid: uid.clone(), count, window: None },
-            Seen::Tap { tag_uid: uid.clone(), count, window: Some(window) },
-            Seen::TagWritten { tag_uid: uid.clone(), pages: count, window, signs: None, wear: None },
+            Seen::Tap { tag_uid: uid.clone(), count, window: None, counter: None },
+            Seen::Tap { tag_uid: uid.clone(), count, window: None, counter: Some(counter) },
+            Seen::Tap { tag_uid: uid.clone(), count, window: Some(window), counter: None },
+            Seen::TagWritten { tag_uid: uid.clone(), pages: count, window, signs: None, wear: None, counter: None },
             Seen::TagWritten {
                 tag_uid: uid.clone(),
                 pages: count,
                 window,
                 signs: Some(TagSigns { key_version: 1, counter: count }),
                 wear: None,
+                counter: Some(counter),
             },
             Seen::TagFailed { reason: uid.clone() },
         ] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use protocol::ndef;
 use protocol::time::{Millis, Timestamp};
 use protocol::wear::TagWear;
-use protocol::wire::reports::{Seen, SeenWindow, TerminalEvent};
+use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::Clock;
@@ -263,6 +263,10 @@ fn events_of(
     wear: Option<TagWear>,
     at: Timestamp,
 ) -> Vec<TerminalEvent> {
+    let counter = visit.counter.map(|left| TagCounter {
+        found: visit.counter_found,
+        left,
+    });
     let tap = visit
         .taps
         .filter(|count| *count > 0)
@@ -270,6 +274,8 @@ fn events_of(
             tag_uid: visit.uid.clone(),
             count,
             window: before,
+            // Once for each visit.
+            counter: counter.filter(|_| written.is_none()),
         });
     let altered = visit.was_altered.then(|| Seen::TagFailed {
         reason: ALTERED.into(),
@@ -280,6 +286,7 @@ fn events_of(
         window,
         signs: visit.signs,
         wear,
+        counter,
     });
     let seen = [tap, altered, written].into_iter().flatten();
     seen.map(|what| event(at, what)).collect()

@@ -108,6 +108,7 @@ fn told(visit: Result<Visit, TagError>) -> Result<TagVisit, TagFailure> {
             uid: visit.tag_uid.iter().map(|b| format!("{b:02X}")).collect(),
             pages: visit.pages_written,
             taps: visit.taps_since_last,
+            counter_found: visit.counter_found,
             counter: visit.counter,
             signs: visit.signs,
             was_altered: visit.was_altered,

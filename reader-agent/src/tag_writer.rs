@@ -23,6 +23,8 @@ pub struct TagVisit {
     pub pages: u32,
     /// Reads by phones since the last visit, if the tag can tell.
     pub taps: Option<u32>,
+    /// The tag's counter when the visit began, if an earlier value of it is known.
+    pub counter_found: Option<u32>,
     pub counter: Option<u32>,
     /// What a tag that signs said under its key after it was written.
     pub signs: Option<TagSigns>,

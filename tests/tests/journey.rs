@@ -25,6 +25,8 @@ mod refunding;
 mod restoring;
 #[path = "journey/signing.rs"]
 mod signing;
+#[path = "journey/tapping.rs"]
+mod tapping;
 
 use harness::World;
 use harness::pcsc::VirtualNtag424;

@@ -163,11 +163,16 @@ fn a_reader_without_field_control_is_written_and_said_so() {
 fn taps_between_two_visits_are_counted_and_our_own_reads_are_not() {
     let mut bench = Bench::with_tag();
     assert_eq!(bench.show_ok(OLD)["taps"], Value::Null);
-    assert_eq!(bench.show_ok(OLD)["taps"], 0);
+    let before = bench.show_ok(OLD);
+    assert_eq!(before["taps"], 0);
     for _ in 0..3 {
         bench.tap();
     }
-    assert_eq!(bench.show_ok(NEW)["taps"], 3);
+    let after = bench.show_ok(NEW);
+    assert_eq!(after["taps"], 3);
+    let counter = |visit: &Value, which: &str| visit[which].as_u64().unwrap();
+    let read = counter(&after, "counter_found") - counter(&before, "counter");
+    assert_eq!(read, 3, "whoever compares visits sees the same");
     assert_eq!(bench.show_ok(OLD)["taps"], 0);
     let second = VirtualTag::new(2);
     bench.reader.remove();

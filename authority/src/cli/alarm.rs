@@ -1,32 +1,79 @@
-//! `m2key-authority alarm …`: which terminals were in two places at once?
+//! `m2key-authority alarm …`: which terminals were in two places at once, and where do tag and claims not fit
+//! together?
 
 use clap::Subcommand;
+use protocol::ids::TerminalId;
 
 use super::daemon::ask;
 use super::{Arguments, CliError, Say, tell};
-use crate::services::operators::{AlarmList, AlarmView, Alarms};
+use crate::services::operators::{AlarmClose, AlarmList, AlarmView, Alarms, TagAlarmView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// List clone alarms, latest first: a second key for one certificate, two streams at once, or a
-    /// certificate that came back after a later one was used
-    List,
+    /// List alarms, latest first. Of tags: more claims on nfc than reads, a counter that went back, links used
+    /// at two places, many reads without a claim. Of copied keys: a second key for one certificate, two streams
+    /// at once, or a certificate that came back after a later one was used
+    List {
+        /// Closed alarms of tags, too
+        #[arg(long)]
+        closed: bool,
+    },
+    /// Close an alarm of a tag that is explained; twice as much of it on the same day opens it again
+    Close {
+        /// Where it rang
+        terminal: TerminalId,
+        /// As in the list, e.g. counter-back
+        kind: String,
+        /// As in the list, YYYY-MM-DD
+        day: String,
+        /// What was found out; it stays with the alarm and in the audit chain
+        #[arg(long)]
+        note: String,
+    },
 }
 
 pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
     match verb {
-        Verb::List => tell(arguments, &ask(arguments, AlarmList {})?),
+        Verb::List { closed } => tell(arguments, &ask(arguments, AlarmList { closed: *closed })?),
+        Verb::Close {
+            terminal,
+            kind,
+            day,
+            note,
+        } => {
+            let verb = AlarmClose {
+                terminal: *terminal,
+                kind: kind.clone(),
+                day: day.clone(),
+                note: note.clone(),
+            };
+            tell(arguments, &ask(arguments, verb)?);
+        }
     }
     Ok(())
 }
 
 impl Say for Alarms {
     fn say(&self) -> String {
-        if self.alarms.is_empty() {
-            return "no alarms".into();
+        let tags = self.tags.iter().map(Say::say);
+        let lines: Vec<_> = tags.chain(self.alarms.iter().map(line)).collect();
+        match lines.is_empty() {
+            true => "no alarms".into(),
+            false => lines.join("\n"),
         }
-        let lines: Vec<_> = self.alarms.iter().map(line).collect();
-        lines.join("\n")
+    }
+}
+
+impl Say for TagAlarmView {
+    fn say(&self) -> String {
+        let line = format!(
+            "{}  {}  {}: {}",
+            self.terminal, self.day, self.kind, self.reason
+        );
+        match (&self.closed_at, &self.closed_by, &self.note) {
+            (Some(at), Some(by), Some(note)) => format!("{line}\n    closed {at} by {by}: {note}"),
+            _ => line,
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::services::journey::Journey;
 use crate::services::jwks;
 use crate::services::payments::PENDING_RETRY_S;
 use crate::services::phone::PhoneCookie;
+use crate::services::sources::Source;
 use crate::services::to_the_end;
 
 /// Everything a phone or a browser may ask.
@@ -43,26 +44,31 @@ fn claim(journey: &Arc<Journey>) -> Routes<Public> {
     let journey = journey.clone();
     let route = warp::path!("v1" / "claims")
         .and(warp::post())
+        .and(warp::ext::optional::<Source>())
         .and(asker::asked())
         .and(body::json::<ClaimRequest>(PUBLIC_BODY_MAX))
-        .then(move |asked: Asked, request: ClaimRequest| {
-            let (journey, answering) = (journey.clone(), journey.clone());
-            let work = async move {
-                let now = journey.app.clock.now();
-                let signed_in = asked.signed_in(&journey, now).await?;
-                let claims = &journey.claims;
-                let new = claims
-                    .claim(&request.token, signed_in.as_ref(), now)
-                    .await?;
-                let mut response = private(warp::reply::json(&new.view));
-                *response.status_mut() = StatusCode::CREATED;
-                let place = format!("{CLAIMS_PATH}/{}", new.view.claim);
-                insert(&mut response, LOCATION, &place);
-                insert(&mut response, SET_COOKIE, &new.cookie.set_cookie());
-                Ok(response)
-            };
-            async move { asker::answered(&answering, to_the_end(work).await).await }
-        });
+        .then(
+            move |from: Option<Source>, asked: Asked, request: ClaimRequest| {
+                let (journey, answering) = (journey.clone(), journey.clone());
+                let work = async move {
+                    let now = journey.app.clock.now();
+                    let signed_in = asked.signed_in(&journey, now).await?;
+                    let claims = &journey.claims;
+                    let claimed = claims.claim(&request.token, signed_in.as_ref(), now).await;
+                    let hears = |terminal| journey.push.hears(terminal);
+                    let places = &journey.places;
+                    places.note(&request.token, from, &claimed, hears, now);
+                    let new = claimed?;
+                    let mut response = private(warp::reply::json(&new.view));
+                    *response.status_mut() = StatusCode::CREATED;
+                    let place = format!("{CLAIMS_PATH}/{}", new.view.claim);
+                    insert(&mut response, LOCATION, &place);
+                    insert(&mut response, SET_COOKIE, &new.cookie.set_cookie());
+                    Ok(response)
+                };
+                async move { asker::answered(&answering, to_the_end(work).await).await }
+            },
+        );
     Routes::new("claim", route)
 }
 

@@ -18,10 +18,12 @@ use super::epoch_keys::EpochKeys;
 use super::followers::Followers;
 use super::passkeys::Passkeys;
 use super::payments::Payments;
+use super::places::Places;
 use super::profiles::{self, Profiles};
 use super::push::Push;
 use super::rails::{RailError, Rails};
 use super::receipts::Receipts;
+use super::reconciliation::Reconciler;
 use super::refunds::Refunds;
 use super::relying_party::RelyingParty;
 use super::reports::Reports;
@@ -56,6 +58,8 @@ const COUNT_EVERY: Duration = Duration::from_secs(300);
 const FORGET_SIGN_INS_EVERY: Duration = Duration::from_secs(60);
 /// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
 const ISSUING_EVERY: Duration = Duration::from_secs(1);
+/// How often reads of tags are compared with claims.
+const TAPS_EVERY: Duration = Duration::from_secs(10);
 /// How often the audit chains are bound by a signature, if they have moved.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
@@ -100,6 +104,8 @@ pub struct Journey {
     settlements: Settlements,
     pub webhooks: Arc<Webhooks>,
     sweeps: Sweeps,
+    pub places: Arc<Places>,
+    taps: Reconciler,
     checkpoints: Checkpoints,
 }
 
@@ -118,6 +124,7 @@ impl Journey {
         let payments = Payments::new(app.clone(), keys(), hub(), rails.clone());
         let step_up = Arc::new(StepUp::new(app.clone()));
         let claims = Arc::new(Claims::new(app.clone(), keys(), hub()));
+        let places = Arc::new(Places::default());
         let approvals = Arc::new(Approvals::new(
             app.clone(),
             keys(),
@@ -148,6 +155,8 @@ impl Journey {
             settlements: Settlements::new(app.clone()),
             webhooks: Webhooks::new(app.clone())?,
             sweeps: Sweeps::new(app.clone(), keys(), hub()),
+            taps: Reconciler::new(app.clone(), places.clone()),
+            places,
             checkpoints: Checkpoints::new(app.clone()),
             epoch_keys,
             schedules,
@@ -175,6 +184,8 @@ impl Journey {
             self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
             self.every(TELL_EVERY, "webhooks", |now| self.tell(now)),
             self.every(SETTLE_EVERY, "close days", |now| self.settle(now)),
+            self.every(TAPS_EVERY, "taps and claims", |now| self
+                .reconcile_taps(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
             self.every(COUNT_EVERY, "count tags", |now| tag_fleet::measure(
@@ -214,6 +225,11 @@ impl Journey {
     /// Asks outside rails about what they left open; answers how much came to an end.
     pub async fn reconcile(&self, now: Timestamp) -> Result<usize, Failure> {
         self.payments.reconcile(now).await
+    }
+
+    /// Compares reads of tags with claims, where they are due; answers how many links and days.
+    pub async fn reconcile_taps(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.taps.run(now).await
     }
 
     /// Deletes proofs and requests that are too old to matter; answers how many.

@@ -44,7 +44,7 @@ pub mod trust;
 mod webhooks;
 
 pub use accounts::{AccountCredit, AccountOpen, AccountView, LedgerCheck, LedgerView};
-pub use alarms::{AlarmList, AlarmView, Alarms};
+pub use alarms::{AlarmClose, AlarmList, AlarmView, Alarms, TagAlarmView};
 pub use audit::{AuditVerify, AuditView};
 pub use books::{
     MerchantHistory, MerchantPin, MerchantSet, MerchantShow, Piece, RefundGive, SettlementClose,

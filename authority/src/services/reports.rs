@@ -31,12 +31,14 @@ impl Reports {
         now: Timestamp,
     ) -> Result<ReportResponse, Failure> {
         check(&request.events)?;
+        let told = request.events.iter().map(|event| taps(&event.what)).sum();
         let store = &self.app.store;
         let stored = store.add_reports(terminal, request.events, now).await?;
         let counter = &self.app.metrics.reports;
         counter
             .with_label_values(&["stored"])
             .inc_by(stored.len() as u64);
+        self.app.metrics.taps.inc_by(told);
         Ok(ReportResponse { stored })
     }
 }
@@ -50,6 +52,13 @@ fn check(events: &[TerminalEvent]) -> Result<(), Failure> {
         return Err(malformed(format!("a text of at most {TEXT_MAX} bytes")));
     }
     Ok(())
+}
+
+fn taps(seen: &Seen) -> u64 {
+    match seen {
+        Seen::Tap { count, .. } => u64::from(*count),
+        Seen::TagWritten { .. } | Seen::TagFailed { .. } => 0,
+    }
 }
 
 fn text(seen: &Seen) -> &str {

@@ -32,6 +32,7 @@ mod settlements;
 pub mod sms;
 pub mod sqlite;
 mod tags;
+mod taps;
 mod terminals;
 mod terms;
 mod tokens;
@@ -99,6 +100,10 @@ pub use sms::{
     Choice, Hearing, Letter, NewLetter, NewText, StoredText, TalkTurn, TextId, Texts, Turn,
 };
 pub use tags::{KeyedTap, NewTag, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord, Tags, TapRefusal};
+pub use taps::{
+    Closed, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, LATE_MAX_MS, LINKS_KEPT_MS, Reconciled,
+    SPAN_EPOCHS_MAX, TagAlarm, TagAlarmKind, Taps, rules as tap_rules,
+};
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use terms::{
     MerchantTerms, NewTerms, PIN_DAY_MISSES_MAX, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX,
@@ -139,6 +144,7 @@ pub trait Store:
     + Caps
     + Reports
     + Wear
+    + Taps
     + TrustFollowers
     + Rotation
     + AuditLog
@@ -179,6 +185,7 @@ impl<T> Store for T where
         + Caps
         + Reports
         + Wear
+        + Taps
         + TrustFollowers
         + Rotation
         + AuditLog

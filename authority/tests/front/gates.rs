@@ -113,6 +113,11 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
         ("audit-verify", json!({}), one),
         ("alarm-list", json!({}), one),
         (
+            "alarm-close",
+            json!({ "terminal": terminal, "kind": "counter-back", "day": "2026-11-26", "note": "n" }),
+            one,
+        ),
+        (
             "certificate-issue",
             json!({ "request": "r", "operator": "n" }),
             one,

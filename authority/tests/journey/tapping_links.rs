@@ -76,6 +76,7 @@ async fn written(world: &World, tag: &Tag, counter: u32) {
                 counter,
             }),
             wear: None,
+            counter: None,
         },
     };
     let stored = world

@@ -21,7 +21,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::world::{MINUTE, World, eur};
 
-fn slug<T: std::fmt::Debug>(result: Result<T, authority::services::Failure>) -> String {
+pub fn slug<T: std::fmt::Debug>(result: Result<T, authority::services::Failure>) -> String {
     let problem = result.unwrap_err().into_problem();
     problem.problem_type().unwrap().slug().into()
 }
@@ -180,7 +180,7 @@ async fn a_second_stream_ends_the_first_and_rings_the_alarm() {
 }
 
 /// A certificate of the world's terminal with this serial and key, by a right of its own.
-async fn issued(world: &World, serial: &str, key: u8, renews: Option<&str>) {
+pub async fn issued(world: &World, serial: &str, key: u8, renews: Option<&str>) {
     let now = world.now();
     let certificate = Certificate {
         serial: serial.into(),

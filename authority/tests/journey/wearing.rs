@@ -90,6 +90,7 @@ impl Agent {
                 window,
                 signs: None,
                 wear: Some(wear),
+                counter: None,
             },
         };
         let request = ReportRequest {

@@ -18,6 +18,7 @@ mod races;
 mod shoppers;
 mod suite;
 mod tapping;
+mod week;
 mod world;
 
 use std::path::Path;
@@ -27,7 +28,7 @@ use authority::store::sqlite::{SqliteOptions, SqliteStore};
 
 use suite::{
     allowances, books, certificates, charges, intents, leaving, payments, profiles, records,
-    rotation, sign_ins, tags, terminals, texts, trust, wallets, wear,
+    rotation, sign_ins, tags, taps, terminals, texts, trust, wallets, wear,
 };
 use world::World;
 
@@ -175,6 +176,18 @@ on_sqlite! {
         what_was_told_keeps_its_pace_and_what_was_not_gets_the_new_one,
         paces_that_nothing_is_judged_by_any_more_are_forgotten,
         a_terminal_that_follows_no_paces_gets_none_from_its_schedule_on;
+    taps:
+        a_claim_rings_without_a_read_and_only_once_the_terminal_is_past_its_window,
+        claims_that_were_read_do_not_ring,
+        a_claim_of_another_channel_needs_no_read,
+        reads_of_one_link_explain_no_claim_of_the_next,
+        after_a_failed_visit_reads_count_for_both_links,
+        what_was_not_counted_does_not_ring,
+        a_counter_that_went_back_rings_unless_it_is_known_to_begin,
+        many_more_reads_than_on_the_days_before_ring,
+        links_used_at_two_places_ring_when_they_are_many,
+        a_closed_alarm_stays_closed_until_there_is_twice_as_much,
+        a_dispute_says_what_the_tag_counted_and_what_rings;
     trust:
         what_a_terminal_follows_is_what_it_said_last,
         only_terminals_in_service_hold_a_root_back;

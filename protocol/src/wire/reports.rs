@@ -47,6 +47,9 @@ pub enum Seen {
         /// The window that was on the tag.
         #[serde(skip_serializing_if = "Option::is_none")]
         window: Option<SeenWindow>,
+        /// Of a visit that wrote nothing; otherwise `TagWritten` has it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        counter: Option<TagCounter>,
     },
     /// The tag was written and read back.
     TagWritten {
@@ -59,6 +62,9 @@ pub enum Seen {
         /// How worn it is after that; an agent of before does not say.
         #[serde(skip_serializing_if = "Option::is_none")]
         wear: Option<TagWear>,
+        /// None: tag or reader do not tell it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        counter: Option<TagCounter>,
     },
     /// The tag could not be written, in words.
     TagFailed { reason: String },
@@ -71,6 +77,17 @@ pub struct TagSigns {
     pub key_version: u8,
     /// How often phones had read it: whatever was read before has a lower or the same count.
     pub counter: u32,
+}
+
+/// Where a tag's own counter of reads stood in one visit, so that whoever compares visits sees the reads
+/// in between, whatever was not told of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagCounter {
+    /// When the visit began. None: the terminal knows no earlier value of this tag, and a count begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<u32>,
+    /// When it ended.
+    pub left: u32,
 }
 
 /// What the terminal had on the tag, without the token.

@@ -48,6 +48,8 @@ pub struct Visit {
     pub pages_written: u32,
     /// Reads by phones since the last visit; `None` when the tag, the reader or the past cannot tell.
     pub taps_since_last: Option<u32>,
+    /// The counter when the visit began, if an earlier value of this tag is known.
+    pub counter_found: Option<u32>,
     /// The counter after this visit, for `TagConfig::last_counter`.
     pub counter: Option<u32>,
     /// What a tag that signs said under its key after it was written.
@@ -68,6 +70,7 @@ impl Visit {
             tag_uid: uid.to_vec(),
             pages_written: done.writes,
             taps_since_last: done.taps,
+            counter_found: done.counter_found,
             counter: done.counter,
             signs: done.signs,
             area: done.area,

@@ -53,12 +53,16 @@ impl State {
 
     fn keep_tag_record(&self, uid: &[u8], record: &TagRecord) -> Result<(), StateError> {
         let text = Zeroizing::new(serde_json::to_string(record)?);
-        self.lock().execute(
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        transaction.execute(
             "INSERT INTO tag_record (uid, record) VALUES (?1, ?2)
              ON CONFLICT (uid) DO UPDATE SET record = excluded.record",
             params![uid, text.as_str()],
         )?;
-        Ok(())
+        // A chip that gets keys or settings may count from 0 again, and that is no other chip.
+        transaction.execute("UPDATE tag SET counter = NULL WHERE uid = ?1", [named(uid)])?;
+        Ok(transaction.commit()?)
     }
 
     /// What the last run left on the tag; told once, for after a power cut nobody knows.
@@ -88,6 +92,11 @@ impl State {
         transaction.execute("UPDATE tag_record SET own = 1 WHERE uid = ?1", [uid])?;
         Ok(transaction.commit()?)
     }
+}
+
+/// As visits and reports name a tag.
+fn named(uid: &[u8]) -> String {
+    uid.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// The words of the database's fault; the hint beside them is the tag error's own.

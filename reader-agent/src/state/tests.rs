@@ -268,3 +268,20 @@ fn what_was_left_on_the_tag_is_told_once() {
     // A cut comes before the run ends in good order.
     assert_eq!(open(&dir).take_left_on_tag().unwrap(), None);
 }
+
+#[test]
+fn a_tag_that_gets_keys_begins_a_new_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir);
+    let visit = TagVisited {
+        uid: "0401",
+        counter: Some(5),
+        at: Timestamp::from_ms(1),
+    };
+    state.tag_visited(&visit, &[]).unwrap();
+    let counter = || state.last_tag().unwrap().unwrap().counter;
+    let kept = state.keep(&[4, 2], &record(PasswordStage::Protecting));
+    assert_eq!((kept, counter()), (Ok(()), Some(5)), "another tag's");
+    let kept = state.keep(&[4, 1], &record(PasswordStage::Protecting));
+    assert_eq!((kept, counter()), (Ok(()), None));
+}

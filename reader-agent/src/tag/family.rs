@@ -78,6 +78,8 @@ pub struct Done {
     pub writes: u32,
     /// Reads by phones since the last visit, if that can be said.
     pub taps: Option<u32>,
+    /// The counter when the visit began, if an earlier value of this tag is known.
+    pub counter_found: Option<u32>,
     pub counter: Option<u32>,
     /// What a tag that signs said under its key after it was written.
     pub signs: Option<TagSigns>,

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::tag::{LeftOn, TagError};
-use protocol::wire::reports::TagSigns;
+use protocol::wire::reports::{TagCounter, TagSigns};
 
 #[test]
 fn a_tag_that_somebody_wrote_on_is_reported_and_its_taps_are_not_lost() {
@@ -9,6 +9,7 @@ fn a_tag_that_somebody_wrote_on_is_reported_and_its_taps_are_not_lost() {
         uid: "04A1".into(),
         pages: 3,
         taps: Some(2),
+        counter_found: Some(8),
         counter: Some(9),
         signs: None,
         was_altered: true,
@@ -31,6 +32,7 @@ fn what_a_signing_tag_said_travels_with_its_write() {
         uid: "04A1".into(),
         pages: 1,
         taps: None,
+        counter_found: Some(8),
         counter: Some(9),
         signs: Some(signs),
         was_altered: false,
@@ -45,6 +47,41 @@ fn what_a_signing_tag_said_travels_with_its_write() {
     };
     let events = events_of(&visit, None, Some(window), None, Timestamp::from_ms(0));
     assert!(matches!(events[0].what, Seen::TagWritten { signs: Some(told), .. } if told == signs));
+}
+
+#[test]
+fn the_counter_of_a_visit_is_told_once_and_by_what_was_written() {
+    let visit = TagVisit {
+        uid: "04A1".into(),
+        pages: 3,
+        taps: Some(2),
+        counter_found: Some(8),
+        counter: Some(9),
+        signs: None,
+        was_altered: false,
+        left: LeftOn::new(&[4, 0xA1], &[]),
+    };
+    let window = SeenWindow {
+        channel: protocol::token::Channel::Nfc,
+        version: 1,
+        epoch: 2,
+        window: 3,
+        turn: 0,
+    };
+    let told = |written| {
+        let events = events_of(&visit, None, written, None, Timestamp::from_ms(0));
+        let counter = |event: TerminalEvent| match event.what {
+            Seen::Tap { counter, .. } | Seen::TagWritten { counter, .. } => counter,
+            Seen::TagFailed { .. } => None,
+        };
+        events.into_iter().map(counter).collect::<Vec<_>>()
+    };
+    let both = Some(TagCounter {
+        found: Some(8),
+        left: 9,
+    });
+    assert_eq!(told(Some(window)), [None, both]);
+    assert_eq!(told(None), [both]);
 }
 
 #[test]
@@ -69,6 +106,7 @@ impl TagWriter for Told {
             uid: "04A1".into(),
             pages: 1,
             taps: None,
+            counter_found: None,
             counter: None,
             signs: None,
             was_altered: false,

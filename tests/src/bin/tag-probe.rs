@@ -135,6 +135,7 @@ fn result_line(job: u64, result: Result<Visit, TagError>) -> Value {
         Ok(visit) => json!({
             "job": job, "ok": true, "uid": hex(&visit.tag_uid), "pages_written": visit.pages_written,
             "taps": visit.taps_since_last, "counter": visit.counter,
+            "counter_found": visit.counter_found,
             "area": hex(&visit.area), "field_off": visit.field_off,
         }),
         Err(error) => {

@@ -114,6 +114,7 @@ impl Bench {
                 uid: uid.iter().map(|b| format!("{b:02X}")).collect(),
                 pages: done.writes,
                 taps: done.taps,
+                counter_found: done.counter_found,
                 counter: done.counter,
                 signs: done.signs,
                 was_altered: done.was_altered,

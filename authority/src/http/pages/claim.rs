@@ -13,6 +13,7 @@ use super::{Site, add_cookie, answer, start, with_status};
 use crate::http::problem::Answer;
 use crate::http::{Public, Routes};
 use crate::services::Failure;
+use crate::services::sources::Source;
 
 /// Mute, because the token in it may not be spent yet.
 #[derive(Clone, Deserialize)]
@@ -22,17 +23,20 @@ struct Spend {
 
 pub(super) fn routes(site: &Arc<Site>) -> Routes<Public> {
     let (of, site) = (site.clone(), site.clone());
-    let route = warp::path!("claim").and(form::<Spend>(&of)).then(
-        move |visit: Arc<Visit>, spend: Spend| {
-            let (work_site, work_visit) = (site.clone(), visit.clone());
-            let work = async move { claim(&work_site, &work_visit, &spend.token).await };
-            answer(site.clone(), visit, work)
-        },
-    );
+    let route = warp::path!("claim")
+        .and(form::<Spend>(&of))
+        .and(warp::ext::optional::<Source>())
+        .then(
+            move |visit: Arc<Visit>, spend: Spend, from: Option<Source>| {
+                let (work_site, work_visit) = (site.clone(), visit.clone());
+                let work = async move { claim(&work_site, &work_visit, &spend.token, from).await };
+                answer(site.clone(), visit, work)
+            },
+        );
     Routes::new("page-claim", route)
 }
 
-async fn claim(site: &Site, visit: &Visit, token: &str) -> Answer<Response> {
+async fn claim(site: &Site, visit: &Visit, token: &str, from: Option<Source>) -> Answer<Response> {
     let presented = Presented::parse(token).ok();
     let token_of_link = presented.as_ref().and_then(Presented::machine_token);
     let typed = token_of_link.is_none();
@@ -41,7 +45,11 @@ async fn claim(site: &Site, visit: &Visit, token: &str) -> Answer<Response> {
     let written = presented.map_or_else(|| token.to_owned(), |it| it.written());
     let own = visit.own(&written);
     let signed_in = visit.signed_in.as_ref();
-    match claims.claim_once(token, &own, signed_in, now).await {
+    let claimed = claims.claim_once(token, &own, signed_in, now).await;
+    let hears = |terminal| site.journey.push.hears(terminal);
+    let places = &site.journey.places;
+    places.note(token, from, &claimed, hears, now);
+    match claimed {
         Ok(new) => {
             let path = format!("/pay/{}", new.view.claim);
             let mut response = site.see_other(visit, &path);

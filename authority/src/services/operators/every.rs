@@ -8,17 +8,18 @@ use serde_json::Value;
 
 use super::nodes::NodeRenew;
 use super::{
-    AccountCredit, AccountOpen, AlarmList, AuditVerify, CertificateIssue, CertificateList,
-    CertificateRevoke, CertificateShow, ConsentAsk, ConsentCarryOut, ConsentDraft, ConsentList,
-    ConsentRefuse, ConsentShow, ConsentSign, DisputeShow, FenceCompare, FenceRaise, FenceStatus,
-    Gate, IntentList, IntentShow, IssuingAgree, JoinTokenList, JoinTokenRevoke, KeyList, KeyStep,
-    LedgerCheck, MerchantAdd, MerchantHistory, MerchantLimit, MerchantList, MerchantPin,
-    MerchantSet, MerchantShow, OperationList, OperationShow, OperationTranscript, OperatorAdd,
-    OperatorList, OperatorRevoke, PolicySet, PolicyShow, RefundGive, RootAgree, SeedRotate,
-    SettlementClose, SettlementExport, SettlementList, ShopperLock, ShopperShow, ShopperUnlock,
-    TagForecast, TagKeys, TagList, TagRetire, TagShow, TerminalAdd, TerminalBan, TerminalJoin,
-    TerminalList, TerminalShow, TerminalUnban, TrustInstall, TrustShow, TrustStage, Verb,
-    WebhookList, WebhookRemove, WebhookRetry, WebhookSet, carry_out_request, malformed, written,
+    AccountCredit, AccountOpen, AlarmClose, AlarmList, AuditVerify, CertificateIssue,
+    CertificateList, CertificateRevoke, CertificateShow, ConsentAsk, ConsentCarryOut, ConsentDraft,
+    ConsentList, ConsentRefuse, ConsentShow, ConsentSign, DisputeShow, FenceCompare, FenceRaise,
+    FenceStatus, Gate, IntentList, IntentShow, IssuingAgree, JoinTokenList, JoinTokenRevoke,
+    KeyList, KeyStep, LedgerCheck, MerchantAdd, MerchantHistory, MerchantLimit, MerchantList,
+    MerchantPin, MerchantSet, MerchantShow, OperationList, OperationShow, OperationTranscript,
+    OperatorAdd, OperatorList, OperatorRevoke, PolicySet, PolicyShow, RefundGive, RootAgree,
+    SeedRotate, SettlementClose, SettlementExport, SettlementList, ShopperLock, ShopperShow,
+    ShopperUnlock, TagForecast, TagKeys, TagList, TagRetire, TagShow, TerminalAdd, TerminalBan,
+    TerminalJoin, TerminalList, TerminalShow, TerminalUnban, TrustInstall, TrustShow, TrustStage,
+    Verb, WebhookList, WebhookRemove, WebhookRetry, WebhookSet, carry_out_request, malformed,
+    written,
 };
 use crate::app::App;
 use crate::services::Failure;
@@ -39,7 +40,7 @@ macro_rules! every_verb {
             WebhookSet, WebhookList, WebhookRemove, WebhookRetry, DisputeShow,
             IntentList, IntentShow,
             AccountOpen, AccountCredit, LedgerCheck,
-            AuditVerify, AlarmList,
+            AuditVerify, AlarmList, AlarmClose,
             CertificateIssue, CertificateList, CertificateShow, CertificateRevoke,
             NodeRenew,
             KeyList, KeyStep, SeedRotate,

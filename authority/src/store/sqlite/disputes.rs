@@ -4,16 +4,16 @@ use async_trait::async_trait;
 use protocol::ids::{ChargeId, MerchantId};
 use protocol::time::Timestamp;
 use protocol::token::Channel;
-use protocol::wire::reports::{Seen, TerminalEvent};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
 use super::SqliteStore;
 use super::error::corrupt;
 use super::row::{all, find, get, terminal, time, time_or_none, uuid};
-use crate::store::{Dispute, Disputes, Moment, Result, Source, TAPS_AROUND_MS, TAPS_MAX};
+use crate::store::{Dispute, Disputes, Moment, Result, Source};
 
 mod evidence;
+mod taps;
 
 #[async_trait]
 impl Disputes for SqliteStore {
@@ -42,7 +42,7 @@ fn dispute(conn: &Connection, id: Uuid) -> Result<Option<Dispute>> {
     ] {
         moments.append(&mut gather(conn, charge)?);
     }
-    moments.append(&mut taps(conn, &found)?);
+    moments.append(&mut taps::taps(conn, &found)?);
     // Same moments in the order of what leads to what.
     moments.sort_by_key(|moment| (moment.at, moment.source));
     found.moments = moments;
@@ -320,55 +320,4 @@ fn settlements(conn: &Connection, charge: ChargeId) -> Result<Vec<Moment>> {
                 .with("by", get::<String>(row, "closed_by")?))
         },
     )
-}
-
-/// What the terminal says phones did at its tag around then.
-fn taps(conn: &Connection, dispute: &Dispute) -> Result<Vec<Moment>> {
-    let range = find(
-        conn,
-        "SELECT min(claimed_at_ms) AS first_ms, max(claimed_at_ms) AS last_ms
-         FROM claims WHERE charge = ?1",
-        [dispute.charge.0.as_bytes()],
-        |row| Ok(time_or_none(row, "first_ms")?.zip(time_or_none(row, "last_ms")?)),
-    )?;
-    let Some((first, last)) = range.flatten() else {
-        return Ok(Vec::new());
-    };
-    let taps = all(
-        conn,
-        "SELECT event FROM reports WHERE terminal = ?1 AND at_ms BETWEEN ?2 AND ?3
-         ORDER BY at_ms LIMIT ?4",
-        params![
-            dispute.terminal.value(),
-            (first - TAPS_AROUND_MS).ms(),
-            (last + TAPS_AROUND_MS).ms(),
-            TAPS_MAX
-        ],
-        |row| {
-            let text: String = get(row, "event")?;
-            serde_json::from_str(&text).map_err(|error| corrupt(format!("an event: {error}")))
-        },
-    )?;
-    Ok(taps.iter().filter_map(tap).collect())
-}
-
-fn tap(event: &TerminalEvent) -> Option<Moment> {
-    let Seen::Tap {
-        tag_uid,
-        count,
-        window,
-    } = &event.what
-    else {
-        return None;
-    };
-    let seen = moment(event.at, Source::Terminal, "tag read by phones")
-        .with("tag", tag_uid)
-        .with("times", count);
-    Some(match window {
-        None => seen,
-        Some(window) => seen
-            .with("epoch", window.epoch)
-            .with("window", window.window)
-            .with("turn", window.turn),
-    })
 }

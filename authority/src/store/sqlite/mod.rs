@@ -47,6 +47,7 @@ mod settlements;
 mod sign_ins;
 mod sms;
 mod tags;
+mod taps;
 mod terminals;
 mod terms;
 mod tokens;

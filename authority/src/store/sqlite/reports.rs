@@ -12,6 +12,7 @@ use super::SqliteStore;
 use super::error::corrupt;
 use super::row::{all, find, get, terminal as terminal_of};
 use super::tags::follow_report;
+use super::taps;
 use super::wear::take_wear;
 use super::writer::{Tx, Verdict};
 use crate::journal::hex;
@@ -55,6 +56,7 @@ fn add(
         if insert(tx, terminal, event, &text)? {
             digest.update((text.len() as u32).to_be_bytes());
             digest.update(text.as_bytes());
+            taps::take(tx, terminal, event, at)?;
             stored += 1;
             safe.push(event.id);
             follow_report(tx, terminal, &event.what, at)?;

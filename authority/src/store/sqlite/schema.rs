@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0017_evidence.sql"),
     include_str!("../../../migrations/sqlite/0018_tags.sql"),
     include_str!("../../../migrations/sqlite/0020_tag_wear.sql"),
+    include_str!("../../../migrations/sqlite/0021_taps.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.

@@ -12,6 +12,7 @@ pub(crate) mod records;
 pub(crate) mod rotation;
 pub(crate) mod sign_ins;
 pub(crate) mod tags;
+pub(crate) mod taps;
 pub(crate) mod terminals;
 pub(crate) mod texts;
 pub(crate) mod trust;

@@ -92,6 +92,7 @@ pub(crate) async fn reports_are_stored_once_and_by_their_own_terminal(world: &Wo
             tag_uid: "04a1".into(),
             count: u32::from(n),
             window: None,
+            counter: None,
         },
     };
     let add = |terminal: TerminalId, events| world.store.add_reports(terminal, events, NOW);

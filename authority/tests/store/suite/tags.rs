@@ -108,6 +108,7 @@ async fn report(world: &World, from: TerminalId, uid: TagUid, key_version: u8, c
                 counter,
             }),
             wear: None,
+            counter: None,
         },
     };
     let stored = world.store.add_reports(from, vec![event], NOW).await;

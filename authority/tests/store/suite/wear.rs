@@ -37,6 +37,7 @@ fn written(n: u32, uid: &str, at: Timestamp, wear: Option<TagWear>) -> TerminalE
             },
             signs: None,
             wear,
+            counter: None,
         },
     }
 }

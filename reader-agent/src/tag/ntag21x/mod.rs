@@ -41,10 +41,12 @@ impl TagFamily for Ntag21x {
     /// The counter is asked first and last.
     fn show(&self, at: &At<'_>, message: &[u8]) -> Result<Done, TagError> {
         let mut counter = at.card.native().map(CounterAccess::new);
-        let taps = match &mut counter {
-            Some(counter) => taps(at, counter)?,
+        let counter_found = match &mut counter {
+            Some(counter) => found(at, counter)?,
             None => None,
         };
+        let begin = |now| at.memory().taps.begin(at.uid, now, Counted::Everybody);
+        let taps = counter_found.and_then(begin);
         let mut pages = Pages(at.card);
         password::unlock(at, &mut pages)?;
         let left = at.memory().take_left(at.uid);
@@ -61,6 +63,7 @@ impl TagFamily for Ntag21x {
         Ok(Done {
             writes: done.pages_written,
             taps,
+            counter_found,
             counter,
             area: done.area,
             was_altered,
@@ -117,13 +120,12 @@ fn chip(version: &[u8]) -> &'static str {
     }
 }
 
-fn taps(at: &At<'_>, counter: &mut CounterAccess<'_>) -> Result<Option<u32>, TagError> {
-    if !at.memory().taps.knows(at.uid) {
-        return Ok(None);
+/// Not asked of a tag whose counter is not known to run: a chip that refuses a command listens no more.
+fn found(at: &At<'_>, counter: &mut CounterAccess<'_>) -> Result<Option<u32>, TagError> {
+    match at.memory().taps.knows(at.uid) {
+        true => counter.read(),
+        false => Ok(None),
     }
-    let now = counter.read()?;
-    let mut memory = at.memory();
-    Ok(now.and_then(|now| memory.taps.begin(at.uid, now, Counted::Everybody)))
 }
 
 fn settle(

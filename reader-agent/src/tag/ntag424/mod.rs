@@ -61,6 +61,7 @@ impl TagFamily for Ntag424 {
         let wanted = file::wanted(&mirrored(record.mirror, message)?)?;
         let mut chip = opened(at, record)?;
         let counter = counter(&mut chip)?;
+        let known = at.memory().taps.knows(at.uid);
         let taps = at.memory().taps.begin(at.uid, counter, Counted::Phones);
         let plan = file::plan(&read(&mut chip, wanted.len())?, &wanted);
         // Which frames share a place in the memory nobody says: all of them may.
@@ -77,6 +78,7 @@ impl TagFamily for Ntag424 {
         Ok(Done {
             writes: u32::try_from(plan.len()).unwrap_or(u32::MAX),
             taps,
+            counter_found: known.then_some(counter),
             counter: Some(counter),
             signs: signs(record, counter).filter(|_| !plan.is_empty()),
             area: wanted,

@@ -1,0 +1,223 @@
+//! What is due, and does it fit?
+
+use protocol::ids::TerminalId;
+use protocol::time::Timestamp;
+use protocol::token::Channel;
+use protocol::window::EpochClock;
+use rusqlite::{Connection, Row, params};
+
+use super::super::error::corrupt;
+use super::super::row::{all, count, get, one, signed, terminal};
+use super::super::writer::Tx;
+use super::alarms::{self, Times};
+use super::link::{Place, Span};
+use crate::store::tap_rules::{PAST_DAYS, Proofs, too_many_places, too_many_reads, untapped};
+use crate::store::{
+    LINKS_KEPT_MS, Reconciled, Result, SPAN_EPOCHS_MAX, TagAlarmKind, day_of, end_of_day,
+};
+
+/// A link that was on a tag.
+struct Link {
+    span: Span,
+    taps: u64,
+    counted: bool,
+    judged: bool,
+}
+
+pub(super) fn reconcile(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<Reconciled> {
+    let links = all(
+        tx.conn,
+        "SELECT * FROM tag_links WHERE next_at_ms <= ?1 ORDER BY next_at_ms LIMIT ?2",
+        params![now.ms(), limit],
+        read_link,
+    )?;
+    let days = all(
+        tx.conn,
+        "SELECT * FROM tap_days WHERE next_at_ms <= ?1 ORDER BY next_at_ms LIMIT ?2",
+        params![now.ms(), limit],
+        read_day,
+    )?;
+    for link in &links {
+        judge_link(tx, link, now)?;
+    }
+    for day in &days {
+        judge_day(tx, day, now)?;
+    }
+    let most = links.len().max(days.len());
+    Ok(Reconciled {
+        done: u32::try_from(links.len() + days.len()).unwrap_or(u32::MAX),
+        more: most >= limit as usize,
+    })
+}
+
+fn judge_link(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
+    let Span {
+        terminal,
+        from,
+        until,
+    } = link.span;
+    let terminal = terminal.value();
+    if link.judged {
+        return tx.execute_one(
+            "DELETE FROM tag_links
+             WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3 AND turn = ?4",
+            params![terminal, from.epoch, from.window, from.turn],
+        );
+    }
+    if link.counted && until.epoch.saturating_sub(from.epoch) <= SPAN_EPOCHS_MAX {
+        compare(tx, link, now)?;
+    }
+    let kept_until = (now + LINKS_KEPT_MS).ms();
+    tx.execute_one(
+        "UPDATE tag_links SET judged = 1, next_at_ms = ?5
+         WHERE terminal = ?1 AND epoch = ?2 AND \"window\" = ?3 AND turn = ?4",
+        params![terminal, from.epoch, from.window, from.turn, kept_until],
+    )
+}
+
+fn compare(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
+    let claims = claims_between(tx.conn, &link.span)?;
+    let proofs = taps_that_prove(tx.conn, &link.span, link.taps)?;
+    let missing = untapped(claims, proofs);
+    if missing == 0 {
+        return Ok(());
+    }
+    let Span { terminal, from, .. } = link.span;
+    let day = day_of(EpochClock::of(terminal).opens(from.epoch));
+    let reason = |times: u64| {
+        format!(
+            "claims on nfc without a read of the tag: {times}; the latest: {claims} claims and {} \
+             reads while turn {} of window {} of epoch {} was on the tag",
+            proofs.taps(),
+            from.turn,
+            from.window,
+            from.epoch
+        )
+    };
+    let kind = TagAlarmKind::ClaimsWithoutTaps;
+    alarms::raise(tx, terminal, kind, day, Times::More(missing), now, reason)
+}
+
+/// Claims on nfc of the links of a span.
+pub(in super::super) fn claims_between(conn: &Connection, span: &Span) -> Result<u64> {
+    one(
+        conn,
+        "WITH RECURSIVE hours (epoch) AS (
+             SELECT ?2 UNION ALL SELECT epoch + 1 FROM hours WHERE epoch < ?5)
+         SELECT count(*) AS claims FROM hours CROSS JOIN spent
+         WHERE spent.epoch = hours.epoch AND spent.terminal = ?1 AND spent.channel = ?8
+           AND (spent.epoch, spent.\"window\", spent.turn) >= (?2, ?3, ?4)
+           AND (spent.epoch, spent.\"window\", spent.turn) < (?5, ?6, ?7)",
+        params![
+            span.terminal.value(),
+            span.from.epoch,
+            span.from.window,
+            span.from.turn,
+            span.until.epoch,
+            span.until.window,
+            span.until.turn,
+            Channel::Nfc.byte()
+        ],
+        |row| count(row, "claims"),
+    )
+}
+
+/// How many reads prove claims of a span: what the terminal counted, and what tags signed themselves.
+///
+/// The one place that knows of proofs. No link is verified as signed by its tag yet, so none counts.
+pub(in super::super) fn taps_that_prove(
+    _conn: &Connection,
+    _span: &Span,
+    counted: u64,
+) -> Result<Proofs> {
+    Ok(Proofs { counted, signed: 0 })
+}
+
+struct Day {
+    terminal: TerminalId,
+    day: i64,
+    taps: u64,
+    second_places: u64,
+}
+
+fn judge_day(tx: &mut Tx<'_>, found: &Day, now: Timestamp) -> Result<()> {
+    let Day { terminal, day, .. } = *found;
+    let claims = claims_of_day(tx.conn, terminal, day)?;
+    let past = past(tx.conn, terminal, day)?;
+    let unclaimed = found.taps.saturating_sub(claims);
+    if let Some(bound) = too_many_reads(unclaimed, &past) {
+        let (taps, known) = (found.taps, past.len());
+        let reason = |_| {
+            format!(
+                "the tag was read {taps} times and claimed {claims} times: {unclaimed} reads without \
+                 a claim, above the bound of {bound} ({known} days before are known)"
+            )
+        };
+        let (kind, times) = (TagAlarmKind::TapsWithoutClaims, Times::In(unclaimed));
+        alarms::raise(tx, terminal, kind, day, times, now, reason)?;
+    }
+    if let Some(bound) = too_many_places(found.second_places, claims) {
+        let reason = |times: u64| {
+            format!(
+                "{times} links that were spent came again from another network, above the bound of \
+                 {bound} for {claims} claims on nfc"
+            )
+        };
+        let (kind, times) = (TagAlarmKind::SecondPlace, Times::In(found.second_places));
+        alarms::raise(tx, terminal, kind, day, times, now, reason)?;
+    }
+    tx.execute_one(
+        "UPDATE tap_days SET claims = ?3, next_at_ms = NULL WHERE terminal = ?1 AND day = ?2",
+        params![terminal.value(), day, signed(claims)],
+    )
+}
+
+/// Of the epochs that begin on this day.
+fn claims_of_day(conn: &Connection, terminal: TerminalId, day: i64) -> Result<u64> {
+    let clock = EpochClock::of(terminal);
+    let first_of = |day: i64| Place {
+        epoch: clock.epoch_at(end_of_day(day - 1) - 1) + 1,
+        window: 0,
+        turn: 0,
+    };
+    let span = Span {
+        terminal,
+        from: first_of(day),
+        until: first_of(day + 1),
+    };
+    claims_between(conn, &span)
+}
+
+/// Unclaimed reads of the days before.
+fn past(conn: &Connection, terminal: TerminalId, day: i64) -> Result<Vec<u64>> {
+    all(
+        conn,
+        "SELECT max(taps - claims, 0) AS unclaimed FROM tap_days
+         WHERE terminal = ?1 AND day >= ?2 AND day < ?3",
+        params![terminal.value(), day - PAST_DAYS, day],
+        |row| count(row, "unclaimed"),
+    )
+}
+
+fn read_link(row: &Row<'_>) -> Result<Link> {
+    let from = Place::read(row)?.ok_or_else(|| corrupt("a link without a place"))?;
+    Ok(Link {
+        span: Span {
+            terminal: terminal(row, "terminal")?,
+            from,
+            until: Place::read_until(row)?.unwrap_or(from),
+        },
+        taps: count(row, "taps")?,
+        counted: get(row, "counted")?,
+        judged: get(row, "judged")?,
+    })
+}
+
+fn read_day(row: &Row<'_>) -> Result<Day> {
+    Ok(Day {
+        terminal: terminal(row, "terminal")?,
+        day: get(row, "day")?,
+        taps: count(row, "taps")?,
+        second_places: count(row, "second_places")?,
+    })
+}
