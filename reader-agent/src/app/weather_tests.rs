@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! The whole agent in a network that does what networks do.
+//! What does the whole agent do in a network that does what networks do?
 use super::*;
 use crate::authority::enrol::{JoinToken, enrol};
 use crate::error::Whose;

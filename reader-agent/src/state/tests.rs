@@ -209,3 +209,11 @@ fn what_was_left_on_the_tag_is_told_once() {
     // A cut comes before the run ends in good order.
     assert_eq!(open(&dir).take_left_on_tag().unwrap(), None);
 }
+
+#[test]
+fn a_start_on_a_full_disk_is_told_so_and_nobody_is_sent_to_move_the_database_away() {
+    let opening = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
+    let error = StateError::from(rusqlite::Error::SqliteFailure(opening, None));
+    assert!(matches!(error, StateError::DiskFull), "{error}");
+    assert!(error.hint().contains("free some space"));
+}
