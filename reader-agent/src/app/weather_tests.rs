@@ -1,5 +1,5 @@
-#![allow(clippy::unwrap_used)]
 //! What does the whole agent do in a network that does what networks do?
+#![allow(clippy::unwrap_used)]
 use super::*;
 use crate::authority::enrol::{JoinToken, enrol};
 use crate::error::Whose;
