@@ -382,9 +382,14 @@ fn set_fact<T: serde::Serialize + ?Sized>(
 
 impl From<rusqlite::Error> for StateError {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
-            _ => Self::Sql(error),
+        // How a full disk shows itself to who opens a database.
+        let no_room = |it: &rusqlite::ffi::Error| {
+            it.code == rusqlite::ErrorCode::DiskFull
+                || it.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+        };
+        match error.sqlite_error().is_some_and(no_room) {
+            true => Self::DiskFull,
+            false => Self::Sql(error),
         }
     }
 }

@@ -1,5 +1,5 @@
+//! What does the whole agent do in a network that does what networks do?
 #![allow(clippy::unwrap_used)]
-//! The whole agent in a network that does what networks do.
 use super::*;
 use crate::authority::enrol::{JoinToken, enrol};
 use crate::error::Whose;
@@ -43,7 +43,9 @@ async fn a_network_that_asks_to_sign_in_is_told_in_words_gets_nothing_and_is_gon
         let mut visits = front.visits();
         let seen = *visits.borrow();
         // It goes on trying, and goes on saying nothing.
-        visits.wait_for(|visits| *visits >= seen + 2).await.unwrap();
+        let again = visits.wait_for(|visits| *visits >= seen + 2);
+        let again = tokio::time::timeout(PATIENCE, again).await;
+        again.expect("it goes on trying").unwrap();
         let heard = front.overheard();
         let identity = IdentityFiles::in_dir(shop.dir.path()).load().unwrap();
         for (what, secret) in [

@@ -1,5 +1,5 @@
+//! What is shown without the authority: for a day, after a sleep, with a wrong clock, with bad schedules?
 #![allow(clippy::unwrap_used)]
-//! A terminal without its authority: for a day, through a sleep, after a wrong clock, with bad schedules.
 use super::*;
 use crate::tag_plan::{TagPlan, TagStep};
 use crate::testing::{Issue, Signer, frame, rank, terminal};

@@ -155,7 +155,8 @@ async fn frames_that_waited_while_the_machine_slept_bring_no_old_token_back_and_
     assert_of_now(&bench.next().await, bench.there());
     // One on the stream that was open, and one of a stream that was asked for before the sleep.
     bench.push(state(2, opening() + 1)).await;
-    bench.doubts.changed().await.unwrap();
+    let doubted = tokio::time::timeout(PATIENCE, bench.doubts.changed());
+    doubted.await.expect("the frame is doubted").unwrap();
     bench.push(Pushed::Connected { asked }).await;
     bench.push(state(3, opening() + 2)).await;
     bench

@@ -1,8 +1,8 @@
-#![allow(clippy::unwrap_used)]
-//! Power is cut at every byte of the log that an operation wrote. What is found again is what was there
-//! before it or after it, never a part.
+//! What is found again when power is cut anywhere in the log that an operation wrote?
 //!
+//! What was there before it or after it, never a part.
 //! A process that is killed leaves less behind than that: the system still writes what it was given.
+#![allow(clippy::unwrap_used)]
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::testing::{Issue, Signer, checkpoint, event, event_id, rank};

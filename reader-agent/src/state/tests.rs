@@ -285,3 +285,11 @@ fn a_tag_that_gets_keys_begins_a_new_count() {
     let kept = state.keep(&[4, 1], &record(PasswordStage::Protecting));
     assert_eq!((kept, counter()), (Ok(()), None));
 }
+
+#[test]
+fn a_start_on_a_full_disk_is_told_so_and_nobody_is_sent_to_move_the_database_away() {
+    let opening = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
+    let error = StateError::from(rusqlite::Error::SqliteFailure(opening, None));
+    assert!(matches!(error, StateError::DiskFull), "{error}");
+    assert!(error.hint().contains("free some space"));
+}
