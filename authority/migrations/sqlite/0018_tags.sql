@@ -51,4 +51,4 @@ CREATE TABLE taps (
     PRIMARY KEY (uid, key_version, counter),
     FOREIGN KEY (uid, key_version) REFERENCES tags (uid, key_version)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX taps_by_terminal ON taps (terminal, at_ms);
+CREATE INDEX taps_by_link ON taps (terminal, epoch, "window", turn);

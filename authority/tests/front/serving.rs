@@ -239,7 +239,7 @@ fn check_hsm_finds_nothing_missing_in_softhsm() {
     let view = house.verb(&["check-hsm", "--json"]).json();
     assert_eq!(view["ok"], true, "{view}");
     let keys = view["keys"].as_array().unwrap();
-    assert_eq!(keys.len(), 6);
+    assert_eq!(keys.len(), 7);
     assert!(keys.iter().all(|key| key["extractable"] == false), "{view}");
 }
 

@@ -179,6 +179,7 @@ on_sqlite! {
     taps:
         a_claim_rings_without_a_read_and_only_once_the_terminal_is_past_its_window,
         claims_that_were_read_do_not_ring,
+        a_read_that_the_tag_signed_explains_its_claim,
         a_claim_of_another_channel_needs_no_read,
         reads_of_one_link_explain_no_claim_of_the_next,
         after_a_failed_visit_reads_count_for_both_links,

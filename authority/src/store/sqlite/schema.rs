@@ -29,8 +29,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0016_kept.sql"),
     include_str!("../../../migrations/sqlite/0017_evidence.sql"),
     include_str!("../../../migrations/sqlite/0018_tags.sql"),
-    include_str!("../../../migrations/sqlite/0020_tag_wear.sql"),
-    include_str!("../../../migrations/sqlite/0021_taps.sql"),
+    include_str!("../../../migrations/sqlite/0019_tag_wear.sql"),
+    include_str!("../../../migrations/sqlite/0020_taps.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.

@@ -33,7 +33,12 @@ pub(crate) fn uid(n: u32) -> TagUid {
     TagUid::from_bytes([4, 1, 2, a, b, c, d])
 }
 
-async fn add(world: &World, terminal: TerminalId, uid: TagUid, key_version: u8) -> TagAdded {
+pub(crate) async fn add(
+    world: &World,
+    terminal: TerminalId,
+    uid: TagUid,
+    key_version: u8,
+) -> TagAdded {
     let tag = NewTag {
         uid,
         key_version,

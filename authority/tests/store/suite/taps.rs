@@ -1,13 +1,17 @@
 //! Do reads of a tag explain claims, and what rings when they do not?
 
 use authority::store::{
-    ClaimOutcome, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, Moment, TagAlarm, TagAlarmKind,
+    Claim, ClaimOutcome, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, KeyPurpose, Moment, TagAdded,
+    TagAlarm, TagAlarmKind,
 };
+use pki::lifecycle::KeyState;
 use protocol::ids::{ChargeId, EventId, TerminalId};
 use protocol::time::Timestamp;
 use protocol::token::{Channel, WindowId};
 use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
 
+use crate::suite::rotation::add_key;
+use crate::suite::tags;
 use crate::world::{NOW, World, live};
 
 const MINUTE: i64 = 60_000;
@@ -184,6 +188,41 @@ pub(crate) async fn claims_that_were_read_do_not_ring(world: &World) {
     agent.writes(agent.next(), Some(13), 14).await;
     judge(world, NOW + DAY).await;
     assert_eq!(agent.kinds().await, []);
+}
+
+/// Its counter stands still, as of a reader that passes no native commands on.
+pub(crate) async fn a_read_that_the_tag_signed_explains_its_claim(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    add_key(world, KeyPurpose::Tag, KeyState::Active, 1).await;
+    let uid = tags::uid(1);
+    assert_eq!(
+        tags::add(world, agent.terminal, uid, 1).await,
+        TagAdded::Added
+    );
+    let charge = world.start(agent.terminal, 420).await;
+    let claim = Claim {
+        tap: Some(tags::tap(uid, 1, 7)),
+        ..world.claim_of(world.shown(agent.terminal, Channel::Nfc).await)
+    };
+    let claimed = world.store.claim(claim).await.unwrap();
+    assert!(matches!(claimed, ClaimOutcome::Claimed(_)), "{claimed:?}");
+    agent.writes(agent.next(), Some(10), 10).await;
+    judge(world, NOW + DAY).await;
+    assert_eq!(agent.kinds().await, []);
+
+    let dispute = world.store.dispute(charge.0).await.unwrap().unwrap();
+    let of = |what: &str| dispute.moments.iter().find(|it| it.what == what).unwrap();
+    let signed = &of("tag signed this read").facts;
+    assert_eq!(
+        (&*signed["tag"], &*signed["counter"]),
+        (&*uid.to_string(), "7")
+    );
+    let says = &of("reads that explain the claim").facts;
+    assert_eq!((&*says["reads"], &*says["signed_taps"]), ("0", "1"));
+    assert!(
+        says["says"].contains("at the tag for every claim"),
+        "{says:?}"
+    );
 }
 
 pub(crate) async fn a_claim_of_another_channel_needs_no_read(world: &World) {

@@ -1,5 +1,6 @@
 //! What is known of the tag around a claim, and what rings at its terminal?
 
+use protocol::sun::{TagUid, UID_BYTES};
 use protocol::time::Timestamp;
 use protocol::token::Channel;
 use protocol::window::EpochClock;
@@ -7,7 +8,7 @@ use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
 use rusqlite::{Connection, params};
 
 use super::super::error::corrupt;
-use super::super::row::{all, count, find, get, time};
+use super::super::row::{all, count, find, get, time, uuid};
 use super::super::taps::{Place, Span, alarms, claims_between, taps_that_prove};
 use super::{With, moment};
 use crate::store::tap_rules::untapped;
@@ -30,6 +31,7 @@ pub(super) fn taps(conn: &Connection, dispute: &Dispute) -> Result<Vec<Moment>> 
     let (first, last) = (first.0, last.0);
     let on_nfc: Vec<OnNfc> = claims.iter().filter_map(|claim| claim.1).collect();
     let mut moments = events(conn, dispute, first, last, &on_nfc)?;
+    moments.append(&mut signed(conn, dispute)?);
     let mut days = vec![day_of(first), day_of(last)];
     for claim in &on_nfc {
         days.push(day_of(
@@ -46,6 +48,29 @@ pub(super) fn taps(conn: &Connection, dispute: &Dispute) -> Result<Vec<Moment>> 
 }
 
 type Claimed = (Timestamp, Option<OnNfc>);
+
+/// Claims whose link the tag signed: for one read, by keys that only it and the HSM have.
+fn signed(conn: &Connection, dispute: &Dispute) -> Result<Vec<Moment>> {
+    all(
+        conn,
+        "SELECT taps.uid, taps.key_version, taps.counter, taps.at_ms, taps.claim FROM claims
+         JOIN taps ON taps.claim = claims.id WHERE claims.charge = ?1",
+        [dispute.charge.0.as_bytes()],
+        |row| {
+            let uid: [u8; UID_BYTES] = get(row, "uid")?;
+            let read = moment(
+                time(row, "at_ms")?,
+                Source::Authority,
+                "tag signed this read",
+            );
+            Ok(read
+                .with("claim", uuid(row, "claim")?)
+                .with("tag", TagUid::from_bytes(uid))
+                .with("key_version", get::<u8>(row, "key_version")?)
+                .with("counter", count(row, "counter")?))
+        },
+    )
+}
 
 fn claims(conn: &Connection, dispute: &Dispute) -> Result<Vec<Claimed>> {
     all(

@@ -124,13 +124,30 @@ pub(in super::super) fn claims_between(conn: &Connection, span: &Span) -> Result
 
 /// How many reads prove claims of a span: what the terminal counted, and what tags signed themselves.
 ///
-/// The one place that knows of proofs. No link is verified as signed by its tag yet, so none counts.
+/// The one place that knows of proofs.
 pub(in super::super) fn taps_that_prove(
-    _conn: &Connection,
-    _span: &Span,
+    conn: &Connection,
+    span: &Span,
     counted: u64,
 ) -> Result<Proofs> {
-    Ok(Proofs { counted, signed: 0 })
+    let signed = one(
+        conn,
+        "SELECT count(*) AS signed FROM taps
+         WHERE terminal = ?1
+           AND (epoch, \"window\", turn) >= (?2, ?3, ?4)
+           AND (epoch, \"window\", turn) < (?5, ?6, ?7)",
+        params![
+            span.terminal.value(),
+            span.from.epoch,
+            span.from.window,
+            span.from.turn,
+            span.until.epoch,
+            span.until.window,
+            span.until.turn
+        ],
+        |row| count(row, "signed"),
+    )?;
+    Ok(Proofs { counted, signed })
 }
 
 struct Day {
