@@ -222,7 +222,7 @@ async fn a_blob_that_does_not_unwrap_is_not_a_lost_device() {
 #[tokio::test]
 async fn every_lock_of_softhsm_holds() {
     let requirements = support::open("requirements").check().await.unwrap();
-    assert_eq!(requirements.len(), 11);
+    assert_eq!(requirements.len(), 12);
     for requirement in requirements {
         assert_eq!(requirement.missing, None, "{}", requirement.name);
     }
