@@ -33,6 +33,9 @@ const HOUR_MS: Millis = 3_600_000;
 const OLD_FRAMES_MAX: usize = 8;
 /// One settling needs no more rounds.
 const ROUNDS_MAX: usize = 20;
+/// User pages of an NTAG213.
+const FIRST_PAGE: u8 = 4;
+const LAST_PAGE: u8 = 40;
 /// Begins on a Thursday in 2026.
 const BEGIN_MS: Millis = 1_795_000_000_000;
 
@@ -44,6 +47,7 @@ pub(crate) struct World {
     dir: tempfile::TempDir,
     id: TerminalId,
     is_guarded: bool,
+    worn_before: u32,
     net: Net,
     phone: Option<String>,
     /// What was told of taps must add up to these.
@@ -101,6 +105,7 @@ impl World {
             dir,
             id,
             is_guarded: personalise.is_some(),
+            worn_before: 0,
             net: Net {
                 is_up: true,
                 has_stream: false,
@@ -123,6 +128,8 @@ impl World {
         if let Some(errand) = personalise {
             world.terminal().bench.visit(errand).unwrap();
         }
+        // Keys and settings lie elsewhere than links.
+        world.worn_before = world.worn();
         world.settle();
         world
     }
@@ -165,6 +172,7 @@ impl World {
             }
         }
         self.settle();
+        self.assert_counted();
     }
 
     /// Everything is as it should be again, and time enough passes: what is told adds up.
@@ -576,6 +584,26 @@ impl World {
             told.abs_diff(taps) <= doubt,
             "{told} of {taps} taps were told, {doubt} in doubt"
         );
+    }
+
+    /// A tag is never more worn than was counted, wherever a visit was cut or a run was killed.
+    fn assert_counted(&mut self) {
+        let worn = self.worn() - self.worn_before;
+        let last = self.terminal().state.last_tag().unwrap();
+        let counted = last.unwrap().cycles;
+        assert!(counted >= worn, "{worn} cycles, {counted} counted");
+    }
+
+    /// Cycles of the page that was programmed most, or of an NTAG 424 DNA as a whole.
+    fn worn(&self) -> u32 {
+        match self.place().tag.as_ref().unwrap() {
+            TagModel::Ntag213(tag) => {
+                let pages = FIRST_PAGE..LAST_PAGE;
+                pages.map(|page| tag.writes(page)).max().unwrap()
+            }
+            TagModel::Ntag424(tag) => tag.writes(),
+            TagModel::Foreign(_) => 0,
+        }
     }
 
     fn is_in_touch(&self) -> bool {
