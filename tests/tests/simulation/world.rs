@@ -416,6 +416,9 @@ impl World {
             }
             TagModel::Foreign(_) => {}
         }
+        drop(place);
+        // What he wears off nobody counts.
+        self.worn_before += u32::from(!self.is_guarded);
     }
 
     fn take_tag(&mut self) {
