@@ -46,6 +46,10 @@ pub(crate) enum Op {
     Echo,
     /// The agent is killed and starts again.
     Kill,
+    /// The agent is killed in its next visit to the tag, after so many commands, and starts again.
+    Crash(usize),
+    /// The machine loses its power, and starts again with the agent.
+    PowerCut,
     /// The agent stops in good order and starts again.
     Restart,
     /// The authority has another policy for what it has not issued yet, and says so.
@@ -80,6 +84,8 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Release),
         2 => Just(Op::Echo),
         2 => Just(Op::Kill),
+        3 => (0..60_usize).prop_map(Op::Crash),
+        1 => Just(Op::PowerCut),
         2 => Just(Op::Restart),
         1 => (0..3_u8).prop_map(Op::Policy),
         1 => Just(Op::Reboot),
@@ -96,6 +102,7 @@ impl fmt::Display for Op {
                 let half = if *is_heard { "heard" } else { "unheard" };
                 write!(f, "tear {after} {half}")
             }
+            Self::Crash(after) => write!(f, "crash {after}"),
             Self::Burn(count) => write!(f, "burn {count}"),
             Self::Policy(number) => write!(f, "policy {number}"),
             Self::SetWall(seconds) => write!(f, "set-wall {seconds}"),
@@ -106,7 +113,8 @@ impl fmt::Display for Op {
 
 impl Op {
     /// Those that need no number.
-    const PLAIN: [Self; 17] = [
+    const PLAIN: [Self; 18] = [
+        Self::PowerCut,
         Self::Scrawl,
         Self::Tap,
         Self::Claim,
@@ -147,6 +155,8 @@ impl Op {
             Self::Release => "release",
             Self::Echo => "echo",
             Self::Kill => "kill",
+            Self::Crash(_) => "crash",
+            Self::PowerCut => "power-cut",
             Self::Restart => "restart",
             Self::Policy(_) => "policy",
             Self::Reboot => "reboot",
@@ -164,6 +174,7 @@ impl FromStr for Op {
         let op = match words[..] {
             ["pass", n] => Self::Pass(n.parse().map_err(|_| bad())?),
             ["sleep", n] => Self::Sleep(n.parse().map_err(|_| bad())?),
+            ["crash", n] => Self::Crash(n.parse().map_err(|_| bad())?),
             ["burn", n] => Self::Burn(n.parse().map_err(|_| bad())?),
             ["policy", n] => Self::Policy(n.parse().map_err(|_| bad())?),
             ["set-wall", n] => Self::SetWall(n.parse().map_err(|_| bad())?),

@@ -1,5 +1,6 @@
 //! The agent's own parts, from core to database, on clocks and a reader that the test moves.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -31,6 +32,8 @@ pub(crate) struct Times {
     pub(crate) now_ms: AtomicI64,
     /// By how much the wall clock is wrong.
     pub(crate) wall_off_ms: AtomicI64,
+    /// When the machine was started last; it names the start as well.
+    pub(crate) boot_ms: AtomicI64,
 }
 
 impl Times {
@@ -43,16 +46,15 @@ struct SimulatedHands(Arc<Times>);
 
 impl Hands for SimulatedHands {
     fn ticks_ms(&self) -> Millis {
-        self.0.now().ms() - 1_000_000
+        self.0.now().ms() - self.0.boot_ms.load(Ordering::Relaxed)
     }
 
     fn wall(&self) -> Timestamp {
         self.0.now() + self.0.wall_off_ms.load(Ordering::Relaxed)
     }
 
-    /// A machine that says nothing of its starts: the wall clock is all that a new start has.
     fn boot_id(&self) -> Option<u128> {
-        None
+        u128::try_from(self.0.boot_ms.load(Ordering::Relaxed)).ok()
     }
 }
 
@@ -62,11 +64,16 @@ pub(crate) struct Place {
     pub(crate) lies_there: bool,
     pub(crate) plugged: bool,
     pub(crate) cut: Option<Cut>,
-    /// Visits that ended before their end, since this was set to 0.
+    /// The agent is killed in its next visit, after so many commands.
+    pub(crate) crash: Option<usize>,
+    /// Visits that came to no good end.
     pub(crate) torn: u32,
     /// Since the last visit.
     pub(crate) is_scrawled_on: bool,
 }
+
+/// The process ends in the middle of a visit.
+struct Killed;
 
 /// The seam between rotation and readers, at a tag in the tester's hand.
 pub(crate) struct Bench {
@@ -77,7 +84,9 @@ pub(crate) struct Bench {
 
 impl Bench {
     fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap()
+        self.place
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn taken_away(&self) {
@@ -93,13 +102,23 @@ impl Bench {
         if !place.lies_there {
             return Err(TagError::NoTag);
         }
-        let cut = place.cut.take();
+        let crash = place.crash.take();
+        let after = |after| Cut {
+            after,
+            is_heard: false,
+        };
+        let cut = crash.map(after).or_else(|| place.cut.take());
         let hand = InHand::cut(place.tag.take().unwrap(), cut);
         let visit = uid(&hand).and_then(|uid| {
             let found = Recognised::find(&hand, &uid, &*self.state, &self.memory)?;
             Ok((uid.clone(), found.carry_out(errand)?))
         });
         place.tag = Some(hand.into_tag());
+        if crash.is_some() {
+            place.torn += 1;
+            drop(place);
+            resume_unwind(Box::new(Killed));
+        }
         place.is_scrawled_on &= visit.is_err();
         if visit.is_err() {
             place.torn += 1;
@@ -244,9 +263,15 @@ impl Terminal {
         self.driver.look(&mut self.remembered);
     }
 
-    /// What follows from the board, on the tag. A visit here takes no time.
-    pub(crate) fn tend_tag(&mut self) {
-        now(self.tag_driver.step(&mut self.memory));
+    /// What follows from the board, on the tag; false if the process was killed over it. A visit here
+    /// takes no time.
+    pub(crate) fn tend_tag(&mut self) -> bool {
+        let step = AssertUnwindSafe(|| now(self.tag_driver.step(&mut self.memory)));
+        match catch_unwind(step) {
+            Ok(()) => true,
+            Err(killed) if killed.is::<Killed>() => false,
+            Err(trouble) => resume_unwind(trouble),
+        }
     }
 
     pub(crate) fn reader_says(&mut self, event: &TagEvent) {

@@ -1,6 +1,6 @@
 //! One terminal, its authority and the people around it, on one clock; and what must hold of them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -11,10 +11,11 @@ use harness::simulated::Authority;
 use protocol::ids::{EventId, TerminalId};
 use protocol::ndef;
 use protocol::time::{Millis, Timestamp};
+use protocol::token::WindowId;
 use protocol::wire::push::TerminalState;
 use protocol::wire::reports::{REPORTS_MAX, Seen};
 use reader_agent::authority::CallError;
-use reader_agent::authority::push::Pushed;
+use reader_agent::authority::push::{Pushed, SILENCE_MAX};
 use reader_agent::core::Errand as Wanted;
 use reader_agent::driver::{Answer, TICK_MAX};
 use reader_agent::reader::TagEvent;
@@ -47,6 +48,8 @@ pub(crate) struct World {
     dir: tempfile::TempDir,
     id: TerminalId,
     is_guarded: bool,
+    /// The authority has said the time since the machine was started.
+    knows_time: bool,
     worn_before: u32,
     net: Net,
     phone: Option<String>,
@@ -58,6 +61,8 @@ pub(crate) struct World {
     noted: BTreeSet<EventId>,
     /// How many waited when it was looked at last.
     outbox: u64,
+    /// Turns that the terminal was told, in whatever run: what is spent is never shown again.
+    told: BTreeMap<WindowId, u16>,
     /// What was last found to be right: it is not looked at again before something has changed.
     right: Option<Faces>,
     /// What happened, for whoever reads a failure.
@@ -72,7 +77,8 @@ struct Net {
     held: Vec<TerminalState>,
     old: VecDeque<TerminalState>,
     pushed: Option<TerminalState>,
-    errand: Option<Wanted>,
+    /// The stream has died and nobody has told the agent, which notices by itself from then on.
+    silent_until: Option<Timestamp>,
     loses_answer: bool,
 }
 
@@ -82,11 +88,13 @@ impl World {
         let id = TerminalId::from_number(1_234_001).unwrap();
         let times = Arc::new(Times::default());
         times.now_ms.store(BEGIN_MS, Ordering::Relaxed);
+        times.boot_ms.store(BEGIN_MS, Ordering::Relaxed);
         let place = Arc::new(Mutex::new(Place {
             tag: Some(tag),
             lies_there: true,
             plugged: true,
             cut: None,
+            crash: None,
             torn: 0,
             is_scrawled_on: false,
         }));
@@ -105,6 +113,7 @@ impl World {
             dir,
             id,
             is_guarded: personalise.is_some(),
+            knows_time: false,
             worn_before: 0,
             net: Net {
                 is_up: true,
@@ -113,7 +122,7 @@ impl World {
                 held: Vec::new(),
                 old: VecDeque::new(),
                 pushed: None,
-                errand: None,
+                silent_until: None,
                 loses_answer: false,
             },
             phone: None,
@@ -122,6 +131,7 @@ impl World {
             made: Vec::new(),
             noted: BTreeSet::new(),
             outbox: 0,
+            told: BTreeMap::new(),
             right: None,
             diary: String::new(),
         };
@@ -157,6 +167,12 @@ impl World {
             Op::Release => self.release(),
             Op::Echo => self.echo(),
             Op::Kill => self.start_anew(),
+            Op::Crash(after) => self.place().crash = Some(after),
+            Op::PowerCut => {
+                self.times.boot_ms.store(self.now().ms(), Ordering::Relaxed);
+                self.knows_time = false;
+                self.start_anew();
+            }
             Op::Restart => {
                 self.terminal.take().unwrap().stop();
                 self.start_anew();
@@ -178,7 +194,7 @@ impl World {
     /// Everything is as it should be again, and time enough passes: what is told adds up.
     pub(crate) fn end(&mut self) {
         self.times.wall_off_ms.store(0, Ordering::Relaxed);
-        self.place().cut = None;
+        (self.place().cut, self.place().crash) = (None, None);
         self.net.loses_answer = false;
         for op in [
             Op::Plug,
@@ -226,7 +242,10 @@ impl World {
             self.terminal().look();
             let moved = self.exchange();
             self.terminal().look();
-            self.terminal().tend_tag();
+            if !self.terminal().tend_tag() {
+                self.start_anew();
+                continue;
+            }
             self.note_what_was_torn();
             self.upload();
             if !moved {
@@ -243,7 +262,13 @@ impl World {
         }
         let now = self.now();
         let mut moved = false;
-        if self.terminal().doubts() {
+        let doubts = self.terminal().doubts();
+        if self.net.silent_until.is_some_and(|until| until <= now) {
+            self.lost();
+        } else if self.net.silent_until.is_some() && !doubts {
+            return false;
+        }
+        if doubts || self.net.silent_until.take().is_some() {
             self.drop_stream_silently();
         }
         if !self.net.has_stream {
@@ -272,8 +297,7 @@ impl World {
     }
 
     fn run_errand(&mut self, now: Timestamp) -> bool {
-        let wanted = self.net.errand.take().or_else(|| self.terminal().wants());
-        let answer = match wanted {
+        let answer = match self.terminal().wants() {
             None => return false,
             Some(Wanted::Keys) => Answer::Keys(self.authority.keys()),
             Some(Wanted::Schedule(fetch)) => match self.authority.schedule(fetch, now) {
@@ -286,6 +310,10 @@ impl World {
     }
 
     fn deliver(&mut self, frame: TerminalState) {
+        for state in &frame.turns {
+            let told = self.told.entry(state.window).or_default();
+            *told = state.turn.max(*told);
+        }
         self.net.old.push_back(frame.clone());
         if self.net.old.len() > OLD_FRAMES_MAX {
             self.net.old.pop_front();
@@ -345,15 +373,19 @@ impl World {
     }
 
     fn sleep(&mut self, time: Millis) {
-        self.drop_stream_silently();
+        self.net.held.clear();
         let woken = self.now() + time + TICK_MAX.as_millis() as Millis;
         self.times.now_ms.store(woken.ms(), Ordering::Relaxed);
         // The first thing after the sleep, before the network is back.
         self.terminal().look();
         self.assert_board();
-        self.terminal().tend_tag();
+        if !self.terminal().tend_tag() {
+            return self.start_anew();
+        }
         self.note_what_was_torn();
-        self.lost();
+        if self.net.has_stream {
+            self.net.silent_until = Some(woken + SILENCE_MAX.as_millis() as Millis);
+        }
     }
 
     fn tap(&mut self) {
@@ -465,6 +497,7 @@ impl World {
 
     fn drop_stream(&mut self) {
         self.drop_stream_silently();
+        self.net.silent_until = None;
         self.lost();
     }
 
@@ -483,7 +516,7 @@ impl World {
         self.note_reports_of_the_dead();
         self.terminal = None;
         self.drop_stream_silently();
-        self.net.errand = None;
+        self.net.silent_until = None;
         self.terminal = Some(Terminal::start(
             self.dir.path(),
             self.id,
@@ -511,13 +544,18 @@ impl World {
     fn assert_board(&mut self) {
         let now = self.now();
         let terminal = self.terminal();
-        // Started without the authority, the time is what the wall clock makes of it.
-        if !terminal.driver.clock.is_heard() {
+        let heard = terminal.driver.clock.is_heard();
+        self.knows_time |= heard;
+        // Of a machine that was started without the authority the wall clock is all there is.
+        if !self.knows_time {
             return;
         }
+        let terminal = self.terminal();
         let faces = terminal.board.borrow().faces.clone();
         let horizon = self.authority.horizon();
         for face in [&faces.nfc, &faces.qr, &faces.code].into_iter().flatten() {
+            let told = self.told.get(&face.window).copied().unwrap_or(0);
+            assert!(face.turn >= told, "{face:?} again, after turn {told}");
             let in_time = face.opens <= now && now <= face.closes;
             assert!(in_time, "{face:?} is shown at {now}");
             assert!(Some(face.closes) <= horizon, "{face:?} of no schedule");
@@ -535,10 +573,10 @@ impl World {
     fn assert_tag(&mut self, in_peace: bool) {
         let now = self.now();
         let tries_again = self.terminal().memory.next_try().is_some();
-        let heard = self.terminal().driver.clock.is_heard();
+        let knows_time = self.knows_time;
         let place = self.place();
         let unguarded = place.is_scrawled_on && !self.is_guarded;
-        if tries_again || !(place.lies_there && place.plugged) || !heard || unguarded {
+        if tries_again || !(place.lies_there && place.plugged) || !knows_time || unguarded {
             return;
         }
         let found = place.tag.clone().and_then(|mut tag| tag.read_by_phone());
@@ -610,7 +648,10 @@ impl World {
     }
 
     fn is_in_touch(&self) -> bool {
-        self.net.has_stream && !self.net.holds && self.net.held.is_empty()
+        self.net.has_stream
+            && self.net.silent_until.is_none()
+            && !self.net.holds
+            && self.net.held.is_empty()
     }
 
     fn takes(&self, face: &Face) -> bool {
@@ -627,7 +668,9 @@ impl World {
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap()
+        self.place
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn terminal(&mut self) -> &mut Terminal {
