@@ -2,8 +2,8 @@
 //! the authority hear of every tap once?
 //!
 //! The agent's own core, drivers, database and tag families, and the protocol's own rules of the
-//! authority, on one hand-moved clock. Operations come from a seed that is printed; a list that found
-//! a bug is kept in `simulation/found/` and played first. `M2KEY_SOAK_MINUTES` goes on for so long.
+//! authority, on one hand-moved clock. Operations come from a seed that is printed; lists that found a bug,
+//! or would have found one, are kept in `simulation/found/`. `M2KEY_SOAK_MINUTES` goes on for so long.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};

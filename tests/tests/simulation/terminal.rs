@@ -266,12 +266,7 @@ impl Terminal {
     /// What follows from the board, on the tag; false if the process was killed over it. A visit here
     /// takes no time.
     pub(crate) fn tend_tag(&mut self) -> bool {
-        let step = AssertUnwindSafe(|| now(self.tag_driver.step(&mut self.memory)));
-        match catch_unwind(step) {
-            Ok(()) => true,
-            Err(killed) if killed.is::<Killed>() => false,
-            Err(trouble) => resume_unwind(trouble),
-        }
+        survives(|| now(self.tag_driver.step(&mut self.memory)))
     }
 
     pub(crate) fn reader_says(&mut self, event: &TagEvent) {
@@ -295,9 +290,19 @@ impl Terminal {
 
     /// Ends in good order.
     pub(crate) fn stop(mut self) {
+        // Killed over it or not, this run is over.
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().build().unwrap();
-        runtime.block_on(self.tag_driver.end(&mut self.memory));
+        survives(|| runtime.block_on(self.tag_driver.end(&mut self.memory)));
+    }
+}
+
+/// False if the process was killed over it.
+fn survives(work: impl FnOnce()) -> bool {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(()) => true,
+        Err(killed) if killed.is::<Killed>() => false,
+        Err(trouble) => resume_unwind(trouble),
     }
 }
 
