@@ -22,15 +22,15 @@ mod known;
 mod tests;
 
 pub use fact::{
-    Fact, GENESIS, Line, LockedShopper, MadeKey, NumberedPolicy, RemovedPasskey, Revoked,
-    TaintedKey,
+    Fact, GENESIS, Line, LockedShopper, MadeKey, NumberedPolicy, RemovedPasskey, RetiredTag,
+    Revoked, TaintedKey,
 };
 pub(crate) use fact::{hex, unhex};
 pub use file::{Contents, Found, read};
 pub(crate) use known::REVOKED_KEPT_MS;
 pub(crate) use known::SHOWN_MAX;
 pub use known::{
-    Ban, Known, Made, OperatorGone, PasskeyGone, Revocation, ShopperLock, Shown, Voided,
+    Ban, Known, Made, OperatorGone, PasskeyGone, Revocation, ShopperLock, Shown, TagGone, Voided,
 };
 
 use file::Pen;

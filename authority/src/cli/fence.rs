@@ -27,7 +27,7 @@ pub(super) enum Verb {
     #[command(
         long_about = "Make a restored database safe: what was shown before it is void, what was \
         refused stays refused.\n\nThe generation rises, and with it every token and schedule changes. \
-        Bans and revocations of the journal are carried out again, open join tokens die, charges on \
+        Bans, revocations and retired tags of the journal hold again, open join tokens die, charges on \
         offer or held end. Only if the latest database is lost: otherwise put that one in its place."
     )]
     Raise {
@@ -119,14 +119,15 @@ impl Say for FenceView {
         let journal = &self.journal;
         lines.push(format!(
             "journal {}: {} lines, {} ban(s), {} revocation(s), {} tainted key(s), {} seed(s) \
-             replaced after a compromise, {} revoked operator(s)",
+             replaced after a compromise, {} revoked operator(s), {} retired tag(s)",
             journal.path.display(),
             journal.lines,
             journal.bans,
             journal.revocations,
             journal.tainted_keys,
             journal.void_seeds,
-            journal.revoked_operators
+            journal.revoked_operators,
+            journal.retired_tags
         ));
         if let Some(failure) = &journal.failure {
             lines.push(format!("  it cannot be written: {failure}"));
@@ -164,6 +165,7 @@ impl Say for RaisedView {
                 "  {} shopper(s) locked again, {} passkey(s) removed again",
                 self.shoppers_locked_again, self.passkeys_removed_again
             ),
+            format!("  {} tag(s) retired again", self.tags_retired_again.len()),
             format!(
                 "  {} join token(s) and {} open charge(s) ended",
                 self.join_tokens_ended, self.charges_ended
@@ -198,6 +200,8 @@ fn of_house(raised: &RaisedView) -> Vec<String> {
     }));
     let tainted = raised.keys_tainted_again.iter();
     lines.extend(tainted.map(|label| format!("  tainted: {label}")));
+    let tags = raised.tags_retired_again.iter();
+    lines.extend(tags.map(|uid| format!("  retired: tag {uid}")));
     let operators = raised.operators_revoked_again.iter();
     lines.extend(operators.map(|name| format!("  revoked: operator {name}")));
     if raised.pins_cleared > 0 {

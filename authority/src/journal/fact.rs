@@ -6,6 +6,7 @@
 use pki::consent::Policy;
 use protocol::audit::Head;
 use protocol::ids::TerminalId;
+use protocol::sun::TagUid;
 use protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -64,6 +65,8 @@ pub enum Fact {
     },
     /// It confirms nothing any more.
     PasskeyRemoved(RemovedPasskey),
+    /// What it signs with keys up to a version counts nowhere: new keys take a later one.
+    TagRetired(RetiredTag),
     /// How many must consent to what, from then on. Numbers rise.
     Policy(NumberedPolicy),
     /// A revocation list of this issuing CA has this number, or is about to.
@@ -119,6 +122,16 @@ pub struct RemovedPasskey {
     /// Of what its authenticator calls it, lower-case hex.
     pub sha256: String,
     pub removed_at: Timestamp,
+}
+
+/// Enough of a tag to retire it, also where the copy knows nothing of its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredTag {
+    pub uid: TagUid,
+    /// Of its keys, and all before them.
+    pub key_version: u8,
+    pub retired_at: Timestamp,
+    pub reason: String,
 }
 
 /// Enough of a key to find it in the HSM again, without its row.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use protocol::audit::Head;
 use protocol::ids::TerminalId;
+use protocol::sun::TagUid;
 use protocol::time::{Millis, Timestamp};
 
 use super::fact::{
-    Fact, GENESIS, Line, LockedShopper, MadeKey, NumberedPolicy, RemovedPasskey, Revoked,
-    TaintedKey, hex, unhex,
+    Fact, GENESIS, Line, LockedShopper, MadeKey, NumberedPolicy, RemovedPasskey, RetiredTag,
+    Revoked, TaintedKey, hex, unhex,
 };
 
 /// How long a revocation is kept past the end of its certificate, and a passkey past its removal: longer
@@ -40,6 +41,8 @@ pub struct Known {
     pub locks: BTreeMap<String, ShopperLock>,
     /// That were removed, by profile and SHA-256.
     pub passkeys: BTreeMap<(String, String), PasskeyGone>,
+    /// That were retired, each up to the highest version of its keys. Kept for ever: versions only rise.
+    pub tags: BTreeMap<TagUid, TagGone>,
     /// By name.
     pub operators: BTreeMap<String, OperatorGone>,
     /// The last that was set.
@@ -102,6 +105,13 @@ pub struct PasskeyGone {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagGone {
+    pub tag: RetiredTag,
+    /// When it was journalled.
+    pub generation: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorGone {
     pub by: String,
     pub at: Timestamp,
@@ -128,6 +138,7 @@ impl Known {
             voided: BTreeMap::new(),
             locks: BTreeMap::new(),
             passkeys: BTreeMap::new(),
+            tags: BTreeMap::new(),
             operators: BTreeMap::new(),
             policy: None,
             crls: BTreeMap::new(),
@@ -190,6 +201,7 @@ impl Known {
                 };
                 self.passkeys.insert(key, gone);
             }
+            Fact::TagRetired(tag) => self.retire(tag),
             Fact::OperatorRevoked {
                 operator,
                 by,
@@ -224,6 +236,11 @@ impl Known {
         let of_terminal = self.bans.get(&terminal)?;
         let since = of_terminal.range(generation..);
         since.map(|(_, ban)| ban).max_by_key(|ban| ban.version)
+    }
+
+    /// The version of keys up to which nothing counts that this tag signs; 0: it was never retired.
+    pub fn retired_up_to(&self, uid: TagUid) -> u8 {
+        self.tags.get(&uid).map_or(0, |gone| gone.tag.key_version)
     }
 
     /// The highest generation that anything here speaks of.
@@ -302,6 +319,10 @@ impl Known {
             });
         }
         self.of_shoppers(now, &mut by_generation);
+        for TagGone { tag, generation } in self.tags.values() {
+            let facts = by_generation.entry(*generation).or_default();
+            facts.push(Fact::TagRetired(tag.clone()));
+        }
         for Made { key, generation } in self.made.values() {
             let facts = by_generation.entry(*generation).or_default();
             facts.push(Fact::Made(key.clone()));
@@ -391,6 +412,16 @@ impl Known {
                 generation,
             };
             self.locks.insert(person.into(), lock);
+        }
+    }
+
+    fn retire(&mut self, tag: &RetiredTag) {
+        if tag.key_version > self.retired_up_to(tag.uid) {
+            let gone = TagGone {
+                tag: tag.clone(),
+                generation: self.generation,
+            };
+            self.tags.insert(tag.uid, gone);
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use super::*;
 use protocol::audit::Head;
 use protocol::ids::TerminalId;
+use protocol::sun::TagUid;
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 
@@ -96,6 +97,15 @@ fn operator_revoked(name: &str) -> Fact {
     }
 }
 
+fn tag_retired(uid: u8, key_version: u8) -> Fact {
+    Fact::TagRetired(RetiredTag {
+        uid: TagUid::from_bytes([uid; 7]),
+        key_version,
+        retired_at: NOW,
+        reason: "lost".into(),
+    })
+}
+
 fn policy(number: u64, required: u32) -> Fact {
     Fact::Policy(NumberedPolicy {
         number,
@@ -121,6 +131,8 @@ fn life() -> Vec<Fact> {
         tainted("k-1"),
         reseeded(1, 2),
         operator_revoked("mallory"),
+        tag_retired(1, 2),
+        tag_retired(2, 1),
         policy(1, 1),
         generation(2),
         banned(2, 1),
@@ -131,6 +143,7 @@ fn life() -> Vec<Fact> {
         reseeded(1, 4),
         reseeded(2, 2),
         operator_revoked("eve"),
+        tag_retired(1, 3),
         policy(2, 2),
         checkpoint(4),
         shown(2, 20),
@@ -300,8 +313,12 @@ fn numbers_never_go_back() {
         crl(4),
         banned(1, 2),
         banned(1, 1),
+        tag_retired(1, 2),
+        tag_retired(1, 1),
     ]);
     assert_eq!((known.generation, known.crls["aa"]), (3, 9));
+    let uid = TagUid::from_bytes([1; 7]);
+    assert_eq!(known.retired_up_to(uid), 2);
     let terminal = TerminalId::from_number(1).unwrap();
     let version = |since| known.ban_since(since, terminal).map(|ban| ban.version);
     assert_eq!(

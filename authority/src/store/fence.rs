@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use protocol::audit::Head;
 use protocol::ids::TerminalId;
+use protocol::sun::TagUid;
 use protocol::time::Timestamp;
 
 use super::{Certificate, KeyRecord, Result, StoredCheckpoint};
@@ -42,6 +43,8 @@ pub struct Missing {
     pub locks: Vec<String>,
     /// Passkeys that were removed, by SHA-256.
     pub passkeys: Vec<String>,
+    /// Tags that were retired, with keys that count here or that are not here.
+    pub tags: Vec<TagUid>,
     /// Operators who were revoked.
     pub operators: Vec<String>,
     /// A policy that was set.
@@ -85,6 +88,8 @@ pub struct Raised {
     pub locks: u64,
     /// Passkeys that are removed again.
     pub passkeys: u64,
+    /// Tags that are retired again.
+    pub tags: Vec<TagUid>,
     /// Operators who are revoked again.
     pub operators: Vec<String>,
     /// Whether a consent policy was lost, and one that is as strict is in force now.

@@ -81,8 +81,9 @@ pub enum TapRefusal {
 
 #[async_trait]
 pub trait Tags {
-    /// The version that the next keys of this tag have; none if it has had all there are.
-    async fn next_key_version(&self, uid: TagUid) -> Result<Option<u8>>;
+    /// The version that the next keys of this tag have, above those that are here and `above`; none if it
+    /// has had all there are.
+    async fn next_key_version(&self, uid: TagUid, above: u8) -> Result<Option<u8>>;
 
     /// Keys were made: its links count from now on. Links that they signed with earlier keys do so until
     /// the tag is known to have these.

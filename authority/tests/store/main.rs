@@ -15,6 +15,7 @@ mod migrating;
 mod old;
 mod operations;
 mod races;
+mod retired;
 mod shoppers;
 mod suite;
 mod tapping;

@@ -40,6 +40,8 @@ pub enum Reason {
     Locks(Vec<String>),
     /// By SHA-256.
     Passkeys(Vec<String>),
+    /// By number.
+    Tags(Vec<String>),
     Operators(Vec<String>),
     /// A later consent policy was set; how many a raise needs besides the one who asks.
     Policy {
@@ -147,6 +149,10 @@ fn of_house(missing: &Missing) -> Vec<Reason> {
     if !missing.passkeys.is_empty() {
         reasons.push(Reason::Passkeys(missing.passkeys.clone()));
     }
+    if !missing.tags.is_empty() {
+        let tags = missing.tags.iter().map(ToString::to_string).collect();
+        reasons.push(Reason::Tags(tags));
+    }
     if !missing.operators.is_empty() {
         reasons.push(Reason::Operators(missing.operators.clone()));
     }
@@ -226,6 +232,12 @@ impl fmt::Display for Reason {
             Self::Passkeys(all) => write!(
                 f,
                 "{} removed passkey(s) are good here: {}",
+                all.len(),
+                some(all)
+            ),
+            Self::Tags(all) => write!(
+                f,
+                "{} retired tag(s) are not retired here: {}",
                 all.len(),
                 some(all)
             ),

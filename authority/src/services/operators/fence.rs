@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pki::lifecycle::KeyState;
 use protocol::ids::TerminalId;
 use protocol::problem::ProblemType;
+use protocol::sun::TagUid;
 use protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,8 @@ pub struct JournalView {
     /// Terminals with a seed that a compromise replaced.
     pub void_seeds: usize,
     pub revoked_operators: usize,
+    #[serde(default)]
+    pub retired_tags: usize,
     /// Why it cannot be written at the moment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<String>,
@@ -90,6 +93,8 @@ pub struct RaisedView {
     pub shoppers_locked_again: u64,
     #[serde(default)]
     pub passkeys_removed_again: u64,
+    #[serde(default)]
+    pub tags_retired_again: Vec<TagUid>,
     pub operators_revoked_again: Vec<String>,
     pub policy_set_again: bool,
     pub join_tokens_ended: u64,
@@ -131,6 +136,7 @@ impl Verb for FenceStatus {
                 tainted_keys: known.tainted.len(),
                 void_seeds: known.voided.len(),
                 revoked_operators: known.operators.len(),
+                retired_tags: known.tags.len(),
                 failure: journal.failure(),
             },
             raises: raises.into_iter().map(RaiseView::from).collect(),
@@ -293,6 +299,7 @@ fn view_of(raised: Raised, generation: u32) -> RaisedView {
         seeds_void: raised.seeds,
         shoppers_locked_again: raised.locks,
         passkeys_removed_again: raised.passkeys,
+        tags_retired_again: raised.tags,
         operators_revoked_again: raised.operators,
         policy_set_again: raised.policy,
         join_tokens_ended: raised.join_tokens,

@@ -6,6 +6,7 @@ use protocol::sun::{TagUid, key_file};
 use protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::fence::unwritten;
 use super::{LIST_MAX, Verb, check_name, refused};
 use crate::app::App;
 use crate::services::Failure;
@@ -97,7 +98,8 @@ impl Verb for TagKeys {
     async fn run(self, app: &App) -> Result<TagKeysView, Failure> {
         let keyring = app.keyring();
         let master = keyring.tag_master().ok_or_else(no_master)?;
-        let next = app.store.next_key_version(self.uid).await?;
+        let retired = retired_up_to(app, self.uid).await?;
+        let next = app.store.next_key_version(self.uid, retired).await?;
         let key_version = next.ok_or_else(|| {
             let detail = format!(
                 "tag {} has had 255 versions of keys: take another",
@@ -170,6 +172,15 @@ impl Verb for TagRetire {
         let retired = app.store.retire_tag(self.uid, because, now).await?;
         retired.ok_or_else(|| unknown(self.uid))?;
         known(app, self.uid).await
+    }
+}
+
+/// As the journal knows: after a restore the database may lack the keys that were retired last, and the same
+/// version would bring them back.
+async fn retired_up_to(app: &App, uid: TagUid) -> Result<u8, Failure> {
+    match app.fence.journal() {
+        Some(journal) => Ok(journal.known().await.map_err(unwritten)?.retired_up_to(uid)),
+        None => Ok(0),
     }
 }
 

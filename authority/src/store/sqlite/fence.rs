@@ -25,6 +25,7 @@ use crate::store::{
 mod again;
 pub(super) mod missing;
 mod shoppers;
+mod tags;
 
 use again::{end_charges, refuse};
 use missing::{contains, differs, generation, is_revoked, known_heads};
@@ -136,6 +137,7 @@ fn note_raise(tx: &mut Tx<'_>, raise: &Raise, raised: &Raised, at: Timestamp) ->
         "seeds_void": raised.seeds,
         "shoppers_locked_again": raised.locks,
         "passkeys_removed_again": raised.passkeys,
+        "tags_retired_again": raised.tags,
         "operators_revoked_again": raised.operators,
         "policy_set_again": raised.policy,
         "join_tokens_ended": raised.join_tokens,

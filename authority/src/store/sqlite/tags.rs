@@ -19,6 +19,7 @@ use super::error::corrupt;
 use super::row::{all, count, find, get, one, terminal, time, time_or_none};
 use super::terminals::active_terminal;
 use super::writer::{Tx, Verdict};
+use crate::journal::{Fact, RetiredTag};
 use crate::store::{
     Claim, KeyedTap, NewTag, Result, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord, Tags, TapRefusal,
 };
@@ -29,13 +30,13 @@ const SELECT: &str = "SELECT t.*, (SELECT count(*) FROM taps p
 
 #[async_trait]
 impl Tags for SqliteStore {
-    async fn next_key_version(&self, uid: TagUid) -> Result<Option<u8>> {
+    async fn next_key_version(&self, uid: TagUid, above: u8) -> Result<Option<u8>> {
         self.read(move |conn| {
             let sql = "SELECT max(key_version) AS last FROM tags WHERE uid = ?1";
             let last = one(conn, sql, [uid.as_bytes()], |row| {
                 get::<Option<u8>>(row, "last")
             })?;
-            Ok(last.unwrap_or(0).checked_add(1))
+            Ok(last.unwrap_or(0).max(above).checked_add(1))
         })
         .await
     }
@@ -147,20 +148,51 @@ fn add(tx: &mut Tx<'_>, tag: &NewTag) -> Verdict<TagAdded> {
 }
 
 fn retire(tx: &mut Tx<'_>, uid: TagUid, because: &str, at: Timestamp) -> Verdict<Option<u32>> {
-    let sql = "SELECT 1 FROM tags WHERE uid = ?1";
-    if find(tx.conn, sql, [uid.as_bytes()], |_| Ok(()))?.is_none() {
-        return Ok(None);
-    }
     let retired = tx.execute(
         "UPDATE tags SET retired_at_ms = ?2, retired_because = ?3
          WHERE uid = ?1 AND retired_at_ms IS NULL",
         params![uid.as_bytes(), at.ms(), because],
     )?;
+    let last = find(
+        tx.conn,
+        "SELECT * FROM tags WHERE uid = ?1 ORDER BY key_version DESC LIMIT 1",
+        [uid.as_bytes()],
+        read_retired,
+    )?;
+    let Some(last) = last else {
+        return Ok(None);
+    };
     if retired > 0 {
         let body = json!({ "tag": uid.to_string(), "because": because });
         tx.record("tag.retired", at, &body)?;
     }
+    // Also when it was retired before: the journal may not have taken it the first time.
+    tx.tell(last.retired_at, Fact::TagRetired(last));
     Ok(Some(u32::try_from(retired).unwrap_or(u32::MAX)))
+}
+
+/// Retires what a restored copy took for good of a tag that was retired. False if it has no such keys.
+pub(super) fn retire_again(tx: &mut Tx<'_>, tag: &RetiredTag, at: Timestamp) -> Result<bool> {
+    let retired = tx.execute(
+        "UPDATE tags SET retired_at_ms = ?3, retired_because = ?4
+         WHERE uid = ?1 AND key_version <= ?2 AND retired_at_ms IS NULL",
+        params![tag.uid.as_bytes(), tag.key_version, at.ms(), tag.reason],
+    )?;
+    if retired > 0 {
+        let body = json!({ "tag": tag.uid, "because": tag.reason, "by": "fence-raise" });
+        tx.record("tag.retired", at, &body)?;
+    }
+    Ok(retired > 0)
+}
+
+/// What a restored copy must not forget of it.
+pub(super) fn read_retired(row: &Row<'_>) -> Result<RetiredTag> {
+    Ok(RetiredTag {
+        uid: TagUid::from_bytes(get(row, "uid")?),
+        key_version: get(row, "key_version")?,
+        retired_at: time(row, "retired_at_ms")?,
+        reason: get(row, "retired_because")?,
+    })
 }
 
 /// Refuses a claim before anything is spent; what only the insert of the tap finds out comes after.

@@ -79,7 +79,7 @@ async fn claim_by(world: &World, terminal: TerminalId, tap: Option<KeyedTap>) ->
     outcome
 }
 
-async fn takes(world: &World, terminal: TerminalId, tap: Option<KeyedTap>) {
+pub(crate) async fn takes(world: &World, terminal: TerminalId, tap: Option<KeyedTap>) {
     let outcome = claim_by(world, terminal, tap).await;
     let ClaimOutcome::Claimed(record) = outcome else {
         panic!("{tap:?}: {outcome:?}");
@@ -89,12 +89,23 @@ async fn takes(world: &World, terminal: TerminalId, tap: Option<KeyedTap>) {
     assert_eq!(released, Ok(true));
 }
 
-async fn refuses(world: &World, terminal: TerminalId, tap: Option<KeyedTap>, why: TapRefusal) {
+pub(crate) async fn refuses(
+    world: &World,
+    terminal: TerminalId,
+    tap: Option<KeyedTap>,
+    why: TapRefusal,
+) {
     let outcome = claim_by(world, terminal, tap).await;
     assert_eq!(outcome, ClaimOutcome::Tap(why), "{tap:?}");
 }
 
-async fn report(world: &World, from: TerminalId, uid: TagUid, key_version: u8, counter: u32) {
+pub(crate) async fn report(
+    world: &World,
+    from: TerminalId,
+    uid: TagUid,
+    key_version: u8,
+    counter: u32,
+) {
     let event = TerminalEvent {
         id: EventId(world.charge_id().0),
         at: NOW,
@@ -120,7 +131,7 @@ async fn report(world: &World, from: TerminalId, uid: TagUid, key_version: u8, c
     assert_eq!(stored.unwrap().len(), 1);
 }
 
-async fn record(world: &World, uid: TagUid, key_version: u8) -> TagRecord {
+pub(crate) async fn record(world: &World, uid: TagUid, key_version: u8) -> TagRecord {
     let all = world.store.tag(uid).await.unwrap();
     let of_version = |tag: &TagRecord| tag.key_version == key_version;
     all.into_iter().find(of_version).unwrap()
@@ -232,7 +243,7 @@ pub(crate) async fn a_retired_tag_is_refused_and_does_not_bind_its_terminal(worl
 pub(crate) async fn new_keys_end_the_old_ones_once_the_tag_has_them(world: &World) {
     let (terminal, uid) = terminal_with_tag(world, 1).await;
     report(world, terminal, uid, 1, 40).await;
-    assert_eq!(world.store.next_key_version(uid).await, Ok(Some(2)));
+    assert_eq!(world.store.next_key_version(uid, 0).await, Ok(Some(2)));
     assert_eq!(add(world, terminal, uid, 2).await, TagAdded::Added);
     // They may never reach the tag.
     takes(world, terminal, Some(tap(uid, 1, 41))).await;
@@ -277,7 +288,7 @@ pub(crate) async fn keys_are_made_once_of_each_version_and_for_few_tags(world: &
         assert!(retired.is_ok());
     }
     assert_eq!(add(world, terminal, uid(3), 255).await, TagAdded::Added);
-    assert_eq!(world.store.next_key_version(uid(3)).await, Ok(None));
+    assert_eq!(world.store.next_key_version(uid(3), 0).await, Ok(None));
     let nowhere = crate::world::number(77);
     assert_eq!(
         add(world, nowhere, uid(91), 1).await,

@@ -22,6 +22,7 @@ use super::super::turns::raise_revision;
 use super::super::writer::{Stop, Tx, Verdict};
 use super::missing::void_below;
 use super::shoppers::{lock_shoppers, remove_passkeys};
+use super::tags::retire_tags;
 use crate::journal::{Fact, Known, NumberedPolicy};
 use crate::store::{
     ChargeRecord, ChargeStatus, OperationId, Raise, Raised, Result, TerminalStatus, When, Whose,
@@ -46,6 +47,7 @@ pub(super) fn refuse(
     }
     raised.locks = lock_shoppers(tx, raise, at)?;
     raised.passkeys = remove_passkeys(tx, raise, at)?;
+    raised.tags = retire_tags(tx, known, at)?;
     raised.operators = revoke_operators(tx, known, at)?;
     raised.policy = set_policy_again(tx, known, &raise.by, at)?;
     raised.keys = taint_keys(tx, raise, at).map_err(Stop::undone)?;

@@ -12,6 +12,7 @@ use super::super::row::{all, count, find, get, one, signed, terminal, time};
 use super::super::terminals::find_terminal;
 use super::read_last;
 use super::shoppers::{missing_locks, missing_passkeys, unjournalled_of_shoppers};
+use super::tags::{missing_tags, unjournalled_tags};
 use crate::journal::hex;
 use crate::journal::{Ban, Fact, Known, MadeKey, NumberedPolicy, Revoked, TaintedKey};
 use crate::store::fence::Missing;
@@ -30,6 +31,7 @@ pub(super) fn differs(conn: &Connection, known: &Known) -> Result<Difference> {
             seeds: missing_seeds(conn, known, generation)?,
             locks: missing_locks(conn, known, generation)?,
             passkeys: missing_passkeys(conn, known, generation)?,
+            tags: missing_tags(conn, known, generation)?,
             operators: missing_operators(conn, known)?,
             policy: missing_policy(conn, known)?,
             heads: missing_heads(conn, known, generation)?,
@@ -221,6 +223,7 @@ fn unjournalled(
     }));
     facts.extend(unjournalled_of_house(conn, known, begun)?);
     facts.extend(unjournalled_of_shoppers(conn, known, generation, begun)?);
+    facts.extend(unjournalled_tags(conn, known)?);
     facts.extend(
         list_numbers(conn)?
             .into_iter()
