@@ -353,11 +353,33 @@ impl Walk<'_> {
         let listed = self.list("-text").await;
         assert!(listed.to_lowercase().contains(serial), "{serial}: {listed}");
         self.one_more_terminal();
+        self.tags();
         self.money().await;
         assert_eq!(desk.ok("alarm list")["alarms"], Value::Array(Vec::new()));
         desk.ok("renew agents");
         desk.ok("check-config");
         assert_eq!(desk.ok("fence status")["fenced"], false);
+    }
+
+    /// A tag's life at the desk; on a reader it is in `journey`.
+    fn tags(&self) {
+        let (desk, id) = (&self.desk, self.fleet.id(0));
+        let (uid, keys) = ("04010203040506", desk.file("tag", "toml"));
+        let keys = keys.display();
+        let made = desk.ok(&format!(
+            "tag keys --terminal {id} --uid {uid} --out {keys}"
+        ));
+        assert_eq!(made["key_version"], 1, "{made}");
+        let listed = desk.ok(&format!("tag list --terminal {id}"));
+        assert_eq!(listed["tags"][0]["uid"], uid, "{listed}");
+        desk.ok(&format!("tag retire {uid} --reason lost"));
+        let shown = desk.ok(&format!("tag show {uid}"));
+        assert_eq!(shown["tags"][0]["state"], "retired", "{shown}");
+        desk.ok("tag forecast --within 30");
+        desk.refused(
+            &format!("alarm close {id} counter-back 2026-01-01 --note none"),
+            "no open alarm",
+        );
     }
 
     fn serial(&self, operator: &str, n: usize) -> String {
