@@ -155,7 +155,7 @@ impl<'a> Desk<'a> {
         all.into_iter().filter(|verb| !was(verb)).collect()
     }
 
-    fn file(&self, name: &str, end: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, end: &str) -> PathBuf {
         self.authority.file(&format!("{name}.{end}"))
     }
 

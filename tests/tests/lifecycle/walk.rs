@@ -378,7 +378,7 @@ impl Walk<'_> {
         desk.ok("tag forecast --within 30");
         desk.refused(
             &format!("alarm close {id} counter-back 2026-01-01 --note none"),
-            "no open alarm",
+            "no alarm counter-back",
         );
     }
 
