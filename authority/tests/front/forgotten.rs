@@ -1,14 +1,17 @@
-//! What if the copy that is put back still believes a stolen key, a compromised seed, a revoked operator,
-//! or that one operator is enough?
+//! What if the copy that is put back still believes a stolen key or tag, a compromised seed, a revoked
+//! operator, or that one operator is enough?
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::certificates::Shown;
-use crate::house::{Daemon, House, Said};
+use crate::house::{Daemon, House, Said, text};
 use crate::restoring::{SCHEDULE, ask, reasons};
 use crate::two_people::{as_bob, person, request_in};
 
 const REASON: [&str; 2] = ["--reason", "stolen"];
+/// Numbers of tags: one whose keys the copy knows, and one whose keys it does not.
+const TAG: &str = "04010203040506";
+const LOST_TAG: &str = "04010203040507";
 const RAISE: [&str; 4] = ["fence", "raise", "--reason", "disk lost"];
 
 /// An authority with a copy from before it had to act.
@@ -27,8 +30,16 @@ fn done(house: &House, arguments: &[&str]) -> Said {
     said
 }
 
+/// Version of the keys that were made for it.
+fn keys_for(house: &House, terminal: &str, tag: &str, file: &str) -> Value {
+    let file = house.scratch(file);
+    let out = ["--out", text(&file), "--json"];
+    let of_it = ["tag", "keys", "--terminal", terminal, "--uid", tag];
+    done(house, &[&of_it[..], &out].concat()).json()["key_version"].clone()
+}
+
 impl Drill {
-    /// Keys and the seed are replaced after a compromise, mallory is revoked, and one more has to
+    /// Keys and the seed are replaced after a compromise, tags and mallory are no more, and one more has to
     /// consent; then a copy from before all of it is put back.
     fn restored() -> Self {
         let house = House::new();
@@ -37,7 +48,12 @@ impl Drill {
         let bob = person(&house, "bob", &[]);
         let mallory = person(&house, "mallory", &[]);
         assert_eq!(ask(&daemon, SCHEDULE, &shown).status, 200);
+        assert_eq!(keys_for(&house, &terminal, TAG, "a.keys"), 1);
         house.back_up();
+        assert_eq!(keys_for(&house, &terminal, LOST_TAG, "b.keys"), 1);
+        for tag in [TAG, LOST_TAG] {
+            done(&house, &[&["tag", "retire", tag][..], &REASON].concat());
+        }
         for purpose in ["schedule", "sealing"] {
             done(&house, &["key", "prepare", purpose]);
             done(&house, &["key", "activate", purpose, "--now"]);
@@ -114,6 +130,7 @@ fn nothing_that_was_tainted_compromised_or_revoked_is_good_again_after_a_restore
         &drill.terminal,
         "mallory",
         "a raise needs 1 besides the one who asks",
+        "2 retired tag(s) are not retired here: 04010203040506, 04010203040507",
     ] {
         assert!(why.contains(missing), "{missing}: {why}");
     }
@@ -131,6 +148,7 @@ fn nothing_that_was_tainted_compromised_or_revoked_is_good_again_after_a_restore
     assert_eq!(raised["seeds_void"], 1, "{raised}");
     assert_eq!(raised["operators_revoked_again"][0], "mallory", "{raised}");
     assert_eq!(raised["policy_set_again"], true, "{raised}");
+    assert_eq!(raised["tags_retired_again"], json!([TAG]), "{raised}");
     assert_eq!(daemon.stop(), 0);
 
     let daemon = drill.serve();
@@ -157,6 +175,15 @@ fn nothing_that_was_tainted_compromised_or_revoked_is_good_again_after_a_restore
     assert_eq!(policy["policy"]["required"], 1);
     let alone = house.verb(&["policy", "set", "--required", "0"]);
     alone.refused(4, "0 of 1 consents", "consent carry-out");
+    let tag = done(house, &["tag", "show", TAG, "--json"]).json();
+    let of_it = |what: &str| tag["tags"][0][what].as_str();
+    assert_eq!(of_it("state"), Some("retired"), "{tag}");
+    assert_eq!(of_it("retired_because"), Some("stolen"), "{tag}");
+    for (tag, file) in [(TAG, "a2.keys"), (LOST_TAG, "b2.keys")] {
+        assert_eq!(keys_for(house, &drill.terminal, tag, file), 2, "{tag}");
+    }
+    let status = done(house, &["fence", "status", "--json"]).json();
+    assert_eq!(status["journal"]["retired_tags"], 2, "{status}");
     let audit = done(house, &["audit", "verify", "--json"]).json();
     assert_eq!(audit["holds"], true, "{audit}");
 }
@@ -181,6 +208,7 @@ fn a_stopped_authority_raises_no_generation_with_fewer_consents_than_were_needed
         "revoked: operator mallory",
         "tainted: m2key-sealing-1",
         "policy show",
+        "retired: tag 04010203040506",
     ] {
         assert!(said.out.contains(told), "{told}: {said:?}");
     }
