@@ -90,7 +90,7 @@ impl Worker {
             let done = found.carry_out(errand)?;
             Ok(Visit::of(uid, done))
         })?;
-        visit.field_off = self.field_off(&bench)?;
+        visit.field_off = self.let_phones(&bench);
         Ok(visit)
     }
 
@@ -146,6 +146,18 @@ impl Worker {
             FieldControl::No
         });
         Ok(obeys)
+    }
+
+    /// After a visit. The tag was read back: what becomes of the field takes nothing of that away.
+    fn let_phones(&self, bench: &Bench) -> bool {
+        let off = self.field_off(bench);
+        if off != Ok(true) {
+            self.lease.field_stays_on();
+        }
+        if off == Err(TagError::ReaderBusy) {
+            self.lease.waits_for_others();
+        }
+        off.unwrap_or(false)
     }
 
     /// Lets phones at the tag; false if the reader cannot.

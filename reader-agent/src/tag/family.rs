@@ -116,6 +116,11 @@ impl TagMemory {
         self.left.take().filter(|left| left.uid == uid)
     }
 
+    /// Whoever keeps the books has this visit's taps.
+    pub fn handle_told(&mut self, uid: &[u8], taps: Option<u32>) {
+        self.taps.handle_told(uid, taps.unwrap_or(0));
+    }
+
     /// Whatever lay there is gone; what comes is judged anew.
     pub fn handle_gone(&mut self) {
         self.distrusted = None;

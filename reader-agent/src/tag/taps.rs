@@ -33,7 +33,7 @@ pub struct TapLedger {
 struct Entry {
     uid: Vec<u8>,
     base: u32,
-    /// Taps counted by visits that then failed, not yet told to anyone.
+    /// Taps that nobody has heard of yet.
     untold: u32,
     /// The last visit failed after it asked the counter, so its own read may be in the difference.
     interrupted: bool,
@@ -67,14 +67,22 @@ impl TapLedger {
         (!stopped_or_reset).then_some(entry.untold)
     }
 
-    /// A visit ended well with the counter at this value.
+    /// A visit ended well with the counter at this value. Its taps stay untold until somebody hears of them.
     pub fn settle(&mut self, uid: &[u8], now: u32) {
+        let known = self.entry.take().filter(|e| e.uid == uid);
         self.entry = Some(Entry {
             uid: uid.to_vec(),
             base: now,
-            untold: 0,
+            untold: known.map_or(0, |entry| entry.untold),
             interrupted: false,
         });
+    }
+
+    /// Somebody has heard of so many taps, and keeps them.
+    pub fn handle_told(&mut self, uid: &[u8], taps: u32) {
+        if let Some(entry) = self.entry.as_mut().filter(|e| e.uid == uid) {
+            entry.untold = entry.untold.saturating_sub(taps);
+        }
     }
 }
 
@@ -129,6 +137,19 @@ mod tests {
         // The failed visit read the tag once: 13. One more phone: 14.
         assert_eq!(ledger.begin(UID, 14, Counted::Everybody), Some(3));
         ledger.settle(UID, 15);
+        ledger.handle_told(UID, 3);
+        assert_eq!(ledger.begin(UID, 15, Counted::Everybody), Some(0));
+    }
+
+    #[test]
+    fn taps_of_a_good_visit_that_nobody_heard_of_are_told_by_the_next_one() {
+        let mut ledger = settled(10);
+        assert_eq!(ledger.begin(UID, 12, Counted::Everybody), Some(2));
+        ledger.settle(UID, 13);
+        assert_eq!(ledger.begin(UID, 14, Counted::Everybody), Some(3));
+        ledger.settle(UID, 15);
+        ledger.handle_told(&[9], 3);
+        ledger.handle_told(UID, 3);
         assert_eq!(ledger.begin(UID, 15, Counted::Everybody), Some(0));
     }
 

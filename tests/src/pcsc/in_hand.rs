@@ -206,7 +206,11 @@ impl Agent {
     /// The same with whatever calls itself a card.
     pub fn run_on(&self, card: &dyn Card, errand: &Errand) -> Result<Done, TagError> {
         let uid = uid(card)?;
-        Recognised::find(card, &uid, &self.safe, &self.memory)?.carry_out(errand)
+        let done = Recognised::find(card, &uid, &self.safe, &self.memory)?.carry_out(errand)?;
+        let memory = self.memory.lock();
+        let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
+        memory.handle_told(&uid, done.taps);
+        Ok(done)
     }
 
     /// What is counted of a tag.

@@ -97,7 +97,9 @@ impl Bench {
         let hand = InHand::cut(place.tag.take().unwrap(), cut);
         let visit = uid(&hand).and_then(|uid| {
             let found = Recognised::find(&hand, &uid, &*self.state, &self.memory)?;
-            Ok((uid.clone(), found.carry_out(errand)?))
+            let done = found.carry_out(errand)?;
+            self.memory.lock().unwrap().handle_told(&uid, done.taps);
+            Ok((uid, done))
         });
         place.tag = Some(hand.into_tag());
         place.is_scrawled_on &= visit.is_err();
