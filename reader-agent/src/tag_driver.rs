@@ -17,7 +17,7 @@ use crate::reader::TagEvent;
 use crate::rotation::{Face, Shows};
 use crate::shown::Shown;
 use crate::state::{State, TagVisited};
-use crate::tag_plan::{TagPlan, TagStep};
+use crate::tag_plan::{Arrived, TagPlan, TagStep};
 use crate::tag_writer::{TagFailure, TagVisit, TagWriter};
 
 /// How long the tag may take to be blanked when the agent stops.
@@ -114,7 +114,13 @@ impl TagDriver {
         };
         match self.carry_out(&step).await {
             Ok(visit) => self.visited(memory, &step, &wanted, &visit),
-            Err(failure) => self.failed(memory, &failure),
+            Err(failure) => {
+                // What the visit itself saw arrive is older than its failure.
+                while let Ok(event) = self.events.try_recv() {
+                    self.heard(memory, &event);
+                }
+                self.failed(memory, &failure);
+            }
         }
     }
 
@@ -147,6 +153,7 @@ impl TagDriver {
                 Err(error) => Err(TagFailure {
                     kind: "link",
                     reason: format!("the link does not fit on a tag: {error}"),
+                    may_have_worn: false,
                 }),
             },
         }
@@ -205,7 +212,8 @@ impl TagDriver {
     }
 
     fn failed(&self, memory: &mut Memory, failure: &TagFailure) {
-        memory.plan.failed(self.clock.ticks_ms());
+        let now = self.clock.ticks_ms();
+        memory.plan.failed(now, failure.may_have_worn);
         if failure.kind == "superseded" {
             return;
         }
@@ -232,11 +240,12 @@ impl TagDriver {
     /// Reader and tag have something to say.
     pub fn heard(&self, memory: &mut Memory, event: &TagEvent) {
         tracing::debug!(?event, "reader");
+        let now = self.clock.ticks_ms();
         match event {
-            TagEvent::ReaderArrived { .. }
-            | TagEvent::ReaderReady
-            | TagEvent::TagArrived { .. }
-            | TagEvent::PcscdBack => memory.plan.arrived(),
+            TagEvent::TagArrived { uid } => memory.plan.arrived(Arrived::Tag { uid }, now),
+            TagEvent::ReaderArrived { .. } | TagEvent::ReaderReady | TagEvent::PcscdBack => {
+                memory.plan.arrived(Arrived::Reader, now);
+            }
             TagEvent::ReaderGone
             | TagEvent::TagRemoved
             | TagEvent::TagRefused(_)

@@ -117,6 +117,7 @@ fn told(visit: Result<Visit, TagError>) -> Result<TagVisit, TagFailure> {
         Err(error) => Err(TagFailure {
             kind: error.kind(),
             reason: error.to_string(),
+            may_have_worn: error.may_have_worn(),
         }),
     }
 }

@@ -144,6 +144,23 @@ pub enum TagError {
 }
 
 impl TagError {
+    /// False if this was noticed before the tag was programmed.
+    pub fn may_have_worn(&self) -> bool {
+        !matches!(
+            self,
+            TagError::NoTag
+                | TagError::Mute
+                | TagError::NotAnNtag { .. }
+                | TagError::Replaced { .. }
+                | TagError::NoReader { .. }
+                | TagError::ReaderBusy
+                | TagError::PcscdAbsent
+                | TagError::NotLetIn
+                | TagError::Superseded
+                | TagError::Stopped
+        )
+    }
+
     /// A short, stable name for logs and metrics.
     pub fn kind(&self) -> &'static str {
         match self {

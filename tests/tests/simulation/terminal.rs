@@ -125,6 +125,7 @@ impl Bench {
             Err(error) => Err(TagFailure {
                 kind: error.kind(),
                 reason: error.to_string(),
+                may_have_worn: error.may_have_worn(),
             }),
         }
     }
