@@ -74,8 +74,10 @@ impl TagDriver {
     pub async fn end(&self, memory: &mut Memory) {
         match tokio::time::timeout(BLANK_DEADLINE, self.writer.blank()).await {
             Ok(Ok(visit)) => {
-                self.record(&visit, memory.last.take(), None);
-                self.leave(&visit);
+                // Without its counter on the disk this is no end in good order.
+                if self.record(&visit, memory.last.take(), None) {
+                    self.leave(&visit);
+                }
             }
             Ok(Err(failure)) => tracing::warn!(kind = failure.kind, "{failure}"),
             Err(_) => {
@@ -170,8 +172,13 @@ impl TagDriver {
         self.record(visit, before, written);
     }
 
-    /// Wear, taps and counter of a visit, for this run and the next.
-    fn record(&self, visit: &TagVisit, before: Option<SeenWindow>, written: Option<SeenWindow>) {
+    /// Wear, taps and counter of a visit, for this run and the next; whether they are on the disk.
+    fn record(
+        &self,
+        visit: &TagVisit,
+        before: Option<SeenWindow>,
+        written: Option<SeenWindow>,
+    ) -> bool {
         let at = self.clock.now_or_wall();
         self.metrics.tag_visited(visit);
         self.metrics.tag_in_order(true);
@@ -187,16 +194,16 @@ impl TagDriver {
             counter: visit.counter,
             at,
         };
-        match self.state.tag_visited(&visited, &events) {
-            Ok(()) => self.reports.notify_one(),
-            Err(error) => {
-                self.metrics.storage_failed();
-                tracing::error!(
-                    hint = error.hint(),
-                    "a visit to the tag was not kept: {error}"
-                );
-            }
+        let kept = self.state.tag_visited(&visited, &events);
+        if let Err(error) = &kept {
+            self.metrics.storage_failed();
+            tracing::error!(
+                hint = error.hint(),
+                "a visit to the tag was not kept: {error}"
+            );
         }
+        self.reports.notify_one();
+        kept.is_ok()
     }
 
     /// As it was counted before the visit touched the tag.

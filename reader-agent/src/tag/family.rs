@@ -103,9 +103,12 @@ pub struct TagMemory {
 }
 
 impl TagMemory {
+    /// With what a run left that ended in good order; without it the last counter is only what was kept.
     pub fn resume(last: Option<LastCounter>, left: Option<LeftOn>) -> Self {
+        let ended_at = |last: &LastCounter| left.as_ref().is_some_and(|l| l.uid == last.tag_uid);
+        let in_order = last.as_ref().is_some_and(ended_at);
         Self {
-            taps: TapLedger::resume(last),
+            taps: TapLedger::resume(last, in_order),
             left,
             ..Self::default()
         }
