@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::reader::TagEvent;
 use crate::rotation::{Face, Shows};
 use crate::shown::Shown;
-use crate::state::{State, TagVisited};
+use crate::state::{State, StateError, TagVisited};
 use crate::tag_plan::{Arrived, TagPlan, TagStep};
 use crate::tag_writer::{TagFailure, TagVisit, TagWriter};
 
@@ -197,10 +197,7 @@ impl TagDriver {
         let kept = self.state.tag_visited(&visited, &events);
         if let Err(error) = &kept {
             self.metrics.storage_failed();
-            tracing::error!(
-                hint = error.hint(),
-                "a visit to the tag was not kept: {error}"
-            );
+            log_unkept("a visit to the tag", error);
         }
         self.reports.notify_one();
         kept.is_ok()
@@ -238,10 +235,10 @@ impl TagDriver {
                 reason: shortened(&failure.reason),
             },
         );
-        match self.state.push(&event) {
-            Ok(()) => self.reports.notify_one(),
-            Err(error) => tracing::error!(hint = error.hint(), "a report was not kept: {error}"),
+        if let Err(error) = self.state.push(&event) {
+            log_unkept("a report", &error);
         }
+        self.reports.notify_one();
     }
 
     /// Reader and tag have something to say.
@@ -258,6 +255,14 @@ impl TagDriver {
             | TagEvent::TagRefused(_)
             | TagEvent::PcscdAbsent => self.metrics.tag_in_order(false),
         }
+    }
+}
+
+fn log_unkept(what: &str, error: &StateError) {
+    let hint = error.hint();
+    match error {
+        StateError::DiskFull => tracing::warn!(hint, "{what} waits in memory: {error}"),
+        _ => tracing::error!(hint, "{what} was not kept: {error}"),
     }
 }
 

@@ -28,8 +28,7 @@ impl TagSafe for State {
     }
 
     fn count(&self, uid: &[u8], what: &Programming) -> Result<(), TagError> {
-        let uid: String = uid.iter().map(|b| format!("{b:02X}")).collect();
-        State::count(self, &uid, what).map_err(not_kept)
+        self.count_or_wait(&named(uid), what).map_err(not_kept)
     }
 
     fn own(&self) -> Result<Option<Vec<u8>>, TagError> {

@@ -3,7 +3,6 @@
 //! A family recognises its tags and carries out the four errands in its own way. Nothing outside a
 //! family asks which one it is; another one is another line in [`FAMILIES`].
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use protocol::wire::reports::TagSigns;
@@ -16,7 +15,6 @@ use super::ntag21x::Ntag21x;
 use super::ntag424::Ntag424;
 use super::record::{TagRecord, TagSafe};
 use super::taps::{LastCounter, TapLedger};
-use super::wear::Programming;
 use super::{Card, TagError};
 
 /// Every family there is, in the order in which they are asked.
@@ -98,8 +96,6 @@ pub struct TagMemory {
     left: Option<LeftOn>,
     /// The tag that lies there, if it proved not to be ours by what is known of it.
     distrusted: Option<LeftOn>,
-    /// What was programmed and could not be counted, by UID.
-    pub(super) uncounted: BTreeMap<Vec<u8>, Programming>,
 }
 
 impl TagMemory {
