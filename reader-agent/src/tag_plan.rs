@@ -203,10 +203,13 @@ mod tests {
     #[test]
     fn a_tag_that_is_moved_or_fails_in_between_has_no_more_writes_and_stays_dead() {
         type Disturb = fn(&mut TagPlan);
-        let disturbances: [Disturb; 2] = [|plan| plan.arrived(OWN, 0), |plan| {
-            plan.failed(0, true);
-            plan.not_before = None;
-        }];
+        let disturbances: [Disturb; 2] = [
+            |plan| plan.arrived(OWN, 0),
+            |plan| {
+                plan.failed(0, true);
+                plan.not_before = None;
+            },
+        ];
         for disturb in disturbances {
             let mut plan = TagPlan::default();
             let mut shown = 0;

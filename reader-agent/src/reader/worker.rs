@@ -7,6 +7,7 @@ use super::card::ConnectedTag;
 use super::clock;
 use super::desk::{Lease, Task};
 use super::field::{ESCAPE, FieldSwitch};
+use super::kept::Kept;
 use super::pcsc_error::{enter, tag_error};
 use super::service::{FieldControl, Visit};
 use super::watcher::choose;
@@ -328,8 +329,8 @@ impl Worker {
         act: impl FnOnce(&[u8], Recognised<'_>) -> Result<T, TagError>,
     ) -> Result<T, TagError> {
         let uid = uid(tag).map_err(not_there)?;
-        let safe = self.lease.config().safe.as_ref();
-        let found = Recognised::find(tag, &uid, safe, self.lease.memory());
+        let kept = Kept(&self.lease);
+        let found = Recognised::find(tag, &uid, &kept, self.lease.memory());
         act(&uid, found.map_err(not_there)?)
     }
 }

@@ -167,7 +167,9 @@ fn fill(state: &State) -> u64 {
         .pragma_update(None, "max_page_count", pages)
         .unwrap();
     drop(connection);
-    (1..10_000).find(|n| state.push(&event(*n)).is_err()).unwrap()
+    (1..10_000)
+        .find(|n| state.push(&event(*n)).is_err())
+        .unwrap()
 }
 
 fn make_room(state: &State) {
@@ -188,7 +190,10 @@ fn what_waits_in_memory_goes_to_the_authority_behind_what_is_on_the_full_disk() 
     }
     let all: Vec<_> = (1..=last).map(event).collect();
     assert_eq!(state.oldest(10_000).unwrap(), all);
-    assert_eq!(state.oldest(last as usize - 1).unwrap(), all[..all.len() - 1]);
+    assert_eq!(
+        state.oldest(last as usize - 1).unwrap(),
+        all[..all.len() - 1]
+    );
     let _ = state.forget(&[event_id(first_waiting), event_id(last)]);
     assert_eq!(state.withheld().waiting, 1);
     make_room(&state);

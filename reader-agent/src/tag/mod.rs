@@ -24,6 +24,8 @@ pub use key_file::{BadKeyFile, KEY_FILE_MAX, TagKeys};
 pub use record::{
     KeyRecord, KeyState, Password, PasswordRecord, PasswordStage, TagRecord, TagSafe,
 };
+#[cfg(test)]
+pub(crate) use taps::Counted;
 pub use taps::LastCounter;
 pub use wear::Programming;
 

@@ -64,6 +64,15 @@ impl Lease {
         Ok(result)
     }
 
+    /// What waits for the disk and not for the reader has no watchdog.
+    pub(in crate::reader) fn beside<T>(&self, work: impl FnOnce() -> T) -> Result<T, TagError> {
+        self.while_held(|state| state.call = None)?;
+        let result = work();
+        self.while_held(|state| state.call = Some(Call::letting_go()))?;
+        self.desk.changed.notify_all();
+        Ok(result)
+    }
+
     /// Ends the job under way. What nobody hears of, the next visit tells.
     pub(in crate::reader) fn finish(&self, result: Result<Visit, TagError>) {
         let _ = self.while_held(|state| {

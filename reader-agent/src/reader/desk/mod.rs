@@ -371,15 +371,4 @@ fn answer(reply: Reply, result: Result<Visit, TagError>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn event_counts_are_ordered_across_their_wrap() {
-        assert!(is_before(1, 2));
-        assert!(!is_before(2, 2));
-        assert!(!is_before(3, 2));
-        assert!(is_before(0xFFFF, 0));
-        assert!(!is_before(0, 0xFFFF));
-    }
-}
+mod tests;
