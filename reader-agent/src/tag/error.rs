@@ -1,5 +1,6 @@
 //! What went wrong at the tag, and what does the person beside it do now?
 
+use super::hex;
 use protocol::sun::TagUid;
 use thiserror::Error;
 
@@ -224,10 +225,6 @@ fn no_reader(wanted: Option<&str>) -> String {
         ),
         None => "no NFC reader found: plug one in".into(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02X}")).collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::ntag21x::Ntag21x;
 use super::ntag424::Ntag424;
 use super::record::{TagRecord, TagSafe};
 use super::taps::{LastCounter, TapLedger};
-use super::{Card, TagError};
+use super::{Card, TagError, hex};
 
 /// Every family there is, in the order in which they are asked.
 static FAMILIES: [&dyn TagFamily; 2] = [&Ntag21x, &Ntag424];
@@ -246,7 +246,7 @@ impl<'a> Recognised<'a> {
 
     fn check(&self) -> Result<Done, TagError> {
         let mut done = self.family.check(&self.at)?;
-        let uid: String = self.at.uid.iter().map(|b| format!("{b:02X}")).collect();
+        let uid = hex(self.at.uid);
         let whose = match self.at.safe.own()? {
             Some(own) if own == self.at.uid => "this terminal's own tag",
             Some(_) => "another tag than this terminal's own",

@@ -34,6 +34,11 @@ pub const PAGE: usize = 4;
 /// Bytes of one read: four pages.
 pub const READ: usize = 16;
 
+/// Bytes as people, visits and reports write them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
 /// A tag as every PC/SC reader offers it.
 trait StorageCard {
     /// Four pages from `page` on.
