@@ -104,7 +104,8 @@ impl Clock {
     }
 
     /// The authority said what time it is, just now.
-    pub fn heard(&self, authority: Timestamp) {
+    #[cfg(test)]
+    pub(crate) fn heard(&self, authority: Timestamp) {
         self.answered(authority, self.hands.ticks_ms());
     }
 

@@ -233,11 +233,18 @@ impl Health {
         let Withheld {
             waiting: in_memory,
             lost,
+            cycles,
         } = self.state.withheld();
         if in_memory > 0 {
             warnings.push(format!(
                 "The disk is full: {in_memory} reports wait in memory, and a power cut would take them. \
                  Next: free some space on the disk of the data directory."
+            ));
+        }
+        if cycles > 0 {
+            warnings.push(format!(
+                "{cycles} writes of the tag are counted in memory only, and a power cut would take them. \
+                 Next: see that the disk of the data directory can be written and has free space."
             ));
         }
         if lost > 0 {

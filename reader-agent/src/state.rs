@@ -201,10 +201,7 @@ impl State {
         self.write_or_wait(Work::report(event))
     }
 
-    /// The oldest reports.
-    pub fn oldest(&self, count: usize) -> Result<Vec<TerminalEvent>, StateError> {
-        // What still does not fit goes on waiting; what is on the disk is older.
-        let _ = self.settle();
+    fn oldest_on_disk(&self, count: usize) -> Result<Vec<TerminalEvent>, StateError> {
         let connection = self.lock();
         let mut query =
             connection.prepare("SELECT event FROM outbox ORDER BY position LIMIT ?1")?;
@@ -216,8 +213,7 @@ impl State {
         .collect()
     }
 
-    /// The authority has these.
-    pub fn forget(&self, stored: &[EventId]) -> Result<(), StateError> {
+    fn forget_on_disk(&self, stored: &[EventId]) -> Result<(), StateError> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         for id in stored {
@@ -237,7 +233,8 @@ impl State {
         visit: &TagVisited<'_>,
         events: &[TerminalEvent],
     ) -> Result<(), StateError> {
-        self.write_or_wait(Work::visit(visit, events))
+        let cycles = self.cycles(visit.uid).ok();
+        self.write_or_wait(Work::visit(visit, cycles, events))
     }
 
     /// Keys and their tag, both or neither: a tag of other keys would keep these for ever.

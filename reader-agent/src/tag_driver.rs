@@ -16,8 +16,8 @@ use crate::metrics::Metrics;
 use crate::reader::TagEvent;
 use crate::rotation::{Face, Shows};
 use crate::shown::Shown;
-use crate::state::{State, TagVisited};
-use crate::tag_plan::{TagPlan, TagStep};
+use crate::state::{State, StateError, TagVisited};
+use crate::tag_plan::{Arrived, TagPlan, TagStep};
 use crate::tag_writer::{TagFailure, TagVisit, TagWriter};
 
 /// How long the tag may take to be blanked when the agent stops.
@@ -74,8 +74,10 @@ impl TagDriver {
     pub async fn end(&self, memory: &mut Memory) {
         match tokio::time::timeout(BLANK_DEADLINE, self.writer.blank()).await {
             Ok(Ok(visit)) => {
-                self.record(&visit, memory.last.take(), None);
-                self.leave(&visit);
+                // Without its counter on the disk this is no end in good order.
+                if self.record(&visit, memory.last.take(), None) {
+                    self.leave(&visit);
+                }
             }
             Ok(Err(failure)) => tracing::warn!(kind = failure.kind, "{failure}"),
             Err(_) => {
@@ -114,7 +116,13 @@ impl TagDriver {
         };
         match self.carry_out(&step).await {
             Ok(visit) => self.visited(memory, &step, &wanted, &visit),
-            Err(failure) => self.failed(memory, &failure),
+            Err(failure) => {
+                // What the visit itself saw arrive is older than its failure.
+                while let Ok(event) = self.events.try_recv() {
+                    self.heard(memory, &event);
+                }
+                self.failed(memory, &failure);
+            }
         }
     }
 
@@ -147,6 +155,7 @@ impl TagDriver {
                 Err(error) => Err(TagFailure {
                     kind: "link",
                     reason: format!("the link does not fit on a tag: {error}"),
+                    may_have_worn: false,
                 }),
             },
         }
@@ -163,8 +172,13 @@ impl TagDriver {
         self.record(visit, before, written);
     }
 
-    /// Wear, taps and counter of a visit, for this run and the next.
-    fn record(&self, visit: &TagVisit, before: Option<SeenWindow>, written: Option<SeenWindow>) {
+    /// Wear, taps and counter of a visit, for this run and the next; whether they are on the disk.
+    fn record(
+        &self,
+        visit: &TagVisit,
+        before: Option<SeenWindow>,
+        written: Option<SeenWindow>,
+    ) -> bool {
         let at = self.clock.now_or_wall();
         self.metrics.tag_visited(visit);
         self.metrics.tag_in_order(true);
@@ -180,16 +194,13 @@ impl TagDriver {
             counter: visit.counter,
             at,
         };
-        match self.state.tag_visited(&visited, &events) {
-            Ok(()) => self.reports.notify_one(),
-            Err(error) => {
-                self.metrics.storage_failed();
-                tracing::error!(
-                    hint = error.hint(),
-                    "a visit to the tag was not kept: {error}"
-                );
-            }
+        let kept = self.state.tag_visited(&visited, &events);
+        if let Err(error) = &kept {
+            self.metrics.storage_failed();
+            log_unkept("a visit to the tag", error);
         }
+        self.reports.notify_one();
+        kept.is_ok()
     }
 
     /// As it was counted before the visit touched the tag.
@@ -205,7 +216,8 @@ impl TagDriver {
     }
 
     fn failed(&self, memory: &mut Memory, failure: &TagFailure) {
-        memory.plan.failed(self.clock.ticks_ms());
+        let now = self.clock.ticks_ms();
+        memory.plan.failed(now, failure.may_have_worn);
         if failure.kind == "superseded" {
             return;
         }
@@ -223,25 +235,34 @@ impl TagDriver {
                 reason: shortened(&failure.reason),
             },
         );
-        match self.state.push(&event) {
-            Ok(()) => self.reports.notify_one(),
-            Err(error) => tracing::error!(hint = error.hint(), "a report was not kept: {error}"),
+        if let Err(error) = self.state.push(&event) {
+            log_unkept("a report", &error);
         }
+        self.reports.notify_one();
     }
 
     /// Reader and tag have something to say.
     pub fn heard(&self, memory: &mut Memory, event: &TagEvent) {
         tracing::debug!(?event, "reader");
+        let now = self.clock.ticks_ms();
         match event {
-            TagEvent::ReaderArrived { .. }
-            | TagEvent::ReaderReady
-            | TagEvent::TagArrived { .. }
-            | TagEvent::PcscdBack => memory.plan.arrived(),
+            TagEvent::TagArrived { uid } => memory.plan.arrived(Arrived::Tag { uid }, now),
+            TagEvent::ReaderArrived { .. } | TagEvent::ReaderReady | TagEvent::PcscdBack => {
+                memory.plan.arrived(Arrived::Reader, now);
+            }
             TagEvent::ReaderGone
             | TagEvent::TagRemoved
             | TagEvent::TagRefused(_)
             | TagEvent::PcscdAbsent => self.metrics.tag_in_order(false),
         }
+    }
+}
+
+fn log_unkept(what: &str, error: &StateError) {
+    let hint = error.hint();
+    match error {
+        StateError::DiskFull => tracing::warn!(hint, "{what} waits in memory: {error}"),
+        _ => tracing::error!(hint, "{what} was not kept: {error}"),
     }
 }
 

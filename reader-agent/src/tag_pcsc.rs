@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::error::AgentError;
 use crate::reader::{TagConfig, TagEvent, TagService, Visit};
 use crate::state::{CountedTag, State, StateError};
-use crate::tag::{LastCounter, LeftOn, Programming, TagError, TagRecord, TagSafe};
+use crate::tag::{LastCounter, LeftOn, Programming, TagError, TagRecord, TagSafe, hex};
 use crate::tag_writer::{TagFailure, TagHealth, TagVisit, TagWriter};
 
 /// Starts the reader's threads; their events say when to write again.
@@ -105,7 +105,7 @@ impl TagWriter for TagService {
 fn told(visit: Result<Visit, TagError>) -> Result<TagVisit, TagFailure> {
     match visit {
         Ok(visit) => Ok(TagVisit {
-            uid: visit.tag_uid.iter().map(|b| format!("{b:02X}")).collect(),
+            uid: hex(&visit.tag_uid),
             pages: visit.pages_written,
             taps: visit.taps_since_last,
             counter_found: visit.counter_found,
@@ -117,6 +117,7 @@ fn told(visit: Result<Visit, TagError>) -> Result<TagVisit, TagFailure> {
         Err(error) => Err(TagFailure {
             kind: error.kind(),
             reason: error.to_string(),
+            may_have_worn: error.may_have_worn(),
         }),
     }
 }

@@ -32,8 +32,22 @@ pub struct TagPlan {
     last: Option<Face>,
     dead: Option<WindowId>,
     fruitless: VecDeque<Millis>,
+    /// In a row, at this tag.
     failures: u32,
     not_before: Option<Millis>,
+    /// The tag that arrived last.
+    tag: Option<Vec<u8>>,
+    /// The last try may have cost it a cycle.
+    has_worn: bool,
+    /// An arrival made a try come sooner, and it failed as well: until then the next one does not.
+    owed: Option<Millis>,
+}
+
+/// What came back to the reader, or the reader itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrived<'a> {
+    Tag { uid: &'a [u8] },
+    Reader,
 }
 
 #[derive(Default, Debug, Clone, PartialEq, Eq)]
@@ -69,8 +83,7 @@ impl TagPlan {
     }
 
     pub fn done(&mut self, step: &TagStep, wanted: &Shows, now: Millis) {
-        self.failures = 0;
-        self.not_before = None;
+        self.forgive();
         self.on_tag = match step {
             TagStep::Show(face) => {
                 if self.is_spend(face) {
@@ -87,18 +100,35 @@ impl TagPlan {
     }
 
     /// The write failed: what is on the tag is not known, and the next try waits longer.
-    pub fn failed(&mut self, now: Millis) {
+    pub fn failed(&mut self, now: Millis, may_have_worn: bool) {
         let pause = RETRY_FIRST_MS << self.failures.min(6);
         self.failures += 1;
-        self.not_before = Some(now + pause.min(RETRY_LONGEST_MS));
+        let from = self.owed.map_or(now, |owed| owed.max(now));
+        self.not_before = Some(from + pause.min(RETRY_LONGEST_MS));
+        self.has_worn = may_have_worn;
         self.on_tag = OnTag::Unknown;
     }
 
-    /// A tag or a reader arrived: what lies there may be anything.
-    pub fn arrived(&mut self) {
+    /// A tag or a reader arrived: what lies there may be anything, and it is tried at once. A tag that lies
+    /// badly arrives after every write that failed: it gets no more tries for that than the back-off has.
+    pub fn arrived(&mut self, what: Arrived<'_>, now: Millis) {
+        self.on_tag = OnTag::Unknown;
+        match what {
+            Arrived::Tag { uid } if self.tag.as_deref() != Some(uid) => {
+                self.tag = Some(uid.to_vec());
+                self.forgive();
+            }
+            _ if !self.has_worn => self.not_before = None,
+            _ if self.owed.is_none_or(|owed| owed <= now) => self.owed = self.not_before.take(),
+            _ => {}
+        }
+    }
+
+    fn forgive(&mut self) {
         self.failures = 0;
         self.not_before = None;
-        self.on_tag = OnTag::Unknown;
+        self.has_worn = false;
+        self.owed = None;
     }
 
     /// A payment followed: that spend came to something.
@@ -130,6 +160,9 @@ mod tests {
     use super::*;
     use crate::rotation::Blank;
     use crate::testing::nfc_face;
+
+    const OWN: Arrived<'_> = Arrived::Tag { uid: &[4, 1] };
+    const OTHER: Arrived<'_> = Arrived::Tag { uid: &[4, 2] };
 
     fn step(plan: &mut TagPlan, wanted: &Shows, now: Millis) -> Option<TagStep> {
         let step = plan.poll(wanted, now)?;
@@ -170,10 +203,13 @@ mod tests {
     #[test]
     fn a_tag_that_is_moved_or_fails_in_between_has_no_more_writes_and_stays_dead() {
         type Disturb = fn(&mut TagPlan);
-        let disturbances: [Disturb; 2] = [TagPlan::arrived, |plan| {
-            plan.failed(0);
-            plan.not_before = None;
-        }];
+        let disturbances: [Disturb; 2] = [
+            |plan| plan.arrived(OWN, 0),
+            |plan| {
+                plan.failed(0, true);
+                plan.not_before = None;
+            },
+        ];
         for disturb in disturbances {
             let mut plan = TagPlan::default();
             let mut shown = 0;
@@ -220,11 +256,58 @@ mod tests {
         let mut plan = TagPlan::default();
         let face = Ok(nfc_face(0, 0));
         assert!(plan.poll(&face, 0).is_some());
-        plan.failed(0);
+        plan.failed(0, true);
         assert_eq!(plan.poll(&face, RETRY_FIRST_MS - 1), None);
         assert!(plan.poll(&face, RETRY_FIRST_MS).is_some());
-        plan.failed(RETRY_FIRST_MS);
-        plan.arrived();
+        plan.failed(RETRY_FIRST_MS, true);
+        plan.arrived(OWN, RETRY_FIRST_MS);
         assert!(plan.poll(&face, RETRY_FIRST_MS).is_some());
+    }
+
+    /// Plays a day of a tag that is there again a moment after every try; how many tries.
+    fn tries_of_a_day(arrives: Arrived<'_>, may_have_worn: bool) -> usize {
+        let mut plan = TagPlan::default();
+        let face = Ok(nfc_face(0, 0));
+        plan.arrived(OWN, 0);
+        let mut tries = 0;
+        for now in (0..24 * HOUR_MS).step_by(500) {
+            if plan.poll(&face, now).is_some() {
+                plan.failed(now, may_have_worn);
+                tries += 1;
+            } else {
+                plan.arrived(arrives, now);
+            }
+        }
+        tries
+    }
+
+    #[test]
+    fn a_tag_that_lies_badly_and_arrives_after_every_failure_is_not_worn_out_by_it() {
+        let minutes = 24 * 60;
+        for arrives in [OWN, Arrived::Reader] {
+            let tries = tries_of_a_day(arrives, true);
+            assert!((minutes..minutes + 20).contains(&tries), "{tries}");
+        }
+        // A reader that is not there wears nothing, and what comes back is tried at once.
+        assert!(tries_of_a_day(Arrived::Reader, false) > 50 * minutes);
+    }
+
+    #[test]
+    fn a_tag_that_is_put_back_is_tried_at_once_and_another_one_begins_anew() {
+        let mut plan = TagPlan::default();
+        let face = Ok(nfc_face(0, 0));
+        plan.arrived(OWN, 0);
+        for n in 0..20 {
+            plan.failed(n, true);
+        }
+        plan.arrived(OWN, 20);
+        assert!(plan.poll(&face, 20).is_some());
+        plan.failed(20, true);
+        plan.arrived(OWN, 21);
+        assert_eq!(plan.poll(&face, 21), None);
+        plan.arrived(OTHER, 22);
+        assert!(plan.poll(&face, 22).is_some());
+        plan.failed(22, true);
+        assert!(plan.poll(&face, 22 + RETRY_FIRST_MS).is_some());
     }
 }

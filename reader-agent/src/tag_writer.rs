@@ -41,6 +41,8 @@ pub struct TagFailure {
     /// A short, stable name.
     pub kind: &'static str,
     pub reason: String,
+    /// False if the tag was not programmed for it.
+    pub may_have_worn: bool,
 }
 
 /// How the reader is.

@@ -472,6 +472,20 @@ fn a_pcscd_that_crashes_during_a_write_loses_nothing() {
 }
 
 #[test]
+fn a_link_that_was_read_back_counts_whatever_becomes_of_the_field() {
+    let mut bench = Bench::with_tag();
+    bench.show_ok(OLD);
+    bench.reader.hold_field_off();
+    let job = bench.probe.begin_show(&uri_message(NEW));
+    bench.reader.wait_until_holding();
+    bench.pcscd.kill();
+    let visit = bench.probe.result(job);
+    assert_eq!(visit["ok"], true, "{visit}");
+    assert_eq!(visit["field_off"], false);
+    bench.reader.release();
+}
+
+#[test]
 fn a_named_reader_that_is_missing_is_called_by_its_name() {
     let dir = TempDir::new().unwrap();
     let reader = VirtualReader::acr122u(dir.path()).unwrap();

@@ -83,7 +83,8 @@ pub struct TagSigns {
 /// in between, whatever was not told of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagCounter {
-    /// When the visit began. None: the terminal knows no earlier value of this tag, and a count begins.
+    /// When the visit began. None: the terminal knows no earlier value of this tag, or its own reads may be
+    /// among those since, and a count begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<u32>,
     /// When it ended.

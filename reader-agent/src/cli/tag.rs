@@ -23,7 +23,7 @@ use crate::error::AgentError;
 use crate::files;
 use crate::reader::{TagConfig, TagEvent, TagService, Visit};
 use crate::state::State;
-use crate::tag::{Errand, KEY_FILE_MAX, TagError, TagKeys, Wish};
+use crate::tag::{Errand, KEY_FILE_MAX, TagError, TagKeys, Wish, hex};
 
 /// How long a person may take to lay the tag on the reader.
 const PLACE_LIMIT: Duration = Duration::from_secs(30);
@@ -120,7 +120,7 @@ pub(super) async fn run(command: TagCommand) -> Result<(), AgentError> {
     let config = Config::load(&at.config)?;
     let visit = visit(&config, errand).await?;
     if let Some(cycles) = already_written {
-        let uid: String = visit.tag_uid.iter().map(|b| format!("{b:02X}")).collect();
+        let uid = hex(&visit.tag_uid);
         State::open(&config.data_dir.join(DATABASE))?.count_elsewhere(&uid, cycles)?;
     }
     visit.said.iter().for_each(|line| println!("{line}"));

@@ -9,7 +9,7 @@ use super::{Finding, Mover, Verdict, within};
 use crate::health::{Report, TagReport};
 use crate::platform::{self, Door};
 use crate::reader::TagEvent;
-use crate::tag::TagError;
+use crate::tag::{TagError, hex};
 use crate::tag_pcsc;
 
 const SERVICE: &str = "card service";
@@ -171,10 +171,6 @@ fn told(subject: &'static str, problem: Option<&str>) -> Finding {
         .split_once(": ")
         .unwrap_or((problem, "unplug the reader and plug it in again"));
     Finding::broken(subject, says, Mover::Merchant, what)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02X}")).collect()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod clock;
 mod desk;
 mod field;
 mod identiv;
+mod kept;
 mod native;
 mod pcsc_error;
 mod service;

@@ -7,6 +7,7 @@ use super::card::ConnectedTag;
 use super::clock;
 use super::desk::{Lease, Task};
 use super::field::{ESCAPE, FieldSwitch};
+use super::kept::Kept;
 use super::pcsc_error::{enter, tag_error};
 use super::service::{FieldControl, Visit};
 use super::watcher::choose;
@@ -90,7 +91,7 @@ impl Worker {
             let done = found.carry_out(errand)?;
             Ok(Visit::of(uid, done))
         })?;
-        visit.field_off = self.field_off(&bench)?;
+        visit.field_off = self.let_phones(&bench);
         Ok(visit)
     }
 
@@ -146,6 +147,18 @@ impl Worker {
             FieldControl::No
         });
         Ok(obeys)
+    }
+
+    /// After a visit. The tag was read back: what becomes of the field takes nothing of that away.
+    fn let_phones(&self, bench: &Bench) -> bool {
+        let off = self.field_off(bench);
+        if off != Ok(true) {
+            self.lease.field_stays_on();
+        }
+        if off == Err(TagError::ReaderBusy) {
+            self.lease.waits_for_others();
+        }
+        off.unwrap_or(false)
     }
 
     /// Lets phones at the tag; false if the reader cannot.
@@ -316,8 +329,8 @@ impl Worker {
         act: impl FnOnce(&[u8], Recognised<'_>) -> Result<T, TagError>,
     ) -> Result<T, TagError> {
         let uid = uid(tag).map_err(not_there)?;
-        let safe = self.lease.config().safe.as_ref();
-        let found = Recognised::find(tag, &uid, safe, self.lease.memory());
+        let kept = Kept(&self.lease);
+        let found = Recognised::find(tag, &uid, &kept, self.lease.memory());
         act(&uid, found.map_err(not_there)?)
     }
 }

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use super::{State, StateError};
-use crate::tag::{LeftOn, Programming, TagError, TagRecord, TagSafe};
+use crate::tag::{LeftOn, Programming, TagError, TagRecord, TagSafe, hex};
 
 const LEFT: &str = "left_on_tag";
 
@@ -28,8 +28,7 @@ impl TagSafe for State {
     }
 
     fn count(&self, uid: &[u8], what: &Programming) -> Result<(), TagError> {
-        let uid: String = uid.iter().map(|b| format!("{b:02X}")).collect();
-        State::count(self, &uid, what).map_err(not_kept)
+        self.count_or_wait(&hex(uid), what).map_err(not_kept)
     }
 
     fn own(&self) -> Result<Option<Vec<u8>>, TagError> {
@@ -61,7 +60,7 @@ impl State {
             params![uid, text.as_str()],
         )?;
         // A chip that gets keys or settings may count from 0 again, and that is no other chip.
-        transaction.execute("UPDATE tag SET counter = NULL WHERE uid = ?1", [named(uid)])?;
+        transaction.execute("UPDATE tag SET counter = NULL WHERE uid = ?1", [hex(uid)])?;
         Ok(transaction.commit()?)
     }
 
@@ -92,11 +91,6 @@ impl State {
         transaction.execute("UPDATE tag_record SET own = 1 WHERE uid = ?1", [uid])?;
         Ok(transaction.commit()?)
     }
-}
-
-/// As visits and reports name a tag.
-fn named(uid: &[u8]) -> String {
-    uid.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// The words of the database's fault; the hint beside them is the tag error's own.

@@ -139,7 +139,11 @@ fn a_full_disk_is_called_one_and_loses_nothing() {
     let last = first_waiting + 1;
     assert!(state.tag_visited(&visit, &[event(last)]).is_err());
     assert_eq!(state.oldest(1).unwrap(), vec![event(1)]);
-    let withheld = |waiting, lost| Withheld { waiting, lost };
+    let withheld = |waiting, lost| Withheld {
+        waiting,
+        lost,
+        cycles: 0,
+    };
     assert_eq!(state.withheld(), withheld(2, 0));
     assert_eq!(state.last_tag().unwrap(), None);
 
@@ -151,6 +155,96 @@ fn a_full_disk_is_called_one_and_loses_nothing() {
     assert_eq!(state.oldest(10_000).unwrap(), all, "there is room again");
     assert_eq!(state.withheld(), withheld(0, 0));
     assert_eq!(state.last_tag().unwrap().unwrap().counter, Some(3));
+}
+
+/// Fills the disk; the report that found no room, and so waits. Later ones have higher numbers.
+fn fill(state: &State) -> u64 {
+    let connection = state.lock();
+    let pages: i64 = connection
+        .pragma_query_value(None, "page_count", |row| row.get(0))
+        .unwrap();
+    connection
+        .pragma_update(None, "max_page_count", pages)
+        .unwrap();
+    drop(connection);
+    (1..10_000)
+        .find(|n| state.push(&event(*n)).is_err())
+        .unwrap()
+}
+
+fn make_room(state: &State) {
+    let connection = state.lock();
+    connection
+        .pragma_update(None, "max_page_count", 10_000)
+        .unwrap();
+}
+
+#[test]
+fn what_waits_in_memory_goes_to_the_authority_behind_what_is_on_the_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir);
+    let first_waiting = fill(&state);
+    let last = first_waiting + 2;
+    for n in first_waiting + 1..=last {
+        assert!(state.push(&event(n)).is_err());
+    }
+    let all: Vec<_> = (1..=last).map(event).collect();
+    assert_eq!(state.oldest(10_000).unwrap(), all);
+    assert_eq!(
+        state.oldest(last as usize - 1).unwrap(),
+        all[..all.len() - 1]
+    );
+    let _ = state.forget(&[event_id(first_waiting), event_id(last)]);
+    assert_eq!(state.withheld().waiting, 1);
+    make_room(&state);
+    let kept = state.oldest(10_000).unwrap();
+    assert_eq!(kept.last(), Some(&event(last - 1)));
+    assert_eq!(kept.len() as u64, last - 2);
+}
+
+#[test]
+fn a_visit_that_waited_is_marked_with_the_cycles_of_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir);
+    TagSafe::count(&state, &[4, 0xA1], &LINK).unwrap();
+    fill(&state);
+    let visit = TagVisited {
+        uid: "04A1",
+        counter: None,
+        at: Timestamp::from_ms(1),
+    };
+    assert!(state.tag_visited(&visit, &[event(20_000)]).is_err());
+    for _ in 0..10 {
+        TagSafe::count(&state, &[4, 0xA1], &LINK).unwrap();
+    }
+    make_room(&state);
+    state.oldest(1).unwrap();
+    let marked: (i64, i64) = state
+        .lock()
+        .query_row("SELECT since_ms, since_cycles FROM tag", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(marked, (1, 2));
+}
+
+#[test]
+fn wear_that_cannot_be_written_down_is_told_all_the_same_and_written_down_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir);
+    let read_only = |is: bool| state.lock().pragma_update(None, "query_only", is).unwrap();
+    let cycles = |state: &State| state.tag("04A1").unwrap().unwrap().cycles;
+    TagSafe::count(&state, &[4, 0xA1], &LINK).unwrap();
+    read_only(true);
+    for _ in 0..2 {
+        TagSafe::count(&state, &[4, 0xA1], &LINK).unwrap_err();
+    }
+    assert_eq!((cycles(&state), state.withheld().cycles), (6, 4));
+    assert_eq!(cycles(&open(&dir)), 2, "a cut takes them");
+    read_only(false);
+    state.oldest(1).unwrap();
+    assert_eq!((cycles(&state), state.withheld().cycles), (6, 0));
+    assert_eq!(cycles(&open(&dir)), 6);
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! What becomes of a report that finds the disk full?
 //!
-//! It waits in memory with the visit that it tells of, in order, until there is room; a terminal goes on
-//! showing tokens meanwhile. What has no room there either is counted, so that nobody takes the rest for
-//! all there was.
+//! It waits in memory with the visit that it tells of, in order, until there is room or the authority has
+//! it; a terminal goes on showing tokens meanwhile. So does the wear of a tag. What has no room there either
+//! is counted, so that nobody takes the rest for all there was.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{MutexGuard, PoisonError};
 
+use protocol::ids::EventId;
 use protocol::time::Timestamp;
 use protocol::wire::reports::TerminalEvent;
 use rusqlite::params;
 
 use super::{State, StateError, TagVisited, push_event, wear};
+use crate::tag::Programming;
 
 /// Most visits and reports that wait in memory; past it the oldest go.
 pub const WAITING_MAX: usize = 1_000;
@@ -23,12 +25,16 @@ pub struct Withheld {
     pub waiting: u64,
     /// Reports of this run that nobody will ever get.
     pub lost: u64,
+    /// Programming cycles of tags that are counted in memory only.
+    pub cycles: u64,
 }
 
 #[derive(Default)]
 pub(super) struct Waiting {
     works: VecDeque<Work>,
     lost: u64,
+    /// What tags were programmed with, by UID.
+    wear: BTreeMap<String, Programming>,
 }
 
 /// What is written in one transaction.
@@ -41,6 +47,8 @@ struct Visited {
     uid: String,
     counter: Option<u32>,
     at: Timestamp,
+    /// As they were at the visit; none: nobody could say.
+    cycles: Option<u32>,
 }
 
 impl Work {
@@ -51,12 +59,17 @@ impl Work {
         }
     }
 
-    pub(super) fn visit(visit: &TagVisited<'_>, events: &[TerminalEvent]) -> Self {
+    pub(super) fn visit(
+        visit: &TagVisited<'_>,
+        cycles: Option<u32>,
+        events: &[TerminalEvent],
+    ) -> Self {
         Self {
             visit: Some(Visited {
                 uid: visit.uid.to_owned(),
                 counter: visit.counter,
                 at: visit.at,
+                cycles,
             }),
             reports: events.to_vec(),
         }
@@ -70,7 +83,48 @@ impl State {
         Withheld {
             waiting: reports.sum(),
             lost: waiting.lost,
+            cycles: waiting.wear.values().map(|it| u64::from(it.cycles)).sum(),
         }
+    }
+
+    /// The oldest reports: those on the disk, then those that still find no room there.
+    pub fn oldest(&self, count: usize) -> Result<Vec<TerminalEvent>, StateError> {
+        let mut waiting = self.waiting();
+        let _ = self.write_all(&mut waiting);
+        let mut oldest = self.oldest_on_disk(count)?;
+        let in_memory = waiting.works.iter().flat_map(|work| &work.reports);
+        oldest.extend(in_memory.take(count - oldest.len()).cloned());
+        Ok(oldest)
+    }
+
+    /// The authority has these. On a full disk even this may find no room: then the same reports are told
+    /// again, and their ids say that they are the same.
+    pub fn forget(&self, stored: &[EventId]) -> Result<(), StateError> {
+        let mut waiting = self.waiting();
+        for work in &mut waiting.works {
+            work.reports.retain(|event| !stored.contains(&event.id));
+        }
+        let has_work = |work: &Work| work.visit.is_some() || !work.reports.is_empty();
+        waiting.works.retain(has_work);
+        self.forget_on_disk(stored)
+    }
+
+    /// Counts what is about to be programmed on the disk, and where that fails in memory: then it is an
+    /// error all the same.
+    pub(super) fn count_or_wait(&self, uid: &str, what: &Programming) -> Result<(), StateError> {
+        let mut waiting = self.waiting();
+        let earlier = waiting.wear.remove(uid);
+        let whole = earlier.map_or(*what, |earlier| what.and(earlier));
+        let counted = self.count(uid, &whole);
+        if counted.is_err() {
+            waiting.wear.insert(uid.to_owned(), whole);
+        }
+        counted
+    }
+
+    /// Cycles of a tag that are counted in memory only.
+    pub(super) fn cycles_waiting(&self, uid: &str) -> u32 {
+        self.waiting().wear.get(uid).map_or(0, |wear| wear.cycles)
     }
 
     /// Writes what has waited, then this; what finds no room waits.
@@ -84,13 +138,15 @@ impl State {
         self.write_all(&mut waiting)
     }
 
-    /// Writes what has waited, as far as there is room.
-    pub(super) fn settle(&self) -> Result<(), StateError> {
-        self.write_all(&mut self.waiting())
-    }
-
     fn write_all(&self, waiting: &mut Waiting) -> Result<(), StateError> {
         let mut result = Ok(());
+        while let Some((uid, wear)) = waiting.wear.pop_first() {
+            if let Err(error) = self.count(&uid, &wear) {
+                waiting.wear.insert(uid, wear);
+                result = Err(error);
+                break;
+            }
+        }
         while let Some(work) = waiting.works.front() {
             match self.write(work) {
                 Err(StateError::DiskFull) => return Err(StateError::DiskFull),
@@ -120,7 +176,9 @@ impl State {
                     last_visit_ms = excluded.last_visit_ms",
                 params![visit.uid, visit.counter, visit.at.ms()],
             )?;
-            wear::mark(&transaction, &visit.uid, visit.at)?;
+            if let Some(cycles) = visit.cycles {
+                wear::mark(&transaction, &visit.uid, (visit.at.ms(), cycles.into()))?;
+            }
         }
         let mut refused = 0;
         for event in &work.reports {

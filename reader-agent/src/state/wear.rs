@@ -1,6 +1,6 @@
 //! How worn is each tag, and how fast does it wear?
 
-use protocol::time::{Millis, Timestamp};
+use protocol::time::Millis;
 use protocol::wear::{DAY_MS, TagWear, planned};
 use protocol::window::{Policy, WindowPolicy};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -93,23 +93,33 @@ impl State {
     /// The tag that was visited last.
     pub fn last_tag(&self) -> Result<Option<CountedTag>, StateError> {
         let query = "SELECT * FROM tag ORDER BY last_visit_ms DESC LIMIT 1";
-        Ok(self.lock().query_row(query, [], counted).optional()?)
+        let tag = self.lock().query_row(query, [], counted).optional()?;
+        Ok(tag.map(|tag| self.whole(tag)))
     }
 
     pub fn tag(&self, uid: &str) -> Result<Option<CountedTag>, StateError> {
         let query = "SELECT * FROM tag WHERE uid = ?1";
-        Ok(self.lock().query_row(query, [uid], counted).optional()?)
+        let tag = self.lock().query_row(query, [uid], counted).optional()?;
+        Ok(tag.map(|tag| self.whole(tag)))
+    }
+
+    pub(super) fn cycles(&self, uid: &str) -> Result<u32, StateError> {
+        let tag = self.tag(uid)?;
+        Ok(tag.map_or_else(|| self.cycles_waiting(uid), |tag| tag.cycles))
+    }
+
+    /// With what is not on the disk.
+    fn whole(&self, tag: CountedTag) -> CountedTag {
+        let cycles = tag.cycles.saturating_add(self.cycles_waiting(&tag.uid));
+        CountedTag { cycles, ..tag }
     }
 }
 
-/// After a visit at `at`.
-pub(super) fn mark(connection: &Connection, uid: &str, at: Timestamp) -> Result<(), StateError> {
-    let query =
-        "SELECT since_ms, since_cycles, mark_ms, mark_cycles, cycles FROM tag WHERE uid = ?1";
-    let (pace, cycles) = connection.query_row(query, [uid], |row| {
-        Ok((Pace::read(row)?, row.get::<_, i64>("cycles")?))
-    })?;
-    let Pace { since, mark } = Pace::marked(pace, (at.ms(), cycles));
+/// After a visit at this moment.
+pub(super) fn mark(connection: &Connection, uid: &str, at: Moment) -> Result<(), StateError> {
+    let query = "SELECT since_ms, since_cycles, mark_ms, mark_cycles FROM tag WHERE uid = ?1";
+    let pace = connection.query_row(query, [uid], Pace::read)?;
+    let Pace { since, mark } = Pace::marked(pace, at);
     connection.execute(
         "UPDATE tag SET since_ms = ?2, since_cycles = ?3, mark_ms = ?4, mark_cycles = ?5
          WHERE uid = ?1",
@@ -119,7 +129,7 @@ pub(super) fn mark(connection: &Connection, uid: &str, at: Timestamp) -> Result<
 }
 
 /// A moment, and the cycles that were counted until then.
-type Moment = (i64, i64);
+pub(super) type Moment = (i64, i64);
 
 /// Over which time the pace is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What went wrong at the tag, and what does the person beside it do now?
 
+use super::hex;
 use protocol::sun::TagUid;
 use thiserror::Error;
 
@@ -144,6 +145,23 @@ pub enum TagError {
 }
 
 impl TagError {
+    /// False if this was noticed before the tag was programmed.
+    pub fn may_have_worn(&self) -> bool {
+        !matches!(
+            self,
+            TagError::NoTag
+                | TagError::Mute
+                | TagError::NotAnNtag { .. }
+                | TagError::Replaced { .. }
+                | TagError::NoReader { .. }
+                | TagError::ReaderBusy
+                | TagError::PcscdAbsent
+                | TagError::NotLetIn
+                | TagError::Superseded
+                | TagError::Stopped
+        )
+    }
+
     /// A short, stable name for logs and metrics.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -207,10 +225,6 @@ fn no_reader(wanted: Option<&str>) -> String {
         ),
         None => "no NFC reader found: plug one in".into(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02X}")).collect()
 }
 
 #[cfg(test)]

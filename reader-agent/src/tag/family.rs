@@ -3,7 +3,6 @@
 //! A family recognises its tags and carries out the four errands in its own way. Nothing outside a
 //! family asks which one it is; another one is another line in [`FAMILIES`].
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use protocol::wire::reports::TagSigns;
@@ -16,8 +15,7 @@ use super::ntag21x::Ntag21x;
 use super::ntag424::Ntag424;
 use super::record::{TagRecord, TagSafe};
 use super::taps::{LastCounter, TapLedger};
-use super::wear::Programming;
-use super::{Card, TagError};
+use super::{Card, TagError, hex};
 
 /// Every family there is, in the order in which they are asked.
 static FAMILIES: [&dyn TagFamily; 2] = [&Ntag21x, &Ntag424];
@@ -98,14 +96,15 @@ pub struct TagMemory {
     left: Option<LeftOn>,
     /// The tag that lies there, if it proved not to be ours by what is known of it.
     distrusted: Option<LeftOn>,
-    /// What was programmed and could not be counted, by UID.
-    pub(super) uncounted: BTreeMap<Vec<u8>, Programming>,
 }
 
 impl TagMemory {
+    /// With what a run left that ended in good order; without it the last counter is only what was kept.
     pub fn resume(last: Option<LastCounter>, left: Option<LeftOn>) -> Self {
+        let ended_at = |last: &LastCounter| left.as_ref().is_some_and(|l| l.uid == last.tag_uid);
+        let in_order = last.as_ref().is_some_and(ended_at);
         Self {
-            taps: TapLedger::resume(last),
+            taps: TapLedger::resume(last, in_order),
             left,
             ..Self::default()
         }
@@ -114,6 +113,11 @@ impl TagMemory {
     /// What the last good visit left on this tag. Asked once: until this visit is good, nobody knows.
     pub(super) fn take_left(&mut self, uid: &[u8]) -> Option<LeftOn> {
         self.left.take().filter(|left| left.uid == uid)
+    }
+
+    /// Whoever keeps the books has this visit's taps.
+    pub fn handle_told(&mut self, uid: &[u8], taps: Option<u32>) {
+        self.taps.handle_told(uid, taps.unwrap_or(0));
     }
 
     /// Whatever lay there is gone; what comes is judged anew.
@@ -242,7 +246,7 @@ impl<'a> Recognised<'a> {
 
     fn check(&self) -> Result<Done, TagError> {
         let mut done = self.family.check(&self.at)?;
-        let uid: String = self.at.uid.iter().map(|b| format!("{b:02X}")).collect();
+        let uid = hex(self.at.uid);
         let whose = match self.at.safe.own()? {
             Some(own) if own == self.at.uid => "this terminal's own tag",
             Some(_) => "another tag than this terminal's own",

@@ -24,6 +24,8 @@ pub use key_file::{BadKeyFile, KEY_FILE_MAX, TagKeys};
 pub use record::{
     KeyRecord, KeyState, Password, PasswordRecord, PasswordStage, TagRecord, TagSafe,
 };
+#[cfg(test)]
+pub(crate) use taps::Counted;
 pub use taps::LastCounter;
 pub use wear::Programming;
 
@@ -31,6 +33,11 @@ pub use wear::Programming;
 pub const PAGE: usize = 4;
 /// Bytes of one read: four pages.
 pub const READ: usize = 16;
+
+/// Bytes as people, visits and reports write them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
 
 /// A tag as every PC/SC reader offers it.
 trait StorageCard {

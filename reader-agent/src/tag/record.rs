@@ -31,7 +31,8 @@ pub trait TagSafe: Send + Sync {
     fn forget(&self, uid: &[u8]) -> Result<(), TagError>;
     /// Makes this the terminal's own tag, and no other.
     fn adopt(&self, uid: &[u8]) -> Result<(), TagError>;
-    /// Counts what is about to be programmed; on the disk when it returns.
+    /// Counts what is about to be programmed; on the disk when it returns. What finds no room there is an
+    /// error, and counted as soon as it does.
     fn count(&self, uid: &[u8], what: &Programming) -> Result<(), TagError>;
     /// The terminal's own tag, if one was personalised.
     fn own(&self) -> Result<Option<Vec<u8>>, TagError>;

@@ -64,16 +64,13 @@ impl Programming {
 
 impl At<'_> {
     /// Counts what the tag is about to be programmed with. A full disk does not keep a stale link on the
-    /// tag: what could not be counted is counted with the next.
+    /// tag: what could not be counted waits.
     pub(super) fn count(&self, programming: Programming) {
         if programming.pages == 0 {
             return;
         }
-        let uncounted = self.memory().uncounted.remove(self.uid);
-        let whole = uncounted.map_or(programming, |uncounted| programming.and(uncounted));
-        if let Err(error) = self.safe.count(self.uid, &whole) {
-            tracing::error!("the wear of the tag is not counted yet: {error}");
-            self.memory().uncounted.insert(self.uid.to_vec(), whole);
+        if let Err(error) = self.safe.count(self.uid, &programming) {
+            tracing::error!("the wear of the tag is counted in memory only: {error}");
         }
     }
 }

@@ -163,6 +163,7 @@ impl Agent {
     pub fn restarted(&self) -> Agent {
         let mut content = self.safe.content().clone();
         content.room = None;
+        content.uncounted.clear();
         let content = Mutex::new(content);
         Agent {
             safe: Drawer { content },
@@ -206,7 +207,11 @@ impl Agent {
     /// The same with whatever calls itself a card.
     pub fn run_on(&self, card: &dyn Card, errand: &Errand) -> Result<Done, TagError> {
         let uid = uid(card)?;
-        Recognised::find(card, &uid, &self.safe, &self.memory)?.carry_out(errand)
+        let done = Recognised::find(card, &uid, &self.safe, &self.memory)?.carry_out(errand)?;
+        let memory = self.memory.lock();
+        let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
+        memory.handle_told(&uid, done.taps);
+        Ok(done)
     }
 
     /// What is counted of a tag.
@@ -230,6 +235,8 @@ struct Content {
     records: BTreeMap<Vec<u8>, TagRecord>,
     own: Option<Vec<u8>>,
     counted: BTreeMap<Vec<u8>, Programming>,
+    /// In memory.
+    uncounted: BTreeMap<Vec<u8>, Programming>,
     room: Option<usize>,
 }
 
@@ -268,11 +275,14 @@ impl TagSafe for Drawer {
 
     fn count(&self, uid: &[u8], what: &Programming) -> Result<(), TagError> {
         let mut content = self.content();
+        let uncounted = content.uncounted.remove(uid);
+        let whole = uncounted.map_or(*what, |uncounted| what.and(uncounted));
         if content.room == Some(0) {
+            content.uncounted.insert(uid.to_vec(), whole);
             return Err(TagError::NotKept("the disk is full".into()));
         }
         let counted = content.counted.remove(uid);
-        let whole = counted.map_or(*what, |counted| what.and(counted));
+        let whole = counted.map_or(whole, |counted| whole.and(counted));
         content.counted.insert(uid.to_vec(), whole);
         Ok(())
     }

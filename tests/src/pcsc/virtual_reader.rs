@@ -65,11 +65,32 @@ struct State {
     manners: Manners,
     writes_to_tear: Option<usize>,
     apdus_to_tear: Option<usize>,
-    hold: bool,
+    hold: Option<Hold>,
     holding: bool,
     connection: Option<UnixStream>,
     log: VecDeque<Vec<u8>>,
     stop: bool,
+}
+
+/// Which command's answer is kept back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// The next one for the tag.
+    Tag,
+    /// The one that switches the field off.
+    FieldOff,
+}
+
+impl Hold {
+    fn is_for(self, kind: u8, body: &[u8]) -> bool {
+        match self {
+            Hold::Tag => kind == TRANSMIT,
+            Hold::FieldOff => {
+                let command = body.get(4..).and_then(acr122u::reader_command);
+                kind == CONTROL && matches!(command, Some(ReaderCommand::Field(false, _)))
+            }
+        }
+    }
 }
 
 enum Reply {
@@ -205,7 +226,12 @@ impl VirtualReader {
 
     /// Keeps the answer to the next command for the tag until `release`.
     pub fn hold(&self) {
-        self.shared.locked().hold = true;
+        self.shared.locked().hold = Some(Hold::Tag);
+    }
+
+    /// Keeps the answer to the command that switches the field off until `release`.
+    pub fn hold_field_off(&self) {
+        self.shared.locked().hold = Some(Hold::FieldOff);
     }
 
     /// Waits until a command's answer is being held.
@@ -214,7 +240,7 @@ impl VirtualReader {
     }
 
     pub fn release(&self) {
-        self.shared.locked().hold = false;
+        self.shared.locked().hold = None;
         self.shared.changed.notify_all();
     }
 
@@ -268,7 +294,7 @@ impl Drop for VirtualReader {
     fn drop(&mut self) {
         let mut state = self.shared.locked();
         state.stop = true;
-        state.hold = false;
+        state.hold = None;
         state.disconnect();
         drop(state);
         self.shared.changed.notify_all();
@@ -303,9 +329,7 @@ impl Shared {
 
     fn serve(&self, mut stream: UnixStream) {
         while let Ok((kind, body)) = read_frame(&mut stream) {
-            if kind == TRANSMIT {
-                self.hold_back();
-            }
+            self.hold_back(kind, &body);
             let mut state = self.locked();
             let reply = state.reply(kind, &body);
             let sent = match &reply {
@@ -320,16 +344,16 @@ impl Shared {
         }
     }
 
-    fn hold_back(&self) {
+    fn hold_back(&self, kind: u8, body: &[u8]) {
         let mut state = self.locked();
-        if !state.hold {
+        if !state.hold.is_some_and(|hold| hold.is_for(kind, body)) {
             return;
         }
         state.holding = true;
         self.changed.notify_all();
         state = self
             .changed
-            .wait_while(state, |s| s.hold)
+            .wait_while(state, |s| s.hold.is_some())
             .unwrap_or_else(PoisonError::into_inner);
         state.holding = false;
     }
@@ -349,7 +373,7 @@ impl State {
             },
             writes_to_tear: None,
             apdus_to_tear: None,
-            hold: false,
+            hold: None,
             holding: false,
             connection: None,
             log: VecDeque::new(),

@@ -111,7 +111,9 @@ impl Bench {
         let hand = InHand::cut(place.tag.take().unwrap(), cut);
         let visit = uid(&hand).and_then(|uid| {
             let found = Recognised::find(&hand, &uid, &*self.state, &self.memory)?;
-            Ok((uid.clone(), found.carry_out(errand)?))
+            let done = found.carry_out(errand)?;
+            self.memory.lock().unwrap().handle_told(&uid, done.taps);
+            Ok((uid, done))
         });
         place.tag = Some(hand.into_tag());
         if crash.is_some() {
@@ -142,6 +144,7 @@ impl Bench {
             Err(error) => Err(TagFailure {
                 kind: error.kind(),
                 reason: error.to_string(),
+                may_have_worn: error.may_have_worn(),
             }),
         }
     }

@@ -107,7 +107,7 @@ fn find_worn(conn: &Connection, terminal: TerminalId) -> Result<Option<WornTag>>
 }
 
 /// Takes in the wear of a tag if this report tells it and no later one did. A count that went back is of a
-/// terminal that lost it: what was counted before stays counted.
+/// terminal that lost it, or was restored to an earlier one: by as much as it went back there was more.
 pub(super) fn take_wear(
     tx: &Tx<'_>,
     terminal: TerminalId,
@@ -136,10 +136,10 @@ pub(super) fn take_wear(
         return Ok(());
     }
     let (before, due_since) = match known.filter(|known| known.uid == *uid) {
-        Some(known) if wear.cycles < known.cycles => {
-            (known.before.saturating_add(known.cycles), known.due_since)
+        Some(known) => {
+            let back = known.cycles.saturating_sub(wear.cycles);
+            (known.before.saturating_add(back), known.due_since)
         }
-        Some(known) => (known.before, known.due_since),
         None => (0, None),
     };
     let whole = TagWear {

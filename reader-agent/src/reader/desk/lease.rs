@@ -1,6 +1,6 @@
 //! What may a worker do, and until when?
 
-use super::{Call, Desk, State, Task, answer};
+use super::{Call, Desk, State, Task};
 use crate::reader::clock;
 use crate::reader::service::{FieldControl, TagConfig, TagEvent, Visit};
 use crate::tag::{TagError, TagMemory};
@@ -31,6 +31,7 @@ impl Lease {
             }
             if let Some(job) = state.waiting.take() {
                 state.attending = false;
+                state.busy = false;
                 state.running = Some(job.reply);
                 state.call = Some(Call::letting_go());
                 return Task::Run(job.errand);
@@ -63,15 +64,31 @@ impl Lease {
         Ok(result)
     }
 
-    /// Ends the job under way.
+    /// What waits for the disk and not for the reader has no watchdog.
+    pub(in crate::reader) fn beside<T>(&self, work: impl FnOnce() -> T) -> Result<T, TagError> {
+        self.while_held(|state| state.call = None)?;
+        let result = work();
+        self.while_held(|state| state.call = Some(Call::letting_go()))?;
+        self.desk.changed.notify_all();
+        Ok(result)
+    }
+
+    /// Ends the job under way. What nobody hears of, the next visit tells.
     pub(in crate::reader) fn finish(&self, result: Result<Visit, TagError>) {
         let _ = self.while_held(|state| {
             let result = result.map_err(|error| owned_up(error, state));
             state.call = None;
-            state.busy = matches!(result, Err(TagError::ReaderBusy));
+            state.busy |= matches!(result, Err(TagError::ReaderBusy));
             state.status.last_error = result.as_ref().err().cloned();
-            if let Some(reply) = state.running.take() {
-                answer(reply, result);
+            let Some(reply) = state.running.take() else {
+                return;
+            };
+            let visit = result.as_ref().ok();
+            let told = visit.map(|visit| (visit.tag_uid.clone(), visit.taps_since_last));
+            if reply.send(result).is_ok()
+                && let Some((uid, taps)) = told
+            {
+                self.desk.remembered().handle_told(&uid, taps);
             }
         });
     }
@@ -130,6 +147,11 @@ impl Lease {
 
     pub(in crate::reader) fn field_stays_on(&self) {
         let _ = self.while_held(|state| state.field_off = false);
+    }
+
+    /// Other software holds the reader, and something is still to be done there.
+    pub(in crate::reader) fn waits_for_others(&self) {
+        let _ = self.while_held(|state| state.busy = true);
     }
 
     fn while_held<T>(&self, act: impl FnOnce(&mut State) -> T) -> Result<T, TagError> {

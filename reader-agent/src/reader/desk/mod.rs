@@ -264,9 +264,7 @@ impl Desk {
 
     fn lose_tag(&self, state: &mut State) {
         let refused = state.refused.take();
-        // Nobody who holds this lock waits for the desk's.
-        let memory = self.memory.lock();
-        memory.unwrap_or_else(PoisonError::into_inner).handle_gone();
+        self.remembered().handle_gone();
         if state.status.tag_uid.take().is_some() || refused.is_some() {
             self.tell(TagEvent::TagRemoved);
         }
@@ -290,6 +288,11 @@ impl Desk {
         if self.events.try_send(event.clone()).is_err() {
             tracing::warn!(?event, "nobody takes the tag's events");
         }
+    }
+
+    /// Nobody who holds this lock waits for the desk's.
+    fn remembered(&self) -> MutexGuard<'_, TagMemory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -368,15 +371,4 @@ fn answer(reply: Reply, result: Result<Visit, TagError>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn event_counts_are_ordered_across_their_wrap() {
-        assert!(is_before(1, 2));
-        assert!(!is_before(2, 2));
-        assert!(!is_before(3, 2));
-        assert!(is_before(0xFFFF, 0));
-        assert!(!is_before(0, 0xFFFF));
-    }
-}
+mod tests;

@@ -45,8 +45,13 @@ impl TagFamily for Ntag21x {
             Some(counter) => found(at, counter)?,
             None => None,
         };
+        let comparable =
+            |now: &u32| (at.memory().taps).is_comparable(at.uid, *now, Counted::Everybody);
         let begin = |now| at.memory().taps.begin(at.uid, now, Counted::Everybody);
-        let taps = counter_found.and_then(begin);
+        let (counter_found, taps) = (
+            counter_found.filter(comparable),
+            counter_found.and_then(begin),
+        );
         let mut pages = Pages(at.card);
         password::unlock(at, &mut pages)?;
         let left = at.memory().take_left(at.uid);
