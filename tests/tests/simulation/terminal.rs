@@ -66,10 +66,35 @@ pub(crate) struct Place {
     pub(crate) cut: Option<Cut>,
     /// The agent is killed in its next visit, after so many commands.
     pub(crate) crash: Option<usize>,
+    pub(crate) taps: Taps,
     /// Visits that came to no good end.
     pub(crate) torn: u32,
     /// Since the last visit.
     pub(crate) is_scrawled_on: bool,
+}
+
+/// Reads by phones, and what becomes of them.
+#[derive(Default)]
+pub(crate) struct Taps {
+    pub(crate) all: u32,
+    /// At the last good visit.
+    pub(crate) settled: u32,
+    /// Good visits.
+    pub(crate) visits: u32,
+    /// The last run of the agent did not end in good order.
+    pub(crate) is_cut: bool,
+    /// Nobody can tell these of an NTAG21x, which counts our reads as well, from our own.
+    pub(crate) untold: u32,
+}
+
+impl Taps {
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.is_cut) {
+            self.untold += self.all - self.settled;
+        }
+        self.settled = self.all;
+        self.visits += 1;
+    }
 }
 
 /// The process ends in the middle of a visit.
@@ -122,6 +147,9 @@ impl Bench {
             resume_unwind(Box::new(Killed));
         }
         place.is_scrawled_on &= visit.is_err();
+        if visit.is_ok() {
+            place.taps.settle();
+        }
         if visit.is_err() {
             place.torn += 1;
             place.lies_there = cut.is_none();

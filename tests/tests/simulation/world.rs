@@ -24,7 +24,10 @@ use reader_agent::tag::Errand;
 use reader_agent::tag_plan::FRUITLESS_WRITES_MAX;
 
 use super::op::Op;
-use super::terminal::{Place, Terminal, Times};
+use super::terminal::{Place, Taps, Terminal, Times};
+
+#[path = "invariants.rs"]
+mod invariants;
 
 /// Longest time between two looks at the terminal: less often than in the field, where it is
 /// [`TICK_MAX`], so that a year is short.
@@ -53,8 +56,6 @@ pub(crate) struct World {
     worn_before: u32,
     net: Net,
     phone: Option<String>,
-    /// What was told of taps must add up to these.
-    taps: u32,
     nfc_claims: VecDeque<Timestamp>,
     /// Reports in the order in which the terminal made them.
     made: Vec<EventId>,
@@ -95,6 +96,7 @@ impl World {
             plugged: true,
             cut: None,
             crash: None,
+            taps: Taps::default(),
             torn: 0,
             is_scrawled_on: false,
         }));
@@ -126,7 +128,6 @@ impl World {
                 loses_answer: false,
             },
             phone: None,
-            taps: 0,
             nfc_claims: VecDeque::new(),
             made: Vec::new(),
             noted: BTreeSet::new(),
@@ -174,8 +175,11 @@ impl World {
                 self.start_anew();
             }
             Op::Restart => {
+                let before = self.place().taps.visits;
                 self.terminal.take().unwrap().stop();
+                let in_good_order = self.place().taps.visits > before;
                 self.start_anew();
+                self.place().taps.is_cut = !in_good_order;
             }
             Op::Policy(number) => self.authority.change_policy(number),
             Op::Reboot => {
@@ -394,8 +398,8 @@ impl World {
             return;
         }
         let message = place.tag.as_mut().unwrap().read_by_phone();
+        place.taps.all += 1;
         drop(place);
-        self.taps += 1;
         self.phone = message.and_then(|message| ndef::read_uri(&message).ok());
     }
 
@@ -515,6 +519,7 @@ impl World {
     fn start_anew(&mut self) {
         self.note_reports_of_the_dead();
         self.terminal = None;
+        self.place().taps.is_cut = true;
         self.drop_stream_silently();
         self.net.silent_until = None;
         self.terminal = Some(Terminal::start(
@@ -529,133 +534,6 @@ impl World {
         if self.terminal.is_some() {
             self.note_reports();
         }
-    }
-
-    /// What screens and tag show is right, at every moment; in peace it is also there.
-    fn assert_shown(&mut self, in_peace: bool) {
-        self.assert_board();
-        self.assert_tag(in_peace);
-        if in_peace {
-            let faces = self.terminal().board.borrow().faces.clone();
-            assert!(faces.qr.is_ok() && faces.nfc.is_ok(), "{faces:?}");
-        }
-    }
-
-    fn assert_board(&mut self) {
-        let now = self.now();
-        let terminal = self.terminal();
-        let heard = terminal.driver.clock.is_heard();
-        self.knows_time |= heard;
-        // Of a machine that was started without the authority the wall clock is all there is.
-        if !self.knows_time {
-            return;
-        }
-        let terminal = self.terminal();
-        let faces = terminal.board.borrow().faces.clone();
-        let horizon = self.authority.horizon();
-        for face in [&faces.nfc, &faces.qr, &faces.code].into_iter().flatten() {
-            let told = self.told.get(&face.window).copied().unwrap_or(0);
-            assert!(face.turn >= told, "{face:?} again, after turn {told}");
-            let in_time = face.opens <= now && now <= face.closes;
-            assert!(in_time, "{face:?} is shown at {now}");
-            assert!(Some(face.closes) <= horizon, "{face:?} of no schedule");
-        }
-        if !self.is_in_touch() || self.right.as_ref() == Some(&faces) {
-            return;
-        }
-        for face in [&faces.nfc, &faces.qr].into_iter().flatten() {
-            assert!(self.takes(face), "{face:?} is shown and not taken");
-        }
-        self.right = Some(faces);
-    }
-
-    /// Of what a phone can read only the token of the moment is left, once the tag could be written.
-    fn assert_tag(&mut self, in_peace: bool) {
-        let now = self.now();
-        let tries_again = self.terminal().memory.next_try().is_some();
-        let knows_time = self.knows_time;
-        let place = self.place();
-        let unguarded = place.is_scrawled_on && !self.is_guarded;
-        if tries_again || !(place.lies_there && place.plugged) || !knows_time || unguarded {
-            return;
-        }
-        let found = place.tag.clone().and_then(|mut tag| tag.read_by_phone());
-        drop(place);
-        let link = found.map(|message| ndef::read_uri(&message).unwrap());
-        let face = self.terminal().board.borrow().faces.nfc.clone();
-        match (link, face) {
-            (Some(link), Ok(face)) => {
-                assert_eq!(unsigned(&link), face.text(), "at {now}");
-            }
-            (Some(link), Err(blank)) => panic!("{link} on the tag at {now}, but: {blank}"),
-            (None, Ok(face)) => {
-                self.nfc_claims.retain(|at| *at + HOUR_MS > now);
-                let spent = self.nfc_claims.len() >= FRUITLESS_WRITES_MAX;
-                assert!(
-                    spent && !in_peace,
-                    "{face:?} at {now}, and nothing on the tag"
-                );
-            }
-            (None, Err(_)) => {}
-        }
-    }
-
-    /// Every report arrived once and in order, and every tap is in one.
-    fn assert_told(&mut self) {
-        let arrived = self.authority.reports.iter().map(|event| event.id);
-        assert_eq!(arrived.collect::<Vec<_>>(), self.made);
-        let told: u32 = self
-            .authority
-            .reports
-            .iter()
-            .map(|event| match &event.what {
-                Seen::Tap { count, .. } => *count,
-                _ => 0,
-            })
-            .sum();
-        let place = self.place();
-        // An NTAG21x counts our own first read, and whether one that was cut was counted nobody knows.
-        let doubt = match place.tag {
-            Some(TagModel::Ntag424(_)) => 0,
-            _ => place.torn,
-        };
-        drop(place);
-        let taps = self.taps;
-        assert!(
-            told.abs_diff(taps) <= doubt,
-            "{told} of {taps} taps were told, {doubt} in doubt"
-        );
-    }
-
-    /// A tag is never more worn than was counted, wherever a visit was cut or a run was killed.
-    fn assert_counted(&mut self) {
-        let worn = self.worn() - self.worn_before;
-        let last = self.terminal().state.last_tag().unwrap();
-        let counted = last.unwrap().cycles;
-        assert!(counted >= worn, "{worn} cycles, {counted} counted");
-    }
-
-    /// Cycles of the page that was programmed most, or of an NTAG 424 DNA as a whole.
-    fn worn(&self) -> u32 {
-        match self.place().tag.as_ref().unwrap() {
-            TagModel::Ntag213(tag) => {
-                let pages = FIRST_PAGE..LAST_PAGE;
-                pages.map(|page| tag.writes(page)).max().unwrap()
-            }
-            TagModel::Ntag424(tag) => tag.writes(),
-            TagModel::Foreign(_) => 0,
-        }
-    }
-
-    fn is_in_touch(&self) -> bool {
-        self.net.has_stream
-            && self.net.silent_until.is_none()
-            && !self.net.holds
-            && self.net.held.is_empty()
-    }
-
-    fn takes(&self, face: &Face) -> bool {
-        self.authority.takes(face, self.now())
     }
 
     pub(crate) fn now(&self) -> Timestamp {
