@@ -270,6 +270,7 @@ impl Parts {
             pulse: Pulse::new(self.manager.clone()),
             stop: self.stop.subscribe(),
             asked: None,
+            alive: None,
         };
         let follower = Follower {
             line: self.line.clone(),

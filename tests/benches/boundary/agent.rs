@@ -107,6 +107,7 @@ async fn boundaries() -> Result<Vec<f64>, Fault> {
         pulse: Pulse::new(Arc::new(Manager::default())),
         stop: stop.clone(),
         asked: None,
+        alive: None,
     };
     let tag_driver = TagDriver {
         writer: Arc::new(tag),

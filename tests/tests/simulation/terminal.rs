@@ -214,6 +214,7 @@ impl Terminal {
             pulse: Pulse::new(Arc::new(Manager::default())),
             stop: stop.clone(),
             asked: None,
+            alive: None,
         };
         let tag_driver = TagDriver {
             writer: bench.clone(),
