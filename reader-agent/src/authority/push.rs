@@ -91,18 +91,22 @@ impl Follower {
         loop {
             let footing = self.line.now();
             let (error, pause) = match self.dial(&footing, &mut old).await {
-                Ok(stream) => match self.take_over(&footing, stream, &mut backoff).await {
-                    End::NobodyHears => return,
-                    End::Moved(stream) => {
-                        old = stream;
-                        if old.is_none() {
-                            self.leave(&mut old).await;
+                Ok(stream) => {
+                    // What it still says is older than the new one's answer.
+                    old = None;
+                    match self.take_over(&footing, stream, &mut backoff).await {
+                        End::NobodyHears => return,
+                        End::Moved(stream) => {
+                            old = stream;
+                            if old.is_none() {
+                                self.leave(&mut old).await;
+                            }
+                            continue;
                         }
-                        continue;
+                        // Whoever ended it may have ended those of a whole fleet.
+                        End::Lost(error) => (error, backoff.lost()),
                     }
-                    // Whoever ended it may have ended those of a whole fleet.
-                    End::Lost(error) => (error, backoff.lost()),
-                },
+                }
                 Err(error) => {
                     self.note(&footing, &error);
                     (error, backoff.pause())

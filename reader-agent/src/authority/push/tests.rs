@@ -134,6 +134,26 @@ async fn a_doubted_stream_is_told_to_be_left_at_once_and_is_replaced() {
     assert!(stand.dir.path().exists());
 }
 
+#[tokio::test]
+async fn a_stream_that_took_over_from_another_is_told_to_be_lost_at_once() {
+    let authority = FakeAuthority::start().await;
+    authority.world().many_streams = true;
+    let front = Front::open(Way::Nowhere).await;
+    front.leads_to(&authority);
+    let mut stand = Stand::follow(&authority, &front.base, Names::of_system());
+    stand.until_state().await;
+    let identity = stand.line.now().identity.clone();
+    stand.line.identify(identity, Standing::Taken).unwrap();
+    while !matches!(stand.next().await, Pushed::Connected { .. }) {}
+    stand.until_state().await;
+    front.leads(Way::Nowhere);
+    let mut next = stand.next().await;
+    while matches!(next, Pushed::State(_) | Pushed::Alive) {
+        next = stand.next().await;
+    }
+    assert!(matches!(next, Pushed::Lost(_)), "{next:?}");
+}
+
 /// A stream that says this and ends.
 fn by_hand(line: &Line, text: String) -> Stream {
     let parts = [Ok(Bytes::from(text))];
