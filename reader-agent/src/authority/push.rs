@@ -178,11 +178,10 @@ impl Follower {
                 return End::NobodyHears;
             }
             for frame in frames {
-                backoff.reset();
-                match self.deliver(frame).await {
-                    Ok(()) => {}
-                    Err(end) => return end,
+                if let Err(end) = self.deliver(frame).await {
+                    return end;
                 }
+                backoff.reset();
             }
         }
     }

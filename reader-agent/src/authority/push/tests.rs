@@ -2,9 +2,11 @@
 //! Streams through a network that moves names, and of many terminals at once.
 use super::*;
 use crate::authority::names::Names;
+use crate::backoff::LOST_MS;
 use crate::clock::Clock;
 use crate::identity::disk::IdentityFiles;
 use crate::testing::authority::{FRESH, FakeAuthority};
+use crate::testing::frame;
 use crate::testing::front::{Front, Way};
 use crate::trust::TrustFiles;
 use std::io;
@@ -182,6 +184,24 @@ async fn a_sign_of_life_without_a_frame_is_told_from_the_old_stream_too() {
     tokio::select! {
         _ = beside => panic!("an hour is not over"),
         told = stand.next() => assert!(matches!(told, Pushed::Alive)),
+    }
+}
+
+#[tokio::test]
+async fn a_stream_was_up_once_a_frame_of_it_was_understood() {
+    let authority = FakeAuthority::start().await;
+    let (mut follower, stand) = Stand::with(&authority, &authority.base, Names::of_system());
+    let good = serde_json::to_string(&frame(1, crate::clock::wall(), None)).unwrap();
+    for (data, was_up) in [("", false), ("{}", false), (&good, true)] {
+        let text = format!("event: {STATE_EVENT}\ndata: {data}\n\n");
+        let mut backoff = Backoff::default();
+        let stream = by_hand(&stand.line, text);
+        assert!(matches!(
+            follower.listen(stream, &mut backoff).await,
+            End::Lost(_)
+        ));
+        let pause = backoff.next_lost(u32::MAX).as_millis() as u64;
+        assert_eq!(pause == LOST_MS, was_up, "{data}");
     }
 }
 
