@@ -262,6 +262,11 @@ impl Core {
         vec![Save::Keys { keys, tag }]
     }
 
+    /// A receipt that the screens do not know is by a key that is not held.
+    pub fn handle_key_missing(&mut self) {
+        self.wishes.keys = true;
+    }
+
     /// The authority has nothing beyond what is held: ask again in the next epoch.
     pub fn handle_nothing_new(&mut self, now: Timestamp) {
         self.wishes.schedule_out = false;

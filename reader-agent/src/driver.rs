@@ -12,7 +12,7 @@ use protocol::time::{Millis, Timestamp};
 use protocol::wire::charges::TillCharge;
 use protocol::wire::push::{ChargeState, TerminalState};
 use protocol::wire::schedules::ScheduleResponse;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::authority::CallError;
 use crate::authority::line::Line;
@@ -51,6 +51,8 @@ pub struct Driver {
     pub pushed: mpsc::Receiver<Pushed>,
     pub errands: mpsc::Sender<Errand>,
     pub answers: mpsc::Receiver<Answer>,
+    /// Rung by the till's interface.
+    pub key_missing: Arc<Notify>,
     pub board: watch::Sender<Board>,
     pub pulse: Pulse,
     pub stop: watch::Receiver<bool>,
@@ -80,6 +82,7 @@ impl Driver {
                 () = alarm.after(pause) => {}
                 Some(pushed) = self.pushed.recv() => self.heard(pushed),
                 Some(answer) = self.answers.recv() => self.answered(answer),
+                () = self.key_missing.notified() => self.core.handle_key_missing(),
             }
         }
         self.remember();

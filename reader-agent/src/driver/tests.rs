@@ -26,7 +26,8 @@ struct Bench {
     board: watch::Receiver<Board>,
     stop: watch::Sender<bool>,
     _dir: tempfile::TempDir,
-    _errands: mpsc::Receiver<Errand>,
+    key_missing: Arc<Notify>,
+    errands: mpsc::Receiver<Errand>,
     _answers: mpsc::Sender<Answer>,
 }
 
@@ -60,6 +61,7 @@ impl Bench {
         let (answers_in, answers) = mpsc::channel(INBOX_MAX);
         let (board, boards) = watch::channel(empty_board(terminal(1)));
         let (stop, stopped) = watch::channel(false);
+        let key_missing = Arc::new(Notify::new());
         let driver = Driver {
             core,
             clock: clock.clone(),
@@ -70,6 +72,7 @@ impl Bench {
             pushed,
             errands,
             answers,
+            key_missing: key_missing.clone(),
             board,
             pulse: Pulse::new(Arc::new(Manager::default())),
             stop: stopped,
@@ -85,7 +88,8 @@ impl Bench {
             board: boards,
             stop,
             _dir: dir,
-            _errands: errands_out,
+            key_missing,
+            errands: errands_out,
             _answers: answers_in,
         };
         bench.push(Pushed::Connected { asked: 0 }).await;
@@ -254,5 +258,14 @@ async fn after_a_loss_no_buffered_frame_is_taken_for_the_answer() {
     let board = bench.until_read("all there was").await;
     assert_of_now(&board, bench.there());
     assert_eq!(bench.clock.now(), Some(bench.there()));
+    bench.stop.send_replace(true);
+}
+
+#[tokio::test]
+async fn a_key_that_the_till_needs_is_fetched() {
+    let mut bench = Bench::at_work().await;
+    bench.key_missing.notify_one();
+    let fetched = async { while bench.errands.recv().await != Some(Errand::Keys) {} };
+    tokio::time::timeout(PATIENCE, fetched).await.unwrap();
     bench.stop.send_replace(true);
 }

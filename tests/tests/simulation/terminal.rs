@@ -210,6 +210,7 @@ impl Terminal {
             pushed,
             errands: errands_in,
             answers,
+            key_missing: Arc::default(),
             board: board_in,
             pulse: Pulse::new(Arc::new(Manager::default())),
             stop: stop.clone(),
