@@ -56,6 +56,7 @@ struct Parts {
     kept: watch::Sender<Kept>,
     board: watch::Sender<Board>,
     reports: Arc<Notify>,
+    key_missing: Arc<Notify>,
     upkeep_spread_ms: Millis,
     stop: watch::Sender<bool>,
 }
@@ -187,6 +188,7 @@ impl Parts {
             manager,
             kept: watch::Sender::default(),
             reports: Arc::new(Notify::new()),
+            key_missing: Arc::new(Notify::new()),
             upkeep_spread_ms: config.upkeep_spread_ms,
             stop: watch::channel(false).0,
         };
@@ -213,6 +215,7 @@ impl Parts {
                 board: self.board.subscribe(),
                 secret: secret(TILL_SECRET)?,
                 state: self.state.clone(),
+                key_missing: self.key_missing.clone(),
                 streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             },
             health: Health {
@@ -266,10 +269,12 @@ impl Parts {
             pushed,
             errands,
             answers,
+            key_missing: self.key_missing.clone(),
             board: self.board.clone(),
             pulse: Pulse::new(self.manager.clone()),
             stop: self.stop.subscribe(),
             asked: None,
+            alive: None,
         };
         let follower = Follower {
             line: self.line.clone(),

@@ -19,6 +19,8 @@ pub const SHORTEST_MS: u64 = 50;
 #[derive(Debug, Default)]
 pub struct Backoff {
     failures: u32,
+    /// Since the last pause.
+    worked: bool,
 }
 
 impl Backoff {
@@ -28,11 +30,15 @@ impl Backoff {
             .saturating_mul(1 << self.failures.min(16))
             .min(LONGEST_MS);
         self.failures = self.failures.saturating_add(1);
+        self.worked = false;
         drawn(ceiling, random)
     }
 
-    /// The pause after a connection that was up has ended.
+    /// The pause after a connection has ended; one that never worked is a failure like any other.
     pub fn next_lost(&mut self, random: u32) -> Duration {
+        if !std::mem::take(&mut self.worked) {
+            return self.next(random);
+        }
         self.failures = LOST_COUNTS;
         drawn(LOST_MS, random)
     }
@@ -40,6 +46,7 @@ impl Backoff {
     /// It worked.
     pub fn reset(&mut self) {
         self.failures = 0;
+        self.worked = true;
     }
 
     /// The pause after one more failure, drawn by the operating system's dice.
@@ -47,7 +54,7 @@ impl Backoff {
         self.next(crate::ids::random_u32())
     }
 
-    /// The same after a connection that was up.
+    /// The same after the end of a connection.
     pub fn lost(&mut self) -> Duration {
         self.next_lost(crate::ids::random_u32())
     }
@@ -78,10 +85,23 @@ mod tests {
     #[test]
     fn a_lost_connection_is_tried_again_from_at_once_to_five_seconds_later() {
         let mut backoff = Backoff::default();
+        backoff.reset();
         assert_eq!(backoff.next_lost(0).as_millis() as u64, SHORTEST_MS);
+        backoff.reset();
         assert_eq!(backoff.next_lost(u32::MAX).as_millis() as u64, LOST_MS);
         let next = backoff.next(u32::MAX).as_millis() as u64;
         assert!((LOST_MS / 2..LOST_MS).contains(&next), "{next}");
+    }
+
+    #[test]
+    fn whoever_answers_and_says_nothing_is_asked_ever_more_rarely() {
+        let mut backoff = Backoff::default();
+        backoff.reset();
+        let pauses: Vec<u64> = (0..8)
+            .map(|_| backoff.next_lost(u32::MAX).as_millis() as u64)
+            .collect();
+        assert_eq!(pauses[..4], [LOST_MS, 4_000, 8_000, 16_000]);
+        assert_eq!(pauses[4..], [LONGEST_MS; 4]);
     }
 
     const FLEET: usize = 1_000;
@@ -106,6 +126,7 @@ mod tests {
         let mut fleet: Vec<Backoff> = (0..FLEET).map(|_| Backoff::default()).collect();
         let mut tries = std::collections::BinaryHeap::new();
         for (terminal, backoff) in fleet.iter_mut().enumerate() {
+            backoff.reset();
             let at = backoff.next_lost(roll()).as_millis() as u64;
             tries.push((std::cmp::Reverse(at), terminal));
         }

@@ -114,7 +114,7 @@ struct Heard {
     charge_since: Option<Timestamp>,
     receipt: Option<Result<PaidReceipt, BadReceipt>>,
     online: bool,
-    /// When the screens were last filled while the stream was up.
+    /// When the authority gave its last sign of life.
     online_at: Option<Timestamp>,
     away: Option<Away>,
     first_of_stream: bool,
@@ -189,9 +189,17 @@ impl Core {
         self.heard.away = Some(away);
     }
 
+    /// The stream has nothing to say, and is not dead: what it said last is so at `now`, too.
+    pub fn handle_alive(&mut self, now: Timestamp) {
+        if self.heard.online {
+            self.heard.online_at = Some(now);
+        }
+    }
+
     /// A frame arrived. Late and doubled ones change nothing.
     pub fn handle_state(&mut self, state: TerminalState, now: Timestamp) -> Vec<Save> {
         self.heard.online = true;
+        self.heard.online_at = Some(state.now);
         self.heard.away = None;
         self.out_of_service = None;
         let is_news = self.is_news(&state);
@@ -254,6 +262,11 @@ impl Core {
         vec![Save::Keys { keys, tag }]
     }
 
+    /// A receipt that the screens do not know is by a key that is not held.
+    pub fn handle_key_missing(&mut self) {
+        self.wishes.keys = true;
+    }
+
     /// The authority has nothing beyond what is held: ask again in the next epoch.
     pub fn handle_nothing_new(&mut self, now: Timestamp) {
         self.wishes.schedule_out = false;
@@ -304,9 +317,6 @@ impl Core {
             Some(now) => self.rotation.poll(now),
             None => Faces::blank(Blank::NoTime),
         };
-        if self.heard.online {
-            self.heard.online_at = now;
-        }
         let shown = self.shown(&faces, now);
         Board {
             terminal: self.terminal,

@@ -10,15 +10,15 @@ use protocol::jwk::JwkSet;
 use protocol::problem::ProblemType;
 use protocol::time::{Millis, Timestamp};
 use protocol::wire::charges::TillCharge;
-use protocol::wire::push::ChargeState;
+use protocol::wire::push::{ChargeState, TerminalState};
 use protocol::wire::schedules::ScheduleResponse;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::authority::CallError;
 use crate::authority::line::Line;
-use crate::authority::push::Pushed;
+use crate::authority::push::{Pushed, SILENCE_MAX};
 use crate::backoff::Backoff;
-use crate::clock::{Alarm, Clock, Told};
+use crate::clock::{Alarm, Clock, LATE_MS, Told};
 use crate::core::{Away, Board, Core, Errand, Save};
 use crate::identity::Lasts;
 use crate::metrics::Metrics;
@@ -34,6 +34,9 @@ pub const TICK_MAX: Duration = Duration::from_millis(1_000);
 pub const TICK_MIN: Duration = Duration::from_millis(5);
 /// How often the clock is remembered for the next start.
 pub const REMEMBER_EVERY_MS: Millis = 60_000;
+/// A stream that was silent for this long, time asleep included, is not believed any more. While the machine
+/// is awake the stream's own timer rings before.
+pub const SILENT_MS: Millis = SILENCE_MAX.as_millis() as Millis + LATE_MS;
 /// Errands and frames that may wait for the driver.
 pub const INBOX_MAX: usize = 16;
 
@@ -48,11 +51,15 @@ pub struct Driver {
     pub pushed: mpsc::Receiver<Pushed>,
     pub errands: mpsc::Sender<Errand>,
     pub answers: mpsc::Receiver<Answer>,
+    /// Rung by the till's interface.
+    pub key_missing: Arc<Notify>,
     pub board: watch::Sender<Board>,
     pub pulse: Pulse,
     pub stop: watch::Receiver<bool>,
     /// When the stream was asked for whose first frame has not come.
     pub asked: Option<Millis>,
+    /// When the stream that is heard last gave a sign of life, in ticks; none while none is heard.
+    pub alive: Option<Millis>,
 }
 
 /// What an errand brought.
@@ -75,6 +82,7 @@ impl Driver {
                 () = alarm.after(pause) => {}
                 Some(pushed) = self.pushed.recv() => self.heard(pushed),
                 Some(answer) = self.answers.recv() => self.answered(answer),
+                () = self.key_missing.notified() => self.core.handle_key_missing(),
             }
         }
         self.remember();
@@ -82,6 +90,7 @@ impl Driver {
 
     /// Everything that follows from the time alone. `remembered` is when the clock last was.
     pub fn look(&mut self, remembered: &mut Option<Timestamp>) {
+        self.notice_silence();
         let now = self.clock.now();
         let board = self.core.poll(now);
         let before = self.board.borrow().clone();
@@ -119,36 +128,67 @@ impl Driver {
 
     /// The push stream has something to say.
     pub fn heard(&mut self, pushed: Pushed) {
+        self.notice_silence();
         match pushed {
             Pushed::Connected { asked } => {
                 self.core.handle_connected();
                 self.asked = Some(asked);
+                self.alive = Some(asked);
             }
-            Pushed::State(state) => {
-                self.tell_time(state.now);
-                let now = self.clock.now_or_wall();
-                let saves = self.core.handle_state(*state, now);
-                self.keep(saves);
+            // It waited in a stream that is not believed any more.
+            Pushed::State(_) | Pushed::Alive if self.alive.is_none() => {}
+            Pushed::State(state) => self.told(*state),
+            Pushed::Alive => {
+                self.alive = Some(self.clock.ticks_ms());
+                self.core.handle_alive(self.clock.now_or_wall());
             }
+            Pushed::Left => self.leave(),
             Pushed::Lost(error) => self.lost(&error),
         }
     }
 
+    fn told(&mut self, state: TerminalState) {
+        if self.tell_time(state.now) == Told::Doubtful {
+            tracing::info!("a frame is older than the clock allows: the stream is opened anew");
+            return self.doubt();
+        }
+        self.alive = Some(self.clock.ticks_ms());
+        let saves = self.core.handle_state(state, self.clock.now_or_wall());
+        self.keep(saves);
+    }
+
+    /// The stream's timer stands still while the machine sleeps; the clock does not.
+    fn notice_silence(&mut self) {
+        let now = self.clock.ticks_ms();
+        if self.alive.is_some_and(|alive| now - alive > SILENT_MS) {
+            tracing::info!("nothing was heard for too long: the stream is opened anew");
+            self.doubt();
+        }
+    }
+
+    /// Nobody knows whether this is still so: the next stream says.
+    fn doubt(&mut self) {
+        self.leave();
+        self.line.ask_anew();
+    }
+
+    fn leave(&mut self) {
+        self.asked = None;
+        self.alive = None;
+        self.core.handle_disconnected();
+    }
+
     /// The first frame of a stream answers a question of ours. A later one may have waited anywhere, also
     /// while this machine slept; where it contradicts the clock, the question is asked anew.
-    fn tell_time(&mut self, there: Timestamp) {
-        let told = match self.asked.take() {
+    fn tell_time(&mut self, there: Timestamp) -> Told {
+        match self.asked.take() {
             Some(asked) => self.clock.answered(there, asked),
             None => self.clock.overheard(there),
-        };
-        if told == Told::Doubtful {
-            tracing::info!("a frame is older than the clock allows: the stream is opened anew");
-            self.line.ask_anew();
         }
     }
 
     fn lost(&mut self, error: &CallError) {
-        self.core.handle_disconnected();
+        self.leave();
         self.core.handle_away(Away {
             is_stranger: matches!(error, CallError::ForeignServer { .. }),
             words: format!("{error}. Next: {}.", error.hint()),

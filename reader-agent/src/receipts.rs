@@ -9,6 +9,8 @@ use protocol::jwk::JwkSet;
 use protocol::jws::{self, BadJws};
 use protocol::money::Money;
 use protocol::receipt::ReceiptClaims;
+use protocol::refund::RefundClaims;
+use protocol::wire::refunds::RefundRequest;
 
 /// What the authority says was paid, before anybody believes it.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,8 @@ pub enum BadReceipt {
     Charge,
     #[error("it is for another claim")]
     Claim,
+    #[error("it is for another refund")]
+    Refund,
     #[error("its amount is not what was asked for")]
     Amount,
 }
@@ -61,6 +65,30 @@ pub fn check(
         return Err(BadReceipt::Amount);
     }
     Ok(PaidReceipt(claims))
+}
+
+/// Verifies what says that exactly this was given back at `terminal`.
+pub fn check_refund(
+    receipt: &str,
+    asked: &RefundRequest,
+    terminal: TerminalId,
+    keys: &JwkSet,
+) -> Result<(), BadReceipt> {
+    let verified = jws::verify::<RefundClaims>(receipt, keys).map_err(BadReceipt::Signature)?;
+    let claims = verified.claims();
+    if claims.terminal != Some(terminal) {
+        return Err(BadReceipt::Terminal);
+    }
+    if claims.refund != asked.refund {
+        return Err(BadReceipt::Refund);
+    }
+    if claims.charge != asked.charge {
+        return Err(BadReceipt::Charge);
+    }
+    if claims.amount != asked.amount {
+        return Err(BadReceipt::Amount);
+    }
+    Ok(())
 }
 
 /// Keeps only keys that are what their names say, so that a name never comes to mean another key.

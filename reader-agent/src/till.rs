@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use protocol::charge::REFERENCE_MAX;
 use protocol::ids::ChargeId;
+use protocol::jwk::JwkSet;
 use protocol::jws::BadJws;
 use protocol::problem::{Problem, ProblemType};
 use protocol::wire::charges::{ChargeRequest, TillCharge};
 use protocol::wire::push::{ChargeStage, ChargeState};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reject::Rejection;
@@ -45,6 +46,8 @@ pub struct Till {
     pub board: watch::Receiver<Board>,
     pub secret: Arc<Secret>,
     pub state: Arc<State>,
+    /// Rung when a receipt is signed by a key that is not held.
+    pub key_missing: Arc<Notify>,
     /// Room for streams; see [`STREAMS_MAX`].
     pub streams: Arc<Semaphore>,
 }
@@ -168,7 +171,7 @@ impl Till {
     fn believed(&self, said: Result<ChargeState, CallError>) -> Result<TillCharge, Unanswered> {
         let state = said?;
         self.proven(&state)
-            .map_err(|error| Unanswered::Refused(Box::new(unproven(error))))?;
+            .map_err(|error| Unanswered::Refused(Box::new(self.unproven("paid", error))))?;
         Ok(TillCharge {
             state,
             stale: false,
@@ -193,21 +196,22 @@ impl Till {
             receipt,
         };
         let terminal = self.board.borrow().terminal;
-        let keys = self.state.keys().ok().flatten().unwrap_or_default();
-        receipts::check(said, terminal, &keys).map(drop)
+        receipts::check(said, terminal, &self.keys()).map(drop)
     }
-}
 
-/// A key that is not known here yet is being fetched; anything else is somebody's fault.
-fn unproven(error: BadReceipt) -> Problem {
-    let (problem, retry_after_s) = match error {
-        BadReceipt::Signature(BadJws::UnknownKey) => (ProblemType::NotReady, Some(AWAY_RETRY_S)),
-        _ => (ProblemType::Internal, None),
-    };
-    let detail = format!("the authority says paid, but its receipt does not verify: {error}");
-    Problem {
-        retry_after_s,
-        ..Problem::new(problem).with_detail(detail)
+    fn keys(&self) -> JwkSet {
+        self.state.keys().ok().flatten().unwrap_or_default()
+    }
+
+    /// A key that is not known here yet is fetched; anything else is somebody's fault.
+    fn unproven(&self, said: &str, error: BadReceipt) -> Problem {
+        let detail = format!("the authority says {said}, but its receipt does not verify: {error}");
+        if error != BadReceipt::Signature(BadJws::UnknownKey) {
+            return Problem::new(ProblemType::Internal).with_detail(detail);
+        }
+        self.key_missing.notify_one();
+        let problem = Problem::new(ProblemType::NotReady).with_detail(detail);
+        problem.with_retry_after(AWAY_RETRY_S)
     }
 }
 

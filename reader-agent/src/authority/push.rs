@@ -32,6 +32,10 @@ pub enum Pushed {
         asked: Millis,
     },
     State(Box<TerminalState>),
+    /// The stream says nothing but that it is there.
+    Alive,
+    /// No stream is heard until the next one is up, and nothing has failed.
+    Left,
     Lost(CallError),
 }
 
@@ -87,15 +91,22 @@ impl Follower {
         loop {
             let footing = self.line.now();
             let (error, pause) = match self.dial(&footing, &mut old).await {
-                Ok(stream) => match self.take_over(&footing, stream, &mut backoff).await {
-                    End::NobodyHears => return,
-                    End::Moved(stream) => {
-                        old = stream;
-                        continue;
+                Ok(stream) => {
+                    // What it still says is older than the new one's answer.
+                    old = None;
+                    match self.take_over(&footing, stream, &mut backoff).await {
+                        End::NobodyHears => return,
+                        End::Moved(stream) => {
+                            old = stream;
+                            if old.is_none() {
+                                self.leave(&mut old).await;
+                            }
+                            continue;
+                        }
+                        // Whoever ended it may have ended those of a whole fleet.
+                        End::Lost(error) => (error, backoff.lost()),
                     }
-                    // Whoever ended it may have ended those of a whole fleet.
-                    End::Lost(error) => (error, backoff.lost()),
-                },
+                }
                 Err(error) => {
                     self.note(&footing, &error);
                     (error, backoff.pause())
@@ -159,15 +170,18 @@ impl Follower {
                 }
                 frames = stream.next() => frames,
             };
-            for frame in match frames {
+            let frames = match frames {
                 Ok(frames) => frames,
                 Err(error) => return End::Lost(error),
-            } {
-                backoff.reset();
-                match self.deliver(frame).await {
-                    Ok(()) => {}
-                    Err(end) => return end,
+            };
+            if frames.is_empty() && self.heard.send(Pushed::Alive).await.is_err() {
+                return End::NobodyHears;
+            }
+            for frame in frames {
+                if let Err(end) = self.deliver(frame).await {
+                    return end;
                 }
+                backoff.reset();
             }
         }
     }
@@ -185,7 +199,7 @@ impl Follower {
                 .as_ref()
                 .is_some_and(|it| it.number < footing.goes_on_from)
             {
-                *old = None;
+                self.leave(old).await;
             }
             let Some(stream) = old else {
                 return work.await;
@@ -195,13 +209,16 @@ impl Follower {
                 frames = stream.next() => frames,
             };
             match frames {
+                // If nobody hears any more, the next stream ends the same way.
+                Ok(frames) if frames.is_empty() => {
+                    let _ = self.heard.send(Pushed::Alive).await;
+                }
                 Ok(frames) => {
                     for frame in frames {
-                        // Nobody hears any more: the next stream ends the same way.
                         let _ = self.send(frame).await;
                     }
                 }
-                Err(_) => *old = None,
+                Err(_) => self.leave(old).await,
             }
         }
     }
@@ -213,6 +230,12 @@ impl Follower {
         let waited = tokio::time::timeout(pause, moved);
         // Either is a reason to dial again.
         let _ = self.beside(old, footing, waited).await;
+    }
+
+    /// Nobody is heard until the next stream is up; if nobody hears any more, that one tells.
+    async fn leave(&self, old: &mut Option<Stream>) {
+        *old = None;
+        let _ = self.heard.send(Pushed::Left).await;
     }
 
     async fn deliver(&mut self, frame: Frame) -> Result<(), End> {

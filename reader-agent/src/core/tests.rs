@@ -389,15 +389,20 @@ fn the_till_is_told_the_last_word_whatever_the_screens_show_and_that_it_is_old()
     assert_eq!(told(&mut core, 10), None);
     core.handle_state(frame(2, start(), Some(till_charge(offered()))), start());
     let now = told(&mut core, 1_000).unwrap();
-    assert_eq!((now.stale, now.as_of), (false, start() + 1_000));
+    assert_eq!((now.stale, now.as_of), (false, start()));
+    core.handle_alive(start() + 1_500);
+    // Nobody has noticed yet that the line is dead.
+    let now = told(&mut core, 4_000).unwrap();
+    assert_eq!((now.stale, now.as_of), (false, start() + 1_500));
     core.handle_disconnected();
+    core.handle_alive(start() + 4_500);
     assert_eq!(
         core.poll(Some(start() + 5_000)).shown.name(),
         "offline",
         "the screens show no charge"
     );
     let old = told(&mut core, 5_000).unwrap();
-    assert_eq!((old.stale, old.as_of), (true, start() + 1_000));
+    assert_eq!((old.stale, old.as_of), (true, start() + 1_500));
     assert_eq!(old.state, now.state);
 
     // Paid, long off the screen, and not forgotten.

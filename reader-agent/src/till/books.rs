@@ -3,11 +3,7 @@
 //! `POST /v1/refunds` with the merchant's PIN, `GET /v1/history`, `GET /v1/day`. The PIN is passed on and
 //! kept nowhere. The till is told "refunded" only with a receipt that was verified here.
 
-use protocol::ids::TerminalId;
-use protocol::jwk::JwkSet;
-use protocol::jws;
 use protocol::problem::{Problem, ProblemType};
-use protocol::refund::RefundClaims;
 use protocol::wire::history::HistoryQuery;
 use protocol::wire::refunds::{RefundRequest, RefundResponse, RefundStage};
 use serde::Serialize;
@@ -19,6 +15,7 @@ use super::{Till, away, bearer};
 use crate::authority::{CallError, is_plain};
 use crate::body;
 use crate::http::{json_reply, problem_reply};
+use crate::receipts::{self, BadReceipt};
 
 pub(super) fn routes(till: &Till) -> BoxedFilter<(Response,)> {
     let secret = || bearer(till.secret.clone());
@@ -50,34 +47,25 @@ async fn refund(request: RefundRequest, till: Till) -> Response {
     let (refund, amount) = (request.refund, request.amount);
     tracing::info!(%refund, %amount, "the till gives back");
     let answered = till.books.refund(&request).await;
-    if let Ok(response) = &answered {
-        let terminal = till.board.borrow().terminal;
-        let keys = till.state.keys().ok().flatten().unwrap_or_default();
-        if !is_proven(&request, response, terminal, &keys) {
-            let detail = "the authority says refunded, but its receipt does not verify";
-            return problem_reply(&Problem::new(ProblemType::Internal).with_detail(detail));
-        }
+    if let Ok(response) = &answered
+        && let Err(error) = proven(&request, response, &till)
+    {
+        return problem_reply(&till.unproven("refunded", error));
     }
     answer(answered)
 }
 
 /// Whatever is said to be given back has a receipt for exactly that.
-fn is_proven(
+fn proven(
     request: &RefundRequest,
     response: &RefundResponse,
-    terminal: TerminalId,
-    keys: &JwkSet,
-) -> bool {
+    till: &Till,
+) -> Result<(), BadReceipt> {
     let RefundStage::Refunded { receipt, .. } = &response.stage else {
-        return true;
+        return Ok(());
     };
-    jws::verify::<RefundClaims>(receipt, keys).is_ok_and(|verified| {
-        let claims = verified.claims();
-        claims.terminal == Some(terminal)
-            && claims.refund == request.refund
-            && claims.charge == request.charge
-            && claims.amount == request.amount
-    })
+    let terminal = till.board.borrow().terminal;
+    receipts::check_refund(receipt, request, terminal, &till.keys())
 }
 
 async fn history(query: HistoryQuery, till: Till) -> Response {

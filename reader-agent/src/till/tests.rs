@@ -26,6 +26,7 @@ struct Desk(Mutex<Result<ChargeState, CallError>>);
 /// Answers refunds with a receipt that says what `bend` makes of it.
 struct Ledger {
     bend: Mutex<fn(&mut RefundClaims)>,
+    signer: Mutex<Signer>,
 }
 
 #[async_trait]
@@ -41,7 +42,7 @@ impl BooksDesk for Ledger {
             amount: request.amount,
             stage: RefundStage::Refunded {
                 receipt_id,
-                receipt: Signer::new(1).sign(&claims),
+                receipt: self.signer.lock().unwrap().sign(&claims),
             },
         })
     }
@@ -87,6 +88,8 @@ struct Terminal {
     board: watch::Sender<Board>,
     desk: Arc<Desk>,
     ledger: Arc<Ledger>,
+    state: Arc<State>,
+    key_missing: Arc<Notify>,
     http: reqwest::Client,
     _dir: tempfile::TempDir,
 }
@@ -108,8 +111,10 @@ impl Terminal {
         let desk = Arc::new(Desk(Mutex::new(Ok(till_charge(offered())))));
         let ledger = Arc::new(Ledger {
             bend: Mutex::new(|_| {}),
+            signer: Mutex::new(Signer::new(1)),
         });
-        let state = State::open(&dir.path().join("agent.db")).unwrap();
+        let state = Arc::new(State::open(&dir.path().join("agent.db")).unwrap());
+        let key_missing = Arc::new(Notify::new());
         state
             .save(&crate::core::Save::Keys {
                 keys: Signer::new(1).keys(),
@@ -123,7 +128,8 @@ impl Terminal {
             books: ledger.clone(),
             board: receiver.clone(),
             secret: till.clone(),
-            state: Arc::new(state),
+            state: state.clone(),
+            key_missing: key_missing.clone(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         };
         let kiosk_part = Kiosk {
@@ -151,6 +157,8 @@ impl Terminal {
             board,
             desk,
             ledger,
+            state,
+            key_missing,
             http,
             _dir: dir,
         }
@@ -194,6 +202,12 @@ impl Terminal {
                 charge.stale = true;
             }
         });
+    }
+
+    async fn asks_for_keys(&self) {
+        let asked = self.key_missing.notified();
+        let asked = tokio::time::timeout(std::time::Duration::from_secs(60), asked);
+        asked.await.expect("it asks for the key");
     }
 
     /// The stream of charge 1, for whoever heard this event last.
@@ -350,6 +364,7 @@ async fn the_till_is_told_paid_only_with_a_receipt_that_verifies() {
     *terminal_1.desk.0.lock().unwrap() = Ok(till_charge(paid(forged)));
     // By a key that may be on its way here.
     assert_eq!(problem(terminal_1.till(Method::GET, &path)).await.0, 503);
+    terminal_1.asks_for_keys().await;
     let foreign = Signer::new(1).sign(&receipt_claims(terminal(2), 420));
     *terminal_1.desk.0.lock().unwrap() = Ok(till_charge(paid(foreign)));
     assert_eq!(problem(terminal_1.till(Method::GET, &path)).await.0, 500);
@@ -462,6 +477,27 @@ async fn the_till_is_told_refunded_only_with_a_receipt_for_exactly_that() {
     }
     let nobody = terminal.request(Method::POST, "/v1/refunds").body(REFUND);
     assert_eq!(problem(nobody).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_refund_by_a_key_that_is_on_its_way_here_is_asked_for_again_and_told() {
+    let terminal = Terminal::start().await;
+    *terminal.ledger.signer.lock().unwrap() = Signer::new(2);
+    let ask = || terminal.till(Method::POST, "/v1/refunds").body(REFUND);
+    let (status, problem) = problem(ask()).await;
+    assert_eq!(
+        (status, problem.retry_after_s),
+        (503, Some(AWAY_RETRY_S)),
+        "{problem:?}"
+    );
+    terminal.asks_for_keys().await;
+    let keys = crate::core::Save::Keys {
+        keys: Signer::new(2).keys(),
+        tag: String::new(),
+    };
+    terminal.state.save(&keys).unwrap();
+    let told = ask().send().await.unwrap();
+    assert_eq!(told.status(), StatusCode::OK);
 }
 
 #[tokio::test]

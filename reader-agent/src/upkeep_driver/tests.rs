@@ -237,7 +237,7 @@ async fn the_stream_is_never_lost_while_the_certificate_is_renewed() {
         match within(out.recv()).await.unwrap() {
             Pushed::State(state) if state.upkeep == asks => break,
             Pushed::Lost(error) => panic!("{error}"),
-            Pushed::State(_) | Pushed::Connected { .. } => {}
+            Pushed::State(_) | Pushed::Connected { .. } | Pushed::Alive | Pushed::Left => {}
         }
     }
 }
@@ -531,7 +531,7 @@ async fn a_stream_that_leans_on_a_root_that_is_trusted_no_more_is_cut() {
         match within(out.recv()).await.unwrap() {
             Pushed::Lost(CallError::ForeignServer { .. }) => break,
             Pushed::Lost(error) => panic!("{error}"),
-            Pushed::State(_) | Pushed::Connected { .. } => {}
+            Pushed::State(_) | Pushed::Connected { .. } | Pushed::Alive | Pushed::Left => {}
         }
     }
 }

@@ -103,10 +103,12 @@ async fn boundaries() -> Result<Vec<f64>, Fault> {
         pushed,
         errands: errands_in,
         answers,
+        key_missing: Arc::default(),
         board: board_in,
         pulse: Pulse::new(Arc::new(Manager::default())),
         stop: stop.clone(),
         asked: None,
+        alive: None,
     };
     let tag_driver = TagDriver {
         writer: Arc::new(tag),

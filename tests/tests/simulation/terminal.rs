@@ -260,10 +260,12 @@ impl Terminal {
             pushed,
             errands: errands_in,
             answers,
+            key_missing: Arc::default(),
             board: board_in,
             pulse: Pulse::new(Arc::new(Manager::default())),
             stop: stop.clone(),
             asked: None,
+            alive: None,
         };
         let tag_driver = TagDriver {
             writer: bench.clone(),

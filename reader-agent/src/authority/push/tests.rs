@@ -2,9 +2,11 @@
 //! Streams through a network that moves names, and of many terminals at once.
 use super::*;
 use crate::authority::names::Names;
+use crate::backoff::LOST_MS;
 use crate::clock::Clock;
 use crate::identity::disk::IdentityFiles;
 use crate::testing::authority::{FRESH, FakeAuthority};
+use crate::testing::frame;
 use crate::testing::front::{Front, Way};
 use crate::trust::TrustFiles;
 use std::io;
@@ -30,6 +32,12 @@ struct Stand {
 
 impl Stand {
     fn follow(authority: &FakeAuthority, base: &str, names: Names) -> Self {
+        let (follower, stand) = Self::with(authority, base, names);
+        tokio::spawn(follower.follow());
+        stand
+    }
+
+    fn with(authority: &FakeAuthority, base: &str, names: Names) -> (Follower, Self) {
         let dir = tempfile::tempdir().unwrap();
         authority.enrol(dir.path(), FRESH);
         let identity = IdentityFiles::in_dir(dir.path()).load().unwrap().current;
@@ -46,8 +54,7 @@ impl Stand {
             noticed: Arc::new(watch::Sender::default()),
             instance: "a".into(),
         };
-        tokio::spawn(follower.follow());
-        Self { line, told, dir }
+        (follower, Self { line, told, dir })
     }
 
     async fn next(&mut self) -> Pushed {
@@ -118,14 +125,84 @@ async fn a_name_that_moves_vanishes_or_hangs_is_followed_by_itself() {
 }
 
 #[tokio::test]
-async fn a_doubted_stream_is_replaced_without_being_offline_in_between() {
+async fn a_doubted_stream_is_told_to_be_left_at_once_and_is_replaced() {
     let authority = FakeAuthority::start().await;
     let mut stand = Stand::follow(&authority, &authority.base, Names::of_system());
     stand.until_state().await;
     stand.line.ask_anew();
+    assert!(matches!(stand.next().await, Pushed::Left));
     assert!(matches!(stand.next().await, Pushed::Connected { .. }));
     assert!(matches!(stand.next().await, Pushed::State(_)));
     assert!(stand.dir.path().exists());
+}
+
+#[tokio::test]
+async fn a_stream_that_took_over_from_another_is_told_to_be_lost_at_once() {
+    let authority = FakeAuthority::start().await;
+    authority.world().many_streams = true;
+    let front = Front::open(Way::Nowhere).await;
+    front.leads_to(&authority);
+    let mut stand = Stand::follow(&authority, &front.base, Names::of_system());
+    stand.until_state().await;
+    let identity = stand.line.now().identity.clone();
+    stand.line.identify(identity, Standing::Taken).unwrap();
+    while !matches!(stand.next().await, Pushed::Connected { .. }) {}
+    stand.until_state().await;
+    front.leads(Way::Nowhere);
+    let mut next = stand.next().await;
+    while matches!(next, Pushed::State(_) | Pushed::Alive) {
+        next = stand.next().await;
+    }
+    assert!(matches!(next, Pushed::Lost(_)), "{next:?}");
+}
+
+/// A stream that says this and ends.
+fn by_hand(line: &Line, text: String) -> Stream {
+    let parts = [Ok(Bytes::from(text))];
+    Stream {
+        number: 1,
+        asked: 0,
+        doubts: line.doubts(),
+        parts: futures_util::stream::iter(parts).boxed(),
+        parser: Parser::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_sign_of_life_without_a_frame_is_told_from_the_old_stream_too() {
+    let authority = FakeAuthority::start().await;
+    let (mut follower, mut stand) = Stand::with(&authority, &authority.base, Names::of_system());
+    let silent = || by_hand(&stand.line, ":\n\n".into());
+    let (first, second) = (silent(), silent());
+    let ended = follower.listen(first, &mut Backoff::default()).await;
+    assert!(matches!(ended, End::Lost(_)));
+    assert!(matches!(stand.next().await, Pushed::Alive));
+    let mut old = Some(second);
+    let hour = tokio::time::sleep(Duration::from_secs(3_600));
+    let footing = stand.line.now();
+    let beside = tokio::time::timeout(PATIENCE, follower.beside(&mut old, &footing, hour));
+    tokio::select! {
+        _ = beside => panic!("an hour is not over"),
+        told = stand.next() => assert!(matches!(told, Pushed::Alive)),
+    }
+}
+
+#[tokio::test]
+async fn a_stream_was_up_once_a_frame_of_it_was_understood() {
+    let authority = FakeAuthority::start().await;
+    let (mut follower, stand) = Stand::with(&authority, &authority.base, Names::of_system());
+    let good = serde_json::to_string(&frame(1, crate::clock::wall(), None)).unwrap();
+    for (data, was_up) in [("", false), ("{}", false), (&good, true)] {
+        let text = format!("event: {STATE_EVENT}\ndata: {data}\n\n");
+        let mut backoff = Backoff::default();
+        let stream = by_hand(&stand.line, text);
+        assert!(matches!(
+            follower.listen(stream, &mut backoff).await,
+            End::Lost(_)
+        ));
+        let pause = backoff.next_lost(u32::MAX).as_millis() as u64;
+        assert_eq!(pause == LOST_MS, was_up, "{data}");
+    }
 }
 
 #[tokio::test]
