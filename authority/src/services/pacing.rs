@@ -38,7 +38,7 @@ pub fn windows(
     };
     let held_ms = held.map_or(0, |held| held.longest_ms);
     let longest_ms = longest_ms.max(held_ms).min(rules.longest_ms);
-    (longest_ms > nfc.longest_ms).then(|| NfcWindows {
+    (longest_ms > nfc.longest_ms).then_some(NfcWindows {
         shortest_ms: longest_ms / 2,
         longest_ms,
     })
