@@ -12,6 +12,7 @@ use pki::manager::Manager;
 use protocol::ids::TerminalId;
 use protocol::time::{Millis, Timestamp};
 use reader_agent::authority::line::Line;
+use reader_agent::authority::push::Pushed;
 use reader_agent::clock::{Clock, Hands};
 use reader_agent::core::{Board, Core, Errand as Wanted};
 use reader_agent::driver::{Answer, Driver, INBOX_MAX, empty_board};
@@ -203,15 +204,18 @@ pub(crate) struct Terminal {
     pub(crate) bench: Arc<Bench>,
     errands: mpsc::Receiver<Wanted>,
     /// Kept open: a closed channel would mean that a task ended.
-    _rest: (
-        mpsc::Sender<reader_agent::authority::push::Pushed>,
-        mpsc::Sender<Answer>,
-        mpsc::Sender<TagEvent>,
-        watch::Sender<bool>,
-        watch::Sender<Kept>,
-    ),
+    _rest: Rest,
     remembered: Option<Timestamp>,
     doubts: watch::Receiver<()>,
+}
+
+/// What other tasks of an agent hold.
+struct Rest {
+    _pushed: mpsc::Sender<Pushed>,
+    _answers: mpsc::Sender<Answer>,
+    _events: mpsc::Sender<TagEvent>,
+    _stop: watch::Sender<bool>,
+    _kept: watch::Sender<Kept>,
 }
 
 impl Terminal {
@@ -285,7 +289,13 @@ impl Terminal {
             state,
             bench,
             errands,
-            _rest: (pushed_in, answers_in, events_in, stop_in, kept_in),
+            _rest: Rest {
+                _pushed: pushed_in,
+                _answers: answers_in,
+                _events: events_in,
+                _stop: stop_in,
+                _kept: kept_in,
+            },
             remembered: None,
             doubts,
         }
