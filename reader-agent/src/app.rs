@@ -215,6 +215,7 @@ impl Parts {
                 board: self.board.subscribe(),
                 secret: secret(TILL_SECRET)?,
                 state: self.state.clone(),
+                clock: self.clock.clone(),
                 key_missing: self.key_missing.clone(),
                 streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             },

@@ -190,7 +190,7 @@ impl Driver {
     fn lost(&mut self, error: &CallError) {
         self.leave();
         self.core.handle_away(Away {
-            is_stranger: matches!(error, CallError::ForeignServer { .. }),
+            is_stranger: error.is_stranger(),
             words: format!("{error}. Next: {}.", error.hint()),
         });
         self.metrics.push_lost();

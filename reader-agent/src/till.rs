@@ -22,12 +22,13 @@ use warp::reject::Rejection;
 use warp::reply::Response;
 
 use crate::authority::{BooksDesk, CallError, ChargeDesk};
+use crate::body;
+use crate::clock::Clock;
 use crate::core::Board;
 use crate::files::Secret;
 use crate::http::{json_reply, problem_reply, refuse};
 use crate::receipts::{self, BadReceipt, Said};
 use crate::state::State;
-use crate::{body, clock};
 
 mod books;
 mod follow;
@@ -46,6 +47,7 @@ pub struct Till {
     pub board: watch::Receiver<Board>,
     pub secret: Arc<Secret>,
     pub state: Arc<State>,
+    pub clock: Arc<Clock>,
     /// Rung when a receipt is signed by a key that is not held.
     pub key_missing: Arc<Notify>,
     /// Room for streams; see [`STREAMS_MAX`].
@@ -175,7 +177,7 @@ impl Till {
         Ok(TillCharge {
             state,
             stale: false,
-            as_of: self.board.borrow().now.unwrap_or_else(clock::wall),
+            as_of: self.clock.now_or_wall(),
         })
     }
 

@@ -255,7 +255,7 @@ async fn accepted(response: Response) -> Result<Response, CallError> {
     if status.is_redirection() || status == http::StatusCode::NETWORK_AUTHENTICATION_REQUIRED {
         // An authority sends nobody elsewhere; a network that asks people to sign in does.
         let detail = format!("it answers with HTTP status {status}");
-        return Err(CallError::ForeignServer { detail });
+        return Err(CallError::Elsewhere { detail });
     }
     let body = body(response).await?;
     Err(match serde_json::from_slice::<Problem>(&body) {
@@ -283,5 +283,23 @@ pub(super) async fn body(mut response: Response) -> Result<zeroize::Zeroizing<Ve
 fn timed_out() -> CallError {
     CallError::Unreachable {
         detail: "no answer in time".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_sends_a_terminal_elsewhere_is_not_said_to_have_been_sent_nothing() {
+        for status in [301, 302, 307, 511] {
+            let answer = http::Response::builder().status(status).body("").unwrap();
+            let error = accepted(answer.into()).await.unwrap_err();
+            let hint = error.hint();
+            assert!(error.is_stranger() && hint.contains("sign in"), "{status}");
+            assert!(hint.contains("may have read"), "{status}: {hint}");
+            assert!(!hint.contains("nothing was sent"), "{status}: {hint}");
+        }
     }
 }

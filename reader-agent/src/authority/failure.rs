@@ -14,6 +14,8 @@ pub enum CallError {
     Unreachable { detail: String },
     #[error("who answers there is not the authority this terminal trusts ({detail})")]
     ForeignServer { detail: String },
+    #[error("who answers there sends this terminal elsewhere ({detail})")]
+    Elsewhere { detail: String },
     #[error("the authority does not accept this terminal's certificate ({detail})")]
     OwnCertificate { detail: String },
     #[error("the root certificate there has another fingerprint: {found}")]
@@ -47,6 +49,11 @@ impl CallError {
         Self::Answer {
             detail: detail.to_string(),
         }
+    }
+
+    /// Somebody answers in the authority's place.
+    pub fn is_stranger(&self) -> bool {
+        matches!(self, Self::ForeignServer { .. } | Self::Elsewhere { .. })
     }
 
     /// The authority understood and said no to this terminal itself. Who only stands in its place says
@@ -93,7 +100,9 @@ impl CallError {
     pub fn whose(&self) -> Whose {
         match self {
             Self::Unreachable { .. } => Whose::Later,
-            Self::ForeignServer { .. } | Self::OwnCertificate { .. } => Whose::Operator,
+            Self::ForeignServer { .. } | Self::Elsewhere { .. } | Self::OwnCertificate { .. } => {
+                Whose::Operator
+            }
             Self::Fingerprint { .. } => Whose::Asker,
             Self::Refused(problem) if problem.status >= 500 => Whose::Later,
             Self::Refused(_) => Whose::Asker,
@@ -109,6 +118,9 @@ impl CallError {
             }
             Self::ForeignServer { .. } => {
                 "if this network asks people to sign in (guest Wi-Fi), open any page in a browser on this PC and sign in; otherwise check the authority's address, compare clocks, then ask the operator whether the root certificate was replaced; nothing was sent".into()
+            }
+            Self::Elsewhere { .. } => {
+                "if this network asks people to sign in (guest Wi-Fi), open any page in a browser on this PC and sign in; otherwise ask the operator what stands before the authority: no authority sends anybody elsewhere, and whoever does may have read what was asked".into()
             }
             Self::OwnCertificate { .. } => {
                 "the certificate may have been revoked, or have expired too long ago: ask the operator for a new join token and enrol again".into()

@@ -215,6 +215,7 @@ fn failed(error: &CallError) -> Finding {
             Finding::attention(SUBJECT, says, Mover::Nobody, error.hint())
         }
         CallError::ForeignServer { .. }
+        | CallError::Elsewhere { .. }
         | CallError::Answer { .. }
         | CallError::Fingerprint { .. } => {
             Finding::broken(SUBJECT, says, Mover::Installer, error.hint())

@@ -8,7 +8,8 @@ use crate::kiosk::{self, Kiosk};
 use crate::scene::Scene;
 use crate::shown::{Asked, Paid, Shown};
 use crate::testing::{
-    Signer, charge_id, claim_id, mark, money, receipt_claims, refund_claims, terminal, till_charge,
+    Signer, charge_id, claim_id, clock_by_hand, mark, money, receipt_claims, refund_claims,
+    terminal, till_charge,
 };
 use crate::words::{Language, Words};
 use async_trait::async_trait;
@@ -115,6 +116,8 @@ impl Terminal {
         });
         let state = Arc::new(State::open(&dir.path().join("agent.db")).unwrap());
         let key_missing = Arc::new(Notify::new());
+        let clock = clock_by_hand(Arc::default());
+        clock.heard(Timestamp::from_ms(5_000));
         state
             .save(&crate::core::Save::Keys {
                 keys: Signer::new(1).keys(),
@@ -129,6 +132,7 @@ impl Terminal {
             board: receiver.clone(),
             secret: till.clone(),
             state: state.clone(),
+            clock: Arc::new(clock),
             key_missing: key_missing.clone(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         };
@@ -259,6 +263,11 @@ async fn the_till_starts_a_charge_and_gets_its_state() {
     assert_eq!(response.status(), StatusCode::OK);
     let state: TillCharge = response.json().await.unwrap();
     assert_eq!(state.state.stage, offered());
+    assert_eq!(
+        state.as_of,
+        Timestamp::from_ms(5_000),
+        "by the authority's clock"
+    );
     let cancelled = terminal.till(Method::DELETE, &format!("/v1/charges/{}", charge_id(1)));
     let cancelled: TillCharge = cancelled.send().await.unwrap().json().await.unwrap();
     let reason = EndReason::Cancelled;
