@@ -1,8 +1,8 @@
 //! Do reads of a tag explain claims, and what rings when they do not?
 
 use authority::store::{
-    Claim, ClaimOutcome, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, KeyPurpose, Moment, TagAdded,
-    TagAlarm, TagAlarmKind,
+    Claim, ClaimOutcome, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, KeyPurpose, Moment, SPAN_EPOCHS_MAX,
+    TagAdded, TagAlarm, TagAlarmKind,
 };
 use pki::lifecycle::KeyState;
 use protocol::ids::{ChargeId, EventId, TerminalId};
@@ -12,7 +12,7 @@ use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
 
 use crate::suite::rotation::add_key;
 use crate::suite::tags;
-use crate::world::{NOW, World, live};
+use crate::world::{NOW, World, live, new_schedule};
 
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 24 * 60 * MINUTE;
@@ -31,6 +31,7 @@ impl<'a> Agent<'a> {
     async fn new(world: &'a World, n: u32) -> Self {
         let terminal = world.terminal(n).await;
         let window = live(terminal, Channel::Nfc, 0).token().window;
+        issue(world, terminal, window.epoch + 30).await;
         let agent = Self {
             world,
             terminal,
@@ -143,6 +144,12 @@ impl<'a> Agent<'a> {
     }
 }
 
+/// A schedule that holds the epochs until this one.
+async fn issue(world: &World, terminal: TerminalId, last: u32) {
+    let schedule = new_schedule(terminal, last, last);
+    world.store.record_schedule(schedule).await.unwrap();
+}
+
 fn seen(window: WindowId) -> SeenWindow {
     SeenWindow {
         channel: window.channel,
@@ -225,6 +232,50 @@ pub(crate) async fn a_read_that_the_tag_signed_explains_its_claim(world: &World)
     );
 }
 
+/// It says that a link came from an hour far ahead.
+pub(crate) async fn a_window_that_was_never_issued_is_no_link_of_a_tag(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    let charge = agent.claims(1).await;
+    let never = WindowId {
+        epoch: u32::MAX,
+        ..agent.window
+    };
+    agent.writes(never, Some(10), 11).await;
+    judge(world, NOW + JUDGE_AFTER_MS).await;
+    assert_eq!(agent.kinds().await, []);
+    assert!(says_of(world, charge).await.contains("has not told yet"));
+    agent.writes(agent.next(), Some(12), 13).await;
+    judge(world, NOW + JUDGE_AFTER_MS).await;
+    assert_eq!(agent.kinds().await, [], "its reads count all the same");
+    assert!(
+        says_of(world, charge)
+            .await
+            .contains("at the tag for every")
+    );
+}
+
+pub(crate) async fn a_link_that_was_on_the_tag_too_long_says_nothing(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    let charge = agent.claims(1).await;
+    let later = WindowId {
+        epoch: agent.window.epoch + SPAN_EPOCHS_MAX + 1,
+        ..agent.window
+    };
+    issue(world, agent.terminal, u32::MAX).await;
+    agent.writes(later, Some(10), 11).await;
+    judge(world, NOW + JUDGE_AFTER_MS).await;
+    assert_eq!(agent.kinds().await, []);
+    let says = says_of(world, charge).await;
+    assert!(says.contains("too long; nothing follows"), "{says}");
+}
+
+async fn says_of(world: &World, charge: ChargeId) -> String {
+    let dispute = world.store.dispute(charge.0).await.unwrap().unwrap();
+    let explained = |it: &&Moment| it.what == "reads that explain the claim";
+    let explained = dispute.moments.iter().find(explained).unwrap();
+    explained.facts["says"].clone()
+}
+
 pub(crate) async fn a_claim_of_another_channel_needs_no_read(world: &World) {
     let agent = Agent::new(world, 1).await;
     world.start(agent.terminal, 420).await;
@@ -286,6 +337,7 @@ pub(crate) async fn what_was_not_counted_does_not_ring(world: &World) {
 
     let begins = world.terminal(4).await;
     let window = live(begins, Channel::Nfc, 0).token().window;
+    issue(world, begins, window.epoch).await;
     let begins = Agent {
         world,
         terminal: begins,

@@ -204,10 +204,8 @@ fn explained(conn: &Connection, dispute: &Dispute, claim: &OnNfc) -> Result<Mome
         let says = "the terminal has not told yet what came after this link: more reads may follow";
         return Ok(reads.with("says", says));
     };
-    let span = Span {
-        terminal,
-        from: found.from,
-        until,
+    let Some(span) = Span::new(terminal, found.from, until) else {
+        return Ok(reads.with("says", "nobody wrote the tag for too long; nothing follows"));
     };
     let claims = claims_between(conn, &span)?;
     let proofs = taps_that_prove(conn, &span, found.taps)?;

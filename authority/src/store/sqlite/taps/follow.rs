@@ -2,7 +2,7 @@
 
 use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
-use protocol::wire::reports::{Seen, TagCounter, TerminalEvent};
+use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
 use rusqlite::params;
 
 use super::super::row::{find, get};
@@ -38,7 +38,11 @@ pub(in super::super) fn take(
             counter,
         } => {
             count_day(tx, terminal, day, *count, now)?;
-            if window.is_none() {
+            let known = match window {
+                Some(window) => issued(tx, terminal, *window)?,
+                None => None,
+            };
+            if known.is_none() {
                 unsure(tx, terminal)?;
             }
             // Without it this event is a part of the visit that `TagWritten` tells of.
@@ -56,10 +60,26 @@ pub(in super::super) fn take(
             if counter.is_some() {
                 count_day(tx, terminal, day, 0, now)?;
             }
-            visit(tag_uid, *counter, Some((*window).into())).follow(tx)
+            let written = issued(tx, terminal, *window)?;
+            visit(tag_uid, *counter, written).follow(tx)?;
+            match written {
+                Some(_) => Ok(()),
+                None => unsure(tx, terminal),
+            }
         }
         Seen::TagFailed { .. } => unsure(tx, terminal),
     }
+}
+
+/// What a terminal can have on its tag: a link of an epoch that some schedule of it held.
+fn issued(tx: &Tx<'_>, terminal: TerminalId, window: SeenWindow) -> Result<Option<Place>> {
+    let found = find(
+        tx.conn,
+        "SELECT 1 FROM terminals WHERE id = ?1 AND issued_until >= ?2",
+        params![terminal.value(), window.epoch],
+        |_| Ok(()),
+    )?;
+    Ok(found.map(|()| window.into()))
 }
 
 /// A visit failed, or the terminal does not know what it had written: another link than the last one told

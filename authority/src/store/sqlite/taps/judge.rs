@@ -12,13 +12,13 @@ use super::super::writer::Tx;
 use super::alarms::{self, Times};
 use super::link::{Place, Span};
 use crate::store::tap_rules::{PAST_DAYS, Proofs, too_many_places, too_many_reads, untapped};
-use crate::store::{
-    LINKS_KEPT_MS, Reconciled, Result, SPAN_EPOCHS_MAX, TagAlarmKind, day_of, end_of_day,
-};
+use crate::store::{LINKS_KEPT_MS, Reconciled, Result, TagAlarmKind, day_of, end_of_day};
 
 /// A link that was on a tag.
 struct Link {
-    span: Span,
+    terminal: TerminalId,
+    from: Place,
+    until: Option<Place>,
     taps: u64,
     counted: bool,
     judged: bool,
@@ -51,12 +51,7 @@ pub(super) fn reconcile(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<R
 }
 
 fn judge_link(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
-    let Span {
-        terminal,
-        from,
-        until,
-    } = link.span;
-    let terminal = terminal.value();
+    let (terminal, from) = (link.terminal.value(), link.from);
     if link.judged {
         return tx.execute_one(
             "DELETE FROM tag_links
@@ -64,8 +59,9 @@ fn judge_link(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
             params![terminal, from.epoch, from.window, from.turn],
         );
     }
-    if link.counted && until.epoch.saturating_sub(from.epoch) <= SPAN_EPOCHS_MAX {
-        compare(tx, link, now)?;
+    let until = link.until.filter(|_| link.counted);
+    if let Some(span) = until.and_then(|until| Span::new(link.terminal, from, until)) {
+        compare(tx, &span, link.taps, now)?;
     }
     let kept_until = (now + LINKS_KEPT_MS).ms();
     tx.execute_one(
@@ -75,14 +71,14 @@ fn judge_link(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
     )
 }
 
-fn compare(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
-    let claims = claims_between(tx.conn, &link.span)?;
-    let proofs = taps_that_prove(tx.conn, &link.span, link.taps)?;
+fn compare(tx: &mut Tx<'_>, span: &Span, counted: u64, now: Timestamp) -> Result<()> {
+    let claims = claims_between(tx.conn, span)?;
+    let proofs = taps_that_prove(tx.conn, span, counted)?;
     let missing = untapped(claims, proofs);
     if missing == 0 {
         return Ok(());
     }
-    let Span { terminal, from, .. } = link.span;
+    let (terminal, from) = (span.terminal(), span.begins());
     let day = day_of(EpochClock::of(terminal).opens(from.epoch));
     let reason = |times: u64| {
         format!(
@@ -109,13 +105,13 @@ pub(in super::super) fn claims_between(conn: &Connection, span: &Span) -> Result
            AND (spent.epoch, spent.\"window\", spent.turn) >= (?2, ?3, ?4)
            AND (spent.epoch, spent.\"window\", spent.turn) < (?5, ?6, ?7)",
         params![
-            span.terminal.value(),
-            span.from.epoch,
-            span.from.window,
-            span.from.turn,
-            span.until.epoch,
-            span.until.window,
-            span.until.turn,
+            span.terminal().value(),
+            span.begins().epoch,
+            span.begins().window,
+            span.begins().turn,
+            span.ends().epoch,
+            span.ends().window,
+            span.ends().turn,
             Channel::Nfc.byte()
         ],
         |row| count(row, "claims"),
@@ -137,13 +133,13 @@ pub(in super::super) fn taps_that_prove(
            AND (epoch, \"window\", turn) >= (?2, ?3, ?4)
            AND (epoch, \"window\", turn) < (?5, ?6, ?7)",
         params![
-            span.terminal.value(),
-            span.from.epoch,
-            span.from.window,
-            span.from.turn,
-            span.until.epoch,
-            span.until.window,
-            span.until.turn
+            span.terminal().value(),
+            span.begins().epoch,
+            span.begins().window,
+            span.begins().turn,
+            span.ends().epoch,
+            span.ends().window,
+            span.ends().turn
         ],
         |row| count(row, "signed"),
     )?;
@@ -197,12 +193,8 @@ fn claims_of_day(conn: &Connection, terminal: TerminalId, day: i64) -> Result<u6
         window: 0,
         turn: 0,
     };
-    let span = Span {
-        terminal,
-        from: first_of(day),
-        until: first_of(day + 1),
-    };
-    claims_between(conn, &span)
+    let span = Span::new(terminal, first_of(day), first_of(day + 1));
+    claims_between(conn, &span.ok_or_else(|| corrupt(format!("day {day}")))?)
 }
 
 /// Unclaimed reads of the days before.
@@ -217,13 +209,10 @@ fn past(conn: &Connection, terminal: TerminalId, day: i64) -> Result<Vec<u64>> {
 }
 
 fn read_link(row: &Row<'_>) -> Result<Link> {
-    let from = Place::read(row)?.ok_or_else(|| corrupt("a link without a place"))?;
     Ok(Link {
-        span: Span {
-            terminal: terminal(row, "terminal")?,
-            from,
-            until: Place::read_until(row)?.unwrap_or(from),
-        },
+        terminal: terminal(row, "terminal")?,
+        from: Place::read(row)?.ok_or_else(|| corrupt("a link without a place"))?,
+        until: Place::read_until(row)?,
         taps: count(row, "taps")?,
         counted: get(row, "counted")?,
         judged: get(row, "judged")?,
