@@ -49,6 +49,8 @@ pub enum TagAdded {
     Moved,
     /// Unknown or banned.
     TerminalRefused,
+    /// It signs at another terminal: an operator retires it there first.
+    SignsElsewhere,
     /// The terminal has [`TAGS_PER_TERMINAL_MAX`] sets of keys that count.
     TooMany,
 }

@@ -110,6 +110,7 @@ on_sqlite! {
         a_tag_counts_at_its_own_terminal_with_keys_that_were_made_for_it,
         a_retired_tag_is_refused_and_does_not_bind_its_terminal,
         new_keys_end_the_old_ones_once_the_tag_has_them,
+        only_an_operator_unbinds_a_terminal_whose_tag_signs,
         keys_are_made_once_of_each_version_and_for_few_tags,
         a_tag_counts_while_its_master_key_is_believed_and_keeps_it;
     charges:

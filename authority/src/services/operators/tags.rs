@@ -120,6 +120,7 @@ impl Verb for TagKeys {
                 let detail = format!("no terminal {}, or it is banned", self.terminal);
                 return Err(refused(ProblemType::Unknown, detail));
             }
+            TagAdded::SignsElsewhere => return Err(signs_elsewhere(self.uid)),
             TagAdded::TooMany => return Err(too_many(self.terminal)),
         }
         let host = &app.config.public.link_host;
@@ -238,6 +239,13 @@ fn no_master() -> Failure {
     Problem::new(ProblemType::WrongKeyState)
         .with_detail("there is no key for tags yet: key prepare tag, then key activate tag")
         .into()
+}
+
+fn signs_elsewhere(uid: TagUid) -> Failure {
+    let detail = format!(
+        "tag {uid} signs at another terminal (tag show {uid}): retire it there first (tag retire {uid})"
+    );
+    refused(ProblemType::AlreadyExists, detail)
 }
 
 fn too_many(terminal: TerminalId) -> Failure {

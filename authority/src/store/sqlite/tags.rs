@@ -4,7 +4,8 @@
 //!  made ──first report, or first tap──▶ signing ──▶ retired
 //!    unsigned links go on                 unsigned links of the terminal's tag are refused
 //! ```
-//! Keys that sign retire the earlier ones of the same tag.
+//! Keys that sign retire the earlier ones of the same tag, but never those that bind another terminal: only an
+//! operator ends that.
 
 use async_trait::async_trait;
 use protocol::ids::TerminalId;
@@ -109,6 +110,16 @@ fn add(tx: &mut Tx<'_>, tag: &NewTag) -> Verdict<TagAdded> {
     if active_terminal(tx.conn, tag.terminal)?.is_none() {
         return Ok(TagAdded::TerminalRefused);
     }
+    let elsewhere = find(
+        tx.conn,
+        "SELECT 1 FROM tags WHERE uid = ?1 AND terminal <> ?2 AND retired_at_ms IS NULL
+         AND signing_since_ms IS NOT NULL LIMIT 1",
+        params![tag.uid.as_bytes(), tag.terminal.value()],
+        |_| Ok(()),
+    )?;
+    if elsewhere.is_some() {
+        return Ok(TagAdded::SignsElsewhere);
+    }
     let sql = "SELECT 1 FROM keys WHERE kid = ?1 AND purpose = 'tag' AND state = 'active'";
     if find(tx.conn, sql, [&tag.master], |_| Ok(()))?.is_none() {
         return Ok(TagAdded::Moved);
@@ -196,7 +207,7 @@ pub(super) fn insert_tap(tx: &mut Tx<'_>, claim: &Claim, tap: &KeyedTap) -> Resu
         ],
     )?;
     if inserted == 1 {
-        begin_signing(tx, uid, tap.key_version, claim.at)?;
+        begin_signing(tx, token.window.terminal, uid, tap.key_version, claim.at)?;
     }
     Ok(inserted == 1)
 }
@@ -243,12 +254,18 @@ fn raise_floor(
     )?;
     match raised {
         0 => Ok(()),
-        _ => begin_signing(tx, uid, signs.key_version, at),
+        _ => begin_signing(tx, from, uid, signs.key_version, at),
     }
 }
 
-/// The tag has these keys, and so no others.
-fn begin_signing(tx: &mut Tx<'_>, uid: TagUid, key_version: u8, at: Timestamp) -> Result<()> {
+/// The tag has these keys, and so no others; where it binds another terminal, that is not enough to let it go.
+fn begin_signing(
+    tx: &mut Tx<'_>,
+    terminal: TerminalId,
+    uid: TagUid,
+    key_version: u8,
+    at: Timestamp,
+) -> Result<()> {
     let begun = tx.execute(
         "UPDATE tags SET signing_since_ms = ?3
          WHERE uid = ?1 AND key_version = ?2 AND signing_since_ms IS NULL",
@@ -260,8 +277,15 @@ fn begin_signing(tx: &mut Tx<'_>, uid: TagUid, key_version: u8, at: Timestamp) -
     let because = format!("it has keys of version {key_version}");
     let replaced = tx.execute(
         "UPDATE tags SET retired_at_ms = ?3, retired_because = ?4
-         WHERE uid = ?1 AND key_version < ?2 AND retired_at_ms IS NULL",
-        params![uid.as_bytes(), key_version, at.ms(), because],
+         WHERE uid = ?1 AND key_version < ?2 AND retired_at_ms IS NULL
+         AND (terminal = ?5 OR signing_since_ms IS NULL)",
+        params![
+            uid.as_bytes(),
+            key_version,
+            at.ms(),
+            because,
+            terminal.value()
+        ],
     )?;
     let body = json!({
         "tag": uid.to_string(),
