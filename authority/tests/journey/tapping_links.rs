@@ -16,13 +16,13 @@ use crate::wallet::{App, app::read, paid};
 use crate::world::World;
 
 /// A tag on the terminal's reader, and what whoever made its keys knows.
-struct Tag {
+pub struct Tag {
     uid: TagUid,
     keys: SunKeys,
 }
 
 impl Tag {
-    async fn of(world: &World, terminal: TerminalId, uid: u8) -> Self {
+    pub async fn of(world: &World, terminal: TerminalId, uid: u8) -> Self {
         let uid = TagUid::from_bytes([4, 1, 2, 3, 4, 5, uid]);
         let made = ask(world, TagKeys { terminal, uid }).await;
         let key = |name: &str| {
@@ -39,7 +39,7 @@ impl Tag {
     }
 
     /// What a phone reads when it is the `counter`th.
-    fn read(&self, link: &str, counter: u32) -> String {
+    pub fn read(&self, link: &str, counter: u32) -> String {
         let plain = link.rsplit('/').next().unwrap();
         let link = link.strip_suffix(plain).unwrap();
         format!("{link}{}", signed(&self.keys, self.uid, counter, plain))
