@@ -181,6 +181,7 @@ on_sqlite! {
         a_claim_rings_without_a_read_and_only_once_the_terminal_is_past_its_window,
         claims_that_were_read_do_not_ring,
         a_read_that_the_tag_signed_explains_its_claim,
+        what_the_tag_signed_needs_no_count_to_be_explained,
         a_window_that_was_never_issued_is_no_link_of_a_tag,
         a_link_that_was_on_the_tag_too_long_says_nothing,
         a_claim_of_another_channel_needs_no_read,
