@@ -31,6 +31,14 @@ pub struct TagRecord {
     pub taps: u64,
 }
 
+/// Whose links count at a terminal, and from which key its keys follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountingTag {
+    pub uid: TagUid,
+    pub key_version: u8,
+    pub master: String,
+}
+
 /// Keys that an operator is about to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTag {
@@ -91,7 +99,7 @@ pub trait Tags {
     async fn add_tag(&self, tag: NewTag) -> Result<TagAdded>;
 
     /// Whose links count at a terminal, the latest first.
-    async fn tags_of(&self, terminal: TerminalId) -> Result<Vec<TagRecord>>;
+    async fn tags_of(&self, terminal: TerminalId) -> Result<Vec<CountingTag>>;
 
     /// Every set of keys that a tag ever had here, the latest first.
     async fn tag(&self, uid: TagUid) -> Result<Vec<TagRecord>>;

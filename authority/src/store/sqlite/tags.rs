@@ -21,10 +21,11 @@ use super::row::{all, count, find, get, one, terminal, time, time_or_none};
 use super::terminals::active_terminal;
 use super::writer::{Tx, Verdict};
 use crate::store::{
-    Claim, KeyedTap, NewTag, Result, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord, Tags, TapRefusal,
+    Claim, CountingTag, KeyedTap, NewTag, Result, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord, Tags,
+    TapRefusal,
 };
 
-/// Every column of a tag, and its taps.
+/// Every column of a tag, and its taps: as many rows as it was paid with, so for people, not for claims.
 const SELECT: &str = "SELECT t.*, (SELECT count(*) FROM taps p
      WHERE p.uid = t.uid AND p.key_version = t.key_version) AS taps FROM tags t";
 
@@ -45,14 +46,22 @@ impl Tags for SqliteStore {
         self.write(move |tx| add(tx, &tag)).await
     }
 
-    async fn tags_of(&self, terminal: TerminalId) -> Result<Vec<TagRecord>> {
+    async fn tags_of(&self, terminal: TerminalId) -> Result<Vec<CountingTag>> {
         self.read(move |conn| {
-            let sql = format!(
-                "{SELECT} WHERE t.terminal = ?1 AND t.retired_at_ms IS NULL
-                 ORDER BY t.made_at_ms DESC, t.key_version DESC LIMIT ?2"
-            );
-            let params = params![terminal.value(), TAGS_PER_TERMINAL_MAX];
-            all(conn, &sql, params, read_tag)
+            all(
+                conn,
+                "SELECT uid, key_version, master FROM tags
+                 WHERE terminal = ?1 AND retired_at_ms IS NULL
+                 ORDER BY made_at_ms DESC, key_version DESC LIMIT ?2",
+                params![terminal.value(), TAGS_PER_TERMINAL_MAX],
+                |row| {
+                    Ok(CountingTag {
+                        uid: TagUid::from_bytes(get(row, "uid")?),
+                        key_version: get(row, "key_version")?,
+                        master: get(row, "master")?,
+                    })
+                },
+            )
         })
         .await
     }
