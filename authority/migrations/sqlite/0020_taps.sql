@@ -39,6 +39,7 @@ CREATE TABLE tap_days (
     PRIMARY KEY (terminal, day)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tap_days_by_next ON tap_days (next_at_ms) WHERE next_at_ms IS NOT NULL;
+CREATE INDEX judged_tap_days ON tap_days (day) WHERE next_at_ms IS NULL;
 
 CREATE TABLE tag_alarms (
     terminal     INTEGER NOT NULL REFERENCES terminals (id), -- where
@@ -57,4 +58,5 @@ CREATE TABLE tag_alarms (
         AND (closed_at_ms IS NULL) = (closed_times IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tag_alarms_by_time ON tag_alarms (last_at_ms);
+CREATE INDEX closed_tag_alarms ON tag_alarms (closed_at_ms) WHERE closed_at_ms IS NOT NULL;
 CREATE INDEX open_tag_alarms ON tag_alarms (kind) WHERE closed_at_ms IS NULL;

@@ -1,7 +1,7 @@
 //! Does an operator hear of tags and links that do not fit their claims, and can they close it?
 
 use authority::services::operators::{AlarmClose, AlarmList, Alarms, carry_out};
-use protocol::ids::EventId;
+use protocol::ids::{EventId, TerminalId};
 use protocol::token::Channel;
 use protocol::wire::reports::{ReportRequest, Seen, TagCounter, TerminalEvent};
 
@@ -10,7 +10,8 @@ use crate::terminals::{issued, slug};
 use crate::world::{Answer, MINUTE, World, answer};
 
 async fn listed(world: &World, closed: bool) -> Alarms {
-    let verb = AlarmList { closed };
+    let terminal = None;
+    let verb = AlarmList { terminal, closed };
     carry_out(&world.app, "olga", verb).await.unwrap()
 }
 
@@ -103,6 +104,14 @@ async fn a_link_that_the_tag_signed_rings_when_it_comes_again_from_elsewhere() {
     let alarms = listed(&world, false).await.tags;
     assert_eq!(alarms.len(), 1, "{alarms:?}");
     assert_eq!((&*alarms[0].kind, alarms[0].times), ("second-place", 13));
+    let of = async |terminal| {
+        let (terminal, closed) = (Some(terminal), false);
+        let verb = AlarmList { terminal, closed };
+        carry_out(&world.app, "olga", verb).await.unwrap().tags
+    };
+    assert_eq!(of(world.terminal).await.len(), 1);
+    let other = TerminalId::from_number(1).unwrap();
+    assert_eq!(of(other).await.len(), 0);
 }
 
 #[tokio::test]

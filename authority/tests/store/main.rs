@@ -192,6 +192,7 @@ on_sqlite! {
         many_more_reads_than_on_the_days_before_ring,
         links_used_at_two_places_ring_when_they_are_many,
         a_closed_alarm_stays_closed_until_there_is_twice_as_much,
+        days_and_closed_alarms_are_forgotten_and_open_ones_are_not,
         a_dispute_says_what_the_tag_counted_and_what_rings;
     trust:
         what_a_terminal_follows_is_what_it_said_last,

@@ -80,7 +80,7 @@ async fn an_honest_week_hardly_rings_and_every_attack_in_it_does() {
     let world = World::new(Arc::new(crate::open(&path)));
     let mut shops = open_shops(&world, seed).await;
     let totals = live(&world, &path, &mut shops).await;
-    let alarms = world.store.tag_alarms(true, u32::MAX).await.unwrap();
+    let alarms = world.store.tag_alarms(None, true, u32::MAX).await.unwrap();
     println!("{totals}");
     highest(&path, &shops);
     judge(&shops, &alarms);

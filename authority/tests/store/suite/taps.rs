@@ -1,8 +1,9 @@
 //! Do reads of a tag explain claims, and what rings when they do not?
 
+use authority::store::tap_rules::DAYS_KEPT;
 use authority::store::{
-    Claim, ClaimOutcome, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, KeyPurpose, Moment, SPAN_EPOCHS_MAX,
-    TagAdded, TagAlarm, TagAlarmKind,
+    CLOSED_ALARMS_KEPT_MS, Claim, ClaimOutcome, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, KeyPurpose,
+    Moment, SPAN_EPOCHS_MAX, TagAdded, TagAlarm, TagAlarmKind, day_of,
 };
 use pki::lifecycle::KeyState;
 use protocol::ids::{ChargeId, EventId, TerminalId};
@@ -134,7 +135,7 @@ impl<'a> Agent<'a> {
     }
 
     async fn alarms(&self) -> Vec<TagAlarm> {
-        let all = self.world.store.tag_alarms(false, 99).await.unwrap();
+        let all = self.world.store.tag_alarms(None, false, 99).await.unwrap();
         let own = |alarm: &TagAlarm| alarm.terminal == self.terminal;
         all.into_iter().filter(own).collect()
     }
@@ -377,11 +378,24 @@ pub(crate) async fn what_was_not_counted_does_not_ring(world: &World) {
 
 pub(crate) async fn a_counter_that_went_back_rings_unless_it_is_known_to_begin(world: &World) {
     let agent = Agent::new(world, 1).await;
-    agent.writes(agent.next(), Some(7), 8).await;
+    // The day of an alarm is not the reporter's to choose.
+    let what = Seen::TagWritten {
+        tag_uid: agent.uid.into(),
+        pages: 3,
+        window: seen(agent.next()),
+        signs: None,
+        wear: None,
+        counter: Some(TagCounter {
+            found: Some(7),
+            left: 8,
+        }),
+    };
+    agent.reports(what, NOW - 20 * DAY).await;
     let alarms = agent.alarms().await;
     assert_eq!(agent.kinds().await, [TagAlarmKind::CounterBack]);
     let reason = &alarms[0].reason;
     assert!(reason.contains("from 10 to 7"), "{reason}");
+    assert_eq!(alarms[0].day, day_of(NOW));
     let personalised = Agent::new(world, 2).await;
     personalised.writes(personalised.next(), None, 1).await;
     let mut exchanged = Agent::new(world, 3).await;
@@ -449,7 +463,7 @@ pub(crate) async fn a_closed_alarm_stays_closed_until_there_is_twice_as_much(wor
     ring(19).await;
     assert_eq!(agent.kinds().await, []);
     assert_eq!(store.open_tag_alarms().await, Ok(vec![]));
-    let all = store.tag_alarms(true, 9).await.unwrap();
+    let all = store.tag_alarms(None, true, 9).await.unwrap();
     assert_eq!((all.len(), all[0].times), (1, 39));
     ring(1).await;
     assert_eq!(agent.kinds().await, [kind]);
@@ -457,6 +471,37 @@ pub(crate) async fn a_closed_alarm_stays_closed_until_there_is_twice_as_much(wor
     let kinds = world.audit_kinds().await;
     let of = |name: &str| kinds.iter().filter(|kind| *kind == name).count();
     assert_eq!((of("tag-alarm.raised"), of("tag-alarm.closed")), (2, 1));
+}
+
+pub(crate) async fn days_and_closed_alarms_are_forgotten_and_open_ones_are_not(world: &World) {
+    let (agent, other) = (Agent::new(world, 1).await, Agent::new(world, 2).await);
+    let (kind, store) = (TagAlarmKind::SecondPlace, &world.store);
+    let seen = vec![(agent.terminal, 20), (other.terminal, 20)];
+    store.add_second_places(seen, NOW).await.unwrap();
+    judge(world, NOW).await;
+    let day = day_of(NOW);
+    let closed = store.close_tag_alarm(agent.terminal, kind, day, "a class".into(), NOW);
+    assert!(closed.await.unwrap().is_some());
+    let forgets = async |at: Timestamp| {
+        let due = store.taps_due(at).await.unwrap();
+        let mut done = 0;
+        loop {
+            let run = store.reconcile_taps(at, 1).await.unwrap();
+            done += run.done;
+            if !run.more {
+                return (due, done);
+            }
+        }
+    };
+    assert_eq!(forgets(NOW + DAYS_KEPT * DAY).await.0, true, "links");
+    assert_eq!(forgets(NOW + DAYS_KEPT * DAY).await, (false, 0));
+    let days_of_two = (true, 2);
+    assert_eq!(forgets(NOW + (DAYS_KEPT + 1) * DAY).await, days_of_two);
+    forgets(NOW + CLOSED_ALARMS_KEPT_MS - 1).await;
+    assert_eq!(store.tag_alarms(None, true, 9).await.unwrap().len(), 2);
+    assert_eq!(forgets(NOW + CLOSED_ALARMS_KEPT_MS).await, (true, 1));
+    let left = store.tag_alarms(None, true, 9).await.unwrap();
+    assert_eq!((left.len(), left[0].terminal), (1, other.terminal));
 }
 
 pub(crate) async fn a_dispute_says_what_the_tag_counted_and_what_rings(world: &World) {

@@ -24,7 +24,6 @@ pub(in super::super) fn take(
     let day = day_of(believed(event.at, now));
     let visit = |uid, counter, written| Visit {
         terminal,
-        day,
         now,
         uid,
         counter,
@@ -116,7 +115,6 @@ fn count_day(tx: &Tx<'_>, terminal: TerminalId, day: i64, taps: u32, now: Timest
 /// One visit of a terminal to its tag.
 struct Visit<'a> {
     terminal: TerminalId,
-    day: i64,
     now: Timestamp,
     uid: &'a str,
     counter: Option<TagCounter>,
@@ -249,6 +247,7 @@ impl Visit<'_> {
         )
     }
 
+    /// Of the day on which it is heard of: no reporter chooses which alarm grows.
     fn went_back(&self, tx: &mut Tx<'_>, from: u32, to: u32) -> Result<()> {
         let reason = |times: u64| {
             format!(
@@ -262,7 +261,7 @@ impl Visit<'_> {
             tx,
             self.terminal,
             kind,
-            self.day,
+            day_of(self.now),
             Times::More(1),
             self.now,
             reason,

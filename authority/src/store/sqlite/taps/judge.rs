@@ -11,8 +11,12 @@ use super::super::row::{all, count, get, one, signed, terminal};
 use super::super::writer::Tx;
 use super::alarms::{self, Times};
 use super::link::{Place, Span};
-use crate::store::tap_rules::{PAST_DAYS, Proofs, too_many_places, too_many_reads, untapped};
-use crate::store::{LINKS_KEPT_MS, Reconciled, Result, TagAlarmKind, day_of, end_of_day};
+use crate::store::tap_rules::{
+    DAYS_KEPT, PAST_DAYS, Proofs, too_many_places, too_many_reads, untapped,
+};
+use crate::store::{
+    CLOSED_ALARMS_KEPT_MS, LINKS_KEPT_MS, Reconciled, Result, TagAlarmKind, day_of, end_of_day,
+};
 
 /// A link that was on a tag.
 struct Link {
@@ -43,11 +47,37 @@ pub(super) fn reconcile(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<R
     for day in &days {
         judge_day(tx, day, now)?;
     }
-    let most = links.len().max(days.len());
+    let (days_gone, alarms_gone) = forget(tx, now, limit)?;
+    let all = [links.len(), days.len(), days_gone, alarms_gone];
     Ok(Reconciled {
-        done: u32::try_from(links.len() + days.len()).unwrap_or(u32::MAX),
-        more: most >= limit as usize,
+        done: u32::try_from(all.iter().sum::<usize>()).unwrap_or(u32::MAX),
+        more: all.iter().any(|found| *found >= limit as usize),
     })
+}
+
+/// The first day that anything is compared with.
+pub(super) fn first_kept(now: Timestamp) -> i64 {
+    day_of(now) - DAYS_KEPT
+}
+
+/// What was closed until then is forgotten.
+pub(super) fn closed_kept_since(now: Timestamp) -> Timestamp {
+    now - CLOSED_ALARMS_KEPT_MS
+}
+
+/// Days and closed alarms that nobody asks for any more.
+fn forget(tx: &Tx<'_>, now: Timestamp, limit: u32) -> Result<(usize, usize)> {
+    let days = tx.execute(
+        "DELETE FROM tap_days WHERE (terminal, day) IN (
+             SELECT terminal, day FROM tap_days WHERE next_at_ms IS NULL AND day < ?1 LIMIT ?2)",
+        params![first_kept(now), limit],
+    )?;
+    let alarms = tx.execute(
+        "DELETE FROM tag_alarms WHERE (terminal, kind, day) IN (
+             SELECT terminal, kind, day FROM tag_alarms WHERE closed_at_ms <= ?1 LIMIT ?2)",
+        params![closed_kept_since(now).ms(), limit],
+    )?;
+    Ok((days, alarms))
 }
 
 fn judge_link(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
