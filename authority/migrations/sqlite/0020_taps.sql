@@ -33,6 +33,7 @@ CREATE TABLE tap_days (
     terminal      INTEGER NOT NULL REFERENCES terminals (id), -- whose tag
     day           INTEGER NOT NULL,                           -- days since 1970, UTC
     taps          INTEGER NOT NULL CHECK (taps >= 0),         -- how often phones read it, as the terminal told
+    counted       INTEGER NOT NULL CHECK (counted IN (0, 1)), -- 1: it told how often that day; 0: only second places are known
     claims        INTEGER NOT NULL CHECK (claims >= 0),       -- on nfc, when the day was judged last
     second_places INTEGER NOT NULL CHECK (second_places >= 0), -- spent links that another network brought again
     next_at_ms    INTEGER,                                    -- when it is judged; null: nothing has changed

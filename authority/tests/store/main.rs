@@ -190,6 +190,7 @@ on_sqlite! {
         what_was_not_counted_does_not_ring,
         a_counter_that_went_back_rings_unless_it_is_known_to_begin,
         many_more_reads_than_on_the_days_before_ring,
+        a_day_on_which_nothing_was_counted_tightens_no_bound,
         links_used_at_two_places_ring_when_they_are_many,
         a_closed_alarm_stays_closed_until_there_is_twice_as_much,
         days_and_closed_alarms_are_forgotten_and_open_ones_are_not,

@@ -48,8 +48,9 @@ impl Taps for SqliteStore {
         self.write(move |tx| {
             for (terminal, links) in seen {
                 tx.execute(
-                    "INSERT INTO tap_days (terminal, day, taps, claims, second_places, next_at_ms)
-                     SELECT id, ?2, 0, 0, ?3, ?4 FROM terminals WHERE id = ?1
+                    "INSERT INTO tap_days (terminal, day, taps, counted, claims, second_places,
+                                           next_at_ms)
+                     SELECT id, ?2, 0, 0, 0, ?3, ?4 FROM terminals WHERE id = ?1
                      ON CONFLICT DO UPDATE SET second_places = second_places + ?3,
                          next_at_ms = coalesce(next_at_ms, ?4)",
                     params![terminal.value(), day_of(at), links, at.ms()],

@@ -428,6 +428,36 @@ pub(crate) async fn many_more_reads_than_on_the_days_before_ring(world: &World) 
     );
 }
 
+pub(crate) async fn a_day_on_which_nothing_was_counted_tightens_no_bound(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    for days_ago in 1..=3 {
+        let seen = vec![(agent.terminal, 1)];
+        let at = NOW - days_ago * DAY;
+        world.store.add_second_places(seen, at).await.unwrap();
+    }
+    agent.read(121, NOW).await;
+    judge(world, NOW + JUDGE_DAY_EVERY_MS).await;
+    assert_eq!(agent.kinds().await, []);
+    // A visit that found no reads is a count, too.
+    for days_ago in 1..=3 {
+        let what = Seen::TagWritten {
+            tag_uid: agent.uid.into(),
+            pages: 3,
+            window: seen(agent.window),
+            signs: None,
+            wear: None,
+            counter: Some(TagCounter {
+                found: Some(10),
+                left: 10,
+            }),
+        };
+        agent.reports(what, NOW - days_ago * DAY).await;
+    }
+    agent.read(1, NOW).await;
+    judge(world, NOW + JUDGE_DAY_EVERY_MS).await;
+    assert_eq!(agent.kinds().await, [TagAlarmKind::TapsWithoutClaims]);
+}
+
 pub(crate) async fn links_used_at_two_places_ring_when_they_are_many(world: &World) {
     let agent = Agent::new(world, 1).await;
     let add = |links| {

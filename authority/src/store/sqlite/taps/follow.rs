@@ -103,10 +103,11 @@ fn believed(at: Timestamp, now: Timestamp) -> Timestamp {
 fn count_day(tx: &Tx<'_>, terminal: TerminalId, day: i64, taps: u32, now: Timestamp) -> Result<()> {
     let due = (taps > 0).then(|| (now + JUDGE_DAY_EVERY_MS).ms());
     tx.execute(
-        "INSERT INTO tap_days (terminal, day, taps, claims, second_places, next_at_ms)
-         VALUES (?1, ?2, ?3, 0, 0, ?4)
-         ON CONFLICT DO UPDATE SET taps = taps + ?3, next_at_ms = coalesce(next_at_ms, ?4)
-             WHERE ?3 > 0",
+        "INSERT INTO tap_days (terminal, day, taps, counted, claims, second_places, next_at_ms)
+         VALUES (?1, ?2, ?3, 1, 0, 0, ?4)
+         ON CONFLICT DO UPDATE SET taps = taps + ?3, counted = 1,
+             next_at_ms = coalesce(next_at_ms, ?4)
+             WHERE ?3 > 0 OR counted = 0",
         params![terminal.value(), day, taps, due],
     )?;
     Ok(())

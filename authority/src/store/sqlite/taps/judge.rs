@@ -227,12 +227,12 @@ fn claims_of_day(conn: &Connection, terminal: TerminalId, day: i64) -> Result<u6
     claims_between(conn, &span.ok_or_else(|| corrupt(format!("day {day}")))?)
 }
 
-/// Unclaimed reads of the days before.
+/// Unclaimed reads of the days before on which a visit was counted.
 fn past(conn: &Connection, terminal: TerminalId, day: i64) -> Result<Vec<u64>> {
     all(
         conn,
         "SELECT max(taps - claims, 0) AS unclaimed FROM tap_days
-         WHERE terminal = ?1 AND day >= ?2 AND day < ?3",
+         WHERE terminal = ?1 AND day >= ?2 AND day < ?3 AND counted = 1",
         params![terminal.value(), day - PAST_DAYS, day],
         |row| count(row, "unclaimed"),
     )
