@@ -27,7 +27,12 @@ impl Tag {
         let uid = TagUid::from_bytes([4, 1, 2, 3, 4, 5, uid]);
         let made = ask(world, TagKeys { terminal, uid }).await;
         let key = |name: &str| {
-            let line = made.file.lines().find(|it| it.starts_with(name)).unwrap();
+            let line = made
+                .file
+                .expose()
+                .lines()
+                .find(|it| it.starts_with(name))
+                .unwrap();
             let hex = line.split('"').nth(1).unwrap();
             let byte = |at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
             AesKey::from_bytes(std::array::from_fn(byte))
