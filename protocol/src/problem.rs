@@ -50,6 +50,7 @@ problems! {
     TokenPassed "token-passed" 410 "This token's time has passed" "Tap or scan again: the terminal shows a new one.";
     TapUnsigned "tap-unsigned" 403 "This link was not read from the terminal's tag" "Tap the tag itself, or scan the code on the screen.";
     TagRefused "tag-refused" 403 "This tag does not count at this terminal" "Scan the code on the screen instead, and tell the merchant.";
+    TagPaused "tag-paused" 429 "The tag of this terminal pauses" "Scan the code on the screen instead, or wait.";
     NothingToPay "nothing-to-pay" 409 "The terminal asks for no payment at the moment" "Wait until the till shows the amount, then tap or scan again.";
     ChargeHeld "charge-held" 409 "Somebody else is paying this" "Wait until the screen asks again, then tap or scan.";
     TerminalRefused "terminal-refused" 403 "This terminal is out of service" "Ask the merchant for another way to pay.";

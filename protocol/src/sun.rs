@@ -43,7 +43,7 @@ const SEPARATOR: &str = ".";
 /// Which key of a tag does what; the number is the tag's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeySlot {
-    /// Changes keys and settings; a terminal never has it.
+    /// Changes keys and settings; a terminal has it while it personalises the tag, and keeps it nowhere.
     Master = 0,
     /// Writes the link; the terminal's.
     Write = 1,

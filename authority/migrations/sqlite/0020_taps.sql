@@ -33,12 +33,14 @@ CREATE TABLE tap_days (
     terminal      INTEGER NOT NULL REFERENCES terminals (id), -- whose tag
     day           INTEGER NOT NULL,                           -- days since 1970, UTC
     taps          INTEGER NOT NULL CHECK (taps >= 0),         -- how often phones read it, as the terminal told
+    counted       INTEGER NOT NULL CHECK (counted IN (0, 1)), -- 1: it told how often that day; 0: only second places are known
     claims        INTEGER NOT NULL CHECK (claims >= 0),       -- on nfc, when the day was judged last
     second_places INTEGER NOT NULL CHECK (second_places >= 0), -- spent links that another network brought again
     next_at_ms    INTEGER,                                    -- when it is judged; null: nothing has changed
     PRIMARY KEY (terminal, day)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tap_days_by_next ON tap_days (next_at_ms) WHERE next_at_ms IS NOT NULL;
+CREATE INDEX judged_tap_days ON tap_days (day) WHERE next_at_ms IS NULL;
 
 CREATE TABLE tag_alarms (
     terminal     INTEGER NOT NULL REFERENCES terminals (id), -- where
@@ -57,4 +59,5 @@ CREATE TABLE tag_alarms (
         AND (closed_at_ms IS NULL) = (closed_times IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tag_alarms_by_time ON tag_alarms (last_at_ms);
+CREATE INDEX closed_tag_alarms ON tag_alarms (closed_at_ms) WHERE closed_at_ms IS NOT NULL;
 CREATE INDEX open_tag_alarms ON tag_alarms (kind) WHERE closed_at_ms IS NULL;

@@ -14,6 +14,9 @@ pub(super) enum Verb {
     /// at two places, many reads without a claim. Of copied keys: a second key for one certificate, two streams
     /// at once, or a certificate that came back after a later one was used
     List {
+        /// Only those of this terminal
+        #[arg(long)]
+        terminal: Option<TerminalId>,
         /// Closed alarms of tags, too
         #[arg(long)]
         closed: bool,
@@ -34,7 +37,10 @@ pub(super) enum Verb {
 
 pub(super) fn run(arguments: &Arguments, verb: &Verb) -> Result<(), CliError> {
     match verb {
-        Verb::List { closed } => tell(arguments, &ask(arguments, AlarmList { closed: *closed })?),
+        Verb::List { terminal, closed } => {
+            let (terminal, closed) = (*terminal, *closed);
+            tell(arguments, &ask(arguments, AlarmList { terminal, closed })?);
+        }
         Verb::Close {
             terminal,
             kind,

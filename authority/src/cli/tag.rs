@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use protocol::ids::TerminalId;
 use protocol::sun::TagUid;
-use zeroize::Zeroizing;
 
 use super::daemon::{Desk, ask};
 use super::{Arguments, CliError, Say, tag_forecast, tell};
 use crate::services::operators::{
-    TagKeys, TagKeysView, TagList, TagRetire, TagShow, TagView, Tags,
+    KeyText, TagKeys, TagKeysView, TagList, TagRetire, TagShow, TagView, Tags,
 };
 
 #[derive(Debug, Subcommand)]
@@ -83,12 +82,20 @@ fn hand_over(arguments: &Arguments, path: &Path, verb: TagKeys) -> Result<(), Cl
         // Nothing is in it; the refusal is what matters.
         let _ = std::fs::remove_file(path);
     })?;
-    let place = format!("in {}", path.display());
-    let keys = Zeroizing::new(std::mem::replace(&mut view.file, place));
-    file.write_all(keys.as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
+    let place = KeyText::new(&format!("in {}", path.display()));
+    let keys = std::mem::replace(&mut view.file, place);
+    let written = file.write_all(keys.expose().as_bytes());
+    whole(path, written.and_then(|()| file.sync_all())).map_err(failed)?;
     tell(arguments, &view);
     Ok(())
+}
+
+/// Removes what was not written to its end: a part of the keys is of no use to anybody but a thief.
+fn whole(path: &Path, written: std::io::Result<()>) -> std::io::Result<()> {
+    written.inspect_err(|_| {
+        // What went wrong first is what matters.
+        let _ = std::fs::remove_file(path);
+    })
 }
 
 impl Say for TagKeysView {
@@ -99,6 +106,7 @@ impl Say for TagKeysView {
             key_version,
             file,
         } = self;
+        let file = file.expose();
         format!(
             "tag       {uid}\nterminal  {terminal}\nversion   {key_version}\nkeys      {file}\n\
              next      at the terminal: m2key-agent tag personalise --keys <file>; then destroy it"
@@ -135,4 +143,22 @@ fn line(tag: &TagView) -> String {
         text += &format!("  retired {at}: {because}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_whole_or_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tag.keys");
+        std::fs::write(&path, "mac = \"0011").unwrap();
+        whole(&path, Ok(())).unwrap();
+        assert!(path.exists());
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert!(whole(&path, Err(full)).is_err());
+        assert!(!path.exists());
+    }
 }

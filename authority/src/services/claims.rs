@@ -15,6 +15,7 @@ use protocol::live::{
 use protocol::presented::{Malformed, Presented};
 use protocol::problem::{Problem, ProblemType};
 use protocol::receipt::Payee;
+use protocol::sun::SunLink;
 use protocol::time::Timestamp;
 use protocol::turn::TurnCause;
 use protocol::wire::claims::{ClaimState, ClaimView};
@@ -24,6 +25,7 @@ use super::limiter::{self, Overall, PERSON_SPAN_MS, Turnstiles};
 use super::phone::{OwnClaim, PhoneCookie};
 use super::push::Push;
 use super::sign_in::SignedIn;
+use super::unproven::Unproven;
 use super::{Failure, phone, seconds, taps};
 use crate::app::App;
 use crate::clock::Stopwatch;
@@ -37,6 +39,7 @@ pub struct Claims {
     pub(super) push: Arc<Push>,
     turnstiles: Turnstiles,
     overall: Overall,
+    unproven: Unproven,
 }
 
 /// What a claim answers: what the phone shows, and what it keeps.
@@ -62,6 +65,7 @@ impl Claims {
             push,
             turnstiles: Turnstiles::default(),
             overall: Overall::default(),
+            unproven: Unproven::default(),
         }
     }
 
@@ -160,7 +164,8 @@ impl Claims {
         self.hold(cookie, good, signed_in, now).await
     }
 
-    /// The token first: whoever has none that is good now costs the HSM nothing.
+    /// The token first: whoever has none that is good now costs the HSM nothing, and whoever has one costs it
+    /// [`super::unproven::UNPROVEN_MAX`] macs that do not hold in a window.
     pub(super) async fn machine(
         &self,
         presented: &Presented,
@@ -176,10 +181,26 @@ impl Claims {
             }
         })?;
         let tap = match presented.signed() {
-            Some(link) => Some(taps::prove(&self.app, link).await?),
+            Some(link) => Some(self.proved(link, &live, now).await?),
             None => None,
         };
         Ok(Good { live, tap })
+    }
+
+    /// A passer-by with a good token makes the HSM work so often and no more.
+    async fn proved(
+        &self,
+        link: &SunLink,
+        live: &Live,
+        now: Timestamp,
+    ) -> Result<KeyedTap, Failure> {
+        self.unproven.begin(live, now)?;
+        let proved = taps::prove(&self.app, link).await;
+        let missed = |why: &Failure| why.kind().problem_type() == Some(ProblemType::TagRefused);
+        if !proved.as_ref().is_err_and(missed) {
+            self.unproven.take_back(live);
+        }
+        proved
     }
 
     /// The limiter comes before any look-up, and one guess is judged at a time.

@@ -62,6 +62,7 @@ pub mod tag_fleet;
 mod taps;
 pub mod to_the_end;
 pub mod trust;
+pub mod unproven;
 pub mod wallet;
 pub mod webhooks;
 

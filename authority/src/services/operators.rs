@@ -82,7 +82,7 @@ pub use shoppers::{
 pub use tag_forecast::{
     EndingView, FORECAST_MAX_DAYS, ForecastView, MonthView, TagForecast, WornView,
 };
-pub use tags::{TagKeys, TagKeysView, TagList, TagRetire, TagShow, TagView, Tags};
+pub use tags::{KeyText, TagKeys, TagKeysView, TagList, TagRetire, TagShow, TagView, Tags};
 pub use terminals::{
     JoinView, SlowedView, TerminalAdd, TerminalBan, TerminalJoin, TerminalList, TerminalShow,
     TerminalView, Terminals,

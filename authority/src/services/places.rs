@@ -51,10 +51,13 @@ impl Places {
         hears: impl FnOnce(TerminalId) -> bool,
         now: Timestamp,
     ) {
-        let Ok(Presented::Machine { terminal, token }) = Presented::parse(text) else {
+        let Ok(presented) = Presented::parse(text) else {
             return;
         };
-        let Some(from) = from else { return };
+        let (Some(token), Some(from)) = (presented.machine_token(), from) else {
+            return;
+        };
+        let terminal = presented.terminal();
         let link = (terminal, *token.as_bytes());
         let problem = |why: &Failure| why.kind().problem_type();
         match claimed {

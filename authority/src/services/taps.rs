@@ -15,7 +15,7 @@ use protocol::sun::{KeySlot, SunKeys, SunLink, TagUid, key_input};
 
 use super::Failure;
 use crate::app::App;
-use crate::store::{KeyedTap, TagRecord, TapRefusal};
+use crate::store::{CountingTag, KeyedTap, TapRefusal};
 
 /// What checks a link, in this order.
 const CHECKING: [KeySlot; 2] = [KeySlot::Meta, KeySlot::Mac];
@@ -24,7 +24,7 @@ const CHECKING: [KeySlot; 2] = [KeySlot::Meta, KeySlot::Mac];
 pub(super) async fn prove(app: &App, link: &SunLink) -> Result<KeyedTap, Failure> {
     let tags = app.store.tags_of(link.terminal()).await?;
     let keyring = app.keyring();
-    let mut by_master: BTreeMap<&KeyLabel, Vec<&TagRecord>> = BTreeMap::new();
+    let mut by_master: BTreeMap<&KeyLabel, Vec<&CountingTag>> = BTreeMap::new();
     for tag in &tags {
         if let Some(master) = keyring.believed_tag_master(&tag.master) {
             by_master.entry(&master.label).or_default().push(tag);
@@ -80,7 +80,7 @@ async fn diversified(
     Ok(macs.iter().map(key).collect())
 }
 
-fn proven(link: &SunLink, tag: &TagRecord, keys: &[AesKey]) -> Option<KeyedTap> {
+fn proven(link: &SunLink, tag: &CountingTag, keys: &[AesKey]) -> Option<KeyedTap> {
     let [meta, mac] = keys else {
         return None;
     };

@@ -99,10 +99,12 @@ pub use settlements::{CloseDay, CloseOutcome, Settlement, Settlements, Unsettled
 pub use sms::{
     Choice, Hearing, Letter, NewLetter, NewText, StoredText, TalkTurn, TextId, Texts, Turn,
 };
-pub use tags::{KeyedTap, NewTag, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord, Tags, TapRefusal};
+pub use tags::{
+    CountingTag, KeyedTap, NewTag, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord, Tags, TapRefusal,
+};
 pub use taps::{
-    Closed, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, LATE_MAX_MS, LINKS_KEPT_MS, Reconciled,
-    SPAN_EPOCHS_MAX, TagAlarm, TagAlarmKind, Taps, rules as tap_rules,
+    CLOSED_ALARMS_KEPT_MS, Closed, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, LATE_MAX_MS, LINKS_KEPT_MS,
+    Reconciled, SPAN_EPOCHS_MAX, TagAlarm, TagAlarmKind, Taps, rules as tap_rules,
 };
 pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use terms::{

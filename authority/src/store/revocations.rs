@@ -102,7 +102,7 @@ pub trait Revocations {
     -> Result<bool>;
 
     /// Latest first.
-    async fn alarms(&self, limit: u32) -> Result<Vec<AlarmRecord>>;
+    async fn alarms(&self, terminal: Option<TerminalId>, limit: u32) -> Result<Vec<AlarmRecord>>;
 }
 
 impl AlarmKind {

@@ -31,6 +31,14 @@ pub struct TagRecord {
     pub taps: u64,
 }
 
+/// Whose links count at a terminal, and from which key its keys follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountingTag {
+    pub uid: TagUid,
+    pub key_version: u8,
+    pub master: String,
+}
+
 /// Keys that an operator is about to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTag {
@@ -49,6 +57,8 @@ pub enum TagAdded {
     Moved,
     /// Unknown or banned.
     TerminalRefused,
+    /// It signs at another terminal: an operator retires it there first.
+    SignsElsewhere,
     /// The terminal has [`TAGS_PER_TERMINAL_MAX`] sets of keys that count.
     TooMany,
 }
@@ -90,7 +100,7 @@ pub trait Tags {
     async fn add_tag(&self, tag: NewTag) -> Result<TagAdded>;
 
     /// Whose links count at a terminal, the latest first.
-    async fn tags_of(&self, terminal: TerminalId) -> Result<Vec<TagRecord>>;
+    async fn tags_of(&self, terminal: TerminalId) -> Result<Vec<CountingTag>>;
 
     /// Every set of keys that a tag ever had here, the latest first.
     async fn tag(&self, uid: TagUid) -> Result<Vec<TagRecord>>;

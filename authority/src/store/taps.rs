@@ -23,6 +23,8 @@ pub const JUDGE_AFTER_MS: Millis = 5 * 60_000;
 pub const JUDGE_DAY_EVERY_MS: Millis = 10 * 60_000;
 /// Links and their reads are kept this long, for disputes.
 pub const LINKS_KEPT_MS: Millis = 40 * 24 * 3_600_000;
+/// A closed alarm is kept this long after it was closed; what was found stays in the audit chain.
+pub const CLOSED_ALARMS_KEPT_MS: Millis = 400 * 24 * 3_600_000;
 /// A tag that nobody could write for longer is not judged.
 pub const SPAN_EPOCHS_MAX: u32 = 14 * 24;
 /// The terminal's clock is believed for the day of a report if it is within this long before, and a day
@@ -68,7 +70,7 @@ pub struct Closed {
 /// What one run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reconciled {
-    /// Links and days that were judged or forgotten.
+    /// Links and days that were judged, and links, days and closed alarms that were forgotten.
     pub done: u32,
     /// Whether as many as the limit were due: there may be more.
     pub more: bool,
@@ -79,14 +81,19 @@ pub trait Taps {
     /// Whether anything is due at `now`.
     async fn taps_due(&self, now: Timestamp) -> Result<bool>;
 
-    /// Judges what is due at `now`, at most `limit` links and as many days, in one transaction.
+    /// Judges what is due at `now` and forgets what is old, at most `limit` of each, in one transaction.
     async fn reconcile_taps(&self, now: Timestamp, limit: u32) -> Result<Reconciled>;
 
     /// So many spent links of each terminal were brought again from another network.
     async fn add_second_places(&self, seen: Vec<(TerminalId, u32)>, at: Timestamp) -> Result<()>;
 
-    /// Latest first.
-    async fn tag_alarms(&self, with_closed: bool, limit: u32) -> Result<Vec<TagAlarm>>;
+    /// All, or those of one terminal; latest first.
+    async fn tag_alarms(
+        &self,
+        terminal: Option<TerminalId>,
+        with_closed: bool,
+        limit: u32,
+    ) -> Result<Vec<TagAlarm>>;
 
     /// How many are open, by kind; kinds without any are left out.
     async fn open_tag_alarms(&self) -> Result<Vec<(TagAlarmKind, u64)>>;

@@ -55,7 +55,7 @@ async fn a_terminal_renews_with_openssl_and_curl() {
     let shown = certificate(&stage, &machine.serial("first")).await;
     assert_eq!(shown.state, "superseded");
 
-    let alarms = async || stage.store.alarms(9).await.unwrap();
+    let alarms = async || stage.store.alarms(None, 9).await.unwrap();
     assert_eq!(alarms().await, [], "it may have been under way");
     stage.clock.by(6 * 60_000);
     let reply = stage.ask(Some(&old)).await;
@@ -108,11 +108,14 @@ async fn a_second_key_for_one_certificate_is_refused_and_rings_the_alarm() {
         let reply = stage.renew(&machine, &old, "stolen").await;
         reply.problem(409, "successor-exists");
     }
-    let alarms = AlarmList { closed: false }
-        .run(&stage.app)
-        .await
-        .unwrap()
-        .alarms;
+    let alarms = AlarmList {
+        terminal: None,
+        closed: false,
+    }
+    .run(&stage.app)
+    .await
+    .unwrap()
+    .alarms;
     let [alarm] = alarms.as_slice() else {
         panic!("{alarms:?}")
     };

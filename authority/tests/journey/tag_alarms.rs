@@ -1,15 +1,17 @@
 //! Does an operator hear of tags and links that do not fit their claims, and can they close it?
 
 use authority::services::operators::{AlarmClose, AlarmList, Alarms, carry_out};
-use protocol::ids::EventId;
+use protocol::ids::{EventId, TerminalId};
 use protocol::token::Channel;
 use protocol::wire::reports::{ReportRequest, Seen, TagCounter, TerminalEvent};
 
+use crate::tapping_links::Tag;
 use crate::terminals::{issued, slug};
 use crate::world::{Answer, MINUTE, World, answer};
 
 async fn listed(world: &World, closed: bool) -> Alarms {
-    let verb = AlarmList { closed };
+    let terminal = None;
+    let verb = AlarmList { terminal, closed };
     carry_out(&world.app, "olga", verb).await.unwrap()
 }
 
@@ -29,9 +31,14 @@ async fn from_elsewhere(world: &World, link: &str) -> Answer {
 
 /// Links that are spent here and then brought from there, as often as this.
 async fn spread(world: &World, links: usize) {
-    for _ in 0..links {
+    spread_as(world, links, |link, _| link).await;
+}
+
+/// The same for links as a phone reads them from the tag.
+async fn spread_as(world: &World, links: usize, read: impl Fn(String, u32) -> String) {
+    for counter in (1..).take(links) {
         let charge = world.charge(100).await.charge;
-        let link = world.shown(Channel::Nfc).await;
+        let link = read(world.shown(Channel::Nfc).await, counter);
         world.claimed(&link, None).await;
         world.claim(&link, None).await.refused(409, "token-spent");
         for _ in 0..2 {
@@ -85,6 +92,26 @@ async fn spent_links_that_come_again_from_elsewhere_ring_and_are_closed_by_an_op
     assert_eq!(all[0].note.as_deref(), Some("a school class"));
     world.journey.reconcile_taps(world.now()).await.unwrap();
     assert!(world.app.metrics.text().contains(&format!("{open} 0")));
+}
+
+#[tokio::test]
+async fn a_link_that_the_tag_signed_rings_when_it_comes_again_from_elsewhere() {
+    let world = World::new().await;
+    issued(&world, "01", 1, None).await;
+    let tag = Tag::of(&world, world.terminal, 1).await;
+    let _frames = world.journey.push.open(world.terminal, "01", None);
+    spread_as(&world, 13, |link, counter| tag.read(&link, counter)).await;
+    let alarms = listed(&world, false).await.tags;
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert_eq!((&*alarms[0].kind, alarms[0].times), ("second-place", 13));
+    let of = async |terminal| {
+        let (terminal, closed) = (Some(terminal), false);
+        let verb = AlarmList { terminal, closed };
+        carry_out(&world.app, "olga", verb).await.unwrap().tags
+    };
+    assert_eq!(of(world.terminal).await.len(), 1);
+    let other = TerminalId::from_number(1).unwrap();
+    assert_eq!(of(other).await.len(), 0);
 }
 
 #[tokio::test]

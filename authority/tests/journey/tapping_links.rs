@@ -1,6 +1,7 @@
 //! Does a link that its tag signed pay wherever a link is taken, once, and nothing else in its place?
 
 use authority::services::operators::{TagKeys, TagRetire, TagShow, TagView, Tags, Verb, carry_out};
+use authority::services::unproven::UNPROVEN_MAX;
 use authority::store::Reports as _;
 use protocol::aes_key::AesKey;
 use protocol::ids::{EventId, TerminalId};
@@ -16,17 +17,22 @@ use crate::wallet::{App, app::read, paid};
 use crate::world::World;
 
 /// A tag on the terminal's reader, and what whoever made its keys knows.
-struct Tag {
+pub struct Tag {
     uid: TagUid,
     keys: SunKeys,
 }
 
 impl Tag {
-    async fn of(world: &World, terminal: TerminalId, uid: u8) -> Self {
+    pub async fn of(world: &World, terminal: TerminalId, uid: u8) -> Self {
         let uid = TagUid::from_bytes([4, 1, 2, 3, 4, 5, uid]);
         let made = ask(world, TagKeys { terminal, uid }).await;
         let key = |name: &str| {
-            let line = made.file.lines().find(|it| it.starts_with(name)).unwrap();
+            let line = made
+                .file
+                .expose()
+                .lines()
+                .find(|it| it.starts_with(name))
+                .unwrap();
             let hex = line.split('"').nth(1).unwrap();
             let byte = |at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
             AesKey::from_bytes(std::array::from_fn(byte))
@@ -39,7 +45,7 @@ impl Tag {
     }
 
     /// What a phone reads when it is the `counter`th.
-    fn read(&self, link: &str, counter: u32) -> String {
+    pub fn read(&self, link: &str, counter: u32) -> String {
         let plain = link.rsplit('/').next().unwrap();
         let link = link.strip_suffix(plain).unwrap();
         format!("{link}{}", signed(&self.keys, self.uid, counter, plain))
@@ -168,6 +174,42 @@ async fn a_token_that_is_not_good_now_costs_the_hsm_nothing() {
     let terminal = world.terminal;
     let asked = carry_out(&world.app, "olga", TagKeys { terminal, uid }).await;
     assert!(asked.is_err());
+}
+
+#[tokio::test]
+async fn macs_that_do_not_hold_cost_the_hsm_so_many_and_then_the_tag_pauses() {
+    let world = World::new().await;
+    let tag = Tag::of(&world, world.terminal, 1).await;
+    world.charge(420).await;
+    let link = world.shown(Channel::Nfc).await;
+    let good = tag.read(&link, 1);
+    let look = async |link: &str| Browser::new().get(&world, path_of(link)).await;
+    // Links that hold count nothing, however many there are.
+    for _ in 0..=UNPROVEN_MAX {
+        assert_eq!(look(&good).await.status, 200);
+    }
+    let last = if good.ends_with('0') { "1" } else { "0" };
+    let bad = format!("{}{last}", &good[..good.len() - 1]);
+    for _ in 1..UNPROVEN_MAX {
+        assert_eq!(look(&bad).await.status, 403);
+    }
+    // A try that the HSM did not answer is no miss.
+    world.hsm_fails_once();
+    assert_eq!(look(&good).await.status, 503);
+    world.claim(&bad, None).await.refused(403, "tag-refused");
+    // The failure waits for whoever asks the HSM.
+    world.hsm_fails_once();
+    for link in [&bad, &good] {
+        let looked = look(link).await;
+        assert_eq!(looked.status, 429);
+        says(&looked, "The tag of this terminal pauses");
+        assert!(looked.headers.contains_key("retry-after"));
+        world.claim(link, None).await.refused(429, "tag-paused");
+    }
+    let (uid, terminal) = (tag.uid, world.terminal);
+    let asked = carry_out(&world.app, "olga", TagKeys { terminal, uid }).await;
+    assert!(asked.is_err());
+    world.claimed(&world.shown(Channel::Qr).await, None).await;
 }
 
 #[tokio::test]

@@ -221,10 +221,10 @@ async fn a_stream_under_the_renewed_certificate_rings_no_alarm() {
     let mut newer = world.journey.push.open(world.terminal, "02", None);
     state(&mut newer).await;
     assert_eq!(older.recv().await, None);
-    assert_eq!(world.store.alarms(9).await, Ok(Vec::new()));
+    assert_eq!(world.store.alarms(None, 9).await, Ok(Vec::new()));
     let mut oldest = world.journey.push.open(world.terminal, "01", None);
     state(&mut oldest).await;
-    let alarms = world.store.alarms(9).await.unwrap();
+    let alarms = world.store.alarms(None, 9).await.unwrap();
     let [alarm] = alarms.as_slice() else {
         panic!("the old one came back: {alarms:?}")
     };
@@ -247,9 +247,9 @@ async fn two_machines_with_one_certificate_ring_the_alarm_and_a_bad_network_does
         }
     };
     comes_back(20, 20_000).await;
-    assert_eq!(world.store.alarms(9).await, Ok(Vec::new()));
+    assert_eq!(world.store.alarms(None, 9).await, Ok(Vec::new()));
     comes_back(7, 1_000).await;
-    let alarms = world.store.alarms(9).await.unwrap();
+    let alarms = world.store.alarms(None, 9).await.unwrap();
     assert_eq!(alarms.len(), 1, "{alarms:?}");
 }
 
@@ -270,7 +270,7 @@ async fn a_copy_that_takes_its_time_rings_the_alarm_all_the_same() {
         assert_eq!(terminals.recv().await, None, "displaced");
         terminals = comes(1_000).await;
     }
-    let alarms = world.store.alarms(9).await.unwrap();
+    let alarms = world.store.alarms(None, 9).await.unwrap();
     assert_eq!(alarms.len(), 1, "{alarms:?}");
     assert_eq!(alarms[0].alarm.kind, AlarmKind::SecondStream);
 }
@@ -291,9 +291,9 @@ async fn a_process_that_comes_back_for_its_stream_rings_the_alarm_and_a_restarte
     for _ in 0..20 {
         listens("restarted").await;
     }
-    assert_eq!(world.store.alarms(9).await, Ok(Vec::new()));
+    assert_eq!(world.store.alarms(None, 9).await, Ok(Vec::new()));
     listens("before").await;
-    let alarms = world.store.alarms(9).await.unwrap();
+    let alarms = world.store.alarms(None, 9).await.unwrap();
     assert_eq!(alarms.len(), 1, "{alarms:?}");
     assert_eq!(alarms[0].alarm.kind, AlarmKind::SecondStream);
 }

@@ -111,6 +111,7 @@ on_sqlite! {
         a_tag_counts_at_its_own_terminal_with_keys_that_were_made_for_it,
         a_retired_tag_is_refused_and_does_not_bind_its_terminal,
         new_keys_end_the_old_ones_once_the_tag_has_them,
+        only_an_operator_unbinds_a_terminal_whose_tag_signs,
         keys_are_made_once_of_each_version_and_for_few_tags,
         a_tag_counts_while_its_master_key_is_believed_and_keeps_it;
     charges:
@@ -181,14 +182,19 @@ on_sqlite! {
         a_claim_rings_without_a_read_and_only_once_the_terminal_is_past_its_window,
         claims_that_were_read_do_not_ring,
         a_read_that_the_tag_signed_explains_its_claim,
+        what_the_tag_signed_needs_no_count_to_be_explained,
+        a_window_that_was_never_issued_is_no_link_of_a_tag,
+        a_link_that_was_on_the_tag_too_long_says_nothing,
         a_claim_of_another_channel_needs_no_read,
         reads_of_one_link_explain_no_claim_of_the_next,
         after_a_failed_visit_reads_count_for_both_links,
         what_was_not_counted_does_not_ring,
         a_counter_that_went_back_rings_unless_it_is_known_to_begin,
         many_more_reads_than_on_the_days_before_ring,
+        a_day_on_which_nothing_was_counted_tightens_no_bound,
         links_used_at_two_places_ring_when_they_are_many,
         a_closed_alarm_stays_closed_until_there_is_twice_as_much,
+        days_and_closed_alarms_are_forgotten_and_open_ones_are_not,
         a_dispute_says_what_the_tag_counted_and_what_rings;
     trust:
         what_a_terminal_follows_is_what_it_said_last,

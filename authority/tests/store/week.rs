@@ -16,7 +16,7 @@ use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::world::{NOW, World};
+use crate::world::{NOW, World, epoch_now, new_schedule};
 use shop::{Attack, Dice, HOUR, Habit, Hour, Shop, Trade};
 
 const DAYS: i64 = 7;
@@ -80,7 +80,7 @@ async fn an_honest_week_hardly_rings_and_every_attack_in_it_does() {
     let world = World::new(Arc::new(crate::open(&path)));
     let mut shops = open_shops(&world, seed).await;
     let totals = live(&world, &path, &mut shops).await;
-    let alarms = world.store.tag_alarms(true, u32::MAX).await.unwrap();
+    let alarms = world.store.tag_alarms(None, true, u32::MAX).await.unwrap();
     println!("{totals}");
     highest(&path, &shops);
     judge(&shops, &alarms);
@@ -96,6 +96,9 @@ async fn open_shops(world: &World, seed: u64) -> Vec<Shop> {
     let mut shops = Vec::new();
     for (n, (trade, habit, attack)) in (1..).zip(honest.chain(attacked)) {
         let terminal = world.terminal_of(&merchant, n).await;
+        let last = epoch_now(terminal) + 24 * (DAYS as u32 + 1);
+        let schedule = new_schedule(terminal, last, last);
+        world.store.record_schedule(schedule).await.unwrap();
         let dice = Dice(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(n)));
         shops.push(Shop::new(terminal, trade, habit, attack, dice));
     }

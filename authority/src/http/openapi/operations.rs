@@ -32,7 +32,7 @@ pub(super) const ANYWHERE: &[ProblemType] = &[
 macro_rules! token_problems {
     ($($more:ident),* $(,)?) => {
         &[
-            MalformedToken, TokenUnknown, TokenSpent, TokenPassed, TapUnsigned, TagRefused,
+            MalformedToken, TokenUnknown, TokenSpent, TokenPassed, TapUnsigned, TagRefused, TagPaused,
             NothingToPay, ChargeHeld,
             TerminalRefused, TooManyMisses, TooManyClaims, CodePaused, BodyTooLarge,
             SignInNeeded, SignInRefused, ProofRefused, NonceNeeded, ProfileLocked, $($more),*

@@ -17,6 +17,9 @@ const NOTE_MAX: usize = 400;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlarmList {
+    /// Of one terminal: the list has an end, and this goes beyond it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub terminal: Option<TerminalId>,
     /// The closed ones, too.
     #[serde(default)]
     pub closed: bool,
@@ -80,11 +83,11 @@ impl Verb for AlarmList {
     type Answer = Alarms;
 
     async fn run(self, app: &App) -> Result<Alarms, Failure> {
-        let alarms = app.store.alarms(LIST_MAX).await?;
-        let tags = app.store.tag_alarms(self.closed, LIST_MAX).await?;
+        let alarms = app.store.alarms(self.terminal, LIST_MAX).await?;
+        let tags = app.store.tag_alarms(self.terminal, self.closed, LIST_MAX);
         Ok(Alarms {
             alarms: alarms.into_iter().map(AlarmView::from).collect(),
-            tags: tags.into_iter().map(TagAlarmView::from).collect(),
+            tags: tags.await?.into_iter().map(TagAlarmView::from).collect(),
         })
     }
 }

@@ -4,7 +4,8 @@ use protocol::ids::TerminalId;
 use protocol::problem::{Problem, ProblemType};
 use protocol::sun::{TagUid, key_file};
 use protocol::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use super::fence::unwritten;
 use super::{LIST_MAX, Verb, check_name, refused};
@@ -25,13 +26,16 @@ pub struct TagKeys {
 }
 
 /// The file that `m2key-agent tag personalise` reads.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct TagKeysView {
     pub terminal: TerminalId,
     pub uid: TagUid,
     pub key_version: u8,
-    pub file: String,
+    pub file: KeyText,
 }
+
+/// The text of a key file on its way to who asked for it. Mute, but in the answer itself.
+pub struct KeyText(Zeroizing<String>);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,6 +126,7 @@ impl Verb for TagKeys {
                 let detail = format!("no terminal {}, or it is banned", self.terminal);
                 return Err(refused(ProblemType::Unknown, detail));
             }
+            TagAdded::SignsElsewhere => return Err(signs_elsewhere(self.uid)),
             TagAdded::TooMany => return Err(too_many(self.terminal)),
         }
         let host = &app.config.public.link_host;
@@ -130,8 +135,37 @@ impl Verb for TagKeys {
             terminal: self.terminal,
             uid: self.uid,
             key_version,
-            file: file.expose().to_owned(),
+            file: KeyText::new(file.expose()),
         })
+    }
+}
+
+impl KeyText {
+    pub fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// For the one place that writes it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for KeyText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+impl std::fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyText(..)")
     }
 }
 
@@ -235,20 +269,17 @@ impl From<TagRecord> for TagView {
     }
 }
 
-impl std::fmt::Debug for TagKeysView {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "TagKeysView({} version {}, ..)",
-            self.uid, self.key_version
-        )
-    }
-}
-
 fn no_master() -> Failure {
     Problem::new(ProblemType::WrongKeyState)
         .with_detail("there is no key for tags yet: key prepare tag, then key activate tag")
         .into()
+}
+
+fn signs_elsewhere(uid: TagUid) -> Failure {
+    let detail = format!(
+        "tag {uid} signs at another terminal (tag show {uid}): retire it there first (tag retire {uid})"
+    );
+    refused(ProblemType::AlreadyExists, detail)
 }
 
 fn too_many(terminal: TerminalId) -> Failure {
@@ -262,4 +293,25 @@ fn too_many(terminal: TerminalId) -> Failure {
 fn unknown(uid: TagUid) -> Failure {
     let detail = format!("no keys were ever made for tag {uid}");
     refused(ProblemType::Unknown, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn keys_are_told_in_the_answer_and_nowhere_else() {
+        let view = TagKeysView {
+            terminal: TerminalId::from_number(1).unwrap(),
+            uid: TagUid::from_bytes([4; 7]),
+            key_version: 1,
+            file: KeyText::new("mac = \"00112233\""),
+        };
+        let answer = serde_json::to_string(&view).unwrap();
+        assert!(answer.contains("00112233"), "{answer}");
+        assert!(!format!("{view:?}").contains("00112233"), "{view:?}");
+        let heard: TagKeysView = serde_json::from_str(&answer).unwrap();
+        assert_eq!(heard.file.expose(), view.file.expose());
+    }
 }

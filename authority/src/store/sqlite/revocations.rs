@@ -93,12 +93,13 @@ impl Revocations for SqliteStore {
         self.write(move |tx| raise(tx, &alarm, quiet_ms, at)).await
     }
 
-    async fn alarms(&self, limit: u32) -> Result<Vec<AlarmRecord>> {
+    async fn alarms(&self, terminal: Option<TerminalId>, limit: u32) -> Result<Vec<AlarmRecord>> {
         self.read(move |conn| {
             all(
                 conn,
-                "SELECT * FROM alarms ORDER BY last_at_ms DESC, terminal LIMIT ?1",
-                [limit],
+                "SELECT * FROM alarms WHERE ?2 IS NULL OR terminal = ?2
+                 ORDER BY last_at_ms DESC, terminal LIMIT ?1",
+                params![limit, terminal.map(TerminalId::value)],
                 read_alarm,
             )
         })

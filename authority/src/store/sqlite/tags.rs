@@ -4,7 +4,8 @@
 //!  made ──first report, or first tap──▶ signing ──▶ retired
 //!    unsigned links go on                 unsigned links of the terminal's tag are refused
 //! ```
-//! Keys that sign retire the earlier ones of the same tag.
+//! Keys that sign retire the earlier ones of the same tag, but never those that bind another terminal: only an
+//! operator ends that.
 
 use async_trait::async_trait;
 use protocol::ids::TerminalId;
@@ -21,10 +22,11 @@ use super::terminals::active_terminal;
 use super::writer::{Tx, Verdict};
 use crate::journal::{Fact, RetiredTag};
 use crate::store::{
-    Claim, KeyedTap, NewTag, Result, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord, Tags, TapRefusal,
+    Claim, CountingTag, KeyedTap, NewTag, Result, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord, Tags,
+    TapRefusal,
 };
 
-/// Every column of a tag, and its taps.
+/// Every column of a tag, and its taps: as many rows as it was paid with, so for people, not for claims.
 const SELECT: &str = "SELECT t.*, (SELECT count(*) FROM taps p
      WHERE p.uid = t.uid AND p.key_version = t.key_version) AS taps FROM tags t";
 
@@ -45,14 +47,22 @@ impl Tags for SqliteStore {
         self.write(move |tx| add(tx, &tag)).await
     }
 
-    async fn tags_of(&self, terminal: TerminalId) -> Result<Vec<TagRecord>> {
+    async fn tags_of(&self, terminal: TerminalId) -> Result<Vec<CountingTag>> {
         self.read(move |conn| {
-            let sql = format!(
-                "{SELECT} WHERE t.terminal = ?1 AND t.retired_at_ms IS NULL
-                 ORDER BY t.made_at_ms DESC, t.key_version DESC LIMIT ?2"
-            );
-            let params = params![terminal.value(), TAGS_PER_TERMINAL_MAX];
-            all(conn, &sql, params, read_tag)
+            all(
+                conn,
+                "SELECT uid, key_version, master FROM tags
+                 WHERE terminal = ?1 AND retired_at_ms IS NULL
+                 ORDER BY made_at_ms DESC, key_version DESC LIMIT ?2",
+                params![terminal.value(), TAGS_PER_TERMINAL_MAX],
+                |row| {
+                    Ok(CountingTag {
+                        uid: TagUid::from_bytes(get(row, "uid")?),
+                        key_version: get(row, "key_version")?,
+                        master: get(row, "master")?,
+                    })
+                },
+            )
         })
         .await
     }
@@ -109,6 +119,16 @@ impl Tags for SqliteStore {
 fn add(tx: &mut Tx<'_>, tag: &NewTag) -> Verdict<TagAdded> {
     if active_terminal(tx.conn, tag.terminal)?.is_none() {
         return Ok(TagAdded::TerminalRefused);
+    }
+    let elsewhere = find(
+        tx.conn,
+        "SELECT 1 FROM tags WHERE uid = ?1 AND terminal <> ?2 AND retired_at_ms IS NULL
+         AND signing_since_ms IS NOT NULL LIMIT 1",
+        params![tag.uid.as_bytes(), tag.terminal.value()],
+        |_| Ok(()),
+    )?;
+    if elsewhere.is_some() {
+        return Ok(TagAdded::SignsElsewhere);
     }
     let sql = "SELECT 1 FROM keys WHERE kid = ?1 AND purpose = 'tag' AND state = 'active'";
     if find(tx.conn, sql, [&tag.master], |_| Ok(()))?.is_none() {
@@ -228,7 +248,7 @@ pub(super) fn insert_tap(tx: &mut Tx<'_>, claim: &Claim, tap: &KeyedTap) -> Resu
         ],
     )?;
     if inserted == 1 {
-        begin_signing(tx, uid, tap.key_version, claim.at)?;
+        begin_signing(tx, token.window.terminal, uid, tap.key_version, claim.at)?;
     }
     Ok(inserted == 1)
 }
@@ -275,12 +295,18 @@ fn raise_floor(
     )?;
     match raised {
         0 => Ok(()),
-        _ => begin_signing(tx, uid, signs.key_version, at),
+        _ => begin_signing(tx, from, uid, signs.key_version, at),
     }
 }
 
-/// The tag has these keys, and so no others.
-fn begin_signing(tx: &mut Tx<'_>, uid: TagUid, key_version: u8, at: Timestamp) -> Result<()> {
+/// The tag has these keys, and so no others; where it binds another terminal, that is not enough to let it go.
+fn begin_signing(
+    tx: &mut Tx<'_>,
+    terminal: TerminalId,
+    uid: TagUid,
+    key_version: u8,
+    at: Timestamp,
+) -> Result<()> {
     let begun = tx.execute(
         "UPDATE tags SET signing_since_ms = ?3
          WHERE uid = ?1 AND key_version = ?2 AND signing_since_ms IS NULL",
@@ -292,8 +318,15 @@ fn begin_signing(tx: &mut Tx<'_>, uid: TagUid, key_version: u8, at: Timestamp) -
     let because = format!("it has keys of version {key_version}");
     let replaced = tx.execute(
         "UPDATE tags SET retired_at_ms = ?3, retired_because = ?4
-         WHERE uid = ?1 AND key_version < ?2 AND retired_at_ms IS NULL",
-        params![uid.as_bytes(), key_version, at.ms(), because],
+         WHERE uid = ?1 AND key_version < ?2 AND retired_at_ms IS NULL
+         AND (terminal = ?5 OR signing_since_ms IS NULL)",
+        params![
+            uid.as_bytes(),
+            key_version,
+            at.ms(),
+            because,
+            terminal.value()
+        ],
     )?;
     let body = json!({
         "tag": uid.to_string(),

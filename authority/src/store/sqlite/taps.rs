@@ -25,8 +25,14 @@ impl Taps for SqliteStore {
             one(
                 conn,
                 "SELECT EXISTS (SELECT 1 FROM tag_links WHERE next_at_ms <= ?1)
-                     OR EXISTS (SELECT 1 FROM tap_days WHERE next_at_ms <= ?1) AS due",
-                [now.ms()],
+                     OR EXISTS (SELECT 1 FROM tap_days WHERE next_at_ms <= ?1)
+                     OR EXISTS (SELECT 1 FROM tap_days WHERE next_at_ms IS NULL AND day < ?2)
+                     OR EXISTS (SELECT 1 FROM tag_alarms WHERE closed_at_ms <= ?3) AS due",
+                params![
+                    now.ms(),
+                    judge::first_kept(now),
+                    judge::closed_kept_since(now).ms()
+                ],
                 |row| get(row, "due"),
             )
         })
@@ -42,8 +48,9 @@ impl Taps for SqliteStore {
         self.write(move |tx| {
             for (terminal, links) in seen {
                 tx.execute(
-                    "INSERT INTO tap_days (terminal, day, taps, claims, second_places, next_at_ms)
-                     SELECT id, ?2, 0, 0, ?3, ?4 FROM terminals WHERE id = ?1
+                    "INSERT INTO tap_days (terminal, day, taps, counted, claims, second_places,
+                                           next_at_ms)
+                     SELECT id, ?2, 0, 0, 0, ?3, ?4 FROM terminals WHERE id = ?1
                      ON CONFLICT DO UPDATE SET second_places = second_places + ?3,
                          next_at_ms = coalesce(next_at_ms, ?4)",
                     params![terminal.value(), day_of(at), links, at.ms()],
@@ -54,13 +61,19 @@ impl Taps for SqliteStore {
         .await
     }
 
-    async fn tag_alarms(&self, with_closed: bool, limit: u32) -> Result<Vec<TagAlarm>> {
+    async fn tag_alarms(
+        &self,
+        terminal: Option<TerminalId>,
+        with_closed: bool,
+        limit: u32,
+    ) -> Result<Vec<TagAlarm>> {
         self.read(move |conn| {
             all(
                 conn,
-                "SELECT * FROM tag_alarms WHERE ?1 OR closed_at_ms IS NULL
+                "SELECT * FROM tag_alarms
+                 WHERE (?1 OR closed_at_ms IS NULL) AND (?3 IS NULL OR terminal = ?3)
                  ORDER BY last_at_ms DESC, terminal, kind, day LIMIT ?2",
-                params![with_closed, limit],
+                params![with_closed, limit, terminal.map(TerminalId::value)],
                 alarms::read,
             )
         })

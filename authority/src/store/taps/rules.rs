@@ -11,10 +11,14 @@
 
 use protocol::wire::reports::TagCounter;
 
+use super::LATE_MAX_MS;
+
 /// 24 bits; a chip that has counted so far stays there.
 pub const COUNTER_MAX: u32 = 0x00FF_FFFF;
 /// Days before that a terminal is compared with.
 pub const PAST_DAYS: i64 = 28;
+/// Days are kept so long that one that is told [`LATE_MAX_MS`] late is compared with its own past, too.
+pub const DAYS_KEPT: i64 = PAST_DAYS + LATE_MAX_MS / (24 * 3_600_000);
 /// With fewer days known, only the absolute bound counts.
 pub const PAST_DAYS_MIN: usize = 3;
 /// Unclaimed reads of a day that no terminal rings for, unless it has none to compare with.

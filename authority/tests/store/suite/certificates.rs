@@ -410,7 +410,7 @@ pub(crate) async fn an_alarm_is_counted_and_does_not_fill_the_disk(world: &World
     assert_eq!(raise("k2", NOW).await, Ok(true));
     assert_eq!(raise("k3", NOW + 999).await, Ok(false));
     assert_eq!(raise("k4", NOW + 1_000).await, Ok(true));
-    let alarms = world.store.alarms(10).await.unwrap();
+    let alarms = world.store.alarms(None, 10).await.unwrap();
     let [only] = alarms.as_slice() else {
         panic!("{alarms:?}")
     };

@@ -255,12 +255,28 @@ pub(crate) async fn new_keys_end_the_old_ones_once_the_tag_has_them(world: &Worl
     report(world, terminal, uid, 1, 90).await;
     assert_eq!(record(world, uid, 1).await.read_floor, 40);
     assert_eq!(record(world, uid, 2).await.read_floor, 3);
-    // Moved to another terminal, it counts there alone, and binds the one it left no more.
+}
+
+pub(crate) async fn only_an_operator_unbinds_a_terminal_whose_tag_signs(world: &World) {
+    let (terminal, uid) = terminal_with_tag(world, 1).await;
     let (other, _) = terminal_with_tag(world, 2).await;
+    // Made for the wrong terminal, and seen on no tag: they bind nobody.
+    assert_eq!(add(world, other, uid, 2).await, TagAdded::Added);
+    report(world, terminal, uid, 1, 5).await;
+    // What the other terminal says, or the tag proves there, is no operator's word.
+    report(world, other, uid, 2, 0).await;
+    refuses(world, terminal, None, TapRefusal::Unsigned).await;
+    takes(world, other, Some(tap(uid, 2, 1))).await;
+    refuses(world, terminal, None, TapRefusal::Unsigned).await;
+    assert_eq!(record(world, uid, 1).await.retired, None);
+    assert_eq!(add(world, other, uid, 3).await, TagAdded::SignsElsewhere);
+    // Retired, it may move: it counts there alone, and binds the one it left no more.
+    let retired = world.store.retire_tag(uid, "moved".into(), NOW).await;
+    assert_eq!(retired, Ok(Some(2)));
     assert_eq!(add(world, other, uid, 3).await, TagAdded::Added);
     takes(world, other, Some(tap(uid, 3, 1))).await;
     refuses(world, terminal, Some(tap(uid, 3, 2)), TapRefusal::Elsewhere).await;
-    refuses(world, terminal, Some(tap(uid, 2, 5)), TapRefusal::Retired).await;
+    refuses(world, terminal, Some(tap(uid, 1, 6)), TapRefusal::Retired).await;
     takes(world, terminal, None).await;
 }
 

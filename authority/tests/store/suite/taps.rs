@@ -1,8 +1,9 @@
 //! Do reads of a tag explain claims, and what rings when they do not?
 
+use authority::store::tap_rules::DAYS_KEPT;
 use authority::store::{
-    Claim, ClaimOutcome, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, KeyPurpose, Moment, TagAdded,
-    TagAlarm, TagAlarmKind,
+    CLOSED_ALARMS_KEPT_MS, Claim, ClaimOutcome, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, KeyPurpose,
+    Moment, SPAN_EPOCHS_MAX, TagAdded, TagAlarm, TagAlarmKind, day_of,
 };
 use pki::lifecycle::KeyState;
 use protocol::ids::{ChargeId, EventId, TerminalId};
@@ -12,7 +13,7 @@ use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
 
 use crate::suite::rotation::add_key;
 use crate::suite::tags;
-use crate::world::{NOW, World, live};
+use crate::world::{NOW, World, live, new_schedule};
 
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 24 * 60 * MINUTE;
@@ -31,6 +32,7 @@ impl<'a> Agent<'a> {
     async fn new(world: &'a World, n: u32) -> Self {
         let terminal = world.terminal(n).await;
         let window = live(terminal, Channel::Nfc, 0).token().window;
+        issue(world, terminal, window.epoch + 30).await;
         let agent = Self {
             world,
             terminal,
@@ -133,7 +135,7 @@ impl<'a> Agent<'a> {
     }
 
     async fn alarms(&self) -> Vec<TagAlarm> {
-        let all = self.world.store.tag_alarms(false, 99).await.unwrap();
+        let all = self.world.store.tag_alarms(None, false, 99).await.unwrap();
         let own = |alarm: &TagAlarm| alarm.terminal == self.terminal;
         all.into_iter().filter(own).collect()
     }
@@ -141,6 +143,12 @@ impl<'a> Agent<'a> {
     async fn kinds(&self) -> Vec<TagAlarmKind> {
         self.alarms().await.iter().map(|alarm| alarm.kind).collect()
     }
+}
+
+/// A schedule that holds the epochs until this one.
+async fn issue(world: &World, terminal: TerminalId, last: u32) {
+    let schedule = new_schedule(terminal, last, last);
+    world.store.record_schedule(schedule).await.unwrap();
 }
 
 fn seen(window: WindowId) -> SeenWindow {
@@ -218,11 +226,76 @@ pub(crate) async fn a_read_that_the_tag_signed_explains_its_claim(world: &World)
         (&*uid.to_string(), "7")
     );
     let says = &of("reads that explain the claim").facts;
-    assert_eq!((&*says["reads"], &*says["signed_taps"]), ("0", "1"));
+    assert_eq!(says["says"], "the tag itself signed this read");
+}
+
+pub(crate) async fn what_the_tag_signed_needs_no_count_to_be_explained(world: &World) {
+    add_key(world, KeyPurpose::Tag, KeyState::Active, 1).await;
+    let does_not_count = Agent::new(world, 1).await;
+    let silent = world.terminal(2).await;
+    for (n, terminal) in [(1, does_not_count.terminal), (2, silent)] {
+        let uid = tags::uid(n);
+        assert_eq!(tags::add(world, terminal, uid, 1).await, TagAdded::Added);
+        let charge = world.start(terminal, 420).await;
+        let claim = Claim {
+            tap: Some(tags::tap(uid, 1, 7)),
+            ..world.claim_of(world.shown(terminal, Channel::Nfc).await)
+        };
+        let claimed = world.store.claim(claim).await.unwrap();
+        assert!(matches!(claimed, ClaimOutcome::Claimed(_)), "{claimed:?}");
+        if n == 1 {
+            let next = does_not_count.next();
+            does_not_count.writes_or_not(next, None).await;
+        }
+        let dispute = world.store.dispute(charge.0).await.unwrap().unwrap();
+        let explained = |it: &&Moment| it.what == "reads that explain the claim";
+        let explained = dispute.moments.iter().find(explained).unwrap();
+        assert_eq!(explained.facts["says"], "the tag itself signed this read");
+    }
+}
+
+/// It says that a link came from an hour far ahead.
+pub(crate) async fn a_window_that_was_never_issued_is_no_link_of_a_tag(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    let charge = agent.claims(1).await;
+    let never = WindowId {
+        epoch: u32::MAX,
+        ..agent.window
+    };
+    agent.writes(never, Some(10), 11).await;
+    judge(world, NOW + JUDGE_AFTER_MS).await;
+    assert_eq!(agent.kinds().await, []);
+    assert!(says_of(world, charge).await.contains("has not told yet"));
+    agent.writes(agent.next(), Some(12), 13).await;
+    judge(world, NOW + JUDGE_AFTER_MS).await;
+    assert_eq!(agent.kinds().await, [], "its reads count all the same");
     assert!(
-        says["says"].contains("at the tag for every claim"),
-        "{says:?}"
+        says_of(world, charge)
+            .await
+            .contains("at the tag for every")
     );
+}
+
+pub(crate) async fn a_link_that_was_on_the_tag_too_long_says_nothing(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    let charge = agent.claims(1).await;
+    let later = WindowId {
+        epoch: agent.window.epoch + SPAN_EPOCHS_MAX + 1,
+        ..agent.window
+    };
+    issue(world, agent.terminal, u32::MAX).await;
+    agent.writes(later, Some(10), 11).await;
+    judge(world, NOW + JUDGE_AFTER_MS).await;
+    assert_eq!(agent.kinds().await, []);
+    let says = says_of(world, charge).await;
+    assert!(says.contains("too long; nothing follows"), "{says}");
+}
+
+async fn says_of(world: &World, charge: ChargeId) -> String {
+    let dispute = world.store.dispute(charge.0).await.unwrap().unwrap();
+    let explained = |it: &&Moment| it.what == "reads that explain the claim";
+    let explained = dispute.moments.iter().find(explained).unwrap();
+    explained.facts["says"].clone()
 }
 
 pub(crate) async fn a_claim_of_another_channel_needs_no_read(world: &World) {
@@ -286,6 +359,7 @@ pub(crate) async fn what_was_not_counted_does_not_ring(world: &World) {
 
     let begins = world.terminal(4).await;
     let window = live(begins, Channel::Nfc, 0).token().window;
+    issue(world, begins, window.epoch).await;
     let begins = Agent {
         world,
         terminal: begins,
@@ -304,11 +378,24 @@ pub(crate) async fn what_was_not_counted_does_not_ring(world: &World) {
 
 pub(crate) async fn a_counter_that_went_back_rings_unless_it_is_known_to_begin(world: &World) {
     let agent = Agent::new(world, 1).await;
-    agent.writes(agent.next(), Some(7), 8).await;
+    // The day of an alarm is not the reporter's to choose.
+    let what = Seen::TagWritten {
+        tag_uid: agent.uid.into(),
+        pages: 3,
+        window: seen(agent.next()),
+        signs: None,
+        wear: None,
+        counter: Some(TagCounter {
+            found: Some(7),
+            left: 8,
+        }),
+    };
+    agent.reports(what, NOW - 20 * DAY).await;
     let alarms = agent.alarms().await;
     assert_eq!(agent.kinds().await, [TagAlarmKind::CounterBack]);
     let reason = &alarms[0].reason;
     assert!(reason.contains("from 10 to 7"), "{reason}");
+    assert_eq!(alarms[0].day, day_of(NOW));
     let personalised = Agent::new(world, 2).await;
     personalised.writes(personalised.next(), None, 1).await;
     let mut exchanged = Agent::new(world, 3).await;
@@ -339,6 +426,36 @@ pub(crate) async fn many_more_reads_than_on_the_days_before_ring(world: &World) 
         reason.contains("121 reads without a claim, above the bound of 120"),
         "{reason}"
     );
+}
+
+pub(crate) async fn a_day_on_which_nothing_was_counted_tightens_no_bound(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    for days_ago in 1..=3 {
+        let seen = vec![(agent.terminal, 1)];
+        let at = NOW - days_ago * DAY;
+        world.store.add_second_places(seen, at).await.unwrap();
+    }
+    agent.read(121, NOW).await;
+    judge(world, NOW + JUDGE_DAY_EVERY_MS).await;
+    assert_eq!(agent.kinds().await, []);
+    // A visit that found no reads is a count, too.
+    for days_ago in 1..=3 {
+        let what = Seen::TagWritten {
+            tag_uid: agent.uid.into(),
+            pages: 3,
+            window: seen(agent.window),
+            signs: None,
+            wear: None,
+            counter: Some(TagCounter {
+                found: Some(10),
+                left: 10,
+            }),
+        };
+        agent.reports(what, NOW - days_ago * DAY).await;
+    }
+    agent.read(1, NOW).await;
+    judge(world, NOW + JUDGE_DAY_EVERY_MS).await;
+    assert_eq!(agent.kinds().await, [TagAlarmKind::TapsWithoutClaims]);
 }
 
 pub(crate) async fn links_used_at_two_places_ring_when_they_are_many(world: &World) {
@@ -376,7 +493,7 @@ pub(crate) async fn a_closed_alarm_stays_closed_until_there_is_twice_as_much(wor
     ring(19).await;
     assert_eq!(agent.kinds().await, []);
     assert_eq!(store.open_tag_alarms().await, Ok(vec![]));
-    let all = store.tag_alarms(true, 9).await.unwrap();
+    let all = store.tag_alarms(None, true, 9).await.unwrap();
     assert_eq!((all.len(), all[0].times), (1, 39));
     ring(1).await;
     assert_eq!(agent.kinds().await, [kind]);
@@ -384,6 +501,37 @@ pub(crate) async fn a_closed_alarm_stays_closed_until_there_is_twice_as_much(wor
     let kinds = world.audit_kinds().await;
     let of = |name: &str| kinds.iter().filter(|kind| *kind == name).count();
     assert_eq!((of("tag-alarm.raised"), of("tag-alarm.closed")), (2, 1));
+}
+
+pub(crate) async fn days_and_closed_alarms_are_forgotten_and_open_ones_are_not(world: &World) {
+    let (agent, other) = (Agent::new(world, 1).await, Agent::new(world, 2).await);
+    let (kind, store) = (TagAlarmKind::SecondPlace, &world.store);
+    let seen = vec![(agent.terminal, 20), (other.terminal, 20)];
+    store.add_second_places(seen, NOW).await.unwrap();
+    judge(world, NOW).await;
+    let day = day_of(NOW);
+    let closed = store.close_tag_alarm(agent.terminal, kind, day, "a class".into(), NOW);
+    assert!(closed.await.unwrap().is_some());
+    let forgets = async |at: Timestamp| {
+        let due = store.taps_due(at).await.unwrap();
+        let mut done = 0;
+        loop {
+            let run = store.reconcile_taps(at, 1).await.unwrap();
+            done += run.done;
+            if !run.more {
+                return (due, done);
+            }
+        }
+    };
+    assert_eq!(forgets(NOW + DAYS_KEPT * DAY).await.0, true, "links");
+    assert_eq!(forgets(NOW + DAYS_KEPT * DAY).await, (false, 0));
+    let days_of_two = (true, 2);
+    assert_eq!(forgets(NOW + (DAYS_KEPT + 1) * DAY).await, days_of_two);
+    forgets(NOW + CLOSED_ALARMS_KEPT_MS - 1).await;
+    assert_eq!(store.tag_alarms(None, true, 9).await.unwrap().len(), 2);
+    assert_eq!(forgets(NOW + CLOSED_ALARMS_KEPT_MS).await, (true, 1));
+    let left = store.tag_alarms(None, true, 9).await.unwrap();
+    assert_eq!((left.len(), left[0].terminal), (1, other.terminal));
 }
 
 pub(crate) async fn a_dispute_says_what_the_tag_counted_and_what_rings(world: &World) {

@@ -56,6 +56,7 @@ impl Words {
             P::TokenPassed => TOKEN_PASSED,
             P::TapUnsigned => TAP_UNSIGNED,
             P::TagRefused => TAG_REFUSED,
+            P::TagPaused => TAG_PAUSED,
             P::NothingToPay => NOTHING_TO_PAY,
             P::ChargeHeld => CHARGE_HELD,
             P::TerminalRefused => TERMINAL_REFUSED,
@@ -280,6 +281,16 @@ const TOO_MANY_MISSES: Pair = [
     (
         "Trop de codes erronés",
         "Approchez votre téléphone ou scannez, ou attendez.",
+    ),
+];
+const TAG_PAUSED: Pair = [
+    (
+        "The tag of this terminal pauses",
+        "Scan the code on the screen instead, or wait.",
+    ),
+    (
+        "L’étiquette de ce terminal est en pause",
+        "Scannez plutôt le code affiché à l’écran, ou attendez.",
     ),
 ];
 const CODE_PAUSED: Pair = [

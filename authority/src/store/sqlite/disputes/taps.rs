@@ -6,6 +6,7 @@ use protocol::token::Channel;
 use protocol::window::EpochClock;
 use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
 use rusqlite::{Connection, params};
+use uuid::Uuid;
 
 use super::super::error::corrupt;
 use super::super::row::{all, count, find, get, time, uuid};
@@ -17,6 +18,7 @@ use crate::store::{Dispute, Moment, Result, Source, TAPS_AROUND_MS, TAPS_MAX, Ta
 /// A claim of this charge that came on nfc.
 #[derive(Debug, Clone, Copy)]
 struct OnNfc {
+    id: Uuid,
     at: Timestamp,
     place: Place,
 }
@@ -75,14 +77,15 @@ fn signed(conn: &Connection, dispute: &Dispute) -> Result<Vec<Moment>> {
 fn claims(conn: &Connection, dispute: &Dispute) -> Result<Vec<Claimed>> {
     all(
         conn,
-        "SELECT claimed_at_ms, channel, epoch, \"window\", turn FROM claims WHERE charge = ?1
+        "SELECT id, claimed_at_ms, channel, epoch, \"window\", turn FROM claims WHERE charge = ?1
          ORDER BY claimed_at_ms",
         [dispute.charge.0.as_bytes()],
         |row| {
             let at = time(row, "claimed_at_ms")?;
             let place = Place::read(row)?.ok_or_else(|| corrupt("a claim without a token"))?;
             let is_nfc = get::<u8>(row, "channel")? == Channel::Nfc.byte();
-            Ok((at, is_nfc.then_some(OnNfc { at, place })))
+            let id = uuid(row, "id")?;
+            Ok((at, is_nfc.then_some(OnNfc { id, at, place })))
         },
     )
 }
@@ -167,6 +170,13 @@ struct Counted {
 /// Whether a phone was at the tag when the token of this claim was on it.
 fn explained(conn: &Connection, dispute: &Dispute, claim: &OnNfc) -> Result<Moment> {
     let (terminal, place) = (dispute.terminal, claim.place);
+    let reads = moment(claim.at, Source::Authority, "reads that explain the claim")
+        .with("epoch", place.epoch)
+        .with("window", place.window)
+        .with("turn", place.turn);
+    if is_signed(conn, claim)? {
+        return Ok(reads.with("says", "the tag itself signed this read"));
+    }
     let found = find(
         conn,
         "SELECT * FROM tag_links
@@ -187,10 +197,6 @@ fn explained(conn: &Connection, dispute: &Dispute, claim: &OnNfc) -> Result<Mome
         None => place == it.from,
     };
     let found = found.filter(covers);
-    let reads = moment(claim.at, Source::Authority, "reads that explain the claim")
-        .with("epoch", place.epoch)
-        .with("window", place.window)
-        .with("turn", place.turn);
     let Some(found) = found else {
         let says = "this terminal has not told that this link was on its tag: it is offline, the tag could \
                     not be written, or it was too long ago; nothing follows";
@@ -204,10 +210,8 @@ fn explained(conn: &Connection, dispute: &Dispute, claim: &OnNfc) -> Result<Mome
         let says = "the terminal has not told yet what came after this link: more reads may follow";
         return Ok(reads.with("says", says));
     };
-    let span = Span {
-        terminal,
-        from: found.from,
-        until,
+    let Some(span) = Span::new(terminal, found.from, until) else {
+        return Ok(reads.with("says", "nobody wrote the tag for too long; nothing follows"));
     };
     let claims = claims_between(conn, &span)?;
     let proofs = taps_that_prove(conn, &span, found.taps)?;
@@ -222,6 +226,11 @@ fn explained(conn: &Connection, dispute: &Dispute, claim: &OnNfc) -> Result<Mome
         .with("claims", claims)
         .with("signed_taps", proofs.signed)
         .with("says", says))
+}
+
+fn is_signed(conn: &Connection, claim: &OnNfc) -> Result<bool> {
+    let tap = "SELECT 1 FROM taps WHERE claim = ?1";
+    Ok(find(conn, tap, [claim.id.as_bytes()], |_| Ok(()))?.is_some())
 }
 
 fn uncounted(conn: &Connection, dispute: &Dispute) -> Result<&'static str> {

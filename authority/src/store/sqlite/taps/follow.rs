@@ -2,7 +2,7 @@
 
 use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
-use protocol::wire::reports::{Seen, TagCounter, TerminalEvent};
+use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
 use rusqlite::params;
 
 use super::super::row::{find, get};
@@ -24,7 +24,6 @@ pub(in super::super) fn take(
     let day = day_of(believed(event.at, now));
     let visit = |uid, counter, written| Visit {
         terminal,
-        day,
         now,
         uid,
         counter,
@@ -38,7 +37,11 @@ pub(in super::super) fn take(
             counter,
         } => {
             count_day(tx, terminal, day, *count, now)?;
-            if window.is_none() {
+            let known = match window {
+                Some(window) => issued(tx, terminal, *window)?,
+                None => None,
+            };
+            if known.is_none() {
                 unsure(tx, terminal)?;
             }
             // Without it this event is a part of the visit that `TagWritten` tells of.
@@ -56,10 +59,26 @@ pub(in super::super) fn take(
             if counter.is_some() {
                 count_day(tx, terminal, day, 0, now)?;
             }
-            visit(tag_uid, *counter, Some((*window).into())).follow(tx)
+            let written = issued(tx, terminal, *window)?;
+            visit(tag_uid, *counter, written).follow(tx)?;
+            match written {
+                Some(_) => Ok(()),
+                None => unsure(tx, terminal),
+            }
         }
         Seen::TagFailed { .. } => unsure(tx, terminal),
     }
+}
+
+/// What a terminal can have on its tag: a link of an epoch that some schedule of it held.
+fn issued(tx: &Tx<'_>, terminal: TerminalId, window: SeenWindow) -> Result<Option<Place>> {
+    let found = find(
+        tx.conn,
+        "SELECT 1 FROM terminals WHERE id = ?1 AND issued_until >= ?2",
+        params![terminal.value(), window.epoch],
+        |_| Ok(()),
+    )?;
+    Ok(found.map(|()| window.into()))
 }
 
 /// A visit failed, or the terminal does not know what it had written: another link than the last one told
@@ -84,10 +103,11 @@ fn believed(at: Timestamp, now: Timestamp) -> Timestamp {
 fn count_day(tx: &Tx<'_>, terminal: TerminalId, day: i64, taps: u32, now: Timestamp) -> Result<()> {
     let due = (taps > 0).then(|| (now + JUDGE_DAY_EVERY_MS).ms());
     tx.execute(
-        "INSERT INTO tap_days (terminal, day, taps, claims, second_places, next_at_ms)
-         VALUES (?1, ?2, ?3, 0, 0, ?4)
-         ON CONFLICT DO UPDATE SET taps = taps + ?3, next_at_ms = coalesce(next_at_ms, ?4)
-             WHERE ?3 > 0",
+        "INSERT INTO tap_days (terminal, day, taps, counted, claims, second_places, next_at_ms)
+         VALUES (?1, ?2, ?3, 1, 0, 0, ?4)
+         ON CONFLICT DO UPDATE SET taps = taps + ?3, counted = 1,
+             next_at_ms = coalesce(next_at_ms, ?4)
+             WHERE ?3 > 0 OR counted = 0",
         params![terminal.value(), day, taps, due],
     )?;
     Ok(())
@@ -96,7 +116,6 @@ fn count_day(tx: &Tx<'_>, terminal: TerminalId, day: i64, taps: u32, now: Timest
 /// One visit of a terminal to its tag.
 struct Visit<'a> {
     terminal: TerminalId,
-    day: i64,
     now: Timestamp,
     uid: &'a str,
     counter: Option<TagCounter>,
@@ -229,6 +248,7 @@ impl Visit<'_> {
         )
     }
 
+    /// Of the day on which it is heard of: no reporter chooses which alarm grows.
     fn went_back(&self, tx: &mut Tx<'_>, from: u32, to: u32) -> Result<()> {
         let reason = |times: u64| {
             format!(
@@ -242,7 +262,7 @@ impl Visit<'_> {
             tx,
             self.terminal,
             kind,
-            self.day,
+            day_of(self.now),
             Times::More(1),
             self.now,
             reason,

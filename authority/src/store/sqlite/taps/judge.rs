@@ -11,14 +11,18 @@ use super::super::row::{all, count, get, one, signed, terminal};
 use super::super::writer::Tx;
 use super::alarms::{self, Times};
 use super::link::{Place, Span};
-use crate::store::tap_rules::{PAST_DAYS, Proofs, too_many_places, too_many_reads, untapped};
+use crate::store::tap_rules::{
+    DAYS_KEPT, PAST_DAYS, Proofs, too_many_places, too_many_reads, untapped,
+};
 use crate::store::{
-    LINKS_KEPT_MS, Reconciled, Result, SPAN_EPOCHS_MAX, TagAlarmKind, day_of, end_of_day,
+    CLOSED_ALARMS_KEPT_MS, LINKS_KEPT_MS, Reconciled, Result, TagAlarmKind, day_of, end_of_day,
 };
 
 /// A link that was on a tag.
 struct Link {
-    span: Span,
+    terminal: TerminalId,
+    from: Place,
+    until: Option<Place>,
     taps: u64,
     counted: bool,
     judged: bool,
@@ -43,20 +47,41 @@ pub(super) fn reconcile(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<R
     for day in &days {
         judge_day(tx, day, now)?;
     }
-    let most = links.len().max(days.len());
+    let (days_gone, alarms_gone) = forget(tx, now, limit)?;
+    let all = [links.len(), days.len(), days_gone, alarms_gone];
     Ok(Reconciled {
-        done: u32::try_from(links.len() + days.len()).unwrap_or(u32::MAX),
-        more: most >= limit as usize,
+        done: u32::try_from(all.iter().sum::<usize>()).unwrap_or(u32::MAX),
+        more: all.iter().any(|found| *found >= limit as usize),
     })
 }
 
+/// The first day that anything is compared with.
+pub(super) fn first_kept(now: Timestamp) -> i64 {
+    day_of(now) - DAYS_KEPT
+}
+
+/// What was closed until then is forgotten.
+pub(super) fn closed_kept_since(now: Timestamp) -> Timestamp {
+    now - CLOSED_ALARMS_KEPT_MS
+}
+
+/// Days and closed alarms that nobody asks for any more.
+fn forget(tx: &Tx<'_>, now: Timestamp, limit: u32) -> Result<(usize, usize)> {
+    let days = tx.execute(
+        "DELETE FROM tap_days WHERE (terminal, day) IN (
+             SELECT terminal, day FROM tap_days WHERE next_at_ms IS NULL AND day < ?1 LIMIT ?2)",
+        params![first_kept(now), limit],
+    )?;
+    let alarms = tx.execute(
+        "DELETE FROM tag_alarms WHERE (terminal, kind, day) IN (
+             SELECT terminal, kind, day FROM tag_alarms WHERE closed_at_ms <= ?1 LIMIT ?2)",
+        params![closed_kept_since(now).ms(), limit],
+    )?;
+    Ok((days, alarms))
+}
+
 fn judge_link(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
-    let Span {
-        terminal,
-        from,
-        until,
-    } = link.span;
-    let terminal = terminal.value();
+    let (terminal, from) = (link.terminal.value(), link.from);
     if link.judged {
         return tx.execute_one(
             "DELETE FROM tag_links
@@ -64,8 +89,9 @@ fn judge_link(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
             params![terminal, from.epoch, from.window, from.turn],
         );
     }
-    if link.counted && until.epoch.saturating_sub(from.epoch) <= SPAN_EPOCHS_MAX {
-        compare(tx, link, now)?;
+    let until = link.until.filter(|_| link.counted);
+    if let Some(span) = until.and_then(|until| Span::new(link.terminal, from, until)) {
+        compare(tx, &span, link.taps, now)?;
     }
     let kept_until = (now + LINKS_KEPT_MS).ms();
     tx.execute_one(
@@ -75,14 +101,14 @@ fn judge_link(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
     )
 }
 
-fn compare(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<()> {
-    let claims = claims_between(tx.conn, &link.span)?;
-    let proofs = taps_that_prove(tx.conn, &link.span, link.taps)?;
+fn compare(tx: &mut Tx<'_>, span: &Span, counted: u64, now: Timestamp) -> Result<()> {
+    let claims = claims_between(tx.conn, span)?;
+    let proofs = taps_that_prove(tx.conn, span, counted)?;
     let missing = untapped(claims, proofs);
     if missing == 0 {
         return Ok(());
     }
-    let Span { terminal, from, .. } = link.span;
+    let (terminal, from) = (span.terminal(), span.begins());
     let day = day_of(EpochClock::of(terminal).opens(from.epoch));
     let reason = |times: u64| {
         format!(
@@ -109,13 +135,13 @@ pub(in super::super) fn claims_between(conn: &Connection, span: &Span) -> Result
            AND (spent.epoch, spent.\"window\", spent.turn) >= (?2, ?3, ?4)
            AND (spent.epoch, spent.\"window\", spent.turn) < (?5, ?6, ?7)",
         params![
-            span.terminal.value(),
-            span.from.epoch,
-            span.from.window,
-            span.from.turn,
-            span.until.epoch,
-            span.until.window,
-            span.until.turn,
+            span.terminal().value(),
+            span.begins().epoch,
+            span.begins().window,
+            span.begins().turn,
+            span.ends().epoch,
+            span.ends().window,
+            span.ends().turn,
             Channel::Nfc.byte()
         ],
         |row| count(row, "claims"),
@@ -137,13 +163,13 @@ pub(in super::super) fn taps_that_prove(
            AND (epoch, \"window\", turn) >= (?2, ?3, ?4)
            AND (epoch, \"window\", turn) < (?5, ?6, ?7)",
         params![
-            span.terminal.value(),
-            span.from.epoch,
-            span.from.window,
-            span.from.turn,
-            span.until.epoch,
-            span.until.window,
-            span.until.turn
+            span.terminal().value(),
+            span.begins().epoch,
+            span.begins().window,
+            span.begins().turn,
+            span.ends().epoch,
+            span.ends().window,
+            span.ends().turn
         ],
         |row| count(row, "signed"),
     )?;
@@ -197,33 +223,26 @@ fn claims_of_day(conn: &Connection, terminal: TerminalId, day: i64) -> Result<u6
         window: 0,
         turn: 0,
     };
-    let span = Span {
-        terminal,
-        from: first_of(day),
-        until: first_of(day + 1),
-    };
-    claims_between(conn, &span)
+    let span = Span::new(terminal, first_of(day), first_of(day + 1));
+    claims_between(conn, &span.ok_or_else(|| corrupt(format!("day {day}")))?)
 }
 
-/// Unclaimed reads of the days before.
+/// Unclaimed reads of the days before on which a visit was counted.
 fn past(conn: &Connection, terminal: TerminalId, day: i64) -> Result<Vec<u64>> {
     all(
         conn,
         "SELECT max(taps - claims, 0) AS unclaimed FROM tap_days
-         WHERE terminal = ?1 AND day >= ?2 AND day < ?3",
+         WHERE terminal = ?1 AND day >= ?2 AND day < ?3 AND counted = 1",
         params![terminal.value(), day - PAST_DAYS, day],
         |row| count(row, "unclaimed"),
     )
 }
 
 fn read_link(row: &Row<'_>) -> Result<Link> {
-    let from = Place::read(row)?.ok_or_else(|| corrupt("a link without a place"))?;
     Ok(Link {
-        span: Span {
-            terminal: terminal(row, "terminal")?,
-            from,
-            until: Place::read_until(row)?.unwrap_or(from),
-        },
+        terminal: terminal(row, "terminal")?,
+        from: Place::read(row)?.ok_or_else(|| corrupt("a link without a place"))?,
+        until: Place::read_until(row)?,
         taps: count(row, "taps")?,
         counted: get(row, "counted")?,
         judged: get(row, "judged")?,

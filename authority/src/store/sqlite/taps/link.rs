@@ -5,7 +5,7 @@ use protocol::wire::reports::SeenWindow;
 use rusqlite::Row;
 
 use super::super::row::get;
-use crate::store::Result;
+use crate::store::{Result, SPAN_EPOCHS_MAX};
 
 /// A link on nfc, in the order in which a terminal shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,12 +15,37 @@ pub(in super::super) struct Place {
     pub(in super::super) turn: u16,
 }
 
-/// From the link on the tag to the one that took its place, and what was never told of in between.
+/// From the link on the tag to the one that took its place, and what was never told of in between: of no more
+/// epochs than somebody can count through.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Span {
-    pub(in super::super) terminal: TerminalId,
-    pub(in super::super) from: Place,
-    pub(in super::super) until: Place,
+    terminal: TerminalId,
+    begins: Place,
+    ends: Place,
+}
+
+impl Span {
+    /// None if it is longer than [`SPAN_EPOCHS_MAX`]. Places are what terminals say.
+    pub(in super::super) fn new(terminal: TerminalId, begins: Place, ends: Place) -> Option<Self> {
+        let epochs = ends.epoch.saturating_sub(begins.epoch);
+        (epochs <= SPAN_EPOCHS_MAX).then_some(Self {
+            terminal,
+            begins,
+            ends,
+        })
+    }
+
+    pub(super) fn terminal(&self) -> TerminalId {
+        self.terminal
+    }
+
+    pub(super) fn begins(&self) -> Place {
+        self.begins
+    }
+
+    pub(super) fn ends(&self) -> Place {
+        self.ends
+    }
 }
 
 impl Place {
