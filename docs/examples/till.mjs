@@ -31,10 +31,12 @@ function tell(charge) {
   if (charge.stage === 'ended') leave(1, ends[charge.reason]);
 }
 
-// Ctrl-C cancels; what came of it is told like everything else: it may be paid already.
-process.on('SIGINT', () => ask('DELETE', `/${id}`));
 const amount = { amount_minor: Number(minor), currency };
-await ask('POST', '', JSON.stringify({ charge: id, amount, reference: sale }));
+const start = ask('POST', '', JSON.stringify({ charge: id, amount, reference: sale }));
+// Ctrl-C cancels; what came of it is told like everything else: it may be paid already. A cancel must not overtake
+// a start without an answer, which would then come on offer.
+process.on('SIGINT', () => start.then(() => ask('DELETE', `/${id}`)));
+await start;
 for (let last = '', text = ''; ; text = '') {
   const stream = await ask('GET', `/${id}/events`, undefined, { 'last-event-id': last });
   try {

@@ -45,10 +45,14 @@ def told():
         if charge["stage"] == "ended":
             sys.exit(ENDS[charge["reason"]])
 
-amount = {"amount_minor": int(MINOR), "currency": CURRENCY}
-try:
+def start():
+    amount = {"amount_minor": int(MINOR), "currency": CURRENCY}
     ask("POST", "", {"charge": CHARGE, "amount": amount, "reference": SALE})
+
+try:
+    start()
     told()
 except KeyboardInterrupt:  # Ctrl-C cancels; what came of it is told like everything else: it may be paid already.
+    start()  # A cancel must not overtake a start without an answer, which would then come on offer.
     ask("DELETE", f"/{CHARGE}")
     told()
