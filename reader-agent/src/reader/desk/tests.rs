@@ -10,7 +10,10 @@ impl TagSafe for Looked {
     fn recall(&self, _: &[u8]) -> Result<Option<TagRecord>, TagError> {
         let desk = self.0.lock().unwrap().clone().unwrap();
         let is_watched = desk.locked().call.is_some();
-        is_watched.then_some(Err(TagError::Bug)).unwrap_or(Ok(None))
+        match is_watched {
+            true => Err(TagError::Bug),
+            false => Ok(None),
+        }
     }
 
     fn keep(&self, _: &[u8], _: &TagRecord) -> Result<(), TagError> {
