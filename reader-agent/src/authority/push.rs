@@ -3,6 +3,7 @@
 //! One stream at a time. When certificate or roots change, the next one is dialled while the present one
 //! is still heard, and takes over once it is up; only a root that is trusted no more ends it at once.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ use crate::state::State;
 
 /// A stream that is silent for this long is dead: two keep-alives and some patience.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2 * KEEP_ALIVE_S + 5);
+
+/// How long one stream may take another's place without a word.
+pub const UNTOLD_MAX: Duration = Duration::from_secs(2);
 
 /// What the stream tells the driver.
 #[derive(Debug)]
@@ -79,6 +83,8 @@ enum End {
     Lost(CallError),
     /// Another stream is wanted; this one may be heard until it is up.
     Moved(Option<Stream>),
+    /// What it says may be old: another one is asked for, and nobody is heard until then.
+    Doubted,
     /// The agent stops.
     NobodyHears,
 }
@@ -98,9 +104,10 @@ impl Follower {
                         End::NobodyHears => return,
                         End::Moved(stream) => {
                             old = stream;
-                            if old.is_none() {
-                                self.leave(&mut old).await;
-                            }
+                            continue;
+                        }
+                        End::Doubted => {
+                            self.tell_left().await;
                             continue;
                         }
                         // Whoever ended it may have ended those of a whole fleet.
@@ -166,7 +173,7 @@ impl Follower {
                     return End::Moved(goes_on.then_some(stream));
                 }
                 Ok(()) = doubts.changed() => {
-                    return End::Moved(None);
+                    return End::Doubted;
                 }
                 frames = stream.next() => frames,
             };
@@ -199,10 +206,10 @@ impl Follower {
                 .as_ref()
                 .is_some_and(|it| it.number < footing.goes_on_from)
             {
-                self.leave(old).await;
+                *old = None;
             }
             let Some(stream) = old else {
-                return work.await;
+                return self.alone(work).await;
             };
             let frames = tokio::select! {
                 done = &mut work => return done,
@@ -218,7 +225,18 @@ impl Follower {
                         let _ = self.send(frame).await;
                     }
                 }
-                Err(_) => self.leave(old).await,
+                Err(_) => *old = None,
+            }
+        }
+    }
+
+    /// Nobody is heard meanwhile. A change that takes a moment is none for who looks at the screen.
+    async fn alone<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
+        match tokio::time::timeout(UNTOLD_MAX, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.tell_left().await;
+                work.await
             }
         }
     }
@@ -227,14 +245,15 @@ impl Follower {
     async fn pause(&self, footing: &Footing, old: &mut Option<Stream>, pause: Duration) {
         let mut changes = self.line.changes();
         let moved = changes.wait_for(|held| held.number != footing.number);
-        let waited = tokio::time::timeout(pause, moved);
-        // Either is a reason to dial again.
-        let _ = self.beside(old, footing, waited).await;
+        let waited = async {
+            // Either is a reason to dial again.
+            let _ = tokio::time::timeout(pause, moved).await;
+        };
+        self.beside(old, footing, waited).await;
     }
 
     /// Nobody is heard until the next stream is up; if nobody hears any more, that one tells.
-    async fn leave(&self, old: &mut Option<Stream>) {
-        *old = None;
+    async fn tell_left(&self) {
         let _ = self.heard.send(Pushed::Left).await;
     }
 

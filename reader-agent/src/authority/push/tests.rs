@@ -188,6 +188,27 @@ async fn a_sign_of_life_without_a_frame_is_told_from_the_old_stream_too() {
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_while_the_next_is_dialled_is_told_to_be_left_only_if_that_takes_long() {
+    let authority = FakeAuthority::start().await;
+    let (follower, mut stand) = Stand::with(&authority, &authority.base, Names::of_system());
+    let footing = stand.line.now();
+    let mut old = Some(Stream {
+        parts: futures_util::stream::empty().boxed(),
+        ..by_hand(&stand.line, String::new())
+    });
+    let opened = tokio::task::yield_now();
+    follower.beside(&mut old, &footing, opened).await;
+    assert!(stand.told.try_recv().is_err(), "nobody need know");
+    let hour = tokio::time::sleep(Duration::from_secs(3_600));
+    let beside = follower.beside(&mut old, &footing, hour);
+    let beside = tokio::time::timeout(PATIENCE, beside);
+    tokio::select! {
+        _ = beside => panic!("an hour is not over"),
+        told = stand.next() => assert!(matches!(told, Pushed::Left)),
+    }
+}
+
+#[tokio::test]
 async fn a_stream_was_up_once_a_frame_of_it_was_understood() {
     let authority = FakeAuthority::start().await;
     let (mut follower, stand) = Stand::with(&authority, &authority.base, Names::of_system());
