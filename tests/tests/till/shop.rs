@@ -35,9 +35,16 @@ impl Shop {
         self.world.signed_in_phone("shopper-one").await.unwrap()
     }
 
-    /// The shopper scans what the screen shows and approves.
+    /// The shopper scans what the screen offers and approves.
     pub async fn pay(&self) {
         let phone = self.phone().await;
+        // A token that was shown before the charge claims nothing any more.
+        self.world
+            .terminal()
+            .kiosk()
+            .shows("offered")
+            .await
+            .unwrap();
         let link = phone.scan(self.world.terminal()).await.unwrap();
         let claim = phone.must_claim(&link).await.unwrap();
         phone.must_approve(&claim).await.unwrap();
