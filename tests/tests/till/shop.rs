@@ -35,6 +35,19 @@ impl Shop {
         self.world.signed_in_phone("shopper-one").await.unwrap()
     }
 
+    /// The till asks for [`PRICE`], and the screen offers it.
+    pub async fn offer(&self, charge: &str) {
+        let asked = asked(charge, PRICE);
+        let answer = self.till.ask("POST", "/v1/charges", Some(&asked)).await;
+        answer.charge();
+        self.world
+            .terminal()
+            .kiosk()
+            .shows("offered")
+            .await
+            .unwrap();
+    }
+
     /// The shopper scans what the screen offers and approves.
     pub async fn pay(&self) {
         let phone = self.phone().await;

@@ -11,16 +11,7 @@ async fn while_the_authority_is_away_a_till_hears_what_was_said_last_and_then_wh
     let mut shop = Shop::open().await;
     shop.set_pin();
     let id = charge_id();
-    shop.till
-        .ask("POST", "/v1/charges", Some(&asked(&id, PRICE)))
-        .await
-        .charge();
-    shop.world
-        .terminal()
-        .kiosk()
-        .shows("offered")
-        .await
-        .unwrap();
+    shop.offer(&id).await;
     let mut stream = shop.till.follow(&id, None).await;
     stream.until(|it| is_offered(it) && !it.stale).await;
 
@@ -69,16 +60,7 @@ async fn while_the_authority_is_away_a_till_hears_what_was_said_last_and_then_wh
 async fn a_charge_that_is_paid_while_the_agent_is_dead_is_paid_at_the_tills_next_look() {
     let mut shop = Shop::open().await;
     let id = charge_id();
-    shop.till
-        .ask("POST", "/v1/charges", Some(&asked(&id, PRICE)))
-        .await
-        .charge();
-    shop.world
-        .terminal()
-        .kiosk()
-        .shows("offered")
-        .await
-        .unwrap();
+    shop.offer(&id).await;
     let mut stream = shop.till.follow(&id, None).await;
     let (heard, _) = stream.next().await.unwrap();
     let phone = shop.phone().await;

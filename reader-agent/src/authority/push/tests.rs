@@ -178,11 +178,11 @@ async fn a_sign_of_life_without_a_frame_is_told_from_the_old_stream_too() {
     assert!(matches!(ended, End::Lost(_)));
     assert!(matches!(stand.next().await, Pushed::Alive));
     let mut old = Some(second);
-    let hour = tokio::time::sleep(Duration::from_secs(3_600));
+    let never = std::future::pending::<()>();
     let footing = stand.line.now();
-    let beside = tokio::time::timeout(PATIENCE, follower.beside(&mut old, &footing, hour));
+    let beside = tokio::time::timeout(PATIENCE, follower.beside(&mut old, &footing, never));
     tokio::select! {
-        _ = beside => panic!("an hour is not over"),
+        _ = beside => panic!("nothing was told"),
         told = stand.next() => assert!(matches!(told, Pushed::Alive)),
     }
 }
@@ -199,11 +199,11 @@ async fn a_stream_that_ends_while_the_next_is_dialled_is_told_to_be_left_only_if
     let opened = tokio::task::yield_now();
     follower.beside(&mut old, &footing, opened).await;
     assert!(stand.told.try_recv().is_err(), "nobody need know");
-    let hour = tokio::time::sleep(Duration::from_secs(3_600));
-    let beside = follower.beside(&mut old, &footing, hour);
+    let never = std::future::pending::<()>();
+    let beside = follower.beside(&mut old, &footing, never);
     let beside = tokio::time::timeout(PATIENCE, beside);
     tokio::select! {
-        _ = beside => panic!("an hour is not over"),
+        _ = beside => panic!("nothing was told"),
         told = stand.next() => assert!(matches!(told, Pushed::Left)),
     }
 }
