@@ -21,7 +21,7 @@ pub const STEP_MS: Millis = 500;
 /// A frame that seems later than this says that a clock was set, or that it waited: who knows asks.
 pub const LATE_MS: Millis = 5_000;
 /// An answer that took longer tells too little to set a clock by.
-pub const ANSWER_MS: Millis = 20_000;
+pub const ANSWER_MS: Millis = 5_000;
 
 /// The authority's time, as far as it is known.
 pub struct Clock {
@@ -42,8 +42,19 @@ pub trait Hands: Send + Sync {
 #[derive(Debug, Clone, Copy)]
 struct Offset {
     ms: Millis,
-    /// From the authority in this run, or remembered.
-    heard: bool,
+    from: Source,
+}
+
+/// Where a difference to the authority's clock is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// From the authority in this run.
+    Heard,
+    /// From the authority in an earlier run, since which the ticks have counted on: as good as heard, but
+    /// that the authority's clock may have been set meanwhile.
+    Counted,
+    /// Remembered, and leaning on the wall clock: a guess.
+    Wall,
 }
 
 /// What a reading of the authority's clock meant.
@@ -81,13 +92,19 @@ impl Clock {
 
     /// The same on other clocks than this machine's.
     pub fn with(hands: Box<dyn Hands>, remembered: Option<Remembered>) -> Self {
-        let guess = remembered.and_then(|r| match r.in_boot(hands.boot_id()) {
-            Some(ms) => Some(ms),
-            None => Some(r.believe(hands.wall())?.ms() - hands.ticks_ms()),
+        let offset = remembered.and_then(|r| match r.in_boot(hands.boot_id()) {
+            Some(ms) => Some(Offset {
+                ms,
+                from: Source::Counted,
+            }),
+            None => Some(Offset {
+                ms: r.believe(hands.wall())?.ms() - hands.ticks_ms(),
+                from: Source::Wall,
+            }),
         });
         Self {
             hands,
-            offset: Mutex::new(guess.map(|ms| Offset { ms, heard: false })),
+            offset: Mutex::new(offset),
         }
     }
 
@@ -131,19 +148,23 @@ impl Clock {
         })
     }
 
-    /// Takes a better difference, if there is one, in the place of what was heard so far.
+    /// Takes a better difference, if there is one, in the place of what was heard so far, in this run or
+    /// before it.
     fn weigh(&self, better: impl FnOnce(Option<Millis>) -> Option<Millis>) -> Told {
         let mut offset = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(ms) = better(offset.filter(|o| o.heard).map(|o| o.ms)) else {
+        let Some(ms) = better(offset.filter(|o| o.from != Source::Wall).map(|o| o.ms)) else {
             return Told::Doubtful;
         };
-        *offset = Some(Offset { ms, heard: true });
+        *offset = Some(Offset {
+            ms,
+            from: Source::Heard,
+        });
         Told::Known
     }
 
     /// True once the authority itself has said.
     pub fn is_heard(&self) -> bool {
-        self.offset().is_some_and(|o| o.heard)
+        self.offset().is_some_and(|o| o.from == Source::Heard)
     }
 
     /// What to remember for the next start.

@@ -126,6 +126,26 @@ fn a_wall_clock_that_is_set_by_a_day_changes_nothing_while_the_agent_runs_or_sta
 }
 
 #[test]
+fn a_slow_first_answer_after_a_new_start_turns_no_clock_back_that_counted_on() {
+    let (clock, first) = told();
+    first.wait(HOUR);
+    let (again, hand) = hand(1, clock.remember(), START);
+    hand.wait(2 * HOUR);
+    let (asked, made) = (hand.ticks(), hand.there());
+    hand.wait(ANSWER_MS);
+    assert_eq!(again.answered(made, asked), Told::Known);
+    assert_eq!(again.now(), Some(hand.there()));
+    assert!(again.is_heard());
+    let set = hand.there() + -HOUR;
+    assert_eq!(again.answered(set, hand.ticks()), Told::Known);
+    assert_eq!(
+        again.now(),
+        Some(set),
+        "the authority's clock was set meanwhile"
+    );
+}
+
+#[test]
 fn after_a_start_of_the_machine_a_wall_clock_behind_the_last_moment_seen_is_not_believed() {
     let (clock, _hand) = told();
     let remembered = Remembered {

@@ -53,6 +53,8 @@ pub(crate) struct World {
     is_guarded: bool,
     /// The authority has said the time since the machine was started.
     knows_time: bool,
+    /// How long what it knows the time from was under way: so late its clock is, and no later.
+    late: Millis,
     worn_before: u32,
     net: Net,
     phone: Option<String>,
@@ -116,6 +118,7 @@ impl World {
             id,
             is_guarded: personalise.is_some(),
             knows_time: false,
+            late: 0,
             worn_before: 0,
             net: Net {
                 is_up: true,
@@ -314,6 +317,11 @@ impl World {
     }
 
     fn deliver(&mut self, frame: TerminalState) {
+        let late = self.now() - frame.now;
+        self.late = match self.knows_time {
+            true => self.late.min(late),
+            false => late,
+        };
         for state in &frame.turns {
             let told = self.told.entry(state.window).or_default();
             *told = state.turn.max(*told);
