@@ -17,8 +17,8 @@ use crate::config::{Config, HsmConfig};
 use crate::metrics::Metrics;
 use crate::services::fence::{self, JournalError};
 use crate::services::trust::{Trust, TrustFileError};
-use crate::store::StoreError;
-use crate::store::sqlite::{SqliteOptions, SqliteStore};
+use crate::store::sqlite::{self, SqliteOptions};
+use crate::store::{SqlStore, StoreError};
 
 /// Why the App cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +102,7 @@ pub async fn open_signer(config: &Config, trust: &Trust) -> Result<SignerClient,
     Ok(signer)
 }
 
-fn open_store(config: &Config) -> Result<SqliteStore, OpenError> {
+fn open_store(config: &Config) -> Result<SqlStore, OpenError> {
     let failed = |error| OpenError::Store {
         path: config.store.path.display().to_string(),
         error,
@@ -117,7 +117,7 @@ fn open_store(config: &Config) -> Result<SqliteStore, OpenError> {
         queue_max: config.store.queue_max,
         readers: config.store.readers,
     };
-    SqliteStore::open(&config.store.path, options).map_err(failed)
+    sqlite::open(&config.store.path, options).map_err(failed)
 }
 
 /// The first certificate of a PEM file of our own PKI.

@@ -8,7 +8,7 @@ use crate::app::load_certificate;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::listen::tls;
-use crate::store::sqlite::{SqliteOptions, SqliteStore};
+use crate::store::sqlite::{self, SqliteOptions};
 use crate::store::{self, AuditLog, Consents, Identities, KeyRecord, Terminals};
 
 /// The first half; `own_softhsm` says that SoftHSM's configurations are ours and move along.
@@ -66,7 +66,7 @@ async fn fill_store(
         queue_max: 64,
         readers: 1,
     };
-    let store = SqliteStore::open(place.at("store.sqlite"), options)?;
+    let store = sqlite::open(place.at("store.sqlite"), options)?;
     for key in keys {
         store.add_key(key).await?;
     }

@@ -20,6 +20,7 @@ mod merchants;
 mod misses;
 mod passkeys;
 mod payments;
+pub mod postgres;
 mod profiles;
 mod proofs;
 mod refunds;
@@ -30,6 +31,7 @@ mod service_accounts;
 mod sessions;
 mod settlements;
 pub mod sms;
+mod sql;
 pub mod sqlite;
 mod tags;
 mod taps;
@@ -99,6 +101,7 @@ pub use settlements::{CloseDay, CloseOutcome, Settlement, Settlements, Unsettled
 pub use sms::{
     Choice, Hearing, Letter, NewLetter, NewText, StoredText, TalkTurn, TextId, Texts, Turn,
 };
+pub use sql::SqlStore;
 pub use tags::{
     CountingTag, KeyedTap, NewTag, TAGS_PER_TERMINAL_MAX, TagAdded, TagRecord, Tags, TapRefusal,
 };

@@ -17,7 +17,8 @@ use authority::services::journey::Journey;
 use authority::services::keyring::KeyPurpose;
 use authority::services::operators::{JoinView, MerchantAdd, TerminalAdd, Verb};
 use authority::services::trust::Trust;
-use authority::store::sqlite::{SqliteOptions, SqliteStore};
+use authority::store::SqlStore;
+use authority::store::sqlite::{self, SqliteOptions};
 use authority::store::{KeyRecord, Terminals};
 use hsm::{Hsm, HsmError, KeyKind, KeyLabel, MemoryHsm};
 use pki::crl::{BadCrl, CrlRequest, SignedCrl};
@@ -138,7 +139,7 @@ pub struct Stage {
     pub clock: Arc<Moved>,
     pub hsm: Arc<MemoryHsm>,
     pub issuer: Arc<StageIssuer>,
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<SqlStore>,
     pub journey: Arc<Journey>,
     root_key: RootKey,
     port: u16,
@@ -394,8 +395,8 @@ async fn issuing_ca(dir: &TempDir, hsm: &Arc<MemoryHsm>, root_key: &RootKey) -> 
     }
 }
 
-async fn store(dir: &TempDir, hsm: &MemoryHsm) -> SqliteStore {
-    let store = SqliteStore::open(
+async fn store(dir: &TempDir, hsm: &MemoryHsm) -> SqlStore {
+    let store = sqlite::open(
         dir.path().join("store.sqlite"),
         SqliteOptions::new("authority-1"),
     )

@@ -17,7 +17,8 @@ use authority::services::keyring::KeyPurpose;
 use authority::services::rails::Rails;
 use authority::services::seeds;
 use authority::services::trust::Trust;
-use authority::store::sqlite::{SqliteOptions, SqliteStore};
+use authority::store::SqlStore;
+use authority::store::sqlite::{self, SqliteOptions};
 use authority::store::{
     Credit, JoinToken, KeyRecord, Ledger, Merchant, Merchants, NewAccount, PersonKey, Seed,
     Terminal, TerminalStatus, Terminals, Tokens,
@@ -69,7 +70,7 @@ pub struct World {
     pub merchant: MerchantId,
     pub terminal: TerminalId,
     issuer: Arc<dyn Issuer>,
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<SqlStore>,
     pub app: Arc<App>,
     pub journey: Arc<Journey>,
     pub phones: SocketAddr,
@@ -221,7 +222,7 @@ impl World {
         clock: Arc<HandClock>,
         hsm: Arc<MemoryHsm>,
         provider: Provider,
-        store: Arc<SqliteStore>,
+        store: Arc<SqlStore>,
         issuer: Arc<dyn Issuer>,
         merchant: MerchantId,
         terminal: TerminalId,
@@ -497,12 +498,12 @@ pub fn eur(minor: i64) -> Money {
     Money::new(minor, Currency::EUR).unwrap()
 }
 
-fn open(dir: &Path) -> Arc<SqliteStore> {
+fn open(dir: &Path) -> Arc<SqlStore> {
     let options = SqliteOptions::new("one");
-    Arc::new(SqliteStore::open(dir.join("store.sqlite"), options).unwrap())
+    Arc::new(sqlite::open(dir.join("store.sqlite"), options).unwrap())
 }
 
-async fn make_keys(hsm: &MemoryHsm, store: &SqliteStore) {
+async fn make_keys(hsm: &MemoryHsm, store: &SqlStore) {
     for purpose in KeyPurpose::ALL {
         let label = purpose.label(1);
         hsm.generate_key(purpose.kind(), &label).await.unwrap();

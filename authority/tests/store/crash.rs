@@ -188,7 +188,7 @@ fn child_that_may_not_write() {
         return;
     };
     let options = authority::store::sqlite::SqliteOptions::new(crate::NODE);
-    let opened = authority::store::sqlite::SqliteStore::open(&path, options);
+    let opened = authority::store::sqlite::open(&path, options);
     let error = opened.err().expect("a read-only file does not open");
     assert!(matches!(error, StoreError::CannotWrite { .. }), "{error}");
     println!("\nrefused: {error}");

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use authority::store::sqlite::{SqliteOptions, SqliteStore};
+use authority::store::SqlStore;
+use authority::store::sqlite::{self, SqliteOptions};
 use authority::store::{AuditLog, CloseOutcome, StoreError};
 use protocol::audit::{BrokenChain, ChainCheck, ChainFault};
 use rusqlite::Connection;
@@ -17,7 +18,7 @@ use crate::world::{LATER, NOW, World};
 const NOBODY: u32 = 65_534;
 
 fn refusal(path: &Path, node: &str) -> StoreError {
-    let opened = SqliteStore::open(path, SqliteOptions::new(node));
+    let opened = sqlite::open(path, SqliteOptions::new(node));
     opened.err().expect("it must not open")
 }
 
@@ -185,7 +186,7 @@ async fn a_changed_a_removed_and_an_inserted_audit_row_are_found() {
     }
 }
 
-async fn walk(store: &SqliteStore) -> Result<(), BrokenChain> {
+async fn walk(store: &SqlStore) -> Result<(), BrokenChain> {
     let mut check = ChainCheck::default();
     for row in store.audit_rows(crate::NODE, 0, 100).await.unwrap() {
         check.take(&row.row, &row.hash)?;

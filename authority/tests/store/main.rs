@@ -25,7 +25,8 @@ mod world;
 use std::path::Path;
 use std::sync::Arc;
 
-use authority::store::sqlite::{SqliteOptions, SqliteStore};
+use authority::store::SqlStore;
+use authority::store::sqlite::{self, SqliteOptions};
 
 use suite::{
     allowances, books, certificates, charges, intents, leaving, payments, profiles, records,
@@ -36,8 +37,8 @@ use world::World;
 /// The node of every store in these tests.
 const NODE: &str = "node-1";
 
-fn open(path: &Path) -> SqliteStore {
-    SqliteStore::open(path, SqliteOptions::new(NODE)).unwrap()
+fn open(path: &Path) -> SqlStore {
+    sqlite::open(path, SqliteOptions::new(NODE)).unwrap()
 }
 
 /// Runs each fact on a fresh SQLite file, then checks books and audit.

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use authority::store::sqlite::{SqliteOptions, SqliteStore};
+use authority::store::SqlStore;
+use authority::store::sqlite::{self, SqliteOptions};
 use authority::store::{self, Identities, Revocations, Subject};
 use hsm::{Hsm, KeyKind, KeyLabel, Module, OpenOptions, Pin, Pkcs11Hsm, SealingKeys};
 use pki::crl::{CrlRequest, RevocationList, Revoked, SignedCrl};
@@ -31,8 +32,8 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 pub(crate) struct Bench {
     bare: hsm::bare::Bare,
     issuer: HsmIssuer,
-    empty: SqliteStore,
-    crowded: SqliteStore,
+    empty: SqlStore,
+    crowded: SqlStore,
     requests: Vec<(IssueTo, Vec<u8>)>,
     /// As the store keeps it beside every certificate.
     issuer_key: String,
@@ -142,7 +143,7 @@ impl Bench {
         Ok(self.issuer.issue(request).await?)
     }
 
-    async fn store_one(&self, store: &SqliteStore, caller: usize) -> Result<(), Fault> {
+    async fn store_one(&self, store: &SqlStore, caller: usize) -> Result<(), Fault> {
         let issued = self.issue(caller).await?;
         let at = Timestamp::from_ms(self.now as i64 * 1000);
         Ok(store.add_certificate(self.row(issued, caller), at).await?)
@@ -183,13 +184,13 @@ impl Bench {
     }
 }
 
-fn open_store(path: &Path) -> Result<SqliteStore, Fault> {
+fn open_store(path: &Path) -> Result<SqlStore, Fault> {
     let options = SqliteOptions {
         node: "bench".into(),
         queue_max: 1024,
         readers: 1,
     };
-    Ok(SqliteStore::open(path, options)?)
+    Ok(sqlite::open(path, options)?)
 }
 
 fn issuing() -> KeyLabel {

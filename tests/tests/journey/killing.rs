@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use authority::clock::{Clock, SystemClock};
 use authority::ids;
-use authority::store::sqlite::{SqliteOptions, SqliteStore};
+use authority::store::sqlite::{self, SqliteOptions};
 use authority::store::{NewServiceAccount, PersonKey, ServiceAccounts};
 use demo_bank::RailAccount;
 use harness::authority::Authority;
@@ -408,7 +408,7 @@ async fn bring_accounts(authority: &Authority, bank: &Bank) {
     let text = std::fs::read_to_string(authority.config()).unwrap();
     let config = authority::config::Config::parse(&text, &authority.config()).unwrap();
     let options = SqliteOptions::new(config.node.to_string());
-    let store = SqliteStore::open(authority.file("store.sqlite"), options).unwrap();
+    let store = sqlite::open(authority.file("store.sqlite"), options).unwrap();
     let now = SystemClock.now();
     for n in 0..PHONES {
         let brought = store.bring_service_account(NewServiceAccount {

@@ -15,19 +15,19 @@ impl From<Error> for StoreError {
 }
 
 /// A row, or a caller, that breaks the rules of the tables.
-pub(super) fn corrupt(detail: impl Into<String>) -> StoreError {
+pub(in crate::store) fn corrupt(detail: impl Into<String>) -> StoreError {
     StoreError::Corrupt {
         detail: detail.into(),
     }
 }
 
-pub(super) fn unusable(detail: impl Into<String>) -> StoreError {
+pub(in crate::store) fn unusable(detail: impl Into<String>) -> StoreError {
     StoreError::Unusable {
         detail: detail.into(),
     }
 }
 
-pub(super) fn cannot_write(detail: impl Into<String>) -> StoreError {
+pub(in crate::store) fn cannot_write(detail: impl Into<String>) -> StoreError {
     StoreError::CannotWrite {
         detail: detail.into(),
     }

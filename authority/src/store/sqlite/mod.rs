@@ -1,73 +1,16 @@
-//! How is all of this kept in one SQLite file?
+//! How is the store kept in one SQLite file?
 //!
-//! ```text
-//! verb that writes ──▶ writer.rs: one thread, shared durable commits
-//! verb that reads  ──▶ readers.rs: snapshots beside it (WAL)
-//! ```
-//! One file per topic, as the traits are. docs/DATA_MODEL.md explains the tables.
-#![allow(
-    clippy::result_large_err,
-    reason = "a refusal carries the caller's whole answer, and is moved once"
-)]
+//! One connection writes, a few read beside it (WAL). The embedded store: what a newcomer gets.
 
-mod allowances;
-mod audit;
-mod booking;
-mod bookings;
-mod brought;
-mod caps;
-mod certificates;
-mod charges;
-mod consents;
-mod disputes;
-mod error;
-mod fence;
-mod identities;
-mod intents;
-mod ledger;
-mod merchants;
-mod misses;
-mod parted;
-mod passkeys;
-mod payments;
-mod persons;
-mod profiles;
-mod proofs;
-mod readers;
-mod refunds;
-mod reports;
-mod revocations;
-mod rotation;
-mod row;
-mod schema;
-mod service_accounts;
-mod sessions;
-mod settle;
-mod settlements;
-mod sign_ins;
-mod sms;
-mod tags;
-mod taps;
-mod terminals;
-mod terms;
-mod tokens;
-mod trust;
-mod turns;
-mod wallets;
-mod wear;
-mod webhooks;
-mod writer;
+pub(in crate::store) mod error;
+pub(in crate::store) mod schema;
 
 use std::path::Path;
 
-use rusqlite::Connection;
-
-use self::audit::Chain;
-use self::readers::Readers;
-use self::writer::{Tx, Verdict, Writer};
 use super::Result;
-use super::asked::asked_for;
-use crate::journal::Journal;
+use super::sql::SqlStore;
+use super::sql::audit::Chain;
+use super::sql::conn::Conn;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -90,47 +33,14 @@ impl SqliteOptions {
     }
 }
 
-/// The embedded store. Its process must be the only one that writes the file: a lock of the daemon
-/// sees to that.
-pub struct SqliteStore {
-    writer: Writer,
-    readers: Readers,
-}
-
-impl SqliteStore {
-    /// Opens the database, makes it if there is none, and brings its schema up to date.
-    pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self> {
-        let path = path.as_ref();
-        let conn = schema::open_writer(path, &options.node)?;
-        let writer = Writer::start(conn, Chain::of(options.node), options.queue_max)?;
-        let readers = Readers::open(path, options.readers)?;
-        Ok(Self { writer, readers })
-    }
-
-    /// From now on what a restored copy must not forget goes into this journal before it is
-    /// acknowledged.
-    pub fn attach(&self, journal: Journal) {
-        self.writer.attach(journal);
-    }
-
-    async fn write<T, F>(&self, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Verdict<T> + Send + 'static,
-    {
-        let by = asked_for();
-        let work = move |tx: &mut Tx<'_>| {
-            tx.by = by;
-            work(tx)
-        };
-        self.writer.write(work).await
-    }
-
-    async fn read<T, F>(&self, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
-    {
-        self.readers.read(work).await
-    }
+/// Opens the database, makes it if there is none, and brings its schema up to date. The process must be
+/// the only one that writes the file: a lock of the daemon sees to that.
+pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<SqlStore> {
+    let path = path.as_ref();
+    let writer = Conn::Sqlite(schema::open_writer(path, &options.node)?);
+    let readers = (0..options.readers.max(1))
+        .map(|_| Ok(Conn::Sqlite(schema::open_reader(path)?)))
+        .collect::<Result<_>>()?;
+    let lane = (writer, Chain::of(options.node));
+    SqlStore::start(vec![lane], readers, options.queue_max)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::error::{cannot_write, corrupt, unusable};
-use super::persons::random;
+use crate::store::sql::persons::random;
 use crate::store::{Result, StoreError};
 
 /// Steps from one version to the next; the first makes version 1.
@@ -43,7 +43,7 @@ const STATEMENTS_MAX: usize = 160;
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
 /// Opens the one connection that writes; makes the file if there is none.
-pub(super) fn open_writer(path: &Path, node: &str) -> Result<Connection> {
+pub(in crate::store) fn open_writer(path: &Path, node: &str) -> Result<Connection> {
     make_private(path)?;
     let mut conn = open(path)?;
     if conn.is_readonly("main")? {
@@ -59,7 +59,7 @@ pub(super) fn open_writer(path: &Path, node: &str) -> Result<Connection> {
 }
 
 /// Opens a connection that only reads.
-pub(super) fn open_reader(path: &Path) -> Result<Connection> {
+pub(in crate::store) fn open_reader(path: &Path) -> Result<Connection> {
     let conn = open(path)?;
     conn.pragma_update(None, "query_only", true)?;
     Ok(conn)

@@ -1,0 +1,276 @@
+//! How does one connection to PostgreSQL carry the statements that both databases read?
+//!
+//! A statement is prepared once for each set of kinds that it is given, with `$1` in the place of `?1`; what
+//! is null says no kind, and PostgreSQL finds it from the statement. A connection that broke is replaced by
+//! the next transaction, not within one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use postgres::{Client, Statement};
+
+use super::connect::Connect;
+use super::error::trouble;
+use crate::store::Result;
+use crate::store::sql::conn::Value;
+use crate::store::sql::control::{Step, Touches, Trouble};
+use crate::store::sqlite::error::unusable;
+
+/// Held shared by every batch that says what it touches, and alone by one that does not.
+const ALL: i64 = 0x4d32_4b59;
+/// Pause before the first retry of a batch; each next one is twice as long.
+const RETRY_FIRST: Duration = Duration::from_millis(5);
+/// Most statements that a connection keeps prepared; then it begins anew.
+const STATEMENTS_MAX: usize = 1_024;
+
+/// One connection, that knows how to come back.
+pub(in crate::store) struct PgConn {
+    connect: Arc<Connect>,
+    client: RefCell<Option<Client>>,
+    statements: RefCell<HashMap<Prepared, Statement>>,
+    trouble: Cell<Option<Trouble>>,
+}
+
+/// The statement, and the kind of each value.
+#[derive(PartialEq, Eq, Hash)]
+struct Prepared(String, Vec<u8>);
+
+impl PgConn {
+    pub(in crate::store) fn open(connect: Arc<Connect>) -> Result<Self> {
+        let client = connect.connect()?;
+        Ok(Self {
+            connect,
+            client: RefCell::new(Some(client)),
+            statements: RefCell::default(),
+            trouble: Cell::new(None),
+        })
+    }
+
+    pub(in crate::store) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize> {
+        let touched = self.with_statement(sql, values, |client, statement, values| {
+            client.execute(statement, values)
+        })?;
+        Ok(touched as usize)
+    }
+
+    pub(in crate::store) fn query(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<postgres::Row>> {
+        self.with_statement(sql, values, |client, statement, values| {
+            client.query(statement, values)
+        })
+    }
+
+    /// Runs statements that are given nothing and answer nothing.
+    pub(in crate::store) fn batch(&self, sql: &str) -> Result<()> {
+        self.with_client(|client| client.batch_execute(sql))
+    }
+
+    pub(in crate::store) fn begin(&self, touches: &Touches) -> Result<()> {
+        self.ready()?;
+        let mut sql = String::from("BEGIN;");
+        match touches {
+            Touches::Everything => sql.push_str(&format!("SELECT pg_advisory_xact_lock({ALL})")),
+            Touches::These(keys) => {
+                sql.push_str(&format!("SELECT pg_advisory_xact_lock_shared({ALL})"));
+                for key in keys {
+                    sql.push_str(&format!(";SELECT pg_advisory_xact_lock({key})"));
+                }
+            }
+        }
+        self.batch(&sql)
+    }
+
+    pub(in crate::store) fn begin_snapshot(&self) -> Result<()> {
+        self.ready()?;
+        self.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    }
+
+    pub(in crate::store) fn end_snapshot(&self) -> Result<()> {
+        let ended = self.batch("COMMIT");
+        if self.trouble.get().is_some() {
+            // What was read was read; the next one finds a new connection.
+            return Ok(());
+        }
+        ended
+    }
+
+    pub(in crate::store) fn take(&self, steps: &[Step]) -> Result<()> {
+        let all: Vec<&str> = steps.iter().flat_map(|step| step.sql()).copied().collect();
+        self.batch(&all.join(";"))
+    }
+
+    pub(in crate::store) fn roll_back(&self) {
+        if self.trouble.get() != Some(Trouble::Lost) {
+            let _ = self.batch("ROLLBACK");
+        }
+    }
+
+    pub(in crate::store) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.get()
+    }
+
+    /// Waits a little, and connects anew where the connection broke.
+    pub(in crate::store) fn mend(&self, retry: u32) -> Result<()> {
+        std::thread::sleep(RETRY_FIRST * 2_u32.saturating_pow(retry.min(10)));
+        self.ready()
+    }
+
+    /// A connection that can be asked; a broken one is replaced.
+    fn ready(&self) -> Result<()> {
+        let was_lost = self.trouble.take() == Some(Trouble::Lost);
+        let mut client = self.client.borrow_mut();
+        if client
+            .as_ref()
+            .is_some_and(|client| !was_lost && !client.is_closed())
+        {
+            return Ok(());
+        }
+        *client = None;
+        self.statements.borrow_mut().clear();
+        match self.connect.connect() {
+            Ok(new) => {
+                *client = Some(new);
+                Ok(())
+            }
+            Err(error) => {
+                self.trouble.set(Some(Trouble::Lost));
+                Err(error)
+            }
+        }
+    }
+
+    fn with_client<T>(
+        &self,
+        ask: impl FnOnce(&mut Client) -> std::result::Result<T, postgres::Error>,
+    ) -> Result<T> {
+        let mut client = self.client.borrow_mut();
+        let client = client
+            .as_mut()
+            .ok_or_else(|| unusable("PostgreSQL is away"))?;
+        ask(client).map_err(|error| self.note(error))
+    }
+
+    fn note(&self, error: postgres::Error) -> crate::store::StoreError {
+        if let Some(trouble) = trouble(&error) {
+            self.trouble.set(Some(trouble));
+        }
+        error.into()
+    }
+
+    fn with_statement<T>(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        ask: impl FnOnce(
+            &mut Client,
+            &Statement,
+            &[&(dyn ToSql + Sync)],
+        ) -> std::result::Result<T, postgres::Error>,
+    ) -> Result<T> {
+        self.with_client(|client| {
+            let statement = self.statement(client, sql, values)?;
+            let values: Vec<&(dyn ToSql + Sync)> = values
+                .iter()
+                .map(|value| value as &(dyn ToSql + Sync))
+                .collect();
+            ask(client, &statement, &values)
+        })
+    }
+
+    fn statement(
+        &self,
+        client: &mut Client,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> std::result::Result<Statement, postgres::Error> {
+        let key = Prepared(
+            sql.to_owned(),
+            values.iter().map(|it| it.kind().0).collect(),
+        );
+        let mut statements = self.statements.borrow_mut();
+        if let Some(known) = statements.get(&key) {
+            return Ok(known.clone());
+        }
+        let kinds: Vec<Type> = values.iter().map(|it| it.kind().1).collect();
+        let statement = client.prepare_typed(&dollars(sql), &kinds)?;
+        if statements.len() >= STATEMENTS_MAX {
+            statements.clear();
+        }
+        statements.insert(key, statement.clone());
+        Ok(statement)
+    }
+}
+
+/// `?1` of SQLite as `$1`; no text of a statement of ours holds a question mark.
+fn dollars(sql: &str) -> String {
+    sql.replace('?', "$")
+}
+
+impl Value<'_> {
+    /// A byte that tells the kinds apart, and what PostgreSQL calls it.
+    fn kind(&self) -> (u8, Type) {
+        match self {
+            Self::Null => (0, Type::UNKNOWN),
+            Self::Integer(_) => (1, Type::INT8),
+            Self::Text(_) => (2, Type::TEXT),
+            Self::Blob(_) => (3, Type::BYTEA),
+        }
+    }
+}
+
+impl std::fmt::Debug for Value<'_> {
+    /// Without the value: it may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind().1.name())
+    }
+}
+
+type Error = Box<dyn std::error::Error + Sync + Send>;
+
+impl ToSql for Value<'_> {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut postgres::types::private::BytesMut,
+    ) -> std::result::Result<IsNull, Error> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Integer(number) => number.to_sql(ty, out),
+            Self::Text(text) => text.to_sql(ty, out),
+            Self::Blob(bytes) => bytes.to_sql(ty, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Value<'a> {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> std::result::Result<Self, Error> {
+        Ok(match *ty {
+            Type::INT8 => Self::Integer(i64::from_sql(ty, raw)?),
+            Type::INT4 => Self::Integer(i32::from_sql(ty, raw)?.into()),
+            Type::BOOL => Self::Integer(bool::from_sql(ty, raw)?.into()),
+            Type::BYTEA => Self::Blob(raw),
+            _ => Self::Text(<&str>::from_sql(ty, raw)?),
+        })
+    }
+
+    fn from_sql_null(_: &Type) -> std::result::Result<Self, Error> {
+        Ok(Self::Null)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(*ty, Type::INT8 | Type::INT4 | Type::BOOL | Type::BYTEA)
+            || <&str as FromSql>::accepts(ty)
+    }
+}

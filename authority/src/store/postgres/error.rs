@@ -1,0 +1,63 @@
+//! What does a failure of PostgreSQL mean to the caller?
+
+use postgres::error::{Error, SqlState};
+
+use crate::store::StoreError;
+use crate::store::sql::control::Trouble;
+use crate::store::sqlite::error::{cannot_write, corrupt, unusable};
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        let detail = said(&error);
+        match error.code() {
+            None if error.is_closed() || error.as_db_error().is_none() => unusable(detail),
+            Some(code) => of_state(code, detail),
+            None => corrupt(detail),
+        }
+    }
+}
+
+/// PostgreSQL's own words; never the values of a statement.
+fn said(error: &Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!("PostgreSQL: {} ({})", said.message(), said.code().code()),
+        None => format!("PostgreSQL: {error}"),
+    }
+}
+
+/// What may be tried again.
+pub(super) fn trouble(error: &Error) -> Option<Trouble> {
+    match error.code() {
+        Some(code) if crossed(code) => Some(Trouble::Crossed),
+        Some(code) if is_away(code) => Some(Trouble::Lost),
+        Some(_) => None,
+        None => error.is_closed().then_some(Trouble::Lost),
+    }
+}
+
+fn crossed(code: &SqlState) -> bool {
+    *code == SqlState::T_R_SERIALIZATION_FAILURE
+        || *code == SqlState::T_R_DEADLOCK_DETECTED
+        || *code == SqlState::LOCK_NOT_AVAILABLE
+}
+
+/// The server stops, has started anew, or was found not to be the one that writes.
+fn is_away(code: &SqlState) -> bool {
+    let class = code.code().get(..2).unwrap_or_default();
+    class == "08"
+        || class == "57" && *code != SqlState::QUERY_CANCELED
+        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+        || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+}
+
+fn of_state(code: &SqlState, detail: String) -> StoreError {
+    let class = code.code().get(..2).unwrap_or_default();
+    match class {
+        _ if crossed(code) || *code == SqlState::QUERY_CANCELED => StoreError::Busy,
+        _ if is_away(code) => unusable(detail),
+        // Out of disk, memory or connections.
+        "53" | "58" => cannot_write(detail),
+        "28" | "3D" | "42" => unusable(detail),
+        _ => corrupt(detail),
+    }
+}

@@ -1,0 +1,126 @@
+//! How is all of this kept in a database, whichever it is?
+//!
+//! ```text
+//! verb that writes ──▶ writer.rs: lanes of threads, shared durable commits ─┐
+//! verb that reads  ──▶ readers.rs: snapshots beside them ──────────────────┴▶ conn.rs ─▶ sqlite/ | postgres/
+//! ```
+//! One file per topic, as the traits are; every verb is written once, in SQL that both databases read.
+//! docs/DATA_MODEL.md explains the tables.
+#![allow(
+    clippy::result_large_err,
+    reason = "a refusal carries the caller's whole answer, and is moved once"
+)]
+
+mod allowances;
+pub(super) mod audit;
+mod booking;
+mod bookings;
+mod brought;
+mod caps;
+mod certificates;
+mod charges;
+pub(super) mod conn;
+mod consents;
+pub(super) mod control;
+mod disputes;
+mod fence;
+mod identities;
+mod intents;
+mod ledger;
+mod merchants;
+mod misses;
+mod parted;
+mod passkeys;
+mod payments;
+pub(super) mod persons;
+mod profiles;
+mod proofs;
+mod readers;
+mod refunds;
+mod reports;
+mod revocations;
+mod rotation;
+mod row;
+mod service_accounts;
+mod sessions;
+mod settle;
+mod settlements;
+mod sign_ins;
+mod sms;
+mod tags;
+mod taps;
+mod terminals;
+mod terms;
+mod tokens;
+mod trust;
+mod turns;
+mod wallets;
+mod wear;
+mod webhooks;
+mod writer;
+
+use self::audit::Chain;
+use self::conn::Conn;
+use self::control::Touches;
+use self::readers::Readers;
+use self::writer::{Tx, Verdict, Writer};
+use super::Result;
+use super::asked::asked_for;
+use crate::journal::Journal;
+
+/// The store over one of the databases; `sqlite` and `postgres` open it.
+pub struct SqlStore {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl SqlStore {
+    /// Each lane writes, and appends to its own chain.
+    pub(super) fn start(
+        lanes: Vec<(Conn, Chain)>,
+        readers: Vec<Conn>,
+        queue_max: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            writer: Writer::start(lanes, queue_max)?,
+            readers: Readers::new(readers),
+        })
+    }
+
+    /// From now on what a restored copy must not forget goes into this journal before it is
+    /// acknowledged.
+    pub fn attach(&self, journal: Journal) {
+        self.writer.attach(journal);
+    }
+
+    /// A write that may touch anything, and is alone.
+    async fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Verdict<T> + Send + 'static,
+    {
+        self.write_on(Touches::Everything, work).await
+    }
+
+    /// A write that is alone with what it touches.
+    async fn write_on<T, F>(&self, touches: Touches, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Verdict<T> + Send + 'static,
+    {
+        let by = asked_for();
+        let work = move |tx: &mut Tx<'_>| {
+            tx.by.clone_from(&by);
+            work(tx)
+        };
+        self.writer.write(touches, work).await
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
+    {
+        self.readers.read(work).await
+    }
+}

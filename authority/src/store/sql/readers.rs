@@ -1,0 +1,127 @@
+//! How do reads stay out of the writer's way?
+//!
+//! A few connections of their own, on blocking threads. Each read is one snapshot.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::store::sql::conn::Conn;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::store::sqlite::error::{corrupt, unusable};
+use crate::store::{Result, StoreError};
+
+/// Most reads that wait for a connection.
+pub(super) const READS_WAITING_MAX: usize = 4_096;
+
+pub(super) struct Readers {
+    pool: Arc<Pool>,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+struct Pool(Mutex<Vec<Conn>>);
+
+/// A read that keeps its own answer. One type for all reads: the blocking pool's code is compiled once, not
+/// once for each.
+type Work = Box<dyn FnOnce(&Conn) + Send>;
+
+impl Readers {
+    pub(super) fn new(connections: Vec<Conn>) -> Self {
+        let count = connections.len();
+        Self {
+            pool: Arc::new(Pool(Mutex::new(connections))),
+            permits: Arc::new(Semaphore::new(count)),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
+    {
+        let (answer, mut answered) = oneshot::channel();
+        self.lend(Box::new(move |conn| {
+            // Nobody waits for it any more: then nobody misses it.
+            let _ = answer.send(work(conn));
+        }))
+        .await?;
+        answered
+            .try_recv()
+            .unwrap_or_else(|_| Err(corrupt("a read did not answer")))
+    }
+
+    async fn lend(&self, work: Work) -> Result<()> {
+        let permit = {
+            let _place = Place::take(&self.waiting)?;
+            let permits = Arc::clone(&self.permits);
+            permits.acquire_owned().await
+        }
+        .map_err(|_| unusable("its readers have stopped"))?;
+        let pool = Arc::clone(&self.pool);
+        let reading = tokio::task::spawn_blocking(move || {
+            let lent = Lent::take(&pool);
+            let result = lent.read(work);
+            drop(lent);
+            drop(permit);
+            result
+        });
+        reading
+            .await
+            .unwrap_or_else(|_| Err(corrupt("a read panicked")))
+    }
+}
+
+/// A place in the line of those who wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Result<Self> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) < READS_WAITING_MAX {
+            Ok(place)
+        } else {
+            Err(StoreError::Busy)
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that goes back to the pool, also when a read panics.
+struct Lent<'a> {
+    pool: &'a Pool,
+    conn: Option<Conn>,
+}
+
+impl<'a> Lent<'a> {
+    fn take(pool: &'a Pool) -> Self {
+        let conn = pool.lock().pop();
+        Self { pool, conn }
+    }
+
+    fn read(&self, work: Work) -> Result<()> {
+        let conn = self
+            .conn
+            .as_ref()
+            .ok_or_else(|| corrupt("more readers than connections"))?;
+        conn.snapshot(work)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.pool.lock().extend(self.conn.take());
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Conn>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,126 @@
+//! Who moves a turn, and how does the terminal learn of it?
+
+use crate::store::sql::conn::{Conn, params};
+use protocol::ids::TerminalId;
+use protocol::token::{TokenId, WindowId};
+use protocol::turn::{TurnState, next_turn};
+
+use super::row::{all, find, get, window};
+use super::writer::Tx;
+use crate::store::Result;
+use crate::store::sqlite::error::corrupt;
+
+/// The stored turn; 0 where none is stored.
+pub(super) fn turn(conn: &Conn, window: &WindowId) -> Result<u16> {
+    let stored = find(
+        conn,
+        "SELECT turn FROM turns WHERE epoch = ?1 AND terminal = ?2 AND version = ?3
+         AND channel = ?4 AND \"window\" = ?5",
+        params![
+            window.epoch,
+            window.terminal.value(),
+            window.version,
+            window.channel.byte(),
+            window.window
+        ],
+        |row| get(row, "turn"),
+    )?;
+    Ok(stored.unwrap_or(0))
+}
+
+/// Every stored turn of a terminal in `epoch` and later: one seek per epoch, not one per terminal.
+pub(super) fn turns_since(conn: &Conn, terminal: TerminalId, epoch: u32) -> Result<Vec<TurnState>> {
+    all(
+        conn,
+        "WITH RECURSIVE later (epoch) AS (
+             SELECT min(epoch) FROM turns WHERE epoch >= ?2
+             UNION ALL
+             SELECT (SELECT min(epoch) FROM turns WHERE epoch > later.epoch)
+             FROM later WHERE epoch IS NOT NULL
+         )
+         SELECT t.* FROM later CROSS JOIN turns t ON t.epoch = later.epoch AND t.terminal = ?1",
+        params![terminal.value(), epoch],
+        |row| {
+            Ok(TurnState {
+                window: window(row)?,
+                turn: get(row, "turn")?,
+            })
+        },
+    )
+}
+
+/// What a spend found.
+pub(super) enum Moved {
+    Yes,
+    /// The stored turn is another one.
+    NotThisTurn,
+    /// There is no turn after this one.
+    Exhausted,
+}
+
+/// Moves the token's window on if the token's turn is the stored one.
+pub(super) fn move_from(tx: &Tx<'_>, token: &TokenId) -> Result<Moved> {
+    let Some(next) = next_turn(token.turn) else {
+        return Ok(Moved::Exhausted);
+    };
+    let id = &token.window;
+    // A window without a row is at turn 0; no row ever says 0.
+    let sql = if token.turn == 0 {
+        "INSERT INTO turns (epoch, terminal, version, channel, \"window\", turn)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?7 = 0 ON CONFLICT DO NOTHING"
+    } else {
+        "UPDATE turns SET turn = ?6 WHERE epoch = ?1 AND terminal = ?2 AND version = ?3
+         AND channel = ?4 AND \"window\" = ?5 AND turn = ?7"
+    };
+    let touched = tx.execute(
+        sql,
+        params![
+            id.epoch,
+            id.terminal.value(),
+            id.version,
+            id.channel.byte(),
+            id.window,
+            next,
+            token.turn
+        ],
+    )?;
+    Ok(if touched == 1 {
+        Moved::Yes
+    } else {
+        Moved::NotThisTurn
+    })
+}
+
+/// Moves each window on by one, whatever its turn; at the last turn it stays shut.
+pub(super) fn move_all(tx: &Tx<'_>, terminal: TerminalId, moved: &[WindowId]) -> Result<()> {
+    for id in moved {
+        if id.terminal != terminal {
+            return Err(corrupt(format!(
+                "a window of {} cannot move for {terminal}",
+                id.terminal
+            )));
+        }
+        tx.execute_one(
+            "INSERT INTO turns (epoch, terminal, version, channel, \"window\", turn)
+             VALUES (?1, ?2, ?3, ?4, ?5, 1)
+             ON CONFLICT DO UPDATE SET turn = min(turn + 1, ?6)",
+            params![
+                id.epoch,
+                id.terminal.value(),
+                id.version,
+                id.channel.byte(),
+                id.window,
+                u16::MAX
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// What the terminal is told has changed.
+pub(super) fn raise_revision(tx: &Tx<'_>, terminal: TerminalId) -> Result<()> {
+    tx.execute_one(
+        "UPDATE terminals SET revision = revision + 1 WHERE id = ?1",
+        [terminal.value()],
+    )
+}

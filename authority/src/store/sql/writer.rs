@@ -1,0 +1,509 @@
+//! How do concurrent writes share one durable commit?
+//!
+//! ```text
+//! callers ──bounded queue──▶ lane 1 ──▶ BEGIN, with the locks of all that these jobs touch
+//!                        └─▶ lane n      SAVEPOINT · job 1 · RELEASE
+//!                                        SAVEPOINT · job 2 · ROLLBACK TO (refused or failed)
+//!                                        ...
+//!                                       COMMIT (durable) ──▶ every caller answered
+//!                                         └─ facts for the journal? written first, then answered
+//! ```
+//! A lane is a thread with a connection and an audit chain of its own. SQLite has one, because it has one
+//! writer; on PostgreSQL several share the queue. A caller hears nothing before the commit that holds its
+//! write is on the disk, and nothing before its facts are in the journal: nobody can forget to journal, and
+//! no payment waits for the journal's disk. A batch that another node's got in the way of is run again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use protocol::time::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use super::audit::Chain;
+use super::conn::{Conn, Params};
+use super::control::{Step, Touches};
+use crate::journal::{Fact, Journal, Unwritten};
+use crate::store::sqlite::error::{cannot_write, corrupt, unusable};
+use crate::store::{Result, StoreError};
+
+/// Most writes that share one commit.
+pub(super) const BATCH_MAX: usize = 256;
+/// How often a batch is run again after others got in its way, or the connection broke before its commit.
+const RETRIES_MAX: u32 = 8;
+
+/// The handle of the writing threads; dropping it ends them after what is queued.
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    journal: Arc<OnceLock<Journal>>,
+}
+
+/// Facts of one write, for the journal.
+type Told = Vec<(Timestamp, Fact)>;
+
+impl Writer {
+    /// One thread for each connection with its chain.
+    pub(super) fn start(lanes: Vec<(Conn, Chain)>, queue_max: usize) -> Result<Self> {
+        let (queue, jobs) = mpsc::channel(queue_max.max(1));
+        let jobs = Arc::new(Mutex::new(jobs));
+        let journal = Arc::new(OnceLock::new());
+        let count = lanes.len().max(1);
+        let mut threads = Vec::with_capacity(count);
+        for (conn, chain) in lanes {
+            let lane = Lane {
+                conn,
+                chain,
+                jobs: jobs.clone(),
+                lanes: count,
+                journal: journal.clone(),
+            };
+            let thread = std::thread::Builder::new()
+                .name("store-writer".into())
+                .spawn(move || lane.run())
+                .map_err(|error| unusable(format!("no thread for the writer: {error}")))?;
+            threads.push(thread);
+        }
+        Ok(Self {
+            queue: Some(queue),
+            threads: Mutex::new(threads),
+            journal,
+        })
+    }
+
+    /// From now on facts go into this journal before they are acknowledged; once.
+    pub(super) fn attach(&self, journal: Journal) {
+        // A second one is a caller's slip, and the first is as good.
+        let _ = self.journal.set(journal);
+    }
+
+    /// Queues `work`, which is alone with what it touches; answers once its transaction is durable.
+    pub(super) async fn write<T, F>(&self, touches: Touches, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Verdict<T> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(Write {
+            work,
+            touches,
+            result: None,
+            answer,
+        });
+        let queue = self.queue.as_ref().ok_or_else(stopped)?;
+        queue.try_send(job).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        let threads = self
+            .threads
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // A thread itself never panics out of a job, and there is nobody to tell here.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a piece of work answers: its change stays, or everything it did is undone.
+pub(super) type Verdict<T> = std::result::Result<T, Stop<T>>;
+
+/// Why everything that a piece of work did is undone.
+pub(super) enum Stop<T> {
+    /// A refusal of the domain, and the caller's answer.
+    Refused(T),
+    Failed(StoreError),
+}
+
+impl<T> Stop<T> {
+    /// The same for the caller of a helper that has nothing to refuse.
+    pub(super) fn undone<U>(self) -> Stop<U> {
+        Stop::Failed(match self {
+            Self::Failed(error) => error,
+            Self::Refused(_) => corrupt("a helper refused what it cannot refuse"),
+        })
+    }
+}
+
+impl<T> From<StoreError> for Stop<T> {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// One write's view of the shared transaction.
+pub(super) struct Tx<'a> {
+    pub(super) conn: &'a Conn,
+    pub(super) chain: &'a mut Chain,
+    /// The operator who asked for it.
+    pub(super) by: Option<String>,
+    told: &'a mut Told,
+    journal: Option<&'a Journal>,
+}
+
+impl Tx<'_> {
+    /// What the journal must know before this write is acknowledged.
+    pub(super) fn tell(&mut self, at: Timestamp, fact: Fact) {
+        self.told.push((at, fact));
+    }
+
+    /// Where the facts go; none where nobody keeps them, in tests.
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        self.journal
+    }
+
+    /// Runs one statement and answers how many rows it touched.
+    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
+        self.conn.execute(sql, params)
+    }
+
+    /// Runs one statement that must touch exactly one row.
+    pub(super) fn execute_one(&self, sql: &str, params: impl Params) -> Result<()> {
+        match self.execute(sql, params)? {
+            1 => Ok(()),
+            rows => Err(corrupt(format!("{rows} rows instead of one: {sql}"))),
+        }
+    }
+}
+
+struct Lane {
+    conn: Conn,
+    chain: Chain,
+    jobs: Arc<Mutex<mpsc::Receiver<Box<dyn Job>>>>,
+    /// How many share the queue.
+    lanes: usize,
+    journal: Arc<OnceLock<Journal>>,
+}
+
+type Batch = Vec<Box<dyn Job>>;
+
+impl Lane {
+    fn run(mut self) {
+        while let Some(mut batch) = self.next() {
+            match self.transact(&mut batch) {
+                Ok(told) => batch.into_iter().zip(told).for_each(|(job, told)| {
+                    self.answer(job, told);
+                }),
+                Err(error) => {
+                    let failed = Err(error);
+                    batch.into_iter().for_each(|job| job.answer(&failed));
+                }
+            }
+        }
+    }
+
+    /// Waits for work, and takes this lane's share of what has come; none once the queue is closed.
+    fn next(&self) -> Option<Batch> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = vec![jobs.blocking_recv()?];
+        let share = (jobs.len() + 1).div_ceil(self.lanes).min(BATCH_MAX);
+        while batch.len() < share {
+            match jobs.try_recv() {
+                Ok(job) => batch.push(job),
+                Err(_) => break,
+            }
+        }
+        Some(batch)
+    }
+
+    /// Facts first into the journal: the answer says that they are there.
+    fn answer(&self, job: Box<dyn Job>, told: Told) {
+        match self.journal.get() {
+            Some(journal) if !told.is_empty() => {
+                let done = move |written: std::result::Result<(), Unwritten>| {
+                    job.answer(&written.map_err(unjournalled));
+                };
+                journal.write(told, Box::new(done));
+            }
+            _ => job.answer(&Ok(())),
+        }
+    }
+
+    /// What each job of the batch tells the journal. A batch that others got in the way of, or whose
+    /// connection broke, is run again; one whose commit may have happened, only after a look at its chain.
+    fn transact(&mut self, batch: &mut Batch) -> Result<Vec<Told>> {
+        let nothing = Touches::These(Vec::new());
+        let touches = batch
+            .iter()
+            .fold(nothing, |all, job| all.and(job.touches()));
+        let mut retry = 0;
+        loop {
+            let before = self.chain.known();
+            let attempted = self.attempt(batch, &touches);
+            let after = self.chain.known();
+            let (failed, told) = match attempted {
+                Ok((told, last)) => match self.conn.take(&last) {
+                    Ok(()) => return Ok(told),
+                    Err(error) => (error, Some(told)),
+                },
+                Err(error) => (error, None),
+            };
+            self.chain.forget();
+            let trouble = self.conn.trouble();
+            self.conn.roll_back();
+            retry += 1;
+            if trouble.is_none() || retry > RETRIES_MAX || self.conn.mend(retry).is_err() {
+                return Err(failed);
+            }
+            if let (Some(told), Some(end)) = (told, after.filter(|_| after != before))
+                && self.chain.reaches(&self.conn, end)?
+            {
+                return Ok(told);
+            }
+        }
+    }
+
+    /// Runs every job; what each tells, and the steps that make it last.
+    fn attempt(&mut self, batch: &mut Batch, touches: &Touches) -> Result<(Vec<Told>, Vec<Step>)> {
+        self.conn.begin(touches)?;
+        let mut told = Vec::with_capacity(batch.len());
+        let mut steps = Vec::new();
+        for job in batch {
+            steps.push(Step::Savepoint);
+            self.conn.take(&std::mem::take(&mut steps))?;
+            let (of_job, kept) = self.run_job(job.as_mut())?;
+            told.push(of_job);
+            steps.push(if kept { Step::Release } else { Step::Undo });
+        }
+        steps.push(Step::Commit);
+        Ok((told, steps))
+    }
+
+    /// What the job tells, and whether what it did stays. An error here is the whole batch's; the job's
+    /// own failure stays its own.
+    fn run_job(&mut self, job: &mut dyn Job) -> Result<(Told, bool)> {
+        let mut told = Told::new();
+        let kept = {
+            let mut tx = Tx {
+                conn: &self.conn,
+                chain: &mut self.chain,
+                by: None,
+                told: &mut told,
+                journal: self.journal.get(),
+            };
+            catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))).unwrap_or(false)
+        };
+        if !self.conn.holds_transaction() {
+            return Err(cannot_write(
+                "the database refused, and the transaction is gone",
+            ));
+        }
+        if !kept {
+            self.chain.forget();
+            told.clear();
+        }
+        Ok((told, kept))
+    }
+}
+
+trait Job: Send {
+    fn touches(&self) -> &Touches;
+
+    /// True if what it did stays. It may be run again.
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+
+    fn answer(self: Box<Self>, committed: &Result<()>);
+}
+
+struct Write<T, F> {
+    work: F,
+    touches: Touches,
+    result: Option<Result<T>>,
+    answer: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Job for Write<T, F>
+where
+    T: Send,
+    F: Fn(&mut Tx<'_>) -> Verdict<T> + Send,
+{
+    fn touches(&self) -> &Touches {
+        &self.touches
+    }
+
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        self.result = None;
+        let (result, kept) = match (self.work)(tx) {
+            Ok(value) => (Ok(value), true),
+            Err(Stop::Refused(value)) => (Ok(value), false),
+            Err(Stop::Failed(error)) => (Err(error), false),
+        };
+        self.result = Some(result);
+        kept
+    }
+
+    fn answer(self: Box<Self>, committed: &Result<()>) {
+        let result = match committed {
+            Err(error) => Err(error.clone()),
+            Ok(()) => self
+                .result
+                .unwrap_or_else(|| Err(corrupt("a write panicked and was undone"))),
+        };
+        // A caller that went away needs no answer; its write stands.
+        let _ = self.answer.send(result);
+    }
+}
+
+fn unjournalled(error: Unwritten) -> StoreError {
+    StoreError::Unjournalled {
+        detail: error.to_string(),
+    }
+}
+
+fn stopped() -> StoreError {
+    unusable("its writer has stopped")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::pin::{Pin, pin};
+    use std::sync::mpsc as std_mpsc;
+
+    use protocol::time::Timestamp;
+    use serde_json::json;
+
+    use super::super::conn::params;
+    use super::super::row::{all, get};
+    use super::*;
+    use crate::store::sqlite::schema::open_writer;
+
+    const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
+
+    fn writer(dir: &tempfile::TempDir, queue_max: usize) -> Writer {
+        let conn = open_writer(&dir.path().join("m2key.db"), "node-1").unwrap();
+        let lane = (Conn::Sqlite(conn), Chain::of("node-1".into()));
+        Writer::start(vec![lane], queue_max).unwrap()
+    }
+
+    fn note(tx: &mut Tx<'_>, kind: &str) -> Verdict<()> {
+        Ok(tx.record(kind, NOW, &json!({}))?)
+    }
+
+    async fn kinds(writer: &Writer) -> Vec<String> {
+        let read = |tx: &mut Tx<'_>| {
+            let sql = "SELECT kind FROM audit_rows ORDER BY sequence";
+            Ok(all(tx.conn, sql, params![], |row| get(row, "kind"))?)
+        };
+        writer.write(Touches::Everything, read).await.unwrap()
+    }
+
+    /// Polls once, which puts the write into the queue.
+    async fn queue(mut write: &mut (impl Future + Unpin)) {
+        std::future::poll_fn(|context| {
+            let _ = Pin::new(&mut write).poll(context);
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Holds the writing thread until the sender is dropped, so that what follows is one batch.
+    fn gate(
+        started: std_mpsc::Sender<()>,
+    ) -> (std_mpsc::Sender<()>, impl Fn(&mut Tx<'_>) -> Verdict<()>) {
+        let (open, closed) = std_mpsc::channel::<()>();
+        let work = move |_: &mut Tx<'_>| {
+            started.send(()).unwrap();
+            let _ = closed.recv();
+            Ok(())
+        };
+        (open, work)
+    }
+
+    #[tokio::test]
+    async fn a_panic_undoes_its_own_write_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = writer(&dir, 8);
+        let (started, starts) = std_mpsc::channel();
+        let (open, closed) = gate(started);
+        let mut first = pin!(writer.write(Touches::Everything, closed));
+        queue(&mut first).await;
+        starts.recv().unwrap();
+        let mut before = pin!(writer.write(Touches::Everything, |tx| note(tx, "before")));
+        let mut bad = pin!(writer.write(Touches::Everything, |tx| -> Verdict<()> {
+            note(tx, "undone").ok();
+            panic!("on purpose")
+        }));
+        let mut after = pin!(writer.write(Touches::Everything, |tx| note(tx, "after")));
+        queue(&mut before).await;
+        queue(&mut bad).await;
+        queue(&mut after).await;
+        drop(open);
+        assert_eq!(first.await, Ok(()));
+        assert_eq!(before.await, Ok(()));
+        assert!(matches!(bad.await, Err(StoreError::Corrupt { .. })));
+        assert_eq!(after.await, Ok(()));
+        assert_eq!(kinds(&writer).await, ["before", "after"]);
+    }
+
+    #[tokio::test]
+    async fn one_more_than_the_queue_holds_is_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = writer(&dir, 1);
+        let (started, starts) = std_mpsc::channel();
+        let (open, closed) = gate(started);
+        let mut first = pin!(writer.write(Touches::Everything, closed));
+        queue(&mut first).await;
+        starts.recv().unwrap();
+        let mut second = pin!(writer.write(Touches::Everything, |tx| note(tx, "second")));
+        queue(&mut second).await;
+        let third = writer
+            .write(Touches::Everything, |tx| note(tx, "third"))
+            .await;
+        assert_eq!(third, Err(StoreError::Busy));
+        drop(open);
+        assert_eq!((first.await, second.await), (Ok(()), Ok(())));
+        assert_eq!(kinds(&writer).await, ["second"]);
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_fails_everyone_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = writer(&dir, 8);
+        let (started, starts) = std_mpsc::channel();
+        let (open, closed) = gate(started);
+        let mut first = pin!(writer.write(Touches::Everything, closed));
+        queue(&mut first).await;
+        starts.recv().unwrap();
+        let mut innocent = pin!(writer.write(Touches::Everything, |tx| note(tx, "innocent")));
+        let mut orphan = pin!(writer.write(Touches::Everything, |tx| {
+            tx.execute("PRAGMA defer_foreign_keys = ON", params![])?;
+            tx.execute_one("INSERT INTO receipts_due VALUES (1, ?1)", [[0_u8; 16]])?;
+            note(tx, "orphan")
+        }));
+        queue(&mut innocent).await;
+        queue(&mut orphan).await;
+        drop(open);
+        assert_eq!(first.await, Ok(()));
+        assert!(matches!(innocent.await, Err(StoreError::Corrupt { .. })));
+        assert!(matches!(orphan.await, Err(StoreError::Corrupt { .. })));
+        assert_eq!(kinds(&writer).await, Vec::<String>::new());
+        assert_eq!(
+            writer
+                .write(Touches::Everything, |tx| note(tx, "next"))
+                .await,
+            Ok(())
+        );
+        assert_eq!(kinds(&writer).await, ["next"]);
+    }
+
+    #[tokio::test]
+    async fn what_was_queued_is_written_before_the_writer_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let writer = writer(&dir, 8);
+            let mut queued = pin!(writer.write(Touches::Everything, |tx| note(tx, "queued")));
+            queue(&mut queued).await;
+        }
+        assert_eq!(kinds(&writer(&dir, 8)).await, ["queued"]);
+    }
+}
