@@ -37,7 +37,7 @@ pub(crate) async fn a_token_is_spent_once_even_when_two_hundred_phones_race(worl
         let shown = world.shown(terminal, Channel::Nfc).await;
         let claims = (0..PHONES).map(|_| world.claim_of(shown));
         let outcomes = all_at_once(claims.map(|claim| {
-            let store = Arc::clone(&world.store);
+            let store = world.any_node();
             async move { store.claim(claim).await.unwrap() }
         }))
         .await;
@@ -69,7 +69,7 @@ pub(crate) async fn a_tap_spends_one_token_even_when_two_links_with_its_counter_
             there = here;
         }
         let duel = [here, there].map(|live| {
-            let (store, claim) = (Arc::clone(&world.store), world.claim_of(live));
+            let (store, claim) = (world.any_node(), world.claim_of(live));
             async move { store.claim(Claim { tap, ..claim }).await.unwrap() }
         });
         let outcomes = all_at_once(duel.into_iter()).await;
@@ -99,7 +99,8 @@ pub(crate) async fn a_charge_is_held_by_one_of_two_phones(world: &World) {
         world.start(terminal, 420).await;
         let tapped = world.claim_of(live(terminal, Channel::Nfc, 0));
         let scanned = world.claim_of(live(terminal, Channel::Qr, 0));
-        let (a, b) = tokio::join!(world.store.claim(tapped), world.store.claim(scanned));
+        let (here, there) = (world.any_node(), world.any_node());
+        let (a, b) = tokio::join!(here.claim(tapped), there.claim(scanned));
         let outcomes = [a.unwrap(), b.unwrap()];
         let held = outcomes
             .iter()
@@ -119,7 +120,8 @@ pub(crate) async fn a_claim_is_paid_once_even_when_asked_twice(world: &World) {
     for n in 0..DUELS {
         let record = held(world, world.terminal_of(&merchant, n).await).await;
         let (one, two) = (pay(world, &record), pay(world, &record));
-        let (a, b) = tokio::join!(world.store.pay(one), world.store.pay(two));
+        let (here, there) = (world.any_node(), world.any_node());
+        let (a, b) = tokio::join!(here.pay(one), there.pay(two));
         let payments = [a.unwrap(), b.unwrap()].map(|outcome| match outcome {
             PayOutcome::Paid(payment) => (1, *payment),
             PayOutcome::Already(payment) => (0, *payment),
@@ -138,7 +140,8 @@ pub(crate) async fn a_claim_is_paid_or_released_never_both(world: &World) {
         let record = held(world, world.terminal_of(&merchant, n).await).await;
         let claim = record.claimed.claim;
         let payment = pay(world, &record);
-        let release = world.store.release_claim(claim, Vec::new(), NOW);
+        let there = world.any_node();
+        let release = there.release_claim(claim, Vec::new(), NOW);
         let (paid, released) = in_turns(n, world.store.pay(payment), release).await;
         let state = world
             .store
@@ -181,7 +184,8 @@ pub(crate) async fn a_ban_and_a_claim_leave_nothing_held(world: &World) {
         let terminal = world.terminal_of(&merchant, n).await;
         let claim = world.claim_of(live(terminal, Channel::Nfc, 0));
         let id = claim.id;
-        let ban = world.store.ban_terminal(terminal, "stolen".into(), NOW);
+        let there = world.any_node();
+        let ban = there.ban_terminal(terminal, "stolen".into(), NOW);
         let (claimed, banned) = in_turns(n, world.store.claim(claim), ban).await;
         let status = banned.unwrap().unwrap().status;
         assert!(matches!(status, TerminalStatus::Banned { .. }));
@@ -203,7 +207,7 @@ pub(crate) async fn an_account_is_never_overdrawn(world: &World) {
         payments.push(pay(world, &record));
     }
     let outcomes = all_at_once(payments.into_iter().map(|payment| {
-        let store = Arc::clone(&world.store);
+        let store = world.any_node();
         async move { store.pay(payment).await.unwrap() }
     }))
     .await;
@@ -246,7 +250,7 @@ pub(crate) async fn claims_of_many_terminals_share_commits(world: &World) {
     }
     let begun = Instant::now();
     let outcomes = all_at_once(claims.into_iter().map(|claim| {
-        let store = Arc::clone(&world.store);
+        let store = world.any_node();
         async move { store.claim(claim).await.unwrap() }
     }))
     .await;
@@ -316,7 +320,7 @@ pub(crate) async fn refunds_that_race_never_give_back_more_than_was_paid(world: 
         // Eight askers of 100 each; three fit.
         let asked = (0..8).map(|_| world.refund_of(charge, terminal, 100));
         let outcomes = all_at_once(asked.map(|refund| {
-            let store = Arc::clone(&world.store);
+            let store = world.any_node();
             async move { store.refund(refund).await.unwrap() }
         }))
         .await;
@@ -341,17 +345,14 @@ pub(crate) async fn what_is_booked_while_a_day_closes_is_in_exactly_one_file(wor
         records.push(world.claimed(terminal).await);
     }
     let pays = records.iter().map(|record| {
-        let (store, pay) = (
-            Arc::clone(&world.store),
-            world.pay_of(record, &anna, eur(420)),
-        );
+        let (store, pay) = (world.any_node(), world.pay_of(record, &anna, eur(420)));
         async move {
             let paid = store.pay(pay).await.unwrap();
             assert!(matches!(paid, PayOutcome::Paid(_)), "{paid:?}");
         }
     });
     let closes = (0..8_i64).map(|n| {
-        let (store, merchant) = (Arc::clone(&world.store), merchant.id);
+        let (store, merchant) = (world.any_node(), merchant.id);
         async move {
             let closed = store
                 .close_day(crate::suite::books::close(merchant, LATER + n))

@@ -41,6 +41,8 @@ pub(crate) const LATER: Timestamp = Timestamp::from_ms(1_795_469_200_000);
 
 pub(crate) struct World {
     pub(crate) store: Arc<dyn Store>,
+    /// All over one database, this one's first.
+    nodes: Vec<Arc<dyn Store>>,
     ids: AtomicU64,
 }
 
@@ -66,12 +68,23 @@ pub(crate) fn epoch_now(terminal: TerminalId) -> u32 {
 
 impl World {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self::among(vec![store])
+    }
+
+    pub(crate) fn among(nodes: Vec<Arc<dyn Store>>) -> Self {
         let mut start = [0; 8];
         getrandom::fill(&mut start).unwrap();
         Self {
-            store,
+            store: nodes[0].clone(),
+            nodes,
             ids: AtomicU64::new(u64::from_be_bytes(start)),
         }
+    }
+
+    /// One node after the other, for who comes to any of them.
+    pub(crate) fn any_node(&self) -> Arc<dyn Store> {
+        let turn = self.ids.fetch_add(1, Ordering::Relaxed) as usize;
+        self.nodes[turn % self.nodes.len()].clone()
     }
 
     /// Parts of an id that no other id here has.
@@ -313,19 +326,20 @@ impl World {
         let report = self.store.ledger_report().await.unwrap();
         assert!(report.sums.iter().all(|(_, sum)| *sum == 0), "{report:?}");
         assert_eq!(report.wrong_accounts, Vec::new());
-        assert_eq!(self.store.audit_heads().await.unwrap(), self.walk().await);
+        let mut walked = Vec::new();
+        let heads = self.store.audit_heads().await.unwrap();
+        for head in &heads {
+            walked.push(self.walk(&head.node).await);
+        }
+        assert_eq!(heads, walked);
     }
 
-    /// Walks the whole chain and answers the heads it leads to.
-    async fn walk(&self) -> Vec<Head> {
+    /// Walks a whole chain and answers the head it leads to.
+    async fn walk(&self, node: &str) -> Head {
         let mut check = ChainCheck::default();
         loop {
             let after = check.head().0;
-            let rows = self
-                .store
-                .audit_rows(crate::NODE, after, 500)
-                .await
-                .unwrap();
+            let rows = self.store.audit_rows(node, after, 500).await.unwrap();
             if rows.is_empty() {
                 break;
             }
@@ -334,15 +348,10 @@ impl World {
             }
         }
         let (sequence, hash) = check.head();
-        let head = Head {
-            node: crate::NODE.into(),
+        Head {
+            node: node.into(),
             sequence,
             hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
-        };
-        if sequence == 0 {
-            Vec::new()
-        } else {
-            vec![head]
         }
     }
 }

@@ -1,7 +1,6 @@
 //! How does one connection to PostgreSQL carry the statements that both databases read?
 //!
-//! A statement is prepared once for each set of kinds that it is given, with `$1` in the place of `?1`; what
-//! is null says no kind, and PostgreSQL finds it from the statement. A connection that broke is replaced by
+//! A statement is prepared once for each set of kinds that it is given. A connection that broke is replaced by
 //! the next transaction, not within one.
 
 use std::cell::{Cell, RefCell};
@@ -175,11 +174,9 @@ impl PgConn {
     ) -> Result<T> {
         self.with_client(|client| {
             let statement = self.statement(client, sql, values)?;
-            let values: Vec<&(dyn ToSql + Sync)> = values
-                .iter()
-                .map(|value| value as &(dyn ToSql + Sync))
-                .collect();
-            ask(client, &statement, &values)
+            let given = values.iter().filter(|it| **it != Value::Null);
+            let given: Vec<_> = given.map(|it| it as &(dyn ToSql + Sync)).collect();
+            ask(client, &statement, &given)
         })
     }
 
@@ -197,8 +194,9 @@ impl PgConn {
         if let Some(known) = statements.get(&key) {
             return Ok(known.clone());
         }
-        let kinds: Vec<Type> = values.iter().map(|it| it.kind().1).collect();
-        let statement = client.prepare_typed(&dollars(sql), &kinds)?;
+        let given = values.iter().filter(|it| **it != Value::Null);
+        let kinds: Vec<Type> = given.map(|it| it.kind().1).collect();
+        let statement = client.prepare_typed(&in_its_words(sql, values), &kinds)?;
         if statements.len() >= STATEMENTS_MAX {
             statements.clear();
         }
@@ -207,9 +205,43 @@ impl PgConn {
     }
 }
 
-/// `?1` of SQLite as `$1`; no text of a statement of ours holds a question mark.
-fn dollars(sql: &str) -> String {
-    sql.replace('?', "$")
+impl Drop for PgConn {
+    /// The driver says good-bye and waits for it, which it cannot where tasks run.
+    fn drop(&mut self) {
+        let client = self.client.get_mut().take();
+        let _ = std::thread::Builder::new().spawn(move || drop(client));
+    }
+}
+
+/// The same statement in the words of PostgreSQL: `$1` for `?1`, and `NULL` for what is null, because a
+/// parameter must be of a kind. No text of a statement of ours holds a question mark.
+fn in_its_words(sql: &str, values: &[Value<'_>]) -> String {
+    let mut words = String::with_capacity(sql.len());
+    let mut rest = sql;
+    while let Some((before, after)) = rest.split_once('?') {
+        words.push_str(before);
+        let digits = after.len()
+            - after
+                .trim_start_matches(|it: char| it.is_ascii_digit())
+                .len();
+        let (number, after) = after.split_at(digits);
+        let number = number.parse().unwrap_or(0);
+        match number_of(values, number) {
+            Some(number) => words.push_str(&format!("${number}")),
+            None => words.push_str("NULL"),
+        }
+        rest = after;
+    }
+    words.push_str(rest);
+    words
+}
+
+/// Which of those that are not null it is, from 1; none if it is null.
+fn number_of(values: &[Value<'_>], number: usize) -> Option<usize> {
+    let given = values.get(..number)?;
+    let is_given = |value: &&Value<'_>| **value != Value::Null;
+    given.last().filter(is_given)?;
+    Some(given.iter().filter(is_given).count())
 }
 
 impl Value<'_> {

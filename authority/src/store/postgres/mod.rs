@@ -3,6 +3,119 @@
 mod conn;
 mod connect;
 mod error;
+mod schema;
+
+use std::sync::Arc;
 
 pub(in crate::store) use self::conn::PgConn;
+use self::connect::Connect;
 pub use self::connect::PostgresPlace;
+pub use self::schema::SchemaState;
+use super::sql::SqlStore;
+use super::sql::audit::Chain;
+use super::sql::conn::{Conn, params};
+use super::sql::control::Touches;
+use super::sql::persons::random;
+use super::{Result, StoreError};
+use crate::store::sqlite::error::unusable;
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// Whose audit chains are appended: one for each lane. Two processes with one name are refused.
+    pub node: String,
+    pub place: PostgresPlace,
+    /// Most writes that wait for their commit; one more is refused as busy.
+    pub queue_max: usize,
+    /// How many transactions write at a time.
+    pub lanes: usize,
+    /// How many reads run at a time.
+    pub readers: usize,
+}
+
+impl PostgresOptions {
+    pub fn new(node: impl Into<String>, place: PostgresPlace) -> Self {
+        Self {
+            node: node.into(),
+            place,
+            queue_max: 4_096,
+            lanes: 4,
+            readers: 8,
+        }
+    }
+}
+
+/// Opens the database at its present schema. Blocks while it connects.
+pub fn open(options: PostgresOptions) -> Result<SqlStore> {
+    let connect = Connect::to(&options.place, &format!("m2key-authority {}", options.node))?;
+    on_a_thread(move || open_here(&connect, options))
+}
+
+/// Brings the schema up to date, and says how many steps that took.
+pub fn migrate(place: &PostgresPlace) -> Result<u32> {
+    with_conn(place, |conn| match conn {
+        Conn::Postgres(postgres) => schema::migrate(postgres, conn),
+        Conn::Sqlite(_) => Ok(0),
+    })
+}
+
+/// At which version the schema is.
+pub fn schema_state(place: &PostgresPlace) -> Result<SchemaState> {
+    with_conn(place, schema::state)
+}
+
+fn with_conn<T: Send + 'static>(
+    place: &PostgresPlace,
+    ask: impl FnOnce(&Conn) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let connect = Connect::to(place, "m2key-authority")?;
+    on_a_thread(move || ask(&Conn::Postgres(Box::new(PgConn::open(connect)?))))
+}
+
+fn open_here(connect: &Arc<Connect>, options: PostgresOptions) -> Result<SqlStore> {
+    let connection = || Ok(Conn::Postgres(Box::new(PgConn::open(connect.clone())?)));
+    let first = connection()?;
+    schema::check(&first)?;
+    begin_life(&first, &options.node)?;
+    let mut lanes = vec![(first, Chain::of(chain_name(&options.node, 0)))];
+    for lane in 1..options.lanes.max(1) {
+        lanes.push((connection()?, Chain::of(chain_name(&options.node, lane))));
+    }
+    let readers = (0..options.readers.max(1))
+        .map(|_| connection())
+        .collect::<Result<_>>()?;
+    SqlStore::start(lanes, readers, options.queue_max)
+}
+
+/// The first lane's chain is the node's own.
+fn chain_name(node: &str, lane: usize) -> String {
+    match lane {
+        0 => node.to_owned(),
+        other => format!("{node}#{other}"),
+    }
+}
+
+/// The row that every database of ours has, made by whoever comes first.
+fn begin_life(conn: &Conn, node: &str) -> Result<()> {
+    conn.begin(&Touches::Everything)?;
+    let parting_key: [u8; 32] = random()?;
+    conn.execute(
+        "INSERT INTO meta (only_row, generation, node, parting_key) VALUES (1, 1, ?1, ?2)
+         ON CONFLICT DO NOTHING",
+        params![node, parting_key],
+    )?;
+    conn.take(&[super::sql::control::Step::Commit])
+}
+
+/// The driver waits on a runtime of its own, which cannot stand inside another one.
+fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let thread = std::thread::Builder::new()
+        .name("store-opener".into())
+        .spawn(work)
+        .map_err(|error| unusable(format!("no thread for the store: {error}")))?;
+    thread.join().unwrap_or_else(|_| {
+        Err(StoreError::Corrupt {
+            detail: "opening the store panicked".into(),
+        })
+    })
+}

@@ -202,7 +202,7 @@ fn take_from_merchant(tx: &Tx<'_>, pay: &Pay) -> Step<bool> {
     }
     tx.execute_one(
         "INSERT INTO merchant_days (merchant, day, taken_minor) VALUES (?1, ?2, ?3)
-         ON CONFLICT (merchant) DO UPDATE SET day = max(day, ?2), taken_minor = ?3",
+         ON CONFLICT (merchant) DO UPDATE SET day = max(merchant_days.day, ?2), taken_minor = ?3",
         params![payee.0.as_bytes(), today, taken],
     )?;
     Ok(true)
@@ -276,10 +276,15 @@ fn read(row: &Row<'_>) -> Result<Standing> {
 
 pub(super) fn write(tx: &Tx<'_>, person: &Person, currency: Currency, it: &Standing) -> Result<()> {
     tx.execute_one(
-        "INSERT OR REPLACE INTO allowances
+        "INSERT INTO allowances
              (person, currency, strong_at_ms, unaided_minor, unaided_payments, unaided_at_ms, day,
               day_minor, own_each_minor, own_day_minor)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT (person, currency) DO UPDATE SET strong_at_ms = excluded.strong_at_ms,
+             unaided_minor = excluded.unaided_minor, unaided_payments = excluded.unaided_payments,
+             unaided_at_ms = excluded.unaided_at_ms, day = excluded.day,
+             day_minor = excluded.day_minor, own_each_minor = excluded.own_each_minor,
+             own_day_minor = excluded.own_day_minor",
         params![
             person.id,
             currency.code(),

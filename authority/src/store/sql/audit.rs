@@ -92,7 +92,7 @@ impl Tx<'_> {
         self.execute(
             "INSERT INTO operation_rows (operation, node, sequence) SELECT ?1, ?2, ?3
              WHERE (SELECT count(*) FROM (SELECT 1 FROM operation_rows WHERE operation = ?1
-                                          LIMIT ?4)) < ?4 OR ?5",
+                                          LIMIT ?4) rows) < ?4 OR ?5 = 1",
             params![
                 operation.0.as_bytes(),
                 self.chain.node,
@@ -201,7 +201,7 @@ impl AuditLog for SqlStore {
         self.write(move |tx| {
             tx.execute_one(
                 "INSERT INTO probe (only_row, value) VALUES (1, ?1)
-                 ON CONFLICT DO UPDATE SET value = excluded.value",
+                 ON CONFLICT (only_row) DO UPDATE SET value = excluded.value",
                 [value],
             )?;
             Ok(())

@@ -136,9 +136,9 @@ pub(super) const ENTRIES: &str =
 /// What a rail moved, of the bookings that a condition finds.
 pub(super) const SUMS: &str = "rail,
      count(*) FILTER (WHERE amount_minor > 0) AS credits,
-     coalesce(sum(amount_minor) FILTER (WHERE amount_minor > 0), 0) AS credit_minor,
+     CAST(coalesce(sum(amount_minor) FILTER (WHERE amount_minor > 0), 0) AS BIGINT) AS credit_minor,
      count(*) FILTER (WHERE amount_minor < 0) AS debits,
-     -coalesce(sum(amount_minor) FILTER (WHERE amount_minor < 0), 0) AS debit_minor";
+     -CAST(coalesce(sum(amount_minor) FILTER (WHERE amount_minor < 0), 0) AS BIGINT) AS debit_minor";
 
 pub(super) fn read_sum(row: &Row<'_>) -> Result<RailSum> {
     Ok(RailSum {

@@ -132,8 +132,10 @@ fn cap(tx: &mut Tx<'_>, caps: &AccountCaps, at: Timestamp) -> Verdict<()> {
         "INSERT INTO account_caps (rail, reference, currency, payment_max_minor, month_max_minor,
                                    month, spent_minor)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)
-         ON CONFLICT DO UPDATE SET currency = ?3, payment_max_minor = ?4, month_max_minor = ?5
-         WHERE currency <> ?3 OR payment_max_minor <> ?4 OR month_max_minor <> ?5",
+         ON CONFLICT (rail, reference) DO UPDATE
+             SET currency = ?3, payment_max_minor = ?4, month_max_minor = ?5
+         WHERE account_caps.currency <> ?3 OR account_caps.payment_max_minor <> ?4
+             OR account_caps.month_max_minor <> ?5",
         params![
             caps.rail,
             caps.reference,

@@ -157,12 +157,12 @@ fn due(conn: &Conn, now: Timestamp, limit: u32) -> Result<Vec<Due>> {
              SELECT claims.id AS id, charges.terminal AS terminal, held_until_ms AS over, 1 AS held
              FROM claims JOIN charges ON charges.id = claims.charge
              WHERE claims.state = 'held' AND held_until_ms <= ?1
-             ORDER BY held_until_ms LIMIT ?2)
+             ORDER BY held_until_ms LIMIT ?2) claimed
          UNION ALL
          SELECT * FROM (
              SELECT id, terminal, until_ms AS over, 0 AS held FROM charges
              WHERE state = 'offered' AND until_ms <= ?1
-             ORDER BY until_ms LIMIT ?2)
+             ORDER BY until_ms LIMIT ?2) offered
          ORDER BY over, id LIMIT ?2",
         params![now.ms(), limit],
         read_due,

@@ -99,11 +99,6 @@ impl Conn {
         }
         Ok(())
     }
-
-    /// Whether rows and conditions of this database can be told from the other's by their SQL.
-    pub(in crate::store) fn is_postgres(&self) -> bool {
-        matches!(self, Self::Postgres(_))
-    }
 }
 
 impl Row<'_> {

@@ -81,7 +81,7 @@ impl Fences for SqlStore {
 pub(super) fn remember(tx: &Tx<'_>, last: &Last) -> Result<()> {
     tx.execute_one(
         "INSERT INTO fence (only_row, journal, line, hash) VALUES (1, ?1, ?2, ?3)
-         ON CONFLICT DO UPDATE SET journal = excluded.journal, line = excluded.line,
+         ON CONFLICT (only_row) DO UPDATE SET journal = excluded.journal, line = excluded.line,
              hash = excluded.hash",
         params![last.journal, signed(last.n), last.hash],
     )

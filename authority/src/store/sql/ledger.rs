@@ -32,7 +32,7 @@ impl Ledger for SqlStore {
         self.read(move |conn| {
             one(
                 conn,
-                "SELECT coalesce(sum(amount_minor), 0) AS total FROM ledger_entries
+                "SELECT CAST(coalesce(sum(amount_minor), 0) AS BIGINT) AS total FROM ledger_entries
                  WHERE account = ?1",
                 [account.0.as_bytes()],
                 |row| get(row, "total"),
@@ -267,7 +267,7 @@ fn report(conn: &Conn) -> Result<LedgerReport> {
         )?,
         sums: all(
             conn,
-            "SELECT accounts.currency, sum(amount_minor) AS total
+            "SELECT accounts.currency, CAST(sum(amount_minor) AS BIGINT) AS total
              FROM ledger_entries JOIN accounts ON accounts.id = ledger_entries.account
              GROUP BY accounts.currency ORDER BY accounts.currency",
             params![],
@@ -276,7 +276,7 @@ fn report(conn: &Conn) -> Result<LedgerReport> {
         wrong_accounts: all(
             conn,
             "SELECT id FROM accounts WHERE kind = 'shopper' AND (balance_minor < 0
-                 OR balance_minor <> (SELECT coalesce(sum(amount_minor), 0)
+                 OR balance_minor <> (SELECT CAST(coalesce(sum(amount_minor), 0) AS BIGINT)
                                       FROM ledger_entries WHERE account = accounts.id))",
             params![],
             |row| Ok(AccountId(uuid(row, "id")?)),

@@ -56,7 +56,8 @@ fn add(
     tx.execute_one(
         "INSERT INTO misses (person, at_ms, epoch, terminal, version, channel, \"window\", misses)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)
-         ON CONFLICT DO UPDATE SET misses = misses + 1",
+         ON CONFLICT (person, at_ms, epoch, terminal, version, channel, \"window\")
+             DO UPDATE SET misses = misses.misses + 1",
         params![
             person.id,
             at.ms(),
@@ -81,7 +82,7 @@ fn counts(
     Ok(MissCount {
         person: one(
             conn,
-            "SELECT coalesce(sum(misses), 0) + coalesce(
+            "SELECT CAST(coalesce(sum(misses), 0) AS BIGINT) + coalesce(
                  (SELECT brought_misses FROM persons
                   WHERE id = ?1 AND brought_missed_at_ms >= ?2), 0) AS total
              FROM misses WHERE person = ?1 AND at_ms >= ?2",
@@ -90,7 +91,7 @@ fn counts(
         )?,
         window: one(
             conn,
-            "SELECT coalesce(sum(misses), 0) AS total FROM misses
+            "SELECT CAST(coalesce(sum(misses), 0) AS BIGINT) AS total FROM misses
              WHERE epoch = ?1 AND terminal = ?2 AND version = ?3 AND channel = ?4
              AND \"window\" = ?5",
             params![

@@ -40,7 +40,7 @@ mod refunds;
 mod reports;
 mod revocations;
 mod rotation;
-mod row;
+pub(super) mod row;
 mod service_accounts;
 mod sessions;
 mod settle;

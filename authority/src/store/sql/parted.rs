@@ -239,11 +239,11 @@ fn is_today(it: &Standing, at: Timestamp) -> bool {
 fn recent_misses(conn: &Conn, person: &Person, at: Timestamp) -> Result<(u32, Option<Timestamp>)> {
     one(
         conn,
-        "SELECT coalesce(sum(misses), 0) AS misses, max(at_ms) AS at_ms FROM (
+        "SELECT CAST(coalesce(sum(misses), 0) AS BIGINT) AS misses, max(at_ms) AS at_ms FROM (
              SELECT misses, at_ms FROM misses WHERE person = ?1 AND at_ms >= ?2
              UNION ALL
              SELECT brought_misses, brought_missed_at_ms FROM persons
-             WHERE id = ?1 AND brought_missed_at_ms >= ?2)",
+             WHERE id = ?1 AND brought_missed_at_ms >= ?2) both_kinds",
         params![person.id, (at - PERSON_SPAN_MS).ms()],
         |row| Ok((get(row, "misses")?, time_or_none(row, "at_ms")?)),
     )

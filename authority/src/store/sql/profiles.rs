@@ -86,7 +86,7 @@ fn profile(conn: &Conn, person: &Person) -> Result<Profile> {
         accounts: all(
             conn,
             "SELECT s.id, s.rail, s.name, s.currency, s.issuer, s.added_at_ms,
-                    p.default_account IS s.id AS is_default
+                    p.default_account IS NOT DISTINCT FROM s.id AS is_default
              FROM service_accounts s JOIN persons p ON p.id = s.person
              WHERE s.person = ?1 AND s.closed_at_ms IS NULL
              ORDER BY is_default DESC, s.added_at_ms, s.id",

@@ -20,7 +20,8 @@ impl Proofs for SqlStore {
     async fn show_proof(&self, proof: ShownProof) -> Result<bool> {
         self.write(move |tx| {
             let rows = tx.execute(
-                "INSERT OR IGNORE INTO proofs (key, jti, until_ms) VALUES (?1, ?2, ?3)",
+                "INSERT INTO proofs (key, jti, until_ms) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO NOTHING",
                 params![proof.key.as_bytes(), proof.jti, proof.until.ms()],
             )?;
             Ok(rows == 1)
@@ -40,7 +41,8 @@ impl Proofs for SqlStore {
 
 fn nonce_key(tx: &mut Tx<'_>, candidate: &NonceKey, at: Timestamp) -> Verdict<NonceKey> {
     tx.execute(
-        "INSERT OR IGNORE INTO nonce_keys (only_row, key, made_at_ms) VALUES (1, ?1, ?2)",
+        "INSERT INTO nonce_keys (only_row, key, made_at_ms) VALUES (1, ?1, ?2)
+         ON CONFLICT DO NOTHING",
         params![candidate.0, at.ms()],
     )?;
     let sql = "SELECT key FROM nonce_keys";

@@ -153,7 +153,7 @@ pub(super) fn revoke_again(tx: &mut Tx<'_>, revoked: &Revoked, at: Timestamp) ->
 pub(super) fn pass_number(tx: &Tx<'_>, issuer_key: &str, number: u64) -> Result<()> {
     tx.execute_one(
         "INSERT INTO crls (issuer_key, number) VALUES (?1, ?2)
-         ON CONFLICT DO UPDATE SET number = max(number, excluded.number)",
+         ON CONFLICT (issuer_key) DO UPDATE SET number = max(crls.number, excluded.number)",
         params![issuer_key, signed(number)],
     )
 }
@@ -223,7 +223,7 @@ fn insert(
 fn next_number(tx: &mut Tx<'_>, issuer_key: &str, above: u64, at: Timestamp) -> Verdict<u64> {
     tx.execute_one(
         "INSERT INTO crls (issuer_key, number) VALUES (?1, ?2 + 1)
-         ON CONFLICT DO UPDATE SET number = max(number, ?2) + 1",
+         ON CONFLICT (issuer_key) DO UPDATE SET number = max(crls.number, ?2) + 1",
         params![issuer_key, signed(above)],
     )?;
     let found = find(
@@ -258,8 +258,8 @@ fn raise(tx: &mut Tx<'_>, alarm: &CloneAlarm, quiet_ms: i64, at: Timestamp) -> V
     tx.execute_one(
         "INSERT INTO alarms (terminal, kind, certificate, other, first_at_ms, last_at_ms, times)
          VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1)
-         ON CONFLICT DO UPDATE SET other = excluded.other, last_at_ms = excluded.last_at_ms,
-             times = times + 1",
+         ON CONFLICT (terminal, kind, certificate) DO UPDATE SET other = excluded.other,
+             last_at_ms = excluded.last_at_ms, times = alarms.times + 1",
         params![
             alarm.terminal.value(),
             alarm.kind.name(),

@@ -11,7 +11,7 @@ use crate::store::Result;
 use crate::store::sqlite::error::corrupt;
 
 /// The first row of a query, if there is one.
-pub(super) fn find<T>(
+pub(in crate::store) fn find<T>(
     conn: &Conn,
     sql: &str,
     params: impl Params,
@@ -26,7 +26,7 @@ pub(super) fn find<T>(
 }
 
 /// The one row of a query that always has one.
-pub(super) fn one<T>(
+pub(in crate::store) fn one<T>(
     conn: &Conn,
     sql: &str,
     params: impl Params,
@@ -36,7 +36,7 @@ pub(super) fn one<T>(
 }
 
 /// All rows of a query, which limits itself.
-pub(super) fn all<T>(
+pub(in crate::store) fn all<T>(
     conn: &Conn,
     sql: &str,
     params: impl Params,
@@ -50,7 +50,7 @@ pub(super) fn all<T>(
     Ok(found)
 }
 
-pub(super) fn get<T: Column>(row: &Row<'_>, column: &str) -> Result<T> {
+pub(in crate::store) fn get<T: Column>(row: &Row<'_>, column: &str) -> Result<T> {
     row.get(column)
 }
 

@@ -29,7 +29,8 @@ impl ServiceAccounts for SqlStore {
 }
 
 /// Open ones of person ?1.
-const OPEN: &str = "SELECT *, id IS (SELECT default_account FROM persons WHERE persons.id = ?1)
+const OPEN: &str =
+    "SELECT *, id IS NOT DISTINCT FROM (SELECT default_account FROM persons WHERE persons.id = ?1)
     AS first FROM service_accounts WHERE person = ?1 AND closed_at_ms IS NULL";
 /// As they are offered.
 const IN_ORDER: &str = "ORDER BY first DESC, added_at_ms, id";

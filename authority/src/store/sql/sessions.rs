@@ -170,8 +170,8 @@ fn make_room(tx: &mut Tx<'_>, person: &Person, at: Timestamp) -> Result<()> {
     let open = open_sessions(
         tx.conn,
         "SELECT id FROM sessions WHERE person = ?1 AND ended_at_ms IS NULL
-         ORDER BY started_at_ms DESC, id DESC LIMIT -1 OFFSET ?2",
-        params![person.id, SESSIONS_MAX - 1],
+         ORDER BY started_at_ms DESC, id DESC LIMIT ?3 OFFSET ?2",
+        params![person.id, SESSIONS_MAX - 1, i64::MAX],
     )?;
     for id in open {
         end(tx, id, EndReason::TooMany, at)?;

@@ -227,12 +227,12 @@ fn prove(conn: &Conn, closing: &Closing) -> std::result::Result<(), Stop<CloseOu
     }
     let account = sum(
         conn,
-        "SELECT coalesce(sum(amount_minor), 0) AS total FROM ledger_entries WHERE account = ?1",
+        "SELECT CAST(coalesce(sum(amount_minor), 0) AS BIGINT) AS total FROM ledger_entries WHERE account = ?1",
         closing.merchant.account.0.as_bytes(),
     )?;
     let open = sum(
         conn,
-        "SELECT coalesce(sum(amount_minor), 0) AS total FROM bookings
+        "SELECT CAST(coalesce(sum(amount_minor), 0) AS BIGINT) AS total FROM bookings
          WHERE merchant = ?1 AND settlement IS NULL",
         closing.merchant.id.0.as_bytes(),
     )?;
@@ -246,7 +246,7 @@ fn prove(conn: &Conn, closing: &Closing) -> std::result::Result<(), Stop<CloseOu
 fn in_ledger(conn: &Conn, closing: &Closing) -> Result<(u64, i64)> {
     one(
         conn,
-        "SELECT count(*) AS lines, coalesce(sum(ledger_entries.amount_minor), 0) AS total
+        "SELECT count(*) AS lines, CAST(coalesce(sum(ledger_entries.amount_minor), 0) AS BIGINT) AS total
          FROM bookings
          JOIN ledger_entries ON ledger_entries.account = ?5
              AND ledger_entries.movement = bookings.movement
@@ -390,7 +390,7 @@ fn unsettled(conn: &Conn, after: Uuid, limit: u32) -> Result<Vec<Unsettled>> {
                  (SELECT to_ms FROM settlements WHERE settlements.merchant = merchants.id
                   ORDER BY number DESC LIMIT 1) AS cut_ms
              FROM merchants LEFT JOIN merchant_terms ON merchant_terms.merchant = merchants.id
-             WHERE merchants.id > ?1)
+             WHERE merchants.id > ?1) open
          WHERE oldest_ms IS NOT NULL ORDER BY merchant LIMIT ?2",
         params![after.as_bytes(), limit],
         |row| {

@@ -149,7 +149,7 @@ fn change(tx: &mut Tx<'_>, from: Stage, to: &Talk, wrong: bool, at: Timestamp) -
     let touched = tx.execute(
         "UPDATE sms_talks SET number = ?3, stage = ?4, typed = ?5, amount_minor = ?6, currency = ?7,
                 wrong = ?8, told = ?9, until_ms = ?10,
-                changed_at_ms = iif(stage = ?4, changed_at_ms, ?11)
+                changed_at_ms = CASE WHEN stage = ?4 THEN changed_at_ms ELSE ?11 END
          WHERE id = ?1 AND stage = ?2 AND wrong = ?12",
         params![
             to.id.0.as_bytes(),

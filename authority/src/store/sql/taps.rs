@@ -51,8 +51,9 @@ impl Taps for SqlStore {
                     "INSERT INTO tap_days (terminal, day, taps, counted, claims, second_places,
                                            next_at_ms)
                      SELECT id, ?2, 0, 0, 0, ?3, ?4 FROM terminals WHERE id = ?1
-                     ON CONFLICT DO UPDATE SET second_places = second_places + ?3,
-                         next_at_ms = coalesce(next_at_ms, ?4)",
+                     ON CONFLICT (terminal, day) DO UPDATE
+                         SET second_places = tap_days.second_places + ?3,
+                             next_at_ms = coalesce(tap_days.next_at_ms, ?4)",
                     params![terminal.value(), day_of(at), links, at.ms()],
                 )?;
             }
@@ -71,7 +72,7 @@ impl Taps for SqlStore {
             all(
                 conn,
                 "SELECT * FROM tag_alarms
-                 WHERE (?1 OR closed_at_ms IS NULL) AND (?3 IS NULL OR terminal = ?3)
+                 WHERE (?1 = 1 OR closed_at_ms IS NULL) AND (?3 IS NULL OR terminal = ?3)
                  ORDER BY last_at_ms DESC, terminal, kind, day LIMIT ?2",
                 params![with_closed, limit, terminal.map(TerminalId::value)],
                 alarms::read,

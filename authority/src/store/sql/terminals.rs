@@ -278,7 +278,7 @@ fn record_schedule(tx: &mut Tx<'_>, new: &NewSchedule) -> Verdict<Scheduled> {
                  ELSE former_until END,
              issued_until = max(coalesce(issued_until, ?2), ?2),
              schedule_kid = ?3,
-             refetch = CASE WHEN ?4 THEN 0 ELSE refetch END
+             refetch = CASE WHEN ?4 = 1 THEN 0 ELSE refetch END
          WHERE id = ?1",
         params![new.terminal.value(), new.last.0, new.kid, new.whole],
     )?;

@@ -166,7 +166,7 @@ pub(super) fn held_by(conn: &Conn, person: &Person) -> Result<u32> {
         "SELECT (SELECT count(*) FROM claims
                  WHERE person = ?1 AND state IN ('held', 'paying'))
               + (SELECT count(*) FROM claims
-                 WHERE signed_in_by = ?1 AND person IS NOT ?1 AND state IN ('held', 'paying'))
+                 WHERE signed_in_by = ?1 AND person IS DISTINCT FROM ?1 AND state IN ('held', 'paying'))
                 AS held",
         [person.id],
         |row| get(row, "held"),

@@ -77,7 +77,7 @@ impl TrustFollowers for SqlStore {
         self.read(move |conn| {
             let terminals = format!("SELECT DISTINCT subject {HELD} AND subject_kind = 'terminal'");
             let known = params![keys, ended_since.ms()];
-            let counting = format!("SELECT count(*) AS terminals FROM ({terminals})");
+            let counting = format!("SELECT count(*) AS terminals FROM ({terminals}) held");
             let total = one(conn, &counting, known, |row| count(row, "terminals"))?;
             let first = all(
                 conn,
@@ -137,7 +137,7 @@ fn follow(tx: &mut Tx<'_>, terminal: TerminalId, sequence: u64, at: Timestamp) -
     tx.execute_one(
         "INSERT INTO trust_followers (terminal, sequence, seen_at_ms) VALUES (?1, ?2, ?3)
          ON CONFLICT (terminal) DO UPDATE SET sequence = excluded.sequence,
-             seen_at_ms = max(seen_at_ms, excluded.seen_at_ms)",
+             seen_at_ms = max(trust_followers.seen_at_ms, excluded.seen_at_ms)",
         params![terminal.value(), signed(sequence), at.ms()],
     )?;
     if before.map_or(0, |before| before.sequence) != sequence {

@@ -38,7 +38,7 @@ pub(super) fn turns_since(conn: &Conn, terminal: TerminalId, epoch: u32) -> Resu
              SELECT (SELECT min(epoch) FROM turns WHERE epoch > later.epoch)
              FROM later WHERE epoch IS NOT NULL
          )
-         SELECT t.* FROM later CROSS JOIN turns t ON t.epoch = later.epoch AND t.terminal = ?1",
+         SELECT t.* FROM later CROSS JOIN turns t WHERE t.epoch = later.epoch AND t.terminal = ?1",
         params![terminal.value(), epoch],
         |row| {
             Ok(TurnState {
@@ -103,7 +103,8 @@ pub(super) fn move_all(tx: &Tx<'_>, terminal: TerminalId, moved: &[WindowId]) ->
         tx.execute_one(
             "INSERT INTO turns (epoch, terminal, version, channel, \"window\", turn)
              VALUES (?1, ?2, ?3, ?4, ?5, 1)
-             ON CONFLICT DO UPDATE SET turn = min(turn + 1, ?6)",
+             ON CONFLICT (epoch, terminal, version, channel, \"window\")
+                 DO UPDATE SET turn = min(turns.turn + 1, ?6)",
             params![
                 id.epoch,
                 id.terminal.value(),

@@ -50,8 +50,8 @@ impl Wear for SqlStore {
             all(
                 conn,
                 "SELECT tag_wear.*, merchant, name FROM tag_wear
-                 CROSS JOIN terminals ON terminals.id = tag_wear.terminal
-                 WHERE (replace_by_ms, terminal) > (?1, ?2) AND replace_by_ms <= ?3
+                 CROSS JOIN terminals
+                 WHERE terminals.id = tag_wear.terminal AND (replace_by_ms, terminal) > (?1, ?2) AND replace_by_ms <= ?3
                    AND banned_at_ms IS NULL
                  ORDER BY replace_by_ms, terminal LIMIT ?4",
                 params![time, terminal, until.ms(), limit],
@@ -90,8 +90,8 @@ fn count_between(conn: &Conn, from: i64, until: i64) -> Result<u64> {
     one(
         conn,
         "SELECT count(*) AS tags FROM tag_wear
-         CROSS JOIN terminals ON terminals.id = tag_wear.terminal
-         WHERE replace_by_ms > ?1 AND replace_by_ms <= ?2 AND banned_at_ms IS NULL",
+         CROSS JOIN terminals
+         WHERE terminals.id = tag_wear.terminal AND replace_by_ms > ?1 AND replace_by_ms <= ?2 AND banned_at_ms IS NULL",
         params![from, until],
         |row| super::row::count(row, "tags"),
     )

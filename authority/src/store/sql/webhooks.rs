@@ -158,7 +158,7 @@ fn set(tx: &mut Tx<'_>, merchant: MerchantId, url: Option<&str>, at: Timestamp) 
         Some(url) => {
             tx.execute_one(
                 "INSERT INTO webhooks (merchant, url, set_at_ms) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET url = ?2, set_at_ms = ?3",
+                 ON CONFLICT (merchant) DO UPDATE SET url = ?2, set_at_ms = ?3",
                 params![id, url, at.ms()],
             )?;
         }

@@ -167,10 +167,10 @@ fn attempts(conn: &Conn, charge: ChargeId) -> Result<Vec<Attempt>> {
         "WITH own (claim) AS (SELECT id FROM claims WHERE charge = ?1),
          asked (payment, claim, amount_minor, service_account, at_ms) AS (
              SELECT id, claim, amount_minor, service_account, approved_at_ms FROM payments
-             WHERE claim IN own
+             WHERE claim IN (SELECT claim FROM own)
              UNION ALL
              SELECT payment, claim, amount_minor, service_account, started_at_ms FROM intents
-             WHERE claim IN own
+             WHERE claim IN (SELECT claim FROM own)
                  AND NOT EXISTS (SELECT 1 FROM payments WHERE payments.id = intents.payment)
          )
          SELECT asked.payment, claims.id AS claim, asked.amount_minor, asked.service_account,
@@ -266,7 +266,7 @@ fn assertion(conn: &Conn, payment: PaymentId) -> Result<Option<KeptAssertion>> {
 fn reply(conn: &Conn, claim: ClaimId, agreed: bool) -> Result<Option<KeptReply>> {
     find(
         conn,
-        "SELECT * FROM sms_talks WHERE claim = ?1 AND (?2 OR stage IN ('approving', 'paid'))",
+        "SELECT * FROM sms_talks WHERE claim = ?1 AND (?2 = 1 OR stage IN ('approving', 'paid'))",
         params![claim.0.as_bytes(), agreed],
         |row| {
             let offered = match get::<Option<String>>(row, "currency")? {

@@ -38,7 +38,8 @@ fn here(conn: &Conn, tag: &RetiredTag) -> Result<Here> {
     one(
         conn,
         "SELECT coalesce(max(key_version), 0) AS last,
-             coalesce(max(retired_at_ms IS NULL AND key_version <= ?2), 0) AS counts
+             coalesce(max(CASE WHEN retired_at_ms IS NULL AND key_version <= ?2 THEN 1 ELSE 0 END), 0)
+                 AS counts
          FROM tags WHERE uid = ?1",
         params![tag.uid.as_bytes(), tag.key_version],
         |row| {
@@ -55,11 +56,12 @@ fn here(conn: &Conn, tag: &RetiredTag) -> Result<Here> {
 pub(super) fn unjournalled_tags(conn: &Conn, known: &Known) -> Result<Vec<(Timestamp, Fact)>> {
     let retired = all(
         conn,
-        "SELECT uid, max(key_version) AS key_version, retired_at_ms, retired_because FROM tags t
+        "SELECT uid, key_version, retired_at_ms, retired_because FROM tags t
          WHERE retired_at_ms IS NOT NULL AND NOT EXISTS (
              SELECT 1 FROM tags later WHERE later.uid = t.uid
-             AND later.key_version > t.key_version AND later.signing_since_ms IS NOT NULL)
-         GROUP BY uid ORDER BY uid",
+             AND later.key_version > t.key_version
+             AND (later.retired_at_ms IS NOT NULL OR later.signing_since_ms IS NOT NULL))
+         ORDER BY uid",
         params![],
         read_retired,
     )?;

@@ -66,7 +66,7 @@ pub(super) fn count_of(
     at: Timestamp,
 ) -> Result<u64> {
     let sql = format!(
-        "SELECT count(*) AS found {} AND ?3 IS NULL",
+        "SELECT count(*) AS found {} AND CAST(?3 AS BIGINT) IS NULL",
         from_terminals(whose)
     );
     let parameters = parameters(&operation, whose, at, None);
@@ -80,19 +80,19 @@ fn from_terminals(whose: &Whose) -> String {
         _ => "NULL",
     };
     let mine = match whose {
-        Whose::Terminal(_) | Whose::Banned(_) => "t.id = ?4 AND ?5 IS NULL".to_owned(),
-        Whose::Merchant(_) => "t.merchant = ?4 AND ?5 IS NULL".to_owned(),
-        Whose::All => "?4 IS NULL AND ?5 IS NULL".to_owned(),
-        Whose::Void => "t.version < t.void_below AND ?4 IS NULL AND ?5 IS NULL".to_owned(),
+        Whose::Terminal(_) | Whose::Banned(_) => "t.id = ?4 AND CAST(?5 AS TEXT) IS NULL".to_owned(),
+        Whose::Merchant(_) => "t.merchant = ?4 AND CAST(?5 AS TEXT) IS NULL".to_owned(),
+        Whose::All => "CAST(?4 AS TEXT) IS NULL AND CAST(?5 AS TEXT) IS NULL".to_owned(),
+        Whose::Void => "t.version < t.void_below AND CAST(?4 AS TEXT) IS NULL AND CAST(?5 AS TEXT) IS NULL".to_owned(),
         Whose::NotUnder { .. } => "(s.sealing_label <> ?4 OR s.binding_label <> ?5)".to_owned(),
         Whose::Under(_) => format!(
             "EXISTS (SELECT 1 FROM seeds u WHERE u.terminal = t.id
-             AND (u.sealing_label = ?4 OR u.binding_label = ?4) AND {COUNTS}) AND ?5 IS NULL"
+             AND (u.sealing_label = ?4 OR u.binding_label = ?4) AND {COUNTS}) AND CAST(?5 AS TEXT) IS NULL"
         ),
     };
     format!(
         "FROM terminals t JOIN seeds s ON s.terminal = t.id AND s.version = t.version
-         WHERE t.banned_at_ms IS {banned} AND s.operation IS NOT ?1 AND ?2 IS NOT NULL AND {mine}"
+         WHERE t.banned_at_ms IS {banned} AND s.operation IS DISTINCT FROM ?1 AND ?2 IS NOT NULL AND {mine}"
     )
 }
 

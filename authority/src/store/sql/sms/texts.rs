@@ -71,7 +71,7 @@ pub(super) fn waiting(conn: &Conn, wrong_since: Timestamp, limit: u32) -> Result
     all(
         conn,
         "SELECT sms_texts.*, sms_numbers.language,
-                (SELECT coalesce(sum(times), 0) FROM sms_wrong
+                (SELECT CAST(coalesce(sum(times), 0) AS BIGINT) FROM sms_wrong
                  WHERE sms_wrong.number = sms_texts.number AND at_ms > ?1) AS wrong
          FROM sms_texts LEFT JOIN sms_numbers ON sms_numbers.number = sms_texts.number
          WHERE answered_at_ms IS NULL ORDER BY received_at_ms, message LIMIT ?2",
@@ -118,7 +118,7 @@ pub(super) fn answered(tx: &Tx<'_>, id: &TextId, at: Timestamp) -> Result<bool> 
 pub(super) fn choose(tx: &Tx<'_>, number: &PhoneNumber, language: Language) -> Result<()> {
     tx.execute_one(
         "INSERT INTO sms_numbers (number, language) VALUES (?1, ?2)
-         ON CONFLICT DO UPDATE SET language = ?2",
+         ON CONFLICT (number) DO UPDATE SET language = ?2",
         [number.expose(), language.name()],
     )
 }
@@ -139,7 +139,7 @@ pub(super) fn count_wrong(
 ) -> Result<()> {
     tx.execute_one(
         "INSERT INTO sms_wrong (number, talk, at_ms, times) VALUES (?1, ?2, ?3, 1)
-         ON CONFLICT DO UPDATE SET times = times + 1",
+         ON CONFLICT (number, talk, at_ms) DO UPDATE SET times = sms_wrong.times + 1",
         params![number.expose(), talk.0.as_bytes(), at.ms()],
     )
 }

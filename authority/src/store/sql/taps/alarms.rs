@@ -44,10 +44,12 @@ pub(super) fn raise(
     tx.execute_one(
         "INSERT INTO tag_alarms (terminal, kind, day, times, reason, first_at_ms, last_at_ms)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
-         ON CONFLICT DO UPDATE SET times = excluded.times, reason = excluded.reason,
-             last_at_ms = excluded.last_at_ms,
-             closed_at_ms = iif(?7, NULL, closed_at_ms), closed_by = iif(?7, NULL, closed_by),
-             closed_note = iif(?7, NULL, closed_note), closed_times = iif(?7, NULL, closed_times)",
+         ON CONFLICT (terminal, kind, day) DO UPDATE SET times = excluded.times,
+             reason = excluded.reason, last_at_ms = excluded.last_at_ms,
+             closed_at_ms = CASE ?7 WHEN 1 THEN NULL ELSE tag_alarms.closed_at_ms END,
+             closed_by = CASE ?7 WHEN 1 THEN NULL ELSE tag_alarms.closed_by END,
+             closed_note = CASE ?7 WHEN 1 THEN NULL ELSE tag_alarms.closed_note END,
+             closed_times = CASE ?7 WHEN 1 THEN NULL ELSE tag_alarms.closed_times END",
         params![
             terminal.value(),
             kind.name(),

@@ -105,9 +105,9 @@ fn count_day(tx: &Tx<'_>, terminal: TerminalId, day: i64, taps: u32, now: Timest
     tx.execute(
         "INSERT INTO tap_days (terminal, day, taps, counted, claims, second_places, next_at_ms)
          VALUES (?1, ?2, ?3, 1, 0, 0, ?4)
-         ON CONFLICT DO UPDATE SET taps = taps + ?3, counted = 1,
-             next_at_ms = coalesce(next_at_ms, ?4)
-             WHERE ?3 > 0 OR counted = 0",
+         ON CONFLICT (terminal, day) DO UPDATE SET taps = tap_days.taps + ?3, counted = 1,
+             next_at_ms = coalesce(tap_days.next_at_ms, ?4)
+             WHERE ?3 > 0 OR tap_days.counted = 0",
         params![terminal.value(), day, taps, due],
     )?;
     Ok(())
@@ -218,7 +218,7 @@ impl Visit<'_> {
         tx.execute(
             "INSERT INTO tag_links (terminal, epoch, \"window\", turn, taps, counted, judged)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)
-             ON CONFLICT DO UPDATE SET counted = 0",
+             ON CONFLICT (terminal, epoch, \"window\", turn) DO UPDATE SET counted = 0",
             params![
                 self.terminal.value(),
                 place.epoch,
@@ -235,7 +235,7 @@ impl Visit<'_> {
         tx.execute_one(
             "INSERT INTO tag_watches (terminal, tag_uid, counter, epoch, \"window\", turn, unsure)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)
-             ON CONFLICT DO UPDATE SET tag_uid = excluded.tag_uid, counter = excluded.counter,
+             ON CONFLICT (terminal) DO UPDATE SET tag_uid = excluded.tag_uid, counter = excluded.counter,
                  epoch = excluded.epoch, \"window\" = excluded.\"window\", turn = excluded.turn, unsure = 0",
             params![
                 self.terminal.value(),
