@@ -21,6 +21,7 @@ use super::payments::Step;
 use super::persons::{Person, find_person, person};
 use super::row::{all, currency, find, get, one, time, time_or_none};
 use super::service_accounts::choose;
+use super::subjects::{Held, hold};
 use super::writer::{Stop, Tx, Verdict};
 use crate::journal::{Fact, LockedShopper, hex};
 use crate::store::sqlite::error::corrupt;
@@ -152,6 +153,7 @@ fn barred<T>(why: Barred) -> Step<T> {
 }
 
 fn take_from_shopper(tx: &Tx<'_>, pay: &Pay, person: &Person) -> Step<()> {
+    hold(tx.conn, Held::Person, &person.id)?;
     let amount = pay.approved.amount();
     let mut spend = Spend {
         amount_minor: amount.amount_minor(),
@@ -189,6 +191,7 @@ fn take_from_merchant(tx: &Tx<'_>, pay: &Pay) -> Step<bool> {
     let Some(limit) = own.or(pay.rules.merchant_day_minor) else {
         return Ok(false);
     };
+    hold(tx.conn, Held::Merchant, payee.0.as_bytes())?;
     let today = day_of(pay.at);
     let taken = find(
         tx.conn,
@@ -210,6 +213,7 @@ fn take_from_merchant(tx: &Tx<'_>, pay: &Pay) -> Step<bool> {
 
 /// An intent came to nothing: what it took is free again, once, where it was taken.
 pub(super) fn give_back(tx: &Tx<'_>, intent: &Intent, person: &Person) -> Result<()> {
+    hold(tx.conn, Held::Person, &person.id)?;
     let amount = intent.approved.amount();
     if takes_back(tx, "took_of_shopper", intent)? {
         let standing = standing(tx.conn, person, amount.currency())?;

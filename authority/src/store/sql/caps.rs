@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::SqlStore;
 use super::row::{find, get};
+use super::subjects::hold_cap;
 use super::writer::{Tx, Verdict};
 use crate::store::{AccountCaps, Caps, Result};
 
@@ -51,6 +52,7 @@ pub(super) fn spend(
     amount: Money,
     at: Timestamp,
 ) -> Result<Capped> {
+    hold_cap(tx.conn, rail, reference)?;
     let Some(cap) = find_cap(tx.conn, rail, reference)? else {
         return Ok(Capped::None);
     };
@@ -75,6 +77,7 @@ pub(super) fn give_back(
     spent_at: Timestamp,
 ) -> Result<()> {
     let month = month(spent_at);
+    hold_cap(tx.conn, rail, reference)?;
     match find_cap(tx.conn, rail, reference)? {
         // Of a month that is over there is nothing to give back.
         Some(cap) if cap.month == month => {

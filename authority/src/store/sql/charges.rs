@@ -13,6 +13,7 @@ use super::SqlStore;
 use super::merchants::find_merchant;
 use super::row::{all, get, terminal, uuid};
 use super::settle::{end, find_charge, kind_text, till_charge};
+use super::subjects::at;
 use super::terminals::active_terminal;
 use super::turns::{move_all, raise_revision};
 use super::writer::{Tx, Verdict};
@@ -24,7 +25,8 @@ use crate::store::{
 #[async_trait]
 impl Charges for SqlStore {
     async fn start_charge(&self, charge: NewCharge) -> Result<StartCharge> {
-        self.write(move |tx| start(tx, &charge)).await
+        self.write_on(at(charge.terminal), move |tx| start(tx, &charge))
+            .await
     }
 
     async fn charge(&self, id: ChargeId) -> Result<Option<ChargeRecord>> {
@@ -38,7 +40,8 @@ impl Charges for SqlStore {
         moved: Vec<WindowId>,
         at: Timestamp,
     ) -> Result<Option<ChargeRecord>> {
-        self.write(move |tx| end_charge(tx, id, reason, &moved, at))
+        let touches = self.at_charge(id).await?;
+        self.write_on(touches, move |tx| end_charge(tx, id, reason, &moved, at))
             .await
     }
 

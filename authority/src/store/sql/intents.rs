@@ -57,7 +57,9 @@ impl Intents for SqlStore {
         step: IntentStep,
         at: Timestamp,
     ) -> Result<Option<Intent>> {
-        self.write(move |tx| take(tx, payment, &step, at)).await
+        let touches = self.at_payment(payment).await?;
+        self.write_on(touches, move |tx| take(tx, payment, &step, at))
+            .await
     }
 
     async fn intents_due(&self, rail: String, now: Timestamp, limit: u32) -> Result<Vec<Intent>> {

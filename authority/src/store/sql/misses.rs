@@ -7,6 +7,7 @@ use protocol::token::WindowId;
 use serde_json::json;
 
 use super::SqlStore;
+use super::control::{Subject, Touches};
 use super::parted::recent_of;
 use super::persons::{find_person, person};
 use super::row::{get, one};
@@ -40,7 +41,9 @@ impl Misses for SqlStore {
         since: Timestamp,
         at: Timestamp,
     ) -> Result<MissCount> {
-        self.write(move |tx| add(tx, &person, &window, since, at))
+        let touches =
+            Touches::these(&[Subject::Person(&person), Subject::Terminal(window.terminal)]);
+        self.write_on(touches, move |tx| add(tx, &person, &window, since, at))
             .await
     }
 }

@@ -47,6 +47,7 @@ mod settle;
 mod settlements;
 mod sign_ins;
 mod sms;
+mod subjects;
 mod tags;
 mod taps;
 mod terminals;
@@ -72,6 +73,8 @@ use crate::journal::Journal;
 pub struct SqlStore {
     writer: Writer,
     readers: Readers,
+    /// False where a write is alone anyway.
+    writes_beside_others: bool,
 }
 
 impl SqlStore {
@@ -81,9 +84,13 @@ impl SqlStore {
         readers: Vec<Conn>,
         queue_max: usize,
     ) -> Result<Self> {
+        let writes_beside_others = lanes
+            .iter()
+            .any(|(conn, _)| matches!(conn, Conn::Postgres(_)));
         Ok(Self {
             writer: Writer::start(lanes, queue_max)?,
             readers: Readers::new(readers),
+            writes_beside_others,
         })
     }
 

@@ -20,6 +20,7 @@ use super::persons::{Person, find_person};
 use super::row::{all, find, get, time, uuid};
 use super::service_accounts::choose;
 use super::settle::{StoredClaim, find_claim};
+use super::subjects::of_payment;
 use super::terminals::active_terminal;
 use super::turns::raise_revision;
 use super::writer::{Stop, Tx, Verdict};
@@ -30,7 +31,8 @@ use crate::store::{LEDGER, Pay, PayOutcome, Payment, Payments, PersonKey, Result
 #[async_trait]
 impl Payments for SqlStore {
     async fn pay(&self, pay: Pay) -> Result<PayOutcome> {
-        self.write(move |tx| carry_out(tx, &pay)).await
+        self.write_on(of_payment(&pay), move |tx| carry_out(tx, &pay))
+            .await
     }
 
     async fn store_receipt(
@@ -39,7 +41,8 @@ impl Payments for SqlStore {
         jws: String,
         at: Timestamp,
     ) -> Result<String> {
-        self.write(move |tx| store_receipt(tx, payment, &jws, at))
+        let touches = self.at_payment(payment).await?;
+        self.write_on(touches, move |tx| store_receipt(tx, payment, &jws, at))
             .await
     }
 

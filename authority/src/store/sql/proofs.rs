@@ -8,6 +8,7 @@ use protocol::time::Timestamp;
 
 use super::SqlStore;
 use super::row::{get, one};
+use super::subjects::only;
 use super::writer::{Tx, Verdict};
 use crate::store::{NonceKey, Proofs, Result, ShownProof};
 
@@ -18,7 +19,7 @@ impl Proofs for SqlStore {
     }
 
     async fn show_proof(&self, proof: ShownProof) -> Result<bool> {
-        self.write(move |tx| {
+        self.write_on(only("proof", &proof.jti), move |tx| {
             let rows = tx.execute(
                 "INSERT INTO proofs (key, jti, until_ms) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO NOTHING",

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::SqlStore;
 use super::row::{all, find, get, terminal as terminal_of};
+use super::subjects;
 use super::tags::follow_report;
 use super::taps;
 use super::wear::take_wear;
@@ -26,7 +27,10 @@ impl Reports for SqlStore {
         events: Vec<TerminalEvent>,
         at: Timestamp,
     ) -> Result<Vec<EventId>> {
-        self.write(move |tx| add(tx, terminal, &events, at)).await
+        self.write_on(subjects::at(terminal), move |tx| {
+            add(tx, terminal, &events, at)
+        })
+        .await
     }
 
     async fn reports(&self, terminal: TerminalId, limit: u32) -> Result<Vec<TerminalEvent>> {

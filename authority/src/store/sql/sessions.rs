@@ -11,6 +11,7 @@ use super::brought::bring;
 use super::persons::{Person, find_person, person};
 use super::row::{all, find, get, one, terminal, time, time_or_none, uuid};
 use super::sign_ins::{begin, forget, take};
+use super::subjects::only;
 use super::tokens::held_by;
 use super::turns::raise_revision;
 use super::writer::{Tx, Verdict};
@@ -44,7 +45,7 @@ impl Sessions for SqlStore {
     }
 
     async fn touch_session(&self, id: SessionId, at: Timestamp) -> Result<()> {
-        self.write(move |tx| {
+        self.write_on(only("session", id.0.as_bytes()), move |tx| {
             tx.execute(
                 "UPDATE sessions SET seen_at_ms = ?2
                  WHERE id = ?1 AND seen_at_ms < ?2 AND ended_at_ms IS NULL",

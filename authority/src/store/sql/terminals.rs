@@ -14,6 +14,7 @@ use super::revocations::revoke_all;
 use super::rotation::{keys, refuse_unbans};
 use super::row::{all, count, find, get, one, terminal, time, uuid};
 use super::settle::{end, find_charge};
+use super::subjects::at;
 use super::turns::raise_revision;
 use super::wear::set_pace;
 use super::writer::{Tx, Verdict};
@@ -92,7 +93,10 @@ impl Terminals for SqlStore {
     }
 
     async fn record_schedule(&self, schedule: NewSchedule) -> Result<Scheduled> {
-        self.write(move |tx| record_schedule(tx, &schedule)).await
+        self.write_on(at(schedule.terminal), move |tx| {
+            record_schedule(tx, &schedule)
+        })
+        .await
     }
 }
 

@@ -18,6 +18,7 @@ use super::payments::receipt_of_claim;
 use super::persons::{Person, person};
 use super::row::{count, find, get, one, uuid};
 use super::settle::{end, find_charge, find_claim, kind_text, release, till_charge};
+use super::subjects::of_claim;
 use super::tags::{insert_tap, refuse_tap};
 use super::terminals::{active_terminal, find_terminal, version_for};
 use super::turns::{Moved, move_all, move_from, raise_revision, turn, turns_since};
@@ -37,7 +38,8 @@ impl Tokens for SqlStore {
     }
 
     async fn claim(&self, claim: Claim) -> Result<ClaimOutcome> {
-        self.write(move |tx| spend_and_hold(tx, &claim)).await
+        self.write_on(of_claim(&claim), move |tx| spend_and_hold(tx, &claim))
+            .await
     }
 
     async fn claim_record(&self, id: ClaimId) -> Result<Option<ClaimRecord>> {
@@ -60,7 +62,8 @@ impl Tokens for SqlStore {
         moved: Vec<WindowId>,
         at: Timestamp,
     ) -> Result<bool> {
-        self.write(move |tx| release_claim(tx, id, &moved, at))
+        let touches = self.at_claim(id).await?;
+        self.write_on(touches, move |tx| release_claim(tx, id, &moved, at))
             .await
     }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::SqlStore;
 use super::row::{all, count, find, get, one, signed, terminal as terminal_of, time};
+use super::subjects;
 use super::writer::{Tx, Verdict};
 use crate::store::sqlite::error::corrupt;
 use crate::store::{Behind, Follower, Holders, Result, TrustFollowers};
@@ -15,8 +16,10 @@ use crate::store::{Behind, Follower, Holders, Result, TrustFollowers};
 #[async_trait]
 impl TrustFollowers for SqlStore {
     async fn follow_trust(&self, terminal: TerminalId, sequence: u64, at: Timestamp) -> Result<()> {
-        self.write(move |tx| follow(tx, terminal, sequence, at))
-            .await
+        self.write_on(subjects::at(terminal), move |tx| {
+            follow(tx, terminal, sequence, at)
+        })
+        .await
     }
 
     async fn follower(&self, terminal: TerminalId) -> Result<Option<Follower>> {

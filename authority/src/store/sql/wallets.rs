@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::SqlStore;
 use super::payments::{find_payment, is_payer};
 use super::row::{find, get, one, time, time_or_none, uuid};
+use super::subjects::only;
 use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::{
@@ -21,12 +22,17 @@ use crate::store::{
 #[async_trait]
 impl Wallets for SqlStore {
     async fn begin_wallet_request(&self, begin: BeginRequest) -> Result<RequestBegun> {
-        self.write(move |tx| begin_wallet_request(tx, &begin)).await
+        self.write_on(only("wallet", begin.request.key.as_bytes()), move |tx| {
+            begin_wallet_request(tx, &begin)
+        })
+        .await
     }
 
     async fn end_wallet_request(&self, request: WalletRequest, end: RequestEnd) -> Result<()> {
-        self.write(move |tx| end_wallet_request(tx, &request, &end))
-            .await
+        self.write_on(only("wallet", request.key.as_bytes()), move |tx| {
+            end_wallet_request(tx, &request, &end)
+        })
+        .await
     }
 
     async fn forget_wallet_requests(&self, before: Timestamp, limit: u32) -> Result<usize> {
