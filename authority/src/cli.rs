@@ -26,6 +26,7 @@ mod init;
 mod intent;
 mod key;
 mod merchant;
+mod migrate;
 mod operation;
 mod operator;
 mod own;
@@ -162,6 +163,8 @@ enum Verb {
     Renew { what: renew::What },
     /// Read the configuration and say everything that is wrong with it
     CheckConfig,
+    /// Bring the schema of a PostgreSQL up to date, while nodes go on; or move an embedded store into it
+    Migrate(migrate::MigrateArguments),
     /// Ask the HSM for every mechanism and attribute that M2Key needs
     CheckHsm,
 }
@@ -235,6 +238,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Transcript(verb) => operation::verify(arguments, verb),
         Verb::Renew { what } => renew::run(arguments, *what),
         Verb::CheckConfig => checks::config(arguments),
+        Verb::Migrate(migrate) => migrate::run(arguments, migrate),
         Verb::CheckHsm => checks::hsm(arguments),
     }
 }

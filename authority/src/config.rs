@@ -22,6 +22,7 @@ mod raw;
 mod sessions;
 mod sms;
 mod spending;
+mod store;
 mod wear;
 mod webhooks;
 
@@ -32,10 +33,11 @@ pub use operator::{
 pub use pages::PagesConfig;
 pub use providers::{BrowserSignIn, ClientKey, IdentityProvider, ProviderKind, ProviderRail};
 pub use rails::{RailConfig, RailKind};
-pub use raw::{LogFormat, StoreConfig};
+pub use raw::LogFormat;
 pub use sessions::SessionsConfig;
 pub use sms::{SmsConfig, SmsSend};
 pub use spending::{SpendingConfig, TrafficConfig};
+pub use store::{StoreConfig, StorePlace};
 pub use wear::SlowConfig;
 pub use webhooks::WebhooksConfig;
 

@@ -266,7 +266,7 @@ CREATE INDEX parted_locks_by_person ON parted_locks (person);
 CREATE TABLE accounts (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- an outside account has 13 zero bytes and its currency
     kind TEXT COLLATE "C" NOT NULL CHECK (kind IN ('shopper', 'merchant', 'outside')), -- whose; outside is where credits come from
-    person BYTEA REFERENCES persons (id), -- the shopper; null for the others
+    person BYTEA REFERENCES persons (id) DEFERRABLE, -- the shopper; null for the others
     currency TEXT COLLATE "C" NOT NULL CHECK (length(currency) = 3), -- of all entries
     balance_minor BIGINT CHECK (balance_minor >= 0), -- the guarded balance of a shopper; null for the others, who are the sum of their entries
     opened_at_ms BIGINT NOT NULL, -- when it was opened
@@ -276,7 +276,7 @@ CREATE TABLE accounts (
 CREATE UNIQUE INDEX one_account_per_person_and_currency ON accounts (person, currency) WHERE kind = 'shopper';
 
 CREATE TABLE misses (
-    person BYTEA NOT NULL REFERENCES persons (id), -- who typed a wrong code
+    person BYTEA NOT NULL REFERENCES persons (id) DEFERRABLE, -- who typed a wrong code
     at_ms BIGINT NOT NULL, -- when
     epoch BIGINT NOT NULL, -- epoch to window: where
     terminal BIGINT NOT NULL, -- need not exist: it was typed
@@ -289,7 +289,7 @@ CREATE TABLE misses (
 CREATE INDEX misses_by_window ON misses (epoch, terminal, version, channel, "window", misses);
 
 CREATE TABLE operation_rows (
-    operation BYTEA NOT NULL REFERENCES operations (id), -- whose transcript
+    operation BYTEA NOT NULL REFERENCES operations (id) DEFERRABLE, -- whose transcript
     node TEXT COLLATE "C" NOT NULL, -- whose audit chain
     sequence BIGINT NOT NULL, -- the row that tells of it
     PRIMARY KEY (operation, node, sequence)
@@ -299,7 +299,7 @@ CREATE TABLE consent_requests (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- by time
     verb TEXT COLLATE "C" NOT NULL, -- what is asked for
     body TEXT COLLATE "C" NOT NULL, -- JSON: with what, exactly
-    asked_by TEXT COLLATE "C" NOT NULL REFERENCES operators (name), -- who signed the request
+    asked_by TEXT COLLATE "C" NOT NULL REFERENCES operators (name) DEFERRABLE, -- who signed the request
     statement TEXT COLLATE "C" NOT NULL, -- the request, JWS with the certificates of the one who asks
     asked_at_ms BIGINT NOT NULL, -- as the request says
     expires_at_ms BIGINT NOT NULL, -- carried out no later
@@ -315,7 +315,7 @@ CREATE INDEX consent_requests_to_carry_out ON consent_requests (verb, expires_at
 CREATE TABLE identities (
     issuer TEXT COLLATE "C" NOT NULL, -- the identity provider
     subject TEXT COLLATE "C" NOT NULL, -- the provider's name for the person, never an e-mail address
-    person BYTEA NOT NULL REFERENCES persons (id), -- whose profile it opens
+    person BYTEA NOT NULL REFERENCES persons (id) DEFERRABLE, -- whose profile it opens
     linked_at_ms BIGINT NOT NULL, -- when
     PRIMARY KEY (issuer, subject)
 );
@@ -323,7 +323,7 @@ CREATE INDEX identities_by_person ON identities (person);
 
 CREATE TABLE service_accounts (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- as the shopper chooses it; in the ledger the account's own id
-    person BYTEA NOT NULL REFERENCES persons (id), -- who pays from it
+    person BYTEA NOT NULL REFERENCES persons (id) DEFERRABLE, -- who pays from it
     rail TEXT COLLATE "C" NOT NULL, -- what moves its money: 'ledger', or a rail of the configuration
     reference TEXT COLLATE "C" NOT NULL, -- what the rail calls it
     name TEXT COLLATE "C" NOT NULL, -- what the shopper calls it
@@ -339,7 +339,7 @@ CREATE UNIQUE INDEX one_open_service_account_per_reference ON service_accounts (
 CREATE TABLE sessions (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- one browser, signed in once
     secret BYTEA NOT NULL UNIQUE CHECK (length(secret) = 32), -- SHA-256 of the secret in its cookie
-    person BYTEA NOT NULL REFERENCES persons (id), -- whose profile it opens
+    person BYTEA NOT NULL REFERENCES persons (id) DEFERRABLE, -- whose profile it opens
     issuer TEXT COLLATE "C" NOT NULL, -- issuer and subject: the identity that signed in
     subject TEXT COLLATE "C" NOT NULL, -- as issuer
     provider TEXT COLLATE "C" NOT NULL, -- name of the identity provider at that time
@@ -358,7 +358,7 @@ CREATE INDEX sessions_by_start ON sessions (started_at_ms);
 
 CREATE TABLE passkeys (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) BETWEEN 1 AND 1023), -- what its authenticator calls it
-    person BYTEA NOT NULL REFERENCES persons (id), -- whose payments it confirms
+    person BYTEA NOT NULL REFERENCES persons (id) DEFERRABLE, -- whose payments it confirms
     public_point BYTEA NOT NULL CHECK (length(public_point) = 65), -- uncompressed, P-256
     counter BIGINT NOT NULL CHECK (counter BETWEEN 0 AND 4294967295), -- the highest its authenticator has shown; 0: it keeps none
     name TEXT COLLATE "C" NOT NULL, -- what the shopper calls it
@@ -370,7 +370,7 @@ CREATE INDEX passkeys_by_person ON passkeys (person) WHERE removed_at_ms IS NULL
 CREATE INDEX passkeys_removed ON passkeys (removed_at_ms) WHERE removed_at_ms IS NOT NULL;
 
 CREATE TABLE allowances (
-    person BYTEA NOT NULL REFERENCES persons (id), -- who pays
+    person BYTEA NOT NULL REFERENCES persons (id) DEFERRABLE, -- who pays
     currency TEXT COLLATE "C" NOT NULL CHECK (length(currency) = 3), -- of everything in this row
     strong_at_ms BIGINT, -- the last strong authentication; null: none yet
     unaided_minor BIGINT NOT NULL CHECK (unaided_minor >= 0), -- paid since then without one
@@ -387,7 +387,7 @@ CREATE TABLE sms_letters (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- an SMS that is still to be sent; the gateway took it: the row goes
     number TEXT COLLATE "C" NOT NULL, -- to whom, E.164
     language TEXT COLLATE "C" NOT NULL CHECK (language IN ('en', 'fr')), -- in which language
-    talk BYTEA REFERENCES sms_talks (id), -- what it belongs to; null: nothing was begun
+    talk BYTEA REFERENCES sms_talks (id) DEFERRABLE, -- what it belongs to; null: nothing was begun
     kind TEXT COLLATE "C" NOT NULL, -- what it says
     say TEXT COLLATE "C" NOT NULL, -- the same with its particulars, JSON, but never the number that approves
     made_at_ms BIGINT NOT NULL, -- when
@@ -399,14 +399,14 @@ CREATE UNIQUE INDEX one_sms_receipt_per_talk ON sms_letters (talk) WHERE kind = 
 
 CREATE TABLE sms_wrong (
     number TEXT COLLATE "C" NOT NULL, -- a phone that replied with a wrong number
-    talk BYTEA NOT NULL REFERENCES sms_talks (id), -- to what
+    talk BYTEA NOT NULL REFERENCES sms_talks (id) DEFERRABLE, -- to what
     at_ms BIGINT NOT NULL, -- when
     times BIGINT NOT NULL CHECK (times > 0), -- how often in that millisecond
     PRIMARY KEY (number, at_ms, talk)
 );
 
 CREATE TABLE parted_allowances (
-    identity BYTEA NOT NULL REFERENCES parted (identity) ON DELETE CASCADE, -- who left
+    identity BYTEA NOT NULL REFERENCES parted (identity) ON DELETE CASCADE DEFERRABLE, -- who left
     currency TEXT COLLATE "C" NOT NULL CHECK (length(currency) = 3), -- of everything in this row
     unaided_minor BIGINT NOT NULL CHECK (unaided_minor >= 0), -- as in allowances
     unaided_payments BIGINT NOT NULL CHECK (unaided_payments >= 0), -- as in allowances
@@ -427,13 +427,13 @@ CREATE TABLE keys (
     since_ms BIGINT NOT NULL, -- since when it is in this state
     published_at_ms BIGINT, -- since when the daemon tells others of it; null: not yet
     tainted_at_ms BIGINT, -- since when nothing it signs is believed; null: it was never tainted
-    operation BYTEA REFERENCES operations (id) -- that brought it into this state; null: it was made with the authority
+    operation BYTEA REFERENCES operations (id) DEFERRABLE -- that brought it into this state; null: it was made with the authority
 );
 CREATE UNIQUE INDEX one_active_key_per_purpose ON keys (purpose) WHERE state = 'active';
 CREATE UNIQUE INDEX one_prepared_key_per_purpose ON keys (purpose) WHERE state = 'prepared';
 
 CREATE TABLE ledger_entries (
-    account BYTEA NOT NULL REFERENCES accounts (id), -- whose entry
+    account BYTEA NOT NULL REFERENCES accounts (id) DEFERRABLE, -- whose entry
     movement BYTEA NOT NULL CHECK (length(movement) = 16), -- the payment, or the credit, that moved it
     amount_minor BIGINT NOT NULL CHECK (amount_minor <> 0), -- to the account if positive; the entries of a movement sum to zero
     PRIMARY KEY (account, movement)
@@ -442,7 +442,7 @@ CREATE TABLE ledger_entries (
 CREATE TABLE credits (
     reference TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- the operator's own; the same one again is the same credit
     movement BYTEA NOT NULL CHECK (length(movement) = 16), -- its ledger entries
-    account BYTEA NOT NULL REFERENCES accounts (id), -- whose account was credited
+    account BYTEA NOT NULL REFERENCES accounts (id) DEFERRABLE, -- whose account was credited
     amount_minor BIGINT NOT NULL CHECK (amount_minor > 0), -- how much, in the account's currency
     credited_at_ms BIGINT NOT NULL -- when
 );
@@ -451,7 +451,7 @@ CREATE TABLE merchants (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- who is paid
     name TEXT COLLATE "C" NOT NULL, -- as shoppers see it
     currency TEXT COLLATE "C" NOT NULL CHECK (length(currency) = 3), -- of every charge
-    account BYTEA NOT NULL UNIQUE REFERENCES accounts (id), -- where the built-in ledger puts the money
+    account BYTEA NOT NULL UNIQUE REFERENCES accounts (id) DEFERRABLE, -- where the built-in ledger puts the money
     fixed_minor BIGINT CHECK (fixed_minor > 0), -- what everybody pays when the till asks for nothing; null: not offered
     open_cap_minor BIGINT CHECK (open_cap_minor > 0), -- the most a shopper may choose to pay then; null: not offered
     added_at_ms BIGINT NOT NULL -- when
@@ -460,13 +460,13 @@ CREATE TABLE merchants (
 CREATE TABLE clearing_accounts (
     rail TEXT COLLATE "C" NOT NULL, -- whose payments
     currency TEXT COLLATE "C" NOT NULL CHECK (length(currency) = 3), -- of them
-    account BYTEA NOT NULL UNIQUE REFERENCES accounts (id), -- kind outside; its entries sum up to what the rail owes, negated
+    account BYTEA NOT NULL UNIQUE REFERENCES accounts (id) DEFERRABLE, -- kind outside; its entries sum up to what the rail owes, negated
     PRIMARY KEY (rail, currency)
 );
 
 CREATE TABLE offered_links (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- an identity that has signed in to join a profile
-    session BYTEA NOT NULL REFERENCES sessions (id), -- who must confirm
+    session BYTEA NOT NULL REFERENCES sessions (id) DEFERRABLE, -- who must confirm
     issuer TEXT COLLATE "C" NOT NULL, -- issuer and subject: the identity
     subject TEXT COLLATE "C" NOT NULL, -- as issuer
     provider TEXT COLLATE "C" NOT NULL, -- name of its provider
@@ -477,7 +477,7 @@ CREATE INDEX offered_links_by_end ON offered_links (expires_at_ms);
 
 CREATE TABLE confirmations (
     payment BYTEA NOT NULL PRIMARY KEY CHECK (length(payment) = 16), -- the payment, or the intent that came to nothing
-    passkey BYTEA NOT NULL REFERENCES passkeys (id), -- what signed
+    passkey BYTEA NOT NULL REFERENCES passkeys (id) DEFERRABLE, -- what signed
     nonce BYTEA NOT NULL CHECK (length(nonce) = 32), -- with the payment's own fields this makes the challenge again
     authenticator_data BYTEA NOT NULL, -- authenticator_data ‖ SHA-256(client_data) is what is signed
     client_data BYTEA NOT NULL, -- the browser's JSON: challenge and origin
@@ -486,7 +486,7 @@ CREATE TABLE confirmations (
 
 CREATE TABLE terminals (
     id BIGINT NOT NULL PRIMARY KEY CHECK (id BETWEEN 0 AND 99999999), -- the 8 digits as a number
-    merchant BYTEA NOT NULL REFERENCES merchants (id), -- who is paid there
+    merchant BYTEA NOT NULL REFERENCES merchants (id) DEFERRABLE, -- who is paid there
     name TEXT COLLATE "C" NOT NULL, -- where it stands, in the merchant's words
     banned_at_ms BIGINT, -- since when it is refused; null: active
     ban_reason TEXT COLLATE "C", -- why, in the operator's words
@@ -504,19 +504,19 @@ CREATE TABLE terminals (
 );
 
 CREATE TABLE merchant_limits (
-    merchant BYTEA NOT NULL PRIMARY KEY REFERENCES merchants (id), -- who is paid
+    merchant BYTEA NOT NULL PRIMARY KEY REFERENCES merchants (id) DEFERRABLE, -- who is paid
     day_minor BIGINT NOT NULL CHECK (day_minor >= 0), -- the most in a day; goes before the configuration's
     set_at_ms BIGINT NOT NULL -- when
 );
 
 CREATE TABLE merchant_days (
-    merchant BYTEA NOT NULL PRIMARY KEY REFERENCES merchants (id), -- who is paid; only those who have a limit
+    merchant BYTEA NOT NULL PRIMARY KEY REFERENCES merchants (id) DEFERRABLE, -- who is paid; only those who have a limit
     day BIGINT NOT NULL, -- days since 1970, UTC
     taken_minor BIGINT NOT NULL CHECK (taken_minor >= 0) -- on that day
 );
 
 CREATE TABLE merchant_terms (
-    merchant BYTEA NOT NULL PRIMARY KEY REFERENCES merchants (id), -- whose; without a row the defaults count
+    merchant BYTEA NOT NULL PRIMARY KEY REFERENCES merchants (id) DEFERRABLE, -- whose; without a row the defaults count
     zone TEXT COLLATE "C", -- time zone of its business days, by its IANA name; null: the configuration's
     refund_day_max_minor BIGINT CHECK (refund_day_max_minor >= 0), -- most that is refunded on one business day; null: the configuration's
     pin_salt BYTEA CHECK (length(pin_salt) = 16), -- random; null: no PIN, so no refund from a till
@@ -532,14 +532,14 @@ CREATE TABLE merchant_terms (
 );
 
 CREATE TABLE refund_days (
-    merchant BYTEA NOT NULL REFERENCES merchants (id), -- whose
+    merchant BYTEA NOT NULL REFERENCES merchants (id) DEFERRABLE, -- whose
     day TEXT COLLATE "C" NOT NULL, -- business day, as YYYY-MM-DD
     refunded_minor BIGINT NOT NULL CHECK (refunded_minor >= 0), -- given back or being given back on it
     PRIMARY KEY (merchant, day)
 );
 
 CREATE TABLE settlements (
-    merchant BYTEA NOT NULL REFERENCES merchants (id), -- whose books
+    merchant BYTEA NOT NULL REFERENCES merchants (id) DEFERRABLE, -- whose books
     number BIGINT NOT NULL CHECK (number >= 1), -- of the merchant, from 1, without gaps
     day TEXT COLLATE "C" NOT NULL, -- the business day that it closes, as YYYY-MM-DD
     zone TEXT COLLATE "C" NOT NULL, -- the time zone of that day
@@ -561,13 +561,13 @@ CREATE TABLE settlements (
 );
 
 CREATE TABLE webhooks (
-    merchant BYTEA NOT NULL PRIMARY KEY REFERENCES merchants (id), -- who is told
+    merchant BYTEA NOT NULL PRIMARY KEY REFERENCES merchants (id) DEFERRABLE, -- who is told
     url TEXT COLLATE "C" NOT NULL, -- where
     set_at_ms BIGINT NOT NULL -- when
 );
 
 CREATE TABLE seeds (
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- whose seed
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- whose seed
     version BIGINT NOT NULL CHECK (version >= 0), -- rises with every re-seed
     from_epoch BIGINT NOT NULL CHECK (from_epoch >= 0), -- the first epoch derived from it
     sealing_label TEXT COLLATE "C" NOT NULL, -- the HSM key it is wrapped under
@@ -575,7 +575,7 @@ CREATE TABLE seeds (
     context BYTEA NOT NULL, -- the header: terminal, version, usage
     blob BYTEA NOT NULL, -- the seed, wrapped (RFC 3394)
     binding BYTEA NOT NULL CHECK (length(binding) = 32), -- HMAC over sealing label, header and wrapped seed
-    operation BYTEA REFERENCES operations (id), -- that made it; null: it came with the terminal
+    operation BYTEA REFERENCES operations (id) DEFERRABLE, -- that made it; null: it came with the terminal
     PRIMARY KEY (terminal, version)
 );
 CREATE INDEX seeds_by_sealing_key ON seeds (sealing_label, terminal);
@@ -583,7 +583,7 @@ CREATE INDEX seeds_by_binding_key ON seeds (binding_label, terminal);
 
 CREATE TABLE join_tokens (
     hash BYTEA NOT NULL PRIMARY KEY CHECK (length(hash) = 32), -- SHA-256 of the secret
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- who may enrol with it
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- who may enrol with it
     expires_at_ms BIGINT NOT NULL, -- refused from then on
     added_at_ms BIGINT NOT NULL, -- when
     spki_sha256 BYTEA CHECK (length(spki_sha256) = 32), -- the key it was redeemed for; null: not redeemed
@@ -595,8 +595,8 @@ CREATE INDEX join_tokens_by_terminal ON join_tokens (terminal, added_at_ms);
 
 CREATE TABLE charges (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- of the till's making, or of the claim's
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- where
-    merchant BYTEA NOT NULL REFERENCES merchants (id), -- who is paid
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- where
+    merchant BYTEA NOT NULL REFERENCES merchants (id) DEFERRABLE, -- who is paid
     kind TEXT COLLATE "C" NOT NULL CHECK (kind IN ('till', 'fixed', 'open')), -- where the amount comes from
     currency TEXT COLLATE "C" NOT NULL CHECK (length(currency) = 3), -- of all amounts here
     asked_minor BIGINT CHECK (asked_minor > 0), -- what is asked for; null for an open charge
@@ -620,20 +620,20 @@ CREATE INDEX unsettled_charges_by_terminal ON charges (terminal) WHERE state IN 
 
 CREATE TABLE reports (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- of the terminal's making; again is the same event
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- who saw it
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- who saw it
     at_ms BIGINT NOT NULL, -- by the terminal's clock
     event TEXT COLLATE "C" NOT NULL -- as it came, JSON
 );
 CREATE INDEX reports_by_terminal ON reports (terminal, at_ms);
 
 CREATE TABLE trust_followers (
-    terminal BIGINT NOT NULL PRIMARY KEY REFERENCES terminals (id), -- who
+    terminal BIGINT NOT NULL PRIMARY KEY REFERENCES terminals (id) DEFERRABLE, -- who
     sequence BIGINT NOT NULL CHECK (sequence >= 0), -- of the list of roots it follows; 0: only the root it pinned
     seen_at_ms BIGINT NOT NULL -- when it was connected last, to the hour
 );
 
 CREATE TABLE alarms (
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- which was in two places at once
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- which was in two places at once
     kind TEXT COLLATE "C" NOT NULL CHECK (kind IN ('second-key', 'second-stream', 'superseded')), -- what was seen
     certificate TEXT COLLATE "C" NOT NULL, -- serial of the certificate it was seen with
     other TEXT COLLATE "C" NOT NULL, -- the latest that contradicts it: SHA-256 of another key, or the serial of another certificate; empty: none
@@ -655,7 +655,7 @@ CREATE TABLE settlement_rails (
     debits BIGINT NOT NULL CHECK (debits >= 0), -- how many refunds
     debit_minor BIGINT NOT NULL CHECK (debit_minor >= 0), -- their sum
     PRIMARY KEY (merchant, number, rail),
-    FOREIGN KEY (merchant, number) REFERENCES settlements (merchant, number),
+    FOREIGN KEY (merchant, number) REFERENCES settlements (merchant, number) DEFERRABLE,
     CHECK (closing_minor = opening_minor + credit_minor - debit_minor)
 );
 
@@ -665,20 +665,20 @@ CREATE TABLE settlement_statements (
     jws TEXT COLLATE "C" NOT NULL, -- compact JWS over the totals and the digests of the files; the first stays for ever
     stored_at_ms BIGINT NOT NULL, -- when
     PRIMARY KEY (merchant, number),
-    FOREIGN KEY (merchant, number) REFERENCES settlements (merchant, number)
+    FOREIGN KEY (merchant, number) REFERENCES settlements (merchant, number) DEFERRABLE
 );
 
 CREATE TABLE settlement_statements_due (
     merchant BYTEA NOT NULL, -- merchant and number: closed, and not signed yet
     number BIGINT NOT NULL, -- which closed day, of this merchant
     PRIMARY KEY (merchant, number),
-    FOREIGN KEY (merchant, number) REFERENCES settlements (merchant, number)
+    FOREIGN KEY (merchant, number) REFERENCES settlements (merchant, number) DEFERRABLE
 );
 
 CREATE TABLE tags (
     uid BYTEA NOT NULL CHECK (length(uid) = 7), -- of the chip
     key_version BIGINT NOT NULL CHECK (key_version BETWEEN 1 AND 255), -- of its five keys; each set of keys is a row
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- whose tag it is with these keys
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- whose tag it is with these keys
     master TEXT COLLATE "C" NOT NULL, -- kid of the key from which these keys follow
     made_at_ms BIGINT NOT NULL, -- when an operator had the keys
     read_floor BIGINT NOT NULL CHECK (read_floor BETWEEN 0 AND 16777215), -- its read counter at its last write: a link counts only above it
@@ -693,7 +693,7 @@ CREATE INDEX tags_by_terminal ON tags (terminal) WHERE retired_at_ms IS NULL;
 CREATE INDEX tags_by_master ON tags (master) WHERE retired_at_ms IS NULL;
 
 CREATE TABLE tag_wear (
-    terminal BIGINT PRIMARY KEY NOT NULL REFERENCES terminals (id), -- whose tag
+    terminal BIGINT PRIMARY KEY NOT NULL REFERENCES terminals (id) DEFERRABLE, -- whose tag
     tag_uid TEXT COLLATE "C" NOT NULL, -- the tag it visited last, hex
     cycles BIGINT NOT NULL CHECK (cycles >= 0), -- as the terminal counts, which may have lost its count
     cycles_before BIGINT NOT NULL DEFAULT 0 CHECK (cycles_before >= 0), -- what it had counted of this tag before it lost the count: added to cycles
@@ -707,7 +707,7 @@ CREATE TABLE tag_wear (
 CREATE INDEX tag_wear_by_end ON tag_wear (replace_by_ms, terminal);
 
 CREATE TABLE nfc_paces (
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- whose windows on nfc
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- whose windows on nfc
     from_epoch BIGINT NOT NULL, -- the first epoch with this pace
     shortest_ms BIGINT, -- both NULL: as the policy says
     longest_ms BIGINT, -- as shortest_ms
@@ -716,7 +716,7 @@ CREATE TABLE nfc_paces (
 );
 
 CREATE TABLE tag_watches (
-    terminal BIGINT NOT NULL PRIMARY KEY REFERENCES terminals (id), -- whose tag
+    terminal BIGINT NOT NULL PRIMARY KEY REFERENCES terminals (id) DEFERRABLE, -- whose tag
     tag_uid TEXT COLLATE "C" NOT NULL, -- the one it visited last
     counter BIGINT CHECK (counter >= 0), -- where the tag's counter stood when it was left; null: it is not told
     epoch BIGINT, -- epoch to turn: what is on it; null: nothing was written yet
@@ -727,7 +727,7 @@ CREATE TABLE tag_watches (
 );
 
 CREATE TABLE tag_links (
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- which had it on its tag
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- which had it on its tag
     epoch BIGINT NOT NULL, -- epoch to turn: what was on the tag
     "window" BIGINT NOT NULL, -- as epoch
     turn BIGINT NOT NULL, -- as epoch
@@ -744,7 +744,7 @@ CREATE TABLE tag_links (
 CREATE INDEX tag_links_by_next ON tag_links (next_at_ms) WHERE next_at_ms IS NOT NULL;
 
 CREATE TABLE tap_days (
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- whose tag
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- whose tag
     day BIGINT NOT NULL, -- days since 1970, UTC
     taps BIGINT NOT NULL CHECK (taps >= 0), -- how often phones read it, as the terminal told
     counted BIGINT NOT NULL CHECK (counted IN (0, 1)), -- 1: it told how often that day; 0: only second places are known
@@ -757,7 +757,7 @@ CREATE INDEX tap_days_by_next ON tap_days (next_at_ms) WHERE next_at_ms IS NOT N
 CREATE INDEX judged_tap_days ON tap_days (day) WHERE next_at_ms IS NULL;
 
 CREATE TABLE tag_alarms (
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- where
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- where
     kind TEXT COLLATE "C" NOT NULL CHECK (kind IN ('claims-without-taps', 'counter-back', 'second-place', 'taps-without-claims')), -- what does not fit
     day BIGINT NOT NULL, -- days since 1970, UTC
     times BIGINT NOT NULL CHECK (times >= 1), -- how much of it
@@ -784,8 +784,8 @@ CREATE TABLE certificates (
     not_after_ms BIGINT NOT NULL, -- valid until
     issued_at_ms BIGINT NOT NULL, -- recorded before it was handed out
     issuer_key TEXT COLLATE "C" NOT NULL DEFAULT '', -- key identifier of the issuing CA, lower-case hex; empty: not kept
-    renews TEXT COLLATE "C" REFERENCES certificates (serial), -- the certificate it was issued under; null: a first one
-    join_token BYTEA REFERENCES join_tokens (hash), -- the join token it was issued for; null: another way
+    renews TEXT COLLATE "C" REFERENCES certificates (serial) DEFERRABLE, -- the certificate it was issued under; null: a first one
+    join_token BYTEA REFERENCES join_tokens (hash) DEFERRABLE, -- the join token it was issued for; null: another way
     used_at_ms BIGINT, -- when a terminal first came with it; null: not yet
     superseded_at_ms BIGINT -- since when it is refused because a later one has been used; null: it is not
 );
@@ -797,20 +797,20 @@ CREATE INDEX certificates_in_force_by_end ON certificates (not_after_ms, subject
 
 CREATE TABLE claims (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- one phone has spent one token
-    charge BYTEA NOT NULL REFERENCES charges (id), -- what it holds
+    charge BYTEA NOT NULL REFERENCES charges (id) DEFERRABLE, -- what it holds
     epoch BIGINT NOT NULL, -- epoch to turn: the token it spent
     version BIGINT NOT NULL, -- of the seed
     channel BIGINT NOT NULL CHECK (channel IN (1, 2, 3)), -- 1 nfc, 2 qr, 3 code
     "window" BIGINT NOT NULL, -- number within epoch and channel
     turn BIGINT NOT NULL, -- number within the window
     phone BYTEA NOT NULL CHECK (length(phone) = 32), -- SHA-256 of the secret in the phone's cookie
-    person BYTEA REFERENCES persons (id), -- who claimed, when that was known at the claim
+    person BYTEA REFERENCES persons (id) DEFERRABLE, -- who claimed, when that was known at the claim
     mark BIGINT NOT NULL CHECK (mark BETWEEN 0 AND 99), -- two digits on phone, kiosk, till and receipt
     state TEXT COLLATE "C" NOT NULL CHECK (state IN ('held', 'paying', 'released', 'paid')), -- where it stands; paying: an open intent works on it
     claimed_at_ms BIGINT NOT NULL, -- when
     held_until_ms BIGINT NOT NULL, -- may be approved until then
     signed_in_at_ms BIGINT, -- when its shopper signed in for it; null: not for it
-    signed_in_by BYTEA REFERENCES persons (id) -- who signed in for a claim of nobody known: it counts as held by them
+    signed_in_by BYTEA REFERENCES persons (id) DEFERRABLE -- who signed in for a claim of nobody known: it counts as held by them
 );
 CREATE UNIQUE INDEX one_claim_at_a_time_per_charge ON claims (charge) WHERE state <> 'released';
 CREATE INDEX held_claims_by_end ON claims (held_until_ms) WHERE state = 'held';
@@ -819,15 +819,15 @@ CREATE INDEX claims_by_charge ON claims (charge, claimed_at_ms);
 CREATE INDEX held_claims_by_sign_in ON claims (signed_in_by) WHERE state IN ('held', 'paying');
 
 CREATE TABLE certificate_bytes (
-    serial TEXT COLLATE "C" NOT NULL PRIMARY KEY REFERENCES certificates (serial), -- whose bytes
+    serial TEXT COLLATE "C" NOT NULL PRIMARY KEY REFERENCES certificates (serial) DEFERRABLE, -- whose bytes
     der BYTEA NOT NULL -- the certificate, so that a repeated request gets the same one
 );
 
 CREATE TABLE consent_voices (
-    request BYTEA NOT NULL REFERENCES consent_requests (id), -- about what
-    operator TEXT COLLATE "C" NOT NULL REFERENCES operators (name), -- who; the last word of each counts
+    request BYTEA NOT NULL REFERENCES consent_requests (id) DEFERRABLE, -- about what
+    operator TEXT COLLATE "C" NOT NULL REFERENCES operators (name) DEFERRABLE, -- who; the last word of each counts
     consents BIGINT NOT NULL CHECK (consents IN (0, 1)), -- 1: yes, 0: no
-    serial TEXT COLLATE "C" NOT NULL REFERENCES certificates (serial), -- signed under this certificate
+    serial TEXT COLLATE "C" NOT NULL REFERENCES certificates (serial) DEFERRABLE, -- signed under this certificate
     statement TEXT COLLATE "C" NOT NULL, -- JWS with the operator's certificates
     given_at_ms BIGINT NOT NULL, -- when it came
     PRIMARY KEY (request, operator)
@@ -836,9 +836,9 @@ CREATE TABLE consent_voices (
 CREATE TABLE payments (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- also the movement of its ledger entries
     receipt BYTEA NOT NULL UNIQUE CHECK (length(receipt) = 16), -- id of the receipt, signed afterwards
-    claim BYTEA NOT NULL UNIQUE REFERENCES claims (id), -- what was approved, once
-    service_account BYTEA NOT NULL REFERENCES service_accounts (id), -- what it was paid from, and so who paid
-    account BYTEA NOT NULL REFERENCES accounts (id), -- what the ledger took it from: the shopper's account, or the clearing account of the rail
+    claim BYTEA NOT NULL UNIQUE REFERENCES claims (id) DEFERRABLE, -- what was approved, once
+    service_account BYTEA NOT NULL REFERENCES service_accounts (id) DEFERRABLE, -- what it was paid from, and so who paid
+    account BYTEA NOT NULL REFERENCES accounts (id) DEFERRABLE, -- what the ledger took it from: the shopper's account, or the clearing account of the rail
     amount_minor BIGINT NOT NULL CHECK (amount_minor > 0), -- as approved, in the charge's currency
     pseudonym TEXT COLLATE "C" NOT NULL, -- of the shopper towards this merchant
     rail TEXT COLLATE "C" NOT NULL, -- what moved the money: 'ledger', or a rail of the configuration
@@ -851,8 +851,8 @@ CREATE TABLE payments (
 CREATE TABLE intents (
     payment BYTEA NOT NULL PRIMARY KEY CHECK (length(payment) = 16), -- the payment that it becomes
     receipt BYTEA NOT NULL UNIQUE CHECK (length(receipt) = 16), -- id of the receipt that it leads to
-    claim BYTEA NOT NULL REFERENCES claims (id), -- what was approved
-    service_account BYTEA NOT NULL REFERENCES service_accounts (id), -- what it is paid from, and so who pays
+    claim BYTEA NOT NULL REFERENCES claims (id) DEFERRABLE, -- what was approved
+    service_account BYTEA NOT NULL REFERENCES service_accounts (id) DEFERRABLE, -- what it is paid from, and so who pays
     rail TEXT COLLATE "C" NOT NULL CHECK (rail <> 'ledger'), -- who is asked; the ledger needs no asking
     rail_account TEXT COLLATE "C" NOT NULL, -- the reference of the account there, as it was then
     amount_minor BIGINT NOT NULL CHECK (amount_minor > 0), -- as approved, in the charge's currency
@@ -880,11 +880,11 @@ CREATE TABLE sign_in_attempts (
     visitor BYTEA NOT NULL CHECK (length(visitor) = 32), -- SHA-256 of the secret of the browser that began it
     provider TEXT COLLATE "C" NOT NULL, -- id of the identity provider in the configuration
     purpose TEXT COLLATE "C" NOT NULL CHECK (purpose IN ('pay', 'link', 'profile')), -- what for
-    claim BYTEA REFERENCES claims (id), -- what is to be paid afterwards; null: nothing yet
-    session BYTEA REFERENCES sessions (id), -- whose profile the identity is to join, for a link
+    claim BYTEA REFERENCES claims (id) DEFERRABLE, -- what is to be paid afterwards; null: nothing yet
+    session BYTEA REFERENCES sessions (id) DEFERRABLE, -- whose profile the identity is to join, for a link
     expires_at_ms BIGINT NOT NULL, -- refused from then on
     taken_at_ms BIGINT, -- when the provider sent the browser back; once
-    opened BYTEA REFERENCES sessions (id), -- the session that came of it
+    opened BYTEA REFERENCES sessions (id) DEFERRABLE, -- the session that came of it
     fresh BIGINT NOT NULL DEFAULT 0 CHECK (fresh IN (0, 1)), -- the provider was told to ask for the password; a link always does
     CHECK ((purpose = 'link') = (session IS NOT NULL))
 );
@@ -894,18 +894,18 @@ CREATE INDEX sign_in_attempts_waiting ON sign_in_attempts ((claim IS NOT NULL), 
 
 CREATE TABLE challenges (
     challenge BYTEA NOT NULL PRIMARY KEY CHECK (length(challenge) = 32), -- what a passkey is to sign, once
-    person BYTEA NOT NULL REFERENCES persons (id), -- whose passkey
+    person BYTEA NOT NULL REFERENCES persons (id) DEFERRABLE, -- whose passkey
     nonce BYTEA NOT NULL CHECK (length(nonce) = 32), -- random, an input of the challenge of a payment
-    claim BYTEA REFERENCES claims (id), -- what is to be paid; null: a new passkey is to be made
+    claim BYTEA REFERENCES claims (id) DEFERRABLE, -- what is to be paid; null: a new passkey is to be made
     amount_minor BIGINT CHECK (amount_minor > 0), -- in the charge's currency
-    account BYTEA REFERENCES service_accounts (id), -- what it is to be paid from
+    account BYTEA REFERENCES service_accounts (id) DEFERRABLE, -- what it is to be paid from
     ends_at_ms BIGINT NOT NULL, -- good for nothing from then on
     CHECK ((claim IS NULL) = (amount_minor IS NULL) AND (claim IS NULL) = (account IS NULL))
 );
 CREATE INDEX challenges_by_person ON challenges (person, ends_at_ms);
 
 CREATE TABLE signed_approvals (
-    claim BYTEA NOT NULL PRIMARY KEY REFERENCES claims (id), -- which the approval spends its token for
+    claim BYTEA NOT NULL PRIMARY KEY REFERENCES claims (id) DEFERRABLE, -- which the approval spends its token for
     key BYTEA NOT NULL CHECK (length(key) = 32), -- thumbprint of the wallet's key
     jti BYTEA NOT NULL CHECK (length(jti) = 32), -- SHA-256 of the approval's jti
     public_point BYTEA NOT NULL CHECK (length(public_point) = 65), -- the wallet's key, uncompressed SEC 1: verifies the approval
@@ -918,38 +918,38 @@ CREATE TABLE taps (
     uid BYTEA NOT NULL, -- of the tag that was read
     key_version BIGINT NOT NULL, -- of the keys that signed
     counter BIGINT NOT NULL CHECK (counter BETWEEN 0 AND 16777215), -- the tag's read counter in the link
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- whose tag it was
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- whose tag it was
     version BIGINT NOT NULL, -- of the seed; version to turn: the token that was on the tag
     epoch BIGINT NOT NULL, -- hour of the terminal
     "window" BIGINT NOT NULL, -- number within epoch and channel
     turn BIGINT NOT NULL, -- number within the window
-    claim BYTEA NOT NULL UNIQUE REFERENCES claims (id), -- what it began
+    claim BYTEA NOT NULL UNIQUE REFERENCES claims (id) DEFERRABLE, -- what it began
     at_ms BIGINT NOT NULL, -- when the link was spent
     PRIMARY KEY (uid, key_version, counter),
-    FOREIGN KEY (uid, key_version) REFERENCES tags (uid, key_version)
+    FOREIGN KEY (uid, key_version) REFERENCES tags (uid, key_version) DEFERRABLE
 );
 CREATE INDEX taps_by_link ON taps (terminal, epoch, "window", turn);
 
 CREATE TABLE receipts_due (
     paid_at_ms BIGINT NOT NULL, -- first, because the oldest goes first
-    payment BYTEA NOT NULL REFERENCES payments (id), -- paid, and its receipt not yet stored
+    payment BYTEA NOT NULL REFERENCES payments (id) DEFERRABLE, -- paid, and its receipt not yet stored
     PRIMARY KEY (paid_at_ms, payment)
 );
 
 CREATE TABLE receipts (
-    payment BYTEA NOT NULL PRIMARY KEY REFERENCES payments (id), -- what it is the receipt of
+    payment BYTEA NOT NULL PRIMARY KEY REFERENCES payments (id) DEFERRABLE, -- what it is the receipt of
     jws TEXT COLLATE "C" NOT NULL, -- compact JWS; the first stays for ever
     stored_at_ms BIGINT NOT NULL -- when
 );
 
 CREATE TABLE refunds (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- of the asker's making; again is the same refund
-    payment BYTEA NOT NULL REFERENCES payments (id), -- what is given back, to the account that paid it
+    payment BYTEA NOT NULL REFERENCES payments (id) DEFERRABLE, -- what is given back, to the account that paid it
     movement BYTEA NOT NULL UNIQUE CHECK (length(movement) = 16), -- its ledger entries, and its key at the rail
     receipt BYTEA NOT NULL UNIQUE CHECK (length(receipt) = 16), -- id of its receipt, signed afterwards
     amount_minor BIGINT NOT NULL CHECK (amount_minor > 0), -- how much, in the payment's currency
     reason TEXT COLLATE "C", -- in the merchant's words
-    terminal BIGINT REFERENCES terminals (id), -- who asked; null: an operator
+    terminal BIGINT REFERENCES terminals (id) DEFERRABLE, -- who asked; null: an operator
     operator TEXT COLLATE "C", -- who asked; null: a terminal
     day TEXT COLLATE "C" NOT NULL, -- the business day whose cap it counts against
     state TEXT COLLATE "C" NOT NULL CHECK (state IN ('asked', 'refunded', 'declined')), -- where it stands; asked: the rail has not said
@@ -969,23 +969,23 @@ CREATE INDEX refunds_open ON refunds (next_at_ms) WHERE state = 'asked';
 
 CREATE TABLE refund_receipts_due (
     ended_at_ms BIGINT NOT NULL, -- first, because the oldest goes first
-    refund BYTEA NOT NULL REFERENCES refunds (id), -- refunded, and its receipt not yet stored
+    refund BYTEA NOT NULL REFERENCES refunds (id) DEFERRABLE, -- refunded, and its receipt not yet stored
     PRIMARY KEY (ended_at_ms, refund)
 );
 
 CREATE TABLE refund_receipts (
-    refund BYTEA NOT NULL PRIMARY KEY REFERENCES refunds (id), -- what it is the receipt of
+    refund BYTEA NOT NULL PRIMARY KEY REFERENCES refunds (id) DEFERRABLE, -- what it is the receipt of
     jws TEXT COLLATE "C" NOT NULL, -- compact JWS; the first stays for ever
     stored_at_ms BIGINT NOT NULL -- when
 );
 
 CREATE TABLE bookings (
     movement BYTEA NOT NULL PRIMARY KEY CHECK (length(movement) = 16), -- of its ledger entries
-    refund BYTEA REFERENCES refunds (id), -- the refund; null: it is the payment
-    payment BYTEA NOT NULL REFERENCES payments (id), -- what was paid, or is given back
-    merchant BYTEA NOT NULL REFERENCES merchants (id), -- whose books
-    person BYTEA NOT NULL REFERENCES persons (id), -- who paid
-    terminal BIGINT NOT NULL REFERENCES terminals (id), -- where it was paid, or the refund asked for; an operator's refund: where it was paid
+    refund BYTEA REFERENCES refunds (id) DEFERRABLE, -- the refund; null: it is the payment
+    payment BYTEA NOT NULL REFERENCES payments (id) DEFERRABLE, -- what was paid, or is given back
+    merchant BYTEA NOT NULL REFERENCES merchants (id) DEFERRABLE, -- whose books
+    person BYTEA NOT NULL REFERENCES persons (id) DEFERRABLE, -- who paid
+    terminal BIGINT NOT NULL REFERENCES terminals (id) DEFERRABLE, -- where it was paid, or the refund asked for; an operator's refund: where it was paid
     amount_minor BIGINT NOT NULL CHECK (amount_minor <> 0), -- to the merchant if positive; the same as the ledger entry
     rail TEXT COLLATE "C" NOT NULL, -- what moved the money
     rail_reference TEXT COLLATE "C" NOT NULL, -- what the rail calls it
@@ -1000,10 +1000,10 @@ CREATE INDEX bookings_not_settled ON bookings (merchant, booked_at_ms) WHERE set
 
 CREATE TABLE notices (
     id BYTEA NOT NULL PRIMARY KEY CHECK (length(id) = 16), -- by time; what the merchant tells repeats by
-    merchant BYTEA NOT NULL REFERENCES merchants (id), -- who is told
+    merchant BYTEA NOT NULL REFERENCES merchants (id) DEFERRABLE, -- who is told
     kind TEXT COLLATE "C" NOT NULL CHECK (kind IN ('payment.paid', 'payment.refunded', 'settlement.closed')), -- what happened
-    charge BYTEA REFERENCES charges (id), -- notices of one charge go in their order; null: of a closed day
-    movement BYTEA REFERENCES bookings (movement), -- what was booked; null: of a closed day
+    charge BYTEA REFERENCES charges (id) DEFERRABLE, -- notices of one charge go in their order; null: of a closed day
+    movement BYTEA REFERENCES bookings (movement) DEFERRABLE, -- what was booked; null: of a closed day
     settlement BIGINT, -- number of the closed day; null: of a booking
     state TEXT COLLATE "C" NOT NULL CHECK (state IN ('waiting', 'delivered', 'parked')), -- where it stands
     tries BIGINT NOT NULL CHECK (tries >= 0), -- how often it was sent
@@ -1020,7 +1020,7 @@ CREATE INDEX notices_of_a_charge ON notices (charge, id) WHERE state <> 'deliver
 CREATE INDEX notices_parked ON notices (merchant, id) WHERE state = 'parked';
 
 -- A terminal's charge and a charge's terminal point to each other.
-ALTER TABLE terminals ADD FOREIGN KEY (till_charge) REFERENCES charges (id);
+ALTER TABLE terminals ADD FOREIGN KEY (till_charge) REFERENCES charges (id) DEFERRABLE;
 
 -- What no partition of its own takes, until the next look at partitions.
 CREATE TABLE spent_rest PARTITION OF spent DEFAULT;

@@ -13,10 +13,11 @@ use pki::{Certificate, Issuer, PkiError};
 
 use super::{App, AssembleError, Parts};
 use crate::clock::SystemClock;
-use crate::config::{Config, HsmConfig};
+use crate::config::{Config, HsmConfig, StorePlace};
 use crate::metrics::Metrics;
 use crate::services::fence::{self, JournalError};
 use crate::services::trust::{Trust, TrustFileError};
+use crate::store::postgres::{self, PostgresOptions};
 use crate::store::sqlite::{self, SqliteOptions};
 use crate::store::{SqlStore, StoreError};
 
@@ -104,20 +105,34 @@ pub async fn open_signer(config: &Config, trust: &Trust) -> Result<SignerClient,
 
 fn open_store(config: &Config) -> Result<SqlStore, OpenError> {
     let failed = |error| OpenError::Store {
-        path: config.store.path.display().to_string(),
+        path: config.store.place.name(),
         error,
     };
-    if !config.store.path.exists() {
-        return Err(failed(StoreError::Unusable {
+    let node = config.node.to_string();
+    let (queue_max, readers) = (config.store.queue_max, config.store.readers);
+    match &config.store.place {
+        StorePlace::Sqlite(path) if !path.exists() => Err(failed(StoreError::Unusable {
             detail: "there is no such file".into(),
-        }));
+        })),
+        StorePlace::Sqlite(path) => {
+            let options = SqliteOptions {
+                node,
+                queue_max,
+                readers,
+            };
+            sqlite::open(path, options).map_err(failed)
+        }
+        StorePlace::Postgres { place, lanes } => {
+            let options = PostgresOptions {
+                node,
+                place: place.clone(),
+                queue_max,
+                lanes: *lanes,
+                readers,
+            };
+            postgres::open(options).map_err(failed)
+        }
     }
-    let options = SqliteOptions {
-        node: config.node.to_string(),
-        queue_max: config.store.queue_max,
-        readers: config.store.readers,
-    };
-    sqlite::open(&config.store.path, options).map_err(failed)
 }
 
 /// The first certificate of a PEM file of our own PKI.

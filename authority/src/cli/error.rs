@@ -202,7 +202,7 @@ fn store_advice(error: &StoreError) -> (Exit, &'static str) {
         ),
         StoreError::Unusable { .. } => (
             Exit::OperatorNeeded,
-            "check [store] path; `m2key-authority init` makes a new authority",
+            "check [store]; `m2key-authority init` makes a new authority, `m2key-authority migrate` a new database",
         ),
         StoreError::Corrupt { .. } => (
             Exit::OperatorNeeded,

@@ -142,8 +142,7 @@ fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
     raw.wear.check(m);
     m.range("signer.deadline_ms", raw.signer.deadline_ms, 100, 60_000);
     m.range("signer.queue_max", raw.signer.queue_max as u64, 1, 65_536);
-    m.range("store.queue_max", raw.store.queue_max as u64, 1, 65_536);
-    m.range("store.readers", raw.store.readers as u64, 1, 64);
+    raw.store.check(raw.fence.journal.is_some(), m);
 }
 
 fn check_names(raw: &raw::Raw, m: &mut Mistakes) {

@@ -17,6 +17,7 @@ use super::rails::RawRail;
 use super::sessions::RawSessions;
 use super::sms::{RawSms, SmsConfig};
 use super::spending;
+use super::store::RawStore;
 use super::wear::RawWear;
 use super::webhooks::WebhooksConfig;
 use super::{
@@ -25,8 +26,6 @@ use super::{
     SignerConfig, TrustConfig,
 };
 
-/// The journal's name beside the store.
-const JOURNAL_NAME: &str = "fence.journal";
 pub(super) const DAY_MS: Millis = 24 * 3_600_000;
 
 #[derive(Deserialize)]
@@ -42,7 +41,7 @@ pub(super) struct Raw {
     pub operator: RawOperator,
     pub hsm: RawHsm,
     pub signer: RawSigner,
-    pub store: StoreConfig,
+    pub store: RawStore,
     #[serde(default)]
     pub fence: RawFence,
     #[serde(default)]
@@ -138,19 +137,6 @@ pub(super) struct RawSigner {
     pub queue_max: usize,
 }
 
-/// The embedded database.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoreConfig {
-    pub path: PathBuf,
-    /// Most writes that wait for a commit.
-    #[serde(default = "queue_max")]
-    pub queue_max: usize,
-    /// Connections that only read.
-    #[serde(default = "readers")]
-    pub readers: usize,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawFence {
@@ -240,15 +226,9 @@ impl Raw {
                 queue_max: self.signer.queue_max,
             },
             fence: FenceConfig {
-                journal: match self.fence.journal {
-                    Some(journal) => at(journal),
-                    None => at(self.store.path.with_file_name(JOURNAL_NAME)),
-                },
+                journal: at(self.fence.journal.unwrap_or_else(|| self.store.journal())),
             },
-            store: StoreConfig {
-                path: at(self.store.path),
-                ..self.store
-            },
+            store: self.store.resolve(folder),
             policy: checked.policy,
             wear: self.wear.resolve(),
             schedule: ScheduleConfig {
@@ -329,12 +309,8 @@ fn one() -> usize {
     1
 }
 
-fn queue_max() -> usize {
+pub(super) fn queue_max() -> usize {
     1024
-}
-
-fn readers() -> usize {
-    2
 }
 
 fn deadline_ms() -> u64 {

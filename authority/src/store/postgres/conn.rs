@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Statement};
 
@@ -63,6 +64,26 @@ impl PgConn {
         self.with_statement(sql, values, |client, statement, values| {
             client.query(statement, values)
         })
+    }
+
+    /// Hands over one row after the other, of an answer that may be too large to keep.
+    pub(super) fn each(
+        &self,
+        sql: &str,
+        take: &mut dyn FnMut(&postgres::Row) -> Result<()>,
+    ) -> Result<()> {
+        let mut client = self.client.borrow_mut();
+        let client = client
+            .as_mut()
+            .ok_or_else(|| unusable("PostgreSQL is away"))?;
+        let none: [&(dyn ToSql + Sync); 0] = [];
+        let mut rows = client
+            .query_raw(sql, none)
+            .map_err(|error| self.note(error))?;
+        while let Some(row) = rows.next().map_err(|error| self.note(error))? {
+            take(&row)?;
+        }
+        Ok(())
     }
 
     /// Runs statements that are given nothing and answer nothing.

@@ -3,13 +3,16 @@
 mod conn;
 mod connect;
 mod error;
+mod moving;
 mod schema;
 
+use std::path::Path;
 use std::sync::Arc;
 
 pub(in crate::store) use self::conn::PgConn;
 use self::connect::Connect;
 pub use self::connect::PostgresPlace;
+pub use self::moving::Moved;
 pub use self::schema::SchemaState;
 use super::sql::SqlStore;
 use super::sql::audit::Chain;
@@ -56,6 +59,15 @@ pub fn migrate(place: &PostgresPlace) -> Result<u32> {
     with_conn(place, |conn| match conn {
         Conn::Postgres(postgres) => schema::migrate(postgres, conn),
         Conn::Sqlite(_) => Ok(0),
+    })
+}
+
+/// Moves an embedded store into the database, which must be empty, and answers what it held.
+pub fn move_from(file: &Path, place: &PostgresPlace) -> Result<Vec<Moved>> {
+    let file = file.to_owned();
+    with_conn(place, move |conn| match conn {
+        Conn::Postgres(postgres) => moving::move_all(&file, postgres),
+        Conn::Sqlite(_) => Ok(Vec::new()),
     })
 }
 

@@ -104,6 +104,19 @@ fn refuse_foreign(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
+/// For who only reads, and so brings nothing up to date.
+pub(in crate::store) fn refuse_other_version(conn: &Connection) -> Result<()> {
+    refuse_foreign(conn)?;
+    let version: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = MIGRATIONS.len();
+    if version as usize == known {
+        return Ok(());
+    }
+    Err(unusable(format!(
+        "its schema has version {version}, this program needs {known}: start the authority on it once"
+    )))
+}
+
 /// A step may rebuild a table that others point to, so foreign keys are off while it runs, and checked
 /// before it counts (SQLite, "Making Other Kinds Of Table Schema Changes").
 fn migrate(conn: &mut Connection) -> Result<()> {
