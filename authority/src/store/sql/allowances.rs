@@ -141,6 +141,7 @@ pub(super) fn spend(tx: &mut Tx<'_>, pay: &Pay, person: &Person, account: Accoun
     if person.locked {
         return barred(Barred::Locked);
     }
+    hold(tx.conn, Held::Person, &person.id)?;
     if let Strength::Passkey(confirmation) = &pay.strength {
         use_up(tx, pay, person, account, confirmation)?;
     }
@@ -153,7 +154,6 @@ fn barred<T>(why: Barred) -> Step<T> {
 }
 
 fn take_from_shopper(tx: &Tx<'_>, pay: &Pay, person: &Person) -> Step<()> {
-    hold(tx.conn, Held::Person, &person.id)?;
     let amount = pay.approved.amount();
     let mut spend = Spend {
         amount_minor: amount.amount_minor(),

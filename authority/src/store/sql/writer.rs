@@ -27,8 +27,11 @@ use crate::journal::{Fact, Journal, Unwritten};
 use crate::store::sqlite::error::{cannot_write, corrupt, unusable};
 use crate::store::{Result, StoreError};
 
-/// Most writes that share one commit.
+/// Most writes that share one commit of the only lane.
 pub(super) const BATCH_MAX: usize = 256;
+/// The same where lanes lock what they touch: three locks each, of the 6 400 that PostgreSQL has room for as
+/// it comes, leave room for eight nodes of four lanes.
+const LOCKED_BATCH_MAX: usize = 64;
 /// How often a batch is run again after others got in its way, or the connection broke before its commit.
 const RETRIES_MAX: u32 = 8;
 
@@ -204,7 +207,11 @@ impl Lane {
     fn next(&self) -> Option<Batch> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = vec![jobs.blocking_recv()?];
-        let share = (jobs.len() + 1).div_ceil(self.lanes).min(BATCH_MAX);
+        let most = match self.conn {
+            Conn::Sqlite(_) => BATCH_MAX,
+            Conn::Postgres(_) => LOCKED_BATCH_MAX,
+        };
+        let share = (jobs.len() + 1).div_ceil(self.lanes).min(most);
         while batch.len() < share {
             match jobs.try_recv() {
                 Ok(job) => batch.push(job),
