@@ -106,18 +106,17 @@ impl PgConn {
         self.batch(&sql)
     }
 
+    /// That a connection broke since it was used last is found out here, before anything was read.
     pub(in crate::store) fn begin_snapshot(&self) -> Result<()> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         self.ready()?;
-        self.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    }
-
-    pub(in crate::store) fn end_snapshot(&self) -> Result<()> {
-        let ended = self.batch("COMMIT");
-        if self.trouble.get().is_some() {
-            // What was read was read; the next one finds a new connection.
-            return Ok(());
+        match self.batch(begin) {
+            Err(_) if self.trouble.get() == Some(Trouble::Lost) => {
+                self.ready()?;
+                self.batch(begin)
+            }
+            begun => begun,
         }
-        ended
     }
 
     pub(in crate::store) fn take(&self, steps: &[Step]) -> Result<()> {

@@ -161,17 +161,27 @@ impl Conn {
     pub(in crate::store) fn snapshot<T>(&self, read: impl FnOnce(&Self) -> T) -> Result<T> {
         match self {
             Self::Sqlite(conn) => {
-                let snapshot = conn.unchecked_transaction()?;
-                let found = read(self);
-                snapshot.finish()?;
-                Ok(found)
+                conn.prepare_cached("BEGIN")?.execute([])?;
             }
-            Self::Postgres(conn) => {
-                conn.begin_snapshot()?;
-                let found = read(self);
-                conn.end_snapshot()?;
-                Ok(found)
+            Self::Postgres(conn) => conn.begin_snapshot()?,
+        }
+        let _snapshot = Snapshot(self);
+        Ok(read(self))
+    }
+}
+
+/// A transaction that only reads; it ends with this, also when the reader panics.
+struct Snapshot<'a>(&'a Conn);
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        match self.0 {
+            Conn::Sqlite(conn) => {
+                // If even this fails, the next begin does too, and says so to its caller.
+                let ended = conn.prepare_cached("ROLLBACK");
+                let _ = ended.and_then(|mut statement| statement.execute([]));
             }
+            Conn::Postgres(conn) => conn.roll_back(),
         }
     }
 }
