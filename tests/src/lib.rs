@@ -13,6 +13,7 @@
 pub mod authority;
 pub mod bank;
 pub mod browser;
+pub mod capacity;
 pub mod failure;
 pub mod identity_provider;
 pub mod kannel;
