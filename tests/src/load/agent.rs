@@ -40,7 +40,7 @@ pub struct Agent {
     heard: watch::Sender<Heard>,
     failures: AtomicU64,
     /// One schedule at a time: of two, the older may come last.
-    fetching: tokio::sync::Mutex<()>,
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What the stream said last.
@@ -77,7 +77,7 @@ impl Agent {
             watch,
             heard: watch::Sender::default(),
             failures: AtomicU64::default(),
-            fetching: tokio::sync::Mutex::default(),
+            fetching: Arc::default(),
         }))
     }
 
@@ -124,6 +124,15 @@ impl Agent {
     /// Fetches keys and the whole horizon, and shows what follows.
     pub async fn fetch(&self) -> Result<(), CallError> {
         let _alone = self.fetching.lock().await;
+        self.fetch_alone().await
+    }
+
+    /// Waits until no schedule is on its way.
+    pub async fn settled(&self) {
+        drop(self.fetching.lock().await);
+    }
+
+    async fn fetch_alone(&self) -> Result<(), CallError> {
         let keys = self.client.keys().await?;
         let response = self.client.schedule(Fetch::Whole).await?;
         let followed = self
@@ -225,10 +234,13 @@ impl Agent {
 
     /// As the authority asks for it.
     fn fetch_beside(self: &Arc<Self>) {
-        if self.fetching.try_lock().is_ok() {
+        if let Ok(alone) = self.fetching.clone().try_lock_owned() {
             let agent = self.clone();
-            // What fails is asked for again: the next frame says if it is still due.
-            tokio::spawn(async move { agent.fetch().await });
+            tokio::spawn(async move {
+                // What fails is asked for again: the next frame says if it is still due.
+                let _ = agent.fetch_alone().await;
+                drop(alone);
+            });
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Weathered {
     pub up: Histogram<u64>,
     /// When the last of a round was up; none: not within the patience.
     pub all_up: Vec<Option<Duration>>,
+    /// When the last of a round had the schedule that it was asked to fetch, too.
+    pub all_served: Vec<Duration>,
     /// Tries that came to nothing.
     pub failures: BTreeMap<String, u64>,
 }
@@ -46,6 +48,7 @@ impl Weathered {
                 "longest": ms(self.up.max()),
             },
             "all_up_s": self.all_up.iter().map(seconds).collect::<Vec<_>>(),
+            "all_served_s": self.all_served.iter().map(Duration::as_secs_f64).collect::<Vec<_>>(),
             "failures": self.failures,
         })
     }
@@ -55,20 +58,22 @@ impl Weathered {
         let quantile = |q| ms(self.up.value_at_quantile(q));
         let slowest = self.all_up.iter().flatten().max();
         let slowest = slowest.map_or("never".into(), |it| format!("{:.2}", it.as_secs_f64()));
+        let served = self.all_served.iter().max().copied().unwrap_or_default();
         let failures: u64 = self.failures.values().sum();
         format!(
-            "| {} | {} | {:.0} | {:.0} | {slowest} | {failures} |\n",
+            "| {} | {} | {:.0} | {:.0} | {slowest} | {:.2} | {failures} |\n",
             self.terminals,
             self.rounds,
             quantile(0.5),
             quantile(0.99),
+            served.as_secs_f64(),
         )
     }
 }
 
 /// The heading of such rows.
-pub const HEADING: &str = "| terminals at once | rounds | stream up, ms, p50 | p99 | all up, s, slowest round | tries that failed |\n\
-     |--:|--:|--:|--:|--:|--:|\n";
+pub const HEADING: &str = "| terminals at once | rounds | stream up, ms, p50 | p99 | all up, s, slowest round | with schedule, s | tries that failed |\n\
+     |--:|--:|--:|--:|--:|--:|--:|\n";
 
 /// Plays every round.
 pub async fn play(fleet: &Fleet, storm: &Storm) -> Result<Weathered, Failure> {
@@ -77,6 +82,7 @@ pub async fn play(fleet: &Fleet, storm: &Storm) -> Result<Weathered, Failure> {
         rounds: storm.rounds,
         up: Both::default().from_send,
         all_up: Vec::new(),
+        all_served: Vec::new(),
         failures: BTreeMap::new(),
     };
     for round in 1..=storm.rounds {
@@ -114,6 +120,11 @@ async fn one_round(
         }
         last = last.zip(took).map(|(last, took)| last.max(took));
     }
+    // What a round asked for is not the next one's load.
+    for agent in &agents {
+        agent.settled().await;
+    }
+    weathered.all_served.push(watch.now().saturating_sub(began));
     streams.shutdown().await;
     weathered.all_up.push(last);
     let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
