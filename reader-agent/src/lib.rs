@@ -46,7 +46,7 @@ pub mod rotation;
 pub mod scene;
 pub mod shown;
 pub mod spell;
-mod sse;
+pub mod sse;
 pub mod state;
 pub mod tag;
 pub mod tag_driver;

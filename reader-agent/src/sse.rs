@@ -1,28 +1,28 @@
 //! How do bytes of a stream become events?
 
 /// Largest frame that is read, in bytes.
-pub(crate) const FRAME_MAX: usize = 262_144;
+pub const FRAME_MAX: usize = 262_144;
 
 /// One event of the stream (HTML, section 9.2.6).
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) id: Option<String>,
-    pub(crate) event: String,
-    pub(crate) data: String,
+pub struct Frame {
+    pub id: Option<String>,
+    pub event: String,
+    pub data: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct FrameTooLong;
+pub struct FrameTooLong;
 
 /// Bytes in, whole frames out, however the bytes are cut.
 #[derive(Default)]
-pub(crate) struct Parser {
+pub struct Parser {
     pending: Vec<u8>,
     frame: Frame,
 }
 
 impl Parser {
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Frame>, FrameTooLong> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Frame>, FrameTooLong> {
         self.pending.extend_from_slice(bytes);
         let mut frames = Vec::new();
         while let Some(end) = self.pending.iter().position(|b| *b == b'\n') {

@@ -18,6 +18,7 @@ pub mod failure;
 pub mod identity_provider;
 pub mod kannel;
 pub mod kiosk;
+pub mod load;
 pub mod manager;
 pub mod pcsc;
 pub mod phone;

@@ -15,6 +15,8 @@ mod enrolling;
 mod fake_rail;
 #[path = "journey/killing.rs"]
 mod killing;
+#[path = "journey/load.rs"]
+mod load;
 #[path = "journey/rail_suite.rs"]
 mod rail_suite;
 #[path = "journey/rails.rs"]

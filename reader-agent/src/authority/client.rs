@@ -157,7 +157,7 @@ impl AuthorityClient {
     }
 
     /// The push stream; its body never ends by itself.
-    pub(crate) async fn events(&self, greeting: &Greeting) -> Result<Response, CallError> {
+    pub async fn events(&self, greeting: &Greeting) -> Result<Response, CallError> {
         let mut request = self
             .http
             .get(self.url(EVENTS_PATH))
