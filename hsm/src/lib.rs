@@ -42,6 +42,7 @@ mod pin;
 mod pkcs11;
 mod queue;
 mod reply;
+mod spread;
 mod sync;
 mod types;
 mod worker;
@@ -55,6 +56,7 @@ pub use pkcs11::{
     Module, OpenOptions, Pkcs11Hsm, QUEUE_MAX, RECYCLE_AFTER_DESTROYED, Requirement,
     TOKEN_LABEL_MAX, WORKERS_MAX,
 };
+pub use spread::{MEMBERS_MAX, Member, Spread};
 pub use types::{
     Cmac, Health, HealthState, KeyKind, KeyLabel, KeyReport, Mac, Priority, SealedSeed, SealingKeys,
 };

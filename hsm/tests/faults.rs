@@ -153,8 +153,8 @@ async fn an_unknown_hsm_token_is_named() {
         return run_alone("an_unknown_hsm_token_is_named");
     }
     let open = support::try_open(support::options("nobody"));
-    let label = "nobody".to_owned();
-    assert_eq!(open.err().unwrap(), HsmError::TokenUnknown { label });
+    let name = "labelled \"nobody\"".to_owned();
+    assert_eq!(open.err().unwrap(), HsmError::TokenUnknown { name });
 }
 
 #[test]

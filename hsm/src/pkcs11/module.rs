@@ -44,6 +44,14 @@ pub(crate) const START_PAUSE_FIRST: Duration = Duration::from_millis(10);
 /// PKCS#11 gives an HSM token's label 32 bytes.
 pub const TOKEN_LABEL_MAX: usize = 32;
 
+/// Which HSM token is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenName {
+    pub(crate) label: String,
+    /// Tells apart those with one label: a clone may have its original's.
+    pub(crate) serial: Option<String>,
+}
+
 /// A PKCS#11 library, initialised. One per process and path.
 pub struct Module {
     pkcs11: Pkcs11,
@@ -89,7 +97,7 @@ impl Module {
         let _gate = self.enter();
         let _slots = self.lock_slots();
         let tokens = patiently(|| self.tokens()).map_err(|error| Failure::from(error).error)?;
-        Ok(tokens.into_iter().map(|(_, label)| label).collect())
+        Ok(tokens.into_iter().map(|it| it.name.label).collect())
     }
 
     /// How often the library was started in this process.
@@ -145,18 +153,18 @@ impl Module {
         &self.pkcs11
     }
 
-    /// The slot of the HSM token with this label. Slots move, so this is asked for every session.
-    pub(crate) fn slot(&self, label: &str) -> Result<Slot, Failure> {
+    /// The slot of the HSM token with this name. Slots move, so this is asked for every session.
+    pub(crate) fn slot(&self, name: &TokenName) -> Result<Slot, Failure> {
         let _slots = self.lock_slots();
         let mut found = patiently(|| self.tokens())?
             .into_iter()
-            .filter(|(_, candidate)| candidate == label);
-        let (slot, _) = found.next().ok_or_else(|| Failure::token_unknown(label))?;
+            .filter(|found| found.is(name));
+        let token = found.next().ok_or_else(|| Failure::token_unknown(name))?;
         match found.next() {
-            None => Ok(slot),
+            None => Ok(token.slot),
             Some(_) => Err(Failure::new(
                 Class::CallersFault,
-                format!("several HSM tokens are labelled {label:?}"),
+                format!("several HSM tokens are {name}: tell them apart by their serial numbers"),
             )),
         }
     }
@@ -182,17 +190,22 @@ impl Module {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tokens(&self) -> Result<Vec<(Slot, String)>, Error> {
+    fn tokens(&self) -> Result<Vec<Found>, Error> {
         let slots = self.pkcs11.get_slots_with_initialized_token()?;
-        slots
-            .into_iter()
-            .map(|slot| Ok((slot, self.pkcs11.get_token_info(slot)?.label().to_owned())))
-            .collect()
+        let found = |slot| {
+            let info = self.pkcs11.get_token_info(slot)?;
+            let name = TokenName {
+                label: info.label().to_owned(),
+                serial: Some(info.serial_number().to_owned()),
+            };
+            Ok(Found { slot, name })
+        };
+        slots.into_iter().map(found).collect()
     }
 
     fn init_free_slot(&self, label: &str, so_pin: &Pin, user_pin: &Pin) -> Result<(), Failure> {
         let mut tokens = patiently(|| self.tokens())?.into_iter();
-        if tokens.any(|(_, taken)| taken == label) {
+        if tokens.any(|taken| taken.name.label == label) {
             return Err(Failure::refusal(HsmError::LabelTaken {
                 label: label.to_owned(),
             }));
@@ -216,6 +229,29 @@ impl Module {
             }
         }
         Ok(None)
+    }
+}
+
+/// An HSM token in its slot, with its serial number.
+struct Found {
+    slot: Slot,
+    name: TokenName,
+}
+
+impl Found {
+    fn is(&self, wanted: &TokenName) -> bool {
+        let same_serial = wanted.serial.is_none() || self.name.serial == wanted.serial;
+        self.name.label == wanted.label && same_serial
+    }
+}
+
+impl std::fmt::Display for TokenName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "labelled {:?}", self.label)?;
+        match &self.serial {
+            Some(serial) => write!(f, " with serial number {serial:?}"),
+            None => Ok(()),
+        }
     }
 }
 
