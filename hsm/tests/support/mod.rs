@@ -118,3 +118,85 @@ fn set_variable(name: &str, value: &Path) {
         std::env::set_var(name, value);
     }
 }
+
+/// An HSM token with the keys of another one, under a label of the same length: what a maker's tool does,
+/// done to SoftHSM's files. The library sees it once it is started again.
+pub(crate) fn clone_token(label: &str, copy: &str) -> Clone {
+    assert_eq!(label.len(), copy.len());
+    let original = token_directory(label);
+    let directory = original.with_file_name(copy);
+    std::fs::create_dir(&directory).unwrap();
+    for file in std::fs::read_dir(&original).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), directory.join(file.file_name())).unwrap();
+    }
+    let clone = Clone { directory };
+    clone.change(label, |bytes, at| {
+        bytes[at..at + copy.len()].copy_from_slice(copy.as_bytes());
+        // The serial number, 32 bytes of label and an attribute's head later; slots are numbered after it.
+        let serial = at + 32 + 24;
+        bytes[serial..serial + 16].reverse();
+    });
+    clone
+}
+
+/// The serial numbers of the HSM tokens with this label.
+pub(crate) fn serials(label: &str) -> Vec<String> {
+    let _slots = slots();
+    let pkcs11 = Pkcs11::new(MODULE).unwrap();
+    let slots = pkcs11.get_slots_with_token().unwrap().into_iter();
+    let found = slots.filter_map(|it| pkcs11.get_token_info(it).ok());
+    let found = found.filter(|it| it.label() == label);
+    found.map(|it| it.serial_number().to_owned()).collect()
+}
+
+/// The directory of a cloned HSM token, which can be taken away and put back.
+pub(crate) struct Clone {
+    directory: PathBuf,
+}
+
+impl Clone {
+    pub(crate) fn take_away(&self) {
+        std::fs::rename(&self.directory, self.elsewhere()).unwrap();
+    }
+
+    pub(crate) fn put_back(&self) {
+        std::fs::rename(self.elsewhere(), &self.directory).unwrap();
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) {
+        self.change(from, |bytes, at| {
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        });
+    }
+
+    /// Changes what SoftHSM says of it, where its label stands.
+    fn change(&self, label: &str, change: impl FnOnce(&mut [u8], usize)) {
+        let about = self.directory.join("token.object");
+        let mut bytes = std::fs::read(&about).unwrap();
+        let at = find(&bytes, label.as_bytes()).unwrap();
+        change(&mut bytes, at);
+        std::fs::write(&about, bytes).unwrap();
+    }
+
+    fn elsewhere(&self) -> PathBuf {
+        let name = self.directory.file_name().unwrap();
+        self.directory.parent().unwrap().with_file_name(name)
+    }
+}
+
+fn token_directory(label: &str) -> PathBuf {
+    let tokens = PathBuf::from(std::env::var_os("SOFTHSM2_CONF").unwrap()).with_file_name("tokens");
+    let padded = format!("{label:<32}");
+    let directories = std::fs::read_dir(tokens).unwrap();
+    let mut directories = directories.map(|it| it.unwrap().path());
+    let is_it = |directory: &PathBuf| {
+        let about = std::fs::read(directory.join("token.object")).unwrap_or_default();
+        find(&about, padded.as_bytes()).is_some()
+    };
+    directories.find(is_it).unwrap()
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|it| it == wanted)
+}
