@@ -230,8 +230,10 @@ mod tests {
         let (payment, renewals) = (queue.pop().unwrap(), [queue.pop(), queue.pop()]);
         let (first, second) = (payment.0, renewals.map(|it| it.unwrap()));
         assert_eq!((first, second[0].0, second[1].0), (9, 0, 1));
+        let next = || lock(&queue.state).next(queue.renewals_in_hand_max);
+        assert_eq!(next(), None, "the third renewal waits");
         queue.push(10, Priority::Payment).unwrap();
-        assert_eq!(taken(&queue), Some(10), "the third renewal waits");
+        assert_eq!(next(), Some((10, Priority::Payment)));
         drop(second);
         assert_eq!(taken(&queue), Some(2));
     }

@@ -113,6 +113,24 @@ async fn an_hsm_token_initialised_anew_brings_us_down_and_says_why() {
 }
 
 #[tokio::test]
+async fn an_hsm_token_that_went_away_does_not_hide_the_others() {
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone("an_hsm_token_that_went_away_does_not_hide_the_others");
+    }
+    let world = World::on("hidden-1").await;
+    let clone = support::clone_token("hidden-1", "hidden-2");
+    raw().finalize().unwrap();
+    world.everything_works().await;
+    let generation = support::module().generation();
+    clone.take_away();
+    close_all_sessions("hidden-1");
+    world.everything_works().await;
+    support::try_open(support::options("hidden-1")).unwrap();
+    let now = support::module().generation();
+    assert_eq!(now, generation, "nothing had to be started again");
+}
+
+#[tokio::test]
 async fn a_wrong_pin_is_refused_and_the_right_one_still_opens() {
     support::new_token("wrong-pin");
     let mut options = support::options("wrong-pin");

@@ -52,11 +52,13 @@ pub(crate) fn slots() -> MutexGuard<'static, ()> {
 pub(crate) fn raw_slot(label: &str) -> Slot {
     let _slots = slots();
     let pkcs11 = Pkcs11::new(MODULE).unwrap();
-    let found = pkcs11.get_slots_with_initialized_token().unwrap();
-    found
-        .into_iter()
-        .find(|slot| pkcs11.get_token_info(*slot).unwrap().label() == label)
-        .unwrap()
+    let slots = pkcs11.get_slots_with_token().unwrap();
+    let is_it = |slot: &Slot| {
+        pkcs11
+            .get_token_info(*slot)
+            .is_ok_and(|it| it.label() == label)
+    };
+    slots.into_iter().find(is_it).unwrap()
 }
 
 pub(crate) fn try_open(options: OpenOptions) -> Result<Pkcs11Hsm, HsmError> {
