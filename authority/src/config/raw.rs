@@ -11,6 +11,7 @@ use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
 use super::books::RawBooks;
+use super::hsm::RawHsm;
 use super::operator::RawOperator;
 use super::providers::RawProvider;
 use super::rails::RawRail;
@@ -20,9 +21,9 @@ use super::spending;
 use super::wear::RawWear;
 use super::webhooks::WebhooksConfig;
 use super::{
-    AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
-    IdentityProvider, LogConfig, LoopbackConfig, PagesConfig, PublicConfig, ScheduleConfig,
-    SignerConfig, TrustConfig,
+    AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, IdentityProvider,
+    LogConfig, LoopbackConfig, PagesConfig, PublicConfig, ScheduleConfig, SignerConfig,
+    TrustConfig,
 };
 
 /// The journal's name beside the store.
@@ -110,22 +111,6 @@ pub(super) struct RawAgents {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLoopback {
     pub listen: SocketAddr,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawHsm {
-    pub module: PathBuf,
-    pub token_label: String,
-    pub pin_file: PathBuf,
-    #[serde(default)]
-    pub environment: BTreeMap<String, String>,
-    #[serde(default = "one")]
-    pub workers: usize,
-    #[serde(default = "queue_max")]
-    pub queue_max: usize,
-    #[serde(default = "deadline_ms")]
-    pub deadline_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -225,15 +210,7 @@ impl Raw {
                 listen: self.loopback.listen,
             },
             operator: self.operator.resolve(folder),
-            hsm: HsmConfig {
-                module: at(self.hsm.module),
-                token_label: self.hsm.token_label,
-                pin_file: at(self.hsm.pin_file),
-                environment: self.hsm.environment,
-                workers: self.hsm.workers,
-                queue_max: self.hsm.queue_max,
-                deadline_ms: self.hsm.deadline_ms,
-            },
+            hsm: self.hsm.resolve(folder),
             signer: SignerConfig {
                 socket: at(self.signer.socket),
                 deadline_ms: self.signer.deadline_ms,
@@ -325,20 +302,12 @@ fn run_dir() -> PathBuf {
     "run".into()
 }
 
-fn one() -> usize {
-    1
-}
-
 fn queue_max() -> usize {
     1024
 }
 
 fn readers() -> usize {
     2
-}
-
-fn deadline_ms() -> u64 {
-    5_000
 }
 
 /// A list of many revoked certificates takes seconds.
