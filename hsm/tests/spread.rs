@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 
 mod support;
 
+use support::Maker;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_is_lost_under_load_and_comes_back_and_nobody_notices() {
     let world = World::of_clones("lost-1", "lost-2").await;
@@ -37,9 +39,9 @@ async fn one_of_two_is_lost_under_load_and_comes_back_and_nobody_notices() {
 }
 
 #[tokio::test]
-async fn two_hsm_tokens_whose_fresh_keys_are_not_shared_conform() {
-    let one = support::open("conform-1");
-    let two = support::open("conform-2");
+async fn hsm_tokens_of_two_makers_whose_fresh_keys_are_not_shared_conform() {
+    let one = Maker::SoftHsm.open("conform-1");
+    let two = Maker::Kryoptic.open("conform-2");
     let members = vec![member("conform-1", one), member("conform-2", two)];
     let spread = Spread::open(members, DEADLINE).await.unwrap();
     conformance::all(&spread).await;
@@ -47,6 +49,29 @@ async fn two_hsm_tokens_whose_fresh_keys_are_not_shared_conform() {
     let reports = spread.inventory().await.unwrap();
     let report = reports.iter().find(|it| it.label == fresh).unwrap();
     assert_eq!(report.lacked_by, ["conform-2"]);
+}
+
+#[tokio::test]
+async fn a_key_that_two_makers_hold_is_asked_of_both() {
+    let (makers, label) = ([Maker::SoftHsm, Maker::Kryoptic], KeyLabel("known".into()));
+    let counters = makers.map(|_| Arc::new(AtomicUsize::new(0)));
+    let mut members = Vec::new();
+    for (maker, counter) in makers.into_iter().zip(&counters) {
+        let token = format!("both-{maker:?}");
+        let observer = Arc::new(Commands(counter.clone()));
+        let hsm = maker.open_with(&token, |options| options.observer = Some(observer));
+        maker.put_in_cmac_key(&token, &label.0, vec![7; 16]);
+        members.push(member(&token, hsm));
+    }
+    let spread = Spread::open(members, DEADLINE).await.unwrap();
+    assert_eq!(spread.health().remarks, Vec::<String>::new());
+    let before = counters.each_ref().map(|it| it.load(Ordering::SeqCst));
+    for _ in 0..4 {
+        let macs = spread.cmac_batch(&label, vec![Vec::new()], Priority::Payment);
+        macs.await.unwrap();
+    }
+    let after = counters.each_ref().map(|it| it.load(Ordering::SeqCst));
+    assert_eq!([after[0] - before[0], after[1] - before[1]], [2, 2]);
 }
 
 #[tokio::test]
