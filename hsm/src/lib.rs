@@ -50,7 +50,7 @@ mod worker;
 pub use error::HsmError;
 #[cfg(feature = "memory")]
 pub use memory::MemoryHsm;
-pub use observer::Observer;
+pub use observer::{COMMANDS, Observer};
 pub use pin::{PIN_LEN_MAX, PIN_LEN_MIN, Pin};
 pub use pkcs11::{
     Module, OpenOptions, Pkcs11Hsm, QUEUE_MAX, RECYCLE_AFTER_DESTROYED, Requirement,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
@@ -109,6 +110,27 @@ async fn the_observer_hears_of_every_call_and_how_it_ended() {
     hsm.public_key(&nobody).await.unwrap_err();
     let calls = heard.0.lock().unwrap().clone();
     assert_eq!(calls, [("random", "ok"), ("public_key", "key-unknown")]);
+}
+
+#[tokio::test]
+async fn the_observer_hears_of_commands_by_their_names() {
+    let heard = Arc::new(Kinds::default());
+    let observer: Arc<dyn Observer> = heard.clone();
+    let hsm = support::open_with("commands", |options| options.observer = Some(observer));
+    conformance::all(&hsm).await;
+    let kinds = heard.0.lock().unwrap().clone();
+    assert_eq!(kinds, BTreeSet::from(hsm::COMMANDS));
+}
+
+#[derive(Default)]
+struct Kinds(Mutex<BTreeSet<&'static str>>);
+
+impl Observer for Kinds {
+    fn observe(&self, _: &'static str, _: &'static str, _: f64) {}
+
+    fn command(&self, kind: &'static str) {
+        self.0.lock().unwrap().insert(kind);
+    }
 }
 
 #[tokio::test]
