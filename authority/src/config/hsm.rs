@@ -171,6 +171,7 @@ fn deadline_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn tokens(clones: &str) -> (Vec<String>, usize) {
         let text =
@@ -203,6 +204,28 @@ mod tests {
         assert_eq!(seen(2), ("one (n.so)", "/etc/m2key/n.so", 4));
         assert_eq!(tokens[1].pin_file, Path::new("/etc/m2key/pin"));
         assert_eq!(tokens[2].pin_file, Path::new("/p"));
+    }
+
+    #[test]
+    fn the_clones_of_the_full_sample_hold_once_they_are_wanted() {
+        let full = include_str!("../../../config/authority.full.toml");
+        let begin = full.find("# [[hsm.clones]]").unwrap();
+        let length = full[begin..].find("\n\n").unwrap();
+        let wanted = full[begin..begin + length].replace("# ", "");
+        let text = format!("{}{wanted}{}", &full[..begin], &full[begin + length..]);
+        let config = Config::parse(&text, Path::new("/etc/m2key/authority.toml")).unwrap();
+        let names: Vec<_> = config
+            .hsm
+            .tokens
+            .iter()
+            .map(|it| it.name.as_str())
+            .collect();
+        let wanted = [
+            "m2key-authority (libsofthsm2.so)",
+            "m2key-authority-2",
+            "m2key-authority (0042)",
+        ];
+        assert_eq!(names, wanted);
     }
 
     #[test]

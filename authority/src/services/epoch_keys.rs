@@ -3,8 +3,8 @@
 //! ```text
 //! epochs ──▶ seed version and pace in force (store) ──▶ kept here? ──▶ one HMAC batch per version (HSM)
 //! ```
-//! Only hours that people pay in are kept: what memory can lose is the loaded hours of the loaded
-//! terminals, never a seed.
+//! Kept are hours of terminals in use ([`super::kept_keys`]): what memory can lose is the loaded hours of
+//! the loaded terminals, never a seed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,12 @@ use super::{Failure, pacing, seeds};
 use crate::app::App;
 use crate::store::{Pace, Seed};
 
-/// Loads epoch keys, and keeps those of the present.
+/// Hours of one batch that nobody waits for: so long a payment may wait for it, on a slow HSM.
+pub const RENEWAL_BATCH_MAX: usize = 32;
+/// Terminals whose next hours are loaded in one go, one after the other.
+pub const PREFETCH_MAX: usize = 1_000;
+
+/// Loads epoch keys, and keeps those of terminals in use.
 pub struct EpochKeys {
     app: Arc<App>,
     kept: Mutex<Kept>,
@@ -43,17 +48,33 @@ impl EpochKeys {
     ) -> Result<Vec<LoadedEpoch>, Failure> {
         let epochs = epochs_needed(terminal, now);
         let loaded = self.load(terminal, &epochs, Priority::Payment).await?;
-        self.kept().keep(terminal, self.app.generation, &loaded);
+        let generation = self.app.generation;
+        self.kept().use_now(terminal, now, generation, &loaded);
         Ok(loaded)
     }
 
-    /// The keys of hours that a schedule tells; they are not kept here.
+    /// Loads the next hours of terminals in use before they begin, and forgets terminals that are not in use
+    /// any longer; answers how many terminals. Payments go before, and the rest waits for the next time
+    /// if the HSM has no room.
+    pub async fn prefetch(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.kept().forget_idle(now);
+        let due = self.kept().due(now, PREFETCH_MAX);
+        for (terminal, epochs) in &due {
+            self.for_schedule(*terminal, epochs).await?;
+        }
+        Ok(due.len())
+    }
+
+    /// The keys of hours that are still to come; kept if the terminal is in use.
     pub async fn for_schedule(
         &self,
         terminal: TerminalId,
         epochs: &[u32],
     ) -> Result<Vec<LoadedEpoch>, Failure> {
-        self.load(terminal, epochs, Priority::Renewal).await
+        let loaded = self.load(terminal, epochs, Priority::Renewal).await?;
+        let generation = self.app.generation;
+        self.kept().keep_ahead(terminal, generation, &loaded);
+        Ok(loaded)
     }
 
     /// The windows that move at `now` because of `cause`: the one function that says so.
@@ -80,7 +101,7 @@ impl EpochKeys {
 
     /// How many terminals have keys here now.
     pub fn terminals_kept(&self) -> usize {
-        self.kept().of.len()
+        self.kept().len()
     }
 
     async fn load(
@@ -89,12 +110,16 @@ impl EpochKeys {
         epochs: &[u32],
         priority: Priority,
     ) -> Result<Vec<LoadedEpoch>, Failure> {
+        let batch_max = match priority {
+            Priority::Payment => BATCH_MAX,
+            Priority::Renewal => RENEWAL_BATCH_MAX,
+        };
         let paces = self.app.store.paces(terminal).await?;
         let mut loaded = Vec::with_capacity(epochs.len());
         for (seed, epochs) in self.seeds(terminal, epochs).await? {
             let (mut known, lacking) = self.split(terminal, seed.version, &epochs, &paces);
             loaded.append(&mut known);
-            for part in lacking.chunks(BATCH_MAX) {
+            for part in lacking.chunks(batch_max) {
                 loaded.append(&mut self.derive(&seed, part, &paces, priority).await?);
             }
         }
