@@ -39,6 +39,7 @@ deb: ## Debian packages of agent and authority, in target/deb
 lint: ## format, clippy, bare-metal and Windows checks, dependency rules, docs, scripts, units
 	scripts/setup.sh lint
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --check --manifest-path tests/kryoptic/Cargo.toml
 	shellcheck scripts/*.sh packaging/debian/*.sh packaging/debian/m2key-*/p* .ci/run
 	scripts/units.sh
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings

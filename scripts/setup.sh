@@ -36,6 +36,8 @@ python3          runs our second opinions on JWS and NDEF, written without our c
 python3-venv     keeps the judges of certificates and of the API away from the system's Python
 nodejs           runs the OpenID provider and drives the browser in the tests of the pages
 npm              installs those two
+libclang-dev     reads OpenSSL's headers for Kryoptic, the second PKCS#11 module
+libssl-dev       what Kryoptic computes with
 kannel           the SMS gateway: bearerbox and smsbox
 kannel-extras    its fake message centre
 "
@@ -77,6 +79,7 @@ main() {
             judges judges "the certificate linter"
             judges api-judges "the judges of the OpenAPI document"
             web_tools
+            kryoptic
             ;;
     esac
 }
@@ -202,6 +205,18 @@ web_tools() {
     say "installing the tests' OpenID provider and browser driver into tests/web/node_modules"
     npm ci --prefix tests/web --silent || download_failed
     cp "$lock" tests/web/node_modules/installed.json
+}
+
+# A second PKCS#11 module, by other people, for the tests of hsm. It has a workspace and a lock file of its own.
+kryoptic() {
+    place=${CARGO_TARGET_DIR:-target}/kryoptic
+    module=$place/release/libkryoptic_pkcs11.so
+    lock=tests/kryoptic/Cargo.lock
+    [ -e "$module" ] && cmp -s "$lock" "$place/built.lock" && return 0
+    say "building Kryoptic into $place: three minutes, once"
+    cargo build --locked --quiet --release --target-dir "$place" \
+        --manifest-path tests/kryoptic/Cargo.toml || download_failed
+    cp "$lock" "$place/built.lock"
 }
 
 as_root() {

@@ -24,9 +24,11 @@ use crate::services::rotation::Operations;
 use crate::services::trust::Trust;
 use crate::store::Store;
 
+mod hsm_tokens;
 mod open;
 
-pub use open::{OpenError, load_certificate, load_certificates, open, open_hsm, open_signer};
+pub use hsm_tokens::{HsmTokens, open_hsm};
+pub use open::{OpenError, load_certificate, load_certificates, open, open_signer};
 
 /// Everything the services share.
 pub struct App {

@@ -3,7 +3,6 @@
 //! One TOML file. Unknown keys are refused, all mistakes are told at once, and paths that are not
 //! absolute start at the file's own folder. `config/authority.full.toml` shows every key.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use protocol::window::CheckedPolicy;
 
 mod books;
 mod check;
+mod hsm;
 mod operator;
 mod pages;
 mod providers;
@@ -27,6 +27,7 @@ mod wear;
 mod webhooks;
 
 pub use books::BooksConfig;
+pub use hsm::{HsmConfig, HsmTokenConfig};
 pub use operator::{
     Asking, DaemonAt, OperatorConfig, OperatorFile, OperatorHsm, OperatorKeyPlace, check_address,
 };
@@ -119,18 +120,6 @@ pub struct LoopbackConfig {
 pub struct CertificateFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,
-}
-
-#[derive(Debug, Clone)]
-pub struct HsmConfig {
-    pub module: PathBuf,
-    pub token_label: String,
-    pub pin_file: PathBuf,
-    /// Set before the module is loaded, e.g. SOFTHSM2_CONF.
-    pub environment: BTreeMap<String, String>,
-    pub workers: usize,
-    pub queue_max: usize,
-    pub deadline_ms: u64,
 }
 
 /// The process that holds the issuing CA.

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub hsm_operations: IntCounterVec,
     /// By operation.
     pub hsm_seconds: HistogramVec,
+    /// By HSM token and command.
+    pub hsm_commands: IntCounterVec,
     /// By HSM token: 0 down, 1 recovering, 2 degraded, 3 ready.
     pub hsm_state: prometheus::IntGaugeVec,
     /// By HSM token.
@@ -167,6 +169,11 @@ impl Metrics {
                 "hsm_operation_seconds",
                 "Time of a request to the HSM, queue included",
                 &["operation"],
+            ),
+            hsm_commands: make.counters(
+                "hsm_commands_total",
+                "Commands that went to the device",
+                &["token", "command"],
             ),
             hsm_state: make.gauges(
                 "hsm_state",
@@ -331,8 +338,29 @@ impl Metrics {
         })
     }
 
-    /// What is looked at rather than counted.
-    pub fn look_at_hsm(&self, token: &str, health: &hsm::Health) {
+    /// Counts what one HSM token does.
+    pub fn of_hsm_token(self: &Arc<Self>, name: &str) -> Arc<dyn hsm::Observer> {
+        let command = |kind: &'static str| {
+            let counter = self.hsm_commands.with_label_values(&[name, kind]);
+            (kind, counter)
+        };
+        Arc::new(OfHsmToken {
+            commands: hsm::COMMANDS.map(command),
+            metrics: self.clone(),
+        })
+    }
+
+    /// What is looked at rather than counted; `name` is that of an HSM token that serves alone.
+    pub fn look_at_hsm(&self, name: &str, health: &hsm::Health) {
+        if health.members.is_empty() {
+            self.look_at_hsm_token(name, health);
+        }
+        for (name, health) in &health.members {
+            self.look_at_hsm_token(name, health);
+        }
+    }
+
+    fn look_at_hsm_token(&self, token: &str, health: &hsm::Health) {
         let state = match health.state {
             HealthState::Down => 0,
             HealthState::Recovering => 1,
@@ -364,14 +392,26 @@ impl Metrics {
     }
 }
 
-impl hsm::Observer for Metrics {
+/// One HSM token as it is counted.
+struct OfHsmToken {
+    metrics: Arc<Metrics>,
+    /// At hand, because there are many of them a second.
+    commands: [(&'static str, IntCounter); hsm::COMMANDS.len()],
+}
+
+impl hsm::Observer for OfHsmToken {
     fn observe(&self, operation: &'static str, outcome: &'static str, seconds: f64) {
-        self.hsm_operations
-            .with_label_values(&[operation, outcome])
-            .inc();
-        self.hsm_seconds
-            .with_label_values(&[operation])
-            .observe(seconds);
+        let operations = &self.metrics.hsm_operations;
+        operations.with_label_values(&[operation, outcome]).inc();
+        let histogram = &self.metrics.hsm_seconds;
+        histogram.with_label_values(&[operation]).observe(seconds);
+    }
+
+    fn command(&self, kind: &'static str) {
+        let mut commands = self.commands.iter();
+        if let Some((_, counter)) = commands.find(|(known, _)| *known == kind) {
+            counter.inc();
+        }
     }
 }
 

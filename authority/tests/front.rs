@@ -35,6 +35,8 @@ mod guards;
 mod hanging_up;
 #[path = "front/help.rs"]
 mod help;
+#[path = "front/hsm_tokens.rs"]
+mod hsm_tokens;
 #[path = "front/initialising.rs"]
 mod initialising;
 #[path = "front/issuing.rs"]

@@ -33,6 +33,8 @@ mod bounds;
 mod certified;
 #[path = "journey/claiming.rs"]
 mod claiming;
+#[path = "journey/commands.rs"]
+mod commands;
 #[path = "journey/disputing.rs"]
 mod disputing;
 #[path = "journey/dpop.rs"]
@@ -53,6 +55,8 @@ mod profile;
 mod receipts;
 #[path = "journey/relying.rs"]
 mod relying;
+#[path = "journey/renewing.rs"]
+mod renewing;
 #[path = "journey/reseeding.rs"]
 mod reseeding;
 #[path = "journey/rotating.rs"]

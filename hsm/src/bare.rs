@@ -13,7 +13,7 @@ use cryptoki::{
 use crate::{
     HsmError, KeyLabel, Module, Pin, SealedSeed, SealingKeys, binding,
     failure::{Class, Failure},
-    pkcs11::template,
+    pkcs11::{TokenName, template},
 };
 
 /// A session and three key handles.
@@ -59,7 +59,11 @@ impl Bare {
         keys: &SealingKeys,
         signing: &KeyLabel,
     ) -> Result<Self, Failure> {
-        let session = module.pkcs11().open_rw_session(module.slot(token_label)?)?;
+        let name = TokenName {
+            label: token_label.to_owned(),
+            serial: None,
+        };
+        let session = module.pkcs11().open_rw_session(module.slot(&name)?)?;
         let pin = AuthPin::from(pin.expose().to_owned());
         if let Err(error) = session.login(UserType::User, Some(&pin)) {
             tracing::debug!(%error, "logged in by another session of this process");

@@ -73,6 +73,11 @@ impl Breaker {
         }
     }
 
+    /// It was not there from the start.
+    pub(crate) fn handle_absence(&mut self, now: Instant, error: HsmError) {
+        self.go_down(now, error);
+    }
+
     /// A request got no answer in time. Overload looks like this too, so only lasting silence
     /// brings the breaker down.
     pub(crate) fn handle_timeout(&mut self, now: Instant, error: HsmError) {

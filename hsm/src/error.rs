@@ -16,9 +16,9 @@ pub enum HsmError {
     /// The PIN was refused. Nothing is retried, because wrong PINs lock HSM tokens.
     #[error("the HSM refused the PIN ({detail})")]
     PinRefused { detail: String },
-    /// No HSM token with this label behind the module.
-    #[error("no HSM token labelled {label:?} behind this module")]
-    TokenUnknown { label: String },
+    /// No such HSM token behind the module; the name says its label.
+    #[error("no HSM token {name} behind this module")]
+    TokenUnknown { name: String },
     /// The module could not be loaded.
     #[error("the PKCS#11 module {path:?} cannot be loaded ({detail})")]
     ModuleAbsent { path: String, detail: String },

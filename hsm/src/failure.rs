@@ -1,6 +1,6 @@
 //! How does an attempt at the HSM fail, and what is done about it?
 
-use crate::HsmError;
+use crate::{HsmError, pkcs11::TokenName};
 
 /// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,11 +67,11 @@ impl Failure {
     }
 
     /// The HSM token is not there (any more): only a new look by the module can find it.
-    pub(crate) fn token_unknown(label: &str) -> Self {
+    pub(crate) fn token_unknown(name: &TokenName) -> Self {
         Self {
             class: Class::LostDevice,
             error: HsmError::TokenUnknown {
-                label: label.to_owned(),
+                name: name.to_string(),
             },
         }
     }

@@ -42,6 +42,7 @@ mod pin;
 mod pkcs11;
 mod queue;
 mod reply;
+mod spread;
 mod sync;
 mod types;
 mod worker;
@@ -49,12 +50,13 @@ mod worker;
 pub use error::HsmError;
 #[cfg(feature = "memory")]
 pub use memory::MemoryHsm;
-pub use observer::Observer;
+pub use observer::{COMMANDS, Observer};
 pub use pin::{PIN_LEN_MAX, PIN_LEN_MIN, Pin};
 pub use pkcs11::{
     Module, OpenOptions, Pkcs11Hsm, QUEUE_MAX, RECYCLE_AFTER_DESTROYED, Requirement,
     TOKEN_LABEL_MAX, WORKERS_MAX,
 };
+pub use spread::{MEMBERS_MAX, Member, Spread};
 pub use types::{
     Cmac, Health, HealthState, KeyKind, KeyLabel, KeyReport, Mac, Priority, SealedSeed, SealingKeys,
 };

@@ -36,6 +36,19 @@ impl MemoryHsm {
         Self::default()
     }
 
+    /// Another one with the same keys, as a maker's tool clones an HSM token.
+    pub fn clone_of(other: &Self) -> Self {
+        let new = Self::new();
+        new.put_keys_of(other);
+        new
+    }
+
+    /// Whatever keys the other one has are here, too, from now on.
+    pub fn put_keys_of(&self, other: &Self) {
+        let keys = other.state().keys.clone();
+        self.state().keys.extend(keys);
+    }
+
     /// The next call fails so; several are queued.
     pub fn fail_next(&self, error: HsmError) {
         self.state().failures.push_back(error);
@@ -192,6 +205,7 @@ impl Hsm for MemoryHsm {
             modifiable: false,
             copyable: false,
             findings: Vec::new(),
+            lacked_by: Vec::new(),
         };
         Ok(state.keys.iter().map(report).collect())
     }
@@ -199,12 +213,7 @@ impl Hsm for MemoryHsm {
     fn health(&self) -> Health {
         let shown = self.state().health.clone();
         let (state, reason) = shown.unwrap_or((HealthState::Ready, None));
-        Health {
-            state,
-            queued: 0,
-            queue_max: QUEUE_MAX,
-            reason,
-        }
+        Health::of_one(state, (0, QUEUE_MAX), reason)
     }
 }
 
@@ -217,6 +226,7 @@ struct State {
     health: Option<(HealthState, Option<String>)>,
 }
 
+#[derive(Clone)]
 enum Key {
     Secret(KeyKind, [u8; 32]),
     Signing(SigningKey),

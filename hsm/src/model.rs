@@ -28,7 +28,7 @@ type Requests = Queue<(u8, Sender<u8>)>;
 #[test]
 fn every_request_is_executed_once_and_answered() {
     explore(|| {
-        let world = World::new(4);
+        let world = World::new(4, 1);
         let worker = world.worker();
         let renewal = world.caller(2, Priority::Renewal);
         assert_eq!(world.ask(1, Priority::Payment), Ok(Ok(1)));
@@ -42,7 +42,7 @@ fn every_request_is_executed_once_and_answered() {
 #[test]
 fn two_workers_share_the_requests_and_neither_sleeps_through_one() {
     explore(|| {
-        let world = World::new(4);
+        let world = World::new(4, 2);
         let workers = [world.worker(), world.worker()];
         let renewal = world.push(2, Priority::Renewal).unwrap();
         let payment = world.push(1, Priority::Payment).unwrap();
@@ -57,9 +57,26 @@ fn two_workers_share_the_requests_and_neither_sleeps_through_one() {
 }
 
 #[test]
+fn renewals_never_have_both_workers_and_all_of_them_are_served() {
+    explore(|| {
+        let world = World::new(4, 2);
+        let workers = [world.worker(), world.worker()];
+        let renewals = [2, 3].map(|n| world.push(n, Priority::Renewal).unwrap());
+        for (n, renewal) in [2, 3].into_iter().zip(renewals) {
+            assert_eq!(block_on(renewal), Ok(n));
+        }
+        drop(world.queue.close());
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        assert_eq!(world.together_max.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
 fn closing_leaves_no_caller_waiting_and_no_worker_asleep() {
     explore(|| {
-        let world = World::new(4);
+        let world = World::new(4, 1);
         let worker = world.worker();
         let caller = world.caller(1, Priority::Renewal);
         drop(world.queue.close());
@@ -77,7 +94,7 @@ fn closing_leaves_no_caller_waiting_and_no_worker_asleep() {
 #[test]
 fn a_caller_that_gives_up_disturbs_nobody() {
     explore(|| {
-        let world = World::new(4);
+        let world = World::new(4, 1);
         let worker = world.worker();
         poll_once_and_drop(world.push(1, Priority::Payment).unwrap());
         assert_eq!(world.ask(2, Priority::Renewal), Ok(Ok(2)));
@@ -90,7 +107,7 @@ fn a_caller_that_gives_up_disturbs_nobody() {
 #[test]
 fn a_full_queue_refuses_at_once_and_the_others_are_answered() {
     explore(|| {
-        let world = World::new(1);
+        let world = World::new(1, 1);
         let worker = world.worker();
         let other = world.caller(1, Priority::Payment);
         let mine = world.ask(2, Priority::Payment);
@@ -108,7 +125,7 @@ fn a_full_queue_refuses_at_once_and_the_others_are_answered() {
 #[test]
 fn a_worker_that_dies_with_a_request_tells_its_caller() {
     explore(|| {
-        let world = World::new(4);
+        let world = World::new(4, 1);
         let queue = world.queue.clone();
         let dying = thread::spawn(move || drop(queue.pop()));
         assert_eq!(world.ask(1, Priority::Payment), Ok(Err(Gone)));
@@ -122,22 +139,30 @@ type Answer = Result<Result<u8, Gone>, Refused>;
 struct World {
     queue: Arc<Requests>,
     executed: Arc<AtomicUsize>,
+    /// In the hands of workers now, and at most so far.
+    together: Arc<AtomicUsize>,
+    together_max: Arc<AtomicUsize>,
 }
 
 impl World {
-    fn new(queue_max: usize) -> Self {
+    fn new(queue_max: usize, workers: usize) -> Self {
         Self {
-            queue: Arc::new(Queue::new(queue_max)),
+            queue: Arc::new(Queue::new(queue_max, workers)),
             executed: Arc::new(AtomicUsize::new(0)),
+            together: Arc::new(AtomicUsize::new(0)),
+            together_max: Arc::new(AtomicUsize::new(0)),
         }
     }
 
     fn worker(&self) -> thread::JoinHandle<()> {
         let world = self.clone();
         thread::spawn(move || {
-            while let Some((n, sender)) = world.queue.pop() {
+            while let Some(((n, sender), _in_hand)) = world.queue.pop() {
+                let together = world.together.fetch_add(1, Ordering::SeqCst) + 1;
+                world.together_max.fetch_max(together, Ordering::SeqCst);
                 world.executed.fetch_add(1, Ordering::SeqCst);
                 sender.send(n);
+                world.together.fetch_sub(1, Ordering::SeqCst);
             }
         })
     }
@@ -164,7 +189,7 @@ fn poll_once_and_drop(mut receiver: Receiver<u8>) {
     let _ = Pin::new(&mut receiver).poll(&mut context);
 }
 
-fn explore(world: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn explore(world: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS_MAX);
     builder.check(world);

@@ -79,6 +79,8 @@ pub struct KeyReport {
     pub copyable: bool,
     /// What is wrong with it, in words; empty when it is as M2Key made it.
     pub findings: Vec<String>,
+    /// The HSM tokens of a spread that do not hold it.
+    pub lacked_by: Vec<String>,
 }
 
 /// The breaker's state.
@@ -90,6 +92,16 @@ pub enum HealthState {
     Recovering,
 }
 
+impl HealthState {
+    /// Whether requests are served.
+    pub fn is_fit(self) -> bool {
+        match self {
+            Self::Ready | Self::Degraded => true,
+            Self::Down | Self::Recovering => false,
+        }
+    }
+}
+
 /// A snapshot for readiness and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
@@ -99,4 +111,27 @@ pub struct Health {
     pub queue_max: usize,
     /// The last failure in words, if the state is not ready.
     pub reason: Option<String>,
+    /// What an operator should see to although everything is served.
+    pub remarks: Vec<String>,
+    /// Of a spread: each HSM token by its name.
+    pub members: Vec<(String, Health)>,
+}
+
+impl Health {
+    /// Of one HSM token.
+    pub(crate) fn of_one(
+        state: HealthState,
+        queue: (usize, usize),
+        reason: Option<String>,
+    ) -> Self {
+        let (queued, queue_max) = queue;
+        Self {
+            state,
+            queued,
+            queue_max,
+            reason,
+            remarks: Vec::new(),
+            members: Vec::new(),
+        }
+    }
 }

@@ -59,9 +59,9 @@ pub(crate) struct Desk<S> {
 }
 
 impl<S> Desk<S> {
-    pub(crate) fn new(queue_max: usize) -> Self {
+    pub(crate) fn new(queue_max: usize, workers: usize) -> Self {
         Self {
-            queue: Queue::new(queue_max),
+            queue: Queue::new(queue_max, workers),
             breaker: Mutex::new(Breaker::new()),
         }
     }
@@ -83,9 +83,10 @@ impl<S> Desk<S> {
 
 /// Serves requests until the queue is closed.
 pub(crate) fn serve<L: Link>(link: &mut L, desk: &Desk<L::Session>) {
-    while let Some(mut job) = desk.queue.pop() {
+    while let Some((mut job, in_hand)) = desk.queue.pop() {
         let outcome = execute(link, desk, &mut job);
         job.task.settle(outcome);
+        drop(in_hand);
         if catch_unwind(AssertUnwindSafe(|| link.maintain())).is_err() {
             tracing::error!("maintaining the HSM module panicked");
         }
@@ -231,7 +232,7 @@ mod tests {
                 failures: failures.iter().copied().collect(),
                 ..Scripted::default()
             };
-            let desk = Desk::new(8);
+            let desk = Desk::new(8, 1);
             Self { link, desk }
         }
 

@@ -5,28 +5,30 @@
 //! there.
 #![allow(clippy::unwrap_used)]
 
-use cryptoki::context::Pkcs11;
-use cryptoki::object::{Attribute, KeyType, ObjectClass};
-use cryptoki::session::UserType;
-use cryptoki::types::AuthPin;
 use hsm::{Hsm, KeyKind, KeyLabel, Pkcs11Hsm, Priority};
 
 mod support;
 
+use support::Maker;
+
+on_both! {
+    a_key_is_diversified_as_an10922_shows
+    the_macs_are_those_of_rfc_4493
+    a_master_key_that_was_put_in_is_named_by_the_inventory
+}
+
 const LABEL: &str = "known-master";
 
-#[tokio::test]
-async fn a_key_is_diversified_as_an10922_shows() {
-    let hsm = with_known_key("an10922", "00112233445566778899AABBCCDDEEFF");
+async fn a_key_is_diversified_as_an10922_shows(maker: Maker) {
+    let hsm = with_known_key(maker, "an10922", "00112233445566778899AABBCCDDEEFF");
     let mut input = vec![0x01];
     input.extend(bytes("04782E21801D803042F54E585020416275"));
     let key = cmac(&hsm, input).await;
     assert_eq!(key, bytes("A8DD63A3B89D54B37CA802473FDA9175"));
 }
 
-#[tokio::test]
-async fn the_macs_are_those_of_rfc_4493() {
-    let hsm = with_known_key("rfc4493", "2B7E151628AED2A6ABF7158809CF4F3C");
+async fn the_macs_are_those_of_rfc_4493(maker: Maker) {
+    let hsm = with_known_key(maker, "rfc4493", "2B7E151628AED2A6ABF7158809CF4F3C");
     for (message, mac) in [
         ("", "BB1D6929E95937287FA37D129B756746"),
         (
@@ -42,9 +44,8 @@ async fn the_macs_are_those_of_rfc_4493() {
     }
 }
 
-#[tokio::test]
-async fn a_master_key_that_was_put_in_is_named_by_the_inventory() {
-    let hsm = with_known_key("put-in", "00112233445566778899AABBCCDDEEFF");
+async fn a_master_key_that_was_put_in_is_named_by_the_inventory(maker: Maker) {
+    let hsm = with_known_key(maker, "put-in", "00112233445566778899AABBCCDDEEFF");
     let reports = hsm.inventory().await.unwrap();
     let report = reports.iter().find(|it| it.label.0 == LABEL).unwrap();
     assert_eq!(report.kind, Some(KeyKind::Cmac));
@@ -58,28 +59,9 @@ async fn cmac(hsm: &Pkcs11Hsm, message: Vec<u8>) -> Vec<u8> {
     macs.await.unwrap()[0].0.to_vec()
 }
 
-fn with_known_key(token: &str, key: &str) -> Pkcs11Hsm {
-    let hsm = support::open(token);
-    let session = {
-        let slot = support::raw_slot(token);
-        let _slots = support::slots();
-        let pkcs11 = Pkcs11::new(support::MODULE).unwrap();
-        pkcs11.open_rw_session(slot).unwrap()
-    };
-    // Logged in by the worker of the same process, perhaps.
-    let pin = AuthPin::from(support::USER_PIN.to_owned());
-    let _ = session.login(UserType::User, Some(&pin));
-    let template = [
-        Attribute::Class(ObjectClass::SECRET_KEY),
-        Attribute::KeyType(KeyType::AES),
-        Attribute::Token(true),
-        Attribute::Private(true),
-        Attribute::Label(LABEL.into()),
-        Attribute::Sign(true),
-        Attribute::Wrap(false),
-        Attribute::Value(bytes(key)),
-    ];
-    session.create_object(&template).unwrap();
+fn with_known_key(maker: Maker, token: &str, key: &str) -> Pkcs11Hsm {
+    let hsm = maker.open(token);
+    maker.put_in_cmac_key(token, LABEL, bytes(key));
     hsm
 }
 

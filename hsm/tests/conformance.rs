@@ -1,17 +1,22 @@
-//! Do both implementations pass the one suite?
+//! Do all implementations pass the one suite?
 
 use hsm::{MemoryHsm, conformance};
 
 mod support;
 
-#[tokio::test]
-async fn softhsm_conforms() {
-    conformance::all(&support::open("conformance")).await;
+use support::Maker;
+
+on_both! {
+    it_conforms
+    it_conforms_with_several_workers
 }
 
-#[tokio::test]
-async fn softhsm_conforms_with_several_workers() {
-    let hsm = support::open_with("conformance-4", |options| options.workers = 4);
+async fn it_conforms(maker: Maker) {
+    conformance::all(&maker.open("conformance")).await;
+}
+
+async fn it_conforms_with_several_workers(maker: Maker) {
+    let hsm = maker.open_with("conformance-4", |options| options.workers = 4);
     conformance::all(&hsm).await;
 }
 

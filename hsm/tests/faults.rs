@@ -4,7 +4,6 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use cryptoki::{
-    context::Pkcs11,
     error::{Error, RvError},
     session::{Session, UserType},
     types::AuthPin,
@@ -16,53 +15,66 @@ use hsm::{
 
 mod support;
 
-#[tokio::test]
-async fn a_stray_logout_is_not_noticed_by_callers() {
-    let world = World::on("logout").await;
-    let session = stray_session("logout");
+use support::Maker;
+
+on_both! {
+    a_stray_logout_is_not_noticed_by_callers
+    after_a_stray_logout_keys_are_still_found_and_not_made_twice
+    closed_sessions_are_opened_again
+    a_module_ended_behind_our_back_is_started_again
+    a_wrong_pin_is_refused_and_the_right_one_still_opens
+    a_refused_pin_is_never_tried_again_not_even_when_it_would_fit
+    an_unknown_hsm_token_is_named
+    an_hsm_token_label_is_taken_once
+    two_hsm_tokens_keep_their_keys_and_pins_apart
+    a_tampered_blob_does_not_bring_the_hsm_down
+    a_blob_that_does_not_unwrap_is_not_a_lost_device
+    every_lock_holds
+}
+
+async fn a_stray_logout_is_not_noticed_by_callers(maker: Maker) {
+    let world = World::on_maker(maker, "logout").await;
+    let session = stray_session(maker, "logout");
     session.logout().unwrap();
     world.everything_works().await;
     assert_eq!(world.hsm.health().state, HealthState::Ready);
 }
 
-#[tokio::test]
-async fn after_a_stray_logout_keys_are_still_found_and_not_made_twice() {
-    let world = World::on("logout-2").await;
-    stray_session("logout-2").logout().unwrap();
+async fn after_a_stray_logout_keys_are_still_found_and_not_made_twice(maker: Maker) {
+    let world = World::on_maker(maker, "logout-2").await;
+    stray_session(maker, "logout-2").logout().unwrap();
     let keys = world.hsm.inventory().await.unwrap();
     assert_eq!(keys.len(), 3, "private keys are invisible while logged out");
-    stray_session("logout-2").logout().unwrap();
+    stray_session(maker, "logout-2").logout().unwrap();
     let again = world
         .hsm
         .generate_key(KeyKind::Signing, &world.signing)
         .await;
     assert_eq!(again.unwrap_err().outcome(), "label-taken");
-    let fresh = support::try_open(support::options("logout-2")).unwrap();
-    stray_session("logout-2").logout().unwrap();
+    let fresh = maker.try_open(support::options("logout-2")).unwrap();
+    stray_session(maker, "logout-2").logout().unwrap();
     let signed = fresh.sign(&world.signing, [1; 32], Priority::Payment).await;
     assert!(signed.is_ok(), "{signed:?}");
 }
 
-#[tokio::test]
-async fn closed_sessions_are_opened_again() {
-    let world = World::on("closed").await;
-    close_all_sessions("closed");
+async fn closed_sessions_are_opened_again(maker: Maker) {
+    let world = World::on_maker(maker, "closed").await;
+    close_all_sessions(maker, "closed");
     world.everything_works().await;
 }
 
-#[tokio::test]
-async fn a_module_ended_behind_our_back_is_started_again() {
+async fn a_module_ended_behind_our_back_is_started_again(maker: Maker) {
     if std::env::var_os(ALONE).is_none() {
-        return run_alone("a_module_ended_behind_our_back_is_started_again");
+        return run_alone_on(maker, "a_module_ended_behind_our_back_is_started_again");
     }
-    let world = World::on("finalized").await;
-    let other = World::on("finalized-other").await;
-    let generation = support::module().generation();
-    raw().finalize().unwrap();
+    let world = World::on_maker(maker, "finalized").await;
+    let other = World::on_maker(maker, "finalized-other").await;
+    let generation = maker.module().generation();
+    maker.raw().finalize().unwrap();
     world.everything_works().await;
     other.everything_works().await;
     assert_eq!(
-        support::module().generation(),
+        maker.module().generation(),
         generation + 1,
         "once, for both"
     );
@@ -96,10 +108,11 @@ async fn an_hsm_token_initialised_anew_brings_us_down_and_says_why() {
         return run_alone("an_hsm_token_initialised_anew_brings_us_down_and_says_why");
     }
     let world = World::on("renewed").await;
-    close_all_sessions("renewed");
+    close_all_sessions(Maker::SoftHsm, "renewed");
     let so_pin = AuthPin::from(support::SO_PIN.to_owned());
-    raw()
-        .init_token(support::raw_slot("renewed"), &so_pin, "renewed")
+    Maker::SoftHsm
+        .raw()
+        .init_token(Maker::SoftHsm.raw_slot("renewed"), &so_pin, "renewed")
         .unwrap();
     for _ in 0..3 {
         let error = world.sign().await.unwrap_err();
@@ -113,26 +126,42 @@ async fn an_hsm_token_initialised_anew_brings_us_down_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_wrong_pin_is_refused_and_the_right_one_still_opens() {
-    support::new_token("wrong-pin");
+async fn an_hsm_token_that_went_away_does_not_hide_the_others() {
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone("an_hsm_token_that_went_away_does_not_hide_the_others");
+    }
+    let world = World::on("hidden-1").await;
+    let clone = support::clone_token("hidden-1", "hidden-2");
+    Maker::SoftHsm.raw().finalize().unwrap();
+    world.everything_works().await;
+    let generation = support::module().generation();
+    clone.take_away();
+    close_all_sessions(Maker::SoftHsm, "hidden-1");
+    world.everything_works().await;
+    support::try_open(support::options("hidden-1")).unwrap();
+    let now = support::module().generation();
+    assert_eq!(now, generation, "nothing had to be started again");
+}
+
+async fn a_wrong_pin_is_refused_and_the_right_one_still_opens(maker: Maker) {
+    maker.new_token("wrong-pin");
     let mut options = support::options("wrong-pin");
     options.pin = support::pin("000000");
     options.workers = 4;
-    let error = support::try_open(options).err().unwrap();
+    let error = maker.try_open(options).err().unwrap();
     assert!(matches!(error, HsmError::PinRefused { .. }), "{error}");
     assert!(!error.to_string().contains("000000"));
-    let open = support::try_open(support::options("wrong-pin"));
+    let open = maker.try_open(support::options("wrong-pin"));
     assert!(open.is_ok(), "the right PIN still opens it");
 }
 
-#[tokio::test]
-async fn a_refused_pin_is_never_tried_again_not_even_when_it_would_fit() {
+async fn a_refused_pin_is_never_tried_again_not_even_when_it_would_fit(maker: Maker) {
     const OTHER: &str = "161803";
-    let world = World::on("refused").await;
-    change_pin("refused", support::USER_PIN, OTHER);
+    let world = World::on_maker(maker, "refused").await;
+    change_pin(maker, "refused", support::USER_PIN, OTHER);
     let error = world.sign().await.unwrap_err();
     assert_eq!(error.outcome(), "pin-refused", "{error}");
-    change_pin("refused", OTHER, support::USER_PIN);
+    change_pin(maker, "refused", OTHER, support::USER_PIN);
     let trials_of_the_breaker = async {
         loop {
             let error = world.sign().await.expect_err("the PIN was tried again");
@@ -143,18 +172,17 @@ async fn a_refused_pin_is_never_tried_again_not_even_when_it_would_fit() {
     let several_pauses = Duration::from_secs(1);
     let ended = tokio::time::timeout(several_pauses, trials_of_the_breaker).await;
     assert!(ended.is_err(), "the loop has no other end");
-    let open = support::try_open(support::options("refused"));
+    let open = maker.try_open(support::options("refused"));
     assert!(open.is_ok(), "who opens it anew gets in");
 }
 
-#[tokio::test]
-async fn an_unknown_hsm_token_is_named() {
+async fn an_unknown_hsm_token_is_named(maker: Maker) {
     if std::env::var_os(ALONE).is_none() {
-        return run_alone("an_unknown_hsm_token_is_named");
+        return run_alone_on(maker, "an_unknown_hsm_token_is_named");
     }
-    let open = support::try_open(support::options("nobody"));
-    let label = "nobody".to_owned();
-    assert_eq!(open.err().unwrap(), HsmError::TokenUnknown { label });
+    let open = maker.try_open(support::options("nobody"));
+    let name = "labelled \"nobody\"".to_owned();
+    assert_eq!(open.err().unwrap(), HsmError::TokenUnknown { name });
 }
 
 #[test]
@@ -173,28 +201,25 @@ async fn a_module_is_one_per_process() {
     assert!(Arc::ptr_eq(&support::module(), &again));
 }
 
-#[tokio::test]
-async fn an_hsm_token_label_is_taken_once() {
-    support::new_token("taken");
+async fn an_hsm_token_label_is_taken_once(maker: Maker) {
+    maker.new_token("taken");
     let pin = support::pin(support::USER_PIN);
-    let again = support::module().init_token("taken", &pin, &pin);
+    let again = maker.module().init_token("taken", &pin, &pin);
     assert_eq!(again.unwrap_err().outcome(), "label-taken");
-    let long = support::module().init_token(&"x".repeat(33), &pin, &pin);
+    let long = maker.module().init_token(&"x".repeat(33), &pin, &pin);
     assert_eq!(long.unwrap_err().outcome(), "caller-fault");
 }
 
-#[tokio::test]
-async fn two_hsm_tokens_keep_their_keys_and_pins_apart() {
-    let one = World::on("apart-1").await;
-    let two = support::open("apart-2");
+async fn two_hsm_tokens_keep_their_keys_and_pins_apart(maker: Maker) {
+    let one = World::on_maker(maker, "apart-1").await;
+    let two = maker.open("apart-2");
     let error = two.sign(&one.signing, [1; 32], Priority::Payment).await;
     assert_eq!(error.unwrap_err().outcome(), "key-unknown");
     one.everything_works().await;
 }
 
-#[tokio::test]
-async fn a_tampered_blob_does_not_bring_the_hsm_down() {
-    let world = World::on("tampered").await;
+async fn a_tampered_blob_does_not_bring_the_hsm_down(maker: Maker) {
+    let world = World::on_maker(maker, "tampered").await;
     let mut seed = world.seed.clone();
     seed.blob[20] ^= 1;
     for _ in 0..20 {
@@ -204,12 +229,11 @@ async fn a_tampered_blob_does_not_bring_the_hsm_down() {
     assert_eq!(world.hsm.health().state, HealthState::Ready);
 }
 
-#[tokio::test]
-async fn a_blob_that_does_not_unwrap_is_not_a_lost_device() {
-    let world = World::on("foreign").await;
+async fn a_blob_that_does_not_unwrap_is_not_a_lost_device(maker: Maker) {
+    let world = World::on_maker(maker, "foreign").await;
     let mut seed = world.seed.clone();
     seed.blob[20] ^= 1;
-    seed.binding = bind_as_the_pin_holder("foreign", &world.keys, &seed);
+    seed.binding = bind_as_the_pin_holder(maker, "foreign", &world.keys, &seed);
     let error = world.mac(&seed).await.unwrap_err();
     assert_eq!(error.outcome(), "not-our-key", "{error}");
     assert!(
@@ -219,9 +243,8 @@ async fn a_blob_that_does_not_unwrap_is_not_a_lost_device() {
     assert_eq!(world.hsm.health().state, HealthState::Ready);
 }
 
-#[tokio::test]
-async fn every_lock_of_softhsm_holds() {
-    let requirements = support::open("requirements").check().await.unwrap();
+async fn every_lock_holds(maker: Maker) {
+    let requirements = maker.open("requirements").check().await.unwrap();
     assert_eq!(requirements.len(), 12);
     for requirement in requirements {
         assert_eq!(requirement.missing, None, "{}", requirement.name);
@@ -251,7 +274,7 @@ async fn no_refusal_and_no_health_shows_a_pin() {
     let world = World::on("mute").await;
     let mut options = support::options("mute");
     options.pin = support::pin(WRONG);
-    close_all_sessions("mute");
+    close_all_sessions(Maker::SoftHsm, "mute");
     let refused = support::try_open(options).err().unwrap();
     let texts = [
         format!("{:?} {refused:?} {refused}", support::pin(WRONG)),
@@ -275,7 +298,11 @@ struct World {
 
 impl World {
     async fn on(token: &str) -> Self {
-        let hsm = support::open(token);
+        Self::on_maker(Maker::SoftHsm, token).await
+    }
+
+    async fn on_maker(maker: Maker, token: &str) -> Self {
+        let hsm = maker.open(token);
         let keys = SealingKeys {
             sealing: KeyLabel("sealing".into()),
             binding: KeyLabel("binding".into()),
@@ -332,6 +359,13 @@ const ALONE: &str = "M2KEY_HSM_TEST_ALONE";
 /// Its value in a process that shares the HSM token of the one that started it.
 const SIDE: &str = "side";
 
+fn run_alone_on(maker: Maker, test: &str) {
+    match maker {
+        Maker::SoftHsm => run_alone(&format!("softhsm::{test}")),
+        Maker::Kryoptic => run_alone(&format!("kryoptic::{test}")),
+    }
+}
+
 fn run_alone(test: &str) {
     let status = start(test, "1").wait().unwrap();
     assert!(status.success(), "{test} failed alone");
@@ -346,44 +380,52 @@ fn start(test: &str, alone: &str) -> std::process::Child {
         .unwrap()
 }
 
-/// Somebody else in this process who uses the library without knowing of us.
-fn raw() -> Pkcs11 {
-    Pkcs11::new(support::MODULE).unwrap()
-}
-
-fn stray_session(token: &str) -> Session {
-    raw().open_rw_session(support::raw_slot(token)).unwrap()
+/// Of somebody else in this process.
+fn stray_session(maker: Maker, token: &str) -> Session {
+    let slot = maker.raw_slot(token);
+    maker.raw().open_rw_session(slot).unwrap()
 }
 
 /// Changes the PIN and logs everybody out.
-fn change_pin(token: &str, from: &str, to: &str) {
-    let session = stray_session(token);
+fn change_pin(maker: Maker, token: &str, from: &str, to: &str) {
+    let session = stray_session(maker, token);
     let (from, to) = (AuthPin::from(from.to_owned()), AuthPin::from(to.to_owned()));
     match session.login(UserType::User, Some(&from)) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
         Err(error) => panic!("{error}"),
     }
     session.set_pin(&from, &to).unwrap();
-    close_all_sessions(token);
+    close_all_sessions(maker, token);
 }
 
 /// C_CloseAllSessions, which cryptoki does not offer.
-fn close_all_sessions(token: &str) {
-    let id = support::raw_slot(token).id();
-    // SAFETY: the library is loaded and initialised already; these are plain calls of its C
-    // interface with a slot number that it gave out a moment ago.
+fn close_all_sessions(maker: Maker, token: &str) {
+    let id = maker.raw_slot(token).id();
+    let mut functions = std::ptr::null_mut();
+    // SAFETY: the library is loaded and initialised already; these are plain calls of its C interface, whose
+    // list of functions lives as long as it does, with a slot number that it gave out a moment ago.
     #[allow(unsafe_code)]
     let code = unsafe {
-        let library = cryptoki_sys::Pkcs11::new(support::MODULE).unwrap();
-        library.C_CloseAllSessions(id)
+        let library = cryptoki_sys::Pkcs11::new(maker.path()).unwrap();
+        assert_eq!(
+            library.C_GetFunctionList(&mut functions),
+            cryptoki_sys::CKR_OK
+        );
+        let close = (*functions).C_CloseAllSessions.unwrap();
+        close(id)
     };
     assert_eq!(code, cryptoki_sys::CKR_OK);
 }
 
 /// Computes a binding with the PIN, as a thief of PIN and database would.
-fn bind_as_the_pin_holder(token: &str, keys: &SealingKeys, seed: &SealedSeed) -> [u8; 32] {
+fn bind_as_the_pin_holder(
+    maker: Maker,
+    token: &str,
+    keys: &SealingKeys,
+    seed: &SealedSeed,
+) -> [u8; 32] {
     use cryptoki::{mechanism::Mechanism, object::Attribute};
-    let session = stray_session(token);
+    let session = stray_session(maker, token);
     let _ = session.login(
         UserType::User,
         Some(&AuthPin::from(support::USER_PIN.to_owned())),

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    sync::{Arc, Mutex},
+    collections::BTreeSet,
+    sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
@@ -111,6 +112,156 @@ async fn the_observer_hears_of_every_call_and_how_it_ended() {
     assert_eq!(calls, [("random", "ok"), ("public_key", "key-unknown")]);
 }
 
+#[tokio::test]
+async fn the_observer_hears_of_commands_by_their_names() {
+    let heard = Arc::new(Kinds::default());
+    let observer: Arc<dyn Observer> = heard.clone();
+    let hsm = support::open_with("commands", |options| options.observer = Some(observer));
+    conformance::all(&hsm).await;
+    let kinds = heard.0.lock().unwrap().clone();
+    assert_eq!(kinds, BTreeSet::from(hsm::COMMANDS));
+}
+
+#[derive(Default)]
+struct Kinds(Mutex<BTreeSet<&'static str>>);
+
+impl Observer for Kinds {
+    fn observe(&self, _: &'static str, _: &'static str, _: f64) {}
+
+    fn command(&self, kind: &'static str) {
+        self.0.lock().unwrap().insert(kind);
+    }
+}
+
+#[tokio::test]
+async fn a_herd_of_renewals_leaves_room_for_payments_which_go_before_it() {
+    const QUEUE_MAX: usize = 64;
+    const PAYMENTS: usize = 16;
+    let gate = Arc::new(Gate::default());
+    let observer: Arc<dyn Observer> = gate.clone();
+    let world = World::on(support::open_with("herd", |options| {
+        (options.queue_max, options.observer) = (QUEUE_MAX, Some(observer));
+    }))
+    .await;
+    let signing = conformance::made(world.hsm.as_ref(), hsm::KeyKind::Signing, "herd").await;
+    gate.shut();
+    let (held, hsm) = (world.clone(), world.hsm.clone());
+    let held = tokio::spawn(async move { held.mac(1).await });
+    until(|| gate.is_waited_at()).await;
+    let mut renewals = JoinSet::new();
+    for _ in 0..4 * QUEUE_MAX {
+        let world = world.clone();
+        renewals.spawn(async move { world.macs(25, Priority::Renewal).await });
+    }
+    until(|| hsm.health().queued == QUEUE_MAX * 3 / 4).await;
+    let mut payments = JoinSet::new();
+    for _ in 0..PAYMENTS {
+        let (hsm, signing) = (hsm.clone(), signing.clone());
+        payments.spawn(async move { hsm.sign(&signing, [7; 32], Priority::Payment).await });
+    }
+    until(|| hsm.health().queued == QUEUE_MAX).await;
+    gate.open();
+    held.await.unwrap().unwrap();
+    for paid in payments.join_all().await {
+        paid.expect("no payment is refused because of renewals");
+    }
+    let renewed = renewals.join_all().await;
+    let served = renewed.iter().filter(|it| it.is_ok()).count();
+    assert_eq!(
+        served,
+        QUEUE_MAX * 3 / 4,
+        "the others were told to come later"
+    );
+    let order = gate.order();
+    let last = order.iter().rposition(|it| *it == "sign").unwrap();
+    let before = order[..last].iter().filter(|it| **it == "unwrap").count();
+    // The one in hand, and one after every eight payments.
+    assert_eq!(before, 1 + PAYMENTS / 8 - 1, "{order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_renewals_never_end_every_payment_gets_through() {
+    const PAYMENTS: usize = 200;
+    let world = World::on(support::open_with("saturated", |options| {
+        options.queue_max = 16;
+    }))
+    .await;
+    let signing = conformance::made(world.hsm.as_ref(), hsm::KeyKind::Signing, "sat").await;
+    let mut herd = JoinSet::new();
+    for _ in 0..64 {
+        let world = world.clone();
+        herd.spawn(async move {
+            loop {
+                // Refused, it comes again at once: worse than any agent.
+                let _ = world.macs(25, Priority::Renewal).await;
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    for _ in 0..PAYMENTS {
+        let signed = world.hsm.sign(&signing, [7; 32], Priority::Payment);
+        signed.await.expect("no payment is lost to renewals");
+    }
+    herd.abort_all();
+    assert_eq!(world.hsm.health().state, HealthState::Ready);
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Notes unwraps and signatures in the order in which the device gets them, and can hold the worker
+/// before the next command.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    opened: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    is_shut: bool,
+    is_waited_at: bool,
+    order: Vec<&'static str>,
+}
+
+impl Gate {
+    fn shut(&self) {
+        *self.state.lock().unwrap() = GateState {
+            is_shut: true,
+            ..GateState::default()
+        };
+    }
+
+    fn open(&self) {
+        self.state.lock().unwrap().is_shut = false;
+        self.opened.notify_all();
+    }
+
+    fn is_waited_at(&self) -> bool {
+        self.state.lock().unwrap().is_waited_at
+    }
+
+    fn order(&self) -> Vec<&'static str> {
+        self.state.lock().unwrap().order.clone()
+    }
+}
+
+impl Observer for Gate {
+    fn observe(&self, _: &'static str, _: &'static str, _: f64) {}
+
+    fn command(&self, kind: &'static str) {
+        let mut state = self.state.lock().unwrap();
+        state.is_waited_at |= state.is_shut;
+        state = self.opened.wait_while(state, |it| it.is_shut).unwrap();
+        if matches!(kind, "unwrap" | "sign") {
+            state.order.push(kind);
+        }
+    }
+}
+
 #[derive(Default)]
 struct Heard(Mutex<Vec<(&'static str, &'static str)>>);
 
@@ -141,10 +292,14 @@ impl World {
     }
 
     async fn mac(&self, messages: usize) -> Result<(), HsmError> {
+        self.macs(messages, Priority::Payment).await
+    }
+
+    async fn macs(&self, messages: usize, priority: Priority) -> Result<(), HsmError> {
         let messages = vec![b"message".to_vec(); messages];
         let macs = self
             .hsm
-            .hmac_batch(&self.keys, &self.seed, messages, Priority::Payment);
+            .hmac_batch(&self.keys, &self.seed, messages, priority);
         macs.await.map(drop)
     }
 }

@@ -27,6 +27,10 @@ pub const DONE_SHOWN_MS: Millis = 20_000;
 /// How long after a refusal the same errand is not repeated by itself.
 pub const REFUSED_PAUSE_MS: Millis = 30_000;
 
+/// A terminal asks for more hours once it has used up this share of those it held, or so many of them.
+pub const GROWTH_SHARE: u32 = 4;
+pub const GROWTH_MAX_EPOCHS: u32 = 6;
+
 /// What the screens show at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Board {
@@ -481,11 +485,22 @@ impl Core {
         match self.rotation.last_epoch(now) {
             None => Some(Fetch::Whole),
             Some(_) if self.wishes.whole => Some(Fetch::Whole),
-            Some(last) if self.wishes.grown_in != Some(self.rotation.epoch_at(now)) => {
-                Some(Fetch::After(last))
-            }
-            Some(_) => None,
+            Some(last) => self.growth_due(last, now).then_some(Fetch::After(last)),
         }
+    }
+
+    /// Each terminal has its place among the hours, and asks when the hour begins by its own clock, so
+    /// that a fleet that was once told everything at one moment does not ask together ever after.
+    fn growth_due(&self, last: u32, now: Timestamp) -> bool {
+        let Some(asked_in) = self.wishes.grown_in else {
+            return true;
+        };
+        let present = self.rotation.epoch_at(now);
+        let held = last.saturating_sub(asked_in);
+        let every = (held / GROWTH_SHARE).clamp(1, GROWTH_MAX_EPOCHS);
+        let is_its_place = (present % every) == (self.terminal.number() % every);
+        let is_late = present >= asked_in.saturating_add(every);
+        present != asked_in && (is_its_place || is_late || present < asked_in)
     }
 
     fn shown(&self, faces: &Faces, now: Option<Timestamp>) -> Shown {

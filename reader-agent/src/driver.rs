@@ -26,6 +26,7 @@ use crate::pulse::Pulse;
 use crate::rotation::{Blank, Faces};
 use crate::shown::Shown;
 use crate::state::State;
+use crate::upkeep::WAIT_MAX_MS;
 use crate::upkeep_driver::Kept;
 
 /// Looks at the clock at least this often, whatever timers do.
@@ -329,7 +330,8 @@ pub async fn run_errands(
                 }
                 Err(error) => {
                     tracing::debug!(?errand, "tried again later: {error}");
-                    tokio::time::sleep(backoff.pause()).await;
+                    let asked = Duration::from_millis(wait_ms(&error));
+                    tokio::time::sleep(asked + backoff.pause()).await;
                 }
             }
         };
@@ -337,6 +339,12 @@ pub async fn run_errands(
             return;
         }
     }
+}
+
+/// As long as the authority asks for, within reason.
+fn wait_ms(error: &CallError) -> u64 {
+    let asked = error.retry_after_ms().clamp(0, WAIT_MAX_MS);
+    u64::try_from(asked).unwrap_or(0)
 }
 
 async fn run_errand(line: &Line, errand: Errand) -> Result<Answer, CallError> {

@@ -1,19 +1,19 @@
 //! How is the whole App built from its configuration?
 //!
-//! Opens the HSM token and the store, and finds the signer; whatever does not fit is told before anything
+//! Opens the HSM tokens and the store, and finds the signer; whatever does not fit is told before anything
 //! is served.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hsm::{HsmError, Module, OpenOptions, Pin, Pkcs11Hsm};
+use hsm::HsmError;
 use pki::signer::{ClientOptions, SignerClient};
 use pki::{Certificate, Issuer, PkiError};
 
-use super::{App, AssembleError, Parts};
+use super::{App, AssembleError, Parts, open_hsm};
 use crate::clock::SystemClock;
-use crate::config::{Config, HsmConfig, StorePlace};
+use crate::config::{Config, StorePlace};
 use crate::metrics::Metrics;
 use crate::services::fence::{self, JournalError};
 use crate::services::trust::{Trust, TrustFileError};
@@ -43,7 +43,7 @@ pub enum OpenError {
 /// Builds the App. Blocks while HSM and store open: call it while starting up.
 pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
     let metrics = Metrics::new();
-    let hsm = Arc::new(open_hsm(&config.hsm, &metrics)?);
+    let hsm = open_hsm(&config.hsm, &metrics).await?.whole;
     let trust = Trust::load(&config.trust)?;
     let issuer = open_signer(&config, &trust).await?;
     let store = open_store(&config)?;
@@ -61,26 +61,6 @@ pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
     let app = App::assemble(parts).await?;
     fence::judge(&app, beginning).await?;
     Ok(app)
-}
-
-/// The HSM token of seeds and signatures. That of the issuing CA is the signer's alone.
-pub fn open_hsm(config: &HsmConfig, metrics: &Arc<Metrics>) -> Result<Pkcs11Hsm, OpenError> {
-    let failed = |error| OpenError::Hsm {
-        token: config.token_label.clone(),
-        error,
-    };
-    let module = Module::load(&config.module).map_err(failed)?;
-    let options = OpenOptions {
-        workers: config.workers,
-        queue_max: config.queue_max,
-        deadline: Duration::from_millis(config.deadline_ms),
-        observer: Some(metrics.clone()),
-        ..OpenOptions::new(
-            &config.token_label,
-            Pin::from_file(&config.pin_file).map_err(failed)?,
-        )
-    };
-    Pkcs11Hsm::open(&module, options).map_err(failed)
 }
 
 /// The way to the issuing CA in its own process. It may be away if it was seen before.

@@ -112,19 +112,7 @@ pub(super) fn check(mut raw: raw::Raw, folder: &Path) -> Result<Config, Vec<Mist
 }
 
 fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
-    m.range(
-        "hsm.workers",
-        raw.hsm.workers as u64,
-        1,
-        hsm::WORKERS_MAX as u64,
-    );
-    m.range(
-        "hsm.queue_max",
-        raw.hsm.queue_max as u64,
-        1,
-        hsm::QUEUE_MAX as u64,
-    );
-    m.range("hsm.deadline_ms", raw.hsm.deadline_ms, 10, 60_000);
+    raw.hsm.check(m);
     let horizon = u64::from(raw.schedule.horizon_epochs);
     m.range(
         "schedule.horizon_epochs",

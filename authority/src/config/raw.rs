@@ -11,6 +11,7 @@ use protocol::window::{CheckedPolicy, Policy};
 use serde::Deserialize;
 
 use super::books::RawBooks;
+use super::hsm::RawHsm;
 use super::operator::RawOperator;
 use super::providers::RawProvider;
 use super::rails::RawRail;
@@ -21,9 +22,9 @@ use super::store::RawStore;
 use super::wear::RawWear;
 use super::webhooks::WebhooksConfig;
 use super::{
-    AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, HsmConfig,
-    IdentityProvider, LogConfig, LoopbackConfig, PagesConfig, PublicConfig, ScheduleConfig,
-    SignerConfig, TrustConfig,
+    AgentsConfig, CertificateFiles, Config, EnrolmentConfig, FenceConfig, IdentityProvider,
+    LogConfig, LoopbackConfig, PagesConfig, PublicConfig, ScheduleConfig, SignerConfig,
+    TrustConfig,
 };
 
 pub(super) const DAY_MS: Millis = 24 * 3_600_000;
@@ -113,22 +114,6 @@ pub(super) struct RawLoopback {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawHsm {
-    pub module: PathBuf,
-    pub token_label: String,
-    pub pin_file: PathBuf,
-    #[serde(default)]
-    pub environment: BTreeMap<String, String>,
-    #[serde(default = "one")]
-    pub workers: usize,
-    #[serde(default = "queue_max")]
-    pub queue_max: usize,
-    #[serde(default = "deadline_ms")]
-    pub deadline_ms: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct RawSigner {
     pub socket: PathBuf,
     #[serde(default = "signer_deadline_ms")]
@@ -211,15 +196,7 @@ impl Raw {
                 listen: self.loopback.listen,
             },
             operator: self.operator.resolve(folder),
-            hsm: HsmConfig {
-                module: at(self.hsm.module),
-                token_label: self.hsm.token_label,
-                pin_file: at(self.hsm.pin_file),
-                environment: self.hsm.environment,
-                workers: self.hsm.workers,
-                queue_max: self.hsm.queue_max,
-                deadline_ms: self.hsm.deadline_ms,
-            },
+            hsm: self.hsm.resolve(folder),
             signer: SignerConfig {
                 socket: at(self.signer.socket),
                 deadline_ms: self.signer.deadline_ms,
@@ -305,16 +282,8 @@ fn run_dir() -> PathBuf {
     "run".into()
 }
 
-fn one() -> usize {
-    1
-}
-
 pub(super) fn queue_max() -> usize {
     1024
-}
-
-fn deadline_ms() -> u64 {
-    5_000
 }
 
 /// A list of many revoked certificates takes seconds.

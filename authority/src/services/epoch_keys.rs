@@ -3,10 +3,9 @@
 //! ```text
 //! epochs ──▶ seed version and pace in force (store) ──▶ kept here? ──▶ one HMAC batch per version (HSM)
 //! ```
-//! Only hours that people pay in are kept: what memory can lose is the loaded hours of the loaded
-//! terminals, never a seed.
+//! Kept are hours of terminals in use ([`super::kept_keys`]): what memory can lose is the loaded hours of
+//! the loaded terminals, never a seed.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hsm::{BATCH_MAX, Priority};
@@ -17,16 +16,17 @@ use protocol::time::Timestamp;
 use protocol::token::{Channel, WindowId};
 use protocol::turn::TurnCause;
 
+use super::kept_keys::Kept;
 use super::{Failure, pacing, seeds};
 use crate::app::App;
 use crate::store::{Pace, Seed};
 
-/// Terminals whose keys are kept; the one loaded first goes first.
-pub const TERMINALS_KEPT_MAX: usize = 20_000;
-/// Hours kept of one terminal: the present one and its neighbours, under two seed versions.
-const EPOCHS_KEPT_MAX: usize = 6;
+/// Hours of one batch that nobody waits for: so long a payment may wait for it, on a slow HSM.
+pub const RENEWAL_BATCH_MAX: usize = 32;
+/// Terminals whose next hours are loaded in one go, one after the other.
+pub const PREFETCH_MAX: usize = 1_000;
 
-/// Loads epoch keys, and keeps those of the present.
+/// Loads epoch keys, and keeps those of terminals in use.
 pub struct EpochKeys {
     app: Arc<App>,
     kept: Mutex<Kept>,
@@ -48,17 +48,33 @@ impl EpochKeys {
     ) -> Result<Vec<LoadedEpoch>, Failure> {
         let epochs = epochs_needed(terminal, now);
         let loaded = self.load(terminal, &epochs, Priority::Payment).await?;
-        self.kept().keep(terminal, self.app.generation, &loaded);
+        let generation = self.app.generation;
+        self.kept().use_now(terminal, now, generation, &loaded);
         Ok(loaded)
     }
 
-    /// The keys of hours that a schedule tells; they are not kept here.
+    /// Loads the next hours of terminals in use before they begin, and forgets terminals that are not in use
+    /// any longer; answers how many terminals. Payments go before, and the rest waits for the next time
+    /// if the HSM has no room.
+    pub async fn prefetch(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.kept().forget_idle(now);
+        let due = self.kept().due(now, PREFETCH_MAX);
+        for (terminal, epochs) in &due {
+            self.for_schedule(*terminal, epochs).await?;
+        }
+        Ok(due.len())
+    }
+
+    /// The keys of hours that are still to come; kept if the terminal is in use.
     pub async fn for_schedule(
         &self,
         terminal: TerminalId,
         epochs: &[u32],
     ) -> Result<Vec<LoadedEpoch>, Failure> {
-        self.load(terminal, epochs, Priority::Renewal).await
+        let loaded = self.load(terminal, epochs, Priority::Renewal).await?;
+        let generation = self.app.generation;
+        self.kept().keep_ahead(terminal, generation, &loaded);
+        Ok(loaded)
     }
 
     /// The windows that move at `now` because of `cause`: the one function that says so.
@@ -85,7 +101,7 @@ impl EpochKeys {
 
     /// How many terminals have keys here now.
     pub fn terminals_kept(&self) -> usize {
-        self.kept().of.len()
+        self.kept().len()
     }
 
     async fn load(
@@ -94,12 +110,16 @@ impl EpochKeys {
         epochs: &[u32],
         priority: Priority,
     ) -> Result<Vec<LoadedEpoch>, Failure> {
+        let batch_max = match priority {
+            Priority::Payment => BATCH_MAX,
+            Priority::Renewal => RENEWAL_BATCH_MAX,
+        };
         let paces = self.app.store.paces(terminal).await?;
         let mut loaded = Vec::with_capacity(epochs.len());
         for (seed, epochs) in self.seeds(terminal, epochs).await? {
             let (mut known, lacking) = self.split(terminal, seed.version, &epochs, &paces);
             loaded.append(&mut known);
-            for part in lacking.chunks(BATCH_MAX) {
+            for part in lacking.chunks(batch_max) {
                 loaded.append(&mut self.derive(&seed, part, &paces, priority).await?);
             }
         }
@@ -211,99 +231,5 @@ impl EpochKeys {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The keys of the present, per terminal, and in which order terminals came.
-#[derive(Default)]
-struct Kept {
-    of: HashMap<TerminalId, Vec<(EpochId, EpochKey)>>,
-    order: VecDeque<TerminalId>,
-}
-
-impl Kept {
-    fn find(&self, id: &EpochId) -> Option<EpochKey> {
-        let of_terminal = self.of.get(&id.terminal)?;
-        let entry = of_terminal.iter().find(|(known, _)| known == id)?;
-        Some(entry.1.clone())
-    }
-
-    /// Replaces what was kept of this terminal.
-    fn keep(&mut self, terminal: TerminalId, generation: u32, loaded: &[LoadedEpoch]) {
-        if loaded.is_empty() {
-            return;
-        }
-        let entry = |it: &LoadedEpoch| {
-            let id = EpochId {
-                generation,
-                terminal,
-                version: it.version,
-                epoch: it.epoch,
-            };
-            (id, it.key.clone())
-        };
-        let entries = loaded.iter().rev().take(EPOCHS_KEPT_MAX).map(entry);
-        if self.of.insert(terminal, entries.collect()).is_none() {
-            self.order.push_back(terminal);
-        }
-        while self.of.len() > TERMINALS_KEPT_MAX {
-            match self.order.pop_front() {
-                Some(first) => self.of.remove(&first),
-                None => return,
-            };
-        }
-    }
-
-    fn forget(&mut self, terminal: TerminalId) {
-        if self.of.remove(&terminal).is_some() {
-            self.order.retain(|known| *known != terminal);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::window::Policy;
-
-    fn terminal(number: u32) -> TerminalId {
-        TerminalId::from_number(number).expect("below the limit")
-    }
-
-    fn hour(epoch: u32) -> LoadedEpoch {
-        LoadedEpoch {
-            version: 1,
-            epoch,
-            key: EpochKey::from_bytes([7; 32]),
-            policy: Policy::default().check().expect("it is sound"),
-        }
-    }
-
-    #[test]
-    fn keys_are_kept_of_a_bounded_number_of_terminals() {
-        let mut kept = Kept::default();
-        for number in 0..TERMINALS_KEPT_MAX as u32 + 10 {
-            kept.keep(terminal(number), 1, &[hour(5)]);
-        }
-        assert_eq!(kept.of.len(), TERMINALS_KEPT_MAX);
-        assert_eq!(kept.order.len(), TERMINALS_KEPT_MAX);
-        assert!(!kept.of.contains_key(&terminal(0)));
-    }
-
-    #[test]
-    fn a_forgotten_terminal_has_no_keys_and_another_generation_has_none_of_these() {
-        let mut kept = Kept::default();
-        kept.keep(terminal(1), 1, &[hour(5)]);
-        let id = |generation| EpochId {
-            generation,
-            terminal: terminal(1),
-            version: 1,
-            epoch: 5,
-        };
-        assert!(kept.find(&id(1)).is_some());
-        assert!(kept.find(&id(2)).is_none());
-        kept.forget(terminal(1));
-        assert!(kept.find(&id(1)).is_none());
-        assert!(kept.order.is_empty());
     }
 }

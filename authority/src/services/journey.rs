@@ -61,6 +61,8 @@ const ISSUING_EVERY: Duration = Duration::from_secs(1);
 /// How often reads of tags are compared with claims.
 const TAPS_EVERY: Duration = Duration::from_secs(10);
 /// How often the audit chains are bound by a signature, if they have moved.
+const PREFETCH_EVERY: Duration = Duration::from_secs(30);
+/// The same for checkpoints of the audit.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the services cannot start: the configuration names somebody who cannot be asked.
@@ -181,6 +183,7 @@ impl Journey {
             self.every(SWEEP_EVERY, "sweep", |now| self.sweep(now)),
             self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
             self.reconcile_for_ever(),
+            self.every(PREFETCH_EVERY, "load next hours", |now| self.prefetch(now)),
             self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
             self.every(TELL_EVERY, "webhooks", |now| self.tell(now)),
             self.every(SETTLE_EVERY, "close days", |now| self.settle(now)),
@@ -210,6 +213,11 @@ impl Journey {
     /// Signs receipts that are due; answers how many.
     pub async fn resume(&self, now: Timestamp) -> Result<usize, Failure> {
         Ok(self.receipts.resume(now).await? + refunds::resume(&self.app, now).await?)
+    }
+
+    /// Loads the next hours of terminals in use; answers of how many.
+    pub async fn prefetch(&self, now: Timestamp) -> Result<usize, Failure> {
+        self.epoch_keys.prefetch(now).await
     }
 
     /// Begins to tell merchants what happened; answers how many merchants.

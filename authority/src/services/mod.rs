@@ -24,6 +24,7 @@ pub mod issuing;
 pub mod join;
 pub mod journey;
 pub mod jwks;
+pub mod kept_keys;
 pub mod keyring;
 pub mod limiter;
 pub mod looks;

@@ -137,8 +137,8 @@ pub async fn check(app: &App) -> Readiness {
 pub fn measure(app: &App) {
     due::measure(app);
     let config = &app.config;
-    let label = &config.hsm.token_label;
-    app.metrics.look_at_hsm(label, &app.hsm.health());
+    let name = &config.hsm.first().name;
+    app.metrics.look_at_hsm(name, &app.hsm.health());
     app.metrics.look_at_issuer(&issuing::health(app));
     let fenced = app.fence.fenced().is_some();
     app.metrics.fenced.set(i64::from(fenced));
@@ -232,6 +232,9 @@ fn look_at_hsm(name: &str, health: &hsm::Health, readiness: &mut Readiness) {
                 .push(format!("the {name} is recovering: {said}"));
         }
     }
+    let remarks = health.remarks.iter();
+    let remarks = remarks.map(|it| format!("{it}: copy what it lacks with the HSM's own means"));
+    readiness.warnings.extend(remarks);
     if health.queued >= health.queue_max {
         readiness
             .reasons

@@ -13,6 +13,7 @@ use protocol::schedule::{EpochCheck, ScheduleClaims, validity};
 use protocol::time::Timestamp;
 use protocol::window::EpochClock;
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleQuery, ScheduleResponse};
+use tokio::sync::Semaphore;
 
 use super::epoch_keys::EpochKeys;
 use super::keyring::SigningKey;
@@ -22,6 +23,12 @@ use crate::store::{NewSchedule, Pace, Pacing, Scheduled, Terminal};
 
 /// Seeds are replaced one at a time and seldom: more than two in a row is something else.
 const DERIVATIONS_MAX: u32 = 3;
+
+/// Schedules under way at once; one more is refused as busy, so that a fleet that renews together leaves
+/// store and HSM to payments.
+pub const SCHEDULES_MAX: usize = 64;
+/// When who was refused so may ask again; terminals draw a while of their own on top of it.
+const SCHEDULES_RETRY_S: u32 = 2;
 
 /// What a terminal draws its windows by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +45,7 @@ pub struct Schedules {
     /// Who got a whole schedule of this process. Not who may show what: only who is asked to fetch
     /// again, because the policy may have changed before the process began.
     current: Mutex<HashSet<TerminalId>>,
+    under_way: Semaphore,
 }
 
 impl Schedules {
@@ -46,6 +54,7 @@ impl Schedules {
             app,
             epoch_keys,
             current: Mutex::default(),
+            under_way: Semaphore::new(SCHEDULES_MAX),
         }
     }
 
@@ -68,7 +77,10 @@ impl Schedules {
         follows: Follows,
         now: Timestamp,
     ) -> Result<ScheduleResponse, Failure> {
-        let issued = self.issue_to(terminal, query.after, follows, now).await;
+        let issued = match self.under_way.try_acquire() {
+            Ok(_place) => self.issue_to(terminal, query.after, follows, now).await,
+            Err(_) => Err(too_many()),
+        };
         let outcome = super::outcome(&issued, "issued");
         let counter = &self.app.metrics.schedules;
         counter.with_label_values(&[outcome]).inc();
@@ -203,6 +215,11 @@ impl Schedules {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current.insert(terminal);
     }
+}
+
+fn too_many() -> Failure {
+    let busy = Problem::new(ProblemType::Busy);
+    busy.with_retry_after(SCHEDULES_RETRY_S).into()
 }
 
 /// From the present epoch, or the one after `after`, to the horizon; never a past one.

@@ -62,10 +62,10 @@ impl Clock for HandClock {
     }
 }
 
-pub struct World {
+pub struct World<H = MemoryHsm> {
     dir: TempDir,
     pub clock: Arc<HandClock>,
-    pub hsm: Arc<MemoryHsm>,
+    pub hsm: Arc<H>,
     pub provider: Provider,
     pub merchant: MerchantId,
     pub terminal: TerminalId,
@@ -183,10 +183,34 @@ impl World {
         merchant: impl FnOnce(Merchant) -> Merchant,
         rails: Rails,
     ) -> Self {
-        let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
         let hsm = Arc::new(MemoryHsm::new());
+        Self::of_provider_on(hsm, dir, provider, merchant, rails).await
+    }
+
+    pub fn hsm_fails_once(&self) {
+        let detail = "pulled".into();
+        self.hsm.fail_next(HsmError::DeviceLost { detail });
+    }
+}
+
+impl<H: Hsm> World<H> {
+    /// On an HSM of the test's own kind.
+    pub async fn on(hsm: Arc<H>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let provider = Provider::start().await;
+        Self::of_provider_on(hsm, dir, provider, |merchant| merchant, Rails::default()).await
+    }
+
+    async fn of_provider_on(
+        hsm: Arc<H>,
+        dir: TempDir,
+        provider: Provider,
+        merchant: impl FnOnce(Merchant) -> Merchant,
+        rails: Rails,
+    ) -> Self {
+        let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
         let store = open(dir.path());
-        make_keys(&hsm, &store).await;
+        make_keys(hsm.as_ref(), &store).await;
         let merchant = merchant(Merchant {
             id: ids::fresh(START, MerchantId::from_parts),
             name: "Corner Café".into(),
@@ -220,7 +244,7 @@ impl World {
     async fn build(
         dir: TempDir,
         clock: Arc<HandClock>,
-        hsm: Arc<MemoryHsm>,
+        hsm: Arc<H>,
         provider: Provider,
         store: Arc<SqlStore>,
         issuer: Arc<dyn Issuer>,
@@ -307,11 +331,6 @@ impl World {
 
     pub fn advance(&self, ms: i64) {
         self.clock.0.fetch_add(ms, Ordering::SeqCst);
-    }
-
-    pub fn hsm_fails_once(&self) {
-        let detail = "pulled".into();
-        self.hsm.fail_next(HsmError::DeviceLost { detail });
     }
 
     pub async fn add_terminal(&self, id: TerminalId) {
@@ -503,7 +522,7 @@ fn open(dir: &Path) -> Arc<SqlStore> {
     Arc::new(sqlite::open(dir.join("store.sqlite"), options).unwrap())
 }
 
-async fn make_keys(hsm: &MemoryHsm, store: &SqlStore) {
+async fn make_keys(hsm: &dyn Hsm, store: &SqlStore) {
     for purpose in KeyPurpose::ALL {
         let label = purpose.label(1);
         hsm.generate_key(purpose.kind(), &label).await.unwrap();

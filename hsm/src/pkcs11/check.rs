@@ -11,7 +11,7 @@ use cryptoki::{
 };
 
 use super::{
-    module::Module,
+    module::{Module, TokenName},
     ops::destroy,
     session::TokenSession,
     template::{self, SEED_LEN},
@@ -65,11 +65,9 @@ const MECHANISMS: [(MechanismType, &str, &str); 7] = [
 pub(crate) fn requirements(
     session: &mut TokenSession,
     module: &Module,
-    token_label: &str,
+    token: &TokenName,
 ) -> Result<Vec<Requirement>, Failure> {
-    let present = module
-        .pkcs11()
-        .get_mechanism_list(module.slot(token_label)?)?;
+    let present = module.pkcs11().get_mechanism_list(module.slot(token)?)?;
     let mut requirements: Vec<_> = MECHANISMS
         .iter()
         .map(|(mechanism, name, needed_for)| Requirement {
@@ -120,6 +118,7 @@ fn report(
         modifiable: !attributes.contains(&Attribute::Modifiable(false)),
         copyable: !attributes.contains(&Attribute::Copyable(false)),
         findings,
+        lacked_by: Vec::new(),
     })
 }
 

@@ -70,7 +70,7 @@ impl Link for TokenLink {
 
     fn restart(&mut self) -> Result<(), Failure> {
         tracing::warn!(
-            token = self.token.label(),
+            token = %self.token.name(),
             "starting the PKCS#11 module again"
         );
         self.module.restart(self.seen)

@@ -21,6 +21,7 @@ mod session;
 pub(crate) mod template;
 
 pub use check::Requirement;
+pub(crate) use module::TokenName;
 pub use module::{Module, RECYCLE_AFTER_DESTROYED, TOKEN_LABEL_MAX};
 
 use crate::{
@@ -44,6 +45,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How to open an HSM token.
 pub struct OpenOptions {
     pub token_label: String,
+    /// If several HSM tokens behind the module have this label.
+    pub serial: Option<String>,
     pub pin: Pin,
     /// Threads with a session each: one for software tokens, many for network HSMs.
     pub workers: usize,
@@ -51,6 +54,8 @@ pub struct OpenOptions {
     /// From the call to its answer.
     pub deadline: Duration,
     pub observer: Option<Arc<dyn Observer>>,
+    /// Others serve in its place: it may be lost at the start, too, and come back later.
+    pub may_be_away: bool,
 }
 
 impl OpenOptions {
@@ -58,11 +63,13 @@ impl OpenOptions {
     pub fn new(token_label: impl Into<String>, pin: Pin) -> Self {
         Self {
             token_label: token_label.into(),
+            serial: None,
             pin,
             workers: 1,
             queue_max: 1024,
             deadline: Duration::from_secs(5),
             observer: None,
+            may_be_away: false,
         }
     }
 }
@@ -87,10 +94,19 @@ impl Pkcs11Hsm {
     /// Finds the HSM token, logs in and starts the workers. Blocks: call it while starting up.
     pub fn open(module: &Arc<Module>, options: OpenOptions) -> Result<Self, HsmError> {
         check_options(&options)?;
-        let token = Arc::new(Token::new(options.token_label, options.pin));
-        let desk = Arc::new(Desk::new(options.queue_max));
+        let name = TokenName {
+            label: options.token_label,
+            serial: options.serial,
+        };
+        let token = Arc::new(Token::new(name, options.pin, options.observer.clone()));
+        let desk = Arc::new(Desk::new(options.queue_max, options.workers));
         let mut first = TokenLink::new(module.clone(), token.clone());
-        connect_patiently(&mut first).map_err(|failure| failure.error)?;
+        match connect_patiently(&mut first) {
+            Err(failure) if options.may_be_away && failure.class == Class::LostDevice => {
+                desk.breaker().handle_absence(clock::now(), failure.error);
+            }
+            connected => connected.map_err(|failure| failure.error)?,
+        }
         let (alive, workers_done) = mpsc::channel();
         let mut hsm = Self {
             desk,
@@ -110,15 +126,15 @@ impl Pkcs11Hsm {
     }
 
     pub fn token_label(&self) -> &str {
-        self.token.label()
+        &self.token.name().label
     }
 
     /// The mechanisms and locks that M2Key needs of an HSM, and which of them are missing here.
     /// Needs no key: it locks one for the occasion, attacks it and throws it away.
     pub async fn check(&self) -> Result<Vec<Requirement>, HsmError> {
-        let (module, label) = (self.module.clone(), self.token.label().to_owned());
+        let (module, name) = (self.module.clone(), self.token.name().clone());
         self.call("check", Priority::Payment, move |session| {
-            check::requirements(session, &module, &label)
+            check::requirements(session, &module, &name)
         })
         .await
     }
@@ -317,12 +333,8 @@ impl Hsm for Pkcs11Hsm {
 
     fn health(&self) -> Health {
         let breaker = self.desk.breaker();
-        Health {
-            state: breaker.state(),
-            queued: self.desk.queue.len(),
-            queue_max: self.desk.queue.max(),
-            reason: breaker.reason(),
-        }
+        let queue = (self.desk.queue.len(), self.desk.queue.max());
+        Health::of_one(breaker.state(), queue, breaker.reason())
     }
 }
 

@@ -44,6 +44,14 @@ pub(crate) const START_PAUSE_FIRST: Duration = Duration::from_millis(10);
 /// PKCS#11 gives an HSM token's label 32 bytes.
 pub const TOKEN_LABEL_MAX: usize = 32;
 
+/// Which HSM token is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenName {
+    pub(crate) label: String,
+    /// Tells apart those with one label: a clone may have its original's.
+    pub(crate) serial: Option<String>,
+}
+
 /// A PKCS#11 library, initialised. One per process and path.
 pub struct Module {
     pkcs11: Pkcs11,
@@ -88,8 +96,8 @@ impl Module {
     pub fn token_labels(&self) -> Result<Vec<String>, HsmError> {
         let _gate = self.enter();
         let _slots = self.lock_slots();
-        let tokens = patiently(|| self.tokens()).map_err(|error| Failure::from(error).error)?;
-        Ok(tokens.into_iter().map(|(_, label)| label).collect())
+        let slots = patiently(|| self.look()).map_err(|error| Failure::from(error).error)?;
+        Ok(slots.found.into_iter().map(|it| it.name.label).collect())
     }
 
     /// How often the library was started in this process.
@@ -145,18 +153,16 @@ impl Module {
         &self.pkcs11
     }
 
-    /// The slot of the HSM token with this label. Slots move, so this is asked for every session.
-    pub(crate) fn slot(&self, label: &str) -> Result<Slot, Failure> {
+    /// The slot of the HSM token with this name. Slots move, so this is asked for every session.
+    pub(crate) fn slot(&self, name: &TokenName) -> Result<Slot, Failure> {
         let _slots = self.lock_slots();
-        let mut found = patiently(|| self.tokens())?
-            .into_iter()
-            .filter(|(_, candidate)| candidate == label);
-        let (slot, _) = found.next().ok_or_else(|| Failure::token_unknown(label))?;
+        let mut found = patiently(|| self.look_for(name))?.into_iter();
+        let token = found.next().ok_or_else(|| Failure::token_unknown(name))?;
         match found.next() {
-            None => Ok(slot),
+            None => Ok(token.slot),
             Some(_) => Err(Failure::new(
                 Class::CallersFault,
-                format!("several HSM tokens are labelled {label:?}"),
+                format!("several HSM tokens are {name}: tell them apart by their serial numbers"),
             )),
         }
     }
@@ -182,22 +188,42 @@ impl Module {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tokens(&self) -> Result<Vec<(Slot, String)>, Error> {
-        let slots = self.pkcs11.get_slots_with_initialized_token()?;
-        slots
-            .into_iter()
-            .map(|slot| Ok((slot, self.pkcs11.get_token_info(slot)?.label().to_owned())))
-            .collect()
+    /// Every HSM token with this name. What is wrong with others is no concern of its.
+    fn look_for(&self, name: &TokenName) -> Result<Vec<Found>, Error> {
+        let mut slots = self.look()?;
+        slots.found.retain(|found| found.is(name));
+        match slots.unreadable {
+            Some(error) if slots.found.is_empty() => Err(error),
+            _ => Ok(slots.found),
+        }
+    }
+
+    fn look(&self) -> Result<Slots, Error> {
+        let mut slots = Slots::default();
+        for slot in self.pkcs11.get_slots_with_token()? {
+            match self.pkcs11.get_token_info(slot) {
+                Ok(info) if info.token_initialized() => {
+                    let name = TokenName {
+                        label: info.label().to_owned(),
+                        serial: Some(info.serial_number().to_owned()),
+                    };
+                    slots.found.push(Found { slot, name });
+                }
+                Ok(_) => slots.free = slots.free.or(Some(slot)),
+                Err(error) => slots.unreadable = Some(error),
+            }
+        }
+        Ok(slots)
     }
 
     fn init_free_slot(&self, label: &str, so_pin: &Pin, user_pin: &Pin) -> Result<(), Failure> {
-        let mut tokens = patiently(|| self.tokens())?.into_iter();
-        if tokens.any(|(_, taken)| taken == label) {
+        let slots = patiently(|| self.look())?;
+        if slots.found.iter().any(|taken| taken.name.label == label) {
             return Err(Failure::refusal(HsmError::LabelTaken {
                 label: label.to_owned(),
             }));
         }
-        let slot = patiently(|| self.free_slot())?.ok_or_else(no_free_slot)?;
+        let slot = slots.free.ok_or_else(no_free_slot)?;
         let so_pin = AuthPin::from(so_pin.expose().to_owned());
         self.pkcs11.init_token(slot, &so_pin, label)?;
         let session = patiently(|| self.pkcs11.open_rw_session(slot))?;
@@ -205,17 +231,41 @@ impl Module {
         session.init_pin(&AuthPin::from(user_pin.expose().to_owned()))?;
         session.logout()?;
         // SoftHSM adds its next free slot when slots are listed next: while nobody else lists them.
-        patiently(|| self.tokens())?;
+        patiently(|| self.look())?;
         Ok(())
     }
+}
 
-    fn free_slot(&self) -> Result<Option<Slot>, Error> {
-        for slot in self.pkcs11.get_slots_with_token()? {
-            if !self.pkcs11.get_token_info(slot)?.token_initialized() {
-                return Ok(Some(slot));
-            }
+/// What lies behind a library.
+#[derive(Default)]
+struct Slots {
+    found: Vec<Found>,
+    /// One whose HSM token has no label yet.
+    free: Option<Slot>,
+    /// Why at least one of them tells nothing.
+    unreadable: Option<Error>,
+}
+
+/// An HSM token in its slot, with its serial number.
+struct Found {
+    slot: Slot,
+    name: TokenName,
+}
+
+impl Found {
+    fn is(&self, wanted: &TokenName) -> bool {
+        let same_serial = wanted.serial.is_none() || self.name.serial == wanted.serial;
+        self.name.label == wanted.label && same_serial
+    }
+}
+
+impl std::fmt::Display for TokenName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "labelled {:?}", self.label)?;
+        match &self.serial {
+            Some(serial) => write!(f, " with serial number {serial:?}"),
+            None => Ok(()),
         }
-        Ok(None)
     }
 }
 

@@ -28,9 +28,11 @@ pub(crate) fn seal_new_seed(
     context: &[u8],
 ) -> Result<SealedSeed, Failure> {
     let sealing = session.find(Part::Sealing, &keys.sealing)?;
+    session.count("generate");
     let seed = session
         .raw()
         .generate_key(&Mechanism::GenericSecretKeyGen, &template::new_seed())?;
+    session.count("wrap");
     let wrapped = session
         .raw()
         .wrap_key(&Mechanism::AesKeyWrap, sealing, seed);
@@ -70,6 +72,7 @@ pub(crate) fn sign(
     digest: &[u8; 32],
 ) -> Result<[u8; 64], Failure> {
     let key = session.find(Part::SigningPrivate, label)?;
+    session.count("sign");
     let signature = session.raw().sign(&Mechanism::Ecdsa, key, digest)?;
     let signature = signature.try_into().map_err(|odd: Vec<u8>| {
         let detail = format!("a P-256 signature has {} bytes, not 64", odd.len());
@@ -106,6 +109,7 @@ pub(crate) fn public_key(
 
 pub(crate) fn random(session: &mut TokenSession, len: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = vec![0; len];
+    session.count("random");
     session.raw().generate_random_slice(&mut bytes)?;
     Ok(bytes)
 }
@@ -118,6 +122,7 @@ pub(crate) fn generate_key(
     label: &KeyLabel,
 ) -> Result<(), Failure> {
     let _making = module.lock_making();
+    session.count("generate");
     if session.is_taken(label)? {
         return Err(Failure::refusal(HsmError::LabelTaken {
             label: label.0.clone(),
@@ -193,6 +198,7 @@ fn unseal(
         ));
     }
     let sealing = session.find(Part::Sealing, &keys.sealing)?;
+    session.count("unwrap");
     let seed = session.raw().unwrap_key(
         &Mechanism::AesKeyWrap,
         sealing,
@@ -213,6 +219,7 @@ fn bind(
 }
 
 fn hmac(session: &TokenSession, key: ObjectHandle, message: &[u8]) -> Result<[u8; 32], Failure> {
+    session.count("mac");
     // An epoch key, perhaps: it must not stay behind in freed memory.
     let mac = Zeroizing::new(session.raw().sign(&Mechanism::Sha256Hmac, key, message)?);
     mac.as_slice().try_into().map_err(|_| {
@@ -222,6 +229,7 @@ fn hmac(session: &TokenSession, key: ObjectHandle, message: &[u8]) -> Result<[u8
 }
 
 fn cmac(session: &TokenSession, key: ObjectHandle, message: &[u8]) -> Result<[u8; 16], Failure> {
+    session.count("mac");
     // A key of somebody, perhaps: it must not stay behind in freed memory.
     let mac = Zeroizing::new(session.raw().sign(&Mechanism::AesCMac, key, message)?);
     mac.as_slice().try_into().map_err(|_| {
@@ -235,6 +243,7 @@ pub(crate) fn destroy(
     module: &Module,
     object: ObjectHandle,
 ) -> Result<(), Failure> {
+    session.count("destroy");
     session.raw().destroy_object(object)?;
     module.count_destroyed();
     Ok(())

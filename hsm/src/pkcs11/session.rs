@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -18,16 +18,17 @@ use cryptoki::{
     types::AuthPin,
 };
 
-use super::module::{Module, patiently};
+use super::module::{Module, TokenName, patiently};
 use crate::{
-    HsmError, KeyLabel, Pin,
+    HsmError, KeyLabel, Observer, Pin,
     failure::{Class, Failure},
 };
 
 /// An HSM token and the way in.
 pub(crate) struct Token {
-    label: String,
+    name: TokenName,
     pin: Pin,
+    observer: Option<Arc<dyn Observer>>,
     /// Set once the PIN was refused; held while one worker logs in for all.
     pin_refused: Mutex<Option<Failure>>,
     /// Keys destroyed so far: what others remember of handles is worth nothing after each.
@@ -35,17 +36,18 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    pub(crate) fn new(label: String, pin: Pin) -> Self {
+    pub(crate) fn new(name: TokenName, pin: Pin, observer: Option<Arc<dyn Observer>>) -> Self {
         Self {
-            label,
+            name,
             pin,
+            observer,
             pin_refused: Mutex::new(None),
             destroyed: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn label(&self) -> &str {
-        &self.label
+    pub(crate) fn name(&self) -> &TokenName {
+        &self.name
     }
 
     /// Every session forgets its handles before it works again: a module may give the handle of a
@@ -64,7 +66,7 @@ impl Token {
         module: &Module,
         generation: u64,
     ) -> Result<TokenSession, Failure> {
-        let slot = module.slot(&self.label)?;
+        let slot = module.slot(&self.name)?;
         // Not closed by itself: after a restart the same number may be somebody else's session.
         let session = patiently(|| module.pkcs11().open_rw_session_no_drop(slot))?;
         if let Err(failure) = self.log_in(&session) {
@@ -76,6 +78,7 @@ impl Token {
             generation,
             handles: HashMap::new(),
             destroyed: self.destroyed(),
+            observer: self.observer.clone(),
         })
     }
 
@@ -121,11 +124,19 @@ pub(crate) struct TokenSession {
     handles: HashMap<Part, HashMap<KeyLabel, ObjectHandle>>,
     /// How many keys were destroyed when the handles were looked up.
     destroyed: u64,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl TokenSession {
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// A command goes to the device.
+    pub(crate) fn count(&self, command: &'static str) {
+        if let Some(observer) = &self.observer {
+            observer.command(command);
+        }
     }
 
     pub(crate) fn raw(&self) -> &Session {

@@ -1,7 +1,8 @@
-//! How does a test get a real HSM token of its own?
+//! How does a test get a real HSM token of its own, on either of two modules?
 //!
-//! SoftHSM reads `SOFTHSM2_CONF` when the library starts, so a test binary has one directory, made
-//! before anything touches the library, and every test makes its own HSM token in it.
+//! Both read where their HSM tokens lie from a file that the environment names when the library starts, so a
+//! test binary has one directory, made before anything touches a library, and every test makes its own
+//! HSM token in it. What must hold on both is a function of a [`Maker`], and [`on_both`] makes tests of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
@@ -10,24 +11,139 @@ use std::{
     time::Duration,
 };
 
-use cryptoki::{context::Pkcs11, slot::Slot};
+use cryptoki::{
+    context::Pkcs11,
+    object::{Attribute, KeyType, ObjectClass},
+    session::UserType,
+    slot::Slot,
+    types::AuthPin,
+};
 use hsm::{HsmError, Module, OpenOptions, Pin, Pkcs11Hsm};
 
 pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+/// HSM tokens that one test binary may make on Kryoptic, which wants its slots told.
+const KRYOPTIC_SLOTS: usize = 32;
+
+/// Whose module it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Maker {
+    SoftHsm,
+    /// Another implementation by other people, in Rust: `tests/kryoptic`.
+    Kryoptic,
+}
+
+impl Maker {
+    pub(crate) fn path(self) -> PathBuf {
+        let built = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kryoptic");
+        match self {
+            Self::SoftHsm => MODULE.into(),
+            Self::Kryoptic => built.join("release/libkryoptic_pkcs11.so"),
+        }
+    }
+
+    fn how_to_get(self) -> &'static str {
+        match self {
+            Self::SoftHsm => "apt-get install -y softhsm2",
+            Self::Kryoptic => "scripts/setup.sh test",
+        }
+    }
+
+    /// The module, in the configuration of this test binary.
+    pub(crate) fn module(self) -> Arc<Module> {
+        static SET_UP: OnceLock<PathBuf> = OnceLock::new();
+        SET_UP.get_or_init(configure);
+        let (path, how) = (self.path(), self.how_to_get());
+        assert!(path.exists(), "this test runs on a real module: {how}");
+        Module::load(&path).expect("the module starts")
+    }
+
+    pub(crate) fn new_token(self, label: &str) {
+        let module = self.module();
+        let _slots = slots();
+        module
+            .init_token(label, &pin(SO_PIN), &pin(USER_PIN))
+            .expect("a new HSM token");
+    }
+
+    /// A new HSM token with this label, open.
+    pub(crate) fn open(self, label: &str) -> Pkcs11Hsm {
+        self.open_with(label, |_| {})
+    }
+
+    pub(crate) fn open_with(self, label: &str, change: impl FnOnce(&mut OpenOptions)) -> Pkcs11Hsm {
+        self.new_token(label);
+        let mut options = options(label);
+        change(&mut options);
+        self.try_open(options).expect("the HSM token opens")
+    }
+
+    pub(crate) fn try_open(self, options: OpenOptions) -> Result<Pkcs11Hsm, HsmError> {
+        let module = self.module();
+        let _slots = slots();
+        Pkcs11Hsm::open(&module, options)
+    }
+
+    /// Puts a key in whose value is known, with plain PKCS#11, as nobody but a test does.
+    pub(crate) fn put_in_cmac_key(self, token: &str, label: &str, value: Vec<u8>) {
+        let slot = self.raw_slot(token);
+        let session = self.raw().open_rw_session(slot).unwrap();
+        // Logged in by the worker of the same process, perhaps.
+        let _ = session.login(UserType::User, Some(&AuthPin::from(USER_PIN.to_owned())));
+        let template = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Token(true),
+            Attribute::Private(true),
+            Attribute::Label(label.into()),
+            Attribute::Sign(true),
+            Attribute::Wrap(false),
+            Attribute::Value(value),
+        ];
+        session.create_object(&template).unwrap();
+    }
+
+    /// Somebody else in this process who uses the library without knowing of us.
+    pub(crate) fn raw(self) -> Pkcs11 {
+        Pkcs11::new(self.path()).unwrap()
+    }
+
+    /// The slot of the HSM token with this label, found by plain PKCS#11.
+    pub(crate) fn raw_slot(self, label: &str) -> Slot {
+        let _slots = slots();
+        let pkcs11 = self.raw();
+        let slots = pkcs11.get_slots_with_token().unwrap();
+        let is_it = |slot: &Slot| {
+            let info = pkcs11.get_token_info(*slot);
+            info.is_ok_and(|it| it.label() == label)
+        };
+        slots.into_iter().find(is_it).unwrap()
+    }
+}
+
+/// Makes of every fact a test on either module.
+#[macro_export]
+macro_rules! on_both {
+    ($($fact:ident)*) => {
+        mod softhsm {
+            $(#[tokio::test]
+            async fn $fact() {
+                super::$fact(super::support::Maker::SoftHsm).await;
+            })*
+        }
+        mod kryoptic {
+            $(#[tokio::test]
+            async fn $fact() {
+                super::$fact(super::support::Maker::Kryoptic).await;
+            })*
+        }
+    };
+}
 pub(crate) const USER_PIN: &str = "271828";
 pub(crate) const SO_PIN: &str = "31415926";
 
 /// The SoftHSM of this test binary.
 pub(crate) fn module() -> Arc<Module> {
-    static SET_UP: OnceLock<PathBuf> = OnceLock::new();
-    SET_UP.get_or_init(|| {
-        assert!(
-            Path::new(MODULE).exists(),
-            "this test runs on a real module: apt-get install -y softhsm2"
-        );
-        configure()
-    });
-    Module::load(Path::new(MODULE)).expect("SoftHSM starts")
+    Maker::SoftHsm.module()
 }
 
 /// The SoftHSM of the test process that started this one.
@@ -36,9 +152,9 @@ pub(crate) fn shared_module() -> Arc<Module> {
     Module::load(Path::new(MODULE)).expect("SoftHSM starts")
 }
 
-/// A new HSM token with this label, open.
+/// A new HSM token of SoftHSM with this label, open.
 pub(crate) fn open(label: &str) -> Pkcs11Hsm {
-    open_with(label, |_| {})
+    Maker::SoftHsm.open(label)
 }
 
 /// Held by whoever lists or labels slots: SoftHSM 2.6 changes its list while reading it. [`Module`]
@@ -48,28 +164,12 @@ pub(crate) fn slots() -> MutexGuard<'static, ()> {
     SLOTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The slot of the HSM token with this label, found by plain PKCS#11.
-pub(crate) fn raw_slot(label: &str) -> Slot {
-    let _slots = slots();
-    let pkcs11 = Pkcs11::new(MODULE).unwrap();
-    let found = pkcs11.get_slots_with_initialized_token().unwrap();
-    found
-        .into_iter()
-        .find(|slot| pkcs11.get_token_info(*slot).unwrap().label() == label)
-        .unwrap()
-}
-
 pub(crate) fn try_open(options: OpenOptions) -> Result<Pkcs11Hsm, HsmError> {
-    let module = module();
-    let _slots = slots();
-    Pkcs11Hsm::open(&module, options)
+    Maker::SoftHsm.try_open(options)
 }
 
 pub(crate) fn open_with(label: &str, change: impl FnOnce(&mut OpenOptions)) -> Pkcs11Hsm {
-    new_token(label);
-    let mut options = options(label);
-    change(&mut options);
-    try_open(options).expect("the HSM token opens")
+    Maker::SoftHsm.open_with(label, change)
 }
 
 pub(crate) fn options(label: &str) -> OpenOptions {
@@ -79,11 +179,7 @@ pub(crate) fn options(label: &str) -> OpenOptions {
 }
 
 pub(crate) fn new_token(label: &str) {
-    let module = module();
-    let _slots = slots();
-    module
-        .init_token(label, &pin(SO_PIN), &pin(USER_PIN))
-        .expect("a new HSM token");
+    Maker::SoftHsm.new_token(label);
 }
 
 pub(crate) fn pin(pin: &str) -> Pin {
@@ -106,7 +202,19 @@ fn configure() -> PathBuf {
     );
     std::fs::write(&configuration, text).unwrap();
     set_variable("SOFTHSM2_CONF", &configuration);
+    let configuration = directory.join("kryoptic.conf");
+    std::fs::write(&configuration, kryoptic(&directory)).unwrap();
+    set_variable("KRYOPTIC_CONF", &configuration);
     directory
+}
+
+fn kryoptic(directory: &Path) -> String {
+    let slot = |n| {
+        let file = directory.join(format!("kryoptic-{n}.sql"));
+        let file = file.display();
+        format!("[[slots]]\nslot = {n}\ndbtype = \"sqlite\"\ndbargs = \"{file}\"\n")
+    };
+    (0..KRYOPTIC_SLOTS).map(slot).collect()
 }
 
 fn set_variable(name: &str, value: &Path) {
@@ -117,4 +225,86 @@ fn set_variable(name: &str, value: &Path) {
     unsafe {
         std::env::set_var(name, value);
     }
+}
+
+/// An HSM token with the keys of another one, under a label of the same length: what a maker's tool does,
+/// done to SoftHSM's files. The library sees it once it is started again.
+pub(crate) fn clone_token(label: &str, copy: &str) -> Clone {
+    assert_eq!(label.len(), copy.len());
+    let original = token_directory(label);
+    let directory = original.with_file_name(copy);
+    std::fs::create_dir(&directory).unwrap();
+    for file in std::fs::read_dir(&original).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), directory.join(file.file_name())).unwrap();
+    }
+    let clone = Clone { directory };
+    clone.change(label, |bytes, at| {
+        bytes[at..at + copy.len()].copy_from_slice(copy.as_bytes());
+        // The serial number, 32 bytes of label and an attribute's head later; slots are numbered after it.
+        let serial = at + 32 + 24;
+        bytes[serial..serial + 16].reverse();
+    });
+    clone
+}
+
+/// The serial numbers of the HSM tokens with this label.
+pub(crate) fn serials(label: &str) -> Vec<String> {
+    let _slots = slots();
+    let pkcs11 = Pkcs11::new(MODULE).unwrap();
+    let slots = pkcs11.get_slots_with_token().unwrap().into_iter();
+    let found = slots.filter_map(|it| pkcs11.get_token_info(it).ok());
+    let found = found.filter(|it| it.label() == label);
+    found.map(|it| it.serial_number().to_owned()).collect()
+}
+
+/// The directory of a cloned HSM token, which can be taken away and put back.
+pub(crate) struct Clone {
+    directory: PathBuf,
+}
+
+impl Clone {
+    pub(crate) fn take_away(&self) {
+        std::fs::rename(&self.directory, self.elsewhere()).unwrap();
+    }
+
+    pub(crate) fn put_back(&self) {
+        std::fs::rename(self.elsewhere(), &self.directory).unwrap();
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) {
+        self.change(from, |bytes, at| {
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        });
+    }
+
+    /// Changes what SoftHSM says of it, where its label stands.
+    fn change(&self, label: &str, change: impl FnOnce(&mut [u8], usize)) {
+        let about = self.directory.join("token.object");
+        let mut bytes = std::fs::read(&about).unwrap();
+        let at = find(&bytes, label.as_bytes()).unwrap();
+        change(&mut bytes, at);
+        std::fs::write(&about, bytes).unwrap();
+    }
+
+    fn elsewhere(&self) -> PathBuf {
+        let name = self.directory.file_name().unwrap();
+        self.directory.parent().unwrap().with_file_name(name)
+    }
+}
+
+fn token_directory(label: &str) -> PathBuf {
+    let tokens = PathBuf::from(std::env::var_os("SOFTHSM2_CONF").unwrap()).with_file_name("tokens");
+    let padded = format!("{label:<32}");
+    let directories = std::fs::read_dir(tokens).unwrap();
+    let mut directories = directories.map(|it| it.unwrap().path());
+    let is_it = |directory: &PathBuf| {
+        let about = std::fs::read(directory.join("token.object")).unwrap_or_default();
+        find(&about, padded.as_bytes()).is_some()
+    };
+    directories.find(is_it).unwrap()
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|it| it == wanted)
 }

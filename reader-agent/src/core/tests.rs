@@ -422,3 +422,71 @@ fn the_till_is_told_nothing_of_a_receipt_that_is_not_believed() {
     core.handle_state(frame(2, start(), Some(state)), start());
     assert_eq!(core.poll(Some(start() + 10)).charge, None);
 }
+
+/// A terminal that was told the hours up to `horizon` ahead in the hour `asked_in`.
+fn told(number: u32, asked_in: u32) -> Core {
+    let mut core = Core::resume(terminal(number), Resumed::default());
+    core.wishes.grown_in = Some(asked_in);
+    core
+}
+
+fn hour_of(core: &Core, epoch: u32) -> Timestamp {
+    EpochClock::of(core.terminal).opens(epoch)
+}
+
+#[test]
+fn a_day_of_hours_is_made_up_for_every_six_hours() {
+    for number in 0..50 {
+        let mut core = told(number, FIRST);
+        let mut last = FIRST + 24;
+        let mut asked = 0;
+        for epoch in FIRST..FIRST + 24 * 7 {
+            if core.growth_due(last, hour_of(&core, epoch)) {
+                (asked, last) = (asked + 1, epoch + 24);
+                core.wishes.grown_in = Some(epoch);
+            }
+            assert!(last - epoch >= 24 - GROWTH_MAX_EPOCHS, "{number}");
+        }
+        assert!((27..=28).contains(&asked), "{asked} times in a week");
+    }
+}
+
+#[test]
+fn few_hours_are_made_up_for_in_time() {
+    for horizon in 2..8 {
+        let core = told(7, FIRST);
+        let due = (1..=horizon).find(|it| {
+            let now = hour_of(&core, FIRST + it);
+            core.growth_due(FIRST + horizon, now)
+        });
+        assert_eq!(due, Some(1), "of {horizon}");
+    }
+}
+
+#[test]
+fn a_fleet_that_was_told_everything_at_one_moment_does_not_ask_together_again() {
+    const FLEET: u32 = 6_000;
+    let begin = EpochClock::of(terminal(0)).opens(FIRST);
+    let mut asked = [0; 6 * 60];
+    for number in 0..FLEET {
+        let clock = EpochClock::of(terminal(number));
+        let present = clock.epoch_at(begin);
+        let core = told(number, present);
+        let mut minutes = 0..6 * 60 + 60;
+        let due = minutes.find(|minute| core.growth_due(present + 24, begin + minute * 60_000));
+        let minute = usize::try_from(due.expect("within six hours")).unwrap();
+        asked[minute.min(asked.len() - 1)] += 1;
+    }
+    let of_hour = |hour: usize| -> u32 { asked[hour * 60..][..60].iter().sum() };
+    let hours = [0, 1, 2, 3, 4, 5].map(of_hour);
+    let share = FLEET / 6;
+    assert!(hours.iter().all(|it| *it < 2 * share), "{hours:?}");
+    let busiest = asked[..asked.len() - 1].iter().max().unwrap();
+    assert!(*busiest < 3 * FLEET / (6 * 60), "{busiest} in a minute");
+}
+
+#[test]
+fn a_clock_that_was_turned_back_asks_again() {
+    let core = told(3, FIRST + 5);
+    assert!(core.growth_due(FIRST + 29, hour_of(&core, FIRST)));
+}

@@ -23,13 +23,13 @@ pub(crate) struct Bare {
 
 impl Bare {
     pub(crate) fn open(home: &Path, world: &World) -> Result<Self, Fault> {
-        let config = &world.app().config;
-        let module = Module::load(&config.hsm.module)?;
-        let pin = Pin::from_file(&config.hsm.pin_file)?;
+        let token = world.app().config.hsm.first();
+        let module = Module::load(&token.module)?;
+        let pin = Pin::from_file(&token.pin_file)?;
         let keyring = world.app().keyring();
-        let label = &config.hsm.token_label;
         let keys = keyring.sealing();
-        let hsm = hsm::bare::Bare::open(&module, label, &pin, keys, &keyring.receipt().label)?;
+        let hsm =
+            hsm::bare::Bare::open(&module, &token.label, &pin, keys, &keyring.receipt().label)?;
         Ok(Self {
             hsm,
             sealed: world.sealed().clone(),
