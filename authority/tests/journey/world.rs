@@ -183,9 +183,41 @@ impl World {
         merchant: impl FnOnce(Merchant) -> Merchant,
         rails: Rails,
     ) -> Self {
+        let store = open(dir.path());
+        Self::of_store(dir, provider, store, merchant, rails).await
+    }
+
+    /// Over this store, whatever database it is.
+    pub async fn over(store: Arc<SqlStore>) -> Self {
+        let (dir, provider) = (tempfile::tempdir().unwrap(), Provider::start().await);
+        Self::of_store(dir, provider, store, |merchant| merchant, Rails::default()).await
+    }
+
+    /// Another node of the same authority: the same HSM, clock and issuing CA.
+    pub async fn beside(&self, store: Arc<SqlStore>) -> Arc<Journey> {
+        let app = App::assemble(Parts {
+            config: config(&self.provider, self.dir.path()),
+            clock: self.clock.clone(),
+            hsm: self.hsm.clone(),
+            store,
+            issuer: self.issuer.clone(),
+            metrics: Metrics::new(),
+            trust: Trust::pinned(self.issuer.chain().root().clone()),
+        })
+        .await
+        .unwrap();
+        Journey::with_rails(&app, Rails::default()).unwrap()
+    }
+
+    async fn of_store(
+        dir: TempDir,
+        provider: Provider,
+        store: Arc<SqlStore>,
+        merchant: impl FnOnce(Merchant) -> Merchant,
+        rails: Rails,
+    ) -> Self {
         let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
         let hsm = Arc::new(MemoryHsm::new());
-        let store = open(dir.path());
         make_keys(&hsm, &store).await;
         let merchant = merchant(Merchant {
             id: ids::fresh(START, MerchantId::from_parts),
