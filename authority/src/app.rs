@@ -16,6 +16,7 @@ use crate::services::changes::Changes;
 use crate::services::consent::CarryingOut;
 use crate::services::fence::Fence;
 use crate::services::keyring::Keyring;
+use crate::services::neighbours::Neighbours;
 use crate::services::node::Wishes;
 use crate::services::operators::VERBS_MAX;
 use crate::services::pins::PIN_CHECKS_MAX;
@@ -48,6 +49,8 @@ pub struct App {
     pub fence: Fence,
     /// Keys and seeds that were replaced.
     pub changes: Changes,
+    /// Whether other nodes are heard.
+    pub neighbours: Neighbours,
     /// What operators asked for and is carried out in steps.
     pub operations: Operations,
     /// What others consented to and is carried out just now.
@@ -92,6 +95,7 @@ impl App {
             bans: Bans::default(),
             fence: Fence::default(),
             changes: Changes::default(),
+            neighbours: Neighbours::default(),
             operations: Operations::default(),
             carrying_out: CarryingOut::default(),
             verbs: Arc::new(Semaphore::new(VERBS_MAX)),

@@ -39,6 +39,21 @@ impl Stopwatch {
     }
 }
 
+/// A moment on a clock that only goes forward, however the machine's is set; for what is too old.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment(Instant);
+
+impl Moment {
+    pub fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long ago it was.
+    pub fn age(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// Unix seconds, as certificates count them; times before 1970 are 1970.
 pub fn unix_seconds(now: Timestamp) -> u64 {
     u64::try_from(now.secs()).unwrap_or(0)

@@ -76,6 +76,8 @@ struct Seen {
 /// The last line that is on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Last {
+    /// Whose journal.
+    pub node: String,
     pub journal: String,
     pub n: u64,
     pub hash: [u8; 32],
@@ -178,6 +180,7 @@ impl Journal {
 impl Last {
     fn of(known: &Known) -> Self {
         Self {
+            node: known.node.clone(),
             journal: known.journal.clone(),
             n: known.last.0,
             hash: known.last.1,

@@ -87,6 +87,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     manager.stopping();
     tracing::info!("draining");
     app.start_drain();
+    app.store.resign();
     drain(running).await;
     end_of_verbs(&app).await;
     note(&app, "daemon.stopped").await;

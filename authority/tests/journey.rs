@@ -6,6 +6,8 @@
 
 #[path = "journey/browser.rs"]
 mod browser;
+#[path = "store/cluster.rs"]
+mod cluster;
 #[path = "journey/fake_rail.rs"]
 mod fake_rail;
 #[path = "journey/openid.rs"]
@@ -43,6 +45,8 @@ mod dpop;
 mod guessing;
 #[path = "journey/linking.rs"]
 mod linking;
+#[path = "journey/nodes.rs"]
+mod nodes;
 #[path = "journey/openapi.rs"]
 mod openapi;
 #[path = "journey/paying_outside.rs"]

@@ -94,10 +94,33 @@ CREATE TABLE crls (
 );
 
 CREATE TABLE fence (
-    only_row BIGINT NOT NULL PRIMARY KEY CHECK (only_row = 1), -- there is one row, from the first start on
-    journal TEXT COLLATE "C" NOT NULL, -- which journal this database writes into
+    node TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- whose journal
+    journal TEXT COLLATE "C" NOT NULL, -- which one it writes into
     line BIGINT NOT NULL CHECK (line >= 1), -- a line that stood there, rising with every checkpoint
     hash BYTEA NOT NULL CHECK (length(hash) = 32) -- of that line
+);
+
+CREATE TABLE news (
+    number BIGINT NOT NULL PRIMARY KEY, -- rising, in the order of commits
+    node TEXT COLLATE "C" NOT NULL, -- who did it, and need not hear of it
+    kind TEXT COLLATE "C" NOT NULL, -- what others must hear of: banned, revoked, reseeded, keys, operations, generation, fact
+    about TEXT COLLATE "C" -- the terminal or serial; null: nothing in particular
+);
+
+CREATE TABLE nodes (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- as its configuration says
+    since_ms BIGINT NOT NULL, -- when it came, by the clock of the database
+    seen_ms BIGINT NOT NULL, -- when it was there last, within some seconds
+    version TEXT COLLATE "C" NOT NULL -- of its program
+);
+
+CREATE TABLE key_proofs (
+    sealing_label TEXT COLLATE "C" NOT NULL, -- the HSM key that seals
+    binding_label TEXT COLLATE "C" NOT NULL, -- the HSM key that binds
+    context BYTEA NOT NULL, -- the header: of no terminal
+    blob BYTEA NOT NULL, -- a seed of nobody, wrapped: a node whose HSM token cannot use it has other keys
+    binding BYTEA NOT NULL CHECK (length(binding) = 32), -- HMAC over sealing label, header and wrapped seed
+    PRIMARY KEY (sealing_label, binding_label)
 );
 
 CREATE TABLE raises (

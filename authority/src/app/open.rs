@@ -16,6 +16,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, StorePlace};
 use crate::metrics::Metrics;
 use crate::services::fence::{self, JournalError};
+use crate::services::same_keys::{self, OtherKeys};
 use crate::services::trust::{Trust, TrustFileError};
 use crate::store::postgres::{self, PostgresOptions};
 use crate::store::sqlite::{self, SqliteOptions};
@@ -38,6 +39,8 @@ pub enum OpenError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Assemble(#[from] AssembleError),
+    #[error(transparent)]
+    Keys(#[from] OtherKeys),
 }
 
 /// Builds the App. Blocks while HSM and store open: call it while starting up.
@@ -60,6 +63,7 @@ pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
     };
     let app = App::assemble(parts).await?;
     fence::judge(&app, beginning).await?;
+    same_keys::prove(&app).await?;
     Ok(app)
 }
 

@@ -16,6 +16,7 @@ use crate::lock::LockError;
 use crate::serve::ServeError;
 use crate::services::Failure;
 use crate::services::journey::StartError;
+use crate::services::same_keys::OtherKeys;
 use crate::services::trust::TrustFileError;
 use crate::store::StoreError;
 
@@ -251,6 +252,13 @@ impl From<OpenError> for CliError {
             OpenError::Assemble(AssembleError::Keys(error)) => {
                 Self::operator(error, "this store was not made by `m2key-authority init`")
             }
+            OpenError::Keys(OtherKeys::Store(error)) => error.into(),
+            OpenError::Keys(OtherKeys::Hsm(error)) => error.into(),
+            OpenError::Keys(_) => Self::operator(
+                "",
+                "give this node an HSM token with the same keys, or another database: docs/OPERATIONS.md, \
+                 \"Many nodes\"",
+            ),
         };
         Self { message, ..inner }
     }

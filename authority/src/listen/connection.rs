@@ -14,6 +14,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use pki::{Peer, SpiffeId};
 use protocol::ids::TerminalId;
+use protocol::problem::Problem;
 use protocol::wire::push::EVENTS_PATH;
 use protocol::wire::upkeep::CHECKPOINT_HEADER;
 use rustls::ServerConfig;
@@ -36,8 +37,8 @@ use crate::http::{RouteName, problem};
 use crate::ids;
 use crate::logging::request_span;
 use crate::services::bans::{BanListener, RevocationListener};
-use crate::services::fence;
 use crate::services::sources::Source;
+use crate::services::{fence, neighbours};
 
 const REQUEST_ID: &str = "x-request-id";
 /// How long, and how much, a client may go on after its handshake failed.
@@ -267,11 +268,11 @@ where
             if let Some((by, checkpoint)) = shown {
                 look_at(&app, &by, &checkpoint).await;
             }
-            let mut response = match app.fence.problem().filter(|_| !passes) {
-                Some(fenced) => {
+            let mut response = match refusal(&app).filter(|_| !passes) {
+                Some(refusal) => {
                     // Its body goes back to the owner, who reads the rest.
                     drop(request);
-                    problem::response(&fenced)
+                    problem::response(&refusal)
                 }
                 // warp reads the request while `call` runs, and here that is inside the span.
                 None => routes.call(request).await?,
@@ -285,6 +286,11 @@ where
         };
         Box::pin(answer.instrument(span))
     }
+}
+
+/// Why nothing is served at the moment.
+fn refusal(app: &App) -> Option<Problem> {
+    app.fence.problem().or_else(|| neighbours::problem(app))
 }
 
 impl<S> Entrance<S> {

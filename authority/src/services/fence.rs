@@ -241,6 +241,19 @@ pub async fn judge(app: &App, beginning: Beginning) -> Result<(), JournalError> 
     Ok(())
 }
 
+/// Writes into this node's journal what the database holds and it does not: what other nodes did.
+pub async fn catch_up(app: &App) -> Result<(), JournalError> {
+    let Some(journal) = app.fence.journal() else {
+        return Ok(());
+    };
+    let known = Arc::new(journal.known().await?);
+    let owed = app.store.differs_from(known).await?.unjournalled;
+    if !owed.is_empty() {
+        journal.written(owed).await?;
+    }
+    Ok(())
+}
+
 /// Somebody with a certificate of ours shows the last checkpoint they saw. If we signed it and our
 /// database does not contain it, there was a later database than this one.
 pub async fn look_at(app: &App, shown_by: &str, compact: &str) -> Result<(), Failure> {

@@ -37,8 +37,9 @@ use super::sources::Sources;
 use super::step_up::StepUp;
 use super::sweeps::Sweeps;
 use super::webhooks::{Webhooks, WebhooksError};
-use super::{Failure, refunds, rotation, tag_fleet, wallet};
+use super::{Failure, neighbours, refunds, rotation, tag_fleet, wallet};
 use crate::app::App;
+use crate::store::Chore;
 
 /// How often overdue claims and charges are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -180,26 +181,26 @@ impl Journey {
 
     async fn background(&self) {
         tokio::join!(
-            self.every(SWEEP_EVERY, "sweep", |now| self.sweep(now)),
-            self.every(RESUME_EVERY, "resume receipts", |now| self.resume(now)),
+            self.lead(Chore::Overdue, SWEEP_EVERY, |now| self.sweep(now)),
+            self.lead(Chore::Receipts, RESUME_EVERY, |now| self.resume(now)),
             self.reconcile_for_ever(),
             self.every(PREFETCH_EVERY, "load next hours", |now| self.prefetch(now)),
-            self.every(FORGET_EVERY, "forget", |now| self.forget(now)),
-            self.every(TELL_EVERY, "webhooks", |now| self.tell(now)),
-            self.every(SETTLE_EVERY, "close days", |now| self.settle(now)),
-            self.every(TAPS_EVERY, "taps and claims", |now| self
-                .reconcile_taps(now)),
+            self.lead(Chore::Forgetting, FORGET_EVERY, |now| self.forget(now)),
+            self.lead(Chore::Webhooks, TELL_EVERY, |now| self.tell(now)),
+            self.lead(Chore::Settlements, SETTLE_EVERY, |now| self.settle(now)),
+            self.lead(Chore::Taps, TAPS_EVERY, |now| self.reconcile_taps(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
             self.every(COUNT_EVERY, "count tags", |now| tag_fleet::measure(
                 &self.app, now
             )),
-            self.every(FORGET_SIGN_INS_EVERY, "forget sign-ins", |now| self
+            self.lead(Chore::Forgetting, FORGET_SIGN_INS_EVERY, |now| self
                 .forget_sign_ins(now)),
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
             self.crls.run(),
             self.hear_bans(),
             self.hear_changes(),
+            neighbours::run(self),
             self.text(),
             rotation::run(&self.app),
         );
@@ -286,6 +287,25 @@ impl Journey {
         Ok(self.push.look_at_issuing())
     }
 
+    /// The same, on the one node that does this chore at the moment.
+    async fn lead<W, F>(&self, chore: Chore, period: Duration, work: W)
+    where
+        W: Fn(Timestamp) -> F,
+        F: Future<Output = Result<usize, Failure>>,
+    {
+        let store = &self.app.store;
+        self.every(period, chore.name(), |now| {
+            let begun = store.leads(chore).then(|| work(now));
+            async move {
+                match begun {
+                    Some(work) => work.await,
+                    None => Ok(0),
+                }
+            }
+        })
+        .await;
+    }
+
     async fn every<W, F>(&self, period: Duration, what: &str, work: W)
     where
         W: Fn(Timestamp) -> F,
@@ -308,20 +328,20 @@ impl Journey {
     async fn reconcile_for_ever(&self) {
         let payments = &self.payments;
         let rails = payments.rails().names().map(|rail| {
-            self.every(RECONCILE_EVERY, "reconcile a rail", move |now| {
+            self.lead(Chore::Rails, RECONCILE_EVERY, move |now| {
                 payments.reconcile_rail(rail, now)
             })
         });
-        let gone = self.every(RECONCILE_EVERY, "reconcile rails that are gone", |now| {
+        let gone = self.lead(Chore::Rails, RECONCILE_EVERY, |now| {
             payments.reconcile_gone(now)
         });
         let refunds = &self.refunds;
         let refunding = refunds.rails().names().map(|rail| {
-            self.every(RECONCILE_EVERY, "refunds on a rail", move |now| {
+            self.lead(Chore::Rails, RECONCILE_EVERY, move |now| {
                 refunds.reconcile_rail(rail, now)
             })
         });
-        let refunds_gone = self.every(RECONCILE_EVERY, "refunds on rails that are gone", |now| {
+        let refunds_gone = self.lead(Chore::Rails, RECONCILE_EVERY, |now| {
             refunds.reconcile_gone(now)
         });
         tokio::join!(join_all(rails), gone, join_all(refunding), refunds_gone);

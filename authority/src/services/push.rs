@@ -112,6 +112,7 @@ impl Push {
                 () = bans.until_banned(terminal) => {}
                 () = hub.app.draining() => {}
                 () = hub.app.fence.until_fenced() => {}
+                () = hub.app.neighbours.until_closed() => {}
             }
             hub.streams().leave(terminal, number);
             hub.app.metrics.push_streams.dec();

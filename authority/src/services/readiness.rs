@@ -11,8 +11,8 @@ use pki::{Certificate, IssuerHealth};
 use protocol::time::Timestamp;
 use serde::Serialize;
 
-use super::issuing;
 use super::rotation::due;
+use super::{issuing, neighbours};
 use crate::app::App;
 use crate::clock::{Stopwatch, unix_seconds};
 use crate::services::crls::{CRL_LATE_MS, CRL_LIFE_MS};
@@ -102,6 +102,7 @@ pub async fn check(app: &App) -> Readiness {
         at: now,
     };
     look_at_fence(app, &mut readiness);
+    readiness.reasons.extend(neighbours::reasons(app));
     look_at_hsm("HSM", &app.hsm.health(), &mut readiness);
     look_at_issuer(app.issuer.health(), &mut readiness);
     let unbelieved = issuing::check(app).err();

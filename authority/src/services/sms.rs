@@ -25,7 +25,7 @@ use crate::config::SmsConfig;
 use crate::ids;
 use crate::sms::one_time::SmsSecret;
 use crate::sms::{Language, PhoneNumber, Say, SecretError, TalkId, text};
-use crate::store::{Hearing, NewLetter, NewText, PersonKey, TextId, Turn};
+use crate::store::{Chore, Hearing, NewLetter, NewText, PersonKey, TextId, Turn};
 
 mod answering;
 mod gateway;
@@ -148,6 +148,9 @@ impl Sms {
                 _ = ticks.tick() => {}
                 () = woken.notified() => {}
                 () = self.app.draining() => return,
+            }
+            if !self.app.store.leads(Chore::Texts) {
+                continue;
             }
             if let Err(why) = work(self.app.clock.now()).await {
                 tracing::warn!(error = %why, "payment by SMS stands still, and is tried again");

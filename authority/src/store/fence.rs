@@ -19,7 +19,7 @@ use crate::journal::{Fact, Known, Last, NumberedPolicy};
 pub struct Difference {
     /// Of the database.
     pub generation: u32,
-    /// The last line of a journal that the database heard of.
+    /// The last line of this node's journal that the database heard of.
     pub wrote: Option<Last>,
     /// Journalled and not here, in the order of their kinds.
     pub missing: Missing,

@@ -18,6 +18,7 @@ mod intents;
 mod ledger;
 mod merchants;
 mod misses;
+mod nodes;
 mod passkeys;
 mod payments;
 pub mod postgres;
@@ -69,6 +70,10 @@ pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses, PERSON_SPAN_MS};
+pub use nodes::{
+    Chore, Contact, KeyProof, LOST_AFTER, NEWS_BEHIND_MAX, NEWS_EVERY, News, NewsListener,
+    NodeRecord, Nodes, SKEW_MAX_MS,
+};
 pub use passkeys::{
     About, AddPasskey, CHALLENGES_MAX, Challenge, NewPasskey, PASSKEYS_MAX, Passkey, PasskeyBook,
     Passkeys,
@@ -156,6 +161,7 @@ pub trait Store:
     + Fences
     + Sessions
     + Profiles
+    + Nodes
     + Send
     + Sync
     + 'static
@@ -197,6 +203,7 @@ impl<T> Store for T where
         + Fences
         + Sessions
         + Profiles
+        + Nodes
         + Send
         + Sync
         + 'static

@@ -26,7 +26,7 @@ pub fn slug<T: std::fmt::Debug>(result: Result<T, authority::services::Failure>)
     problem.problem_type().unwrap().slug().into()
 }
 
-async fn state(frames: &mut Receiver<Frame>) -> TerminalState {
+pub async fn state(frames: &mut Receiver<Frame>) -> TerminalState {
     match frames.recv().await {
         Some(Frame::State(state)) => *state,
         other => panic!("{other:?}"),

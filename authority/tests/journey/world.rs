@@ -183,8 +183,32 @@ impl World {
         merchant: impl FnOnce(Merchant) -> Merchant,
         rails: Rails,
     ) -> Self {
+        let store = open(dir.path());
         let hsm = Arc::new(MemoryHsm::new());
-        Self::of_provider_on(hsm, dir, provider, merchant, rails).await
+        Self::of_parts(hsm, dir, provider, store, merchant, rails).await
+    }
+
+    /// Over this store, whatever database it is.
+    pub async fn over(store: Arc<SqlStore>) -> Self {
+        let (dir, provider) = (tempfile::tempdir().unwrap(), Provider::start().await);
+        let (hsm, rails) = (Arc::new(MemoryHsm::new()), Rails::default());
+        Self::of_parts(hsm, dir, provider, store, |merchant| merchant, rails).await
+    }
+
+    /// Another node of the same authority: the same HSM, clock and issuing CA.
+    pub async fn beside(&self, store: Arc<SqlStore>) -> Arc<Journey> {
+        let app = App::assemble(Parts {
+            config: config(&self.provider, self.dir.path()),
+            clock: self.clock.clone(),
+            hsm: self.hsm.clone(),
+            store,
+            issuer: self.issuer.clone(),
+            metrics: Metrics::new(),
+            trust: Trust::pinned(self.issuer.chain().root().clone()),
+        })
+        .await
+        .unwrap();
+        Journey::with_rails(&app, Rails::default()).unwrap()
     }
 
     pub fn hsm_fails_once(&self) {
@@ -196,20 +220,20 @@ impl World {
 impl<H: Hsm> World<H> {
     /// On an HSM of the test's own kind.
     pub async fn on(hsm: Arc<H>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let provider = Provider::start().await;
-        Self::of_provider_on(hsm, dir, provider, |merchant| merchant, Rails::default()).await
+        let (dir, provider) = (tempfile::tempdir().unwrap(), Provider::start().await);
+        let (store, rails) = (open(dir.path()), Rails::default());
+        Self::of_parts(hsm, dir, provider, store, |merchant| merchant, rails).await
     }
 
-    async fn of_provider_on(
+    async fn of_parts(
         hsm: Arc<H>,
         dir: TempDir,
         provider: Provider,
+        store: Arc<SqlStore>,
         merchant: impl FnOnce(Merchant) -> Merchant,
         rails: Rails,
     ) -> Self {
         let clock = Arc::new(HandClock(AtomicI64::new(START.ms())));
-        let store = open(dir.path());
         make_keys(hsm.as_ref(), &store).await;
         let merchant = merchant(Merchant {
             id: ids::fresh(START, MerchantId::from_parts),

@@ -1,10 +1,11 @@
 //! One PostgreSQL cluster for all facts, and a new database in it for each.
 
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use authority::store::SqlStore;
 use authority::store::postgres::{self, PostgresOptions, PostgresPlace};
+use authority::store::{SqlStore, StoreError};
 use own_postgres::{Cluster, Durability, SUPERUSER};
 
 /// A database whose schema is up to date; every other one is a copy of it.
@@ -25,13 +26,44 @@ impl Database {
 
     /// A store of this node over the database, with so many lanes, and chains.
     pub(crate) fn open(&self, node: &str, lanes: usize) -> SqlStore {
+        self.try_open(node, lanes).unwrap()
+    }
+
+    pub(crate) fn try_open(&self, node: &str, lanes: usize) -> Result<SqlStore, StoreError> {
         let options = PostgresOptions {
             lanes,
             readers: 3,
             ..PostgresOptions::new(node, place(&self.name))
         };
-        postgres::open(options).unwrap()
+        postgres::open(options)
     }
+
+    /// Whoever listens here hears nothing until this is dropped: their server process is stopped.
+    pub(crate) fn silence(&self, node: &str) -> Silence {
+        let listens = format!("m2key-authority {node} listening");
+        let sql = format!(
+            "SELECT pid FROM pg_stat_activity WHERE datname = '{}' AND application_name = '{listens}'",
+            self.name
+        );
+        let pid = cluster().sql("postgres", &sql);
+        assert!(!pid.is_empty(), "{node} does not listen");
+        signal("-STOP", &pid);
+        Silence(pid)
+    }
+}
+
+/// A server process that is stopped.
+pub(crate) struct Silence(String);
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+fn signal(which: &str, pid: &str) {
+    let sent = Command::new("kill").args([which, pid]).status().unwrap();
+    assert!(sent.success());
 }
 
 fn place(database: &str) -> PostgresPlace {

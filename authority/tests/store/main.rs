@@ -13,6 +13,7 @@ mod fleet;
 mod forgotten;
 mod growth;
 mod migrating;
+mod nodes;
 mod old;
 mod operations;
 mod races;

@@ -302,6 +302,7 @@ mod tests {
         Difference {
             generation: 1,
             wrote: Some(Last {
+                node: "node-1".into(),
                 journal: "j-1".into(),
                 n,
                 hash: [n as u8; 32],

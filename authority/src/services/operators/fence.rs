@@ -213,10 +213,11 @@ async fn raise(
         refused(ProblemType::NotReady, detail)
     })?;
     let LostKeys { found, gone } = lost_keys(app, &known).await?;
-    // A journal that was away may know of bans that no raise has seen.
+    // A journal that was away, or that another node's raise never saw, may know of bans that no raise has
+    // carried out.
     let since = match reasons.iter().any(Reason::is_of_journal) {
         true => 0,
-        false => here,
+        false => here.min(known.generation),
     };
     let successors = successors(app, &known).await?;
     let keys_found = found.iter().map(|key| key.label.0.clone()).collect();

@@ -19,7 +19,9 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use super::Failure;
 use crate::app::{App, AssembleError};
 use crate::ids;
-use crate::store::{Operation, OperationId, OperationState, StoreError, Stranded, Whose, Work};
+use crate::store::{
+    Chore, Operation, OperationId, OperationState, StoreError, Stranded, Whose, Work,
+};
 
 pub mod due;
 mod plan;
@@ -75,6 +77,12 @@ impl Operations {
         self.troubles().iter().map(say).collect()
     }
 
+    /// Another node began or ended one.
+    pub fn moved_elsewhere(&self) {
+        self.wake.notify_one();
+        self.moved.send_replace(());
+    }
+
     fn note(&self, id: OperationId, trouble: Option<String>) {
         match trouble {
             Some(why) => self.troubles().insert(id, why),
@@ -114,19 +122,23 @@ pub async fn carry_out(app: &App, asked: Asked, work: Work) -> Result<Operation,
         ended_at: None,
     };
     let id = app.store.begin_operation(operation).await?;
-    let now = match app.operations.has_runner.load(Ordering::SeqCst) {
+    let is_another_s = !app.store.leads(Chore::Operations);
+    let now = match is_another_s || app.operations.has_runner.load(Ordering::SeqCst) {
         true => wait(app, id).await,
         false => drive(app, id).await,
     };
     judge(now?)
 }
 
-/// Carries out what is running, until the drain starts.
+/// Carries out what is running, on the one node that does, until the drain starts.
 pub async fn run(app: &App) {
     app.operations.has_runner.store(true, Ordering::SeqCst);
     let mut rested = true;
     while !app.is_draining() {
-        let passed = pass_over(app, rested).await;
+        let passed = match app.store.leads(Chore::Operations) {
+            true => pass_over(app, rested).await,
+            false => Ok(0),
+        };
         if let Err(why) = &passed {
             tracing::warn!(error = %why, "operations cannot be looked at, and are tried again");
         }

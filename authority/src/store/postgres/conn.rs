@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Statement};
@@ -16,11 +17,13 @@ use super::connect::Connect;
 use super::error::trouble;
 use crate::store::Result;
 use crate::store::sql::conn::Value;
-use crate::store::sql::control::{Step, Touches, Trouble};
+use crate::store::sql::control::{Step, Subject, Touches, Trouble};
 use crate::store::sqlite::error::unusable;
 
 /// Held shared by every batch that says what it touches, and alone by one that does not.
 const ALL: i64 = 0x4d32_4b59;
+/// Where nodes call out what they have committed.
+pub(super) const CHANNEL: &str = "m2key_news";
 /// Pause before the first retry of a batch; each next one is twice as long.
 const RETRY_FIRST: Duration = Duration::from_millis(5);
 /// Most statements that a connection keeps prepared; then it begins anew.
@@ -29,9 +32,24 @@ const STATEMENTS_MAX: usize = 1_024;
 /// One connection, that knows how to come back.
 pub(in crate::store) struct PgConn {
     connect: Arc<Connect>,
+    begins: Begins,
     client: RefCell<Option<Client>>,
     statements: RefCell<HashMap<Prepared, Statement>>,
     trouble: Cell<Option<Trouble>>,
+}
+
+/// What a session begins with, also when it is made again.
+#[derive(Debug, Clone)]
+pub(in crate::store) enum Begins {
+    Nothing,
+    /// It hears what others call out.
+    Listening,
+    /// It is the only one that appends to this chain, as long as it lives.
+    Holding {
+        chain: String,
+    },
+    /// What it says need not be on the disk.
+    CallingOut,
 }
 
 /// The statement, and the kind of each value.
@@ -40,9 +58,14 @@ struct Prepared(String, Vec<u8>);
 
 impl PgConn {
     pub(in crate::store) fn open(connect: Arc<Connect>) -> Result<Self> {
-        let client = connect.connect()?;
+        Self::open_as(connect, Begins::Nothing)
+    }
+
+    pub(in crate::store) fn open_as(connect: Arc<Connect>, begins: Begins) -> Result<Self> {
+        let client = begins.begin(&connect)?;
         Ok(Self {
             connect,
+            begins,
             client: RefCell::new(Some(client)),
             statements: RefCell::default(),
             trouble: Cell::new(None),
@@ -93,17 +116,48 @@ impl PgConn {
 
     pub(in crate::store) fn begin(&self, touches: &Touches) -> Result<()> {
         self.ready()?;
-        let mut sql = String::from("BEGIN;");
+        self.batch(&format!("BEGIN;{}", Self::locks(touches)))
+    }
+
+    /// Statements that take the locks of what is touched, until the transaction ends.
+    pub(in crate::store) fn locks(touches: &Touches) -> String {
         match touches {
-            Touches::Everything => sql.push_str(&format!("SELECT pg_advisory_xact_lock({ALL})")),
+            Touches::Everything => format!("SELECT pg_advisory_xact_lock({ALL})"),
             Touches::These(keys) => {
-                sql.push_str(&format!("SELECT pg_advisory_xact_lock_shared({ALL})"));
+                let mut sql = format!("SELECT pg_advisory_xact_lock_shared({ALL})");
                 for key in keys {
                     sql.push_str(&format!(";SELECT pg_advisory_xact_lock({key})"));
                 }
+                sql
             }
         }
-        self.batch(&sql)
+    }
+
+    /// Waits so long for others to call out, and hands over what they say, with the number of the backend
+    /// that said it.
+    pub(super) fn hear(&self, wait: Duration, take: &mut dyn FnMut(i32, &str)) -> Result<()> {
+        self.with_client(|client| {
+            let mut heard = client.notifications();
+            // One is waited for; what came with it is taken along.
+            let mut next = heard.timeout_iter(wait).next()?;
+            while let Some(said) = next {
+                take(said.process_id(), said.payload());
+                next = heard.iter().next()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A connection that was lost is made again.
+    pub(super) fn ready_again(&self) -> Result<()> {
+        self.ready()
+    }
+
+    /// The number of the backend that serves this connection.
+    pub(super) fn backend(&self) -> Result<i32> {
+        let rows = self.query("SELECT pg_backend_pid() AS pid", &[])?;
+        let first = rows.first().map(|row| row.try_get("pid")).transpose()?;
+        Ok(first.unwrap_or_default())
     }
 
     /// That a connection broke since it was used last is found out here, before anything was read.
@@ -152,7 +206,7 @@ impl PgConn {
         }
         *client = None;
         self.statements.borrow_mut().clear();
-        match self.connect.connect() {
+        match self.begins.begin(&self.connect) {
             Ok(new) => {
                 *client = Some(new);
                 Ok(())
@@ -223,6 +277,40 @@ impl PgConn {
         statements.insert(key, statement.clone());
         Ok(statement)
     }
+}
+
+impl Begins {
+    fn begin(&self, connect: &Connect) -> Result<Client> {
+        let mut client = connect.connect()?;
+        match self {
+            Self::Nothing => {}
+            Self::Listening => client.batch_execute(&format!(
+                "SELECT set_config('application_name',
+                     current_setting('application_name') || ' listening', false);
+                 LISTEN {CHANNEL}"
+            ))?,
+            Self::CallingOut => client.batch_execute("SET synchronous_commit = off")?,
+            Self::Holding { chain } => hold(&mut client, chain)?,
+        }
+        Ok(client)
+    }
+}
+
+/// Waits for whoever has just gone: the server may not have noticed yet.
+fn hold(client: &mut Client, chain: &str) -> Result<()> {
+    let Touches::These(keys) = Touches::these(&[Subject::Named("chain", chain.as_bytes())]) else {
+        return Ok(());
+    };
+    for key in keys {
+        let held = client.batch_execute(&format!("SELECT pg_advisory_lock({key})"));
+        held.map_err(|error| match error.code() {
+            Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => unusable(format!(
+                "another process appends to the audit chain {chain:?}: every node has a name of its own"
+            )),
+            _ => error.into(),
+        })?;
+    }
+    Ok(())
 }
 
 impl Drop for PgConn {

@@ -4,15 +4,18 @@ mod conn;
 mod connect;
 mod error;
 mod moving;
+mod news;
 mod schema;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use self::conn::Begins;
 pub(in crate::store) use self::conn::PgConn;
 use self::connect::Connect;
 pub use self::connect::PostgresPlace;
 pub use self::moving::Moved;
+pub(in crate::store) use self::news::{Caller, Neighbours};
 pub use self::schema::SchemaState;
 use super::sql::SqlStore;
 use super::sql::audit::Chain;
@@ -85,18 +88,31 @@ fn with_conn<T: Send + 'static>(
 }
 
 fn open_here(connect: &Arc<Connect>, options: PostgresOptions) -> Result<SqlStore> {
-    let connection = || Ok(Conn::Postgres(Box::new(PgConn::open(connect.clone())?)));
-    let first = connection()?;
-    schema::check(&first)?;
-    begin_life(&first, &options.node)?;
-    let mut lanes = vec![(first, Chain::of(chain_name(&options.node, 0)))];
-    for lane in 1..options.lanes.max(1) {
-        lanes.push((connection()?, Chain::of(chain_name(&options.node, lane))));
-    }
-    let readers = (0..options.readers.max(1))
-        .map(|_| connection())
+    let connection = |begins| {
+        Ok(Conn::Postgres(Box::new(PgConn::open_as(
+            connect.clone(),
+            begins,
+        )?)))
+    };
+    let lane = |number| {
+        let chain = chain_name(&options.node, number);
+        let begins = Begins::Holding {
+            chain: chain.clone(),
+        };
+        Ok((connection(begins)?, Chain::of(chain)))
+    };
+    let readers: Vec<_> = (0..options.readers.max(1))
+        .map(|_| connection(Begins::Nothing))
         .collect::<Result<_>>()?;
-    SqlStore::start(lanes, readers, options.queue_max)
+    if let Some(first) = readers.first() {
+        schema::check(first)?;
+    }
+    let lanes: Vec<_> = (0..options.lanes.max(1)).map(lane).collect::<Result<_>>()?;
+    if let Some((first, _)) = lanes.first() {
+        begin_life(first, &options.node)?;
+    }
+    let neighbours = Neighbours::start(connect, &options.node)?;
+    SqlStore::start(lanes, readers, Some(neighbours), options.queue_max)
 }
 
 /// The first lane's chain is the node's own.

@@ -5,6 +5,7 @@
 //! cluster, as it would be on SQLite. All locks of a batch are taken at its beginning and in one order, so
 //! that two batches never wait for each other.
 
+use super::super::postgres::PgConn;
 use super::conn::Conn;
 use crate::store::Result;
 
@@ -105,6 +106,15 @@ impl Conn {
                 Ok(())
             }
             Self::Postgres(conn) => conn.begin(touches),
+        }
+    }
+
+    /// Takes more locks in the middle of a transaction: those who do so may wait for each other, and are then
+    /// run again.
+    pub(in crate::store) fn lock(&self, touches: &Touches) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(conn) => conn.batch(&PgConn::locks(touches)),
         }
     }
 

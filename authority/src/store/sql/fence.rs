@@ -80,10 +80,10 @@ impl Fences for SqlStore {
 
 pub(super) fn remember(tx: &Tx<'_>, last: &Last) -> Result<()> {
     tx.execute_one(
-        "INSERT INTO fence (only_row, journal, line, hash) VALUES (1, ?1, ?2, ?3)
-         ON CONFLICT (only_row) DO UPDATE SET journal = excluded.journal, line = excluded.line,
+        "INSERT INTO fence (node, journal, line, hash) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (node) DO UPDATE SET journal = excluded.journal, line = excluded.line,
              hash = excluded.hash",
-        params![last.journal, signed(last.n), last.hash],
+        params![last.node, last.journal, signed(last.n), last.hash],
     )
 }
 
@@ -229,6 +229,7 @@ fn why_not(conn: &Conn, certificate: &Certificate) -> Result<Option<Adopted>> {
 
 fn read_last(row: &Row<'_>) -> Result<Last> {
     Ok(Last {
+        node: get(row, "node")?,
         journal: get(row, "journal")?,
         n: count(row, "line")?,
         hash: get(row, "hash")?,

@@ -29,6 +29,7 @@ mod intents;
 mod ledger;
 mod merchants;
 mod misses;
+pub(super) mod nodes;
 mod parted;
 mod passkeys;
 mod payments;
@@ -65,8 +66,11 @@ use self::conn::Conn;
 use self::control::Touches;
 use self::readers::Readers;
 use self::writer::{Tx, Verdict, Writer};
-use super::Result;
 use super::asked::asked_for;
+use super::postgres::Neighbours;
+use super::{News, Result};
+use tokio::sync::broadcast;
+
 use crate::journal::Journal;
 
 /// The store over one of the databases; `sqlite` and `postgres` open it.
@@ -75,6 +79,10 @@ pub struct SqlStore {
     readers: Readers,
     /// False where a write is alone anyway.
     writes_beside_others: bool,
+    /// None where there are no other nodes.
+    neighbours: Option<Neighbours>,
+    /// What is heard then.
+    silence: broadcast::Sender<News>,
 }
 
 impl SqlStore {
@@ -82,15 +90,22 @@ impl SqlStore {
     pub(super) fn start(
         lanes: Vec<(Conn, Chain)>,
         readers: Vec<Conn>,
+        neighbours: Option<Neighbours>,
         queue_max: usize,
     ) -> Result<Self> {
         let writes_beside_others = lanes
             .iter()
             .any(|(conn, _)| matches!(conn, Conn::Postgres(_)));
         Ok(Self {
-            writer: Writer::start(lanes, queue_max)?,
+            writer: Writer::start(
+                lanes,
+                neighbours.as_ref().map(Neighbours::caller),
+                queue_max,
+            )?,
             readers: Readers::new(readers),
             writes_beside_others,
+            neighbours,
+            silence: broadcast::Sender::new(1),
         })
     }
 

@@ -13,7 +13,7 @@ use super::row::{all, count, find, get, time, uuid};
 use super::writer::{Tx, Verdict};
 use crate::store::sqlite::error::corrupt;
 use crate::store::{
-    KeyRecord, KeyStep, Operation, OperationId, OperationState, OperatorCertificate, Reseed,
+    KeyRecord, KeyStep, News, Operation, OperationId, OperationState, OperatorCertificate, Reseed,
     Reseeded, Result, Rotation, Stepped, StoredRow, Stranded, ToReseed, Whose, Work,
 };
 
@@ -177,6 +177,7 @@ fn begin(tx: &mut Tx<'_>, operation: &Operation) -> Verdict<OperationId> {
             operation.started_at.ms()
         ],
     )?;
+    tx.spread(News::Operations);
     let body = json!({
         "operation": operation.id,
         "verb": operation.verb,
@@ -236,6 +237,7 @@ fn finish(
     outcome: &str,
     at: Timestamp,
 ) -> Result<()> {
+    tx.spread(News::Operations);
     let ended = tx.execute(
         "UPDATE operations SET state = ?2, outcome = ?3, ended_at_ms = ?4
          WHERE id = ?1 AND state = 'running'",

@@ -7,8 +7,8 @@ use protocol::turn::{TurnState, next_turn};
 
 use super::row::{all, find, get, window};
 use super::writer::Tx;
-use crate::store::Result;
 use crate::store::sqlite::error::corrupt;
+use crate::store::{News, Result};
 
 /// The stored turn; 0 where none is stored.
 pub(super) fn turn(conn: &Conn, window: &WindowId) -> Result<u16> {
@@ -120,6 +120,7 @@ pub(super) fn move_all(tx: &Tx<'_>, terminal: TerminalId, moved: &[WindowId]) ->
 
 /// What the terminal is told has changed.
 pub(super) fn raise_revision(tx: &Tx<'_>, terminal: TerminalId) -> Result<()> {
+    tx.spread(News::Terminal(terminal));
     tx.execute_one(
         "UPDATE terminals SET revision = revision + 1 WHERE id = ?1",
         [terminal.value()],

@@ -13,6 +13,7 @@
 //! write is on the disk, and nothing before its facts are in the journal: nobody can forget to journal, and
 //! no payment waits for the journal's disk. A batch that another node's got in the way of is run again.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -23,9 +24,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::audit::Chain;
 use super::conn::{Conn, Params};
 use super::control::{Step, Touches};
+use super::nodes::keep;
 use crate::journal::{Fact, Journal, Unwritten};
+use crate::store::postgres::Caller;
 use crate::store::sqlite::error::{cannot_write, corrupt, unusable};
-use crate::store::{Result, StoreError};
+use crate::store::{News, Result, StoreError};
 
 /// Most writes that share one commit of the only lane.
 pub(super) const BATCH_MAX: usize = 256;
@@ -42,12 +45,22 @@ pub(super) struct Writer {
     journal: Arc<OnceLock<Journal>>,
 }
 
-/// Facts of one write, for the journal.
-type Told = Vec<(Timestamp, Fact)>;
+/// What one write has others know.
+#[derive(Default)]
+struct Told {
+    /// For the journal.
+    facts: Vec<(Timestamp, Fact)>,
+    /// For other nodes.
+    news: RefCell<Vec<News>>,
+}
 
 impl Writer {
     /// One thread for each connection with its chain.
-    pub(super) fn start(lanes: Vec<(Conn, Chain)>, queue_max: usize) -> Result<Self> {
+    pub(super) fn start(
+        lanes: Vec<(Conn, Chain)>,
+        caller: Option<&Caller>,
+        queue_max: usize,
+    ) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(queue_max.max(1));
         let jobs = Arc::new(Mutex::new(jobs));
         let journal = Arc::new(OnceLock::new());
@@ -60,6 +73,7 @@ impl Writer {
                 jobs: jobs.clone(),
                 lanes: count,
                 journal: journal.clone(),
+                caller: caller.cloned(),
             };
             let thread = std::thread::Builder::new()
                 .name("store-writer".into())
@@ -155,7 +169,16 @@ pub(super) struct Tx<'a> {
 impl Tx<'_> {
     /// What the journal must know before this write is acknowledged.
     pub(super) fn tell(&mut self, at: Timestamp, fact: Fact) {
-        self.told.push((at, fact));
+        News::of(&fact).into_iter().for_each(|it| self.spread(it));
+        self.told.facts.push((at, fact));
+    }
+
+    /// What other nodes must hear once this is committed.
+    pub(super) fn spread(&self, news: News) {
+        let mut all = self.told.news.borrow_mut();
+        if !all.contains(&news) {
+            all.push(news);
+        }
     }
 
     /// Where the facts go; none where nobody keeps them, in tests.
@@ -184,6 +207,8 @@ struct Lane {
     /// How many share the queue.
     lanes: usize,
     journal: Arc<OnceLock<Journal>>,
+    /// Where there are other nodes.
+    caller: Option<Caller>,
 }
 
 type Batch = Vec<Box<dyn Job>>;
@@ -192,9 +217,12 @@ impl Lane {
     fn run(mut self) {
         while let Some(mut batch) = self.next() {
             match self.transact(&mut batch) {
-                Ok(told) => batch.into_iter().zip(told).for_each(|(job, told)| {
-                    self.answer(job, told);
-                }),
+                Ok(told) => {
+                    self.call_out(&told);
+                    for (job, told) in batch.into_iter().zip(told) {
+                        self.answer(job, told);
+                    }
+                }
                 Err(error) => {
                     let failed = Err(error);
                     batch.into_iter().for_each(|job| job.answer(&failed));
@@ -221,14 +249,21 @@ impl Lane {
         Some(batch)
     }
 
+    fn call_out(&self, told: &[Told]) {
+        if let Some(caller) = &self.caller {
+            told.iter()
+                .for_each(|told| caller.call(&told.news.borrow()));
+        }
+    }
+
     /// Facts first into the journal: the answer says that they are there.
     fn answer(&self, job: Box<dyn Job>, told: Told) {
         match self.journal.get() {
-            Some(journal) if !told.is_empty() => {
+            Some(journal) if !told.facts.is_empty() => {
                 let done = move |written: std::result::Result<(), Unwritten>| {
                     job.answer(&written.map_err(unjournalled));
                 };
-                journal.write(told, Box::new(done));
+                journal.write(told.facts, Box::new(done));
             }
             _ => job.answer(&Ok(())),
         }
@@ -287,7 +322,7 @@ impl Lane {
     /// What the job tells, and whether what it did stays. An error here is the whole batch's; the job's
     /// own failure stays its own.
     fn run_job(&mut self, job: &mut dyn Job) -> Result<(Told, bool)> {
-        let mut told = Told::new();
+        let mut told = Told::default();
         let kept = {
             let mut tx = Tx {
                 conn: &self.conn,
@@ -303,9 +338,11 @@ impl Lane {
                 "the database refused, and the transaction is gone",
             ));
         }
-        if !kept {
+        if kept {
+            keep(&self.conn, self.chain.node(), &told.news.borrow())?;
+        } else {
             self.chain.forget();
-            told.clear();
+            told = Told::default();
         }
         Ok((told, kept))
     }
@@ -389,7 +426,7 @@ mod tests {
     fn writer(dir: &tempfile::TempDir, queue_max: usize) -> Writer {
         let conn = open_writer(&dir.path().join("m2key.db"), "node-1").unwrap();
         let lane = (Conn::Sqlite(conn), Chain::of("node-1".into()));
-        Writer::start(vec![lane], queue_max).unwrap()
+        Writer::start(vec![lane], None, queue_max).unwrap()
     }
 
     fn note(tx: &mut Tx<'_>, kind: &str) -> Verdict<()> {

@@ -14,23 +14,37 @@ use super::read_last;
 use super::shoppers::{missing_locks, missing_passkeys, unjournalled_of_shoppers};
 use super::tags::{missing_tags, unjournalled_tags};
 use crate::journal::hex;
-use crate::journal::{Ban, Fact, Known, MadeKey, NumberedPolicy, Revoked, TaintedKey};
+use crate::journal::{Ban, Fact, Known, Last, MadeKey, NumberedPolicy, Revoked, TaintedKey};
 use crate::store::fence::Missing;
 use crate::store::{Difference, KeyPurpose, KeyRecord, Result, TerminalStatus};
 
+/// From which generation on what was journalled must be here. What is older was carried out again when
+/// that generation was begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since {
+    pub(super) generation: u32,
+    /// Another node raised the generation with its own journal, and never saw this one. What a raise cannot
+    /// bring back, because it is about what is not here, is not asked for again.
+    pub(super) raised: bool,
+}
+
 pub(super) fn differs(conn: &Conn, known: &Known) -> Result<Difference> {
     let generation = generation(conn)?;
+    let since = Since {
+        generation: generation.min(known.generation),
+        raised: known.generation < generation,
+    };
     Ok(Difference {
         generation,
-        wrote: find(conn, "SELECT * FROM fence", params![], read_last)?,
+        wrote: wrote_last(conn, &known.node)?,
         missing: Missing {
-            bans: missing_bans(conn, known, generation)?,
-            revocations: missing_revocations(conn, known, generation)?,
+            bans: missing_bans(conn, known, since)?,
+            revocations: missing_revocations(conn, known, since)?,
             keys: missing_keys(conn, known, generation)?,
             taints: missing_taints(conn, known)?,
-            seeds: missing_seeds(conn, known, generation)?,
-            locks: missing_locks(conn, known, generation)?,
-            passkeys: missing_passkeys(conn, known, generation)?,
+            seeds: missing_seeds(conn, known, since)?,
+            locks: missing_locks(conn, known, since)?,
+            passkeys: missing_passkeys(conn, known, since.generation)?,
             tags: missing_tags(conn, known, generation)?,
             operators: missing_operators(conn, known)?,
             policy: missing_policy(conn, known)?,
@@ -41,24 +55,29 @@ pub(super) fn differs(conn: &Conn, known: &Known) -> Result<Difference> {
     })
 }
 
+/// Every node has a journal, and is compared with its own.
+fn wrote_last(conn: &Conn, node: &str) -> Result<Option<Last>> {
+    let sql = "SELECT * FROM fence WHERE node = ?1";
+    find(conn, sql, [node], read_last)
+}
+
 pub(super) fn generation(conn: &Conn) -> Result<u32> {
     one(conn, "SELECT generation FROM meta", params![], |row| {
         get(row, "generation")
     })
 }
 
-/// What was journalled before this generation was begun was carried out again when it was.
-fn missing_bans(conn: &Conn, known: &Known, generation: u32) -> Result<Vec<TerminalId>> {
+fn missing_bans(conn: &Conn, known: &Known, since: Since) -> Result<Vec<TerminalId>> {
     let mut missing = Vec::new();
     for id in known.bans.keys() {
-        let Some(ban) = known.ban_since(generation, *id) else {
+        let Some(ban) = known.ban_since(since.generation, *id) else {
             continue;
         };
         let holds = match find_terminal(conn, *id)? {
             // Unbanned since, under a new seed.
             Some(found) if found.version > ban.version => true,
             Some(found) => found.status != TerminalStatus::Active,
-            None => false,
+            None => since.raised,
         };
         if !holds {
             missing.push(*id);
@@ -67,10 +86,10 @@ fn missing_bans(conn: &Conn, known: &Known, generation: u32) -> Result<Vec<Termi
     Ok(missing)
 }
 
-fn missing_revocations(conn: &Conn, known: &Known, generation: u32) -> Result<Vec<String>> {
+fn missing_revocations(conn: &Conn, known: &Known, since: Since) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     for (serial, revocation) in &known.revoked {
-        if revocation.generation >= generation && !is_revoked(conn, serial)? {
+        if revocation.generation >= since.generation && !is_revoked(conn, serial)? {
             missing.push(serial.clone());
         }
     }
@@ -106,11 +125,11 @@ fn missing_taints(conn: &Conn, known: &Known) -> Result<Vec<String>> {
     Ok(missing)
 }
 
-fn missing_seeds(conn: &Conn, known: &Known, generation: u32) -> Result<Vec<TerminalId>> {
+fn missing_seeds(conn: &Conn, known: &Known, since: Since) -> Result<Vec<TerminalId>> {
     let mut missing = Vec::new();
     for (id, voided) in &known.voided {
-        let here = void_below(conn, *id)?.is_some_and(|below| below >= voided.below);
-        if voided.generation >= generation && !here {
+        let here = void_below(conn, *id)?.map_or(since.raised, |below| below >= voided.below);
+        if voided.generation >= since.generation && !here {
             missing.push(*id);
         }
     }

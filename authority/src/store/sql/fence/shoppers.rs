@@ -14,14 +14,16 @@ use super::super::passkeys::{good_one, remove_again, removed_fact};
 use super::super::persons::person_of;
 use super::super::row::{all, find, get, time};
 use super::super::writer::Tx;
+use super::missing::Since;
 use crate::journal::{Fact, Known, LockedShopper, REVOKED_KEPT_MS, ShopperLock, unhex};
 use crate::store::{PersonKey, Raise, Result};
 
 /// Profiles that were locked, in this generation or a later one, and are not here.
-pub(super) fn missing_locks(conn: &Conn, known: &Known, generation: u32) -> Result<Vec<String>> {
+pub(super) fn missing_locks(conn: &Conn, known: &Known, from: Since) -> Result<Vec<String>> {
     let mut missing = Vec::new();
-    for (person, lock) in since(known, generation) {
-        if lock.locked.is_some() && turn_of(conn, person)?.is_none_or(|here| here < lock.turn) {
+    for (person, lock) in since(known, from.generation) {
+        let here = turn_of(conn, person)?.map_or(from.raised, |here| here >= lock.turn);
+        if lock.locked.is_some() && !here {
             missing.push(person.clone());
         }
     }

@@ -15,7 +15,7 @@ use crate::store::sql::row::{all, find, get, one, terminal, time};
 use crate::store::sql::writer::{Stop, Tx, Verdict};
 use crate::store::sqlite::error::corrupt;
 use crate::store::{
-    KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, OperationId, Result, Stepped, Stranded,
+    KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, News, OperationId, Result, Stepped, Stranded,
 };
 
 pub(in crate::store::sql) fn all_keys(conn: &Conn) -> Result<Vec<KeyRecord>> {
@@ -52,6 +52,7 @@ pub(in crate::store::sql) fn add(tx: &mut Tx<'_>, key: &KeyRecord) -> Verdict<bo
     if added == 0 {
         return Ok(false);
     }
+    tx.spread(News::Keys);
     let body = json!({
         "kid": key.kid,
         "purpose": key.purpose,
@@ -143,6 +144,7 @@ fn put(tx: &mut Tx<'_>, step: &KeyStep, key: &KeyRecord, to: KeyState) -> Result
         "operation": step.operation,
     });
     tx.record_for(step.operation, "key.stepped", step.at, &body)?;
+    tx.spread(News::Keys);
     if tainted.is_some() {
         tell_taint(tx, &key.kid, step.at)?;
     }
@@ -282,6 +284,7 @@ pub(super) fn publish(tx: &mut Tx<'_>, at: Timestamp) -> Verdict<usize> {
         [at.ms()],
     )?;
     if fresh > 0 {
+        tx.spread(News::Keys);
         tx.record("keys.published", at, &json!({ "keys": fresh }))?;
     }
     Ok(fresh)
@@ -297,6 +300,7 @@ pub(super) fn certify(
         "UPDATE keys SET certificates = ?2 WHERE kid = ?1",
         params![kid, certificates],
     )?;
+    tx.spread(News::Keys);
     Ok(tx.record("key.certified", at, &json!({ "kid": kid }))?)
 }
 

@@ -1,0 +1,93 @@
+//! Does the HSM token of this node hold the keys that other nodes use?
+//!
+//! Public keys are compared with the table. Of the keys that seal and bind there is a seed of nobody in the
+//! database, sealed by whichever node was first: whoever can use it holds both. A node that cannot would
+//! answer terminals with what no other node accepts, so it does not start.
+
+use hsm::{HsmError, Priority};
+use pki::lifecycle::KeyState;
+
+use crate::app::App;
+use crate::store::{Contact, KeyProof, KeyRecord, StoreError};
+
+/// The header of the seed of nobody: no terminal's seed has it.
+const CONTEXT: &[u8] = b"m2key key proof";
+
+/// Why this node must not serve beside the others.
+#[derive(Debug, thiserror::Error)]
+pub enum OtherKeys {
+    #[error(
+        "the HSM token of this node holds another key {label:?} than the other nodes: all of them need the \
+         same keys"
+    )]
+    Differs { label: String },
+    #[error(
+        "the HSM token of this node lacks the key {label:?} of the other nodes: all of them need the same keys"
+    )]
+    Lacks { label: String },
+    #[error("the HSM token cannot be compared with those of the other nodes ({0})")]
+    Hsm(HsmError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Compares what is active now. Where there are no other nodes there is nothing to compare.
+pub async fn prove(app: &App) -> Result<(), OtherKeys> {
+    if app.store.contact() == Contact::Alone {
+        return Ok(());
+    }
+    let ring = app.keyring();
+    let active = |key: &&KeyRecord| key.state == KeyState::Active;
+    for key in ring.records().iter().filter(active) {
+        compare_public(app, key).await?;
+    }
+    compare_sealing(app).await
+}
+
+async fn compare_public(app: &App, key: &KeyRecord) -> Result<(), OtherKeys> {
+    let Some(known) = key.public_point else {
+        return Ok(());
+    };
+    let label = &key.label.0;
+    let here = app.hsm.public_key(&key.label).await;
+    match here.map_err(|error| of_hsm(label, error))? {
+        here if here == known => Ok(()),
+        _ => Err(OtherKeys::Differs {
+            label: label.clone(),
+        }),
+    }
+}
+
+async fn compare_sealing(app: &App) -> Result<(), OtherKeys> {
+    let keys = app.keyring().sealing().clone();
+    if app.store.key_proof(keys.clone()).await?.is_none() {
+        let sealed = app
+            .hsm
+            .seal_new_seed(&keys, CONTEXT.to_vec(), Priority::Renewal)
+            .await
+            .map_err(|error| of_hsm(&keys.sealing.0, error))?;
+        let keys = keys.clone();
+        app.store.add_key_proof(KeyProof { keys, sealed }).await?;
+    }
+    // Whichever stays of several that were first.
+    let Some(proof) = app.store.key_proof(keys.clone()).await? else {
+        return Ok(());
+    };
+    let message = vec![CONTEXT.to_vec()];
+    let used = app
+        .hsm
+        .hmac_batch(&proof.keys, &proof.sealed, message, Priority::Renewal);
+    match used.await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(of_hsm(&keys.sealing.0, error)),
+    }
+}
+
+fn of_hsm(label: &str, error: HsmError) -> OtherKeys {
+    let label = label.to_owned();
+    match error {
+        HsmError::NotOurKey { .. } => OtherKeys::Differs { label },
+        HsmError::KeyUnknown { .. } => OtherKeys::Lacks { label },
+        error => OtherKeys::Hsm(error),
+    }
+}

@@ -1,0 +1,173 @@
+//! What do other nodes of this authority do, and does this one hear of it?
+//!
+//! The database judges, whichever node asks it; what a node holds open or in memory has to follow. A store
+//! that is one process's own has no other nodes: it hears nothing, and leads everything.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hsm::{SealedSeed, SealingKeys};
+use protocol::ids::TerminalId;
+use protocol::time::{Millis, Timestamp};
+use serde::Serialize;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Result;
+
+/// How often a node asks what is new, at the least.
+pub const NEWS_EVERY: Duration = Duration::from_millis(200);
+/// A node that could not ask for so long closes. With the time to notice it is less than a second.
+pub const LOST_AFTER: Duration = Duration::from_millis(800);
+/// Most news that a slow listener may be behind; past it, it takes everything for changed.
+pub const NEWS_BEHIND_MAX: usize = 4_096;
+/// A node's clock and the database's may be so far apart.
+pub const SKEW_MAX_MS: Millis = 500;
+
+/// Something that another node has committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// What this terminal is told.
+    Terminal(TerminalId),
+    Banned(TerminalId),
+    /// Serial of a certificate.
+    Revoked(String),
+    /// Older seeds of this terminal do not count.
+    Reseeded(TerminalId),
+    Keys,
+    Operations,
+    Generation,
+    /// Something else that a journal keeps.
+    Fact,
+    /// Some were missed: anything may have changed.
+    All,
+}
+
+/// Work that nobody asks for, and that one node does at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Chore {
+    /// What is overdue at terminals.
+    Overdue,
+    Receipts,
+    /// Outside rails, and refunds on them.
+    Rails,
+    Webhooks,
+    Settlements,
+    Taps,
+    Texts,
+    Operations,
+    /// What is too old to matter.
+    Forgetting,
+}
+
+/// Whether this node hears the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contact {
+    /// There are no others.
+    Alone,
+    /// It does, and the database's clock shows this now.
+    Kept { database_now: Timestamp },
+    /// Not for [`LOST_AFTER`], and why.
+    Lost { why: String },
+}
+
+/// A node that is there, or was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeRecord {
+    pub name: String,
+    pub since: Timestamp,
+    /// When it asked for news last, by the database's clock, within some seconds.
+    pub seen: Timestamp,
+    pub version: String,
+}
+
+/// A seed of nobody, sealed under these keys: whoever can use it holds the same ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyProof {
+    pub keys: SealingKeys,
+    pub sealed: SealedSeed,
+}
+
+#[async_trait]
+pub trait Nodes {
+    /// Everything that other nodes commit from now on.
+    fn news(&self) -> NewsListener;
+
+    /// Never blocks and never asks the database.
+    fn contact(&self) -> Contact;
+
+    /// Whether this is the node that does `chore` at the moment. It may end before the work does: what is
+    /// done twice must come to the same.
+    fn leads(&self, chore: Chore) -> bool;
+
+    /// From now on other nodes do all chores.
+    fn resign(&self);
+
+    /// In order of name; none where there are no others.
+    async fn nodes(&self) -> Result<Vec<NodeRecord>>;
+
+    /// The one that was sealed under these keys first.
+    async fn key_proof(&self, keys: SealingKeys) -> Result<Option<KeyProof>>;
+
+    /// The first of these keys stays.
+    async fn add_key_proof(&self, proof: KeyProof) -> Result<()>;
+}
+
+/// Hears everything since it was made.
+#[derive(Debug)]
+pub struct NewsListener(broadcast::Receiver<News>);
+
+impl NewsListener {
+    pub(super) fn new(receiver: broadcast::Receiver<News>) -> Self {
+        Self(receiver)
+    }
+
+    pub async fn next(&mut self) -> News {
+        match self.0.recv().await {
+            Ok(news) => news,
+            Err(RecvError::Lagged(_)) => News::All,
+            // The store is going down.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    /// Whether everything that was heard was taken.
+    pub fn is_caught_up(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Chore {
+    pub const ALL: [Self; 9] = [
+        Self::Overdue,
+        Self::Receipts,
+        Self::Rails,
+        Self::Webhooks,
+        Self::Settlements,
+        Self::Taps,
+        Self::Texts,
+        Self::Operations,
+        Self::Forgetting,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overdue => "overdue",
+            Self::Receipts => "receipts",
+            Self::Rails => "rails",
+            Self::Webhooks => "webhooks",
+            Self::Settlements => "settlements",
+            Self::Taps => "taps",
+            Self::Texts => "texts",
+            Self::Operations => "operations",
+            Self::Forgetting => "forgetting",
+        }
+    }
+}
+
+impl fmt::Display for Chore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,437 @@
+//! How does a node hear what others have committed, and they what it has?
+//!
+//! ```text
+//! writer ──COMMIT──▶ caller: one thread, NOTIFY ─ ─ ─ ─ ─ ─ ─▶ listener of every node: one thread, LISTEN
+//!    └──rows of `news`, with the fact ───────────────────────▶ read when called, and five times a second
+//! ```
+//! NOTIFY takes a lock of the whole cluster until its commit, so it has a connection of its own, whose
+//! commits wait for no disk. A call that is lost loses nothing that refuses: that is a row. The listener's
+//! session also holds the locks of the chores that this node does, so they move when it is gone.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use protocol::ids::TerminalId;
+use protocol::time::{Millis, Timestamp};
+use tokio::sync::broadcast;
+
+use super::conn::{Begins, CHANNEL, PgConn};
+use super::connect::Connect;
+use crate::clock::Moment;
+use crate::store::sql::conn::{Conn, params};
+use crate::store::sql::control::{Subject, Touches};
+use crate::store::sql::nodes::{newest, since};
+use crate::store::sql::row::{get, one};
+use crate::store::sqlite::error::unusable;
+use crate::store::{
+    Chore, Contact, LOST_AFTER, NEWS_BEHIND_MAX, NEWS_EVERY, News, NewsListener, Result,
+};
+
+/// Commits whose news wait to be called out; past it others are told that some are missing.
+const CALLS_MAX: usize = 4_096;
+/// PostgreSQL takes less than 8 000 bytes in one call.
+const CALL_BYTES_MAX: usize = 7_500;
+/// After a failure, before the next try.
+const PAUSE: Duration = Duration::from_millis(100);
+/// An answer that took longer says nothing of the database's clock.
+const CLOCK_WITHIN: Duration = Duration::from_millis(200);
+/// How often chores that others do are asked for.
+const CHORES_EVERY: Duration = Duration::from_secs(1);
+/// How often the row of this node is written.
+const SEEN_EVERY: Duration = Duration::from_secs(5);
+/// What stands for: read the rows, and: look at everything.
+const ROWS: &str = "rows";
+const EVERYTHING: &str = "all";
+
+/// What a store has to do with its neighbours. Dropping it ends both threads.
+pub(in crate::store) struct Neighbours {
+    shared: Arc<Shared>,
+    caller: Caller,
+    _listens: Sender<()>,
+}
+
+/// Calls out what was committed.
+#[derive(Clone)]
+pub(in crate::store) struct Caller {
+    calls: SyncSender<Call>,
+    shared: Arc<Shared>,
+}
+
+/// What one commit has to say.
+#[derive(Default)]
+struct Call {
+    terminals: BTreeSet<TerminalId>,
+    has_rows: bool,
+}
+
+struct Shared {
+    node: String,
+    news: broadcast::Sender<News>,
+    heard: Mutex<Heard>,
+    chores: Mutex<BTreeSet<Chore>>,
+    has_resigned: AtomicBool,
+    /// Calls were lost before they were sent.
+    has_lost: AtomicBool,
+    /// Which backend calls out for this node.
+    own_backend: AtomicI32,
+}
+
+#[derive(Default)]
+struct Heard {
+    /// When the database was asked for what it then answered.
+    at: Option<Moment>,
+    /// The database's clock, and when it showed that.
+    clock: Option<(Moment, Timestamp)>,
+    trouble: Option<String>,
+}
+
+impl Neighbours {
+    /// Begins to listen; blocks until it does.
+    pub(super) fn start(connect: &Arc<Connect>, node: &str) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            node: node.into(),
+            news: broadcast::Sender::new(NEWS_BEHIND_MAX),
+            heard: Mutex::default(),
+            chores: Mutex::default(),
+            has_resigned: AtomicBool::new(false),
+            has_lost: AtomicBool::new(false),
+            own_backend: AtomicI32::new(0),
+        });
+        let conn = PgConn::open_as(connect.clone(), Begins::Listening)?;
+        let listener = Listener::new(Conn::Postgres(Box::new(conn)), shared.clone())?;
+        let (listens, ended) = channel();
+        spawn("store-listener", move || listener.run(&ended))?;
+        let conn = PgConn::open_as(connect.clone(), Begins::CallingOut)?;
+        let (calls, waiting) = sync_channel(CALLS_MAX);
+        let voice = Voice {
+            conn,
+            shared: shared.clone(),
+        };
+        spawn("store-caller", move || voice.run(&waiting))?;
+        let caller = Caller {
+            calls,
+            shared: shared.clone(),
+        };
+        Ok(Self {
+            shared,
+            caller,
+            _listens: listens,
+        })
+    }
+
+    pub(in crate::store) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub(in crate::store) fn news(&self) -> NewsListener {
+        NewsListener::new(self.shared.news.subscribe())
+    }
+
+    pub(in crate::store) fn contact(&self) -> Contact {
+        self.shared.contact()
+    }
+
+    pub(in crate::store) fn leads(&self, chore: Chore) -> bool {
+        let holds = self.shared.chores().contains(&chore);
+        holds && matches!(self.contact(), Contact::Kept { .. })
+    }
+
+    pub(in crate::store) fn resign(&self) {
+        self.shared.has_resigned.store(true, Ordering::SeqCst);
+        self.shared.chores().clear();
+    }
+}
+
+impl Caller {
+    /// Call after the commit. Never waits.
+    pub(in crate::store) fn call(&self, news: &[News]) {
+        if news.is_empty() {
+            return;
+        }
+        let call = Call {
+            terminals: news.iter().filter_map(terminal_of).collect(),
+            has_rows: news.iter().any(News::is_kept),
+        };
+        if let Err(TrySendError::Full(_)) = self.calls.try_send(call) {
+            self.shared.has_lost.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+fn terminal_of(news: &News) -> Option<TerminalId> {
+    match news {
+        News::Terminal(id) => Some(*id),
+        _ => None,
+    }
+}
+
+impl Shared {
+    fn contact(&self) -> Contact {
+        let heard = self.heard();
+        let age = heard.at.map(Moment::age);
+        match (age.filter(|age| *age < LOST_AFTER), heard.clock) {
+            (Some(_), Some((at, clock))) => Contact::Kept {
+                database_now: clock + millis(at.age()),
+            },
+            _ => Contact::Lost {
+                why: heard.trouble.clone().unwrap_or_else(|| {
+                    let ms = age.map_or(0, millis);
+                    format!("PostgreSQL has not answered for {ms} ms")
+                }),
+            },
+        }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chores(&self) -> MutexGuard<'_, BTreeSet<Chore>> {
+        self.chores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, news: News) {
+        // Nobody listening is fine: then nothing is open.
+        let _ = self.news.send(news);
+    }
+}
+
+/// The thread that hears.
+struct Listener {
+    conn: Conn,
+    shared: Arc<Shared>,
+    /// The number of the last row that was read.
+    last: u64,
+    asked_for_chores: Option<Moment>,
+    seen: Option<Moment>,
+}
+
+impl Listener {
+    /// Whatever is committed from here on is heard.
+    fn new(conn: Conn, shared: Arc<Shared>) -> Result<Self> {
+        let last = newest(&conn)?;
+        let mut listener = Self {
+            conn,
+            shared,
+            last,
+            asked_for_chores: None,
+            seen: None,
+        };
+        listener.look()?;
+        Ok(listener)
+    }
+
+    fn run(mut self, ended: &Receiver<()>) {
+        let mut pause = Duration::ZERO;
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(pause) {
+            pause = match self.turn() {
+                Ok(()) => Duration::ZERO,
+                Err(error) => {
+                    self.lose(error.to_string());
+                    PAUSE
+                }
+            };
+        }
+    }
+
+    /// Waits for a call, and looks.
+    fn turn(&mut self) -> Result<()> {
+        let conn = self.postgres()?;
+        if conn.trouble().is_some() {
+            conn.ready_again()?;
+            self.seen = None;
+            // Calls may have been lost, not rows.
+            self.look()?;
+            self.shared.tell(News::All);
+        }
+        let mut calls = Vec::new();
+        self.postgres()?.hear(NEWS_EVERY, &mut |by, said| {
+            calls.push((by, said.to_owned()))
+        })?;
+        let own = self.shared.own_backend.load(Ordering::SeqCst);
+        for (_, said) in calls.iter().filter(|(by, _)| *by != own) {
+            self.take(said);
+        }
+        self.look()
+    }
+
+    fn take(&self, said: &str) {
+        for word in said.split(' ') {
+            match word {
+                ROWS => {}
+                EVERYTHING => self.shared.tell(News::All),
+                terminal => match terminal.parse() {
+                    Ok(terminal) => self.shared.tell(News::Terminal(terminal)),
+                    Err(_) => self.shared.tell(News::All),
+                },
+            }
+        }
+    }
+
+    /// Reads the rows that are new, and the database's clock.
+    fn look(&mut self) -> Result<()> {
+        let asked = Moment::now();
+        let sql = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
+        let clock: i64 = one(&self.conn, sql, params![], |row| get(row, "now_ms"))?;
+        let took = asked.age();
+        let (news, last) = since(&self.conn, &self.shared.node, self.last)?;
+        self.last = last;
+        news.into_iter().for_each(|it| self.shared.tell(it));
+        {
+            let mut heard = self.shared.heard();
+            heard.at = Some(asked);
+            heard.trouble = None;
+            if took < CLOCK_WITHIN || heard.clock.is_none() {
+                let shown = Timestamp::from_ms(clock) - millis(took) / 2;
+                heard.clock = Some((asked, shown));
+            }
+        }
+        self.take_chores()?;
+        self.be_seen()
+    }
+
+    /// Asks for what nobody does.
+    fn take_chores(&mut self) -> Result<()> {
+        if self.shared.has_resigned.load(Ordering::SeqCst) {
+            return self.postgres()?.batch("SELECT pg_advisory_unlock_all()");
+        }
+        if !is_due(&mut self.asked_for_chores, CHORES_EVERY) {
+            return Ok(());
+        }
+        let held = self.shared.chores().clone();
+        for chore in Chore::ALL.into_iter().filter(|it| !held.contains(it)) {
+            let sql = "SELECT pg_try_advisory_lock(?1) AS taken";
+            if one(&self.conn, sql, [key_of(chore)], |row| get(row, "taken"))? {
+                self.shared.chores().insert(chore);
+                tracing::info!(%chore, "this node does it from now on");
+            }
+        }
+        Ok(())
+    }
+
+    fn be_seen(&mut self) -> Result<()> {
+        let is_first = self.seen.is_none();
+        if !is_due(&mut self.seen, SEEN_EVERY) {
+            return Ok(());
+        }
+        let sql = "INSERT INTO nodes (name, since_ms, seen_ms, version)
+             SELECT ?1, now_ms, now_ms, ?2 FROM (
+                 SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms) clock
+             ON CONFLICT (name) DO UPDATE SET seen_ms = excluded.seen_ms, version = excluded.version,
+                 since_ms = CASE WHEN ?3 = 1 THEN excluded.since_ms ELSE nodes.since_ms END";
+        let version = env!("CARGO_PKG_VERSION");
+        self.conn
+            .execute(sql, params![self.shared.node, version, is_first])?;
+        Ok(())
+    }
+
+    /// Whoever holds no session holds no chore.
+    fn lose(&mut self, why: String) {
+        self.shared.chores().clear();
+        self.asked_for_chores = None;
+        let mut heard = self.shared.heard();
+        if heard.trouble.is_none() {
+            tracing::warn!(%why, "other nodes are not heard");
+        }
+        heard.trouble = Some(why);
+    }
+
+    fn postgres(&self) -> Result<&PgConn> {
+        match &self.conn {
+            Conn::Postgres(conn) => Ok(conn),
+            Conn::Sqlite(_) => Err(unusable("a file has no neighbours")),
+        }
+    }
+}
+
+/// The thread that calls out.
+struct Voice {
+    conn: PgConn,
+    shared: Arc<Shared>,
+}
+
+impl Voice {
+    fn run(self, waiting: &Receiver<Call>) {
+        while let Ok(first) = waiting.recv() {
+            let mut call = first;
+            while let Ok(more) = waiting.try_recv() {
+                call.terminals.extend(more.terminals);
+                call.has_rows |= more.has_rows;
+            }
+            if self.shared.has_lost.swap(false, Ordering::SeqCst) {
+                self.say(EVERYTHING);
+            }
+            call.said().iter().for_each(|said| self.say(said));
+        }
+    }
+
+    /// What cannot be said now is made good by the next call, and rows are read without any.
+    fn say(&self, said: &str) {
+        let sql = format!("SELECT pg_notify('{CHANNEL}', '{said}')");
+        if let Err(error) = self.backend_known().and_then(|()| self.conn.batch(&sql)) {
+            tracing::warn!(%error, "other nodes were not told");
+            self.shared.has_lost.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// A new connection has another backend.
+    fn backend_known(&self) -> Result<()> {
+        let own = &self.shared.own_backend;
+        if own.load(Ordering::SeqCst) != 0 && self.conn.trouble().is_none() {
+            return Ok(());
+        }
+        self.conn.ready_again()?;
+        own.store(self.conn.backend()?, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Call {
+    /// Ids are digits, so nothing needs to be quoted.
+    fn said(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut said = String::from(if self.has_rows { ROWS } else { "" });
+        for terminal in &self.terminals {
+            if said.len() > CALL_BYTES_MAX {
+                all.push(std::mem::take(&mut said));
+            }
+            let gap = if said.is_empty() { "" } else { " " };
+            // Writing into a text does not fail.
+            let _ = write!(said, "{gap}{terminal}");
+        }
+        all.push(said);
+        all
+    }
+}
+
+/// Whether `every` has passed since; then it counts from now.
+fn is_due(since: &mut Option<Moment>, every: Duration) -> bool {
+    let is_due = since.is_none_or(|it| it.age() >= every);
+    if is_due {
+        *since = Some(Moment::now());
+    }
+    is_due
+}
+
+fn key_of(chore: Chore) -> i64 {
+    match Touches::these(&[Subject::Named("chore", chore.name().as_bytes())]) {
+        Touches::These(keys) => keys.first().copied().unwrap_or_default(),
+        Touches::Everything => 0,
+    }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+    thread.map_err(|error| unusable(format!("no thread for {name}: {error}")))?;
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! Is it one authority, whichever of its nodes is asked?
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use authority::listen::{self, Listening, Plain};
+use authority::serve;
+use authority::services::journey::Journey;
+use authority::services::push::Frame;
+use authority::services::{neighbours, readiness, revocation, same_keys};
+use authority::store::Nodes;
+use hsm::{Hsm, KeyKind};
+use protocol::token::Channel;
+use protocol::wire::push::ChargeStage;
+use tokio::sync::mpsc::Receiver;
+
+use crate::cluster::Database;
+use crate::terminals::{slug, state};
+use crate::world::{Answer, World, answer};
+
+/// Far more than anything here takes; a fact that does not come about fails by it.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The world at one node, and another one that follows it.
+struct Two {
+    database: Database,
+    here: World,
+    there: Arc<Journey>,
+}
+
+impl Two {
+    async fn new() -> Self {
+        let database = Database::new();
+        let here = World::over(Arc::new(database.open("node-1", 2))).await;
+        let there = here.beside(Arc::new(database.open("node-2", 2))).await;
+        for journey in [here.journey.clone(), there.clone()] {
+            tokio::spawn(async move { neighbours::run(&journey).await });
+        }
+        Self {
+            database,
+            here,
+            there,
+        }
+    }
+
+    /// What a phone hears that claims at the other node.
+    async fn claim_there(&self, link: &str) -> Answer {
+        let listening = Listening::bind("127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        let url = format!("http://{}/v1/claims", listening.address());
+        let routes = serve::public_routes(&self.there);
+        let listener = listen::public(listening, routes).over(Plain);
+        tokio::spawn(listener.run(self.there.app.clone()));
+        let body = serde_json::json!({ "token": link });
+        answer(self.here.http.post(url).json(&body)).await
+    }
+
+    /// The terminal's stream at the other node, after its first frame.
+    async fn listens_there(&self) -> Receiver<Frame> {
+        let mut frames = self.there.push.open(self.here.terminal, "01", None);
+        state(&mut frames).await;
+        frames
+    }
+}
+
+async fn ends(mut frames: Receiver<Frame>) {
+    let over = async { while frames.recv().await.is_some() {} };
+    let over = tokio::time::timeout(PATIENCE, over).await;
+    assert!(over.is_ok(), "the stream goes on");
+}
+
+async fn becomes_true(what: &str, holds: impl Fn() -> bool) {
+    let waited = async {
+        while !holds() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let came = tokio::time::timeout(PATIENCE, waited).await;
+    assert!(came.is_ok(), "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_at_one_node_moves_the_stream_at_another() {
+    let two = Two::new().await;
+    let mut frames = two.listens_there().await;
+    let phone = two.here.held(420).await;
+    let held = async {
+        loop {
+            let told = state(&mut frames).await;
+            let stage = told.charge.map(|charge| charge.stage);
+            if matches!(stage, Some(ChargeStage::Held { .. })) {
+                return;
+            }
+        }
+    };
+    let held = tokio::time::timeout(PATIENCE, held).await;
+    assert!(
+        held.is_ok(),
+        "the terminal does not hear that it is claimed"
+    );
+    let paid = two.here.approve(&phone, "ann", 420).await;
+    assert_eq!(paid.status, 200, "{paid:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_spent_at_one_node_is_spent_at_another() {
+    let two = Two::new().await;
+    two.here.charge(420).await;
+    let link = two.here.shown(Channel::Qr).await;
+    two.here.claimed(&link, None).await;
+    two.claim_there(&link).await.refused(409, "token-spent");
+    let silence = two.database.silence("node-2");
+    becomes_true("it does not close", || {
+        neighbours::problem(&two.there.app).is_some()
+    })
+    .await;
+    two.claim_there(&link).await.refused(503, "not-ready");
+    drop(silence);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_at_one_node_ends_the_stream_at_another_and_is_refused_there() {
+    let two = Two::new().await;
+    let frames = two.listens_there().await;
+    let (terminal, now) = (two.here.terminal, two.here.now());
+    let banned = revocation::ban(&two.here.app, terminal, "stolen".into(), now).await;
+    assert!(banned.unwrap().is_some());
+    ends(frames).await;
+    let asked = two
+        .there
+        .schedules
+        .issue(terminal, &Default::default(), now);
+    assert_eq!(slug(asked.await), "terminal-refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hears_nothing_closes_and_opens_when_it_has_caught_up() {
+    let two = Two::new().await;
+    let frames = two.listens_there().await;
+    let app = &two.there.app;
+    let silence = two.database.silence("node-2");
+    ends(frames).await;
+    assert!(neighbours::problem(app).is_some(), "it answers nothing");
+    let said = readiness::check(app).await.reasons.join("; ");
+    assert!(said.contains("other nodes are not heard"), "{said}");
+    let (terminal, now) = (two.here.terminal, two.here.now());
+    let banned = revocation::ban(&two.here.app, terminal, "stolen".into(), now).await;
+    assert!(banned.unwrap().is_some());
+    drop(silence);
+    becomes_true("it stays closed", || neighbours::problem(app).is_none()).await;
+    let mut frames = two.there.push.open(terminal, "01", None);
+    assert_eq!(frames.recv().await, None, "banned meanwhile");
+}
+
+/// The clock of these tests stands in a moment of its own, far from the database's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_is_off_the_databases_is_not_ready_and_says_whose() {
+    let two = Two::new().await;
+    let readiness = readiness::check(&two.there.app).await;
+    let said = readiness.reasons.join("; ");
+    assert!(!readiness.ready);
+    assert!(said.contains("the clock of this node is"), "{said}");
+    assert!(said.contains("the database's"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_down_gives_its_chores_back() {
+    let two = Two::new().await;
+    let here = two.here.store.clone();
+    let leads = |store: &dyn Nodes| {
+        authority::store::Chore::ALL
+            .iter()
+            .all(|chore| store.leads(*chore))
+    };
+    becomes_true("nobody does the chores", || leads(&*here)).await;
+    here.resign();
+    let there = two.there.app.store.clone();
+    becomes_true("nobody takes them over", || {
+        authority::store::Chore::ALL
+            .iter()
+            .all(|chore| there.leads(*chore))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_hsm_token_holds_other_keys_is_refused() {
+    let two = Two::new().await;
+    same_keys::prove(&two.here.app).await.unwrap();
+    same_keys::prove(&two.there.app).await.unwrap();
+    let keys = two.there.app.keyring();
+    for (label, kind) in [
+        (&keys.sealing().sealing, KeyKind::Sealing),
+        (&keys.sealing().binding, KeyKind::Binding),
+        (&keys.schedule().label, KeyKind::Signing),
+    ] {
+        // Under the same label, as two HSM tokens that were initialised apart have it.
+        two.here.hsm.destroy_key(label).await.unwrap();
+        let said = refused(&two.there).await;
+        assert!(said.contains("lacks") && said.contains(&label.0), "{said}");
+        two.here.hsm.generate_key(kind, label).await.unwrap();
+        let said = refused(&two.there).await;
+        assert!(said.contains("another key"), "{said}");
+    }
+}
+
+async fn refused(node: &Journey) -> String {
+    same_keys::prove(&node.app).await.unwrap_err().to_string()
+}
