@@ -38,6 +38,7 @@ nodejs           runs the OpenID provider and drives the browser in the tests of
 npm              installs those two
 kannel           the SMS gateway: bearerbox and smsbox
 kannel-extras    its fake message centre
+postgresql       the database of many nodes: the store's tests start clusters of their own
 "
 
 LINT="

@@ -37,6 +37,8 @@ mod claiming;
 mod disputing;
 #[path = "journey/dpop.rs"]
 mod dpop;
+#[path = "journey/failing_over.rs"]
+mod failing_over;
 #[path = "journey/guessing.rs"]
 mod guessing;
 #[path = "journey/linking.rs"]
@@ -55,6 +57,8 @@ mod receipts;
 mod relying;
 #[path = "journey/reseeding.rs"]
 mod reseeding;
+#[path = "journey/retaining.rs"]
+mod retaining;
 #[path = "journey/rotating.rs"]
 mod rotating;
 #[path = "journey/signing_in.rs"]

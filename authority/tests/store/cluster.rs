@@ -7,7 +7,7 @@ use authority::store::SqlStore;
 use authority::store::postgres::{self, PostgresOptions, PostgresPlace};
 use own_postgres::{Cluster, Durability, SUPERUSER};
 
-/// A database whose schema is up to date; every other one is a copy of it.
+/// A database whose schema is up to date; most others are a copy of it.
 const TEMPLATE: &str = "blank";
 
 /// A database of one test.
@@ -17,26 +17,48 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn new() -> Self {
+        Self::like(Some(TEMPLATE))
+    }
+
+    /// In which nothing is, not even a schema.
+    pub(crate) fn bare() -> Self {
+        Self::like(None)
+    }
+
+    fn like(template: Option<&str>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        cluster().create_database(&name, Some(TEMPLATE));
+        cluster().create_database(&name, template);
         Self { name }
     }
 
     /// A store of this node over the database, with so many lanes, and chains.
     pub(crate) fn open(&self, node: &str, lanes: usize) -> SqlStore {
-        let options = PostgresOptions {
-            lanes,
-            readers: 3,
-            ..PostgresOptions::new(node, place(&self.name))
-        };
-        postgres::open(options).unwrap()
+        open(self.place(), node, lanes)
+    }
+
+    pub(crate) fn place(&self) -> PostgresPlace {
+        place_of(cluster(), &self.name)
+    }
+
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        cluster().sql(&self.name, sql)
     }
 }
 
-fn place(database: &str) -> PostgresPlace {
+pub(crate) fn open(place: PostgresPlace, node: &str, lanes: usize) -> SqlStore {
+    let options = PostgresOptions {
+        lanes,
+        readers: 3,
+        ..PostgresOptions::new(node, place)
+    };
+    postgres::open(options).unwrap()
+}
+
+/// A database of a cluster, by its socket.
+pub(crate) fn place_of(cluster: &Cluster, database: &str) -> PostgresPlace {
     PostgresPlace {
-        hosts: vec![cluster().socket().display().to_string()],
+        hosts: vec![cluster.socket().display().to_string()],
         database: database.into(),
         user: SUPERUSER.into(),
         password_file: None,
@@ -49,17 +71,7 @@ fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
         let cluster = Cluster::start(Durability::OfProcess);
         cluster.create_database(TEMPLATE, None);
-        let place = PostgresPlace {
-            hosts: vec![cluster.socket().display().to_string()],
-            database: TEMPLATE.into(),
-            user: SUPERUSER.into(),
-            password_file: None,
-            root: None,
-        };
-        std::thread::spawn(move || postgres::migrate(&place))
-            .join()
-            .unwrap()
-            .unwrap();
+        postgres::migrate(&place_of(&cluster, TEMPLATE)).unwrap();
         cluster
     })
 }

@@ -32,6 +32,8 @@ pub(in crate::store) struct PgConn {
     client: RefCell<Option<Client>>,
     statements: RefCell<HashMap<Prepared, Statement>>,
     trouble: Cell<Option<Trouble>>,
+    /// Of the server at the other end.
+    timeline: Cell<u32>,
 }
 
 /// The statement, and the kind of each value.
@@ -40,13 +42,24 @@ struct Prepared(String, Vec<u8>);
 
 impl PgConn {
     pub(in crate::store) fn open(connect: Arc<Connect>) -> Result<Self> {
-        let client = connect.connect()?;
-        Ok(Self {
+        let found = connect.connect()?;
+        Ok(Self::over(connect, found))
+    }
+
+    /// To a server that may be on a timeline in question, for whoever compares it.
+    pub(super) fn open_in_question(connect: Arc<Connect>) -> Result<Self> {
+        let found = connect.connect_whatever_it_is()?;
+        Ok(Self::over(connect, found))
+    }
+
+    fn over(connect: Arc<Connect>, (client, timeline): (Client, u32)) -> Self {
+        Self {
             connect,
             client: RefCell::new(Some(client)),
             statements: RefCell::default(),
             trouble: Cell::new(None),
-        })
+            timeline: Cell::new(timeline),
+        }
     }
 
     pub(in crate::store) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize> {
@@ -108,6 +121,11 @@ impl PgConn {
 
     pub(in crate::store) fn begin_snapshot(&self) -> Result<()> {
         self.ready()?;
+        self.begin_snapshot_here()
+    }
+
+    /// The same on this very connection, whether it may be used or not.
+    pub(super) fn begin_snapshot_here(&self) -> Result<()> {
         self.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     }
 
@@ -143,19 +161,22 @@ impl PgConn {
 
     /// A connection that can be asked; a broken one is replaced.
     fn ready(&self) -> Result<()> {
-        let was_lost = self.trouble.take() == Some(Trouble::Lost);
+        let was_lost = self.trouble.get() == Some(Trouble::Lost);
+        let is_same = self.connect.timeline.holds(self.timeline.get())?;
+        self.trouble.set(None);
         let mut client = self.client.borrow_mut();
         if client
             .as_ref()
-            .is_some_and(|client| !was_lost && !client.is_closed())
+            .is_some_and(|client| is_same && !was_lost && !client.is_closed())
         {
             return Ok(());
         }
         *client = None;
         self.statements.borrow_mut().clear();
         match self.connect.connect() {
-            Ok(new) => {
+            Ok((new, timeline)) => {
                 *client = Some(new);
+                self.timeline.set(timeline);
                 Ok(())
             }
             Err(error) => {

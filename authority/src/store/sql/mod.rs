@@ -38,6 +38,7 @@ mod proofs;
 mod readers;
 mod refunds;
 mod reports;
+mod retention;
 mod revocations;
 mod rotation;
 pub(super) mod row;
@@ -52,6 +53,7 @@ mod tags;
 mod taps;
 mod terminals;
 mod terms;
+mod timelines;
 mod tokens;
 mod trust;
 mod turns;
@@ -60,13 +62,17 @@ mod wear;
 mod webhooks;
 mod writer;
 
+use std::sync::Arc;
+
 use self::audit::Chain;
 use self::conn::Conn;
 use self::control::Touches;
 use self::readers::Readers;
+use self::timelines::Acknowledged;
 use self::writer::{Tx, Verdict, Writer};
 use super::Result;
 use super::asked::asked_for;
+use super::postgres::Connect;
 use crate::journal::Journal;
 
 /// The store over one of the databases; `sqlite` and `postgres` open it.
@@ -75,6 +81,9 @@ pub struct SqlStore {
     readers: Readers,
     /// False where a write is alone anyway.
     writes_beside_others: bool,
+    acknowledged: Arc<Acknowledged>,
+    /// Where there is one that may be another tomorrow.
+    server: Option<Arc<Connect>>,
 }
 
 impl SqlStore {
@@ -83,14 +92,18 @@ impl SqlStore {
         lanes: Vec<(Conn, Chain)>,
         readers: Vec<Conn>,
         queue_max: usize,
+        server: Option<Arc<Connect>>,
     ) -> Result<Self> {
+        let acknowledged = Arc::new(Acknowledged::default());
         let writes_beside_others = lanes
             .iter()
             .any(|(conn, _)| matches!(conn, Conn::Postgres(_)));
         Ok(Self {
-            writer: Writer::start(lanes, queue_max)?,
+            writer: Writer::start(lanes, queue_max, acknowledged.clone())?,
             readers: Readers::new(readers),
             writes_beside_others,
+            acknowledged,
+            server,
         })
     }
 

@@ -22,7 +22,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::audit::Chain;
 use super::conn::{Conn, Params};
-use super::control::{Step, Touches};
+use super::control::{Step, Touches, Trouble};
+use super::timelines::Acknowledged;
 use crate::journal::{Fact, Journal, Unwritten};
 use crate::store::sqlite::error::{cannot_write, corrupt, unusable};
 use crate::store::{Result, StoreError};
@@ -44,7 +45,11 @@ type Told = Vec<(Timestamp, Fact)>;
 
 impl Writer {
     /// One thread for each connection with its chain.
-    pub(super) fn start(lanes: Vec<(Conn, Chain)>, queue_max: usize) -> Result<Self> {
+    pub(super) fn start(
+        lanes: Vec<(Conn, Chain)>,
+        queue_max: usize,
+        acknowledged: Arc<Acknowledged>,
+    ) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(queue_max.max(1));
         let jobs = Arc::new(Mutex::new(jobs));
         let journal = Arc::new(OnceLock::new());
@@ -57,6 +62,7 @@ impl Writer {
                 jobs: jobs.clone(),
                 lanes: count,
                 journal: journal.clone(),
+                acknowledged: acknowledged.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name("store-writer".into())
@@ -181,6 +187,7 @@ struct Lane {
     /// How many share the queue.
     lanes: usize,
     journal: Arc<OnceLock<Journal>>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 type Batch = Vec<Box<dyn Job>>;
@@ -238,10 +245,10 @@ impl Lane {
         loop {
             let before = self.chain.known();
             let attempted = self.attempt(batch, &touches);
-            let after = self.chain.known();
+            let after = self.chain.known().filter(|after| Some(*after) != before);
             let (failed, told) = match attempted {
                 Ok((told, last)) => match self.conn.take(&last) {
-                    Ok(()) => return Ok(told),
+                    Ok(()) => return Ok(self.acknowledge(told, after)),
                     Err(error) => (error, Some(told)),
                 },
                 Err(error) => (error, None),
@@ -249,16 +256,41 @@ impl Lane {
             self.chain.forget();
             let trouble = self.conn.trouble();
             self.conn.roll_back();
-            retry += 1;
-            if trouble.is_none() || retry > RETRIES_MAX || self.conn.mend(retry).is_err() {
+            let Some(trouble) = trouble else {
                 return Err(failed);
-            }
-            if let (Some(told), Some(end)) = (told, after.filter(|_| after != before))
+            };
+            let in_doubt = told.zip(after).filter(|_| trouble == Trouble::Lost);
+            self.mend(&mut retry, in_doubt.is_some())
+                .map_err(|_| failed.clone())?;
+            if let Some((told, end)) = in_doubt
                 && self.chain.reaches(&self.conn, end)?
             {
-                return Ok(told);
+                return Ok(self.acknowledge(told, Some(end)));
             }
         }
+    }
+
+    /// Ready for another try. A batch whose commit may have happened waits longer for the server, because
+    /// only that knows.
+    fn mend(&self, retry: &mut u32, in_doubt: bool) -> Result<()> {
+        loop {
+            *retry += 1;
+            if *retry > RETRIES_MAX {
+                return Err(unusable("the database stays away"));
+            }
+            match self.conn.mend(*retry) {
+                Ok(()) => return Ok(()),
+                Err(error) if !in_doubt => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn acknowledge(&self, told: Vec<Told>, end: Option<(u64, [u8; 32])>) -> Vec<Told> {
+        if let Some(end) = end {
+            self.acknowledged.reached(self.chain.name(), end);
+        }
+        told
     }
 
     /// Runs every job; what each tells, and the steps that make it last.
@@ -382,7 +414,7 @@ mod tests {
     fn writer(dir: &tempfile::TempDir, queue_max: usize) -> Writer {
         let conn = open_writer(&dir.path().join("m2key.db"), "node-1").unwrap();
         let lane = (Conn::Sqlite(conn), Chain::of("node-1".into()));
-        Writer::start(vec![lane], queue_max).unwrap()
+        Writer::start(vec![lane], queue_max, Arc::default()).unwrap()
     }
 
     fn note(tx: &mut Tx<'_>, kind: &str) -> Verdict<()> {

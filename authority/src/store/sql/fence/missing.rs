@@ -18,7 +18,7 @@ use crate::journal::{Ban, Fact, Known, MadeKey, NumberedPolicy, Revoked, Tainted
 use crate::store::fence::Missing;
 use crate::store::{Difference, KeyPurpose, KeyRecord, Result, TerminalStatus};
 
-pub(super) fn differs(conn: &Conn, known: &Known) -> Result<Difference> {
+pub(in super::super) fn differs(conn: &Conn, known: &Known) -> Result<Difference> {
     let generation = generation(conn)?;
     Ok(Difference {
         generation,
@@ -179,7 +179,7 @@ pub(super) fn known_heads(known: &Known, generation: u32) -> impl Iterator<Item 
     journalled.chain(shown.flat_map(|it| &it.heads))
 }
 
-pub(super) fn contains(conn: &Conn, head: &Head) -> Result<bool> {
+pub(in super::super) fn contains(conn: &Conn, head: &Head) -> Result<bool> {
     let hash = find(
         conn,
         "SELECT hash FROM audit_rows WHERE node = ?1 AND sequence = ?2",
