@@ -260,8 +260,7 @@ impl Lane {
                 return Err(failed);
             };
             let in_doubt = told.zip(after).filter(|_| trouble == Trouble::Lost);
-            self.mend(&mut retry, in_doubt.is_some())
-                .map_err(|_| failed.clone())?;
+            self.mend(&mut retry, in_doubt.is_some(), failed)?;
             if let Some((told, end)) = in_doubt
                 && self.chain.reaches(&self.conn, end)?
             {
@@ -272,16 +271,17 @@ impl Lane {
 
     /// Ready for another try. A batch whose commit may have happened waits longer for the server, because
     /// only that knows.
-    fn mend(&self, retry: &mut u32, in_doubt: bool) -> Result<()> {
+    fn mend(&self, retry: &mut u32, in_doubt: bool, failed: StoreError) -> Result<()> {
+        let mut why = failed;
         loop {
             *retry += 1;
             if *retry > RETRIES_MAX {
-                return Err(unusable("the database stays away"));
+                return Err(why);
             }
             match self.conn.mend(*retry) {
                 Ok(()) => return Ok(()),
-                Err(error) if !in_doubt => return Err(error),
-                Err(_) => {}
+                Err(error) if in_doubt => why = error,
+                Err(error) => return Err(error),
             }
         }
     }
