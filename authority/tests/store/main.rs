@@ -18,6 +18,7 @@ mod moving;
 mod network;
 mod old;
 mod operations;
+mod partitions;
 mod races;
 mod retired;
 mod shoppers;
