@@ -40,6 +40,7 @@ libclang-dev     reads OpenSSL's headers for Kryoptic, the second PKCS#11 module
 libssl-dev       what Kryoptic computes with
 kannel           the SMS gateway: bearerbox and smsbox
 kannel-extras    its fake message centre
+postgresql       the database of many nodes: the store's tests start clusters of their own
 "
 
 LINT="

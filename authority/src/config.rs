@@ -19,6 +19,7 @@ mod pages;
 mod providers;
 mod rails;
 mod raw;
+mod retention;
 mod sessions;
 mod sms;
 mod spending;
@@ -35,10 +36,11 @@ pub use pages::PagesConfig;
 pub use providers::{BrowserSignIn, ClientKey, IdentityProvider, ProviderKind, ProviderRail};
 pub use rails::{RailConfig, RailKind};
 pub use raw::LogFormat;
+pub use retention::RetentionConfig;
 pub use sessions::SessionsConfig;
 pub use sms::{SmsConfig, SmsSend};
 pub use spending::{SpendingConfig, TrafficConfig};
-pub use store::{StoreConfig, StorePlace};
+pub use store::{Standby, StoreConfig, StorePlace};
 pub use wear::SlowConfig;
 pub use webhooks::WebhooksConfig;
 
@@ -60,6 +62,7 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub enrolment: EnrolmentConfig,
     pub books: BooksConfig,
+    pub retention: RetentionConfig,
     pub webhooks: WebhooksConfig,
     pub identity_providers: Vec<IdentityProvider>,
     /// What moves money besides the ledger.
@@ -296,6 +299,7 @@ mod tests {
         let exempt = |config: &Config| config.spending.rules(Currency::EUR).exemption;
         assert_eq!(exempt(&minimal), exempt(&full));
         assert_eq!(minimal.books, full.books);
+        assert_eq!(minimal.retention, full.retention);
         assert_eq!(minimal.webhooks, full.webhooks);
     }
 
@@ -312,6 +316,7 @@ mod tests {
             .replace("horizon_epochs = 24", "horizon_epochs = 0")
             .replace("renewal_grace_days = 30", "renewal_grace_days = 91")
             .replace("zone = \"UTC\"", "zone = \"Moon/Tycho\"")
+            .replace("spent_days = 90", "spent_days = 55")
             .replace("node = \"authority-1\"", "node = \"Authority 1\"")
             .replace("deadline_ms = 10000", "deadline_ms = 1")
             .replace(
@@ -334,6 +339,7 @@ mod tests {
             "schedule.horizon_epochs",
             "enrolment.renewal_grace_days",
             "books.zone",
+            "retention.spent_days",
             "signer.deadline_ms",
             "loopback.listen",
             "sessions.idle_minutes",

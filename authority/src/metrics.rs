@@ -119,6 +119,12 @@ pub struct Metrics {
     pub fence_alarms: IntCounter,
     /// Shown by terminals, ahead of the database, and under a key that nobody knows here.
     pub unknown_checkpoints: IntCounter,
+    /// That commits wait for, where a standby is configured.
+    pub standbys: IntGauge,
+    /// No token of an epoch below it is accepted.
+    pub epoch_fence: IntGauge,
+    /// Spent tokens and turns in no day's place.
+    pub rows_without_day: IntGauge,
     /// 1 while nothing is served.
     pub fenced: IntGauge,
     /// By purpose and label of keys in the HSM: seconds since it was made.
@@ -301,6 +307,15 @@ impl Metrics {
             unknown_checkpoints: make.counter(
                 "unknown_checkpoints_total",
                 "Terminals that showed a later checkpoint under a key that is not known here",
+            ),
+            standbys: make.gauge(
+                "standbys",
+                "Synchronous standbys of PostgreSQL, where one is configured",
+            ),
+            epoch_fence: make.gauge("epoch_fence", "No token of an epoch below it is accepted"),
+            rows_without_day: make.gauge(
+                "rows_without_day",
+                "Spent tokens and turns in no day's place; counted up to a few thousand",
             ),
             fenced: make.gauge(
                 "fenced",

@@ -41,6 +41,8 @@ mod commands;
 mod disputing;
 #[path = "journey/dpop.rs"]
 mod dpop;
+#[path = "journey/failing_over.rs"]
+mod failing_over;
 #[path = "journey/guessing.rs"]
 mod guessing;
 #[path = "journey/linking.rs"]
@@ -63,6 +65,8 @@ mod relying;
 mod renewing;
 #[path = "journey/reseeding.rs"]
 mod reseeding;
+#[path = "journey/retaining.rs"]
+mod retaining;
 #[path = "journey/rotating.rs"]
 mod rotating;
 #[path = "journey/signing_in.rs"]

@@ -46,6 +46,11 @@ CREATE TABLE spent (
     PRIMARY KEY (epoch, terminal, version, channel, "window", turn)
 ) PARTITION BY RANGE (epoch);
 
+CREATE TABLE epoch_fence (
+    only_row BIGINT NOT NULL PRIMARY KEY CHECK (only_row = 1), -- there is one row
+    below BIGINT NOT NULL CHECK (below >= 0) -- no token of an epoch below it is accepted; only rises
+);
+
 CREATE TABLE turns (
     epoch BIGINT NOT NULL, -- first, as in spent
     terminal BIGINT NOT NULL, -- whose window
@@ -1045,6 +1050,6 @@ CREATE INDEX notices_parked ON notices (merchant, id) WHERE state = 'parked';
 -- A terminal's charge and a charge's terminal point to each other.
 ALTER TABLE terminals ADD FOREIGN KEY (till_charge) REFERENCES charges (id) DEFERRABLE;
 
--- What no partition of its own takes, until the next look at partitions.
+-- What no partition of a day takes, until the next look at partitions: empty, unless nobody looks.
 CREATE TABLE spent_rest PARTITION OF spent DEFAULT;
 CREATE TABLE turns_rest PARTITION OF turns DEFAULT;

@@ -106,7 +106,7 @@ fn open_store(config: &Config) -> Result<SqlStore, OpenError> {
             };
             sqlite::open(path, options).map_err(failed)
         }
-        StorePlace::Postgres { place, lanes } => {
+        StorePlace::Postgres { place, lanes, .. } => {
             let options = PostgresOptions {
                 node,
                 place: place.clone(),

@@ -127,6 +127,7 @@ fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
         u64::try_from(RENEWAL_GRACE_MAX_MS / raw::DAY_MS).unwrap_or(0),
     );
     raw.books.check(m);
+    raw.retention.check(m);
     raw.wear.check(m);
     m.range("signer.deadline_ms", raw.signer.deadline_ms, 100, 60_000);
     m.range("signer.queue_max", raw.signer.queue_max as u64, 1, 65_536);

@@ -15,6 +15,7 @@ use super::hsm::RawHsm;
 use super::operator::RawOperator;
 use super::providers::RawProvider;
 use super::rails::RawRail;
+use super::retention::RawRetention;
 use super::sessions::RawSessions;
 use super::sms::{RawSms, SmsConfig};
 use super::spending;
@@ -55,6 +56,8 @@ pub(super) struct Raw {
     pub enrolment: RawEnrolment,
     #[serde(default)]
     pub books: RawBooks,
+    #[serde(default)]
+    pub retention: RawRetention,
     #[serde(default)]
     pub webhooks: WebhooksConfig,
     #[serde(default)]
@@ -216,6 +219,7 @@ impl Raw {
             },
             pages: self.pages,
             books: self.books.resolve(),
+            retention: self.retention.resolve(),
             webhooks: self.webhooks.resolve(folder),
             identity_providers: checked.identity_providers,
             rails: self

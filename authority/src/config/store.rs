@@ -25,10 +25,36 @@ pub enum StorePlace {
     /// The embedded database of one node.
     Sqlite(PathBuf),
     /// The database of many nodes, and how many transactions of this one write at a time.
-    Postgres { place: PostgresPlace, lanes: usize },
+    Postgres {
+        place: PostgresPlace,
+        lanes: usize,
+        standby: Standby,
+    },
+}
+
+/// Who else must have what is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standby {
+    /// Nobody, as far as this node knows.
+    #[default]
+    None,
+    /// A standby that every commit waits for; without one the node is not ready.
+    Synchronous,
 }
 
 impl StorePlace {
+    /// Whether a node is ready only while commits wait for a standby.
+    pub fn requires_standby(&self) -> bool {
+        matches!(
+            self,
+            Self::Postgres {
+                standby: Standby::Synchronous,
+                ..
+            }
+        )
+    }
+
     /// What a message calls it.
     pub fn name(&self) -> String {
         match self {
@@ -61,6 +87,8 @@ struct RawPostgres {
     root: Option<PathBuf>,
     #[serde(default = "lanes")]
     lanes: usize,
+    #[serde(default)]
+    standby: Standby,
 }
 
 impl RawStore {
@@ -93,6 +121,7 @@ impl RawStore {
         let place = match (self.path, self.postgres) {
             (_, Some(postgres)) => StorePlace::Postgres {
                 lanes: postgres.lanes,
+                standby: postgres.standby,
                 place: PostgresPlace {
                     hosts: postgres.hosts,
                     database: postgres.database,
@@ -140,4 +169,100 @@ fn readers() -> usize {
 
 fn lanes() -> usize {
     4
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crate::config::{Config, ConfigError, Standby, StorePlace};
+
+    const MINIMAL: &str = include_str!("../../../config/authority.toml");
+    const FULL: &str = include_str!("../../../config/authority.full.toml");
+    const EMBEDDED: &str = "[store]\npath = \"/var/lib/m2key/store.sqlite\"\n";
+    const JOURNAL: &str = "[fence]\njournal = \"fence.journal\"\n";
+
+    /// The minimal sample with this in the place of its store.
+    fn with(store: &str) -> Result<Config, ConfigError> {
+        assert!(MINIMAL.contains(EMBEDDED), "the sample names its store");
+        let file = std::path::Path::new("/etc/m2key/authority.toml");
+        Config::parse(&MINIMAL.replace(EMBEDDED, store), file)
+    }
+
+    /// What is commented out in the full sample, of the database of many nodes.
+    fn sample() -> String {
+        let from = FULL.find("# [store.postgres]").unwrap();
+        let lines = FULL[from..].lines().take_while(|line| !line.is_empty());
+        let keys = lines.filter(|line| line.contains(" = ") || line.contains('['));
+        keys.map(|line| format!("{}\n", line.trim_start_matches("# ")))
+            .collect()
+    }
+
+    fn keys(refused: Result<Config, ConfigError>) -> Vec<String> {
+        let error = refused.unwrap_err();
+        assert!(error.mistakes.iter().all(|it| !it.hint.is_empty()));
+        error.mistakes.into_iter().map(|it| it.key).collect()
+    }
+
+    #[test]
+    fn the_sample_of_many_nodes_holds() {
+        let config = with(&format!("{JOURNAL}{}", sample())).unwrap();
+        let StorePlace::Postgres {
+            place,
+            lanes,
+            standby,
+        } = config.store.place
+        else {
+            panic!("it names a PostgreSQL")
+        };
+        assert_eq!(place.hosts.len(), 2);
+        assert_eq!((lanes, standby), (4, Standby::Synchronous));
+        assert_eq!(
+            place.root.unwrap().to_str(),
+            Some("/etc/m2key/database-root.pem")
+        );
+    }
+
+    #[test]
+    fn a_store_is_in_one_place() {
+        assert_eq!(keys(with("[store]\n")), ["store"]);
+        let both = format!("{JOURNAL}{EMBEDDED}{}", sample());
+        assert_eq!(keys(with(&both)), ["store"]);
+    }
+
+    #[test]
+    fn a_server_over_the_network_needs_a_root_and_a_socket_does_not() {
+        let rootless = sample().replace("root = ", "# root = ");
+        let journalled = format!("{JOURNAL}{rootless}");
+        assert_eq!(keys(with(&journalled)), ["store.postgres.root"]);
+        let hosts = "[\"db-1.example:5432\", \"db-2.example:5432\"]";
+        assert!(journalled.contains(hosts), "the sample's hosts");
+        let socket = journalled.replace(hosts, "[\"/run/postgresql\"]");
+        assert!(!with(&socket).unwrap().store.place.name().is_empty());
+        let nowhere = format!("{JOURNAL}{}", sample().replace(hosts, "[]"));
+        assert_eq!(keys(with(&nowhere)), ["store.postgres.hosts"]);
+    }
+
+    #[test]
+    fn without_a_file_of_its_own_the_journal_needs_a_place() {
+        assert_eq!(keys(with(&sample())), ["fence.journal"]);
+    }
+
+    #[test]
+    fn what_nobody_knows_is_refused_by_name() {
+        for wrong in ["standby = \"perhaps\"\n", "passwort = \"\"\n"] {
+            let text = format!(
+                "{JOURNAL}{}{wrong}",
+                sample().replace("standby", "# standby")
+            );
+            let error = with(&text).unwrap_err().to_string();
+            let name = wrong.split('"').nth(1).unwrap();
+            assert!(
+                error.contains(name) || error.contains("passwort"),
+                "{error}"
+            );
+        }
+        let lanes = sample().replace("lanes = 4", "lanes = 65");
+        let many = with(&format!("{JOURNAL}{lanes}"));
+        assert_eq!(keys(many), ["store.postgres.lanes"]);
+    }
 }

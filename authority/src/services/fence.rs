@@ -21,13 +21,14 @@ use tokio::sync::watch;
 use super::Failure;
 use crate::app::App;
 use crate::journal::{Fact, Found, Journal, Known, SHOWN_MAX, hex};
-use crate::store::StoreError;
+use crate::store::{Missing, StoreError};
 
 mod compare;
 mod lost_keys;
 mod unknown;
 
 pub use compare::Reason;
+pub(super) use compare::lost;
 pub(super) use lost_keys::{LostKeys, lost_keys};
 
 /// How often, at most, a terminal is told a checkpoint for the checkpoint's own sake.
@@ -228,13 +229,7 @@ pub async fn judge(app: &App, beginning: Beginning) -> Result<(), JournalError> 
         journal.written(difference.unjournalled).await?;
         app.store.remember_journal(journal.last()).await?;
     } else {
-        let missing = difference.missing;
-        // Set once: only this function does, and it runs once.
-        let _ = app.fence.outside.set(Outside {
-            revoked: missing.revocations.into_iter().collect(),
-            operators: missing.operators.into_iter().collect(),
-            policy: missing.policy.map(|lost| lost.policy),
-        });
+        keep_outside(app, difference.missing);
         app.fence.put_up(reasons, app.clock.now());
     }
     let _ = app.fence.journal.set(journal);
@@ -252,6 +247,16 @@ pub async fn catch_up(app: &App) -> Result<(), JournalError> {
         journal.written(owed).await?;
     }
     Ok(())
+}
+
+/// What the database has lost holds for whoever asks for the raise.
+pub(super) fn keep_outside(app: &App, missing: Missing) {
+    // Once: whoever sets it puts up the fence, and then nothing compares again.
+    let _ = app.fence.outside.set(Outside {
+        revoked: missing.revocations.into_iter().collect(),
+        operators: missing.operators.into_iter().collect(),
+        policy: missing.policy.map(|lost| lost.policy),
+    });
 }
 
 /// Somebody with a certificate of ours shows the last checkpoint they saw. If we signed it and our

@@ -37,7 +37,7 @@ use super::sources::Sources;
 use super::step_up::StepUp;
 use super::sweeps::Sweeps;
 use super::webhooks::{Webhooks, WebhooksError};
-use super::{Failure, neighbours, refunds, rotation, tag_fleet, wallet};
+use super::{Failure, neighbours, refunds, retention, rotation, tag_fleet, timelines, wallet};
 use crate::app::App;
 use crate::store::Chore;
 
@@ -61,6 +61,10 @@ const FORGET_SIGN_INS_EVERY: Duration = Duration::from_secs(60);
 const ISSUING_EVERY: Duration = Duration::from_secs(1);
 /// How often reads of tags are compared with claims.
 const TAPS_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether the database asks to be compared: nothing is served until then.
+const COMPARE_EVERY: Duration = Duration::from_millis(250);
+/// How often it is looked what may be deleted, and whether days to come have their place.
+const RETAIN_EVERY: Duration = Duration::from_secs(300);
 /// How often the audit chains are bound by a signature, if they have moved.
 const PREFETCH_EVERY: Duration = Duration::from_secs(30);
 /// The same for checkpoints of the audit.
@@ -190,6 +194,10 @@ impl Journey {
             self.lead(Chore::Settlements, SETTLE_EVERY, |now| self.settle(now)),
             self.lead(Chore::Taps, TAPS_EVERY, |now| self.reconcile_taps(now)),
             self.every(CHECKPOINT_EVERY, "checkpoint", |now| self.checkpoint(now)),
+            self.every(COMPARE_EVERY, "compare the database", |_| timelines::look(
+                &self.app
+            )),
+            self.every(RETAIN_EVERY, "retention", |now| self.retain(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
             self.every(COUNT_EVERY, "count tags", |now| tag_fleet::measure(
                 &self.app, now
@@ -244,6 +252,12 @@ impl Journey {
     /// Deletes proofs and requests that are too old to matter; answers how many.
     pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
         Ok(self.sign_in.forget(now).await? + wallet::forget(&self.app, now).await?)
+    }
+
+    /// Deletes what is behind the fence of epochs, and makes places for the days to come; answers how many
+    /// steps.
+    pub async fn retain(&self, now: Timestamp) -> Result<usize, Failure> {
+        retention::run(&self.app, now).await
     }
 
     /// Binds the audit chains if they have moved; answers how many checkpoints that took.

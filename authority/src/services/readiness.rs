@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hsm::HealthState;
 use pki::lifecycle::KeyState;
@@ -22,6 +23,9 @@ use crate::services::operators::trust::states;
 pub const EXPIRY_WARNING_S: u64 = 7 * 24 * 3600;
 /// The same for a root or an issuing CA: what hangs on it takes long to move.
 pub const CA_EXPIRY_WARNING_S: u64 = 180 * 24 * 3600;
+
+/// A probe that takes longer found a store that nobody can work with.
+const PROBE_MAX: Duration = Duration::from_secs(5);
 
 /// Ready, or the reasons why not; warnings do not make it less ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -112,11 +116,17 @@ pub async fn check(app: &App) -> Readiness {
     if app.is_draining() {
         readiness.reasons.push("the daemon is going down".into());
     }
+    look_at_standby(app, &mut readiness).await;
     let watch = Stopwatch::start();
-    match app.store.probe().await {
-        Ok(()) => app.metrics.store_write_seconds.observe(watch.seconds()),
-        Err(error) => readiness.reasons.push(error.to_string()),
+    match tokio::time::timeout(PROBE_MAX, app.store.probe()).await {
+        Ok(Ok(())) => app.metrics.store_write_seconds.observe(watch.seconds()),
+        Ok(Err(error)) => readiness.reasons.push(error.to_string()),
+        Err(_) => readiness.reasons.push(format!(
+            "a write to the store takes longer than {} s",
+            PROBE_MAX.as_secs()
+        )),
     }
+    look_at_days(app, &mut readiness).await;
     for certificate in watched(app) {
         look_at_certificate(&certificate, unix_seconds(now), &mut readiness);
     }
@@ -190,6 +200,34 @@ fn look_at_fence(app: &App, readiness: &mut Readiness) {
         readiness
             .warnings
             .push(format!("the journal cannot be written: {failure}"));
+    }
+}
+
+/// Where one is configured, what is acknowledged must be on two machines.
+async fn look_at_standby(app: &App, readiness: &mut Readiness) {
+    if !app.config.store.place.requires_standby() {
+        return;
+    }
+    match app.store.synchronous_standbys().await {
+        Ok(0) => readiness.reasons.push(
+            "no synchronous standby streams from PostgreSQL, so what is committed is on one machine only: start the \
+             standby, and name it in synchronous_standby_names (docs/OPERATIONS.md, \"PostgreSQL\")"
+                .into(),
+        ),
+        Ok(standbys) => app.metrics.standbys.set(i64::from(standbys)),
+        Err(error) => readiness.reasons.push(error.to_string()),
+    }
+}
+
+/// A day that has no place costs more when it goes, and nobody has made places for a while.
+async fn look_at_days(app: &App, readiness: &mut Readiness) {
+    // A store that cannot be read is told above.
+    let rows = app.store.rows_without_day().await.unwrap_or(0);
+    if rows > 0 {
+        readiness.warnings.push(format!(
+            "{rows} or more spent tokens and turns lie in no day's place: the retention job has not run, or may \
+             not make tables (the log says why)"
+        ));
     }
 }
 

@@ -26,6 +26,7 @@ mod profiles;
 mod proofs;
 mod refunds;
 mod reports;
+mod retention;
 mod revocations;
 mod rotation;
 mod service_accounts;
@@ -38,6 +39,7 @@ mod tags;
 mod taps;
 mod terminals;
 mod terms;
+mod timelines;
 mod tokens;
 mod trust;
 mod wallets;
@@ -88,6 +90,7 @@ pub use refunds::{
     NewRefund, Refund, RefundAsker, RefundOutcome, RefundState, RefundStep, Refunds,
 };
 pub use reports::Reports;
+pub use retention::{DAY_EPOCHS, FORGET_ROWS_MAX, Retention};
 pub use revocations::{
     AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
     RevokedSerial,
@@ -119,6 +122,7 @@ pub use terms::{
     MerchantTerms, NewTerms, PIN_DAY_MISSES_MAX, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX,
     PinHash, PinTry, Terms,
 };
+pub use timelines::Timelines;
 pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
 pub use wallets::{BeginRequest, KeptApproval, RequestBegun, RequestEnd, WalletRequest, Wallets};
@@ -153,12 +157,14 @@ pub trait Store:
     + Texts
     + Caps
     + Reports
+    + Retention
     + Wear
     + Taps
     + TrustFollowers
     + Rotation
     + AuditLog
     + Fences
+    + Timelines
     + Sessions
     + Profiles
     + Nodes
@@ -195,12 +201,15 @@ impl<T> Store for T where
         + Texts
         + Caps
         + Reports
+        + Retention
+        + Retention
         + Wear
         + Taps
         + TrustFollowers
         + Rotation
         + AuditLog
         + Fences
+        + Timelines
         + Sessions
         + Profiles
         + Nodes

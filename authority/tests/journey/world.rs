@@ -325,6 +325,18 @@ impl<H: Hsm> World<H> {
     /// The same with other rails.
     pub async fn restart_with(self, rails: Rails) -> Self {
         self.app.start_drain();
+        let store = open(self.dir.path());
+        self.built_again(store, rails).await
+    }
+
+    /// The same where what the database held is now in this store.
+    pub async fn restart_over(self, store: SqlStore) -> Self {
+        self.app.start_drain();
+        let rails = self.journey.payments.rails().clone();
+        self.built_again(Arc::new(store), rails).await
+    }
+
+    async fn built_again(self, store: Arc<SqlStore>, rails: Rails) -> Self {
         let Self {
             dir,
             clock,
@@ -336,7 +348,6 @@ impl<H: Hsm> World<H> {
             key,
             ..
         } = self;
-        let store = open(dir.path());
         let built = Self::build(
             dir, clock, hsm, provider, store, issuer, merchant, terminal, rails,
         )

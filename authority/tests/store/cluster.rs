@@ -1,4 +1,5 @@
 //! One PostgreSQL cluster for all facts, and a new database in it for each.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -8,7 +9,7 @@ use authority::store::postgres::{self, PostgresOptions, PostgresPlace};
 use authority::store::{SqlStore, StoreError};
 use own_postgres::{Cluster, Durability, SUPERUSER};
 
-/// A database whose schema is up to date; every other one is a copy of it.
+/// A database whose schema is up to date; most others are a copy of it.
 const TEMPLATE: &str = "blank";
 
 /// A database of one test.
@@ -18,9 +19,18 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn new() -> Self {
+        Self::like(Some(TEMPLATE))
+    }
+
+    /// In which nothing is, not even a schema.
+    pub(crate) fn bare() -> Self {
+        Self::like(None)
+    }
+
+    fn like(template: Option<&str>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        cluster().create_database(&name, Some(TEMPLATE));
+        cluster().create_database(&name, template);
         Self { name }
     }
 
@@ -30,12 +40,15 @@ impl Database {
     }
 
     pub(crate) fn try_open(&self, node: &str, lanes: usize) -> Result<SqlStore, StoreError> {
-        let options = PostgresOptions {
-            lanes,
-            readers: 3,
-            ..PostgresOptions::new(node, place(&self.name))
-        };
-        postgres::open(options)
+        try_open(self.place(), node, lanes)
+    }
+
+    pub(crate) fn place(&self) -> PostgresPlace {
+        place_of(cluster(), &self.name)
+    }
+
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        cluster().sql(&self.name, sql)
     }
 
     /// Whoever listens here hears nothing until this is dropped: their server process is stopped.
@@ -66,9 +79,23 @@ fn signal(which: &str, pid: &str) {
     assert!(sent.success());
 }
 
-fn place(database: &str) -> PostgresPlace {
+pub(crate) fn open(place: PostgresPlace, node: &str, lanes: usize) -> SqlStore {
+    try_open(place, node, lanes).unwrap()
+}
+
+fn try_open(place: PostgresPlace, node: &str, lanes: usize) -> Result<SqlStore, StoreError> {
+    let options = PostgresOptions {
+        lanes,
+        readers: 3,
+        ..PostgresOptions::new(node, place)
+    };
+    postgres::open(options)
+}
+
+/// A database of a cluster, by its socket.
+pub(crate) fn place_of(cluster: &Cluster, database: &str) -> PostgresPlace {
     PostgresPlace {
-        hosts: vec![cluster().socket().display().to_string()],
+        hosts: vec![cluster.socket().display().to_string()],
         database: database.into(),
         user: SUPERUSER.into(),
         password_file: None,
@@ -81,17 +108,7 @@ fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
         let cluster = Cluster::start(Durability::OfProcess);
         cluster.create_database(TEMPLATE, None);
-        let place = PostgresPlace {
-            hosts: vec![cluster.socket().display().to_string()],
-            database: TEMPLATE.into(),
-            user: SUPERUSER.into(),
-            password_file: None,
-            root: None,
-        };
-        std::thread::spawn(move || postgres::migrate(&place))
-            .join()
-            .unwrap()
-            .unwrap();
+        postgres::migrate(&place_of(&cluster, TEMPLATE)).unwrap();
         cluster
     })
 }

@@ -7,15 +7,19 @@
 
 mod cluster;
 mod crash;
+mod failing;
 mod fence;
 mod files;
 mod fleet;
 mod forgotten;
 mod growth;
 mod migrating;
+mod moving;
+mod network;
 mod nodes;
 mod old;
 mod operations;
+mod partitions;
 mod races;
 mod retired;
 mod shoppers;
@@ -34,7 +38,7 @@ use authority::store::sqlite::SqliteOptions;
 use cluster::Database;
 use suite::{
     allowances, books, certificates, charges, intents, leaving, payments, profiles, records,
-    rotation, sign_ins, tags, taps, terminals, texts, trust, wallets, wear,
+    retention, rotation, sign_ins, tags, taps, terminals, texts, trust, wallets, wear,
 };
 use world::World;
 
@@ -225,6 +229,9 @@ macro_rules! suite {
             a_closed_alarm_stays_closed_until_there_is_twice_as_much,
             days_and_closed_alarms_are_forgotten_and_open_ones_are_not,
             a_dispute_says_what_the_tag_counted_and_what_rings;
+        retention:
+            the_fence_only_rises_and_no_token_below_it_is_accepted,
+            what_is_behind_the_fence_goes_and_is_not_accepted_again;
         trust:
             what_a_terminal_follows_is_what_it_said_last,
             only_terminals_in_service_hold_a_root_back;

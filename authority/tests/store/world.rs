@@ -81,6 +81,10 @@ impl World {
         }
     }
 
+    pub(crate) fn all_nodes(&self) -> Vec<Arc<dyn Store>> {
+        self.nodes.clone()
+    }
+
     /// One node after the other, for who comes to any of them.
     pub(crate) fn any_node(&self) -> Arc<dyn Store> {
         let turn = self.ids.fetch_add(1, Ordering::Relaxed) as usize;
@@ -415,15 +419,20 @@ pub(crate) fn new_seed(terminal: TerminalId, version: u32, from_epoch: u32) -> S
 
 /// A token that is good now, by the same derivation as everywhere.
 pub(crate) fn live(terminal: TerminalId, channel: Channel, turn: u16) -> Live {
+    live_at(NOW, terminal, channel, turn)
+}
+
+/// A token that was good then.
+pub(crate) fn live_at(at: Timestamp, terminal: TerminalId, channel: Channel, turn: u16) -> Live {
     let policy = Policy::default().check().unwrap();
     let loaded = [LoadedEpoch {
         version: 1,
-        epoch: epoch_now(terminal),
+        epoch: EpochClock::of(terminal).epoch_at(at),
         key: EpochKey::from_bytes([3; 32]),
         policy,
     }];
-    let mut found = candidates(terminal, NOW, &loaded, &[channel]);
-    found.retain(|candidate| candidate.window.contains(NOW));
+    let mut found = candidates(terminal, at, &loaded, &[channel]);
+    found.retain(|candidate| candidate.window.contains(at));
     found[0].turn = turn;
     let window = found[0].id.window;
     let key = &loaded[0].key;

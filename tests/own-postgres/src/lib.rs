@@ -3,12 +3,22 @@
 //! A cluster in a new directory, reached by a Unix socket there, stopped and removed with its handle or with
 //! the process that made it. The server is Debian's; without it a test fails and says what to install.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a server is polled, with a bound"
+)]
+
+mod keeper;
+mod network;
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
+
+use keeper::Keeper;
+pub use network::{Network, PASSWORD};
 
 /// Where Debian puts the programs of each version of the server.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -17,6 +27,10 @@ const STARTING_TRIES: usize = 600;
 const STARTING_PAUSE: Duration = Duration::from_millis(50);
 /// The user that every cluster has, and that needs no password on its socket.
 pub const SUPERUSER: &str = "m2key";
+/// The database, and tablespace, of [`Cluster::with_small_disk`].
+pub const SMALL: &str = "small";
+/// Of a socket, where nobody listens on the network.
+const PORT: u16 = 5432;
 
 /// How a cluster is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +45,11 @@ pub enum Durability {
 pub struct Cluster {
     home: PathBuf,
     owner: Owner,
-    settings: String,
-    keeper: Option<Child>,
+    /// What the server is told when it starts, `name=value` each.
+    settings: Vec<String>,
+    port: u16,
+    has_small_disk: bool,
+    keeper: Option<Keeper>,
 }
 
 /// Who the server runs as: it refuses root.
@@ -45,28 +62,128 @@ impl Cluster {
     /// # Panics
     /// Without the server's programs, and where the cluster does not start.
     pub fn start(durability: Durability) -> Self {
-        let settings = match durability {
-            Durability::Full => "",
-            Durability::OfProcess => "-c fsync=off -c full_page_writes=off",
-        };
-        let mut cluster = Self::make(settings);
+        let mut cluster = Self::make(durability);
         cluster.init();
         cluster.run();
         cluster
     }
 
+    /// With a database [`SMALL`] on a disk of a few megabytes, of which a table `ballast` is a part.
+    pub fn with_small_disk() -> Self {
+        let mut cluster = Self::make(Durability::OfProcess);
+        cluster.has_small_disk = true;
+        cluster.init();
+        cluster.run();
+        let disk = cluster.home.join("disk").display().to_string();
+        cluster.sql(
+            "postgres",
+            &format!("CREATE TABLESPACE {SMALL} LOCATION '{disk}'"),
+        );
+        cluster.sql(
+            "postgres",
+            &format!("CREATE DATABASE {SMALL} TABLESPACE {SMALL}"),
+        );
+        let ballast =
+            "CREATE TABLE ballast AS SELECT repeat('x', 100) FROM generate_series(1, 30000)";
+        cluster.sql(SMALL, ballast);
+        cluster
+    }
+
+    /// A new cluster on a port of the loopback.
+    pub fn on_network(network: &Network) -> Self {
+        let mut cluster = Self::make(Durability::OfProcess);
+        cluster.init();
+        network.prepare(&mut cluster);
+        cluster.run();
+        cluster.sql(
+            "postgres",
+            &format!("ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'"),
+        );
+        cluster
+    }
+
+    /// A copy that follows this one.
+    pub fn standby(&self, name: &str) -> Self {
+        let mut standby = Self::make(Durability::Full);
+        let mut copy = standby.program("pg_basebackup");
+        copy.args([
+            "--wal-method=stream",
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+        ]);
+        copy.args(["--username", SUPERUSER, "--host"])
+            .arg(&self.home);
+        copy.arg("--pgdata").arg(standby.data());
+        succeeds(&mut copy);
+        standby.settings.push(format!("cluster_name={name}"));
+        standby.run();
+        self.wait_for("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'");
+        standby
+    }
+
+    /// From now on commits are acknowledged once this standby has them.
+    pub fn waits_for(&self, name: &str) {
+        let settings = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
+        self.sql("postgres", &settings);
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        self.wait_for("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'");
+    }
+
+    /// Makes a standby the one that writes, on a new timeline.
+    pub fn promote(&self) {
+        // It copied whom its primary waits for.
+        self.sql(
+            "postgres",
+            "ALTER SYSTEM SET synchronous_standby_names = ''",
+        );
+        self.sql("postgres", "SELECT pg_promote(true)");
+    }
+
+    /// SIGKILL to every process of the server.
+    pub fn kill(&self) {
+        self.keeper().does("kill");
+    }
+
+    /// After a kill.
+    pub fn start_again(&self) {
+        self.keeper().does("run");
+        self.wait_until_it_answers();
+    }
+
+    /// SIGSTOP to every process of the server: it is there, and answers nothing.
+    pub fn pause(&self) {
+        self.keeper().does("pause");
+    }
+
+    pub fn resume(&self) {
+        self.keeper().does("resume");
+    }
+
+    fn keeper(&self) -> &Keeper {
+        self.keeper.as_ref().expect("a cluster runs from its start")
+    }
+
     /// A directory that belongs to whom the server runs as.
-    fn make(settings: &str) -> Self {
+    fn make(durability: Durability) -> Self {
         let owner = Owner::find();
         let made = tempfile::Builder::new().prefix("m2key-pg-").tempdir();
         let home = made.expect("a directory for PostgreSQL").keep();
         std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755))
             .expect("it is ours");
         owner.takes(&home);
+        let mut settings = vec![
+            "max_connections=300".to_owned(),
+            format!("unix_socket_directories={}", home.display()),
+        ];
+        if durability == Durability::OfProcess {
+            settings.extend(["fsync=off".into(), "full_page_writes=off".into()]);
+        }
         Self {
             home,
             owner,
-            settings: settings.into(),
+            settings,
+            port: PORT,
+            has_small_disk: false,
             keeper: None,
         }
     }
@@ -78,57 +195,25 @@ impl Cluster {
             "--encoding=UTF8",
             "--locale=C",
             "--username",
-            SUPERUSER,
         ]);
-        initdb.arg("--pgdata").arg(self.data());
-        let made = initdb.output().expect("initdb runs");
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        initdb.args([SUPERUSER, "--pgdata"]).arg(self.data());
+        succeeds(&mut initdb);
     }
 
-    /// Starts the server; a keeper ends it, and removes everything, when this process lets go.
+    /// Starts the server; its keeper ends it when this process lets go.
     fn run(&mut self) {
-        let script = "\"$@\" >>\"$LOG\" 2>&1 & server=$!
-            while read -r _; do :; done
-            kill -INT $server 2>/dev/null; wait $server; [ -z \"$HOME_TO_REMOVE\" ] || rm -rf \"$HOME_TO_REMOVE\"";
-        let mut keeper = Command::new("sh");
-        self.owner.runs(&mut keeper);
-        keeper.args(["-c", script, "sh"]);
-        keeper
-            .arg(bin().join("postgres"))
-            .arg("-D")
-            .arg(self.data());
-        keeper.args(["-c", "listen_addresses=", "-c", "max_connections=300"]);
-        keeper
-            .arg("-c")
-            .arg(format!("unix_socket_directories={}", self.home.display()));
-        keeper.args(self.settings.split_whitespace());
-        keeper
-            .env(
-                "LOG",
-                std::env::var("PGLOG").unwrap_or(self.home.join("log").display().to_string()),
-            )
-            .env("HOME_TO_REMOVE", &self.home);
-        keeper
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        keeper.current_dir(&self.home);
-        self.keeper = Some(keeper.spawn().expect("sh runs"));
+        if self.port == PORT {
+            self.settings.push("listen_addresses=".into());
+        }
+        self.keeper = Some(Keeper::start(self));
         self.wait_until_it_answers();
     }
 
     fn wait_until_it_answers(&self) {
         for _ in 0..STARTING_TRIES {
-            let asked = self
-                .program("pg_isready")
-                .arg("-q")
-                .arg("-h")
-                .arg(&self.home)
-                .status();
+            let mut asked = self.program("pg_isready");
+            asked.arg("-q").args(["-p", &self.port.to_string(), "-h"]);
+            let asked = asked.arg(&self.home).status();
             if asked.is_ok_and(|status| status.success()) {
                 return;
             }
@@ -137,9 +222,28 @@ impl Cluster {
         panic!("PostgreSQL does not start:\n{}", self.log());
     }
 
+    /// Waits until this has a row.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub fn wait_for(&self, sql: &str) {
+        for _ in 0..STARTING_TRIES {
+            if !self.sql("postgres", sql).is_empty() {
+                return;
+            }
+            std::thread::sleep(STARTING_PAUSE);
+        }
+        panic!("it never came true: {sql}\n{}", self.log());
+    }
+
     /// The directory of its socket.
     pub fn socket(&self) -> &Path {
         &self.home
+    }
+
+    /// Where it listens, if it does.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Makes a database, from a template if one is named.
@@ -167,7 +271,7 @@ impl Cluster {
             "-U",
             SUPERUSER,
         ]);
-        psql.arg("-h")
+        psql.args(["-p", &self.port.to_string(), "-h"])
             .arg(&self.home)
             .args(["-d", database, "-c", sql]);
         let ran = psql.output().expect("psql runs");
@@ -195,10 +299,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
-            drop(keeper.stdin.take());
-            let _ = keeper.wait();
-        }
+        drop(self.keeper.take());
         let _ = std::fs::remove_dir_all(&self.home);
     }
 }
@@ -227,6 +328,12 @@ impl Owner {
 }
 
 const INSTALL: &str = "PostgreSQL is not installed: scripts/setup.sh test";
+
+fn succeeds(program: &mut Command) {
+    let ran = program.output().expect("Debian's programs run");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{program:?}: {said}");
+}
 
 fn id(args: &[&str]) -> Option<u32> {
     let said = Command::new("id").args(args).output().ok()?;

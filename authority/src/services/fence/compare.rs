@@ -81,6 +81,13 @@ pub(super) fn reasons(
             reasons.extend(of_journal(contents, wrote.as_ref(), node));
         }
     }
+    reasons.extend(lost(difference, known));
+    reasons
+}
+
+/// What was acknowledged and is not here.
+pub(in crate::services) fn lost(difference: &Difference, known: &Known) -> Vec<Reason> {
+    let mut reasons = Vec::new();
     let highest = known.highest_generation();
     if highest > difference.generation {
         reasons.push(Reason::Generation {

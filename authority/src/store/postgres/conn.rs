@@ -36,6 +36,8 @@ pub(in crate::store) struct PgConn {
     client: RefCell<Option<Client>>,
     statements: RefCell<HashMap<Prepared, Statement>>,
     trouble: Cell<Option<Trouble>>,
+    /// Of the server at the other end.
+    timeline: Cell<u32>,
 }
 
 /// What a session begins with, also when it is made again.
@@ -62,14 +64,25 @@ impl PgConn {
     }
 
     pub(in crate::store) fn open_as(connect: Arc<Connect>, begins: Begins) -> Result<Self> {
-        let client = begins.begin(&connect)?;
-        Ok(Self {
+        let found = begins.begin(&connect)?;
+        Ok(Self::over(connect, begins, found))
+    }
+
+    /// To a server that may be on a timeline in question, for whoever compares it.
+    pub(super) fn open_in_question(connect: Arc<Connect>) -> Result<Self> {
+        let found = connect.connect_whatever_it_is()?;
+        Ok(Self::over(connect, Begins::Nothing, found))
+    }
+
+    fn over(connect: Arc<Connect>, begins: Begins, (client, timeline): (Client, u32)) -> Self {
+        Self {
             connect,
             begins,
             client: RefCell::new(Some(client)),
             statements: RefCell::default(),
             trouble: Cell::new(None),
-        })
+            timeline: Cell::new(timeline),
+        }
     }
 
     pub(in crate::store) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize> {
@@ -162,15 +175,19 @@ impl PgConn {
 
     /// That a connection broke since it was used last is found out here, before anything was read.
     pub(in crate::store) fn begin_snapshot(&self) -> Result<()> {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         self.ready()?;
-        match self.batch(begin) {
+        match self.begin_snapshot_here() {
             Err(_) if self.trouble.get() == Some(Trouble::Lost) => {
                 self.ready()?;
-                self.batch(begin)
+                self.begin_snapshot_here()
             }
             begun => begun,
         }
+    }
+
+    /// The same on this very connection, whether it may be used or not.
+    pub(super) fn begin_snapshot_here(&self) -> Result<()> {
+        self.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     }
 
     pub(in crate::store) fn take(&self, steps: &[Step]) -> Result<()> {
@@ -189,6 +206,7 @@ impl PgConn {
     }
 
     /// Waits a little, and connects anew where the connection broke.
+    #[expect(clippy::disallowed_methods, reason = "a pause between bounded retries")]
     pub(in crate::store) fn mend(&self, retry: u32) -> Result<()> {
         std::thread::sleep(RETRY_FIRST * 2_u32.saturating_pow(retry.min(10)));
         self.ready()
@@ -196,19 +214,22 @@ impl PgConn {
 
     /// A connection that can be asked; a broken one is replaced.
     fn ready(&self) -> Result<()> {
-        let was_lost = self.trouble.take() == Some(Trouble::Lost);
+        let was_lost = self.trouble.get() == Some(Trouble::Lost);
+        let is_same = self.connect.timeline.holds(self.timeline.get())?;
+        self.trouble.set(None);
         let mut client = self.client.borrow_mut();
         if client
             .as_ref()
-            .is_some_and(|client| !was_lost && !client.is_closed())
+            .is_some_and(|client| is_same && !was_lost && !client.is_closed())
         {
             return Ok(());
         }
         *client = None;
         self.statements.borrow_mut().clear();
         match self.begins.begin(&self.connect) {
-            Ok(new) => {
+            Ok((new, timeline)) => {
                 *client = Some(new);
+                self.timeline.set(timeline);
                 Ok(())
             }
             Err(error) => {
@@ -280,8 +301,8 @@ impl PgConn {
 }
 
 impl Begins {
-    fn begin(&self, connect: &Connect) -> Result<Client> {
-        let mut client = connect.connect()?;
+    fn begin(&self, connect: &Connect) -> Result<(Client, u32)> {
+        let (mut client, timeline) = connect.connect()?;
         match self {
             Self::Nothing => {}
             Self::Listening => client.batch_execute(&format!(
@@ -292,7 +313,7 @@ impl Begins {
             Self::CallingOut => client.batch_execute("SET synchronous_commit = off")?,
             Self::Holding { chain } => hold(&mut client, chain)?,
         }
-        Ok(client)
+        Ok((client, timeline))
     }
 }
 

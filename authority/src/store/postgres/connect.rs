@@ -12,8 +12,9 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
+use super::timeline::{TIMELINE, Timeline};
 use crate::store::Result;
-use crate::store::sqlite::error::unusable;
+use crate::store::sqlite::error::{corrupt, unusable};
 
 /// How long a connection may take to come up; of several hosts, each.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -41,6 +42,7 @@ pub struct PostgresPlace {
 pub(in crate::store) struct Connect {
     config: Config,
     tls: Option<MakeRustlsConnect>,
+    pub(super) timeline: Timeline,
 }
 
 impl Connect {
@@ -78,17 +80,39 @@ impl Connect {
                 config.channel_binding(ChannelBinding::Require);
             }
         }
-        Ok(Arc::new(Self { config, tls }))
+        Ok(Arc::new(Self {
+            config,
+            tls,
+            timeline: Timeline::default(),
+        }))
     }
 
-    /// A connection to the server that writes.
-    pub(in crate::store) fn connect(&self) -> Result<Client> {
+    /// A connection to the server that writes, and its timeline, which is the one that we know.
+    pub(in crate::store) fn connect(&self) -> Result<(Client, u32)> {
+        let (client, timeline) = self.connect_whatever_it_is()?;
+        self.timeline.meet(timeline)?;
+        Ok((client, timeline))
+    }
+
+    /// The timeline that nobody has compared yet.
+    pub(in crate::store) fn question(&self) -> Option<u32> {
+        self.timeline.question()
+    }
+
+    pub(in crate::store) fn accept(&self, timeline: u32) {
+        self.timeline.accept(timeline);
+    }
+
+    /// The same on a timeline in question, for whoever compares it.
+    pub(super) fn connect_whatever_it_is(&self) -> Result<(Client, u32)> {
         let mut client = match &self.tls {
             Some(tls) => self.config.connect(tls.clone()),
             None => self.config.connect(NoTls),
         }?;
         client.batch_execute(SESSION)?;
-        Ok(client)
+        let timeline: i32 = client.query_one(TIMELINE, &[])?.try_get("timeline")?;
+        let timeline = u32::try_from(timeline).map_err(|_| corrupt("a timeline below 0"))?;
+        Ok((client, timeline))
     }
 }
 
@@ -118,6 +142,9 @@ fn tls(root: &std::path::Path) -> Result<MakeRustlsConnect> {
     for certificate in certificates {
         let certificate = certificate.map_err(|error| failed(&error))?;
         roots.add(certificate).map_err(|error| failed(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(failed(&"it holds no certificate"));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

@@ -21,8 +21,22 @@ impl From<Error> for StoreError {
 fn said(error: &Error) -> String {
     match error.as_db_error() {
         Some(said) => format!("PostgreSQL: {} ({})", said.message(), said.code().code()),
-        None => format!("PostgreSQL: {error}"),
+        None => format!("PostgreSQL: {}", with_causes(error)),
     }
+}
+
+/// The driver says what it did, and its causes why it failed.
+fn with_causes(error: &Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let why = error.to_string();
+        if !said.contains(&why) {
+            said = format!("{said}: {why}");
+        }
+        cause = error.source();
+    }
+    said
 }
 
 /// What may be tried again.

@@ -5,14 +5,16 @@ mod connect;
 mod error;
 mod moving;
 mod news;
+pub(in crate::store) mod partitions;
 mod schema;
+mod timeline;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use self::conn::Begins;
 pub(in crate::store) use self::conn::PgConn;
-use self::connect::Connect;
+pub(in crate::store) use self::connect::Connect;
 pub use self::connect::PostgresPlace;
 pub use self::moving::Moved;
 pub(in crate::store) use self::news::{Caller, Neighbours};
@@ -112,7 +114,30 @@ fn open_here(connect: &Arc<Connect>, options: PostgresOptions) -> Result<SqlStor
         begin_life(first, &options.node)?;
     }
     let neighbours = Neighbours::start(connect, &options.node)?;
-    SqlStore::start(lanes, readers, Some(neighbours), options.queue_max)
+    SqlStore::start(
+        lanes,
+        readers,
+        Some(neighbours),
+        options.queue_max,
+        Some(connect.clone()),
+    )
+}
+
+/// Reads from a server on a timeline in question.
+pub(in crate::store) async fn ask_in_question<T: Send + 'static>(
+    connect: Arc<Connect>,
+    ask: impl FnOnce(&Conn) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let asked = tokio::task::spawn_blocking(move || {
+        on_a_thread(move || {
+            let conn = PgConn::open_in_question(connect)?;
+            conn.begin_snapshot_here()?;
+            ask(&Conn::Postgres(Box::new(conn)))
+        })
+    });
+    asked
+        .await
+        .unwrap_or_else(|_| Err(unusable("the comparison was given up")))
 }
 
 /// The first lane's chain is the node's own.

@@ -45,6 +45,10 @@ impl Chain {
         self.head
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.node
+    }
+
     /// Whether the database holds this row of the chain.
     pub(super) fn reaches(&self, conn: &Conn, (sequence, hash): (u64, [u8; 32])) -> Result<bool> {
         let found = find(

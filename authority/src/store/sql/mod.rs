@@ -39,6 +39,7 @@ mod proofs;
 mod readers;
 mod refunds;
 mod reports;
+mod retention;
 mod revocations;
 mod rotation;
 pub(super) mod row;
@@ -53,6 +54,7 @@ mod tags;
 mod taps;
 mod terminals;
 mod terms;
+mod timelines;
 mod tokens;
 mod trust;
 mod turns;
@@ -61,13 +63,16 @@ mod wear;
 mod webhooks;
 mod writer;
 
+use std::sync::Arc;
+
 use self::audit::Chain;
 use self::conn::Conn;
 use self::control::Touches;
 use self::readers::Readers;
+use self::timelines::Acknowledged;
 use self::writer::{Tx, Verdict, Writer};
 use super::asked::asked_for;
-use super::postgres::Neighbours;
+use super::postgres::{Connect, Neighbours};
 use super::{News, Result};
 use tokio::sync::broadcast;
 
@@ -83,6 +88,9 @@ pub struct SqlStore {
     neighbours: Option<Neighbours>,
     /// What is heard then.
     silence: broadcast::Sender<News>,
+    acknowledged: Arc<Acknowledged>,
+    /// Where there is one that may be another tomorrow.
+    server: Option<Arc<Connect>>,
 }
 
 impl SqlStore {
@@ -92,7 +100,9 @@ impl SqlStore {
         readers: Vec<Conn>,
         neighbours: Option<Neighbours>,
         queue_max: usize,
+        server: Option<Arc<Connect>>,
     ) -> Result<Self> {
+        let acknowledged = Arc::new(Acknowledged::default());
         let writes_beside_others = lanes
             .iter()
             .any(|(conn, _)| matches!(conn, Conn::Postgres(_)));
@@ -101,11 +111,14 @@ impl SqlStore {
                 lanes,
                 neighbours.as_ref().map(Neighbours::caller),
                 queue_max,
+                acknowledged.clone(),
             )?,
             readers: Readers::new(readers),
             writes_beside_others,
             neighbours,
             silence: broadcast::Sender::new(1),
+            acknowledged,
+            server,
         })
     }
 

@@ -16,6 +16,7 @@ use super::SqlStore;
 use super::merchants::find_merchant;
 use super::payments::receipt_of_claim;
 use super::persons::{Person, person};
+use super::retention::is_behind_fence;
 use super::row::{count, find, get, one, uuid};
 use super::settle::{end, find_charge, find_claim, kind_text, release, till_charge};
 use super::subjects::of_claim;
@@ -84,6 +85,9 @@ impl Tokens for SqlStore {
 /// Refusals come before the first change where they can; what is found out later undoes everything.
 fn spend_and_hold(tx: &mut Tx<'_>, claim: &Claim) -> Verdict<ClaimOutcome> {
     let token = claim.live.token();
+    if is_behind_fence(tx.conn, token.window.epoch)? {
+        return Ok(ClaimOutcome::Spent);
+    }
     let Some(terminal) = active_terminal(tx.conn, token.window.terminal)? else {
         return Ok(ClaimOutcome::TerminalRefused);
     };

@@ -23,8 +23,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::audit::Chain;
 use super::conn::{Conn, Params};
-use super::control::{Step, Touches};
+use super::control::{Step, Touches, Trouble};
 use super::nodes::keep;
+use super::timelines::Acknowledged;
 use crate::journal::{Fact, Journal, Unwritten};
 use crate::store::postgres::Caller;
 use crate::store::sqlite::error::{cannot_write, corrupt, unusable};
@@ -60,6 +61,7 @@ impl Writer {
         lanes: Vec<(Conn, Chain)>,
         caller: Option<&Caller>,
         queue_max: usize,
+        acknowledged: Arc<Acknowledged>,
     ) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(queue_max.max(1));
         let jobs = Arc::new(Mutex::new(jobs));
@@ -74,6 +76,7 @@ impl Writer {
                 lanes: count,
                 journal: journal.clone(),
                 caller: caller.cloned(),
+                acknowledged: acknowledged.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name("store-writer".into())
@@ -209,6 +212,7 @@ struct Lane {
     journal: Arc<OnceLock<Journal>>,
     /// Where there are other nodes.
     caller: Option<Caller>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 type Batch = Vec<Box<dyn Job>>;
@@ -280,10 +284,10 @@ impl Lane {
         loop {
             let before = self.chain.known();
             let attempted = self.attempt(batch, &touches);
-            let after = self.chain.known();
+            let after = self.chain.known().filter(|after| Some(*after) != before);
             let (failed, told) = match attempted {
                 Ok((told, last)) => match self.conn.take(&last) {
-                    Ok(()) => return Ok(told),
+                    Ok(()) => return Ok(self.acknowledge(told, after)),
                     Err(error) => (error, Some(told)),
                 },
                 Err(error) => (error, None),
@@ -291,16 +295,41 @@ impl Lane {
             self.chain.forget();
             let trouble = self.conn.trouble();
             self.conn.roll_back();
-            retry += 1;
-            if trouble.is_none() || retry > RETRIES_MAX || self.conn.mend(retry).is_err() {
+            let Some(trouble) = trouble else {
                 return Err(failed);
-            }
-            if let (Some(told), Some(end)) = (told, after.filter(|_| after != before))
+            };
+            let in_doubt = told.zip(after).filter(|_| trouble == Trouble::Lost);
+            self.mend(&mut retry, in_doubt.is_some(), failed)?;
+            if let Some((told, end)) = in_doubt
                 && self.chain.reaches(&self.conn, end)?
             {
-                return Ok(told);
+                return Ok(self.acknowledge(told, Some(end)));
             }
         }
+    }
+
+    /// Ready for another try. A batch whose commit may have happened waits longer for the server, because
+    /// only that knows.
+    fn mend(&self, retry: &mut u32, in_doubt: bool, failed: StoreError) -> Result<()> {
+        let mut why = failed;
+        loop {
+            *retry += 1;
+            if *retry > RETRIES_MAX {
+                return Err(why);
+            }
+            match self.conn.mend(*retry) {
+                Ok(()) => return Ok(()),
+                Err(error) if in_doubt => why = error,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn acknowledge(&self, told: Vec<Told>, end: Option<(u64, [u8; 32])>) -> Vec<Told> {
+        if let Some(end) = end {
+            self.acknowledged.reached(self.chain.name(), end);
+        }
+        told
     }
 
     /// Runs every job; what each tells, and the steps that make it last.
@@ -426,7 +455,7 @@ mod tests {
     fn writer(dir: &tempfile::TempDir, queue_max: usize) -> Writer {
         let conn = open_writer(&dir.path().join("m2key.db"), "node-1").unwrap();
         let lane = (Conn::Sqlite(conn), Chain::of("node-1".into()));
-        Writer::start(vec![lane], None, queue_max).unwrap()
+        Writer::start(vec![lane], None, queue_max, Arc::default()).unwrap()
     }
 
     fn note(tx: &mut Tx<'_>, kind: &str) -> Verdict<()> {

@@ -42,5 +42,5 @@ pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<SqlStore> 
         .map(|_| Ok(Conn::Sqlite(schema::open_reader(path)?)))
         .collect::<Result<_>>()?;
     let lane = (writer, Chain::of(options.node));
-    SqlStore::start(vec![lane], readers, None, options.queue_max)
+    SqlStore::start(vec![lane], readers, None, options.queue_max, None)
 }

@@ -9,6 +9,7 @@ pub(crate) mod leaving;
 pub(crate) mod payments;
 pub(crate) mod profiles;
 pub(crate) mod records;
+pub(crate) mod retention;
 pub(crate) mod rotation;
 pub(crate) mod sign_ins;
 pub(crate) mod tags;

@@ -28,7 +28,7 @@ pub(super) struct Since {
     pub(super) raised: bool,
 }
 
-pub(super) fn differs(conn: &Conn, known: &Known) -> Result<Difference> {
+pub(in super::super) fn differs(conn: &Conn, known: &Known) -> Result<Difference> {
     let generation = generation(conn)?;
     let since = Since {
         generation: generation.min(known.generation),
@@ -198,7 +198,7 @@ pub(super) fn known_heads(known: &Known, generation: u32) -> impl Iterator<Item 
     journalled.chain(shown.flat_map(|it| &it.heads))
 }
 
-pub(super) fn contains(conn: &Conn, head: &Head) -> Result<bool> {
+pub(in super::super) fn contains(conn: &Conn, head: &Head) -> Result<bool> {
     let hash = find(
         conn,
         "SELECT hash FROM audit_rows WHERE node = ?1 AND sequence = ?2",

@@ -1,0 +1,45 @@
+//! When does what was spent go, and is there a place for what comes?
+//!
+//! ```text
+//! now ──less [retention] spent_days──▶ fence of epochs ──▶ what lies behind it is deleted, step by step
+//! now ──and DAYS_AHEAD more──────────▶ places made for the days to come
+//! ```
+
+use protocol::time::Timestamp;
+use protocol::window::EPOCH_MS;
+
+use super::Failure;
+use crate::app::App;
+use crate::store::DAY_EPOCHS;
+
+/// So many days have their place before they begin.
+const DAYS_AHEAD: u32 = 3;
+/// Most steps of a kind in one run: what is left is done in the next ones.
+const STEPS_MAX: usize = 64;
+
+/// Keeps house once; answers how many steps that took.
+pub async fn run(app: &App, now: Timestamp) -> Result<usize, Failure> {
+    let store = &app.store;
+    let today = epoch(now);
+    let mut steps = 0;
+    while steps < STEPS_MAX && store.make_day(today, DAYS_AHEAD).await? {
+        steps += 1;
+    }
+    // Whole days, and one to spare: a terminal's epoch begins up to an hour late.
+    let kept = epoch(now - app.config.retention.spent_ms) / DAY_EPOCHS * DAY_EPOCHS;
+    let below = kept.saturating_sub(DAY_EPOCHS);
+    let fence = store.raise_epoch_fence(below, now).await?;
+    app.metrics.epoch_fence.set(i64::from(fence));
+    let made = steps;
+    while steps - made < STEPS_MAX && store.forget_behind_fence().await? {
+        steps += 1;
+    }
+    let rest = store.rows_without_day().await?;
+    app.metrics.rows_without_day.set(i64::from(rest));
+    Ok(steps)
+}
+
+/// The hour of a clock without an offset: no terminal is in a later epoch.
+fn epoch(at: Timestamp) -> u32 {
+    u32::try_from(at.ms().div_euclid(EPOCH_MS)).unwrap_or(0)
+}

@@ -1,0 +1,116 @@
+//! What does a running authority do when its PostgreSQL is suddenly another server?
+
+use authority::services::{fence, readiness};
+use authority::store::postgres::{PostgresOptions, PostgresPlace, migrate, move_from, open};
+use authority::store::{AuditLog as _, StoreError, Timelines as _};
+use own_postgres::{Cluster, Durability, SUPERUSER};
+
+use crate::world::World;
+
+/// A world that moved to a server with a standby.
+struct Pair {
+    primary: Cluster,
+    standby: Cluster,
+    world: World,
+    _dir: tempfile::TempDir,
+}
+
+impl Pair {
+    async fn new() -> Self {
+        let primary = Cluster::start(Durability::Full);
+        let standby = primary.standby("twin");
+        let hosts = [&primary, &standby].map(|it| it.socket().display().to_string());
+        let place = PostgresPlace {
+            hosts: hosts.into(),
+            database: "postgres".into(),
+            user: SUPERUSER.into(),
+            password_file: None,
+            root: None,
+        };
+        let world = World::new().await;
+        migrate(&place).unwrap();
+        move_from(&world.database(), &place).unwrap();
+        let node = world.app.config.node.to_string();
+        let dir = tempfile::tempdir().unwrap();
+        let begun = fence::begin(&node, &dir.path().join("fence.journal")).unwrap();
+        let store = open(PostgresOptions::new(&node, place)).unwrap();
+        store.attach(begun.journal.clone());
+        let world = world.restart_over(store).await;
+        fence::judge(&world.app, begun).await.unwrap();
+        world.journey.checkpoint(world.now()).await.unwrap();
+        Self {
+            primary,
+            standby,
+            world,
+            _dir: dir,
+        }
+    }
+
+    /// The standby has everything that was committed until now.
+    fn caught_up(&self) {
+        let all = "SELECT 1 FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()";
+        self.primary.wait_for(all);
+    }
+
+    /// Asks until the store has met the new server.
+    async fn met(&self) -> StoreError {
+        loop {
+            let asked = self.world.store.audit_heads().await;
+            if self.world.store.timeline_in_question().is_some() {
+                return asked.and(self.world.store.audit_heads().await).unwrap_err();
+            }
+        }
+    }
+
+    async fn compare(&self) -> usize {
+        let compared = authority::services::timelines::look(&self.world.app).await;
+        compared.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_has_everything_is_served_from_once_that_is_known() {
+    let pair = Pair::new().await;
+    assert_eq!(pair.compare().await, 0, "nothing to ask");
+    pair.world.give("eve", 77).await;
+    pair.caught_up();
+    pair.primary.kill();
+    pair.standby.promote();
+    let refused = pair.met().await;
+    assert!(
+        refused.to_string().contains("timeline 2, and was on 1"),
+        "{refused}"
+    );
+    let ready = readiness::check(&pair.world.app).await;
+    assert!(
+        ready.reasons.iter().any(|it| it.contains("timeline 2")),
+        "{ready:?}"
+    );
+    assert_eq!(pair.compare().await, 1);
+    assert_eq!(pair.world.app.fence.fenced(), None);
+    assert_eq!(pair.world.balance("eve").await, 77);
+    pair.world.give("fay", 1).await;
+    let noted = "SELECT count(*) FROM audit_rows WHERE kind = 'database.timeline'";
+    assert_eq!(pair.standby.sql("postgres", noted), "1");
+    assert_eq!(pair.compare().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_from_before_what_was_acknowledged_is_fenced() {
+    let pair = Pair::new().await;
+    pair.caught_up();
+    pair.standby.kill();
+    pair.world.give("eve", 77).await;
+    pair.primary.kill();
+    pair.standby.start_again();
+    pair.standby.promote();
+    pair.met().await;
+    assert_eq!(pair.compare().await, 1);
+    let fenced = pair.world.app.fence.fenced().expect("something is missing");
+    let said: Vec<String> = fenced.reasons.iter().map(ToString::to_string).collect();
+    assert!(said.iter().any(|it| it.contains("row")), "{said:?}");
+    assert!(
+        pair.world.app.fence.problem().is_some(),
+        "nothing is served"
+    );
+}
