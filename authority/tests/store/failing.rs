@@ -46,17 +46,17 @@ struct Rush {
 impl Rush {
     async fn begin(world: &Arc<World>) -> Self {
         let merchant = world.merchant_with(Some(eur(1)), None).await;
-        let anna = world.shopper("anna", 100_000_000).await;
         let (tell, paid) = watch::channel(Paid::new());
         let (tell, over) = (Arc::new(tell), Arc::new(AtomicBool::new(false)));
         let mut shoppers = JoinSet::new();
         for n in 0..TERMINALS {
             let terminal = world.terminal_of(&merchant, n).await;
-            let (world, tell) = (world.clone(), tell.clone());
-            let (anna, over) = (anna.clone(), over.clone());
+            // Of their own: payments of one shopper wait for each other.
+            let shopper = world.shopper(&format!("shopper {n}"), 1_000_000).await;
+            let (world, tell, over) = (world.clone(), tell.clone(), over.clone());
             shoppers.spawn(async move {
                 while !over.load(Ordering::SeqCst) {
-                    let (claim, payment) = buy(&world, terminal, &anna).await;
+                    let (claim, payment) = buy(&world, terminal, &shopper).await;
                     tell.send_modify(|all| {
                         all.insert(claim, payment);
                     });
@@ -89,9 +89,9 @@ impl Rush {
 }
 
 /// Claims and pays by any node, and asks again as long as there is no answer.
-async fn buy(world: &World, terminal: TerminalId, anna: &PersonKey) -> (ClaimId, PaymentId) {
+async fn buy(world: &World, terminal: TerminalId, shopper: &PersonKey) -> (ClaimId, PaymentId) {
     let record = claimed(world, terminal).await;
-    let pay = world.pay_of(&record, anna, eur(1));
+    let pay = world.pay_of(&record, shopper, eur(1));
     loop {
         match world.any_node().pay(pay.clone()).await {
             Ok(PayOutcome::Paid(payment) | PayOutcome::Already(payment)) => {
