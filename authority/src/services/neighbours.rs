@@ -172,6 +172,18 @@ pub async fn follow(journey: &Journey, news: News) {
             journey.follow(&Change::Terminals([*terminal].into()));
         }
         News::Operations => app.operations.moved_elsewhere(),
+        News::Opened {
+            terminal,
+            certificate,
+            instance,
+        } => {
+            let push = &journey.push;
+            push.opened_elsewhere(*terminal, certificate, instance.as_deref())
+                .await;
+        }
+        News::Listens(terminal) => journey.push.listens_elsewhere(*terminal),
+        News::Closed(terminal) => journey.push.closed_elsewhere(*terminal),
+        News::Hello => journey.push.tell_who_listens(),
         News::Keys | News::Generation | News::Fact => {}
         News::All => {
             journey.follow(&Change::All);
@@ -188,7 +200,7 @@ pub async fn follow(journey: &Journey, news: News) {
         // Whoever cannot read closes within the second, and hears everything anew.
         tracing::warn!(?news, error = %why, "what another node did could not be read");
     }
-    if !matches!(news, News::Terminal(_) | News::Operations) {
+    if news.is_kept() && news != News::Operations {
         app.neighbours.owes.notify_one();
     }
 }

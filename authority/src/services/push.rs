@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use super::schedules::Schedules;
 use super::{Failure, issuing, renewal};
 use crate::app::App;
-use crate::store::{AlarmKind, CloneAlarm};
+use crate::store::{AlarmKind, CloneAlarm, News};
 
 mod streams;
 
@@ -79,7 +79,7 @@ impl Push {
         self.streams().wake_all();
     }
 
-    /// Whether this terminal listens now.
+    /// Whether this terminal listens now, here or at another node.
     pub fn hears(&self, terminal: TerminalId) -> bool {
         self.streams().is_open(terminal)
     }
@@ -97,9 +97,17 @@ impl Push {
         let (frames, reader) = mpsc::channel(FRAMES_MAX);
         // Before the first look: a ban after it is heard, one before it is seen.
         let bans = self.app.bans.listen();
-        let (number, wake, displaced) =
-            self.streams()
-                .enter(terminal, certificate, instance, self.app.clock.now());
+        let (number, wake, displaced) = self.streams().enter(
+            terminal,
+            certificate,
+            instance.clone(),
+            self.app.clock.now(),
+        );
+        self.app.store.call(&[News::Opened {
+            terminal,
+            certificate: certificate.to_owned(),
+            instance,
+        }]);
         self.app.metrics.push_streams.inc();
         let (hub, certificate) = (self.clone(), certificate.to_owned());
         tokio::spawn(async move {
@@ -114,10 +122,42 @@ impl Push {
                 () = hub.app.fence.until_fenced() => {}
                 () = hub.app.neighbours.until_closed() => {}
             }
-            hub.streams().leave(terminal, number);
+            if hub.streams().leave(terminal, number) {
+                hub.app.store.call(&[News::Closed(terminal)]);
+            }
             hub.app.metrics.push_streams.dec();
         });
         reader
+    }
+
+    /// The terminal has a stream at another node now: two machines with one certificate are an alarm
+    /// wherever each of them went.
+    pub async fn opened_elsewhere(
+        &self,
+        terminal: TerminalId,
+        certificate: &str,
+        instance: Option<&str>,
+    ) {
+        let now = self.app.clock.now();
+        let displaced = self
+            .streams()
+            .enter_elsewhere(terminal, certificate, instance, now);
+        self.judge_or_warn(terminal, displaced, certificate).await;
+    }
+
+    pub fn listens_elsewhere(&self, terminal: TerminalId) {
+        self.streams().listens_elsewhere(terminal);
+    }
+
+    pub fn closed_elsewhere(&self, terminal: TerminalId) {
+        self.streams().left_elsewhere(terminal);
+    }
+
+    /// Another node has just come: it hears who listens here.
+    pub fn tell_who_listens(&self) {
+        let here = self.streams().all_here();
+        let here: Vec<News> = here.into_iter().map(News::Listens).collect();
+        self.app.store.call(&here);
     }
 
     /// Looks which issuing CA is active; when that has changed, every terminal hears whether to renew.
@@ -154,15 +194,24 @@ impl Push {
         serial: String,
         displaced: Option<Displaced>,
     ) -> Under {
-        if let Some(displaced) = displaced
-            && let Err(why) = self.judge(terminal, &displaced, &serial).await
-        {
-            tracing::warn!(%terminal, error = %why, "a second stream could not be judged");
-        }
+        self.judge_or_warn(terminal, displaced, &serial).await;
         let found = self.app.store.certificate(&serial).await;
         let found = found.ok().flatten();
         let issuer = found.map_or_else(String::new, |it| it.certificate.issuer_key);
         Under { serial, issuer }
+    }
+
+    async fn judge_or_warn(
+        &self,
+        terminal: TerminalId,
+        displaced: Option<Displaced>,
+        certificate: &str,
+    ) {
+        if let Some(displaced) = displaced
+            && let Err(why) = self.judge(terminal, &displaced, certificate).await
+        {
+            tracing::warn!(%terminal, error = %why, "a second stream could not be judged");
+        }
     }
 
     /// A second stream is an alarm, unless the terminal has renewed its certificate or came back after

@@ -21,7 +21,7 @@ pub const NEWS_EVERY: Duration = Duration::from_millis(200);
 /// A node that could not ask for so long closes. With the time to notice it is less than a second.
 pub const LOST_AFTER: Duration = Duration::from_millis(800);
 /// Most news that a slow listener may be behind; past it, it takes everything for changed.
-pub const NEWS_BEHIND_MAX: usize = 4_096;
+pub const NEWS_BEHIND_MAX: usize = 65_536;
 /// A node's clock and the database's may be so far apart.
 pub const SKEW_MAX_MS: Millis = 500;
 
@@ -40,6 +40,19 @@ pub enum News {
     Generation,
     /// Something else that a journal keeps.
     Fact,
+    /// The terminal's stream is at another node from now on: it came with this certificate (serial), and its
+    /// process calls itself so.
+    Opened {
+        terminal: TerminalId,
+        certificate: String,
+        instance: Option<String>,
+    },
+    /// The terminal's stream is at another node.
+    Listens(TerminalId),
+    /// It was, and has ended.
+    Closed(TerminalId),
+    /// Another node has just come, and does not know who listens where.
+    Hello,
     /// Some were missed: anything may have changed.
     All,
 }
@@ -93,6 +106,9 @@ pub struct KeyProof {
 pub trait Nodes {
     /// Everything that other nodes commit from now on.
     fn news(&self) -> NewsListener;
+
+    /// Has other nodes hear what is only called out. Never waits; what is lost heals by itself.
+    fn call(&self, news: &[News]);
 
     /// Never blocks and never asks the database.
     fn contact(&self) -> Contact;

@@ -122,6 +122,27 @@ async fn a_token_that_was_spent_at_one_node_is_spent_at_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_stream_at_another_node_ends_the_first_and_rings_the_alarm() {
+    let two = Two::new().await;
+    let (terminal, here) = (two.here.terminal, &two.here.journey.push);
+    let frames = two.listens_there().await;
+    becomes_true("it is not known where the terminal listens", || {
+        here.hears(terminal)
+    })
+    .await;
+    let mut newer = here.open(terminal, "02", None);
+    state(&mut newer).await;
+    ends(frames).await;
+    let rung = || two.there.app.metrics.clone_alarms.get() == 1;
+    becomes_true("the alarm does not ring", rung).await;
+    assert!(two.there.push.hears(terminal), "at the other node");
+    drop(newer);
+    two.here.charge(420).await;
+    let closed = || !two.there.push.hears(terminal);
+    becomes_true("it is not known that nobody listens", closed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ban_at_one_node_ends_the_stream_at_another_and_is_refused_there() {
     let two = Two::new().await;
     let frames = two.listens_there().await;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::journal::Last;
+use authority::journal::{Fact, Known, Last};
 use authority::store::{
-    Chore, Contact, Fences, News, NewsListener, Nodes, SqlStore, Store, StoreError,
+    Chore, Contact, Fences, News, NewsListener, Nodes, Raise, SqlStore, Store, StoreError,
 };
 
 use crate::cluster::Database;
@@ -178,10 +178,47 @@ async fn every_node_remembers_its_own_journal() {
         store.remember_journal(line(node, n)).await.unwrap();
     }
     for (node, n) in [("node-1", 7), ("node-2", 3)] {
-        let known = authority::journal::Known::nothing("any".into(), node.into());
+        let known = Known::nothing("any".into(), node.into());
         let difference = two.there.differs_from(Arc::new(known)).await.unwrap();
         assert_eq!(difference.wrote, Some(line(node, n)));
     }
+}
+
+/// A node was away while another one raised the generation with its own journal.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_raise_has_seen_is_missed_by_the_node_whose_journal_knows_it() {
+    let two = Two::new();
+    let terminal = two.world.terminal(1).await;
+    let ban = |version| Fact::Banned {
+        terminal,
+        version,
+        banned_at: NOW,
+        reason: "stolen".into(),
+    };
+    let journal = |facts: &[Fact]| {
+        let mut known = Known::nothing("any".into(), "node-2".into());
+        facts.iter().for_each(|fact| known.take(fact));
+        Arc::new(known)
+    };
+    let first = Fact::Generation { generation: 1 };
+    let knows = journal(&[first.clone(), ban(1)]);
+    let missed = two.there.differs_from(knows.clone()).await.unwrap();
+    assert_eq!(missed.missing.bans, [terminal], "the database is older");
+    let raise = Raise {
+        generation: 2,
+        known: journal(&[]),
+        since: 1,
+        reason: "disk of node 1 replaced".into(),
+        by: "olga".into(),
+        successors: Vec::new(),
+        found: Vec::new(),
+    };
+    assert!(two.here.raise(raise, NOW).await.unwrap().is_some());
+    let missed = two.there.differs_from(knows).await.unwrap();
+    assert_eq!(missed.missing.bans, [terminal], "no raise has seen it");
+    let raised = journal(&[first, ban(1), Fact::Generation { generation: 2 }]);
+    let agreed = two.there.differs_from(raised).await.unwrap();
+    assert_eq!(agreed.missing.bans, [], "that raise has");
 }
 
 #[tokio::test(flavor = "multi_thread")]

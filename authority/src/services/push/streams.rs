@@ -3,7 +3,7 @@
 //! A terminal has one stream; a new one ends the one before. A process names itself, the same for all its
 //! streams, so that a copy of the terminal is told from its restart and from a bad network.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use protocol::ids::TerminalId;
 use protocol::time::{Millis, Timestamp};
@@ -25,6 +25,8 @@ pub(super) struct Streams {
     of: HashMap<TerminalId, Open>,
     /// Of terminals whose stream was ended by another one: at most one for each that is enrolled.
     fights: HashMap<TerminalId, Fights>,
+    /// Terminals that listen at another node, as far as it said so.
+    elsewhere: HashSet<TerminalId>,
 }
 
 /// Dropping `wake` ends the stream.
@@ -72,18 +74,49 @@ impl Streams {
             wake,
         };
         self.of.insert(terminal, open);
+        self.elsewhere.remove(&terminal);
         (number, woken, older)
     }
 
+    /// Here or at another node.
     pub(super) fn is_open(&self, terminal: TerminalId) -> bool {
-        self.of.contains_key(&terminal)
+        self.of.contains_key(&terminal) || self.elsewhere.contains(&terminal)
     }
 
-    pub(super) fn leave(&mut self, terminal: TerminalId, number: u64) {
+    /// False if another one has taken its place.
+    pub(super) fn leave(&mut self, terminal: TerminalId, number: u64) -> bool {
         let is_it = |it: &Open| it.number == number;
-        if self.of.get(&terminal).is_some_and(is_it) {
+        let is_last = self.of.get(&terminal).is_some_and(is_it);
+        if is_last {
             self.of.remove(&terminal);
         }
+        is_last
+    }
+
+    /// A new stream at another node puts an end to the one here, as it would have there.
+    pub(super) fn enter_elsewhere(
+        &mut self,
+        terminal: TerminalId,
+        certificate: &str,
+        instance: Option<&str>,
+        now: Timestamp,
+    ) -> Option<Displaced> {
+        self.elsewhere.insert(terminal);
+        let instance = instance.filter(|it| (1..=INSTANCE_MAX).contains(&it.len()));
+        self.displace(terminal, certificate, instance, now)
+    }
+
+    pub(super) fn listens_elsewhere(&mut self, terminal: TerminalId) {
+        self.elsewhere.insert(terminal);
+    }
+
+    pub(super) fn left_elsewhere(&mut self, terminal: TerminalId) {
+        self.elsewhere.remove(&terminal);
+    }
+
+    /// Who listens here.
+    pub(super) fn all_here(&self) -> Vec<TerminalId> {
+        self.of.keys().copied().collect()
     }
 
     pub(super) fn wake(&self, terminal: TerminalId) {

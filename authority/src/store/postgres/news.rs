@@ -8,8 +8,9 @@
 //! commits wait for no disk. A call that is lost loses nothing that refuses: that is a row. The listener's
 //! session also holds the locks of the chores that this node does, so they move when it is gone.
 
+mod words;
+
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
@@ -21,6 +22,7 @@ use protocol::ids::TerminalId;
 use protocol::time::{Millis, Timestamp};
 use tokio::sync::broadcast;
 
+use self::words::{EVERYTHING, ROWS};
 use super::conn::{Begins, CHANNEL, PgConn};
 use super::connect::Connect;
 use crate::clock::Moment;
@@ -45,9 +47,6 @@ const CLOCK_WITHIN: Duration = Duration::from_millis(200);
 const CHORES_EVERY: Duration = Duration::from_secs(1);
 /// How often the row of this node is written.
 const SEEN_EVERY: Duration = Duration::from_secs(5);
-/// What stands for: read the rows, and: look at everything.
-const ROWS: &str = "rows";
-const EVERYTHING: &str = "all";
 
 /// What a store has to do with its neighbours. Dropping it ends both threads.
 pub(in crate::store) struct Neighbours {
@@ -66,7 +65,10 @@ pub(in crate::store) struct Caller {
 /// What one commit has to say.
 #[derive(Default)]
 struct Call {
+    /// Whose state moved on.
     terminals: BTreeSet<TerminalId>,
+    /// What is only called out besides, in order.
+    others: Vec<String>,
     has_rows: bool,
 }
 
@@ -118,6 +120,7 @@ impl Neighbours {
             calls,
             shared: shared.clone(),
         };
+        caller.call(&[News::Hello]);
         Ok(Self {
             shared,
             caller,
@@ -156,6 +159,7 @@ impl Caller {
         }
         let call = Call {
             terminals: news.iter().filter_map(terminal_of).collect(),
+            others: news.iter().filter_map(words::of).collect(),
             has_rows: news.iter().any(News::is_kept),
         };
         if let Err(TrySendError::Full(_)) = self.calls.try_send(call) {
@@ -262,15 +266,8 @@ impl Listener {
     }
 
     fn take(&self, said: &str) {
-        for word in said.split(' ') {
-            match word {
-                ROWS => {}
-                EVERYTHING => self.shared.tell(News::All),
-                terminal => match terminal.parse() {
-                    Ok(terminal) => self.shared.tell(News::Terminal(terminal)),
-                    Err(_) => self.shared.tell(News::All),
-                },
-            }
+        for word in said.split(' ').filter(|word| *word != ROWS) {
+            self.shared.tell(words::read(word));
         }
     }
 
@@ -362,6 +359,7 @@ impl Voice {
             let mut call = first;
             while let Ok(more) = waiting.try_recv() {
                 call.terminals.extend(more.terminals);
+                call.others.extend(more.others);
                 call.has_rows |= more.has_rows;
             }
             if self.shared.has_lost.swap(false, Ordering::SeqCst) {
@@ -393,17 +391,19 @@ impl Voice {
 }
 
 impl Call {
-    /// Ids are digits, so nothing needs to be quoted.
+    /// Words of digits, letters and slashes: nothing needs to be quoted.
     fn said(&self) -> Vec<String> {
         let mut all = Vec::new();
         let mut said = String::from(if self.has_rows { ROWS } else { "" });
-        for terminal in &self.terminals {
-            if said.len() > CALL_BYTES_MAX {
+        let terminals = self.terminals.iter().map(ToString::to_string);
+        for word in terminals.chain(self.others.iter().cloned()) {
+            if said.len() + word.len() > CALL_BYTES_MAX {
                 all.push(std::mem::take(&mut said));
             }
-            let gap = if said.is_empty() { "" } else { " " };
-            // Writing into a text does not fail.
-            let _ = write!(said, "{gap}{terminal}");
+            if !said.is_empty() {
+                said.push(' ');
+            }
+            said.push_str(&word);
         }
         all.push(said);
         all

@@ -27,6 +27,12 @@ impl Nodes for SqlStore {
         }
     }
 
+    fn call(&self, news: &[News]) {
+        if let Some(neighbours) = &self.neighbours {
+            neighbours.caller().call(news);
+        }
+    }
+
     fn contact(&self) -> Contact {
         let neighbours = self.neighbours.as_ref();
         neighbours.map_or(Contact::Alone, |it| it.contact())
@@ -115,7 +121,11 @@ impl News {
     /// How it is kept; none: it is only called out.
     fn written(&self) -> Option<(&'static str, Option<String>)> {
         Some(match self {
-            Self::Terminal(_) => return None,
+            Self::Terminal(_)
+            | Self::Opened { .. }
+            | Self::Listens(_)
+            | Self::Closed(_)
+            | Self::Hello => return None,
             Self::Banned(terminal) => ("banned", Some(terminal.to_string())),
             Self::Revoked(serial) => ("revoked", Some(serial.clone())),
             Self::Reseeded(terminal) => ("reseeded", Some(terminal.to_string())),
@@ -146,8 +156,8 @@ impl News {
     }
 
     /// Whether it is a row.
-    pub(in crate::store) fn is_kept(&self) -> bool {
-        !matches!(self, Self::Terminal(_))
+    pub fn is_kept(&self) -> bool {
+        self.written().is_some()
     }
 }
 
