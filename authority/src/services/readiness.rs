@@ -24,6 +24,8 @@ pub const EXPIRY_WARNING_S: u64 = 7 * 24 * 3600;
 /// The same for a root or an issuing CA: what hangs on it takes long to move.
 pub const CA_EXPIRY_WARNING_S: u64 = 180 * 24 * 3600;
 
+const NO_STANDBY: &str = "no synchronous standby streams from PostgreSQL, so what is committed is on one machine \
+    only: start the standby, and name it in synchronous_standby_names";
 /// A probe that takes longer found a store that nobody can work with.
 const PROBE_MAX: Duration = Duration::from_secs(5);
 
@@ -209,12 +211,11 @@ async fn look_at_standby(app: &App, readiness: &mut Readiness) {
         return;
     }
     match app.store.synchronous_standbys().await {
-        Ok(0) => readiness.reasons.push(
-            "no synchronous standby streams from PostgreSQL, so what is committed is on one machine only: start the \
-             standby, and name it in synchronous_standby_names (docs/OPERATIONS.md, \"PostgreSQL\")"
-                .into(),
-        ),
-        Ok(standbys) => app.metrics.standbys.set(i64::from(standbys)),
+        Ok(standbys) => {
+            app.metrics.standbys.set(i64::from(standbys));
+            let is_alone = (standbys == 0).then(|| NO_STANDBY.to_owned());
+            readiness.reasons.extend(is_alone);
+        }
         Err(error) => readiness.reasons.push(error.to_string()),
     }
 }
