@@ -119,11 +119,7 @@ pub struct Health {
 
 impl Health {
     /// Of one HSM token.
-    pub(crate) fn of_one(
-        state: HealthState,
-        queue: (usize, usize),
-        reason: Option<String>,
-    ) -> Self {
+    pub fn of_one(state: HealthState, queue: (usize, usize), reason: Option<String>) -> Self {
         let (queued, queue_max) = queue;
         Self {
             state,

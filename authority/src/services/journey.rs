@@ -197,7 +197,7 @@ impl Journey {
             self.every(COMPARE_EVERY, "compare the database", |_| timelines::look(
                 &self.app
             )),
-            self.every(RETAIN_EVERY, "retention", |now| self.retain(now)),
+            self.lead(Chore::Forgetting, RETAIN_EVERY, |now| self.retain(now)),
             self.every(COUNT_EVERY, "count certificates", |now| self.count(now)),
             self.every(COUNT_EVERY, "count tags", |now| tag_fleet::measure(
                 &self.app, now

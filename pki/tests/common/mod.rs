@@ -127,12 +127,7 @@ impl Hsm for OneKeyHsm {
         only_signs()
     }
     fn health(&self) -> Health {
-        Health {
-            state: HealthState::Ready,
-            queued: 0,
-            queue_max: 1,
-            reason: None,
-        }
+        Health::of_one(HealthState::Ready, (0, 1), None)
     }
 }
 

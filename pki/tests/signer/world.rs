@@ -133,16 +133,12 @@ impl Hsm for FlakyHsm {
     }
     fn health(&self) -> Health {
         let gone = self.left.load(Ordering::SeqCst) == 0;
-        Health {
-            state: if gone {
-                HealthState::Down
-            } else {
-                HealthState::Ready
-            },
-            queued: 0,
-            queue_max: 1,
-            reason: gone.then(|| "pulled out".into()),
-        }
+        let state = if gone {
+            HealthState::Down
+        } else {
+            HealthState::Ready
+        };
+        Health::of_one(state, (0, 1), gone.then(|| "pulled out".into()))
     }
 }
 

@@ -423,7 +423,7 @@ fn the_till_is_told_nothing_of_a_receipt_that_is_not_believed() {
     assert_eq!(core.poll(Some(start() + 10)).charge, None);
 }
 
-/// A terminal that was told the hours up to `horizon` ahead in the hour `asked_in`.
+/// A terminal that asked last in the hour `asked_in`.
 fn told(number: u32, asked_in: u32) -> Core {
     let mut core = Core::resume(terminal(number), Resumed::default());
     core.wishes.grown_in = Some(asked_in);
