@@ -203,7 +203,7 @@ fn store_advice(error: &StoreError) -> (Exit, &'static str) {
         ),
         StoreError::Unusable { .. } => (
             Exit::OperatorNeeded,
-            "check [store]; `m2key-authority init` makes a new authority, `m2key-authority migrate` a new database",
+            "check [store] path or [store.postgres]; `m2key-authority init` makes a new authority, `m2key-authority migrate` a new database",
         ),
         StoreError::Corrupt { .. } => (
             Exit::OperatorNeeded,

@@ -84,10 +84,11 @@ async fn compare_sealing(app: &App) -> Result<(), OtherKeys> {
 }
 
 fn of_hsm(label: &str, error: HsmError) -> OtherKeys {
-    let label = label.to_owned();
     match error {
-        HsmError::NotOurKey { .. } => OtherKeys::Differs { label },
-        HsmError::KeyUnknown { .. } => OtherKeys::Lacks { label },
+        HsmError::NotOurKey { .. } => OtherKeys::Differs {
+            label: label.to_owned(),
+        },
+        HsmError::KeyUnknown { label } => OtherKeys::Lacks { label },
         error => OtherKeys::Hsm(error),
     }
 }

@@ -75,7 +75,7 @@ async fn a_fleet_that_renews_while_people_pay_keeps_its_books() {
 
     // More than the house has doors for, and cut off in the middle: nobody knows yet what came of some, but the books
     // do.
-    let cut = run_of("run --rate 40 --for 1s --in-flight 4 --drain 0s --seed 4");
+    let cut = run_of("run --rate 400 --for 1s --in-flight 1 --drain 0s --seed 4");
     let outcome = run::play(&stage, &cut).await.unwrap();
     let told = report::told(&cut, &outcome);
     assert!(outcome.holds(), "{told}");

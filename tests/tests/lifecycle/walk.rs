@@ -15,10 +15,11 @@ use crate::watch::{Seen, Watch};
 const TERMINALS: usize = 20;
 /// What the world has been made with already, what is asked of an HSM that nobody else uses, and what ends
 /// with a restart (`journey/restoring.rs` walks that one).
-const ELSEWHERE: [&str; 4] = [
+const ELSEWHERE: [&str; 5] = [
     "m2key-authority check-hsm",
     "m2key-authority fence raise",
     "m2key-authority init",
+    "m2key-authority migrate",
     "m2key-authority serve",
 ];
 
