@@ -13,8 +13,8 @@ use crate::fleet::Fleet;
 use crate::watch::{Seen, Watch};
 
 const TERMINALS: usize = 20;
-/// What the world has been made with already, what is asked of an HSM that nobody else uses, and what ends
-/// with a restart (`journey/restoring.rs` walks that one).
+/// What the world has been made with already, what is asked of an HSM that nobody else uses, what ends with a
+/// restart (`journey/restoring.rs` walks that one), and what needs another database (the store's `moving.rs`).
 const ELSEWHERE: [&str; 5] = [
     "m2key-authority check-hsm",
     "m2key-authority fence raise",
