@@ -296,6 +296,10 @@ macro_rules! races {
             claims_of_many_terminals_share_commits;
         operations:
             any_order_of_operations_keeps_the_books;
+        allowances:
+            racing_payments_do_not_both_find_room_for_one;
+        texts:
+            payments_that_race_do_not_pass_a_cap_together;
         }
     };
 }
