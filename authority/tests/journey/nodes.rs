@@ -12,6 +12,7 @@ use authority::store::Nodes;
 use hsm::{Hsm, KeyKind};
 use protocol::token::Channel;
 use protocol::wire::push::ChargeStage;
+use protocol::wire::schedules::ScheduleQuery;
 use tokio::sync::mpsc::Receiver;
 
 use crate::cluster::Database;
@@ -149,10 +150,8 @@ async fn a_ban_at_one_node_ends_the_stream_at_another_and_is_refused_there() {
     let banned = revocation::ban(&two.here.app, terminal, "stolen".into(), now).await;
     assert!(banned.unwrap().is_some());
     ends(frames).await;
-    let asked = two
-        .there
-        .schedules
-        .issue(terminal, &Default::default(), now);
+    let query = ScheduleQuery::default();
+    let asked = two.there.schedules.issue(terminal, &query, now);
     assert_eq!(slug(asked.await), "terminal-refused");
 }
 
