@@ -79,15 +79,19 @@ async fn compare_sealing(app: &App) -> Result<(), OtherKeys> {
         .hmac_batch(&proof.keys, &proof.sealed, message, Priority::Renewal);
     match used.await {
         Ok(_) => Ok(()),
-        Err(error) => Err(of_hsm(&keys.sealing.0, error)),
+        Err(error) => {
+            let either = format!("{} or {}", keys.sealing.0, keys.binding.0);
+            Err(of_hsm(&either, error))
+        }
     }
 }
 
 fn of_hsm(label: &str, error: HsmError) -> OtherKeys {
-    let label = label.to_owned();
     match error {
-        HsmError::NotOurKey { .. } => OtherKeys::Differs { label },
-        HsmError::KeyUnknown { .. } => OtherKeys::Lacks { label },
+        HsmError::NotOurKey { .. } => OtherKeys::Differs {
+            label: label.to_owned(),
+        },
+        HsmError::KeyUnknown { label } => OtherKeys::Lacks { label },
         error => OtherKeys::Hsm(error),
     }
 }
