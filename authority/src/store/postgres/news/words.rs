@@ -59,7 +59,7 @@ fn understood(word: &str) -> Option<News> {
 }
 
 fn text(hex: &str) -> Option<String> {
-    if hex.len() % 2 != 0 || !hex.is_ascii() {
+    if !hex.len().is_multiple_of(2) || !hex.is_ascii() {
         return None;
     }
     let bytes = (0..hex.len()).step_by(2);
