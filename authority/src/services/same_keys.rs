@@ -79,7 +79,10 @@ async fn compare_sealing(app: &App) -> Result<(), OtherKeys> {
         .hmac_batch(&proof.keys, &proof.sealed, message, Priority::Renewal);
     match used.await {
         Ok(_) => Ok(()),
-        Err(error) => Err(of_hsm(&keys.sealing.0, error)),
+        Err(error) => {
+            let either = format!("{} or {}", keys.sealing.0, keys.binding.0);
+            Err(of_hsm(&either, error))
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use authority::store::{
     Chore, Contact, Fences, News, NewsListener, Nodes, Raise, SqlStore, Store, StoreError,
 };
 
+use protocol::ids::TerminalId;
+
 use crate::cluster::Database;
 use crate::world::{NOW, World};
 
@@ -91,13 +93,20 @@ async fn a_refused_write_is_not_heard_and_nobody_hears_themselves() {
         .ban_terminal(two_of, "stolen".into(), NOW)
         .await
         .unwrap();
-    let bans_heard = async |news: &mut NewsListener| loop {
-        if let News::Banned(terminal) = news.next().await {
-            return terminal;
+    assert_eq!(first_ban(&mut there).await, one);
+    assert_eq!(first_ban(&mut here).await, two_of);
+}
+
+async fn first_ban(news: &mut NewsListener) -> TerminalId {
+    let heard = async {
+        loop {
+            if let News::Banned(terminal) = news.next().await {
+                return terminal;
+            }
         }
     };
-    assert_eq!(bans_heard(&mut there).await, one);
-    assert_eq!(bans_heard(&mut here).await, two_of);
+    let heard = tokio::time::timeout(PATIENCE, heard).await;
+    heard.expect("a ban is heard")
 }
 
 #[tokio::test(flavor = "multi_thread")]

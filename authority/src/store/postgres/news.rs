@@ -152,6 +152,11 @@ impl Neighbours {
 }
 
 impl Caller {
+    /// Who calls: all lanes of a node are one.
+    pub(in crate::store) fn node(&self) -> &str {
+        &self.shared.node
+    }
+
     /// Call after the commit. Never waits.
     pub(in crate::store) fn call(&self, news: &[News]) {
         if news.is_empty() {

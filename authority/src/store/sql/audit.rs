@@ -31,10 +31,6 @@ impl Chain {
         Self { node, head: None }
     }
 
-    pub(super) fn node(&self) -> &str {
-        &self.node
-    }
-
     /// After a rollback the database alone knows the end.
     pub(super) fn forget(&mut self) {
         self.head = None;

@@ -165,7 +165,7 @@ impl News {
 /// it until then.
 pub(super) fn keep(conn: &Conn, node: &str, news: &[News]) -> Result<()> {
     let written: Vec<_> = news.iter().filter_map(News::written).collect();
-    if written.is_empty() || matches!(conn, Conn::Sqlite(_)) {
+    if written.is_empty() {
         return Ok(());
     }
     conn.lock(&Touches::these(&[Subject::Named("news", &[])]))?;

@@ -368,7 +368,9 @@ impl Lane {
             ));
         }
         if kept {
-            keep(&self.conn, self.chain.node(), &told.news.borrow())?;
+            if let Some(caller) = &self.caller {
+                keep(&self.conn, caller.node(), &told.news.borrow())?;
+            }
         } else {
             self.chain.forget();
             told = Told::default();
