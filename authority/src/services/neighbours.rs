@@ -188,6 +188,9 @@ pub async fn follow(journey: &Journey, news: News) {
         News::All => {
             journey.follow(&Change::All);
             app.operations.moved_elsewhere();
+            // Calls may have been lost: who listens where is asked, and told, anew.
+            app.store.call(&[News::Hello]);
+            journey.push.tell_who_listens();
         }
     }
     let followed = match &news {

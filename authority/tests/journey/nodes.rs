@@ -11,12 +11,12 @@ use authority::services::{neighbours, readiness, revocation, same_keys};
 use authority::store::Nodes;
 use hsm::{Hsm, KeyKind};
 use protocol::token::Channel;
-use protocol::wire::push::ChargeStage;
+use protocol::wire::push::{ChargeStage, TerminalState};
 use protocol::wire::schedules::ScheduleQuery;
 use tokio::sync::mpsc::Receiver;
 
 use crate::cluster::Database;
-use crate::terminals::{slug, state};
+use crate::terminals::slug;
 use crate::world::{Answer, World, answer};
 
 /// Far more than anything here takes; a fact that does not come about fails by it.
@@ -63,6 +63,18 @@ impl Two {
         let mut frames = self.there.push.open(self.here.terminal, "01", None);
         state(&mut frames).await;
         frames
+    }
+}
+
+/// What the stream tells next; a look that finds nothing new, as after whatever another node says, is no more than
+/// a sign of life.
+async fn state(frames: &mut Receiver<Frame>) -> TerminalState {
+    loop {
+        match frames.recv().await {
+            Some(Frame::State(state)) => return *state,
+            Some(Frame::KeepAlive) => {}
+            None => panic!("the stream is over"),
+        }
     }
 }
 
