@@ -148,7 +148,11 @@ impl Approvals {
         let (signed_in, request) = (agreed.by, agreed.to);
         let record = own.record();
         let claim = record.claimed.claim;
-        let earlier = self.app.store.payment_of(claim).await?;
+        // A claim is paid in the transaction of its payment.
+        let earlier = match record.state {
+            ClaimState::Paid => self.app.store.payment_of(claim).await?,
+            ClaimState::Held | ClaimState::Released => None,
+        };
         let (approved, moved) = match earlier {
             Some(payment) => {
                 let approved = agrees(payment.approved, request)?;

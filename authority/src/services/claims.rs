@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use protocol::charge::{HOLD_MS, HOLD_SIGNED_IN_MS, Mark};
-use protocol::ids::{ChargeId, ClaimId, TerminalId};
+use protocol::ids::{ChargeId, ClaimId};
 use protocol::live::{
     Candidate, Live, LoadedEpoch, Refusal, candidates, channels_of, explain, recognise,
 };
@@ -30,7 +30,7 @@ use super::{Failure, phone, seconds, taps};
 use crate::app::App;
 use crate::clock::Stopwatch;
 use crate::ids;
-use crate::store::{Claim, ClaimOutcome, ClaimRecord, KeyedTap, TapRefusal, TerminalStatus};
+use crate::store::{Claim, ClaimOutcome, ClaimRecord, KeyedTap, TapRefusal};
 
 /// Turns tokens into claims.
 pub struct Claims {
@@ -171,8 +171,8 @@ impl Claims {
         presented: &Presented,
         now: Timestamp,
     ) -> Result<Good, Failure> {
-        self.check_terminal(presented.terminal()).await?;
-        let loaded = self.epoch_keys.present(presented.terminal(), now).await?;
+        let terminal = presented.terminal();
+        let loaded = self.epoch_keys.of_active(terminal, now).await?;
         let candidates = self.candidates(presented, now, &loaded).await?;
         let live = recognise(presented, &candidates).map_err(|refusal| match refusal {
             Refusal::Spent => spent(spent_until(presented, &candidates), now).into(),
@@ -217,11 +217,15 @@ impl Claims {
         let store = &self.app.store;
         let misses = store.misses(person.clone(), nowhere, since).await?;
         limiter::judge(misses).map_err(|limited| limited.problem(now, now))?;
-        if let Err(refused) = self.check_terminal(terminal).await {
-            self.miss(signed_in, nowhere, now).await?;
-            return Err(refused);
-        }
-        let loaded = self.epoch_keys.present(terminal, now).await?;
+        let loaded = match self.epoch_keys.of_active(terminal, now).await {
+            Ok(loaded) => loaded,
+            Err(refused) => {
+                if is_of_terminal(&refused) {
+                    self.miss(signed_in, nowhere, now).await?;
+                }
+                return Err(refused);
+            }
+        };
         let candidates = self.candidates(presented, now, &loaded).await?;
         let current = candidates.iter().find(|it| it.window.contains(now));
         let window = current.map_or(nowhere, |it| it.id);
@@ -258,17 +262,6 @@ impl Claims {
         tracing::info!(terminal = %window.terminal, of_person = misses.person,
             in_window = misses.window, "a typed code missed");
         Ok(())
-    }
-
-    async fn check_terminal(&self, id: TerminalId) -> Result<(), Failure> {
-        let terminal = self.app.store.terminal(id).await?;
-        match terminal.ok_or(ProblemType::TokenUnknown)?.status {
-            TerminalStatus::Active => Ok(()),
-            TerminalStatus::Banned { .. } => {
-                self.epoch_keys.forget(id);
-                Err(ProblemType::TerminalRefused.into())
-            }
-        }
     }
 
     /// The windows this token can be of, with the turns the database holds.
@@ -336,6 +329,15 @@ impl Claims {
         self.push.changed(claimed.terminal);
         Ok(record)
     }
+}
+
+/// Who types the code of no terminal, or of a banned one, guesses like any other.
+fn is_of_terminal(refused: &Failure) -> bool {
+    let kind = refused.kind().problem_type();
+    matches!(
+        kind,
+        Some(ProblemType::TokenUnknown | ProblemType::TerminalRefused)
+    )
 }
 
 fn held(outcome: ClaimOutcome, live: &Live, now: Timestamp) -> Result<ClaimRecord, Failure> {

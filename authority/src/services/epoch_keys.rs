@@ -1,7 +1,7 @@
 //! Which keys do a terminal's hours have?
 //!
 //! ```text
-//! epochs ──▶ seed version and pace in force (store) ──▶ kept here? ──▶ one HMAC batch per version (HSM)
+//! epochs ──▶ seeds and paces in force (store, one look) ──▶ kept here? ──▶ one HMAC batch per version (HSM)
 //! ```
 //! Kept are hours of terminals in use ([`super::kept_keys`]): what memory can lose is the loaded hours of
 //! the loaded terminals, never a seed.
@@ -12,6 +12,7 @@ use hsm::{BATCH_MAX, Priority};
 use protocol::derive::{EpochId, EpochKey, epoch_key_input};
 use protocol::ids::TerminalId;
 use protocol::live::{LoadedEpoch, candidates, epochs_needed};
+use protocol::problem::ProblemType;
 use protocol::time::Timestamp;
 use protocol::token::{Channel, WindowId};
 use protocol::turn::TurnCause;
@@ -19,7 +20,7 @@ use protocol::turn::TurnCause;
 use super::kept_keys::Kept;
 use super::{Failure, pacing, seeds};
 use crate::app::App;
-use crate::store::{Pace, Seed};
+use crate::store::{Judging, Pace, Seed, TerminalStatus};
 
 /// Hours of one batch that nobody waits for: so long a payment may wait for it, on a slow HSM.
 pub const RENEWAL_BATCH_MAX: usize = 32;
@@ -40,17 +41,34 @@ impl EpochKeys {
         }
     }
 
-    /// The keys that judge a token at `now`; hours before the terminal's first seed have none.
+    /// The keys that judge a token at `now`; hours before the terminal's first seed have none. A terminal that
+    /// is not known, or banned, is refused before the HSM hears of it.
+    pub async fn of_active(
+        &self,
+        terminal: TerminalId,
+        now: Timestamp,
+    ) -> Result<Vec<LoadedEpoch>, Failure> {
+        let epochs = epochs_needed(terminal, now);
+        let judging = self.app.store.judging(terminal, epochs).await?;
+        let judging = judging.ok_or(ProblemType::TokenUnknown)?;
+        if judging.terminal.status != TerminalStatus::Active {
+            self.forget(terminal);
+            return Err(ProblemType::TerminalRefused.into());
+        }
+        self.use_now(&judging, now).await
+    }
+
+    /// The same of any terminal; none of one that is not known.
     pub async fn present(
         &self,
         terminal: TerminalId,
         now: Timestamp,
     ) -> Result<Vec<LoadedEpoch>, Failure> {
         let epochs = epochs_needed(terminal, now);
-        let loaded = self.load(terminal, &epochs, Priority::Payment).await?;
-        let generation = self.app.generation;
-        self.kept().use_now(terminal, now, generation, &loaded);
-        Ok(loaded)
+        match self.app.store.judging(terminal, epochs).await? {
+            Some(judging) => self.use_now(&judging, now).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Loads the next hours of terminals in use before they begin, and forgets terminals that are not in use
@@ -71,7 +89,10 @@ impl EpochKeys {
         terminal: TerminalId,
         epochs: &[u32],
     ) -> Result<Vec<LoadedEpoch>, Failure> {
-        let loaded = self.load(terminal, epochs, Priority::Renewal).await?;
+        let Some(judging) = self.app.store.judging(terminal, epochs.to_vec()).await? else {
+            return Ok(Vec::new());
+        };
+        let loaded = self.load(&judging, Priority::Renewal).await?;
         let generation = self.app.generation;
         self.kept().keep_ahead(terminal, generation, &loaded);
         Ok(loaded)
@@ -104,69 +125,37 @@ impl EpochKeys {
         self.kept().len()
     }
 
+    async fn use_now(
+        &self,
+        judging: &Judging,
+        now: Timestamp,
+    ) -> Result<Vec<LoadedEpoch>, Failure> {
+        let loaded = self.load(judging, Priority::Payment).await?;
+        let (terminal, generation) = (judging.terminal.id, self.app.generation);
+        self.kept().use_now(terminal, now, generation, &loaded);
+        Ok(loaded)
+    }
+
     async fn load(
         &self,
-        terminal: TerminalId,
-        epochs: &[u32],
+        judging: &Judging,
         priority: Priority,
     ) -> Result<Vec<LoadedEpoch>, Failure> {
         let batch_max = match priority {
             Priority::Payment => BATCH_MAX,
             Priority::Renewal => RENEWAL_BATCH_MAX,
         };
-        let paces = self.app.store.paces(terminal).await?;
-        let mut loaded = Vec::with_capacity(epochs.len());
-        for (seed, epochs) in self.seeds(terminal, epochs).await? {
-            let (mut known, lacking) = self.split(terminal, seed.version, &epochs, &paces);
+        let (terminal, paces) = (judging.terminal.id, &judging.paces);
+        let mut loaded = Vec::new();
+        for (seed, epochs) in &judging.seeds {
+            let (mut known, lacking) = self.split(terminal, seed.version, epochs, paces);
             loaded.append(&mut known);
             for part in lacking.chunks(batch_max) {
-                loaded.append(&mut self.derive(&seed, part, &paces, priority).await?);
+                loaded.append(&mut self.derive(seed, part, paces, priority).await?);
             }
         }
         loaded.sort_by_key(|entry| entry.epoch);
         Ok(loaded)
-    }
-
-    /// Each seed version in force, with its epochs.
-    async fn seeds(
-        &self,
-        terminal: TerminalId,
-        epochs: &[u32],
-    ) -> Result<Vec<(Seed, Vec<u32>)>, Failure> {
-        if let Some(seed) = self.only_seed(terminal, epochs).await? {
-            return Ok(vec![(seed, epochs.to_vec())]);
-        }
-        let mut found: Vec<(Seed, Vec<u32>)> = Vec::new();
-        for epoch in epochs {
-            let Some(seed) = self.app.store.seed_for(terminal, *epoch).await? else {
-                continue;
-            };
-            match found.iter_mut().find(|(s, _)| s.version == seed.version) {
-                Some((_, of_seed)) => of_seed.push(*epoch),
-                None => found.push((seed, vec![*epoch])),
-            }
-        }
-        Ok(found)
-    }
-
-    /// The seed of all of them, if it is one: versions only rise, so what is in force at both ends is
-    /// in force in between. `epochs` rise.
-    async fn only_seed(
-        &self,
-        terminal: TerminalId,
-        epochs: &[u32],
-    ) -> Result<Option<Seed>, Failure> {
-        let (Some(first), Some(last)) = (epochs.first(), epochs.last()) else {
-            return Ok(None);
-        };
-        let store = &self.app.store;
-        let seed = store.seed_for(terminal, *first).await?;
-        if first == last {
-            return Ok(seed);
-        }
-        let at_the_end = store.seed_for(terminal, *last).await?;
-        let same = seed.as_ref().map(|it| it.version) == at_the_end.map(|it| it.version);
-        Ok(seed.filter(|_| same))
     }
 
     fn split(

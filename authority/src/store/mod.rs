@@ -117,7 +117,7 @@ pub use taps::{
     CLOSED_ALARMS_KEPT_MS, Closed, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, LATE_MAX_MS, LINKS_KEPT_MS,
     Reconciled, SPAN_EPOCHS_MAX, TagAlarm, TagAlarmKind, Taps, rules as tap_rules,
 };
-pub use terminals::{NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
+pub use terminals::{Judging, NewSchedule, Scheduled, Seed, Terminal, TerminalStatus, Terminals};
 pub use terms::{
     MerchantTerms, NewTerms, PIN_DAY_MISSES_MAX, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX,
     PinHash, PinTry, Terms,

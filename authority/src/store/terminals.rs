@@ -5,7 +5,7 @@ use hsm::{SealedSeed, SealingKeys};
 use protocol::ids::{MerchantId, TerminalId};
 use protocol::time::Timestamp;
 
-use super::{JoinToken, KeyRecord, Pacing, Result};
+use super::{JoinToken, KeyRecord, Pace, Pacing, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terminal {
@@ -40,6 +40,16 @@ pub struct Seed {
     pub from_epoch: u32,
     pub keys: SealingKeys,
     pub sealed: SealedSeed,
+}
+
+/// What some epochs of a terminal are judged by, all of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judging {
+    pub terminal: Terminal,
+    /// As [`super::Wear::paces`] answers them.
+    pub paces: Vec<Pace>,
+    /// Each seed in force, with its epochs; an epoch before the first seed stands nowhere.
+    pub seeds: Vec<(Seed, Vec<u32>)>,
 }
 
 /// A schedule that is about to be signed.
@@ -92,8 +102,8 @@ pub trait Terminals {
     /// In order of id, after `after`.
     async fn terminals(&self, after: Option<TerminalId>, limit: u32) -> Result<Vec<Terminal>>;
 
-    /// The seed version that `epoch` of this terminal is derived from.
-    async fn seed_for(&self, terminal: TerminalId, epoch: u32) -> Result<Option<Seed>>;
+    /// What these epochs, which rise, are judged by; none of a terminal that is not known.
+    async fn judging(&self, terminal: TerminalId, epochs: Vec<u32>) -> Result<Option<Judging>>;
 
     /// Bans: from this commit on tokens, claims and schedules of the terminal are refused, its
     /// charge is ended and its held claim released, and its certificates are revoked. None if there is no such terminal; banning twice

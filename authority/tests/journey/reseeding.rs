@@ -123,8 +123,9 @@ async fn a_tainted_sealing_key_replaces_every_seed_under_it_now() {
     }
     for terminal in [world.terminal, number(1), number(2), number(3)] {
         assert_eq!(version(&world, terminal).await, 3);
-        let seed = world.store.seed_for(terminal, u32::MAX).await.unwrap();
-        assert_eq!(seed.unwrap().keys.sealing.0, "m2key-sealing-2");
+        let judging = world.store.judging(terminal, vec![u32::MAX]).await.unwrap();
+        let (seed, _) = &judging.unwrap().seeds[0];
+        assert_eq!(seed.keys.sealing.0, "m2key-sealing-2");
     }
     step(&world, KeyVerb::Retire, "sealing").await.unwrap();
     assert!(!is_in_hsm(&world, "m2key-sealing-1").await);

@@ -320,8 +320,8 @@ async fn a_seed_that_was_compromised_is_void_until_there_is_one_that_nobody_has_
     world.start(two, 420).await;
     let raised = start.raise_with(vec![successor(RAISED_AT)]).await.unwrap();
     assert_eq!(raised.seeds, 1);
-    assert_eq!(world.store.seed_for(one, u32::MAX).await, Ok(None));
-    let other = world.store.seed_for(two, u32::MAX).await.unwrap();
+    assert_eq!(world.seed(one, u32::MAX).await, None);
+    let other = world.seed(two, u32::MAX).await;
     assert_eq!(other.unwrap().version, 1, "nobody compromised it");
     world.start(one, 420).await;
     let refused = world.claim(one, Channel::Qr).await;
@@ -341,7 +341,7 @@ async fn a_seed_that_was_compromised_is_void_until_there_is_one_that_nobody_has_
     assert_eq!(reused, Ok(Reseeded::Moved), "the lost one had this version");
     let fresh = batch(id, &[(one, 3)], When::Compromised, 3);
     assert_eq!(world.store.reseed(fresh).await, Ok(Reseeded::Done));
-    let seed = world.store.seed_for(one, u32::MAX).await.unwrap().unwrap();
+    let seed = world.seed(one, u32::MAX).await.unwrap();
     assert_eq!(
         seed.sealed,
         SealedSeed {
@@ -364,8 +364,8 @@ async fn a_planned_new_seed_is_nothing_that_a_copy_must_know() {
     let restored = place.start().await;
     assert_contained(&restored);
     restored.raise_with(Vec::new()).await.unwrap();
-    let seed = restored.world.store.seed_for(number(1), u32::MAX).await;
-    assert_eq!(seed.unwrap().unwrap().version, 1);
+    let seed = restored.world.seed(number(1), u32::MAX).await;
+    assert_eq!(seed.unwrap().version, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

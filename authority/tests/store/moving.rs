@@ -67,7 +67,7 @@ async fn enrol(world: &World, terminal: TerminalId) {
 async fn seeds_and_keys(world: &World) -> (Vec<Seed>, String) {
     let mut seeds = Vec::new();
     for n in [1, 2] {
-        seeds.push(world.store.seed_for(number(n), 5).await.unwrap().unwrap());
+        seeds.push(world.seed(number(n), 5).await.unwrap());
     }
     let keys = world.store.keys().await.unwrap();
     assert_eq!(keys.len(), 2);

@@ -71,6 +71,12 @@ impl World {
         Self::among(vec![store])
     }
 
+    /// The seed that this epoch is derived from.
+    pub(crate) async fn seed(&self, terminal: TerminalId, epoch: u32) -> Option<Seed> {
+        let judging = self.store.judging(terminal, vec![epoch]).await.unwrap()?;
+        judging.seeds.into_iter().next().map(|(seed, _)| seed)
+    }
+
     pub(crate) fn among(nodes: Vec<Arc<dyn Store>>) -> Self {
         let mut start = [0; 8];
         getrandom::fill(&mut start).unwrap();

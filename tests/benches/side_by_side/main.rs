@@ -2,7 +2,8 @@
 //!
 //! One run, one machine, one HSM token: every line stands beside a bare loop of the same PKCS#11
 //! calls or the same durable commits, measured in turn with it. `make bench` prints the table and
-//! writes it into docs/PERFORMANCE.md.
+//! writes it into docs/PERFORMANCE.md. `cargo bench -p tests --bench side_by_side -- payments` measures
+//! payments alone, for a profiler, and writes nothing.
 //!
 //! The process starts itself twice: once as `m2key-authority init`, once with the environment that
 //! SoftHSM reads.
@@ -21,6 +22,8 @@ const ROLE: &str = "M2KEY_BENCH_ROLE";
 const DIR: &str = "M2KEY_BENCH_DIR";
 const AUTHORITY: &str = "authority";
 const MEASURE: &str = "measure";
+/// The argument, and the role it becomes.
+const PAYMENTS: &str = "payments";
 /// Where the token directory of SoftHSM is said; its library reads nothing else.
 const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
 
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
     let done = match std::env::var(ROLE).as_deref() {
         Ok(AUTHORITY) => return init(),
         Ok(MEASURE) => measure(),
+        Ok(PAYMENTS) => payments(),
         _ => direct(),
     };
     match done {
@@ -60,8 +64,12 @@ fn direct() -> Result<(), Fault> {
     if !made.status.success() {
         return Err(String::from_utf8_lossy(&made.stderr).into());
     }
+    let role = match std::env::args().any(|argument| argument == PAYMENTS) {
+        true => PAYMENTS,
+        false => MEASURE,
+    };
     let measured = Command::new(&own)
-        .env(ROLE, MEASURE)
+        .env(ROLE, role)
         .env(DIR, &home)
         .env(SOFTHSM2_CONF, home.join("softhsm2.conf"))
         .status()?;
@@ -81,15 +89,30 @@ fn init() -> ExitCode {
 
 fn measure() -> Result<(), Fault> {
     let home = PathBuf::from(std::env::var(DIR)?);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let rounds = runtime.block_on(rounds(&home))?;
+    let rounds = runtime()?.block_on(rounds(&home))?;
     let text = page::render(&rounds.rows()) + "\n" + &rounds.latencies();
     println!("\n{text}");
     page::write("side by side", &text)?;
     println!("written into docs/PERFORMANCE.md");
     Ok(())
+}
+
+fn payments() -> Result<(), Fault> {
+    let home = PathBuf::from(std::env::var(DIR)?);
+    runtime()?.block_on(async {
+        let world = ours::World::open(&home).await?;
+        for _ in 0..page::ROUNDS {
+            let (rate, _) = world.payments().await?;
+            println!("payments/s: {rate:.0}");
+        }
+        Ok(())
+    })
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
 }
 
 /// Bare and ours take turns, so that a slow moment of the machine hits both; medians are told.

@@ -10,12 +10,11 @@ use serde_json::json;
 
 use super::bookings::Booked;
 use super::ledger::Movement;
-use super::merchants::find_merchant;
 use super::persons::Person;
 use super::turns::{move_all, raise_revision};
 use super::writer::Tx;
-use crate::store::Result;
 use crate::store::sqlite::error::corrupt;
+use crate::store::{ClaimRecord, Payment, Result};
 
 /// A payment whose money has moved, or moves in this transaction.
 pub(super) struct Booking<'a> {
@@ -26,6 +25,8 @@ pub(super) struct Booking<'a> {
     pub(super) service_account: AccountId,
     /// What the ledger takes it from.
     pub(super) from: AccountId,
+    /// Where it puts it: the payee's account.
+    pub(super) to: AccountId,
     pub(super) rail: &'a str,
     pub(super) rail_reference: &'a str,
     /// How its claim stands until now.
@@ -48,13 +49,28 @@ impl Booking<'_> {
         self.record(tx)
     }
 
+    /// The payment as it is read again, of the claim as it was stored.
+    pub(super) fn made(&self, claim: ClaimRecord) -> Result<Payment> {
+        let amount_minor = self.approved.amount().amount_minor();
+        Ok(Payment {
+            id: self.payment,
+            receipt: self.receipt,
+            pseudonym: self.person.pseudonym(claim.claimed.payee),
+            payee_name: claim.payee_name,
+            approved: approved_again(claim.claimed, amount_minor, self.approved_at)?,
+            paid_at: self.paid_at,
+            service_account: self.service_account,
+            rail: self.rail.into(),
+            rail_reference: self.rail_reference.into(),
+            receipt_jws: None,
+        })
+    }
+
     fn move_money(&self, tx: &Tx<'_>) -> Result<()> {
-        let merchant = find_merchant(tx.conn, self.approved.claimed().payee)?
-            .ok_or_else(|| corrupt("a claim without its payee"))?;
         let movement = Movement {
             id: self.payment.0,
             from: self.from,
-            to: merchant.account,
+            to: self.to,
             amount_minor: self.approved.amount().amount_minor(),
         };
         movement.enter(tx)

@@ -272,6 +272,9 @@ fn captured(
     )?;
     let person = person_of_account(tx.conn, intent.service_account)?
         .ok_or_else(|| corrupt("a service account of nobody"))?;
+    let claim = intent.approved.claimed().claim;
+    let claim =
+        find_claim(tx.conn, claim)?.ok_or_else(|| corrupt("an intent without its claim"))?;
     let booking = Booking {
         payment: intent.payment,
         receipt: intent.receipt,
@@ -279,6 +282,7 @@ fn captured(
         person: &person,
         service_account: intent.service_account,
         from: clearing(tx, &intent.rail, intent.approved.amount().currency(), at)?,
+        to: claim.payee_account,
         rail: &intent.rail,
         rail_reference: reference,
         claim_state: "paying",

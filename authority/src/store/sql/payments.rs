@@ -3,7 +3,7 @@
 use crate::store::sql::conn::{Conn, Row, params};
 use async_trait::async_trait;
 use protocol::charge::Claimed;
-use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId};
+use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId, TerminalId};
 use protocol::time::Timestamp;
 use protocol::wire::claims::ClaimState;
 use serde_json::json;
@@ -17,11 +17,10 @@ use super::caps::Capped;
 use super::intents::begin;
 use super::ledger::debit;
 use super::persons::{Person, find_person};
-use super::row::{all, find, get, time, uuid};
+use super::row::{all, find, get, terminal, time, uuid};
 use super::service_accounts::choose;
 use super::settle::{StoredClaim, find_claim};
 use super::subjects::of_payment;
-use super::terminals::active_terminal;
 use super::turns::raise_revision;
 use super::writer::{Stop, Tx, Verdict};
 use crate::journal::hex;
@@ -70,11 +69,13 @@ pub(super) fn receipt_of_claim(conn: &Conn, claim: ClaimId) -> Result<Option<Str
 pub(super) type Step<T> = std::result::Result<T, Stop<PayOutcome>>;
 
 fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
-    let id = pay.approved.claimed().claim;
-    if let Some(earlier) = payment_of(tx.conn, id)? {
+    let claim = find_claim(tx.conn, pay.approved.claimed().claim)?;
+    if let Some(paid) = claim.as_ref().filter(|it| it.is_paid()) {
+        let earlier = payment_of(tx.conn, paid.record.claimed.claim)?;
+        let earlier = earlier.ok_or_else(|| corrupt("a paid claim without its payment"))?;
         return Ok(repeated(tx.conn, earlier, pay)?);
     }
-    let claim = claim_to_pay(tx.conn, pay)?;
+    let claim = claim_to_pay(claim, pay)?;
     let (person, account) = payer(tx.conn, pay, &claim)?;
     if account.rail != LEDGER || claim.record.paying {
         return begin(tx, pay, &claim, &person, &account);
@@ -92,6 +93,7 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
         person: &person,
         service_account: account.id,
         from: account.id,
+        to: claim.payee_account,
         rail: LEDGER,
         rail_reference: &reference,
         claim_state: "held",
@@ -100,8 +102,7 @@ fn carry_out(tx: &mut Tx<'_>, pay: &Pay) -> Verdict<PayOutcome> {
         moved: &pay.moved,
     };
     booking.enter(tx)?;
-    let payment = payment_of(tx.conn, id)?.ok_or_else(|| corrupt("a payment vanished"))?;
-    Ok(PayOutcome::Paid(Box::new(payment)))
+    Ok(PayOutcome::Paid(Box::new(booking.made(claim.record)?)))
 }
 
 /// What the account may pay at once and in a month: judged where the payment, or its intent, is written.
@@ -139,15 +140,15 @@ pub(super) fn is_payer(conn: &Conn, payment: PaymentId, person: &PersonKey) -> R
 }
 
 /// The claim as it stands now, if this approval still fits it.
-fn claim_to_pay(conn: &Conn, pay: &Pay) -> Step<StoredClaim> {
+fn claim_to_pay(claim: Option<StoredClaim>, pay: &Pay) -> Step<StoredClaim> {
     let refused = |outcome| Err(Stop::Refused(outcome));
     let approved = &pay.approved;
-    if active_terminal(conn, approved.claimed().terminal)?.is_none() {
-        return refused(PayOutcome::TerminalRefused);
-    }
-    let Some(claim) = find_claim(conn, approved.claimed().claim)? else {
+    let Some(claim) = claim else {
         return refused(PayOutcome::ClaimOver);
     };
+    if claim.banned {
+        return refused(PayOutcome::TerminalRefused);
+    }
     let over = pay.at >= claim.record.claimed.held_until;
     if over || claim.record.state != ClaimState::Held {
         return refused(PayOutcome::ClaimOver);
@@ -182,11 +183,12 @@ fn payer(conn: &Conn, pay: &Pay, claim: &StoredClaim) -> Step<(Person, ServiceAc
     }
 }
 
+/// The first one stays.
 fn store_receipt(tx: &mut Tx<'_>, payment: PaymentId, jws: &str, at: Timestamp) -> Verdict<String> {
     if let Some(first) = receipt(tx.conn, payment)? {
         return Ok(first);
     }
-    let known = find_payment(tx.conn, payment)?
+    let due = due(tx.conn, payment)?
         .ok_or_else(|| corrupt(format!("a receipt of no payment: {payment}")))?;
     tx.execute_one(
         "INSERT INTO receipts (payment, jws, stored_at_ms) VALUES (?1, ?2, ?3)",
@@ -194,16 +196,41 @@ fn store_receipt(tx: &mut Tx<'_>, payment: PaymentId, jws: &str, at: Timestamp) 
     )?;
     tx.execute_one(
         "DELETE FROM receipts_due WHERE paid_at_ms = ?1 AND payment = ?2",
-        params![known.paid_at.ms(), payment.0.as_bytes()],
+        params![due.paid_at.ms(), payment.0.as_bytes()],
     )?;
-    raise_revision(tx, known.approved.claimed().terminal)?;
+    raise_revision(tx, due.terminal)?;
     let body = json!({
         "payment": payment,
-        "receipt": known.receipt,
+        "receipt": due.receipt,
         "jws_sha256": hex(&Sha256::digest(jws.as_bytes())),
     });
     tx.record("receipt.stored", at, &body)?;
     Ok(jws.to_owned())
+}
+
+/// What storing a receipt needs to know of its payment.
+struct Due {
+    receipt: ReceiptId,
+    terminal: TerminalId,
+    paid_at: Timestamp,
+}
+
+fn due(conn: &Conn, payment: PaymentId) -> Result<Option<Due>> {
+    find(
+        conn,
+        "SELECT payments.receipt, payments.paid_at_ms, charges.terminal FROM payments
+         JOIN claims ON claims.id = payments.claim
+         JOIN charges ON charges.id = claims.charge
+         WHERE payments.id = ?1",
+        [payment.0.as_bytes()],
+        |row| {
+            Ok(Due {
+                receipt: ReceiptId(uuid(row, "receipt")?),
+                terminal: terminal(row, "terminal")?,
+                paid_at: time(row, "paid_at_ms")?,
+            })
+        },
+    )
 }
 
 fn receipt(conn: &Conn, payment: PaymentId) -> Result<Option<String>> {

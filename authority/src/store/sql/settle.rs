@@ -2,7 +2,7 @@
 
 use crate::store::sql::conn::{Conn, Row, params};
 use protocol::charge::{ChargeKind, Claimed, Mark};
-use protocol::ids::{ChargeId, ClaimId, MerchantId, TerminalId};
+use protocol::ids::{AccountId, ChargeId, ClaimId, MerchantId, TerminalId};
 use protocol::time::Timestamp;
 use protocol::wire::claims::ClaimState;
 use protocol::wire::push::EndReason;
@@ -10,7 +10,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::intents::turn_back_for;
-use super::row::{currency, find, get, money, terminal, time, token, uuid, uuid_or_none};
+use super::row::{
+    currency, find, get, money, terminal, time, time_or_none, token, uuid, uuid_or_none,
+};
 use super::writer::Tx;
 use crate::store::sqlite::error::corrupt;
 use crate::store::{ChargeRecord, ChargeStatus, ClaimRecord, Result};
@@ -40,6 +42,16 @@ pub(super) struct StoredClaim {
     pub(super) record: ClaimRecord,
     /// The row of the person who claimed, when that was known.
     pub(super) person: Option<Uuid>,
+    /// Where the ledger puts the payee's money.
+    pub(super) payee_account: AccountId,
+    /// Its terminal is banned.
+    pub(super) banned: bool,
+}
+
+impl StoredClaim {
+    pub(super) fn is_paid(&self) -> bool {
+        self.record.state == ClaimState::Paid
+    }
 }
 
 pub(super) fn find_claim(conn: &Conn, id: ClaimId) -> Result<Option<StoredClaim>> {
@@ -50,10 +62,12 @@ pub(super) fn find_claim(conn: &Conn, id: ClaimId) -> Result<Option<StoredClaim>
                 claims.claimed_at_ms, claims.held_until_ms,
                 charges.id AS charge, charges.terminal, charges.merchant, charges.kind,
                 charges.currency, charges.asked_minor, charges.cap_minor, charges.reference,
-                merchants.name AS payee_name
+                merchants.name AS payee_name, merchants.account AS payee_account,
+                terminals.banned_at_ms
          FROM claims
          JOIN charges ON charges.id = claims.charge
          JOIN merchants ON merchants.id = charges.merchant
+         JOIN terminals ON terminals.id = charges.terminal
          WHERE claims.id = ?1",
         [id.0.as_bytes()],
         read_claim,
@@ -170,6 +184,8 @@ fn read_claim(row: &Row<'_>) -> Result<StoredClaim> {
     Ok(StoredClaim {
         record,
         person: uuid_or_none(row, "person")?,
+        payee_account: AccountId(uuid(row, "payee_account")?),
+        banned: time_or_none(row, "banned_at_ms")?.is_some(),
     })
 }
 

@@ -16,12 +16,12 @@ use super::row::{all, count, find, get, one, terminal, time, uuid};
 use super::settle::{end, find_charge};
 use super::subjects::at;
 use super::turns::raise_revision;
-use super::wear::set_pace;
+use super::wear::{find_paces, set_pace};
 use super::writer::{Tx, Verdict};
 use crate::journal::Fact;
 use crate::store::sqlite::error::corrupt;
 use crate::store::{
-    JoinToken, KeyRecord, NewSchedule, OperationId, Result, Scheduled, Seed, Terminal,
+    JoinToken, Judging, KeyRecord, NewSchedule, OperationId, Result, Scheduled, Seed, Terminal,
     TerminalStatus, Terminals,
 };
 
@@ -71,16 +71,9 @@ impl Terminals for SqlStore {
         .await
     }
 
-    async fn seed_for(&self, terminal: TerminalId, epoch: u32) -> Result<Option<Seed>> {
-        self.read(move |conn| {
-            find(
-                conn,
-                &format!("SELECT * {IN_FORCE}"),
-                params![terminal.value(), epoch],
-                read_seed,
-            )
-        })
-        .await
+    async fn judging(&self, terminal: TerminalId, epochs: Vec<u32>) -> Result<Option<Judging>> {
+        self.read(move |conn| judging(conn, terminal, &epochs))
+            .await
     }
 
     async fn ban_terminal(
@@ -118,6 +111,57 @@ pub(super) fn find_terminal(conn: &Conn, id: TerminalId) -> Result<Option<Termin
 pub(super) fn active_terminal(conn: &Conn, id: TerminalId) -> Result<Option<Terminal>> {
     let terminal = find_terminal(conn, id)?;
     Ok(terminal.filter(|terminal| terminal.status == TerminalStatus::Active))
+}
+
+fn judging(conn: &Conn, id: TerminalId, epochs: &[u32]) -> Result<Option<Judging>> {
+    let Some(terminal) = find_terminal(conn, id)? else {
+        return Ok(None);
+    };
+    Ok(Some(Judging {
+        terminal,
+        paces: find_paces(conn, id)?,
+        seeds: seeds_for(conn, id, epochs)?,
+    }))
+}
+
+/// Each seed in force with its epochs. Versions only rise: what is in force at both ends is in force in
+/// between.
+fn seeds_for(conn: &Conn, terminal: TerminalId, epochs: &[u32]) -> Result<Vec<(Seed, Vec<u32>)>> {
+    let (Some(first), Some(last)) = (epochs.first(), epochs.last()) else {
+        return Ok(Vec::new());
+    };
+    let at_the_end = seed_for(conn, terminal, *last)?;
+    let mut found: Vec<(Seed, Vec<u32>)> = Vec::new();
+    if first == last || version_for(conn, terminal, *first)? == at_the_end.as_ref().map(version) {
+        found.extend(at_the_end.map(|seed| (seed, epochs.to_vec())));
+        return Ok(found);
+    }
+    for epoch in epochs {
+        let Some(seed) = seed_for(conn, terminal, *epoch)? else {
+            continue;
+        };
+        match found
+            .last_mut()
+            .filter(|(it, _)| it.version == seed.version)
+        {
+            Some((_, of_seed)) => of_seed.push(*epoch),
+            None => found.push((seed, vec![*epoch])),
+        }
+    }
+    Ok(found)
+}
+
+fn version(seed: &Seed) -> u32 {
+    seed.version
+}
+
+fn seed_for(conn: &Conn, terminal: TerminalId, epoch: u32) -> Result<Option<Seed>> {
+    find(
+        conn,
+        &format!("SELECT * {IN_FORCE}"),
+        params![terminal.value(), epoch],
+        read_seed,
+    )
 }
 
 fn add(tx: &mut Tx<'_>, terminal: &Terminal, seed: &Seed, join_token: &JoinToken) -> Verdict<bool> {

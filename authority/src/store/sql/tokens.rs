@@ -2,7 +2,7 @@
 
 use crate::store::sql::conn::{Conn, params};
 use async_trait::async_trait;
-use protocol::charge::{ChargeKind, RELEASES_MAX};
+use protocol::charge::{ChargeKind, Claimed, RELEASES_MAX};
 use protocol::ids::{ChargeId, ClaimId, TerminalId};
 use protocol::money::Money;
 use protocol::receipt::Payee;
@@ -100,7 +100,7 @@ fn spend_and_hold(tx: &mut Tx<'_>, claim: &Claim) -> Verdict<ClaimOutcome> {
         return Ok(ClaimOutcome::Tap(refusal));
     }
     spend(tx, &token, claim.id)?;
-    let charge = charge_to_hold(tx, claim, &terminal)?;
+    let charge = charge_to_hold(tx.conn, claim, &terminal)?;
     let person = claim
         .person
         .as_ref()
@@ -109,21 +109,20 @@ fn spend_and_hold(tx: &mut Tx<'_>, claim: &Claim) -> Verdict<ClaimOutcome> {
     if let Some(person) = &person {
         may_hold(tx.conn, person, claim.held_max)?;
     }
-    hold(tx, claim, charge, person.as_ref())?;
+    let record = hold(tx, claim, &charge, person.as_ref())?;
     if let Some(tap) = &claim.tap
         && !insert_tap(tx, claim, tap)?
     {
         return Err(Stop::Refused(ClaimOutcome::Tap(TapRefusal::Repeated)));
     }
     raise_revision(tx, terminal.id)?;
-    record_claim(tx, claim, charge, person.as_ref())?;
+    record_claim(tx, claim, charge.id(), person.as_ref())?;
     if let Some(approval) = &claim.approval
         && !keep_approval(tx, claim.id, approval, claim.at)?
     {
         return Err(Stop::Refused(ClaimOutcome::ApprovalUsed));
     }
-    let stored = find_claim(tx.conn, claim.id)?.ok_or_else(|| corrupt("a claim vanished"))?;
-    Ok(ClaimOutcome::Claimed(Box::new(stored.record)))
+    Ok(ClaimOutcome::Claimed(Box::new(record)))
 }
 
 /// A step of a claim: it goes on, or the claim is refused and nothing was spent.
@@ -180,38 +179,55 @@ pub(super) fn held_by(conn: &Conn, person: &Person) -> Result<u32> {
     )
 }
 
-/// The till's charge if it asks for one, else a new one by the merchant's own rule.
-fn charge_to_hold(tx: &mut Tx<'_>, claim: &Claim, terminal: &Terminal) -> Step<ChargeId> {
-    let till = till_charge(tx.conn, terminal.id)?;
-    match till.map(|charge| (charge.status, charge)) {
-        Some((ChargeStatus::Held(_), _)) => Err(Stop::Refused(ClaimOutcome::Held)),
-        Some((ChargeStatus::Offered, charge)) if claim.at < charge.until => Ok(charge.id),
-        _ => idle_charge(tx, claim, terminal),
+/// What a claim holds.
+enum ToHold {
+    /// What the till asks for.
+    Till(ChargeId),
+    /// What is made for this claim, by the merchant's own rule.
+    Idle(Box<Claimed>, Merchant),
+}
+
+impl ToHold {
+    fn id(&self) -> ChargeId {
+        match self {
+            Self::Till(id) => *id,
+            Self::Idle(claimed, _) => claimed.charge,
+        }
     }
 }
 
-fn idle_charge(tx: &Tx<'_>, claim: &Claim, terminal: &Terminal) -> Step<ChargeId> {
-    let merchant = merchant_of(tx.conn, terminal)?;
+/// The till's charge if it asks for one, else a new one by the merchant's own rule.
+fn charge_to_hold(conn: &Conn, claim: &Claim, terminal: &Terminal) -> Step<ToHold> {
+    let till = till_charge(conn, terminal.id)?;
+    match till.map(|charge| (charge.status, charge)) {
+        Some((ChargeStatus::Held(_), _)) => Err(Stop::Refused(ClaimOutcome::Held)),
+        Some((ChargeStatus::Offered, charge)) if claim.at < charge.until => {
+            Ok(ToHold::Till(charge.id))
+        }
+        _ => idle_charge(conn, claim, terminal),
+    }
+}
+
+fn idle_charge(conn: &Conn, claim: &Claim, terminal: &Terminal) -> Step<ToHold> {
+    let merchant = merchant_of(conn, terminal)?;
     let Some((kind, asked, cap)) = idle_terms(&merchant) else {
         return Err(Stop::Refused(ClaimOutcome::NothingToPay));
     };
-    tx.execute_one(
-        "INSERT INTO charges (id, terminal, merchant, kind, currency, asked_minor, cap_minor,
-                              state, until_ms, releases, started_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'offered', ?8, 0, ?9)",
-        params![
-            claim.idle_charge.0.as_bytes(),
-            terminal.id.value(),
-            merchant.id.0.as_bytes(),
-            kind_text(kind),
-            merchant.currency.code(),
-            asked.map(Money::amount_minor),
-            cap.map(Money::amount_minor),
-            claim.held_until.ms(),
-            claim.at.ms()
-        ],
-    )?;
-    Ok(claim.idle_charge)
+    let claimed = Claimed {
+        claim: claim.id,
+        token: claim.live.token(),
+        terminal: terminal.id,
+        payee: merchant.id,
+        charge: claim.idle_charge,
+        kind,
+        asked,
+        cap,
+        reference: None,
+        mark: claim.mark,
+        claimed_at: claim.at,
+        held_until: claim.held_until,
+    };
+    Ok(ToHold::Idle(Box::new(claimed), merchant))
 }
 
 /// Kind, amount and cap of what a shopper may pay when the till asks for nothing. A fixed amount
@@ -229,7 +245,64 @@ fn merchant_of(conn: &Conn, terminal: &Terminal) -> Result<Merchant> {
         .ok_or_else(|| corrupt("a terminal without its merchant"))
 }
 
-fn hold(tx: &Tx<'_>, claim: &Claim, charge: ChargeId, person: Option<&Person>) -> Result<()> {
+/// Claim and charge point to each other from now on.
+fn hold(
+    tx: &Tx<'_>,
+    claim: &Claim,
+    charge: &ToHold,
+    person: Option<&Person>,
+) -> Result<ClaimRecord> {
+    match charge {
+        ToHold::Till(id) => {
+            insert_claim(tx, claim, *id, person)?;
+            tx.execute_one(
+                "UPDATE charges SET state = 'held', claim = ?2 WHERE id = ?1 AND state = 'offered'",
+                params![id.0.as_bytes(), claim.id.0.as_bytes()],
+            )?;
+            let stored = find_claim(tx.conn, claim.id)?;
+            Ok(stored.ok_or_else(|| corrupt("a claim vanished"))?.record)
+        }
+        ToHold::Idle(claimed, merchant) => {
+            insert_held(tx, claimed, merchant)?;
+            insert_claim(tx, claim, claimed.charge, person)?;
+            Ok(ClaimRecord {
+                claimed: Claimed::clone(claimed),
+                payee_name: merchant.name.clone(),
+                state: ClaimState::Held,
+                paying: false,
+                phone: claim.phone,
+            })
+        }
+    }
+}
+
+/// A charge that was never on offer to anybody else.
+fn insert_held(tx: &Tx<'_>, claimed: &Claimed, merchant: &Merchant) -> Result<()> {
+    tx.execute_one(
+        "INSERT INTO charges (id, terminal, merchant, kind, currency, asked_minor, cap_minor,
+                              state, claim, until_ms, releases, started_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'held', ?8, ?9, 0, ?10)",
+        params![
+            claimed.charge.0.as_bytes(),
+            claimed.terminal.value(),
+            merchant.id.0.as_bytes(),
+            kind_text(claimed.kind),
+            merchant.currency.code(),
+            claimed.asked.map(Money::amount_minor),
+            claimed.cap.map(Money::amount_minor),
+            claimed.claim.0.as_bytes(),
+            claimed.held_until.ms(),
+            claimed.claimed_at.ms()
+        ],
+    )
+}
+
+fn insert_claim(
+    tx: &Tx<'_>,
+    claim: &Claim,
+    charge: ChargeId,
+    person: Option<&Person>,
+) -> Result<()> {
     let token = claim.live.token();
     tx.execute_one(
         "INSERT INTO claims (id, charge, epoch, version, channel, \"window\", turn, phone, person,
@@ -249,10 +322,6 @@ fn hold(tx: &Tx<'_>, claim: &Claim, charge: ChargeId, person: Option<&Person>) -
             claim.at.ms(),
             claim.held_until.ms()
         ],
-    )?;
-    tx.execute_one(
-        "UPDATE charges SET state = 'held', claim = ?2 WHERE id = ?1 AND state = 'offered'",
-        params![charge.0.as_bytes(), claim.id.0.as_bytes()],
     )
 }
 

@@ -255,7 +255,7 @@ fn forget_past(tx: &Tx<'_>, new: &NewSchedule) -> Result<()> {
     Ok(())
 }
 
-fn find_paces(conn: &Conn, terminal: TerminalId) -> Result<Vec<Pace>> {
+pub(super) fn find_paces(conn: &Conn, terminal: TerminalId) -> Result<Vec<Pace>> {
     all(
         conn,
         "SELECT from_epoch, shortest_ms, longest_ms FROM nfc_paces

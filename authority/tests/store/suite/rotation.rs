@@ -2,7 +2,7 @@
 
 use authority::store::{
     ClaimOutcome, KeyPurpose, KeyRecord, KeyStep, NewSchedule, NewSeed, Operation, OperationId,
-    OperationState, Reseed, Reseeded, Scheduled, Stepped, ToReseed, When, Whose, Work,
+    OperationState, Reseed, Reseeded, Scheduled, Seed, Stepped, ToReseed, When, Whose, Work,
 };
 use hsm::{KeyLabel, SealedSeed, SealingKeys};
 use pki::lifecycle::{KeyState, Step};
@@ -176,6 +176,15 @@ pub(crate) async fn a_key_is_not_retired_while_a_seed_under_it_counts(world: &Wo
     assert_eq!((stranded.count, stranded.first), (1, vec![terminal]));
     let planned = batch(id, &[(terminal, 2)], When::Planned, 2);
     assert_eq!(world.store.reseed(planned).await, Ok(Reseeded::Done));
+    let present = epoch_now(terminal);
+    let around: Vec<u32> = (present + 4..present + 8).collect();
+    let judging = world.store.judging(terminal, around.clone()).await;
+    let seeds = judging.unwrap().unwrap().seeds;
+    let by_version = |(seed, epochs): &(Seed, Vec<u32>)| (seed.version, epochs.clone());
+    assert_eq!(
+        seeds.iter().map(by_version).collect::<Vec<_>>(),
+        [(1, around[..2].to_vec()), (2, around[2..].to_vec())]
+    );
     let at = |hours: i64| world.store.dependents(old.into(), NOW + hours * HOUR_MS);
     assert_eq!(at(5).await.unwrap().count, 1, "issued hours are under it");
     assert_eq!(at(9).await.unwrap().count, 0);
@@ -246,7 +255,7 @@ pub(crate) async fn a_token_of_a_replaced_seed_is_refused_in_the_transaction(wor
     assert_eq!(world.revision(terminal).await, before + 1);
     let epoch = epoch_now(terminal);
     for epoch in [epoch - 1, epoch, epoch + 1] {
-        let seed = world.store.seed_for(terminal, epoch).await.unwrap();
+        let seed = world.seed(terminal, epoch).await;
         assert_eq!(seed.unwrap().version, 2);
     }
 }

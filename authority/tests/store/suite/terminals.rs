@@ -66,7 +66,7 @@ pub(crate) async fn a_terminal_is_added_once_with_seed_and_join_token(world: &Wo
     assert!(!add().await.unwrap());
     let stored = world.store.terminal(terminal.id).await.unwrap();
     assert_eq!(stored, Some(terminal.clone()));
-    let stored = world.store.seed_for(terminal.id, 0).await.unwrap();
+    let stored = world.seed(terminal.id, 0).await;
     assert_eq!(stored, Some(seed));
     let redeemed = world
         .store
@@ -97,13 +97,12 @@ pub(crate) async fn seeds_are_found_by_epoch(world: &World) {
             .await
             .unwrap()
     );
-    assert_eq!(world.store.seed_for(id, 99).await.unwrap(), None);
-    assert_eq!(
-        world.store.seed_for(id, 100).await.unwrap(),
-        Some(seed.clone())
-    );
-    assert_eq!(world.store.seed_for(id, 900).await.unwrap(), Some(seed));
-    assert_eq!(world.store.seed_for(number(6), 900).await.unwrap(), None);
+    assert_eq!(world.seed(id, 99).await, None);
+    assert_eq!(world.seed(id, 100).await, Some(seed.clone()));
+    assert_eq!(world.seed(id, 900).await, Some(seed));
+    assert_eq!(world.seed(number(6), 900).await, None);
+    let unknown = world.store.judging(number(6), vec![900]).await;
+    assert_eq!(unknown, Ok(None));
 }
 
 pub(crate) async fn a_ban_ends_what_is_held_and_stays_the_first(world: &World) {
