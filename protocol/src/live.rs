@@ -14,7 +14,9 @@ use crate::presented::Presented;
 use crate::time::Timestamp;
 use crate::token::{Channel, TokenId, WindowId};
 use crate::turn::TURN_SHUT;
-use crate::window::{CheckedPolicy, EARLY_MS, EpochClock, GRACE_MAX_MS, Window, WindowPlan};
+use crate::window::{
+    Behind, CheckedPolicy, EARLY_MS, EpochClock, GRACE_MAX_MS, Window, WindowPlan, Windows,
+};
 
 /// Earlier turns of a window that a refusal looks back over to say "spent" rather than "unknown".
 const SPENT_LOOK_BACK: u16 = 64;
@@ -29,6 +31,15 @@ pub struct LoadedEpoch {
     pub key: EpochKey,
     /// Under which the epoch was issued, and so is judged.
     pub policy: CheckedPolicy,
+    /// Windows of this policy that nobody need draw again; [`Behind::default`] where none is known.
+    pub behind: Behind,
+}
+
+impl LoadedEpoch {
+    /// The windows of one channel, from the first on.
+    pub fn windows(&self, channel: Channel, clock: &EpochClock) -> Windows<'_> {
+        Windows::of(&self.key, &self.policy, channel, clock, self.epoch)
+    }
 }
 
 /// A window that accepts tokens now, with its key and the turn the database holds (0 if none).
@@ -91,26 +102,21 @@ pub fn candidates<'a>(
     let mut found = Vec::new();
     for entry in loaded.iter().filter(|entry| epochs.contains(&entry.epoch)) {
         for channel in channels {
-            let policy = &entry.policy;
-            let plan = WindowPlan::draw(&entry.key, policy, *channel, &clock, entry.epoch);
-            let accepting = |w: &&Window| w.accepts(now, policy.of(*channel));
-            found.extend(
-                plan.windows()
-                    .iter()
-                    .filter(accepting)
-                    .map(|window| Candidate {
-                        id: WindowId {
-                            terminal,
-                            version: entry.version,
-                            channel: *channel,
-                            epoch: entry.epoch,
-                            window: window.index,
-                        },
-                        window: *window,
-                        turn: 0,
-                        key: &entry.key,
-                    }),
-            );
+            let lengths = entry.policy.of(*channel);
+            let windows = entry.behind.walk(entry.windows(*channel, &clock), now);
+            let accepting = windows.filter(|window| window.accepts(now, lengths));
+            found.extend(accepting.map(|window| Candidate {
+                id: WindowId {
+                    terminal,
+                    version: entry.version,
+                    channel: *channel,
+                    epoch: entry.epoch,
+                    window: window.index,
+                },
+                window,
+                turn: 0,
+                key: &entry.key,
+            }));
         }
     }
     found

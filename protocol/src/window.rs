@@ -225,20 +225,7 @@ impl WindowPlan {
         clock: &EpochClock,
         epoch: u32,
     ) -> Self {
-        let lengths = policy.of(channel);
-        let (mut opens, end) = (clock.opens(epoch), clock.closes(epoch));
-        let mut windows = Vec::new();
-        while opens < end {
-            let index = windows.len() as u16;
-            let closes = opens + length(key, lengths, channel, index, end - opens);
-            windows.push(Window {
-                index,
-                opens,
-                closes,
-            });
-            opens = closes;
-        }
-        Self(windows)
+        Self(Windows::of(key, policy, channel, clock, epoch).collect())
     }
 
     pub fn windows(&self) -> &[Window] {
@@ -252,6 +239,108 @@ impl WindowPlan {
             .checked_sub(1)
             .map(|i| &self.0[i])
             .filter(|window| window.contains(now))
+    }
+}
+
+/// The windows of a plan one after the other, each drawn when it is asked for.
+#[derive(Debug, Clone)]
+pub struct Windows<'a> {
+    key: &'a EpochKey,
+    lengths: &'a WindowPolicy,
+    channel: Channel,
+    index: u16,
+    opens: Timestamp,
+    end: Timestamp,
+}
+
+impl<'a> Windows<'a> {
+    pub fn of(
+        key: &'a EpochKey,
+        policy: &'a CheckedPolicy,
+        channel: Channel,
+        clock: &EpochClock,
+        epoch: u32,
+    ) -> Self {
+        Self {
+            key,
+            lengths: policy.of(channel),
+            channel,
+            index: 0,
+            opens: clock.opens(epoch),
+            end: clock.closes(epoch),
+        }
+    }
+
+    /// The same from this window of theirs on.
+    pub fn from(self, window: Window) -> Self {
+        Self {
+            index: window.index,
+            opens: window.opens,
+            ..self
+        }
+    }
+}
+
+impl Iterator for Windows<'_> {
+    type Item = Window;
+
+    fn next(&mut self) -> Option<Window> {
+        let (opens, rest) = (self.opens, self.end - self.opens);
+        if rest <= 0 {
+            return None;
+        }
+        let index = self.index;
+        let closes = opens + length(self.key, self.lengths, self.channel, index, rest);
+        (self.index, self.opens) = (index.saturating_add(1), closes);
+        Some(Window {
+            index,
+            opens,
+            closes,
+        })
+    }
+}
+
+/// A window of each channel that opened long ago: whoever looks for what is accepted now need not draw
+/// those before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Behind([Option<Window>; Channel::ALL.len()]);
+
+impl Behind {
+    /// The windows that can accept a token at `now`, and some before them; `windows` begin with the epoch.
+    pub fn walk<'a>(
+        &self,
+        windows: Windows<'a>,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Window> + use<'a> {
+        let behind = self.0[place(windows.channel)];
+        let windows = match behind.filter(|window| lies_behind(window, now)) {
+            Some(window) => windows.from(window),
+            None => windows,
+        };
+        windows.take_while(move |window| window.opens - EARLY_MS <= now)
+    }
+
+    /// As far on as `now` allows.
+    pub fn follow(&mut self, windows: Windows<'_>, now: Timestamp) {
+        let place = place(windows.channel);
+        let last = self
+            .walk(windows, now)
+            .take_while(|it| lies_behind(it, now))
+            .last();
+        self.0[place] = last.or(self.0[place]);
+    }
+}
+
+/// Every window before this one has closed, and its grace is over.
+fn lies_behind(window: &Window, now: Timestamp) -> bool {
+    window.opens + GRACE_MAX_MS <= now
+}
+
+fn place(channel: Channel) -> usize {
+    match channel {
+        Channel::Nfc => 0,
+        Channel::Qr => 1,
+        Channel::Code => 2,
     }
 }
 

@@ -25,7 +25,7 @@ use protocol::time::Timestamp;
 use protocol::token::{Channel, MachineToken, WindowId};
 use protocol::turn::{KnownTurns, TurnState};
 use protocol::window::{
-    CheckedPolicy, EARLY_MS, EPOCH_MS, EpochClock, GRACE_MAX_MS, NfcWindows, Policy,
+    Behind, CheckedPolicy, EARLY_MS, EPOCH_MS, EpochClock, GRACE_MAX_MS, NfcWindows, Policy,
     SHORTEST_MIN_MS, WindowPlan, WindowPolicy,
 };
 use protocol::wire::push::{ChargeStage, ChargeState, EndReason, TerminalState};
@@ -379,13 +379,37 @@ proptest! {
     }
 
     #[test]
+    fn windows_that_are_behind_are_not_missed_whenever_they_were_noted(
+        id in terminal(), key in key(), into in 0..EPOCH_MS, notes in vec(-200_000..200_000i64, 1..4),
+    ) {
+        let clock = EpochClock::of(id);
+        let now = clock.opens(495_000) + into;
+        let policy = Policy::default().check().unwrap();
+        let load = |epoch| LoadedEpoch { version: 1, epoch, key: key.clone(), policy, behind: Behind::default() };
+        let whole: Vec<_> = epochs_needed(id, now).into_iter().map(load).collect();
+        let mut noted = whole.clone();
+        for (hour, plain) in noted.iter_mut().zip(&whole) {
+            for (channel, note) in Channel::ALL.into_iter().zip(notes.iter().cycle()) {
+                hour.behind.follow(plain.windows(channel, &clock), now + *note);
+            }
+        }
+        let windows = |loaded: &[LoadedEpoch]| -> Vec<_> {
+            let found = candidates(id, now, loaded, &Channel::ALL);
+            found.into_iter().map(|it| (it.id, it.window)).collect()
+        };
+        let all = windows(&whole);
+        prop_assert!(all.len() >= 3);
+        prop_assert_eq!(windows(&noted), all);
+    }
+
+    #[test]
     fn no_moment_and_no_epoch_makes_the_judge_panic(
         id in terminal(), key in key(), epochs in vec(epoch(), 0..3), now in moment(), bytes: [u8; 16],
     ) {
         let policy = Policy::default().check().unwrap();
         let mut epochs = epochs;
         epochs.extend(epochs_needed(id, now));
-        let loaded: Vec<_> = epochs.into_iter().map(|epoch| LoadedEpoch { version: 1, epoch, key: key.clone(), policy }).collect();
+        let loaded: Vec<_> = epochs.into_iter().map(|epoch| LoadedEpoch { version: 1, epoch, key: key.clone(), policy, behind: Behind::default() }).collect();
         let presented = Presented::Machine { terminal: id, token: MachineToken::from_bytes(bytes) };
         let found = candidates(id, now, &loaded, &Channel::ALL);
         prop_assert!(recognise(&presented, &found).is_err());

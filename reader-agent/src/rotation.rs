@@ -22,7 +22,7 @@ use protocol::schedule::{self, BadSchedule, Rank, Schedule, ScheduleClaims};
 use protocol::time::{Millis, Timestamp};
 use protocol::token::{Channel, WindowId};
 use protocol::turn::{KnownTurns, TurnState};
-use protocol::window::{CheckedPolicy, EpochClock, Window, WindowPlan, WindowPolicy};
+use protocol::window::{Behind, CheckedPolicy, EpochClock, Window, WindowPlan, WindowPolicy};
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
 
 /// How long tokens are shown from a schedule whose key is believed no more, while the next schedule is
@@ -284,6 +284,7 @@ impl Rotation {
                 epoch: entry.epoch,
                 key: entry.key.clone(),
                 policy: *policy,
+                behind: Behind::default(),
             },
             plans: Channel::ALL.map(plan),
         }

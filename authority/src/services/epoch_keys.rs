@@ -16,6 +16,7 @@ use protocol::problem::ProblemType;
 use protocol::time::Timestamp;
 use protocol::token::{Channel, WindowId};
 use protocol::turn::TurnCause;
+use protocol::window::{Behind, EpochClock};
 
 use super::kept_keys::Kept;
 use super::{Failure, pacing, seeds};
@@ -130,8 +131,16 @@ impl EpochKeys {
         judging: &Judging,
         now: Timestamp,
     ) -> Result<Vec<LoadedEpoch>, Failure> {
-        let loaded = self.load(judging, Priority::Payment).await?;
+        let mut loaded = self.load(judging, Priority::Payment).await?;
         let (terminal, generation) = (judging.terminal.id, self.app.generation);
+        let clock = EpochClock::of(terminal);
+        for hour in &mut loaded {
+            for channel in Channel::ALL {
+                let mut behind = hour.behind;
+                behind.follow(hour.windows(channel, &clock), now);
+                hour.behind = behind;
+            }
+        }
         self.kept().use_now(terminal, now, generation, &loaded);
         Ok(loaded)
     }
@@ -169,13 +178,9 @@ impl EpochKeys {
         let mut known = Vec::new();
         let mut lacking = Vec::new();
         for epoch in epochs {
-            match kept.find(&self.id(terminal, version, *epoch)) {
-                Some(key) => known.push(LoadedEpoch {
-                    version,
-                    epoch: *epoch,
-                    key,
-                    policy: pacing::policy_of(&self.app.config.policy, paces, *epoch),
-                }),
+            let policy = pacing::policy_of(&self.app.config.policy, paces, *epoch);
+            match kept.find(&self.id(terminal, version, *epoch), policy) {
+                Some(hour) => known.push(hour),
                 None => lacking.push(*epoch),
             }
         }
@@ -205,6 +210,7 @@ impl EpochKeys {
             epoch: *epoch,
             key: EpochKey::from_bytes(mac.0),
             policy: pacing::policy_of(&self.app.config.policy, paces, *epoch),
+            behind: Behind::default(),
         };
         Ok(epochs.iter().zip(&macs).map(entry).collect())
     }

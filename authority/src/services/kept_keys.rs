@@ -9,7 +9,7 @@ use protocol::derive::{EpochId, EpochKey};
 use protocol::ids::TerminalId;
 use protocol::live::{LoadedEpoch, epochs_needed};
 use protocol::time::{Millis, Timestamp};
-use protocol::window::EpochClock;
+use protocol::window::{Behind, CheckedPolicy, EpochClock};
 
 /// Terminals whose keys are kept; the one loaded first goes first.
 pub const TERMINALS_KEPT_MAX: usize = 20_000;
@@ -32,13 +32,30 @@ pub(super) struct Kept {
 struct OfTerminal {
     clock: EpochClock,
     used: Timestamp,
-    keys: BTreeMap<u32, (EpochId, EpochKey)>,
+    keys: BTreeMap<u32, Hour>,
+}
+
+/// The key of an hour, and which windows of it are past under which policy.
+#[derive(Clone)]
+struct Hour {
+    id: EpochId,
+    key: EpochKey,
+    policy: CheckedPolicy,
+    behind: Behind,
 }
 
 impl Kept {
-    pub(super) fn find(&self, id: &EpochId) -> Option<EpochKey> {
-        let (known, key) = self.of.get(&id.terminal)?.keys.get(&id.epoch)?;
-        (known == id).then(|| key.clone())
+    /// The hour of this key, judged by this policy.
+    pub(super) fn find(&self, id: &EpochId, policy: CheckedPolicy) -> Option<LoadedEpoch> {
+        let hour = self.of.get(&id.terminal)?.keys.get(&id.epoch)?;
+        let same = hour.policy == policy;
+        (hour.id == *id).then(|| LoadedEpoch {
+            version: id.version,
+            epoch: id.epoch,
+            key: hour.key.clone(),
+            policy,
+            behind: if same { hour.behind } else { Behind::default() },
+        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -127,7 +144,13 @@ impl OfTerminal {
                 version: it.version,
                 epoch: it.epoch,
             };
-            self.keys.insert(it.epoch, (id, it.key.clone()));
+            let hour = Hour {
+                id,
+                key: it.key.clone(),
+                policy: it.policy,
+                behind: it.behind,
+            };
+            self.keys.insert(it.epoch, hour);
         }
         while self.keys.len() > EPOCHS_KEPT_MAX {
             self.keys.pop_last();
@@ -149,6 +172,7 @@ impl OfTerminal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::token::Channel;
     use protocol::window::{EPOCH_MS, Policy};
 
     const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
@@ -162,8 +186,13 @@ mod tests {
             version: 1,
             epoch,
             key: EpochKey::from_bytes([7; 32]),
-            policy: Policy::default().check().expect("it is sound"),
+            policy: policy(),
+            behind: Behind::default(),
         }
+    }
+
+    fn policy() -> CheckedPolicy {
+        Policy::default().check().expect("it is sound")
     }
 
     fn id(terminal: TerminalId, generation: u32, version: u32, epoch: u32) -> EpochId {
@@ -197,12 +226,33 @@ mod tests {
     #[test]
     fn a_forgotten_terminal_has_no_keys_and_another_generation_or_version_has_none_of_these() {
         let (mut kept, terminal, epoch) = in_use();
-        assert!(kept.find(&id(terminal, 1, 1, epoch)).is_some());
-        assert!(kept.find(&id(terminal, 2, 1, epoch)).is_none());
-        assert!(kept.find(&id(terminal, 1, 2, epoch)).is_none());
+        assert!(kept.find(&id(terminal, 1, 1, epoch), policy()).is_some());
+        assert!(kept.find(&id(terminal, 2, 1, epoch), policy()).is_none());
+        assert!(kept.find(&id(terminal, 1, 2, epoch), policy()).is_none());
         kept.forget(terminal);
-        assert!(kept.find(&id(terminal, 1, 1, epoch)).is_none());
+        assert!(kept.find(&id(terminal, 1, 1, epoch), policy()).is_none());
         assert!(kept.order.is_empty());
+    }
+
+    #[test]
+    fn what_is_past_under_one_policy_says_nothing_under_another() {
+        let (mut kept, used, epoch) = in_use();
+        let mut walked = hour(epoch);
+        let clock = EpochClock::of(used);
+        for channel in Channel::ALL {
+            let windows = hour(epoch);
+            let end = clock.closes(epoch);
+            walked.behind.follow(windows.windows(channel, &clock), end);
+        }
+        assert_ne!(walked.behind, Behind::default());
+        kept.use_now(used, NOW, 1, std::slice::from_ref(&walked));
+        let id = id(used, 1, 1, epoch);
+        let behind = |policy| kept.find(&id, policy).map(|it| it.behind);
+        assert_eq!(behind(policy()), Some(walked.behind));
+        let mut slower = Policy::default();
+        slower.nfc.longest_ms += 1_000;
+        let slower = slower.check().expect("it is sound");
+        assert_eq!(behind(slower), Some(Behind::default()));
     }
 
     #[test]
@@ -214,10 +264,10 @@ mod tests {
         }
         assert_eq!(kept.len(), 1);
         assert_eq!(kept.of[&used].keys.len(), EPOCHS_KEPT_MAX);
-        assert!(kept.find(&id(used, 1, 1, epoch + 1)).is_some());
+        assert!(kept.find(&id(used, 1, 1, epoch + 1), policy()).is_some());
         // An hour on, what is past goes.
         kept.use_now(used, NOW + 2 * EPOCH_MS, 1, &[hour(epoch + 2)]);
-        assert!(kept.find(&id(used, 1, 1, epoch)).is_none());
+        assert!(kept.find(&id(used, 1, 1, epoch), policy()).is_none());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use protocol::money::{Currency, Money};
 use protocol::presented::Presented;
 use protocol::time::Timestamp;
 use protocol::token::{Channel, WindowId};
-use protocol::window::{EpochClock, Policy};
+use protocol::window::{Behind, EpochClock, Policy};
 
 /// The moment that all facts happen at, unless they say otherwise.
 pub(crate) const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
@@ -436,6 +436,7 @@ pub(crate) fn live_at(at: Timestamp, terminal: TerminalId, channel: Channel, tur
         epoch: EpochClock::of(terminal).epoch_at(at),
         key: EpochKey::from_bytes([3; 32]),
         policy,
+        behind: Behind::default(),
     }];
     let mut found = candidates(terminal, at, &loaded, &[channel]);
     found.retain(|candidate| candidate.window.contains(at));

@@ -9,7 +9,7 @@ use protocol::presented::Presented;
 use protocol::time::Timestamp;
 use protocol::token::Channel;
 use protocol::turn::TURN_SHUT;
-use protocol::window::{CheckedPolicy, EARLY_MS, EpochClock, Policy, Window, WindowPlan};
+use protocol::window::{Behind, CheckedPolicy, EARLY_MS, EpochClock, Policy, Window, WindowPlan};
 
 use crate::common::key;
 use crate::model::EPOCH;
@@ -26,6 +26,7 @@ fn shop() -> Shop {
         epoch,
         key: key(u64::from(epoch)),
         policy: Policy::default().check().unwrap(),
+        behind: Behind::default(),
     };
     Shop {
         terminal: TerminalId::from_number(4_711_042).unwrap(),

@@ -16,7 +16,7 @@ use protocol::schedule::{EpochCheck, ScheduleClaims, validity};
 use protocol::time::Timestamp;
 use protocol::token::{Channel, WindowId};
 use protocol::turn::{TurnState, next_turn};
-use protocol::window::{CheckedPolicy, EpochClock, Policy, WindowPlan, WindowPolicy};
+use protocol::window::{Behind, CheckedPolicy, EpochClock, Policy, WindowPlan, WindowPolicy};
 use protocol::wire::push::TerminalState;
 use protocol::wire::reports::TerminalEvent;
 use protocol::wire::schedules::{EpochKeyEntry, ScheduleResponse};
@@ -262,6 +262,7 @@ fn loaded(epoch: u32, policy: CheckedPolicy) -> LoadedEpoch {
         version: 1,
         epoch,
         key: epoch_key(epoch),
+        behind: Behind::default(),
     }
 }
 

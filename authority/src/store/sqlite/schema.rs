@@ -42,6 +42,8 @@ const APPLICATION_ID: i32 = 0x4d32_4b59;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements that each connection keeps.
 const STATEMENTS_MAX: usize = 160;
+/// The write-ahead log is moved into the file whenever it has so many pages, 32 MB.
+const LOG_PAGES: i64 = 8_192;
 /// The write-ahead log is cut back to this size, in bytes.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
@@ -56,6 +58,9 @@ pub(in crate::store) fn open_writer(path: &Path, node: &str) -> Result<Connectio
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+    conn.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    // What a savepoint would restore stays in memory, else each job of a batch writes its pages to a file first.
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
     migrate(&mut conn)?;
     own(&conn, node)?;
     Ok(conn)
