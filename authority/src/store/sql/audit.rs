@@ -75,8 +75,11 @@ impl Tx<'_> {
     /// Appends the audit row of what this transaction does. It says `by` whom it was asked for, if an
     /// operator did.
     pub(super) fn record(&mut self, kind: &str, at: Timestamp, body: &Value) -> Result<()> {
+        let Some(by) = &self.by else {
+            return self.record_text(kind, at, body.to_string());
+        };
         let mut body = body.clone();
-        if let (Some(by), Some(members)) = (&self.by, body.as_object_mut()) {
+        if let Some(members) = body.as_object_mut() {
             let said = members.entry("by").or_insert(Value::Null);
             if said.is_null() {
                 *said = by.as_str().into();

@@ -158,4 +158,13 @@ impl SqlStore {
     {
         self.readers.read(work).await
     }
+
+    /// A read that finds a few rows by their keys.
+    async fn look<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
+    {
+        self.readers.look(work).await
+    }
 }

@@ -46,7 +46,7 @@ impl Payments for SqlStore {
     }
 
     async fn payment_of(&self, claim: ClaimId) -> Result<Option<Payment>> {
-        self.read(move |conn| payment_of(conn, claim)).await
+        self.look(move |conn| payment_of(conn, claim)).await
     }
 
     async fn receipts_due(&self, limit: u32) -> Result<Vec<Payment>> {

@@ -1,7 +1,9 @@
 //! How do reads stay out of the writer's way?
 //!
-//! A few connections of their own, on blocking threads. Each read is one snapshot.
+//! A few connections of their own, on blocking threads. Each read is one snapshot. A look at a few rows by
+//! their keys runs where it is asked for if the database is a file: handing it over costs more than it does.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +20,8 @@ pub(super) struct Readers {
     pool: Arc<Pool>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// The database is a file, and no server far away.
+    beside: bool,
 }
 
 struct Pool(Mutex<Vec<Conn>>);
@@ -29,10 +33,12 @@ type Work = Box<dyn FnOnce(&Conn) + Send>;
 impl Readers {
     pub(super) fn new(connections: Vec<Conn>) -> Self {
         let count = connections.len();
+        let beside = connections.iter().all(|it| matches!(it, Conn::Sqlite(_)));
         Self {
             pool: Arc::new(Pool(Mutex::new(connections))),
             permits: Arc::new(Semaphore::new(count)),
             waiting: AtomicUsize::new(0),
+            beside,
         }
     }
 
@@ -52,6 +58,24 @@ impl Readers {
             .unwrap_or_else(|_| Err(corrupt("a read did not answer")))
     }
 
+    /// The same for what finds a few rows by their keys.
+    pub(super) async fn look<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
+    {
+        let permit = match self.beside {
+            true => self.permits.try_acquire().ok(),
+            false => None,
+        };
+        let Some(_permit) = permit else {
+            return self.read(work).await;
+        };
+        let lent = Lent::take(&self.pool);
+        let looking = AssertUnwindSafe(|| lent.read(work)?);
+        catch_unwind(looking).unwrap_or_else(|_| Err(panicked()))
+    }
+
     async fn lend(&self, work: Work) -> Result<()> {
         let permit = {
             let _place = Place::take(&self.waiting)?;
@@ -67,10 +91,12 @@ impl Readers {
             drop(permit);
             result
         });
-        reading
-            .await
-            .unwrap_or_else(|_| Err(corrupt("a read panicked")))
+        reading.await.unwrap_or_else(|_| Err(panicked()))
     }
+}
+
+fn panicked() -> StoreError {
+    corrupt("a read panicked")
 }
 
 /// A place in the line of those who wait.
@@ -105,7 +131,7 @@ impl<'a> Lent<'a> {
         Self { pool, conn }
     }
 
-    fn read(&self, work: Work) -> Result<()> {
+    fn read<T>(&self, work: impl FnOnce(&Conn) -> T) -> Result<T> {
         let conn = self
             .conn
             .as_ref()

@@ -55,7 +55,7 @@ impl Terminals for SqlStore {
     }
 
     async fn terminal(&self, id: TerminalId) -> Result<Option<Terminal>> {
-        self.read(move |conn| find_terminal(conn, id)).await
+        self.look(move |conn| find_terminal(conn, id)).await
     }
 
     async fn terminals(&self, after: Option<TerminalId>, limit: u32) -> Result<Vec<Terminal>> {
@@ -72,7 +72,7 @@ impl Terminals for SqlStore {
     }
 
     async fn judging(&self, terminal: TerminalId, epochs: Vec<u32>) -> Result<Option<Judging>> {
-        self.read(move |conn| judging(conn, terminal, &epochs))
+        self.look(move |conn| judging(conn, terminal, &epochs))
             .await
     }
 

@@ -34,7 +34,7 @@ use crate::store::{
 #[async_trait]
 impl Tokens for SqlStore {
     async fn turns(&self, windows: Vec<WindowId>) -> Result<Vec<u16>> {
-        self.read(move |conn| windows.iter().map(|window| turn(conn, window)).collect())
+        self.look(move |conn| windows.iter().map(|window| turn(conn, window)).collect())
             .await
     }
 
@@ -44,7 +44,7 @@ impl Tokens for SqlStore {
     }
 
     async fn claim_record(&self, id: ClaimId) -> Result<Option<ClaimRecord>> {
-        self.read(move |conn| Ok(find_claim(conn, id)?.map(|claim| claim.record)))
+        self.look(move |conn| Ok(find_claim(conn, id)?.map(|claim| claim.record)))
             .await
     }
 
