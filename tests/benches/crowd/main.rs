@@ -104,6 +104,7 @@ fn direct() -> Result<(), Fault> {
     let text = table::render(&all, &sizes);
     println!("\n{text}");
     page::write("crowd", &text)?;
+    table::tell(&all, &sizes)?;
     println!("written into docs/PERFORMANCE.md");
     Ok(())
 }

@@ -1,10 +1,8 @@
 //! What do the numbers say beside each other?
 
 use super::page::median;
+use super::page::targets::{self, CROWD};
 use super::sizes::Sizes;
-
-/// As the issue asks: what it costs in the crowd, against the few.
-pub(crate) const TARGET: f64 = 1.2;
 
 /// What is measured.
 pub(crate) struct What {
@@ -74,7 +72,7 @@ impl Measured {
             let (few, crowd) = (median(&rates.few), median(&rates.crowd));
             let cost = few / crowd;
             let target = match what.is_target {
-                true => format!("≤ {TARGET} | {}", verdict(cost)),
+                true => CROWD.cells(cost),
                 false => "– |".into(),
             };
             format!(
@@ -126,8 +124,15 @@ pub(crate) fn render(all: &[Measured], sizes: &Sizes) -> String {
     )
 }
 
-fn verdict(cost: f64) -> &'static str {
-    if cost <= TARGET { "met" } else { "missed" }
+/// Onto the page of all targets: the dearest of what the issue names.
+pub(crate) fn tell(all: &[Measured], sizes: &Sizes) -> std::io::Result<()> {
+    let worst = all.iter().map(Measured::worst).fold(0.0, f64::max);
+    let how = format!(
+        "{} terminals, {} spent",
+        grouped(sizes.terminals.into()),
+        grouped(sizes.spent)
+    );
+    targets::tell(&CROWD, worst, &how)
 }
 
 /// 1 000 000 for 1000000.
