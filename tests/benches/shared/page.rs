@@ -41,12 +41,20 @@ pub(crate) fn render_judged(rows: &[(Row, Option<&Target>)]) -> String {
     for (row, target) in rows {
         let ratio = row.ours / row.limit;
         let judged = target.map_or("– |".to_owned(), |it| it.cells(ratio));
+        let [ours, limit] = [row.ours, row.limit].map(rate);
         text += &format!(
-            "| {} | {:.0} | {} | {:.0} | {ratio:.2} | {judged} |\n",
-            row.what, row.ours, row.beside, row.limit
+            "| {} | {ours} | {} | {limit} | {ratio:.2} | {judged} |\n",
+            row.what, row.beside
         );
     }
     text
+}
+
+fn rate(per_second: f64) -> String {
+    match per_second {
+        few if few < 100.0 => format!("{few:.1}"),
+        many => format!("{many:.0}"),
+    }
 }
 
 /// Replaces what stands between the marks of this name on docs/PERFORMANCE.md.

@@ -109,8 +109,16 @@ impl Rounds {
         format!(
             "| milliseconds each | p50 | p90 | p99 | longest | ratio of p99 | target | |\n\
              |---|--:|--:|--:|--:|--:|--:|---|\n{}{}",
-            row(&format!("{TERMINALS} payments side by side"), &self.took, &judged),
-            row("bare durable commit of 64 inserts", &self.commits_took, " | – |")
+            row(
+                &format!("{TERMINALS} payments side by side"),
+                &self.took,
+                &judged
+            ),
+            row(
+                "bare durable commit of 64 inserts",
+                &self.commits_took,
+                " | – |"
+            )
         )
     }
 
@@ -130,7 +138,11 @@ impl Rounds {
                 targets::tell(target, row.ours / row.limit, "services, on SQLite")?;
             }
         }
-        targets::tell(&targets::PAYMENTS_P99, self.p99_ratio(), "services, on SQLite")
+        targets::tell(
+            &targets::PAYMENTS_P99,
+            self.p99_ratio(),
+            "services, on SQLite",
+        )
     }
 }
 
