@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod copied;
 mod crash;
 mod failing;
 mod fence;
