@@ -44,7 +44,7 @@ pub struct Replicas {
 
 /// Below, a replica that follows at once would not count: a node writes by what that is judged once a second.
 const LAG_MAX_MS_LEAST: u64 = 3_000;
-/// Whatever may lag says of a day that is over only once an hour has passed.
+/// Pages of the books are read there from an hour back on.
 const LAG_MAX_MS_MOST: u64 = 300_000;
 
 /// Who else must have what is committed.
@@ -175,14 +175,6 @@ impl RawPostgres {
         let lag = self.replica_lag_max_ms;
         let name = "store.postgres.replica_lag_max_ms";
         m.range(name, lag, LAG_MAX_MS_LEAST, LAG_MAX_MS_MOST);
-        if self.replicas.iter().any(|it| self.hosts.contains(it)) {
-            let hint = "a server that may become the one that writes stands in hosts, a replica in replicas";
-            m.add(
-                "store.postgres.replicas",
-                "a server that is in hosts, too",
-                hint,
-            );
-        }
         let mut all = self.hosts.iter().chain(&self.replicas);
         if self.root.is_none() && !all.all(is_socket) {
             m.add(
@@ -310,10 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_is_no_server_that_may_write_and_is_asked_how_far_behind_it_is() {
-        let both = sample().replace("db-3.example", "db-1.example");
-        let both = with(&format!("{JOURNAL}{both}"));
-        assert_eq!(keys(both), ["store.postgres.replicas"]);
+    fn a_replica_is_known_by_the_root_and_may_be_so_far_behind() {
         let lag = "replica_lag_max_ms = 10000";
         assert!(sample().contains(lag), "the sample's bound");
         for wrong in ["2999", "300001"] {

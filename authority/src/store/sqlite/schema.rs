@@ -33,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0020_taps.sql"),
     include_str!("../../../migrations/sqlite/0021_nodes.sql"),
     include_str!("../../../migrations/sqlite/0022_epochs.sql"),
+    include_str!("../../../migrations/sqlite/0023_reports.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.
