@@ -42,6 +42,9 @@ const APPLICATION_ID: i32 = 0x4d32_4b59;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements that each connection keeps.
 const STATEMENTS_MAX: usize = 160;
+/// What the connection that writes keeps of the file in memory, in bytes: nobody else changes it, so the upper pages of
+/// large tables stay there. Readers begin anew after each commit.
+const WRITER_CACHE_BYTES_MAX: i64 = 64 * 1024 * 1024;
 /// The write-ahead log is cut back to this size, in bytes.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
@@ -56,6 +59,7 @@ pub(in crate::store) fn open_writer(path: &Path, node: &str) -> Result<Connectio
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+    conn.pragma_update(None, "cache_size", -WRITER_CACHE_BYTES_MAX / 1024)?;
     migrate(&mut conn)?;
     own(&conn, node)?;
     Ok(conn)
