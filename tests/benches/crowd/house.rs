@@ -46,6 +46,7 @@ pub(crate) struct Twins {
     pub(crate) bytes: [u64; 2],
     /// Ends after them.
     server: Option<Cluster>,
+    homes: [PathBuf; 2],
 }
 
 /// A process that measures.
@@ -137,6 +138,7 @@ impl<'a> House<'a> {
             crowd: open(&homes[1])?,
             bytes,
             server,
+            homes: homes.clone(),
         })
     }
 
@@ -213,6 +215,15 @@ fn place_of(cluster: &Cluster, database: &str) -> PostgresPlace {
 }
 
 impl Twins {
+    /// Ends both, and takes what they have off the disk: the next database needs the room.
+    pub(crate) fn clear(self) -> Result<(), Fault> {
+        drop((self.few, self.crowd, self.server));
+        for home in self.homes {
+            std::fs::remove_dir_all(home)?;
+        }
+        Ok(())
+    }
+
     /// What the server's processes have between them, in bytes.
     pub(crate) fn server_memory(&self) -> Result<Option<u64>, Fault> {
         let Some(server) = &self.server else {

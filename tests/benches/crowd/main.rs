@@ -128,6 +128,7 @@ fn rounds(name: &'static str, mut twins: Twins, sizes: &Sizes) -> Result<Measure
     measured.takes = [twins.few.memory()?, twins.crowd.memory()?];
     measured.bytes = twins.bytes;
     measured.server = twins.server_memory()?;
+    twins.clear()?;
     Ok(measured)
 }
 

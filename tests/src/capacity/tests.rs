@@ -315,9 +315,14 @@ fn the_model_counts_by_the_numbers_of_the_code() {
 fn the_model_keeps_rows_as_long_as_the_configuration_does() {
     let sample = include_str!("../../../config/authority.toml");
     let file = Path::new("/etc/m2key/authority.toml");
-    let kept = authority::config::Config::parse(sample, file).unwrap().retention;
+    let kept = authority::config::Config::parse(sample, file)
+        .unwrap()
+        .retention;
     let days = |ms: i64| Some(ms as f64 / DAY_MS);
-    for (name, kept) in [("`spent`, `turns`", kept.spent_ms), ("`reports`", kept.reports_ms)] {
+    for (name, kept) in [
+        ("`spent`, `turns`", kept.spent_ms),
+        ("`reports`", kept.reports_ms),
+    ] {
         let table = super::growth::TABLES.iter().find(|it| it.name == name);
         assert_eq!(table.unwrap().kept_days, days(kept), "{name}");
     }
