@@ -47,6 +47,8 @@ mod failing_over;
 mod guessing;
 #[path = "journey/linking.rs"]
 mod linking;
+#[path = "journey/looking_up.rs"]
+mod looking_up;
 #[path = "journey/nodes.rs"]
 mod nodes;
 #[path = "journey/openapi.rs"]

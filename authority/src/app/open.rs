@@ -106,13 +106,20 @@ fn open_store(config: &Config) -> Result<SqlStore, OpenError> {
             };
             sqlite::open(path, options).map_err(failed)
         }
-        StorePlace::Postgres { place, lanes, .. } => {
+        StorePlace::Postgres {
+            place,
+            lanes,
+            replicas,
+            ..
+        } => {
             let options = PostgresOptions {
                 node,
                 place: place.clone(),
                 queue_max,
                 lanes: *lanes,
                 readers,
+                replicas: replicas.hosts.clone(),
+                replica_lag_max_ms: replicas.lag_max_ms,
             };
             postgres::open(options).map_err(failed)
         }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use protocol::time::Millis;
 use serde::Deserialize;
 
 use super::check::Mistakes;
-use crate::store::postgres::PostgresPlace;
+use crate::store::postgres::{PostgresPlace, REPLICA_LAG_MAX_MS};
 
 /// The journal's name beside an embedded store.
 const JOURNAL_NAME: &str = "fence.journal";
@@ -29,8 +30,22 @@ pub enum StorePlace {
         place: PostgresPlace,
         lanes: usize,
         standby: Standby,
+        replicas: Replicas,
     },
 }
+
+/// Copies that what may lag is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replicas {
+    pub hosts: Vec<String>,
+    /// One that is further behind is not read from.
+    pub lag_max_ms: Millis,
+}
+
+/// Below, a replica that follows at once would not count: a node writes by what that is judged once a second.
+const LAG_MAX_MS_LEAST: u64 = 3_000;
+/// Pages of the books are read there from an hour back on.
+const LAG_MAX_MS_MOST: u64 = 300_000;
 
 /// Who else must have what is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -89,6 +104,10 @@ struct RawPostgres {
     lanes: usize,
     #[serde(default)]
     standby: Standby,
+    #[serde(default)]
+    replicas: Vec<String>,
+    #[serde(default = "replica_lag_max_ms")]
+    replica_lag_max_ms: u64,
 }
 
 impl RawStore {
@@ -122,6 +141,10 @@ impl RawStore {
             (_, Some(postgres)) => StorePlace::Postgres {
                 lanes: postgres.lanes,
                 standby: postgres.standby,
+                replicas: Replicas {
+                    hosts: postgres.replicas,
+                    lag_max_ms: postgres.replica_lag_max_ms as Millis,
+                },
                 place: PostgresPlace {
                     hosts: postgres.hosts,
                     database: postgres.database,
@@ -149,7 +172,11 @@ impl RawPostgres {
                 "host:port of every server, e.g. db-1.example:5432, or the directory of its socket";
             m.add("store.postgres.hosts", "no server", hint);
         }
-        if self.root.is_none() && !self.hosts.iter().all(is_socket) {
+        let lag = self.replica_lag_max_ms;
+        let name = "store.postgres.replica_lag_max_ms";
+        m.range(name, lag, LAG_MAX_MS_LEAST, LAG_MAX_MS_MOST);
+        let mut all = self.hosts.iter().chain(&self.replicas);
+        if self.root.is_none() && !all.all(is_socket) {
             m.add(
                 "store.postgres.root",
                 "a server over the network, and nothing says which one is ours",
@@ -165,6 +192,10 @@ impl RawPostgres {
 
 fn readers() -> usize {
     2
+}
+
+fn replica_lag_max_ms() -> u64 {
+    REPLICA_LAG_MAX_MS as u64
 }
 
 fn lanes() -> usize {
@@ -210,12 +241,15 @@ mod tests {
             place,
             lanes,
             standby,
+            replicas,
         } = config.store.place
         else {
             panic!("it names a PostgreSQL")
         };
         assert_eq!(place.hosts.len(), 2);
         assert_eq!((lanes, standby), (4, Standby::Synchronous));
+        let lag = replicas.lag_max_ms;
+        assert_eq!((replicas.hosts.len(), lag), (1, 10_000));
         assert_eq!(
             place.root.unwrap().to_str(),
             Some("/etc/m2key/database-root.pem")
@@ -237,6 +271,7 @@ mod tests {
         let hosts = "[\"db-1.example:5432\", \"db-2.example:5432\"]";
         assert!(journalled.contains(hosts), "the sample's hosts");
         let socket = journalled.replace(hosts, "[\"/run/postgresql\"]");
+        let socket = socket.replace("replicas = ", "# replicas = ");
         assert!(!with(&socket).unwrap().store.place.name().is_empty());
         let nowhere = format!("{JOURNAL}{}", sample().replace(hosts, "[]"));
         assert_eq!(keys(with(&nowhere)), ["store.postgres.hosts"]);
@@ -264,5 +299,21 @@ mod tests {
         let lanes = sample().replace("lanes = 4", "lanes = 65");
         let many = with(&format!("{JOURNAL}{lanes}"));
         assert_eq!(keys(many), ["store.postgres.lanes"]);
+    }
+
+    #[test]
+    fn a_replica_is_known_by_the_root_and_may_be_so_far_behind() {
+        let lag = "replica_lag_max_ms = 10000";
+        assert!(sample().contains(lag), "the sample's bound");
+        for wrong in ["2999", "300001"] {
+            let text = sample().replace(lag, &format!("replica_lag_max_ms = {wrong}"));
+            let refused = with(&format!("{JOURNAL}{text}"));
+            assert_eq!(keys(refused), ["store.postgres.replica_lag_max_ms"]);
+        }
+        let rootless = sample().replace("root = ", "# root = ");
+        let hosts = "[\"db-1.example:5432\", \"db-2.example:5432\"]";
+        let text = rootless.replace(hosts, "[\"/run/postgresql\"]");
+        let refused = with(&format!("{JOURNAL}{text}"));
+        assert_eq!(keys(refused), ["store.postgres.root"]);
     }
 }

@@ -4,12 +4,15 @@ use protocol::ids::{ReceiptId, TerminalId};
 use protocol::problem::{Problem, ProblemType};
 use protocol::receipt::Payee;
 use protocol::settlement::{RailTotals, Totals};
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use protocol::wire::history::{DayReport, HISTORY_MAX, HistoryPage, HistoryQuery};
 
 use super::{Failure, days};
 use crate::app::App;
-use crate::store::{Cursor, HistoryOf, PersonKey, RailSum};
+use crate::store::{Cursor, HistoryOf, PersonKey, RailSum, may_lag};
+
+/// What is so far back is the same in a copy of the database that is a little behind.
+const LOOKS_BACK_MS: Millis = 60 * 60_000;
 
 /// A page of somebody's history, the newest first.
 pub async fn page(app: &App, of: HistoryOf, query: &HistoryQuery) -> Result<HistoryPage, Failure> {
@@ -19,7 +22,12 @@ pub async fn page(app: &App, of: HistoryOf, query: &HistoryQuery) -> Result<Hist
         .map_err(|error| Problem::new(ProblemType::MalformedRequest).with_detail(error))?;
     let limit = query.limit.unwrap_or(HISTORY_MAX).clamp(1, HISTORY_MAX);
     // One more than is shown tells whether there is a next page.
-    let mut found = app.store.history(of, before, limit + 1).await?;
+    let reading = app.store.history(of, before, limit + 1);
+    let now = app.clock.now();
+    let mut found = match before.is_some_and(|it| it.at + LOOKS_BACK_MS < now) {
+        true => may_lag(reading).await?,
+        false => reading.await?,
+    };
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| more).map(|(at, _)| at.to_string());

@@ -14,7 +14,7 @@ use super::consent::{Admission, Wanted, admit};
 use super::rotation::Asked;
 use super::to_the_end::to_the_end;
 use crate::app::App;
-use crate::store::{RequestId, asked_by};
+use crate::store::{RequestId, asked_by, may_lag};
 
 mod accounts;
 mod alarms;
@@ -119,6 +119,9 @@ pub trait Verb: Serialize + DeserializeOwned + Send + Sync + 'static {
     const BODY_MAX: u64 = 17 * 1024;
     /// Whether it may be carried out while the database is behind the world and nothing is served.
     const WHILE_FENCED: bool = false;
+    /// Whether it only looks, and may look at a copy of the database that is a little behind. Never true of what
+    /// decides about money, keys, tokens or bans.
+    const MAY_LAG: bool = false;
     /// Whether other operators must consent before it is carried out.
     fn gate(&self) -> Gate {
         Gate::One
@@ -230,7 +233,11 @@ async fn carry_out_request<V: Verb>(
         consent: grant.as_ref().map(|grant| grant.id().to_string()),
     };
     note_asked::<V>(app, &asker).await?;
-    let done = asked_by(by, verb.run_as(app, &asker)).await;
+    let running = asked_by(by, verb.run_as(app, &asker));
+    let done = match V::MAY_LAG {
+        false => running.await,
+        true => may_lag(running).await,
+    };
     let ok = done.is_ok();
     tracing::info!(operator = by, verb = V::NAME, ok, "operator verb");
     let answer = done?;

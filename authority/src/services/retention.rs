@@ -1,11 +1,12 @@
-//! When does what was spent go, and is there a place for what comes?
+//! When do spent tokens and reports go, and is there a place for what comes?
 //!
 //! ```text
+//! now ──less [retention] reports_days▶ fence of reports ──▶ the same
 //! now ──less [retention] spent_days──▶ fence of epochs ──▶ what lies behind it is deleted, step by step
 //! now ──and DAYS_AHEAD more──────────▶ places made for the days to come
 //! ```
 
-use protocol::time::Timestamp;
+use protocol::time::{Millis, Timestamp};
 use protocol::window::EPOCH_MS;
 
 use super::Failure;
@@ -16,6 +17,10 @@ use crate::store::DAY_EPOCHS;
 const DAYS_AHEAD: u32 = 3;
 /// Most steps of a kind in one run: what is left is done in the next ones.
 const STEPS_MAX: usize = 64;
+
+/// The same for reports, of which a large fleet makes thousands a second.
+const REPORT_STEPS_MAX: usize = 1_000;
+const DAY_MS: Millis = DAY_EPOCHS as Millis * EPOCH_MS;
 
 /// Keeps house once; answers how many steps that took.
 pub async fn run(app: &App, now: Timestamp) -> Result<usize, Failure> {
@@ -34,8 +39,21 @@ pub async fn run(app: &App, now: Timestamp) -> Result<usize, Failure> {
     while steps - made < STEPS_MAX && store.forget_behind_fence().await? {
         steps += 1;
     }
+    steps += forget_reports(app, now).await?;
     let rest = store.rows_without_day().await?;
     app.metrics.rows_without_day.set(i64::from(rest));
+    Ok(steps)
+}
+
+/// By whole days, so that the fence is not raised every time.
+async fn forget_reports(app: &App, now: Timestamp) -> Result<usize, Failure> {
+    let kept = (now - app.config.retention.reports_ms).ms();
+    let below = Timestamp::from_ms(kept.div_euclid(DAY_MS) * DAY_MS);
+    app.store.raise_report_fence(below, now).await?;
+    let mut steps = 0;
+    while steps < REPORT_STEPS_MAX && app.store.forget_reports().await? {
+        steps += 1;
+    }
     Ok(steps)
 }
 

@@ -15,6 +15,7 @@ mod disputes;
 mod fence;
 mod identities;
 mod intents;
+mod lagging;
 mod ledger;
 mod merchants;
 mod misses;
@@ -69,12 +70,13 @@ pub use identities::{
     Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
 };
 pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey, Reason};
+pub use lagging::may_lag;
 pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, PersonKey};
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses, PERSON_SPAN_MS};
 pub use nodes::{
     Chore, Contact, KeyProof, LOST_AFTER, NEWS_BEHIND_MAX, NEWS_EVERY, News, NewsListener,
-    NodeRecord, Nodes, SKEW_MAX_MS,
+    NodeRecord, Nodes, ReplicaState, SKEW_MAX_MS,
 };
 pub use passkeys::{
     About, AddPasskey, CHALLENGES_MAX, Challenge, NewPasskey, PASSKEYS_MAX, Passkey, PasskeyBook,

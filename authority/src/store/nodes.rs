@@ -95,6 +95,18 @@ pub struct NodeRecord {
     pub version: String,
 }
 
+/// A copy of the database that what may lag is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaState {
+    pub host: String,
+    /// How far behind it is at most; none: it is gone, or that is not known.
+    pub lag_ms: Option<Millis>,
+    /// Whether it is read from.
+    pub is_current: bool,
+    /// How often it was.
+    pub reads: u64,
+}
+
 /// A seed of nobody, sealed under these keys: whoever can use it holds the same ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyProof {
@@ -116,6 +128,9 @@ pub trait Nodes {
     /// Whether this is the node that does `chore` at the moment. It may end before the work does: what is
     /// done twice must come to the same.
     fn leads(&self, chore: Chore) -> bool;
+
+    /// The copies that what may lag is read from. Never asks them.
+    fn replicas(&self) -> Vec<ReplicaState>;
 
     /// From now on other nodes do all chores.
     fn resign(&self);

@@ -10,7 +10,8 @@ use super::Result;
 #[async_trait]
 pub trait Reports {
     /// Stores what is new; answers every id of the batch that is safe now. An id that another
-    /// terminal used is not taken and not answered.
+    /// terminal used is not taken and not answered. What is from before the fence of reports is answered, and
+    /// neither stored nor followed.
     async fn add_reports(
         &self,
         terminal: TerminalId,

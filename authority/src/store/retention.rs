@@ -1,7 +1,8 @@
 //! What is behind us for ever, and when does it go?
 //!
 //! A token that was spent must be remembered as long as anybody could accept it again. The fence says from
-//! which epoch on that is so; only what lies behind it is deleted.
+//! which epoch on that is so; only what lies behind it is deleted. What a terminal saw must be remembered as long as
+//! it could tell it again: a fence of its own says from when on it is taken.
 
 use async_trait::async_trait;
 use protocol::time::Timestamp;
@@ -29,6 +30,17 @@ pub trait Retention {
     /// Makes a place for one more day of those from the epoch's day to the one `days` later, or for a day
     /// that has rows and no place; true if one was lacking. Where days are not kept apart none is.
     async fn make_day(&self, epoch: u32, days: u32) -> Result<bool>;
+
+    /// Events of terminals from before it are not kept.
+    async fn report_fence(&self) -> Result<Timestamp>;
+
+    /// From its commit on no event from before `below` is kept. It never goes down: the answer is the fence that
+    /// is in force.
+    async fn raise_report_fence(&self, below: Timestamp, at: Timestamp) -> Result<Timestamp>;
+
+    /// Deletes events behind their fence, at most [`FORGET_ROWS_MAX`]; false once none is left whose id, too, is
+    /// from before it.
+    async fn forget_reports(&self) -> Result<bool>;
 
     /// Spent tokens and turns that lie in no day's place, counted up to [`FORGET_ROWS_MAX`].
     async fn rows_without_day(&self) -> Result<u32>;

@@ -15,6 +15,7 @@ use protocol::wire::schedules::ScheduleQuery;
 use crate::world::{MINUTE, World};
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const PAGE: &str = include_str!("../../../docs/PERFORMANCE.md");
 /// At most, of one terminal in a day; one per window of 30 s would be 2 880.
 const COMMANDS_MAX: u64 = 50;
 /// How often an agent with a day of hours asks for more.
@@ -42,6 +43,28 @@ async fn a_terminals_day_costs_the_hsm_at_most_fifty_commands() {
         println!("HSM commands, {what}: first day {first:?}, every day after {steady:?}");
         assert!(sum(steady) <= COMMANDS_MAX, "{what}: {steady:?}");
     }
+    for (what, counted) in [
+        ("nobody pays, any day", &idle[1]),
+        ("somebody pays every minute, any day", &used[1]),
+        ("nobody pays, the day of its first schedule", &idle[0]),
+        (
+            "somebody pays every minute, the day of its first schedule",
+            &used[0],
+        ),
+    ] {
+        let row = row(what, counted);
+        assert!(PAGE.contains(&row), "docs/PERFORMANCE.md lacks: {row}");
+    }
+}
+
+/// As its row on the page begins.
+fn row(what: &str, counted: &Commands) -> String {
+    let of = |kind| counted.get(kind).copied().unwrap_or(0);
+    let (macs, unwraps, signs) = (of("mac"), of("unwrap"), of("sign"));
+    format!(
+        "| {what} | {macs} | {unwraps} | {signs} | {} |",
+        sum(counted)
+    )
 }
 
 type Commands = BTreeMap<&'static str, u64>;

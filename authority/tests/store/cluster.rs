@@ -51,6 +51,11 @@ impl Database {
         cluster().sql(&self.name, sql)
     }
 
+    /// What the server wrote about itself, and about all databases.
+    pub(crate) fn log(&self) -> String {
+        cluster().log()
+    }
+
     /// Whoever listens here hears nothing until this is dropped: their server process is stopped.
     pub(crate) fn silence(&self, node: &str) -> Silence {
         let listens = format!("m2key-authority {node} listening");

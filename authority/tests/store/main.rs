@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod copied;
 mod crash;
 mod failing;
 mod fence;
@@ -231,7 +232,8 @@ macro_rules! suite {
             a_dispute_says_what_the_tag_counted_and_what_rings;
         retention:
             the_fence_only_rises_and_no_token_below_it_is_accepted,
-            what_is_behind_the_fence_goes_and_is_not_accepted_again;
+            what_is_behind_the_fence_goes_and_is_not_accepted_again,
+            a_report_goes_behind_its_fence_and_is_not_kept_again;
         trust:
             what_a_terminal_follows_is_what_it_said_last,
             only_terminals_in_service_hold_a_root_back;

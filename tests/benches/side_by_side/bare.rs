@@ -1,7 +1,7 @@
 //! What can HSM and disk do when nothing of ours is in the way?
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hsm::{HsmError, Module, Pin};
 use rusqlite::Connection;
@@ -46,9 +46,11 @@ impl Bare {
         rate(|| self.hsm.sign(&[7; 32]).map(|_| 1))
     }
 
-    /// Rows a second, durable, [`GROUP`] to a commit.
-    pub(crate) fn commits(&self) -> rusqlite::Result<f64> {
-        rate(|| {
+    /// Rows a second, durable, [`GROUP`] to a commit, and how long each commit took.
+    pub(crate) fn commits(&self) -> rusqlite::Result<(f64, Vec<Duration>)> {
+        let mut took = Vec::new();
+        let rate = rate(|| {
+            let start = Instant::now();
             self.database.execute_batch("BEGIN IMMEDIATE")?;
             let mut insert = self
                 .database
@@ -57,8 +59,10 @@ impl Bare {
                 insert.execute([])?;
             }
             self.database.execute_batch("COMMIT")?;
-            Ok(GROUP)
-        })
+            took.push(start.elapsed());
+            Ok::<_, rusqlite::Error>(GROUP)
+        })?;
+        Ok((rate, took))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ours::TERMINALS;
+use super::page::targets::{self, Target};
 use super::page::{Row, median};
 
 /// Epochs of one schedule: the default horizon.
@@ -16,6 +17,8 @@ pub(crate) struct Rounds {
     pub(crate) bare_signatures: Vec<f64>,
     pub(crate) schedules: Vec<f64>,
     pub(crate) bare_commits: Vec<f64>,
+    /// How long each of these took, of all rounds.
+    pub(crate) commits_took: Vec<Duration>,
     pub(crate) payments: Vec<f64>,
     pub(crate) wallet_payments: Vec<f64>,
     /// How long each payment took, of all rounds.
@@ -23,63 +26,122 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    pub(crate) fn rows(&self) -> Vec<Row> {
+    /// Each with what is asked for, where something is.
+    pub(crate) fn rows(&self) -> Vec<(Row, Option<&'static Target>)> {
         let keys = median(&self.bare_epoch_keys);
         let signatures = median(&self.bare_signatures);
         let commits = median(&self.bare_commits);
         vec![
-            Row {
-                what: "epoch keys/s, 24 per sealed seed",
-                ours: median(&self.epoch_keys),
-                beside: "bare loop of the same PKCS#11 calls",
-                limit: keys,
-            },
-            Row {
-                what: "schedules/s: 24 epoch keys, recorded, signed",
-                ours: median(&self.schedules),
-                beside: "bare: 24 epoch keys and one signature",
-                limit: in_turn(keys / EPOCHS as f64, signatures),
-            },
-            Row {
-                what: "payments/s: claim, approval, ledger, receipt",
-                ours: median(&self.payments),
-                beside: "bare: one signature and one durable insert in groups",
-                limit: in_turn(signatures, commits),
-            },
-            Row {
-                what: "payments/s by a wallet in one call, approval signed and kept",
-                ours: median(&self.wallet_payments),
-                beside: "bare: one signature and one durable insert in groups",
-                limit: in_turn(signatures, commits),
-            },
-            Row {
-                what: "payments/s: claim, approval, ledger, receipt",
-                ours: median(&self.payments),
-                beside: "bare HSM signatures alone",
-                limit: signatures,
-            },
-            Row {
-                what: "the same",
-                ours: median(&self.payments),
-                beside: "bare durable inserts in groups of 64 alone",
-                limit: commits,
-            },
+            (
+                Row {
+                    what: "epoch keys/s, 24 per sealed seed",
+                    ours: median(&self.epoch_keys),
+                    beside: "bare loop of the same PKCS#11 calls",
+                    limit: keys,
+                },
+                Some(&targets::EPOCH_KEYS),
+            ),
+            (
+                Row {
+                    what: "schedules/s: 24 epoch keys, recorded, signed",
+                    ours: median(&self.schedules),
+                    beside: "bare: 24 epoch keys and one signature",
+                    limit: in_turn(keys / EPOCHS as f64, signatures),
+                },
+                None,
+            ),
+            (
+                Row {
+                    what: "payments/s: claim, approval, ledger, receipt",
+                    ours: median(&self.payments),
+                    beside: "bare: one signature and one durable insert in groups",
+                    limit: in_turn(signatures, commits),
+                },
+                Some(&targets::PAYMENTS),
+            ),
+            (
+                Row {
+                    what: "payments/s by a wallet in one call, approval signed and kept",
+                    ours: median(&self.wallet_payments),
+                    beside: "bare: one signature and one durable insert in groups",
+                    limit: in_turn(signatures, commits),
+                },
+                None,
+            ),
+            (
+                Row {
+                    what: "payments/s: claim, approval, ledger, receipt",
+                    ours: median(&self.payments),
+                    beside: "bare HSM signatures alone",
+                    limit: signatures,
+                },
+                None,
+            ),
+            (
+                Row {
+                    what: "the same",
+                    ours: median(&self.payments),
+                    beside: "bare durable inserts in groups of 64 alone",
+                    limit: commits,
+                },
+                None,
+            ),
         ]
     }
 
-    /// How long one payment takes while others are under way.
+    /// How long one payment takes while others are under way, and a bare commit.
     pub(crate) fn latencies(&self) -> String {
-        let mut sorted = self.took.clone();
-        sorted.sort_unstable();
-        let at = |percent| percentile(&sorted, percent);
+        let row = |what: &str, took: &[Duration], more: &str| {
+            let mut sorted = took.to_vec();
+            sorted.sort_unstable();
+            let at = |percent| percentile(&sorted, percent);
+            format!(
+                "| {what}, of {} | {:.1} | {:.1} | {:.1} | {:.1} | {more} |\n",
+                sorted.len(),
+                at(50),
+                at(90),
+                at(99),
+                at(100)
+            )
+        };
+        let ratio = self.p99_ratio();
+        let judged = format!("{ratio:.2} | {}", targets::PAYMENTS_P99.cells(ratio));
         format!(
-            "| {TERMINALS} payments side by side | p50 | p90 | p99 | longest |\n|---|--:|--:|--:|--:|\n\
-             | milliseconds each, of {} | {:.1} | {:.1} | {:.1} | {:.1} |\n",
-            sorted.len(),
-            at(50),
-            at(90),
-            at(99),
-            at(100)
+            "| milliseconds each | p50 | p90 | p99 | longest | ratio of p99 | target | |\n\
+             |---|--:|--:|--:|--:|--:|--:|---|\n{}{}",
+            row(
+                &format!("{TERMINALS} payments side by side"),
+                &self.took,
+                &judged
+            ),
+            row(
+                "bare durable commit of 64 inserts",
+                &self.commits_took,
+                " | – |"
+            )
+        )
+    }
+
+    fn p99_ratio(&self) -> f64 {
+        let p99 = |took: &[Duration]| {
+            let mut sorted = took.to_vec();
+            sorted.sort_unstable();
+            percentile(&sorted, 99)
+        };
+        p99(&self.took) / p99(&self.commits_took)
+    }
+
+    /// Onto the page of all targets.
+    pub(crate) fn tell(&self) -> std::io::Result<()> {
+        for (row, target) in self.rows() {
+            if let Some(target) = target {
+                targets::tell(target, row.ours / row.limit, "services, on SQLite")?;
+            }
+        }
+        targets::tell(
+            &targets::PAYMENTS_P99,
+            self.p99_ratio(),
+            "services, on SQLite",
         )
     }
 }

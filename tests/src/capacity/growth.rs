@@ -92,8 +92,8 @@ pub const TABLES: [Table; 14] = [
         "`spent`, `turns`",
         Per::Payment,
         41.0,
-        Some(3.0),
-        "an hour goes behind the fence that refuses it",
+        Some(90.0),
+        "a day goes behind the fence that refuses it",
     ),
     table("`audit_rows`", Per::Renewal, 240.0, Some(400.0), "as above"),
     table(
@@ -101,7 +101,7 @@ pub const TABLES: [Table; 14] = [
         Per::TagWrite,
         455.0,
         Some(90.0),
-        "disputes of a tag; its wear is kept apart",
+        "go behind their fence; wear is kept apart",
     ),
     table("`audit_rows`", Per::Report, 240.0, Some(400.0), "as above"),
     table(

@@ -18,6 +18,8 @@ use super::simulation::task::Takes;
 use super::simulation::writer;
 use super::work::{SIGNATURE, epoch_keys, terminal_day};
 
+const DAY_MS: f64 = 24.0 * 60.0 * 60.0 * 1_000.0;
+
 /// One server, signatures only.
 fn bare(takes_s: f64, payments_per_s: f64, renewals_per_s: f64) -> Node {
     Node {
@@ -306,6 +308,24 @@ fn the_model_counts_by_the_numbers_of_the_code() {
         gone.is_empty(),
         "no longer so, nor in capacity/costs.rs: {gone:?}"
     );
+}
+
+/// What goes by itself is reckoned as long as a bank that says nothing keeps it.
+#[test]
+fn the_model_keeps_rows_as_long_as_the_configuration_does() {
+    let sample = include_str!("../../../config/authority.toml");
+    let file = Path::new("/etc/m2key/authority.toml");
+    let kept = authority::config::Config::parse(sample, file)
+        .unwrap()
+        .retention;
+    let days = |ms: i64| Some(ms as f64 / DAY_MS);
+    for (name, kept) in [
+        ("`spent`, `turns`", kept.spent_ms),
+        ("`reports`", kept.reports_ms),
+    ] {
+        let table = super::growth::TABLES.iter().find(|it| it.name == name);
+        assert_eq!(table.unwrap().kept_days, days(kept), "{name}");
+    }
 }
 
 fn is_said(below: &Path, number: &str) -> bool {

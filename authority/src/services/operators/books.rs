@@ -201,6 +201,7 @@ impl Verb for MerchantPin {
 impl Verb for MerchantHistory {
     const NAME: &'static str = "merchant-history";
     const CHANGES: bool = false;
+    const MAY_LAG: bool = true;
     type Answer = HistoryPage;
 
     async fn run(self, app: &App) -> Result<HistoryPage, Failure> {
@@ -262,6 +263,7 @@ impl Verb for SettlementClose {
 impl Verb for SettlementList {
     const NAME: &'static str = "settlement-list";
     const CHANGES: bool = false;
+    const MAY_LAG: bool = true;
     type Answer = SettlementsView;
 
     async fn run(self, app: &App) -> Result<SettlementsView, Failure> {
@@ -275,6 +277,7 @@ impl Verb for SettlementList {
 impl Verb for SettlementExport {
     const NAME: &'static str = "settlement-export";
     const CHANGES: bool = false;
+    const MAY_LAG: bool = true;
     type Answer = Piece;
 
     async fn run(self, app: &App) -> Result<Piece, Failure> {

@@ -74,6 +74,7 @@ pub struct WornView {
 impl Verb for TagForecast {
     const NAME: &'static str = "tag-forecast";
     const CHANGES: bool = false;
+    const MAY_LAG: bool = true;
     type Answer = ForecastView;
 
     async fn run(self, app: &App) -> Result<ForecastView, Failure> {

@@ -68,6 +68,18 @@ impl PgConn {
         Ok(Self::over(connect, begins, found))
     }
 
+    /// Connects when it is first used.
+    pub(super) fn later(connect: Arc<Connect>) -> Self {
+        Self {
+            connect,
+            begins: Begins::Nothing,
+            client: RefCell::default(),
+            statements: RefCell::default(),
+            trouble: Cell::new(None),
+            timeline: Cell::new(0),
+        }
+    }
+
     /// To a server that may be on a timeline in question, for whoever compares it.
     pub(super) fn open_in_question(connect: Arc<Connect>) -> Result<Self> {
         let found = connect.connect_whatever_it_is()?;

@@ -43,10 +43,21 @@ pub(in crate::store) struct Connect {
     config: Config,
     tls: Option<MakeRustlsConnect>,
     pub(super) timeline: Timeline,
+    /// A server that follows another one writes on no timeline.
+    follows: bool,
 }
 
 impl Connect {
     pub(in crate::store) fn to(place: &PostgresPlace, name: &str) -> Result<Arc<Self>> {
+        Self::made(place, name, false)
+    }
+
+    /// To a server that follows the one that writes, and to no other.
+    pub(super) fn to_replica(place: &PostgresPlace, name: &str) -> Result<Arc<Self>> {
+        Self::made(place, name, true)
+    }
+
+    fn made(place: &PostgresPlace, name: &str, follows: bool) -> Result<Arc<Self>> {
         let mut config = Config::new();
         for host in &place.hosts {
             add_host(&mut config, host)?;
@@ -65,7 +76,10 @@ impl Connect {
             .dbname(&place.database)
             .user(&place.user)
             .application_name(name)
-            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .target_session_attrs(match follows {
+                false => TargetSessionAttrs::ReadWrite,
+                true => TargetSessionAttrs::ReadOnly,
+            })
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_user_timeout(SILENCE_MAX)
             .keepalives_idle(SILENCE_MAX)
@@ -84,6 +98,7 @@ impl Connect {
             config,
             tls,
             timeline: Timeline::default(),
+            follows,
         }))
     }
 
@@ -110,6 +125,9 @@ impl Connect {
             None => self.config.connect(NoTls),
         }?;
         client.batch_execute(SESSION)?;
+        if self.follows {
+            return Ok((client, 0));
+        }
         let timeline: i32 = client.query_one(TIMELINE, &[])?.try_get("timeline")?;
         let timeline = u32::try_from(timeline).map_err(|_| corrupt("a timeline below 0"))?;
         Ok((client, timeline))

@@ -6,11 +6,14 @@ mod error;
 mod moving;
 mod news;
 pub(in crate::store) mod partitions;
+mod replicas;
 mod schema;
 mod timeline;
 
 use std::path::Path;
 use std::sync::Arc;
+
+use protocol::time::Millis;
 
 use self::conn::Begins;
 pub(in crate::store) use self::conn::PgConn;
@@ -18,6 +21,7 @@ pub(in crate::store) use self::connect::Connect;
 pub use self::connect::PostgresPlace;
 pub use self::moving::Moved;
 pub(in crate::store) use self::news::{Caller, Neighbours};
+pub(in crate::store) use self::replicas::{Replica, Replicas};
 pub use self::schema::SchemaState;
 use super::sql::SqlStore;
 use super::sql::audit::Chain;
@@ -37,9 +41,16 @@ pub struct PostgresOptions {
     pub queue_max: usize,
     /// How many transactions write at a time.
     pub lanes: usize,
-    /// How many reads run at a time.
+    /// How many reads run at a time; as many at each replica.
     pub readers: usize,
+    /// Servers that follow the one that writes, as in `place`; one each.
+    pub replicas: Vec<String>,
+    /// A replica that is further behind is not read from.
+    pub replica_lag_max_ms: Millis,
 }
+
+/// How far behind a replica may be, if nobody says so.
+pub const REPLICA_LAG_MAX_MS: Millis = 10_000;
 
 impl PostgresOptions {
     pub fn new(node: impl Into<String>, place: PostgresPlace) -> Self {
@@ -49,6 +60,8 @@ impl PostgresOptions {
             queue_max: 4_096,
             lanes: 4,
             readers: 8,
+            replicas: Vec::new(),
+            replica_lag_max_ms: REPLICA_LAG_MAX_MS,
         }
     }
 }
@@ -113,14 +126,16 @@ fn open_here(connect: &Arc<Connect>, options: PostgresOptions) -> Result<SqlStor
     if let Some((first, _)) = lanes.first() {
         begin_life(first, &options.node)?;
     }
-    let neighbours = Neighbours::start(connect, &options.node)?;
-    SqlStore::start(
+    let is_copied = !options.replicas.is_empty();
+    let neighbours = Neighbours::start(connect, &options.node, is_copied)?;
+    let store = SqlStore::start(
         lanes,
         readers,
         Some(neighbours),
         options.queue_max,
         Some(connect.clone()),
-    )
+    )?;
+    Ok(store.with_replicas(Replicas::start(&options)?))
 }
 
 /// Reads from a server on a timeline in question.

@@ -47,6 +47,8 @@ const CLOCK_WITHIN: Duration = Duration::from_millis(200);
 const CHORES_EVERY: Duration = Duration::from_secs(1);
 /// How often the row of this node is written.
 const SEEN_EVERY: Duration = Duration::from_secs(5);
+/// The same where replicas are judged by it.
+const SEEN_AT_REPLICAS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a store has to do with its neighbours. Dropping it ends both threads.
 pub(in crate::store) struct Neighbours {
@@ -74,6 +76,7 @@ struct Call {
 
 struct Shared {
     node: String,
+    seen_every: Duration,
     news: broadcast::Sender<News>,
     heard: Mutex<Heard>,
     chores: Mutex<BTreeSet<Chore>>,
@@ -95,9 +98,13 @@ struct Heard {
 
 impl Neighbours {
     /// Begins to listen; blocks until it does.
-    pub(super) fn start(connect: &Arc<Connect>, node: &str) -> Result<Self> {
+    pub(super) fn start(connect: &Arc<Connect>, node: &str, is_copied: bool) -> Result<Self> {
         let shared = Arc::new(Shared {
             node: node.into(),
+            seen_every: match is_copied {
+                false => SEEN_EVERY,
+                true => SEEN_AT_REPLICAS_EVERY,
+            },
             news: broadcast::Sender::new(NEWS_BEHIND_MAX),
             heard: Mutex::default(),
             chores: Mutex::default(),
@@ -319,7 +326,7 @@ impl Listener {
 
     fn be_seen(&mut self) -> Result<()> {
         let is_first = self.seen.is_none();
-        if !is_due(&mut self.seen, SEEN_EVERY) {
+        if !is_due(&mut self.seen, self.shared.seen_every) {
             return Ok(());
         }
         let sql = "INSERT INTO nodes (name, since_ms, seen_ms, version)

@@ -17,10 +17,17 @@ struct Step {
 }
 
 /// Steps from one version to the next; the first makes version 1.
-const STEPS: &[Step] = &[Step {
-    sql: include_str!("../../../migrations/postgres/0001_first.sql"),
-    works_from: 1,
-}];
+const STEPS: &[Step] = &[
+    Step {
+        sql: include_str!("../../../migrations/postgres/0001_first.sql"),
+        works_from: 1,
+    },
+    // A node of before keeps a late repeat of an event that is gone, until it is replaced.
+    Step {
+        sql: include_str!("../../../migrations/postgres/0002_reports.sql"),
+        works_from: 1,
+    },
+];
 
 /// Held by whoever changes the schema.
 const MIGRATING: i64 = 0x4d32_4b5a;

@@ -36,7 +36,7 @@ mod payments;
 pub(super) mod persons;
 mod profiles;
 mod proofs;
-mod readers;
+pub(super) mod readers;
 mod refunds;
 mod reports;
 mod retention;
@@ -72,7 +72,8 @@ use self::readers::Readers;
 use self::timelines::Acknowledged;
 use self::writer::{Tx, Verdict, Writer};
 use super::asked::asked_for;
-use super::postgres::{Connect, Neighbours};
+use super::lagging;
+use super::postgres::{Connect, Neighbours, Replica, Replicas};
 use super::{News, Result};
 use tokio::sync::broadcast;
 
@@ -91,6 +92,8 @@ pub struct SqlStore {
     acknowledged: Arc<Acknowledged>,
     /// Where there is one that may be another tomorrow.
     server: Option<Arc<Connect>>,
+    /// What may lag is read there; none where there are none.
+    replicas: Option<Replicas>,
 }
 
 impl SqlStore {
@@ -119,7 +122,13 @@ impl SqlStore {
             silence: broadcast::Sender::new(1),
             acknowledged,
             server,
+            replicas: None,
         })
+    }
+
+    pub(super) fn with_replicas(mut self, replicas: Replicas) -> Self {
+        self.replicas = Some(replicas);
+        self
     }
 
     /// From now on what a restored copy must not forget goes into this journal before it is
@@ -143,6 +152,7 @@ impl SqlStore {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Verdict<T> + Send + 'static,
     {
+        lagging::stay_with_primary();
         let by = asked_for();
         let work = move |tx: &mut Tx<'_>| {
             tx.by.clone_from(&by);
@@ -156,7 +166,32 @@ impl SqlStore {
         T: Send + 'static,
         F: FnOnce(&Conn) -> Result<T> + Send + 'static,
     {
-        self.readers.read(work).await
+        let Some(replica) = self.replica() else {
+            return self.readers.read(work).await;
+        };
+        match replica.readers.read_soon(work).await {
+            Ok(read) => {
+                replica.count();
+                if read.is_err() {
+                    lagging::stay_with_primary();
+                }
+                read
+            }
+            Err(work) => {
+                lagging::stay_with_primary();
+                self.readers.read(work).await
+            }
+        }
+    }
+
+    /// Where to read what may lag; none: from the primary.
+    fn replica(&self) -> Option<&Replica> {
+        let (replicas, neighbours) = self.replicas.as_ref().zip(self.neighbours.as_ref())?;
+        let chosen = lagging::choose(
+            || replicas.pick(neighbours),
+            |which| replicas.is_current(which, neighbours),
+        );
+        replicas.get(chosen?)
     }
 
     /// A read that finds a few rows by their keys.

@@ -13,7 +13,9 @@ use super::control::{Subject, Touches};
 use super::row::{all, count, find, get, one, signed, time};
 use crate::journal::Fact;
 use crate::store::sqlite::error::corrupt;
-use crate::store::{Chore, Contact, KeyProof, News, NewsListener, NodeRecord, Nodes, Result};
+use crate::store::{
+    Chore, Contact, KeyProof, News, NewsListener, NodeRecord, Nodes, ReplicaState, Result,
+};
 
 /// Rows of news that are kept; a node that is further behind takes everything for changed.
 const NEWS_KEPT: i64 = 10_000;
@@ -41,6 +43,11 @@ impl Nodes for SqlStore {
     fn leads(&self, chore: Chore) -> bool {
         let neighbours = self.neighbours.as_ref();
         neighbours.is_none_or(|it| it.leads(chore))
+    }
+
+    fn replicas(&self) -> Vec<ReplicaState> {
+        let both = self.replicas.as_ref().zip(self.neighbours.as_ref());
+        both.map_or_else(Vec::new, |(replicas, it)| replicas.states(it))
     }
 
     fn resign(&self) {

@@ -4,8 +4,10 @@
 //! their keys runs where it is asked for if the database is a file: handing it over costs more than it does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::store::sql::conn::Conn;
 use tokio::sync::{Semaphore, oneshot};
@@ -16,7 +18,12 @@ use crate::store::{Result, StoreError};
 /// Most reads that wait for a connection.
 pub(super) const READS_WAITING_MAX: usize = 4_096;
 
-pub(super) struct Readers {
+/// A read that has not begun by then at a replica is given back.
+const BEGIN_WITHIN: Duration = Duration::from_secs(1);
+/// No read that has begun there takes longer: no statement may, and a server that stands still says nothing.
+const READ_WITHIN: Duration = Duration::from_secs(15);
+
+pub(in crate::store) struct Readers {
     pool: Arc<Pool>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -31,7 +38,7 @@ struct Pool(Mutex<Vec<Conn>>);
 type Work = Box<dyn FnOnce(&Conn) + Send>;
 
 impl Readers {
-    pub(super) fn new(connections: Vec<Conn>) -> Self {
+    pub(in crate::store) fn new(connections: Vec<Conn>) -> Self {
         let count = connections.len();
         let beside = connections.iter().all(|it| matches!(it, Conn::Sqlite(_)));
         Self {
@@ -76,6 +83,38 @@ impl Readers {
         catch_unwind(looking).unwrap_or_else(|_| Err(panicked()))
     }
 
+    /// The same at a server that may be gone: what does not begin soon comes back, to be done elsewhere.
+    pub(super) async fn read_soon<T, F>(&self, work: F) -> std::result::Result<Result<T>, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
+    {
+        let kept = Arc::new(Mutex::new(Some(work)));
+        let (answer, mut answered) = oneshot::channel();
+        let taken = Arc::clone(&kept);
+        let mut reading = pin!(self.lend(Box::new(move |conn| {
+            if let Some(work) = take(&taken) {
+                let _ = answer.send(work(conn));
+            }
+        })));
+        let mut read = tokio::time::timeout(BEGIN_WITHIN, reading.as_mut()).await;
+        if !matches!(read, Ok(Ok(()))) {
+            if let Some(work) = take(&kept) {
+                return Err(work);
+            }
+            if read.is_err() {
+                read = tokio::time::timeout(READ_WITHIN, reading).await;
+            }
+        }
+        Ok(match read {
+            Ok(Ok(())) => answered
+                .try_recv()
+                .unwrap_or_else(|_| Err(corrupt("a read did not answer"))),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(unusable("a replica stands still")),
+        })
+    }
+
     async fn lend(&self, work: Work) -> Result<()> {
         let permit = {
             let _place = Place::take(&self.waiting)?;
@@ -97,6 +136,10 @@ impl Readers {
 
 fn panicked() -> StoreError {
     corrupt("a read panicked")
+}
+
+fn take<F>(kept: &Mutex<Option<F>>) -> Option<F> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// A place in the line of those who wait.

@@ -9,6 +9,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::SqlStore;
+use super::retention::report_fence;
 use super::row::{all, find, get, terminal as terminal_of};
 use super::subjects;
 use super::tags::follow_report;
@@ -55,7 +56,13 @@ fn add(
 ) -> Verdict<Vec<EventId>> {
     let mut safe = Vec::with_capacity(events.len());
     let (mut stored, mut digest) = (0_u32, Sha256::new());
+    let fence = report_fence(tx.conn)?;
     for event in events {
+        if event.at < fence {
+            // It was kept as long as it is worth keeping, or comes too late for anything: the terminal may forget it.
+            safe.push(event.id);
+            continue;
+        }
         let text = serde_json::to_string(event).map_err(|error| corrupt(error.to_string()))?;
         if insert(tx, terminal, event, &text)? {
             digest.update((text.len() as u32).to_be_bytes());

@@ -34,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0020_taps.sql"),
     include_str!("../../../migrations/sqlite/0021_nodes.sql"),
     include_str!("../../../migrations/sqlite/0022_epochs.sql"),
+    include_str!("../../../migrations/sqlite/0023_reports.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.
@@ -44,6 +45,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_MAX: usize = 160;
 /// The write-ahead log is moved into the file whenever it has so many pages, 32 MB.
 const LOG_PAGES: i64 = 8_192;
+/// What the connection that writes keeps of the file in memory, in bytes: nobody else changes it, so the upper pages of
+/// large tables stay there. Readers begin anew after each commit.
+const WRITER_CACHE_BYTES_MAX: i64 = 64 * 1024 * 1024;
 /// The write-ahead log is cut back to this size, in bytes.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
@@ -61,6 +65,7 @@ pub(in crate::store) fn open_writer(path: &Path, node: &str) -> Result<Connectio
     conn.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     // What a savepoint would restore stays in memory, else each job of a batch writes its pages to a file first.
     conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "cache_size", -WRITER_CACHE_BYTES_MAX / 1024)?;
     migrate(&mut conn)?;
     own(&conn, node)?;
     Ok(conn)

@@ -1,9 +1,10 @@
 //! What is forgotten, and is anything forgotten that could be accepted again?
 
 use authority::store::{ClaimOutcome, DAY_EPOCHS};
-use protocol::ids::TerminalId;
+use protocol::ids::{EventId, TerminalId};
 use protocol::live::Live;
 use protocol::token::Channel;
+use protocol::wire::reports::{Seen, TerminalEvent};
 
 use crate::world::{NOW, World, epoch_now, eur, live, live_at};
 
@@ -78,4 +79,36 @@ pub(crate) async fn what_is_behind_the_fence_goes_and_is_not_accepted_again(worl
     for days in 3..5 {
         assert_eq!(claim(world, at(days)).await, ClaimOutcome::Spent);
     }
+}
+
+pub(crate) async fn a_report_goes_behind_its_fence_and_is_not_kept_again(world: &World) {
+    let terminal = open_terminal(world).await;
+    let store = &world.store;
+    let event = |days: i64| TerminalEvent {
+        id: EventId::from_parts((NOW - days * DAY_MS).ms() as u64, &[5; 10]),
+        at: NOW - days * DAY_MS,
+        what: Seen::TagFailed {
+            reason: format!("{days} days ago"),
+        },
+    };
+    let events: Vec<_> = (0..6).map(event).collect();
+    let ids: Vec<_> = events.iter().map(|it| it.id).collect();
+    let stored = store.add_reports(terminal, events.clone(), NOW).await;
+    assert_eq!(stored, Ok(ids.clone()));
+    let kept = async || store.reports(terminal, 9).await.unwrap().len();
+    assert_eq!(store.forget_reports().await, Ok(false), "no fence");
+    assert_eq!(kept().await, 6);
+    let below = NOW - 3 * DAY_MS;
+    assert_eq!(store.raise_report_fence(below, NOW).await, Ok(below));
+    assert_eq!(store.forget_reports().await, Ok(false));
+    assert_eq!(kept().await, 4, "the one at the fence stays");
+    let again = store.add_reports(terminal, events, NOW).await;
+    assert_eq!(again, Ok(ids), "all may be forgotten by their terminal");
+    assert_eq!(kept().await, 4);
+    let lower = store.raise_report_fence(NOW - 9 * DAY_MS, NOW).await;
+    assert_eq!(lower, Ok(below), "it only rises");
+    assert_eq!(store.report_fence().await, Ok(below));
+    let kinds = world.audit_kinds().await;
+    let told = |kind: &str| kinds.iter().filter(|it| *it == kind).count();
+    assert_eq!((told("reports.fenced"), told("reports.stored")), (1, 1));
 }

@@ -1,0 +1,131 @@
+//! Is what may lag read from a copy, and only as long as that is not too far behind?
+
+use std::time::Duration;
+
+use authority::store::postgres::{self, PostgresOptions, migrate};
+use authority::store::{AuditLog as _, Nodes, Retention as _, SqlStore, Terminals as _, may_lag};
+use own_postgres::{Cluster, Durability};
+
+use crate::NODE;
+use crate::cluster::place_of;
+use crate::world::{NOW, World};
+
+/// More than a replica that follows is ever behind, on a machine with much to do.
+const LAG_MAX_MS: i64 = 4_000;
+/// Between two looks at what comes about by itself.
+const LOOK: Duration = Duration::from_millis(50);
+/// Far more than anything here takes.
+const LOOKS: usize = 1_200;
+
+struct Copied {
+    primary: Cluster,
+    standby: Cluster,
+    world: World,
+    store: std::sync::Arc<SqlStore>,
+}
+
+impl Copied {
+    async fn new() -> Self {
+        let primary = Cluster::start(Durability::Full);
+        migrate(&place_of(&primary, "postgres")).unwrap();
+        let standby = primary.standby("copy");
+        let options = PostgresOptions {
+            readers: 2,
+            lanes: 1,
+            replicas: vec![standby.socket().display().to_string()],
+            replica_lag_max_ms: LAG_MAX_MS,
+            ..PostgresOptions::new(NODE, place_of(&primary, "postgres"))
+        };
+        let store = std::sync::Arc::new(postgres::open(options).unwrap());
+        let copied = Self {
+            primary,
+            standby,
+            world: World::new(store.clone()),
+            store,
+        };
+        copied.becomes(true).await;
+        copied
+    }
+
+    /// Waits until it is read from, or is not.
+    async fn becomes(&self, current: bool) {
+        for _ in 0..LOOKS {
+            if self.store.replicas()[0].is_current == current {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        panic!("it never came: {:?}", self.store.replicas());
+    }
+
+    fn reads(&self) -> u64 {
+        self.store.replicas()[0].reads
+    }
+
+    async fn terminals(&self) -> usize {
+        self.store.terminals(None, 100).await.unwrap().len()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_lag_is_read_from_a_copy_until_that_stands_still() {
+    let copied = Copied::new().await;
+    copied.world.terminal(1).await;
+    assert_eq!(copied.terminals().await, 1);
+    assert_eq!(copied.reads(), 0, "nobody said that it may lag");
+    may_lag(async {
+        copied.terminals().await;
+        copied.store.audit_heads().await.unwrap();
+        assert_eq!(copied.reads(), 2);
+        // Who writes sees what was written.
+        copied.world.terminal(2).await;
+        assert_eq!(copied.terminals().await, 2);
+        assert_eq!(copied.reads(), 2);
+    })
+    .await;
+    copied
+        .standby
+        .sql("postgres", "SELECT pg_wal_replay_pause()");
+    copied.world.terminal(3).await;
+    copied.becomes(false).await;
+    let before = copied.reads();
+    assert_eq!(may_lag(copied.terminals()).await, 3, "the copy has two");
+    assert_eq!(copied.reads(), before);
+    copied
+        .standby
+        .sql("postgres", "SELECT pg_wal_replay_resume()");
+    copied.becomes(true).await;
+    assert_eq!(may_lag(copied.terminals()).await, 3);
+    assert_eq!(copied.reads(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_copy_that_is_gone_or_stands_still() {
+    let copied = Copied::new().await;
+    copied.world.terminal(1).await;
+    // Nothing was noticed yet: the read is given back, and done at the primary.
+    copied.standby.pause();
+    assert_eq!(may_lag(copied.terminals()).await, 1);
+    assert_eq!(copied.reads(), 0);
+    copied.becomes(false).await;
+    copied.standby.resume();
+    copied.becomes(true).await;
+    copied.standby.kill();
+    assert_eq!(may_lag(copied.terminals()).await, 1);
+    copied.becomes(false).await;
+    copied.store.probe().await.unwrap();
+    copied.standby.start_again();
+    copied.becomes(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_promoted_is_no_copy() {
+    let copied = Copied::new().await;
+    copied.standby.promote();
+    copied.becomes(false).await;
+    copied.world.terminal(1).await;
+    assert_eq!(may_lag(copied.terminals()).await, 1);
+    assert_eq!(copied.reads(), 0);
+    let raised = copied.store.raise_epoch_fence(1, NOW).await;
+    assert_eq!(raised, Ok(1), "{}", copied.primary.log());
+}
