@@ -54,7 +54,7 @@ soak: ## years of a terminal's life from new seeds, for MINUTES=60
 	M2KEY_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --locked --workspace --test simulation -- --nocapture
 
 bench: ## every benchmark, side by side with the bare parts
-	scripts/setup.sh demo
+	scripts/setup.sh bench
 	# What is measured at rest, and what it talks to, beside the benchmark that starts them.
 	$(CARGO) build --locked --release -p reader-agent -p authority -p pki -p demo-bank --bins
 	$(CARGO) bench --locked -p tests

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What does this machine still lack before cargo can build and run M2Key?
 #
-#   scripts/setup.sh demo | test | lint | deb
+#   scripts/setup.sh demo | test | lint | deb | bench
 #
 # Installs what is missing when it may (as root, or with sudo that asks no password). Otherwise it
 # prints the one command to run and exits 4. When nothing is missing it touches nothing.
@@ -55,6 +55,12 @@ dpkg-dev         dpkg-shlibdeps says which libraries a program needs
 binutils         strip takes the debug information out
 "
 
+# To stand beside others' work.
+BENCH="
+nginx-light      what a TLS handshake, a request and an idle connection cost elsewhere
+util-linux       taskset pins each server to a core
+"
+
 DENY_VERSION='^0.20'
 BARE_METAL=x86_64-unknown-none
 WINDOWS=x86_64-pc-windows-gnu
@@ -66,7 +72,8 @@ main() {
         test) wanted="$BUILD$DEMO$TEST$DEB" ;;
         lint) wanted="$BUILD$LINT" ;;
         deb) wanted="$BUILD$DEB" ;;
-        *) fail 2 "expected one of: demo, test, lint, deb" "scripts/setup.sh demo" ;;
+        bench) wanted="$BUILD$DEMO$BENCH" ;;
+        *) fail 2 "expected one of: demo, test, lint, deb, bench" "scripts/setup.sh demo" ;;
     esac
     purpose=$1
 
@@ -74,7 +81,7 @@ main() {
     rust_toolchain
     case $purpose in
         lint) lint_tools ;;
-        demo) pcscd_directory ;;
+        demo | bench) pcscd_directory ;;
         test)
             pcscd_directory
             judges judges "the certificate linter"
