@@ -26,7 +26,7 @@ mod tests {
     #[test]
     fn a_fleet_that_was_asked_at_one_moment_begins_evenly() {
         const WITHIN_S: usize = 40;
-        let mut begin = vec![0_u32; WITHIN_S + 1];
+        let mut begin = [0_u32; WITHIN_S + 1];
         for number in 0..10_000 {
             let terminal = TerminalId::from_number(number).unwrap();
             let after_ms = place(terminal, ASKED, WITHIN_S as u32 * 1_000);

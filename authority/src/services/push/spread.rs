@@ -43,7 +43,7 @@ mod tests {
         const FLEET: u32 = 100_000;
         const BACK_PER_S: u32 = 4_000;
         let mut dice = 1_u32;
-        let mut asks = vec![0_u32; 500];
+        let mut asks = [0_u32; 500];
         for terminal in 0..FLEET {
             dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let within = u64::from(spread_ms(terminal as usize + 1, SCHEDULES_PER_S));
