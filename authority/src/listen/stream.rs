@@ -239,9 +239,9 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_takes_nothing_is_cut_and_holds_one_frame() {
         let (_reader, io) = tokio::io::duplex(16);
-        let mut endless = signs(usize::MAX, false);
-        assert_eq!(pour(io, String::new(), &mut endless, SOON).await, End::Slow);
-        let taken = usize::MAX - endless.left;
+        let mut many = signs(1_000, true);
+        assert_eq!(pour(io, String::new(), &mut many, SOON).await, End::Slow);
+        let taken = 1_000 - many.left;
         assert!(taken <= 3, "{taken} frames of 8 bytes for 16");
     }
 
