@@ -55,8 +55,10 @@ dpkg-dev         dpkg-shlibdeps says which libraries a program needs
 binutils         strip takes the debug information out
 "
 
-# To measure beside others.
+# To stand beside others' work.
 BENCH="
+nginx-light      what a TLS handshake, a request and an idle connection cost elsewhere
+util-linux       taskset pins each server to a core
 python3-venv     keeps the peers that are measured beside us away from the system's Python
 postgresql       the database of many nodes: benchmarks start a cluster of their own
 "

@@ -111,6 +111,8 @@ pub struct AgentsConfig {
     pub tls: CertificateFiles,
     /// What agents and operators call this listener.
     pub names: Vec<String>,
+    /// Connections at once; each is a file descriptor.
+    pub connections_max: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -279,6 +281,8 @@ mod tests {
         assert_eq!(minimal.wear, full.wear);
         assert_eq!(minimal.public.listen, full.public.listen);
         assert_eq!(minimal.agents.listen, full.agents.listen);
+        let connections_max = |config: &Config| config.agents.connections_max;
+        assert_eq!(connections_max(&minimal), connections_max(&full));
         assert_eq!(minimal.loopback.listen, full.loopback.listen);
         assert_eq!(
             minimal.schedule.horizon_epochs,
@@ -319,6 +323,7 @@ mod tests {
             .replace("spent_days = 90", "spent_days = 55")
             .replace("node = \"authority-1\"", "node = \"Authority 1\"")
             .replace("deadline_ms = 10000", "deadline_ms = 1")
+            .replace("connections_max = 120000", "connections_max = 0")
             .replace(
                 "https://id.bank.example/jwks",
                 "http://id.bank.example/jwks",
@@ -340,6 +345,7 @@ mod tests {
             "enrolment.renewal_grace_days",
             "books.zone",
             "retention.spent_days",
+            "agents.connections_max",
             "signer.deadline_ms",
             "loopback.listen",
             "sessions.idle_minutes",

@@ -1,9 +1,8 @@
 //! How does a connection become a request, and who is at the other end?
 //!
 //! ```text
-//! accept ─▶ permit ─▶ handshake ─▶ whose certificate? ─▶ HTTP/1.1 or 2 ─▶ routes of this listener
-//!           named     [tls]         private only          [connection]     by type: Routes<L>
-//!           limit
+//! accept ─▶ permit ─▶ turn ───▶ handshake ─▶ whose certificate? ─▶ HTTP/1.1 or 2 ─▶ routes of this listener
+//!           [room]    [turns]   [tls]         private only          [connection]     by type: Routes<L>
 //! ```
 //! Three listeners: [`public`] for phones, [`private`] for terminals and operators, [`loopback`] for
 //! health and metrics. Each takes routes of its own type only.
@@ -13,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::TrustDomain;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::app::App;
+use crate::clock::Moment;
 use crate::config::Config;
 use crate::http::operators::OPERATOR_PATH;
 use crate::http::sms::TEXTS_PATH;
@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::services::sources::Source;
 use credentials::Credentials;
 use crowd::Crowd;
+use turns::Turns;
 
 mod client_verifier;
 mod connection;
@@ -36,15 +37,25 @@ mod crowd;
 pub mod keeper;
 pub mod pair;
 mod rest;
+pub mod room;
+mod stream;
 pub mod tls;
+mod turns;
+mod watched;
+mod wire;
 
-/// Connections one listener serves at once.
+pub use turns::{HANDSHAKES_MAX, TURN_MAX, TURN_WAIT};
+pub use wire::{PEER_ASKED_AFTER, PEER_ASKED_EVERY, PEER_QUESTIONS_MAX, PEER_TAKES_NOTHING};
+
+/// Connections one listener serves at once; the agents' as many as the configuration says.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// From accept to the end of the TLS handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the handshake to the first whole head of a request; then [`HEADER_TIMEOUT`] counts.
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// For the head of an HTTP/1 request, and for an idle connection to send its next one.
+/// For the head of an HTTP/1 request from its first byte on; it is looked at half as often.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// For an idle connection to send its next request.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest head of a request, in bytes.
 pub const HEADER_MAX: usize = 16 * 1024;
@@ -52,6 +63,11 @@ pub const HEADER_MAX: usize = 16 * 1024;
 pub const STREAMS_MAX: u32 = 64;
 /// How long open requests may go on once the drain has started.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// Connections that the kernel keeps until they are accepted; the system may allow fewer
+/// (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
+/// How often it is told that a listener is full.
+const FULL_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Pause after an accept that failed, e.g. because no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
@@ -73,7 +89,7 @@ impl Listening {
     /// Binds; port 0 takes a free one.
     pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
-        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let socket = bind(address).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         Ok(Self { socket, address })
     }
@@ -83,6 +99,17 @@ impl Listening {
     }
 }
 
+/// As [`TcpListener::bind`] does, with a longer queue.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// One listener with everything it needs but the App's time to live.
 pub struct Listener<T> {
     listening: Listening,
@@ -90,6 +117,8 @@ pub struct Listener<T> {
     routes: BoxedFilter<(Response,)>,
     name: &'static str,
     passes: Passes,
+    /// Connections at once.
+    connections_max: usize,
     /// Connections of one client address; none: as many as there are.
     per_address: Option<PerAddress>,
 }
@@ -145,11 +174,20 @@ fn listener<L>(
         routes: routes.complete(),
         name,
         passes,
+        connections_max: CONNECTIONS_MAX,
         per_address: None,
     }
 }
 
 impl<T> Listener<T> {
+    /// The same listener with so many connections at once.
+    pub fn taking(self, connections_max: usize) -> Self {
+        Self {
+            connections_max,
+            ..self
+        }
+    }
+
     /// The same listener over this transport.
     pub fn over<U>(self, transport: U) -> Listener<U> {
         Listener {
@@ -158,6 +196,7 @@ impl<T> Listener<T> {
             routes: self.routes,
             name: self.name,
             passes: self.passes,
+            connections_max: self.connections_max,
             per_address: self.per_address,
         }
     }
@@ -167,6 +206,8 @@ impl<T> Listener<T> {
 /// guest, so nobody outside makes a transport.
 pub trait Transport: Send + Sync + 'static {
     type Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static;
+    /// Whether [`Self::open`] computes, so that it is done in turns.
+    const SHAKES: bool;
 
     fn open(
         &self,
@@ -177,13 +218,15 @@ pub trait Transport: Send + Sync + 'static {
 impl<T: Transport> Listener<T> {
     /// Serves until the drain starts, then waits for what is open, at most [`DRAIN_DEADLINE`].
     pub async fn run(self, app: Arc<App>) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let permits = Arc::new(Semaphore::new(self.connections_max));
+        let mut full = Full::of(self.name, self.connections_max, &app.metrics);
         let door = Arc::new(connection::Door {
             transport: self.transport,
             routes: self.routes,
             name: self.name,
             passes: self.passes,
             app: app.clone(),
+            turns: Turns::default(),
         });
         let crowd = Arc::new(Crowd::default());
         let per_address = self.per_address.map(|of| of(&app.config));
@@ -198,7 +241,7 @@ impl<T: Transport> Listener<T> {
                 Ok((socket, peer)) => {
                     let from = Source::of(peer.ip());
                     let Ok(permit) = permits.clone().try_acquire_owned() else {
-                        refused(&app.metrics, self.name, "full");
+                        full.refuse(&app.metrics);
                         continue;
                     };
                     let max = per_address.unwrap_or(u32::MAX);
@@ -216,6 +259,38 @@ impl<T: Transport> Listener<T> {
             }
         }
         drain(self.name, connections).await;
+    }
+}
+
+/// A listener without a free place; told, but not once for each who is turned away.
+struct Full {
+    listener: &'static str,
+    connections_max: usize,
+    told: Option<Moment>,
+}
+
+impl Full {
+    fn of(listener: &'static str, connections_max: usize, metrics: &Metrics) -> Self {
+        let places = i64::try_from(connections_max).unwrap_or(i64::MAX);
+        let gauge = metrics.connections_max.with_label_values(&[listener]);
+        gauge.set(places);
+        Self {
+            listener,
+            connections_max,
+            told: None,
+        }
+    }
+
+    fn refuse(&mut self, metrics: &Metrics) {
+        refused(metrics, self.listener, "full");
+        if self.told.is_none_or(|told| told.age() >= FULL_TOLD_EVERY) {
+            self.told = Some(Moment::now());
+            tracing::warn!(
+                listener = self.listener,
+                connections_max = self.connections_max,
+                "full: whoever connects is turned away; more nodes, or a higher limit, take more"
+            );
+        }
     }
 }
 

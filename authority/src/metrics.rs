@@ -27,6 +27,8 @@ pub struct Metrics {
     pub connections_refused: IntCounterVec,
     /// By listener.
     pub connections_open: prometheus::IntGaugeVec,
+    /// By listener: as many it takes.
+    pub connections_max: prometheus::IntGaugeVec,
     /// By operation and outcome.
     pub hsm_operations: IntCounterVec,
     /// By operation.
@@ -95,6 +97,8 @@ pub struct Metrics {
     pub checkpoints: IntCounterVec,
     pub push_streams: IntGauge,
     pub push_frames: IntCounter,
+    /// Streams cut because their reader took nothing.
+    pub push_slow_readers: IntCounter,
     /// A second key or a second stream of one terminal.
     pub clone_alarms: IntCounter,
     pub code_misses: IntCounter,
@@ -164,6 +168,11 @@ impl Metrics {
             connections_open: make.gauges(
                 "connections_open",
                 "Connections open now",
+                &["listener"],
+            ),
+            connections_max: make.gauges(
+                "connections_max",
+                "Connections that are taken at once",
                 &["listener"],
             ),
             hsm_operations: make.counters(
@@ -279,6 +288,10 @@ impl Metrics {
                 "Terminals that were in two places at once",
             ),
             push_frames: make.counter("push_frames_total", "States pushed to terminals"),
+            push_slow_readers: make.counter(
+                "push_slow_readers_total",
+                "Streams cut because their terminal took nothing",
+            ),
             code_misses: make.counter("code_misses_total", "Typed codes that fit no window"),
             guessing_alarms: make.counter(
                 "guessing_alarms_total",

@@ -19,6 +19,7 @@ use crate::http::{
 };
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
+use crate::listen::room::{self, Room};
 use crate::listen::tls::TlsError;
 use crate::listen::{self, BindError, DRAIN_DEADLINE, Listening, PrivateTls, PublicTls};
 use crate::lock::{Lock, LockError};
@@ -66,6 +67,10 @@ pub enum ServeError {
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let _lock = Lock::take(&config.run_dir)?;
+    let room = room::make(&config);
+    if let Some(shortage) = &room.shortage {
+        tracing::warn!("{shortage}");
+    }
     let app = open(config).await?;
     let journey = Journey::new(&app)?;
     let bound = Bound::bind(&app).await?;
@@ -74,7 +79,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let manager = Arc::new(Manager::of_environment().map_err(ServeError::Manager)?);
     let addresses = AddressFile::write(&app.config.run_dir, &bound.addresses())?;
     let reload = Arc::new(Notify::new());
-    let running = bound.run(&journey, reload.clone());
+    let running = bound.run(&journey, &room, reload.clone());
     note(&app, "daemon.started").await;
     if app.fence.fenced().is_some() {
         tracing::warn!("fenced: serving nothing but health and the verbs of the fence");
@@ -160,7 +165,12 @@ impl Bound {
         }
     }
 
-    fn run(self, journey: &Arc<Journey>, reload: Arc<Notify>) -> tokio::task::JoinSet<()> {
+    fn run(
+        self,
+        journey: &Arc<Journey>,
+        room: &Room,
+        reload: Arc<Notify>,
+    ) -> tokio::task::JoinSet<()> {
         let app = &journey.app;
         let private_tls = PrivateTls {
             shows: self.agents_show.clone(),
@@ -168,7 +178,8 @@ impl Bound {
         };
         let public_tls = PublicTls(self.public_shows.clone());
         let public = listen::public(self.public, public_routes(journey)).over(public_tls);
-        let private = listen::private(self.agents, private_routes(journey)).over(private_tls);
+        let private = listen::private(self.agents, private_routes(journey));
+        let private = private.taking(room.agents).over(private_tls);
         let keeper = Keeper::new(app.clone(), [self.agents_show, self.public_shows], reload);
         let loopback = listen::loopback(self.loopback, loopback_routes(journey));
         let mut running = tokio::task::JoinSet::new();

@@ -21,6 +21,8 @@ mod ceremonies;
 mod certificates;
 #[path = "front/consenting.rs"]
 mod consenting;
+#[path = "front/crowding.rs"]
+mod crowding;
 #[path = "front/denying.rs"]
 mod denying;
 #[path = "front/enrolling.rs"]

@@ -251,8 +251,9 @@ proptest! {
             reference: None,
             stage,
         });
-        let upkeep = Upkeep { renew_now: due, trust_sequence: revision, keys_tag: String::new(), checkpoint: None };
-        json_round_trip(&TerminalState { revision, now, turns, charge, schedule_due: due, upkeep });
+        let (spread_ms, schedule_within_ms) = (revision as u32, revision as u32);
+        let upkeep = Upkeep { renew_now: due, trust_sequence: revision, keys_tag: String::new(), spread_ms, checkpoint: None };
+        json_round_trip(&TerminalState { revision, now, turns, charge, schedule_due: due, schedule_within_ms, upkeep });
         json_round_trip(&Head { node: "one".into(), sequence: revision, hash: String::new() });
     }
 

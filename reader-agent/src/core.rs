@@ -21,6 +21,7 @@ use crate::checkpoint::Checkpoint;
 use crate::receipts::{self, BadReceipt, PaidReceipt, Said};
 use crate::rotation::{Blank, Faces, Fetch, Followed, NotFollowed, Rotation};
 use crate::shown::{Asked, Paid, Shown};
+use crate::spread::place;
 
 /// How long "paid" and "ended" stay on the screen when nothing else happens.
 pub const DONE_SHOWN_MS: Millis = 20_000;
@@ -137,6 +138,8 @@ struct KeysTag {
 struct Wishes {
     keys: bool,
     whole: bool,
+    /// The same from this moment on: many were asked at once.
+    whole_from: Option<Timestamp>,
     /// Asked for and not answered yet.
     keys_out: bool,
     /// What was announced when they were asked for.
@@ -236,6 +239,9 @@ impl Core {
         match self.follow(&response, fetch) {
             Ok(followed) => {
                 self.wishes.whole = followed == Followed::FetchWhole;
+                if fetch == Fetch::Whole {
+                    self.wishes.whole_from = None;
+                }
                 self.wishes.key_unknown = false;
                 self.out_of_service = None;
                 (self.saved(response, fetch), Ok(()))
@@ -354,9 +360,22 @@ impl Core {
     }
 
     fn handle_upkeep(&mut self, state: &TerminalState) -> Option<Save> {
-        self.wishes.whole |= state.schedule_due;
+        self.handle_schedule_due(state);
         self.keys_tag.told.clone_from(&state.upkeep.keys_tag);
         self.kept_checkpoint(state.upkeep.checkpoint.as_deref())
+    }
+
+    /// Saying it again moves nothing, unless it is more urgent now.
+    fn handle_schedule_due(&mut self, state: &TerminalState) {
+        let wishes = &mut self.wishes;
+        match (state.schedule_due, state.schedule_within_ms) {
+            (false, _) => wishes.whole_from = None,
+            (true, 0) => wishes.whole = true,
+            (true, within_ms) => {
+                let at = state.now + place(self.terminal, state.now, within_ms);
+                wishes.whole_from = Some(wishes.whole_from.map_or(at, |from| from.min(at)));
+            }
+        }
     }
 
     /// Keys are asked for when there are none, when one was missing, and when others are announced.
@@ -485,6 +504,7 @@ impl Core {
         match self.rotation.last_epoch(now) {
             None => Some(Fetch::Whole),
             Some(_) if self.wishes.whole => Some(Fetch::Whole),
+            Some(_) if self.wishes.whole_from.is_some_and(|from| now >= from) => Some(Fetch::Whole),
             Some(last) => self.growth_due(last, now).then_some(Fetch::After(last)),
         }
     }

@@ -46,6 +46,7 @@ pub mod rotation;
 pub mod scene;
 pub mod shown;
 pub mod spell;
+pub mod spread;
 pub mod sse;
 pub mod state;
 pub mod tag;

@@ -263,6 +263,7 @@ pub(crate) fn frame(revision: u64, now: Timestamp, charge: Option<ChargeState>) 
         turns: Vec::new(),
         charge,
         schedule_due: false,
+        schedule_within_ms: 0,
         upkeep: Default::default(),
     }
 }

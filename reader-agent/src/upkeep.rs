@@ -236,19 +236,23 @@ impl Keeper {
 
     /// What the last frame said of upkeep. Saying it again changes nothing.
     pub fn handle_told(&mut self, told: &Upkeep, at: At) {
+        // The authority knows how many there are, and the configuration what this place wants.
+        let spread_ms = self
+            .spread_ms
+            .max(Millis::from(told.spread_ms).min(SPREAD_MAX_MS));
         let rests = self
             .renewed_at_ticks
             .is_some_and(|t| at.ticks - t < RENEWED_REST_MS);
         self.renew_at_ticks = match told.renew_now && !rests {
             true => self
                 .renew_at_ticks
-                .or(Some(at.ticks + self.life.drawn(self.spread_ms))),
+                .or(Some(at.ticks + self.life.drawn(spread_ms))),
             false => None,
         };
         self.trust_at_ticks = match told.trust_sequence > self.follows {
             true => self
                 .trust_at_ticks
-                .or(Some(at.ticks + self.life.drawn(self.spread_ms))),
+                .or(Some(at.ticks + self.life.drawn(spread_ms))),
             false => None,
         };
     }

@@ -247,6 +247,12 @@ impl Authority {
         Ok(())
     }
 
+    /// Of the daemon.
+    pub fn pid(&self) -> Result<u32, Failure> {
+        let daemon = self.daemon.as_ref().map(Daemon::pid);
+        daemon.ok_or_else(|| Failure::new("the authority does not serve"))
+    }
+
     /// SIGKILL for the daemon, as if the power had gone; its signer goes on.
     pub fn kill(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {

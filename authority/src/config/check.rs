@@ -9,6 +9,9 @@ use protocol::schedule::HORIZON_MAX_EPOCHS;
 use super::{Config, Mistake, providers, rails, raw, sms, spending};
 use crate::store::RENEWAL_GRACE_MAX_MS;
 
+/// Of one listener; past it, a process has other limits than memory and descriptors.
+const CONNECTIONS_MAX: u64 = 1_000_000;
+
 /// Collects mistakes, so that all are told at once.
 #[derive(Default)]
 pub(super) struct Mistakes(Vec<Mistake>);
@@ -129,6 +132,8 @@ fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
     raw.books.check(m);
     raw.retention.check(m);
     raw.wear.check(m);
+    let connections = raw.agents.connections_max as u64;
+    m.range("agents.connections_max", connections, 1, CONNECTIONS_MAX);
     m.range("signer.deadline_ms", raw.signer.deadline_ms, 100, 60_000);
     m.range("signer.queue_max", raw.signer.queue_max as u64, 1, 65_536);
     raw.store.check(raw.fence.journal.is_some(), m);

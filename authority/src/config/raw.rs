@@ -107,6 +107,8 @@ pub(super) struct RawAgents {
     pub certificate: PathBuf,
     pub key: PathBuf,
     pub names: Vec<String>,
+    #[serde(default = "agents_connections_max")]
+    pub connections_max: usize,
 }
 
 #[derive(Deserialize)]
@@ -194,6 +196,7 @@ impl Raw {
                 listen: self.agents.listen,
                 tls: files(self.agents.certificate, self.agents.key),
                 names: self.agents.names,
+                connections_max: self.agents.connections_max,
             },
             loopback: LoopbackConfig {
                 listen: self.loopback.listen,
@@ -276,6 +279,11 @@ fn public_listen() -> SocketAddr {
 
 fn agents_listen() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 8444))
+}
+
+/// 100 000 terminals with their streams, and what they ask besides.
+fn agents_connections_max() -> usize {
+    120_000
 }
 
 fn bundle() -> PathBuf {

@@ -1,40 +1,34 @@
 //! How do terminals fetch, listen, charge and report? Agents' listener; every route demands the
 //! terminal's certificate, and no route has a terminal in its address.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use protocol::ids::ChargeId;
 use protocol::wire::charges::ChargeRequest;
-use protocol::wire::push::STATE_EVENT;
 use protocol::wire::reports::{AGENT_BODY_MAX, ReportRequest};
 use protocol::wire::schedules::{PACES_FOLLOWED, PACES_HEADER, ScheduleQuery};
 use protocol::wire::upkeep::{INSTANCE_HEADER, TRUST_HEADER};
 use serde::Serialize;
-use tokio_stream::wrappers::ReceiverStream;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
-use warp::sse::Event;
 use warp::{Filter, Reply};
 
 use super::extract::{AuthenticatedTerminal, terminal};
 use super::problem::answer;
 use super::public::{insert, key_set};
-use super::{Private, Routes, body};
+use super::{Private, Routes, body, events};
 use crate::services::Failure;
 use crate::services::journey::Journey;
 use crate::services::jwks;
-use crate::services::push::Frame;
 use crate::services::schedules::Follows;
 
 /// Everything a terminal may ask.
 pub fn routes(journey: &Arc<Journey>) -> Routes<Private> {
     schedule(journey)
-        .or(events(journey))
+        .or(push(journey))
         .or(charge_start(journey))
         .or(charge_look(journey))
         .or(charge_cancel(journey))
@@ -67,7 +61,7 @@ fn follows(paces: Option<&str>) -> Follows {
     }
 }
 
-fn events(journey: &Arc<Journey>) -> Routes<Private> {
+fn push(journey: &Arc<Journey>) -> Routes<Private> {
     let route = warp::path!("v1" / "events")
         .and(warp::get())
         .and(asked_by(journey))
@@ -82,25 +76,10 @@ fn events(journey: &Arc<Journey>) -> Routes<Private> {
                 // Who says nothing here trusts the root it pinned.
                 journey.followers.saw(terminal.id(), 0).await;
             }
-            let frames = journey
-                .push
-                .open(terminal.id(), terminal.serial(), instance);
-            let events =
-                ReceiverStream::new(frames).map(|frame| Ok::<_, Infallible>(event(&frame)));
-            warp::sse::reply(events)
+            let (id, serial) = (terminal.id(), terminal.serial());
+            events::answer(journey.push.begin(id, serial, instance))
         });
     Routes::new("events", route)
-}
-
-fn event(frame: &Frame) -> Event {
-    match frame {
-        Frame::State(state) => Event::default()
-            .id(state.revision.to_string())
-            .event(STATE_EVENT)
-            .json_data(state)
-            .expect("a state serializes: its times are the clock's and the store's"),
-        Frame::KeepAlive => Event::default().comment(""),
-    }
 }
 
 fn charge_start(journey: &Arc<Journey>) -> Routes<Private> {

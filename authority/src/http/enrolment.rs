@@ -7,11 +7,12 @@
 //! POST /.well-known/est/simplereenroll   under the certificate that is renewed, PKCS#10 in base64
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64ct::{Base64, Encoding};
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
-use pki::{Certificate, csr, est};
+use pki::{Certificate, IssuingCa, csr, est};
 use protocol::problem::{Problem, ProblemType};
 use warp::reply::Response;
 use warp::{Filter, Reply};
@@ -22,6 +23,7 @@ use super::problem::{Answer, answer};
 use super::{Private, Routes, body};
 use crate::app::App;
 use crate::services::join::JoinToken;
+use crate::services::trust::Trust;
 use crate::services::{Failure, enrolment, renewal};
 
 const CONTENT_TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
@@ -37,7 +39,8 @@ pub fn routes(app: &Arc<App>) -> Routes<Private> {
 fn cacerts(app: &Arc<App>) -> Routes<Private> {
     let app = app.clone();
     let route = warp::path!(".well-known" / "est" / "cacerts").and(warp::get());
-    let serve = move || answer(certs_only(&enrolment::chain(&app)));
+    let kept = Arc::new(Kept::default());
+    let serve = move || answer(kept.shown(&app));
     Routes::new("est-cacerts", route.map(serve))
 }
 
@@ -89,13 +92,44 @@ async fn enrol(app: &App, authorization: Option<Zeroizing<String>>, body: &[u8])
     certs_only(&[certificate])
 }
 
+/// The body as of now, encoded once for each change of what is shown.
+#[derive(Default)]
+struct Kept(Mutex<Option<Shown>>);
+
+struct Shown {
+    /// What it was made from.
+    trust: Arc<Trust>,
+    issuing: Vec<IssuingCa>,
+    body: Bytes,
+}
+
+impl Kept {
+    fn shown(&self, app: &App) -> Answer {
+        let (trust, issuing) = (app.trust(), app.issuer.issuing_cas());
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |it: &&mut Shown| Arc::ptr_eq(&it.trust, &trust) && it.issuing == issuing;
+        if let Some(shown) = kept.as_mut().filter(is_same) {
+            return Ok(base64(shown.body.clone(), est::EST_CERTS_ONLY));
+        }
+        let certificates = enrolment::chain(app);
+        let all: Vec<_> = certificates.iter().collect();
+        let body = Bytes::from(est::encode(&all)?);
+        *kept = Some(Shown {
+            trust,
+            issuing,
+            body: body.clone(),
+        });
+        Ok(base64(body, est::EST_CERTS_ONLY))
+    }
+}
+
 fn certs_only(certificates: &[Certificate]) -> Answer {
     let all: Vec<_> = certificates.iter().collect();
     Ok(base64(est::encode(&all)?, est::EST_CERTS_ONLY))
 }
 
-fn base64(body: String, media: &'static str) -> Response {
-    let mut response: Response = body.into_response();
+fn base64(body: impl Into<Bytes>, media: &'static str) -> Response {
+    let mut response = http::Response::new(body.into()).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, http::HeaderValue::from_static(media));
     let base64 = http::HeaderValue::from_static("base64");

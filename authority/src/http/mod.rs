@@ -34,6 +34,7 @@ pub mod body;
 pub mod books;
 pub mod crls;
 pub mod enrolment;
+pub(crate) mod events;
 
 pub mod extract;
 pub mod loopback;

@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
+use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -20,23 +21,26 @@ use protocol::wire::upkeep::CHECKPOINT_HEADER;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tower_service::Service;
 use tracing::Instrument;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::rest::{Lent, lend};
+use super::stream::{self, End, Given, Handover};
+use super::turns::Turns;
+use super::watched::{Seen, Watched};
 use super::{
-    FIRST_REQUEST_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_MAX, HEADER_TIMEOUT, Passes, Plain,
-    PrivateTls, PublicTls, STREAMS_MAX, Transport, refused, tls,
+    HANDSHAKE_TIMEOUT, HEADER_MAX, HEADER_TIMEOUT, Passes, Plain, PrivateTls, PublicTls,
+    STREAMS_MAX, Transport, refused, tls, wire,
 };
 use crate::app::App;
 use crate::clock::Stopwatch;
 use crate::http::extract::PeerCertificate;
-use crate::http::{RouteName, problem};
+use crate::http::{RouteName, events, problem};
 use crate::ids;
 use crate::logging::request_span;
-use crate::services::bans::{BanListener, RevocationListener};
 use crate::services::sources::Source;
 use crate::services::{fence, neighbours};
 
@@ -49,15 +53,30 @@ type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// Who is at the other end, as far as the transport can tell.
 #[derive(Debug, Clone, Default)]
-pub struct Guest(Option<PeerCertificate>);
+pub struct Guest {
+    certificate: Option<PeerCertificate>,
+    /// It was agreed that this connection speaks HTTP/1.1 and nothing else.
+    http1: bool,
+}
 
 impl Guest {
     pub(super) fn with(certificate: Option<PeerCertificate>) -> Self {
-        Self(certificate)
+        Self {
+            certificate,
+            http1: false,
+        }
+    }
+
+    /// Over TLS, HTTP/2 is agreed upon in the handshake or not spoken (RFC 9113, 3.2).
+    fn speaking(self, protocol: Option<&[u8]>) -> Self {
+        Self {
+            http1: protocol != Some(b"h2"),
+            ..self
+        }
     }
 
     fn peer(&self) -> Option<&Peer> {
-        self.0.as_ref()?.read.as_ref().as_ref().ok()
+        self.certificate.as_ref()?.read.as_ref().as_ref().ok()
     }
 
     /// Whom the certificate names, in words; nobody without one of our PKI.
@@ -85,12 +104,12 @@ pub(super) struct Door<T> {
     pub(super) name: &'static str,
     pub(super) passes: Passes,
     pub(super) app: Arc<App>,
+    pub(super) turns: Turns,
 }
 
 impl<T: Transport> Door<T> {
     pub(super) async fn serve(&self, socket: TcpStream, from: Source) {
-        let cut = Cut::before(&self.app);
-        let Some((stream, guest)) = self.open(socket).await else {
+        let Some((stream, guest)) = Box::pin(self.open(socket)).await else {
             return;
         };
         let open = self
@@ -99,34 +118,71 @@ impl<T: Transport> Door<T> {
             .connections_open
             .with_label_values(&[self.name]);
         open.inc();
-        let (terminal, serial) = (guest.terminal(), guest.serial());
+        // Before the first request: what is committed before is seen by it, what comes after is heard.
+        let cut = self
+            .app
+            .bans
+            .watch(guest.terminal(), guest.serial().as_deref());
         // A ban or a revocation cuts what is open: dropping the connection ends its streams too.
         tokio::select! {
-            () = self.talk(stream, guest, from) => {}
-            why = cut.off(terminal, serial) => refused(&self.app.metrics, self.name, why),
+            () = self.answer(stream, guest, from) => {}
+            why = cut.until_cut() => self.cut(why),
         }
         open.dec();
     }
 
-    async fn open(&self, socket: TcpStream) -> Option<(T::Stream, Guest)> {
-        // Latency only; a socket that cannot do it works as well.
-        let _ = socket.set_nodelay(true);
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.transport.open(socket)).await {
-            Ok(Ok(opened)) => Some(opened),
-            Ok(Err(error)) => {
-                tracing::info!(listener = self.name, %error, "a handshake failed");
-                refused(&self.app.metrics, self.name, "handshake");
-                None
-            }
-            Err(_) => {
-                refused(&self.app.metrics, self.name, "handshake-timeout");
-                None
-            }
+    /// Each stage is in a place of its own, so that the task of a connection that only listens holds no
+    /// more than that takes.
+    async fn answer(&self, stream: T::Stream, guest: Guest, from: Source) {
+        if let Some((stream, given)) = Box::pin(self.talk(stream, guest, from)).await {
+            Box::pin(self.stream(stream, given)).await;
         }
     }
 
-    async fn talk(&self, stream: T::Stream, guest: Guest, from: Source) {
-        let asked = Arc::new(AtomicBool::new(false));
+    async fn stream(&self, stream: T::Stream, given: Given) {
+        match stream::run(stream, given).await {
+            End::Over | End::Gone => {}
+            End::Slow => self.cut("slow-reader"),
+            End::Talks => self.cut("talks-on-stream"),
+        }
+    }
+
+    async fn open(&self, socket: TcpStream) -> Option<(T::Stream, Guest)> {
+        wire::prepare(&socket);
+        let opened = timeout(HANDSHAKE_TIMEOUT, self.open_in_turn(socket)).await;
+        match opened {
+            Ok(Some(Ok(opened))) => return Some(opened),
+            Ok(Some(Err(error))) => {
+                tracing::info!(listener = self.name, %error, "a handshake failed");
+                self.cut("handshake");
+            }
+            Ok(None) => self.cut("no-turn"),
+            Err(_) => self.cut("handshake-timeout"),
+        }
+        None
+    }
+
+    /// None if its turn did not come.
+    async fn open_in_turn(&self, socket: TcpStream) -> Option<std::io::Result<(T::Stream, Guest)>> {
+        if !T::SHAKES {
+            return Some(self.transport.open(socket).await);
+        }
+        // Whoever says nothing waits outside, and takes nobody's turn.
+        if let Err(error) = socket.readable().await {
+            return Some(Err(error));
+        }
+        self.turns.take(self.transport.open(socket)).await
+    }
+
+    /// Answers requests until the connection ends, or nothing but a stream is left to write.
+    async fn talk(
+        &self,
+        stream: T::Stream,
+        guest: Guest,
+        from: Source,
+    ) -> Option<(T::Stream, Given)> {
+        let seen = Seen::new();
+        let handover = guest.http1.then(Arc::<Handover>::default);
         let service = TowerToHyperService::new(Entrance {
             routes: warp::service(self.routes.clone()),
             guest,
@@ -134,73 +190,116 @@ impl<T: Transport> Door<T> {
             listener: self.name,
             passes: self.passes,
             app: self.app.clone(),
-            asked: asked.clone(),
+            seen: seen.clone(),
+            handover: handover.clone(),
         });
-        let http = http_limits();
-        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = never_asks(&asked) => {
-                refused(&self.app.metrics, self.name, "no-request");
-                return;
-            }
-            () = self.app.draining() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let io = TokioIo::new(Watched::new(stream, seen.clone()));
+        let ended = match handover {
+            Some(handover) => self.talk_http1(io, service, &seen, &handover).await,
+            None => {
+                let ended = self.talk_either(io, service, &seen).await;
+                ended.map(|()| None)
             }
         };
-        if let Err(error) = ended {
+        ended.unwrap_or_else(|error| {
             tracing::debug!(listener = self.name, %error, "a connection ended early");
-        }
-    }
-}
-
-/// What ends a connection from outside. It listens from before the handshake: what is committed before
-/// is seen by the first request, what comes after is heard.
-struct Cut {
-    bans: BanListener,
-    revoked: RevocationListener,
-}
-
-impl Cut {
-    fn before(app: &App) -> Self {
-        Self {
-            bans: app.bans.listen(),
-            revoked: app.bans.listen_revoked(),
-        }
+            None
+        })
     }
 
-    /// Returns the reason once this terminal is banned or this certificate revoked.
-    async fn off(self, terminal: Option<TerminalId>, serial: Option<String>) -> &'static str {
-        let banned = async {
-            match terminal {
-                Some(terminal) => self.bans.until_banned(terminal).await,
-                None => std::future::pending().await,
-            }
-        };
-        let revoked = async {
-            match serial {
-                Some(serial) => self.revoked.until_revoked(&serial).await,
-                None => std::future::pending().await,
-            }
-        };
+    async fn talk_http1(
+        &self,
+        io: TokioIo<Watched<T::Stream>>,
+        service: impl Answers,
+        seen: &Seen,
+        handover: &Handover,
+    ) -> Result<Option<(T::Stream, Given)>, Ended> {
+        let mut connection = http1().serve_connection(io, service);
         tokio::select! {
-            () = banned => "banned",
-            () = revoked => "revoked",
+            ended = &mut connection => {
+                ended?;
+                return Ok(None);
+            }
+            given = handover.taken() => {
+                let parts = connection.into_parts();
+                return match parts.read_buf.is_empty() {
+                    true => Ok(Some((parts.io.into_inner().into_inner(), given))),
+                    // As if it had said so a moment later.
+                    false => {
+                        self.cut("talks-on-stream");
+                        Ok(None)
+                    }
+                };
+            }
+            why = seen.too_slow() => {
+                self.cut(why);
+                return Ok(None);
+            }
+            () = self.app.draining() => {}
         }
+        Pin::new(&mut connection).graceful_shutdown();
+        connection.await?;
+        Ok(None)
+    }
+
+    async fn talk_either(
+        &self,
+        io: TokioIo<Watched<T::Stream>>,
+        service: impl Answers,
+        seen: &Seen,
+    ) -> Result<(), Ended> {
+        let http = either();
+        let mut connection = pin!(http.serve_connection(io, service));
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = seen.never_asks() => {
+                self.cut("no-request");
+                return Ok(());
+            }
+            () = self.app.draining() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    fn cut(&self, why: &str) {
+        refused(&self.app.metrics, self.name, why);
     }
 }
 
-/// Returns when no request came in time. hyper waits for ever for the first bytes, which tell HTTP/1
-/// from 2, and for an HTTP/2 preface: whoever sends nothing would keep a place of the listener.
-async fn never_asks(asked: &AtomicBool) {
-    tokio::time::sleep(FIRST_REQUEST_TIMEOUT).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
-    }
+/// How a connection ended that did not end in order.
+type Ended = Box<dyn std::error::Error + Send + Sync>;
+
+/// What answers the requests of one connection.
+trait Answers:
+    hyper::service::Service<
+        http::Request<Incoming>,
+        Response = Response,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Send
+{
 }
 
-fn http_limits() -> Builder<TokioExecutor> {
+impl<S> Answers for S where
+    S: hyper::service::Service<
+            http::Request<Incoming>,
+            Response = Response,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Send
+{
+}
+
+fn http1() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_MAX);
+    http
+}
+
+fn either() -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
@@ -224,8 +323,9 @@ struct Entrance<S> {
     listener: &'static str,
     passes: Passes,
     app: Arc<App>,
-    /// Whether this connection has brought a request.
-    asked: Arc<AtomicBool>,
+    seen: Arc<Seen>,
+    /// Where an answer goes that is to have the connection for itself; none if others share it.
+    handover: Option<Arc<Handover>>,
 }
 
 impl<S> Service<http::Request<Incoming>> for Entrance<S>
@@ -246,12 +346,12 @@ where
     }
 
     fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
-        self.asked.store(true, Ordering::Relaxed);
+        let under_way = UnderWay::begin(&self.seen);
         let (head, body) = request.into_parts();
         let (body, owner) = lend(body);
         let mut request = http::Request::from_parts(head, body);
         request.extensions_mut().insert(self.from);
-        if let Some(certificate) = &self.guest.0 {
+        if let Some(certificate) = &self.guest.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
         let id = request_id();
@@ -264,6 +364,9 @@ where
         let passes = (self.passes)(request.uri().path());
         let mut routes = self.routes.clone();
         let (listener, app) = (self.listener, self.app.clone());
+        // HTTP/1.0 knows no chunks, and nobody's body is left on the way.
+        let whole = request.version() == http::Version::HTTP_11 && request.body().is_end_stream();
+        let handover = self.handover.clone().filter(|_| whole);
         let answer = async move {
             if let Some((by, checkpoint)) = shown {
                 look_at(&app, &by, &checkpoint).await;
@@ -282,9 +385,42 @@ where
             if let Ok(value) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(REQUEST_ID, value);
             }
-            Ok(response)
+            let Some(subscription) = events::taken_from(&mut response) else {
+                return Ok(response);
+            };
+            match handover {
+                // Whatever was answered before has left, so nothing is lost with hyper's buffers.
+                Some(handover) if !under_way.0.is_stalled() => {
+                    let (head, _) = response.into_parts();
+                    let at = app.clock.now();
+                    handover
+                        .give(Given {
+                            head,
+                            subscription,
+                            at,
+                        })
+                        .await
+                }
+                _ => Ok(events::with_body(response, subscription)),
+            }
         };
         Box::pin(answer.instrument(span))
+    }
+}
+
+/// A request from its head to its answer.
+struct UnderWay(Arc<Seen>);
+
+impl UnderWay {
+    fn begin(seen: &Arc<Seen>) -> Self {
+        seen.request_begins();
+        Self(seen.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.request_ends();
     }
 }
 
@@ -333,6 +469,7 @@ fn observe(app: &App, listener: &str, response: &Response, watch: Stopwatch) {
 
 impl Transport for Plain {
     type Stream = TcpStream;
+    const SHAKES: bool = false;
 
     async fn open(&self, socket: TcpStream) -> std::io::Result<(TcpStream, Guest)> {
         Ok((socket, Guest::default()))
@@ -341,18 +478,23 @@ impl Transport for Plain {
 
 impl Transport for PublicTls {
     type Stream = TlsStream;
+    const SHAKES: bool = true;
 
     async fn open(&self, socket: TcpStream) -> std::io::Result<(Self::Stream, Guest)> {
-        Ok((shake(&self.0.config(), socket).await?, Guest::default()))
+        let stream = shake(&self.0.config(), socket).await?;
+        let guest = Guest::default().speaking(stream.get_ref().1.alpn_protocol());
+        Ok((stream, guest))
     }
 }
 
 impl Transport for PrivateTls {
     type Stream = TlsStream;
+    const SHAKES: bool = true;
 
     async fn open(&self, socket: TcpStream) -> std::io::Result<(Self::Stream, Guest)> {
         let stream = shake(&self.shows.config(), socket).await?;
-        let guest = tls::guest_of(stream.get_ref().1, &self.domain);
+        let tls = stream.get_ref().1;
+        let guest = tls::guest_of(tls, &self.domain).speaking(tls.alpn_protocol());
         Ok((stream, guest))
     }
 }
@@ -365,7 +507,7 @@ async fn shake(config: &Arc<ServerConfig>, socket: TcpStream) -> std::io::Result
         Ok(stream) => Ok(stream),
         Err((error, mut socket)) => {
             // Whatever happens to the rest, the handshake has failed with `error`.
-            let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, last_words(&mut socket)).await;
+            let _ = timeout(LAST_WORDS_TIMEOUT, last_words(&mut socket)).await;
             Err(error)
         }
     }

@@ -59,6 +59,8 @@ const COUNT_EVERY: Duration = Duration::from_secs(300);
 const FORGET_SIGN_INS_EVERY: Duration = Duration::from_secs(60);
 /// How often the issuing CAs are looked at, so that terminals are told to renew when theirs changes.
 const ISSUING_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a stream was not told of something: a few hundred in one read.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(10);
 /// How often reads of tags are compared with claims.
 const TAPS_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether the database asks to be compared: nothing is served until then.
@@ -205,6 +207,9 @@ impl Journey {
             self.lead(Chore::Forgetting, FORGET_SIGN_INS_EVERY, |now| self
                 .forget_sign_ins(now)),
             self.every(ISSUING_EVERY, "issuing CAs", |_| self.look_at_issuing()),
+            self.every(LOOK_AROUND_EVERY, "look around", |_| self
+                .push
+                .look_around()),
             self.crls.run(),
             self.hear_bans(),
             self.hear_changes(),
@@ -386,7 +391,9 @@ impl Journey {
                     self.push.changed(*terminal);
                 }
             }
-            Change::Keys => self.push.all_changed(),
+            Change::Keys => {
+                self.push.all_changed();
+            }
             Change::All => {
                 self.epoch_keys.forget_all();
                 self.push.all_changed();

@@ -4,7 +4,6 @@
 //! get the ones that are believed, because what they verify is new.
 
 use bytes::Bytes;
-use protocol::jwk::JwkSet;
 
 use super::keyring::Keyring;
 
@@ -13,15 +12,10 @@ pub const JWKS_MAX_AGE_S: u32 = 300;
 
 /// The JWK set as anybody gets it; tainted keys carry `m2key_tainted_at`.
 pub fn published(keyring: &Keyring) -> Bytes {
-    bytes_of(keyring.jwks())
+    keyring.jwks_bytes()
 }
 
 /// The JWK set as terminals get it.
 pub fn believed(keyring: &Keyring) -> Bytes {
-    bytes_of(keyring.believed())
-}
-
-fn bytes_of(set: &JwkSet) -> Bytes {
-    let set = serde_json::to_vec(set);
-    set.expect("a key set is plain strings").into()
+    keyring.believed_bytes()
 }

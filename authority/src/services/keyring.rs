@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding};
+use bytes::Bytes;
 use hsm::{Hsm, KeyLabel, Priority, SealingKeys};
 use pki::chain::certificates_from_pem;
 use pki::lifecycle::KeyState;
@@ -38,6 +39,9 @@ pub struct Keyring {
     tag_master: Option<KeyRecord>,
     jwks: JwkSet,
     believed: JwkSet,
+    /// As they are sent; encoded once.
+    jwks_bytes: Bytes,
+    believed_bytes: Bytes,
     tag: String,
     checkpoint_keys: JwkSet,
 }
@@ -72,6 +76,8 @@ impl Keyring {
             request: signing(KeyPurpose::Request).ok(),
             tag_master: active(records, KeyPurpose::Tag).ok().cloned(),
             tag: tag_of(&believed),
+            jwks_bytes: bytes_of(&jwks),
+            believed_bytes: bytes_of(&believed),
             jwks,
             believed,
             checkpoint_keys: checkpoint_keys(records),
@@ -125,9 +131,19 @@ impl Keyring {
         &self.jwks
     }
 
+    /// The same as it is sent.
+    pub fn jwks_bytes(&self) -> Bytes {
+        self.jwks_bytes.clone()
+    }
+
     /// What terminals believe: no tainted key.
     pub fn believed(&self) -> &JwkSet {
         &self.believed
+    }
+
+    /// The same as it is sent.
+    pub fn believed_bytes(&self) -> Bytes {
+        self.believed_bytes.clone()
     }
 
     /// Another one whenever terminals should fetch the keys again.
@@ -151,6 +167,11 @@ pub async fn sign<C: Purpose>(
     let unsigned = Unsigned::new(claims, &key.kid);
     let signature = hsm.sign(&key.label, unsigned.digest(), priority).await?;
     Ok(unsigned.with_signature(&signature))
+}
+
+fn bytes_of(set: &JwkSet) -> Bytes {
+    let set = serde_json::to_vec(set);
+    set.expect("a key set is plain strings").into()
 }
 
 fn active(records: &[KeyRecord], purpose: KeyPurpose) -> Result<&KeyRecord, KeyMissing> {

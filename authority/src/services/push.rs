@@ -3,9 +3,16 @@
 //! One stream per terminal; every frame is the whole state, so whatever is lost, doubled or late is
 //! harmless. A stream is woken, reads the state and sends it if it is new: nothing queues up behind
 //! a slow reader but the next look.
+//!
+//! ```text
+//! committed here ─────────▶ changed(terminal) ──▶ one stream looks
+//! committed elsewhere ────▶ news ───────────────▶ one stream looks
+//! a wake that was lost ───▶ look_around, every 10 s: revisions of many in one read ──▶ that one looks
+//! something for everybody ▶ all_changed ────────▶ a herd, in turns
+//! nothing ────────────────▶ a sign of life every 10 s, from memory; a look once a minute
+//! ```
 
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use pki::KeyState;
@@ -14,23 +21,35 @@ use protocol::live::epochs_needed;
 use protocol::time::Timestamp;
 use protocol::wire::push::{KEEP_ALIVE_S, TerminalState};
 use protocol::wire::upkeep::Upkeep;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use super::schedules::Schedules;
+use super::schedules::{Due, Schedules};
 use super::{Failure, issuing, renewal};
 use crate::app::App;
-use crate::store::{AlarmKind, CloneAlarm, News};
+use crate::store::{AlarmKind, CloneAlarm, News, REVISIONS_MAX};
 
+mod herd;
+mod spread;
 mod streams;
+mod subscription;
 
+pub use herd::WOKEN_PER_S;
+pub use subscription::Subscription;
+
+use herd::Herd;
+use spread::{SCHEDULES_PER_S, UPKEEP_PER_S, spread_ms};
 use streams::{Displaced, Streams};
 
 /// Frames that wait for a reader.
 const FRAMES_MAX: usize = 2;
 /// A reader that takes no frame for so long is dropped; it connects again and gets the state.
-const SLOW_READER: Duration = Duration::from_secs(10);
+pub const SLOW_READER: Duration = Duration::from_secs(10);
 /// Often enough that the connection carries something every [`KEEP_ALIVE_S`].
 const KEEP_ALIVE: Duration = Duration::from_secs(KEEP_ALIVE_S * 2 / 3);
+/// After so many signs of life in a row a stream looks by itself: once a minute.
+const QUIET_MAX: u32 = 6;
+/// Between two reads of [`Push::look_around`], so that a fleet's are spread over the time until the next.
+const LOOK_PAUSE: Duration = Duration::from_millis(15);
 
 /// How far back a certificate's predecessors are followed: renewals that a stream slept through.
 const LINEAGE_MAX: usize = 8;
@@ -47,9 +66,11 @@ pub enum Frame {
 pub struct Push {
     app: Arc<App>,
     schedules: Arc<Schedules>,
-    streams: Mutex<Streams>,
+    streams: Arc<Mutex<Streams>>,
+    herd: Herd,
     /// Key identifier of the active issuing CA; none before the first look.
     active_issuer: Mutex<Option<String>>,
+    hears_of_roots: Once,
 }
 
 /// The certificate that a stream came with.
@@ -57,15 +78,20 @@ struct Under {
     serial: String,
     /// Key identifier of its issuing CA; empty if unknown.
     issuer: String,
+    /// None if it is not known here.
+    not_after: Option<Timestamp>,
 }
 
 impl Push {
     pub fn new(app: Arc<App>, schedules: Arc<Schedules>) -> Self {
+        let streams = Arc::<Mutex<Streams>>::default();
         Self {
             app,
             schedules,
-            streams: Mutex::default(),
+            herd: Herd::of(streams.clone()),
+            streams,
             active_issuer: Mutex::default(),
+            hears_of_roots: Once::new(),
         }
     }
 
@@ -74,9 +100,10 @@ impl Push {
         self.streams().wake(terminal);
     }
 
-    /// Call after something changed that concerns every terminal.
-    pub fn all_changed(&self) {
-        self.streams().wake_all();
+    /// Call after something changed that concerns every terminal; answers how many are told, one after the
+    /// other.
+    pub fn all_changed(&self) -> usize {
+        self.herd.wake_all()
     }
 
     /// Whether this terminal listens now, here or at another node.
@@ -88,46 +115,67 @@ impl Push {
     ///
     /// `certificate` is the serial the terminal came with: for alarms, and to have it renewed in time.
     /// `instance` is what its process calls itself.
+    pub fn begin(
+        self: &Arc<Self>,
+        terminal: TerminalId,
+        certificate: &str,
+        instance: Option<String>,
+    ) -> Subscription {
+        self.hear_of_roots();
+        Subscription::begin(self.clone(), terminal, certificate, instance)
+    }
+
+    /// The same for whoever reads frames off a channel.
     pub fn open(
         self: &Arc<Self>,
         terminal: TerminalId,
         certificate: &str,
         instance: Option<String>,
     ) -> mpsc::Receiver<Frame> {
-        let (frames, reader) = mpsc::channel(FRAMES_MAX);
-        // Before the first look: a ban after it is heard, one before it is seen.
-        let bans = self.app.bans.listen();
-        let (number, wake, displaced) = self.streams().enter(
-            terminal,
-            certificate,
-            instance.clone(),
-            self.app.clock.now(),
-        );
-        self.app.store.call(&[News::Opened {
-            terminal,
-            certificate: certificate.to_owned(),
-            instance,
-        }]);
-        self.app.metrics.push_streams.inc();
-        let (hub, certificate) = (self.clone(), certificate.to_owned());
-        tokio::spawn(async move {
-            let pumping = async {
-                let under = hub.arrived(terminal, certificate, displaced).await;
-                hub.pump(terminal, &under, wake, frames).await;
-            };
-            tokio::select! {
-                () = pumping => {}
-                () = bans.until_banned(terminal) => {}
-                () = hub.app.draining() => {}
-                () = hub.app.fence.until_fenced() => {}
-                () = hub.app.neighbours.until_closed() => {}
+        self.begin(terminal, certificate, instance).into_channel()
+    }
+
+    /// The stream was ended because its reader did not read.
+    fn was_slow(&self, terminal: TerminalId) {
+        self.app.metrics.push_slow_readers.inc();
+        let seconds = SLOW_READER.as_secs();
+        tracing::warn!(%terminal, seconds, "a stream was cut: its reader takes nothing");
+    }
+
+    /// Finds streams that were not woken although the state has moved on, and wakes them; answers how
+    /// many. Whoever commits wakes the stream, here or at another node, but may be cut off in between.
+    pub async fn look_around(&self) -> Result<usize, Failure> {
+        let mut here = self.streams().all_here();
+        here.sort_unstable();
+        let mut woken = 0;
+        for slice in here.chunks(REVISIONS_MAX) {
+            let found = self.app.store.revisions(slice.to_vec()).await?;
+            woken += self.catch_up(&found);
+            if here.len() > REVISIONS_MAX {
+                tokio::time::sleep(LOOK_PAUSE).await;
             }
-            if hub.streams().leave(terminal, number) {
-                hub.app.store.call(&[News::Closed(terminal)]);
-            }
-            hub.app.metrics.push_streams.dec();
+        }
+        Ok(woken)
+    }
+
+    fn catch_up(&self, found: &[(TerminalId, u64)]) -> usize {
+        let streams = self.streams();
+        let missed =
+            |(terminal, revision): &&(TerminalId, u64)| streams.catch_up(*terminal, *revision);
+        found.iter().filter(missed).count()
+    }
+
+    /// The roots changed: everybody is told.
+    fn hear_of_roots(self: &Arc<Self>) {
+        self.hears_of_roots.call_once(|| {
+            let (mut trust, hub) = (self.app.trust_changes(), Arc::downgrade(self));
+            tokio::spawn(async move {
+                while trust.changed().await.is_ok() {
+                    let Some(hub) = hub.upgrade() else { return };
+                    hub.all_changed();
+                }
+            });
         });
-        reader
     }
 
     /// The terminal has a stream at another node now: two machines with one certificate are an alarm
@@ -177,7 +225,7 @@ impl Push {
         }
         *known = active;
         drop(known);
-        self.streams().wake_all()
+        self.all_changed()
     }
 
     /// Whether certificates of this issuing CA are to be renewed now.
@@ -196,9 +244,13 @@ impl Push {
     ) -> Under {
         self.judge_or_warn(terminal, displaced, &serial).await;
         let found = self.app.store.certificate(&serial).await;
-        let found = found.ok().flatten();
-        let issuer = found.map_or_else(String::new, |it| it.certificate.issuer_key);
-        Under { serial, issuer }
+        let found = found.ok().flatten().map(|it| it.certificate);
+        let not_after = found.as_ref().map(|it| it.not_after);
+        Under {
+            serial,
+            issuer: found.map_or_else(String::new, |it| it.issuer_key),
+            not_after,
+        }
     }
 
     async fn judge_or_warn(
@@ -252,83 +304,6 @@ impl Push {
         Ok(false)
     }
 
-    /// Looks, sends what is new, waits; until the stream is over.
-    async fn pump(
-        &self,
-        terminal: TerminalId,
-        under: &Under,
-        mut wake: watch::Receiver<()>,
-        frames: mpsc::Sender<Frame>,
-    ) {
-        let mut sent = None;
-        let mut trust = self.app.trust_changes();
-        let mut frame = self.look(terminal, under, &mut sent, &mut wake).await;
-        while let Some(next) = frame {
-            if frames.send_timeout(next, SLOW_READER).await.is_err() {
-                return;
-            }
-            frame = tokio::select! {
-                next = self.wait(terminal, under, &mut sent, &mut wake, &frames) => next,
-                // The roots changed: everybody is told at once.
-                _ = trust.changed() => self.look(terminal, under, &mut sent, &mut wake).await,
-            };
-        }
-    }
-
-    /// The next frame; none when the stream is over.
-    async fn wait(
-        &self,
-        terminal: TerminalId,
-        under: &Under,
-        sent: &mut Option<Sent>,
-        wake: &mut watch::Receiver<()>,
-        frames: &mpsc::Sender<Frame>,
-    ) -> Option<Frame> {
-        let mut gone = pin!(frames.closed());
-        tokio::select! {
-            woken = wake.changed() => woken.ok()?,
-            () = tokio::time::sleep(KEEP_ALIVE) => {}
-            () = &mut gone => return None,
-        }
-        self.look(terminal, under, sent, wake).await
-    }
-
-    /// The state if it is new, else a sign of life; none for a terminal that may not know, or under a
-    /// certificate that has ended or was revoked: whatever became of the announcement, it is over then.
-    async fn look(
-        &self,
-        terminal: TerminalId,
-        under: &Under,
-        sent: &mut Option<Sent>,
-        wake: &mut watch::Receiver<()>,
-    ) -> Option<Frame> {
-        wake.borrow_and_update();
-        let (_, round) = self.app.fence.checkpoint();
-        let state = match self.state(terminal, under).await {
-            Ok(state) => state?,
-            Err(why) => {
-                tracing::warn!(%terminal, error = %why, "a stream ends because it cannot look");
-                return None;
-            }
-        };
-        let now_sent = Sent {
-            revision: state.revision,
-            schedule_due: state.schedule_due,
-            upkeep: Upkeep {
-                // A new one comes every second; `round` says when it is worth a frame of its own.
-                checkpoint: None,
-                ..state.upkeep.clone()
-            },
-            round,
-        };
-        if sent.as_ref() == Some(&now_sent) {
-            return Some(Frame::KeepAlive);
-        }
-        *sent = Some(now_sent);
-        self.app.metrics.push_frames.inc();
-        Some(Frame::State(Box::new(state)))
-    }
-
     async fn state(
         &self,
         terminal: TerminalId,
@@ -344,13 +319,19 @@ impl Push {
         let Some(known) = known.filter(|_| !refused) else {
             return Ok(None);
         };
+        let (due, listening) = (self.schedules.due(&known), self.streams().count());
         Ok(Some(TerminalState {
             revision: pushed.revision,
             now,
             turns: pushed.turns,
             charge: pushed.charge,
-            schedule_due: self.schedules.is_due(&known),
+            schedule_due: due != Due::No,
+            schedule_within_ms: match due {
+                Due::Spread => spread_ms(listening, SCHEDULES_PER_S),
+                Due::No | Due::Now => 0,
+            },
             upkeep: Upkeep {
+                spread_ms: spread_ms(listening, UPKEEP_PER_S),
                 trust_sequence: self.app.trust().sequence(),
                 checkpoint: self.app.fence.checkpoint().0,
                 renew_now: self.renew_now(&under.issuer),
@@ -370,13 +351,4 @@ impl Push {
     fn streams(&self) -> MutexGuard<'_, Streams> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What tells one state from the next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Sent {
-    revision: u64,
-    schedule_due: bool,
-    upkeep: Upkeep,
-    round: u64,
 }

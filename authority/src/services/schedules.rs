@@ -38,6 +38,17 @@ pub enum Follows {
     Paces,
 }
 
+/// Whether a terminal is asked to fetch a schedule, and how soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    No,
+    /// What it holds is void.
+    Now,
+    /// What it holds is good, as far as is known; so it is for everybody after a restart, and they take
+    /// turns.
+    Spread,
+}
+
 /// Issues schedules, and remembers who has one that this process stands by.
 pub struct Schedules {
     app: Arc<App>,
@@ -87,10 +98,14 @@ impl Schedules {
         issued
     }
 
-    /// Should this terminal fetch a schedule now?
-    pub fn is_due(&self, terminal: &Terminal) -> bool {
+    /// Should this terminal fetch a schedule?
+    pub fn due(&self, terminal: &Terminal) -> Due {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        terminal.refetch || !current.contains(&terminal.id)
+        match (terminal.refetch, current.contains(&terminal.id)) {
+            (true, _) => Due::Now,
+            (false, false) => Due::Spread,
+            (false, true) => Due::No,
+        }
     }
 
     /// After a ban.

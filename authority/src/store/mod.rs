@@ -125,7 +125,9 @@ pub use terms::{
     PinHash, PinTry, Terms,
 };
 pub use timelines::Timelines;
-pub use tokens::{Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, Tokens};
+pub use tokens::{
+    Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, REVISIONS_MAX, Tokens,
+};
 pub use trust::{Behind, Follower, Holders, TrustFollowers};
 pub use wallets::{BeginRequest, KeptApproval, RequestBegun, RequestEnd, WalletRequest, Wallets};
 pub use wear::{EndingAfter, EndingTag, Pace, Pacing, Wear, WornTag};

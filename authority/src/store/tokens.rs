@@ -73,6 +73,9 @@ pub struct ClaimRecord {
     pub phone: [u8; 32],
 }
 
+/// Terminals whose revisions are read at once.
+pub const REVISIONS_MAX: usize = 256;
+
 /// What a terminal is told: everything of [`protocol::wire::push::TerminalState`] but the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushState {
@@ -135,6 +138,9 @@ pub trait Tokens {
 
     /// Turns of `epoch` and later only. None for an unknown terminal.
     async fn push_state(&self, terminal: TerminalId, epoch: u32) -> Result<Option<PushState>>;
+
+    /// The revisions of these terminals, at most [`REVISIONS_MAX`], as far as they are known; in no order.
+    async fn revisions(&self, terminals: Vec<TerminalId>) -> Result<Vec<(TerminalId, u64)>>;
 
     /// What kind of charge a claim would hold now (the till's, or the merchant's fixed or open one).
     async fn charge_on_offer(&self, terminal: TerminalId) -> Result<Option<ChargeKind>>;

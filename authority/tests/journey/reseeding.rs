@@ -2,6 +2,7 @@
 
 use authority::services::operators::{Fleet, SeedRotate, TerminalUnban, carry_out};
 use authority::services::rotation::{self, KeyVerb};
+use authority::services::schedules::Due;
 use authority::store::{OperationState, Rotation, TerminalStatus, Terminals, Tokens, When};
 use protocol::token::Channel;
 
@@ -54,13 +55,11 @@ async fn after_a_compromise_no_token_of_the_old_seed_is_taken() {
                 .refused(403, "token-unknown");
         }
         let terminal = world.store.terminal(world.terminal).await.unwrap().unwrap();
-        assert!(
-            world.journey.schedules.is_due(&terminal),
-            "it is told at once"
-        );
+        let due = world.journey.schedules.due(&terminal);
+        assert_eq!(due, Due::Now, "it is told at once");
         world.claimed(&world.shown(Channel::Qr).await, None).await;
         let terminal = world.store.terminal(world.terminal).await.unwrap().unwrap();
-        assert!(!world.journey.schedules.is_due(&terminal));
+        assert_eq!(world.journey.schedules.due(&terminal), Due::No);
         world.advance(20 * MINUTE);
         world.journey.sweep(world.now()).await.unwrap();
     }
@@ -80,7 +79,7 @@ async fn fetching_only_the_tail_of_the_horizon_does_not_make_up_for_a_void_sched
         .issue(world.terminal, &query, world.now());
     issued.await.unwrap();
     let terminal = world.store.terminal(world.terminal).await.unwrap().unwrap();
-    assert!(terminal.refetch && world.journey.schedules.is_due(&terminal));
+    assert!(terminal.refetch && world.journey.schedules.due(&terminal) == Due::Now);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use authority::http::agents;
 use authority::listen::{self, Listening, Plain};
 use authority::services::push::Frame;
+use authority::services::schedules::Due;
 use authority::store::{
     AlarmKind, Certificate, Identities, JoinToken, Recorded, Redeem, Revocations, Right, Subject,
     Terminals,
@@ -313,6 +314,33 @@ async fn a_ban_ends_the_stream_and_a_banned_terminal_gets_none() {
     assert_eq!(frames.recv().await, None);
     let mut again = world.journey.push.open(terminal, "01", None);
     assert_eq!(again.recv().await, None);
+}
+
+#[tokio::test]
+async fn a_stream_that_was_not_woken_is_found_by_the_next_look_around() {
+    let world = World::new().await;
+    let mut frames = world.journey.push.open(world.terminal, "01", None);
+    state(&mut frames).await;
+    assert_eq!(world.journey.push.look_around().await.unwrap(), 0);
+    // As if whoever committed it had been cut off before the wake.
+    let (terminal, now) = (world.terminal, world.now());
+    let banned = world.store.ban_terminal(terminal, "stolen".into(), now);
+    banned.await.unwrap().unwrap();
+    assert_eq!(world.journey.push.look_around().await.unwrap(), 1);
+    assert_eq!(frames.recv().await, None);
+    assert_eq!(world.journey.push.look_around().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_terminal_hears_whether_its_schedule_is_due_now_or_may_wait() {
+    let world = World::new().await;
+    let mut frames = world.journey.push.open(world.terminal, "01", None);
+    let first = state(&mut frames).await;
+    // A fleet of one has nobody to wait for.
+    let told = (first.schedule_due, first.schedule_within_ms);
+    assert_eq!(told, (true, 0));
+    let terminal = world.store.terminal(world.terminal).await.unwrap().unwrap();
+    assert_eq!(world.journey.schedules.due(&terminal), Due::Spread);
 }
 
 #[tokio::test]

@@ -34,8 +34,12 @@ pub struct TerminalState {
     pub turns: Vec<TurnState>,
     /// The charge on offer, held, or just paid.
     pub charge: Option<ChargeState>,
-    /// Fetch a schedule now: policy or seed version changed.
+    /// Fetch a schedule: policy or seed version changed, or the authority was started anew.
     pub schedule_due: bool,
+    /// Within this time, at a moment that the terminal draws: many were asked at once. 0 means now, and so it
+    /// does for a terminal that has nothing to show.
+    #[serde(default)]
+    pub schedule_within_ms: u32,
     /// What to look after besides.
     #[serde(default)]
     pub upkeep: Upkeep,

@@ -35,6 +35,9 @@ pub struct Upkeep {
     pub trust_sequence: u64,
     /// Changes whenever the key set changes; fetch the keys if it is another than the last.
     pub keys_tag: String,
+    /// What this asks for may be done within this time, at a moment that the terminal draws: many were asked at
+    /// once. A terminal that takes its time anyway takes the longer one.
+    pub spread_ms: u32,
     /// The last audit checkpoint, compact JWS: keep it, and show it at the next connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,

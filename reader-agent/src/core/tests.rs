@@ -289,6 +289,37 @@ fn keys_come_first_then_the_whole_schedule_then_one_renewal_per_epoch() {
 }
 
 #[test]
+fn a_schedule_that_everybody_is_asked_to_fetch_is_fetched_at_a_moment_of_its_own() {
+    const WITHIN_MS: u32 = 400_000;
+    let mut core = running();
+    let mut asked = frame(2, start(), None);
+    (asked.schedule_due, asked.schedule_within_ms) = (true, WITHIN_MS);
+    core.handle_state(asked.clone(), start());
+    let turn = start() + crate::spread::place(terminal(1), start(), WITHIN_MS);
+    assert!(turn > start());
+    assert_eq!(core.poll_errand(turn - 1), None);
+    // Asked again a minute later, its turn stays what it was, or comes sooner.
+    let again = start() + 60_000;
+    (asked.revision, asked.now) = (3, again);
+    core.handle_state(asked.clone(), again);
+    let errand = core.poll_errand(turn);
+    assert_eq!(errand, Some(Errand::Schedule(Fetch::Whole)));
+}
+
+#[test]
+fn a_schedule_that_is_void_is_fetched_at_once_whatever_was_said_before() {
+    let mut core = running();
+    let mut asked = frame(2, start(), None);
+    (asked.schedule_due, asked.schedule_within_ms) = (true, 400_000);
+    core.handle_state(asked.clone(), start());
+    assert_eq!(core.poll_errand(start()), None);
+    (asked.revision, asked.schedule_within_ms) = (3, 0);
+    core.handle_state(asked, start());
+    let errand = core.poll_errand(start());
+    assert_eq!(errand, Some(Errand::Schedule(Fetch::Whole)));
+}
+
+#[test]
 fn a_schedule_under_a_key_that_stays_unknown_is_not_asked_for_in_a_loop() {
     let mut core = running();
     let mut issue = Issue::new(2);

@@ -43,7 +43,9 @@ costs! {
     RENEWAL_H: "hours between renewals", 1.0 "hours", Code "the agent asks in every epoch";
     TAG_WINDOW_S: "a window of a tag, on average", 270.0 "s", Code "`policy.nfc`, 3 to 6 minutes";
     TOLD_TOGETHER: "events of a terminal in one report", 1.0 "events", Code "the outbox is rung by each";
-    LOOK_S: "a stream looks at the terminal's state", 10.0 "s apart", Code "two thirds of `KEEP_ALIVE_S`";
+    SIGN_S: "a stream's sign of life, from memory", 10.0 "s apart", Code "two thirds of `KEEP_ALIVE_S`";
+    LOOK_S: "a stream looks at the terminal's state", 60.0 "s apart", Code "`QUIET_MAX` signs of life";
+    LOOKED_AROUND: "terminals whose revisions one read compares, every 10 s", 256.0 "terminals", Code "`REVISIONS_MAX`";
     LOOK_READS: "reads of one look", 3.0 "reads", Code "state, terminal, certificate";
     PAYMENT_WRITES: "writes of a payment", 4.0 "writes", Code "charge, claim, approval, receipt";
     PAYMENT_READS: "reads of a payment, looks of its streams included", 40.0 "reads", Assumed "ten for each write";
@@ -60,6 +62,7 @@ costs! {
     PAYMENT_CORE_MS: "a core of the node, for one payment", 1.5 "ms", Measured "2 cores, 1 374 payments/s, all in one";
     HANDSHAKE_CORE_MS: "a core of the node, for one TLS handshake", 0.53 "ms", Measured "pinned to a core";
     REQUEST_CORE_MS: "a core of the node, for a kept-alive request", 0.02 "ms", Measured "pinned to a core";
+    SIGN_CORE_MS: "a core of the node, for one sign of life", 0.01 "ms", Assumed "half of a request";
     CONNECTION_KB: "memory of a connected terminal", 60.0 "kB", Assumed "`--connection-kb`";
     CONNECTIONS: "terminals connected to a node at most", 100000.0 "terminals", Assumed "`--connections`";
     NODE_CORES: "cores of a node", 16.0 "cores", Assumed "`--node-cores`";

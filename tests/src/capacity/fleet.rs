@@ -71,6 +71,15 @@ impl Fleet {
         self.terminals * self.tags / costs::TAG_WINDOW_S.value
     }
 
+    pub fn signs_per_s(&self) -> f64 {
+        self.terminals / costs::SIGN_S.value
+    }
+
+    /// Of streams that look by themselves, and of their nodes, which look for lost wakes of many at once.
+    pub fn look_reads_per_s(&self, look_reads: f64) -> f64 {
+        self.looks_per_s() * look_reads + self.signs_per_s() / costs::LOOKED_AROUND.value
+    }
+
     pub fn looks_per_s(&self) -> f64 {
         self.terminals / costs::LOOK_S.value
     }

@@ -237,7 +237,7 @@ fn lever_table(fleet: &Fleet, machines: &Machines) -> String {
             },
         ),
         (
-            "a sign of life reads nothing",
+            "a stream never looks by itself",
             *fleet,
             Machines {
                 look_reads: 0.0,

@@ -171,7 +171,8 @@ fn node_cores(fleet: &Fleet) -> f64 {
     let payment = costs::PAYMENT_CORE_MS.value + costs::HANDSHAKE_CORE_MS.value;
     let ms = fleet.payments_at_peak_per_s() * payment
         + (fleet.renewals_per_s() + fleet.reports_per_s()) * (request + costs::WRITE_HERE_MS.value)
-        + fleet.looks_per_s() * request;
+        + fleet.looks_per_s() * request
+        + fleet.signs_per_s() * costs::SIGN_CORE_MS.value;
     ms / 1_000.0
 }
 
@@ -183,7 +184,7 @@ fn database_cores(fleet: &Fleet, machines: &Machines) -> [(&'static str, f64); 4
         ("payments", payments * of_payment / 1_000.0),
         (
             "looks",
-            fleet.looks_per_s() * machines.look_reads * read / 1_000.0,
+            fleet.look_reads_per_s(machines.look_reads) * read / 1_000.0,
         ),
         ("reports of tags", fleet.reports_per_s() * write / 1_000.0),
         ("renewals", fleet.renewals_per_s() * write / 1_000.0),
@@ -194,7 +195,7 @@ fn bytes_per_s(fleet: &Fleet, payments: f64) -> f64 {
     payments * costs::PAYMENT_BYTES.value
         + fleet.renewals_per_s() * costs::RENEWAL_BYTES.value
         + fleet.reports_per_s() * costs::REPORT_BYTES.value
-        + fleet.looks_per_s() * costs::KEEP_ALIVE_BYTES.value
+        + fleet.signs_per_s() * costs::KEEP_ALIVE_BYTES.value
 }
 
 fn largest(of: &[(&'static str, f64)]) -> (&'static str, f64) {

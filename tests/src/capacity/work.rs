@@ -122,5 +122,5 @@ pub fn writes_per_s(fleet: &Fleet) -> f64 {
 }
 
 pub fn reads_per_s(fleet: &Fleet, look_reads: f64) -> f64 {
-    fleet.payments_at_peak_per_s() * costs::PAYMENT_READS.value + fleet.looks_per_s() * look_reads
+    fleet.payments_at_peak_per_s() * costs::PAYMENT_READS.value + fleet.look_reads_per_s(look_reads)
 }

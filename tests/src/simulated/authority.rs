@@ -151,6 +151,7 @@ impl Authority {
             turns: turns.map(turn).collect(),
             charge: None,
             schedule_due: self.schedule_due,
+            schedule_within_ms: 0,
             upkeep: Default::default(),
         }
     }

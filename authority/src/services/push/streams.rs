@@ -32,6 +32,8 @@ pub(super) struct Streams {
 /// Dropping `wake` ends the stream.
 struct Open {
     number: u64,
+    /// The revision it was told last; none before its first look.
+    told: Option<u64>,
     certificate: String,
     /// Which process listens, if it says so.
     instance: Option<String>,
@@ -47,6 +49,14 @@ struct Fights {
     ousted: Vec<String>,
 }
 
+/// A new stream.
+pub(super) struct Entered {
+    pub(super) number: u64,
+    pub(super) woken: watch::Receiver<()>,
+    /// The one that it put an end to.
+    pub(super) displaced: Option<Displaced>,
+}
+
 /// The stream that a new one has put an end to, now or a moment ago.
 pub(super) struct Displaced {
     pub(super) certificate: String,
@@ -54,28 +64,32 @@ pub(super) struct Displaced {
 }
 
 impl Streams {
-    /// A new stream, its number, what wakes it, and the one that it put an end to.
     pub(super) fn enter(
         &mut self,
         terminal: TerminalId,
         certificate: &str,
         instance: Option<String>,
         now: Timestamp,
-    ) -> (u64, watch::Receiver<()>, Option<Displaced>) {
+    ) -> Entered {
         let (wake, woken) = watch::channel(());
         let instance = instance.filter(|it| (1..=INSTANCE_MAX).contains(&it.len()));
         self.next_number += 1;
         let number = self.next_number;
-        let older = self.displace(terminal, certificate, instance.as_deref(), now);
+        let displaced = self.displace(terminal, certificate, instance.as_deref(), now);
         let open = Open {
             number,
+            told: None,
             certificate: certificate.to_owned(),
             instance,
             wake,
         };
         self.of.insert(terminal, open);
         self.elsewhere.remove(&terminal);
-        (number, woken, older)
+        Entered {
+            number,
+            woken,
+            displaced,
+        }
     }
 
     /// Here or at another node.
@@ -125,12 +139,25 @@ impl Streams {
         }
     }
 
-    /// Answers how many there are.
-    pub(super) fn wake_all(&self) -> usize {
-        for open in self.of.values() {
+    pub(super) fn count(&self) -> usize {
+        self.of.len()
+    }
+
+    /// This stream is told of this revision.
+    pub(super) fn tell(&mut self, terminal: TerminalId, number: u64, revision: u64) {
+        if let Some(open) = self.of.get_mut(&terminal).filter(|it| it.number == number) {
+            open.told = Some(revision);
+        }
+    }
+
+    /// Wakes it if it was told, and of another revision than this one; answers whether.
+    pub(super) fn catch_up(&self, terminal: TerminalId, revision: u64) -> bool {
+        let open = self.of.get(&terminal);
+        let missed = open.filter(|it| it.told.is_some_and(|told| told != revision));
+        if let Some(open) = missed {
             open.wake.send_replace(());
         }
-        self.of.len()
+        missed.is_some()
     }
 
     /// Ends the terminal's stream, if there is one, and judges whoever comes back for it.

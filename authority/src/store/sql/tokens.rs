@@ -22,7 +22,7 @@ use super::settle::{end, find_charge, find_claim, kind_text, release, till_charg
 use super::subjects::of_claim;
 use super::tags::{insert_tap, refuse_tap};
 use super::terminals::{active_terminal, find_terminal, version_for};
-use super::turns::{Moved, move_all, move_from, raise_revision, turn, turns_since};
+use super::turns::{Moved, move_all, move_from, raise_revision, revisions, turn, turns_since};
 use super::wallets::keep_approval;
 use super::writer::{Stop, Tx, Verdict};
 use crate::store::sqlite::error::corrupt;
@@ -71,6 +71,10 @@ impl Tokens for SqlStore {
     async fn push_state(&self, terminal: TerminalId, epoch: u32) -> Result<Option<PushState>> {
         self.read(move |conn| push_state(conn, terminal, epoch))
             .await
+    }
+
+    async fn revisions(&self, terminals: Vec<TerminalId>) -> Result<Vec<(TerminalId, u64)>> {
+        self.read(move |conn| revisions(conn, &terminals)).await
     }
 
     async fn charge_on_offer(&self, terminal: TerminalId) -> Result<Option<ChargeKind>> {

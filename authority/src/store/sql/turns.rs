@@ -1,14 +1,16 @@
 //! Who moves a turn, and how does the terminal learn of it?
 
-use crate::store::sql::conn::{Conn, params};
+use std::sync::LazyLock;
+
+use crate::store::sql::conn::{Bind, Conn, params};
 use protocol::ids::TerminalId;
 use protocol::token::{TokenId, WindowId};
 use protocol::turn::{TurnState, next_turn};
 
-use super::row::{all, find, get, window};
+use super::row::{all, count, find, get, terminal, window};
 use super::writer::Tx;
 use crate::store::sqlite::error::corrupt;
-use crate::store::{News, Result};
+use crate::store::{News, REVISIONS_MAX, Result};
 
 /// The stored turn; 0 where none is stored.
 pub(super) fn turn(conn: &Conn, window: &WindowId) -> Result<u16> {
@@ -116,6 +118,28 @@ pub(super) fn move_all(tx: &Tx<'_>, terminal: TerminalId, moved: &[WindowId]) ->
         )?;
     }
     Ok(())
+}
+
+/// Read by their keys, so that a few hundred terminals cost one statement. It is the same one for every
+/// number of them: what is lacking is the first one again.
+pub(super) fn revisions(conn: &Conn, terminals: &[TerminalId]) -> Result<Vec<(TerminalId, u64)>> {
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+        let places: Vec<String> = (1..=REVISIONS_MAX).map(|n| format!("?{n}")).collect();
+        let places = places.join(", ");
+        format!("SELECT id, revision FROM terminals WHERE id IN ({places})")
+    });
+    let Some(first) = terminals.first() else {
+        return Ok(Vec::new());
+    };
+    let asked = terminals.iter().chain(std::iter::repeat(first));
+    let asked: Vec<u32> = asked.take(REVISIONS_MAX).map(|it| it.value()).collect();
+    let asked: Vec<&dyn Bind> = asked.iter().map(|it| it as &dyn Bind).collect();
+    let mut found = Vec::with_capacity(terminals.len());
+    conn.query(&STATEMENT, &asked[..], &mut |row| {
+        found.push((terminal(row, "id")?, count(row, "revision")?));
+        Ok(true)
+    })?;
+    Ok(found)
 }
 
 /// What the terminal is told has changed.

@@ -1,6 +1,6 @@
 //! When does money move, and what is the terminal told?
 
-use authority::store::{ChargeStatus, ClaimOutcome, PayOutcome, StoreError};
+use authority::store::{ChargeStatus, ClaimOutcome, PayOutcome, REVISIONS_MAX, StoreError};
 use protocol::token::{Channel, WindowId};
 use protocol::wire::claims::ClaimState;
 use protocol::wire::push::ChargeStage;
@@ -221,4 +221,15 @@ pub(crate) async fn the_terminal_is_told_turns_of_its_own_and_of_late_epochs(wor
     assert_eq!(told(other, epoch).await, [(epoch, 3)]);
     assert_eq!(told(other, epoch + 1).await, []);
     assert_eq!(world.store.push_state(number(9), 0).await, Ok(None));
+    let revisions = |asked| async { world.store.revisions(asked).await.unwrap() };
+    let mut both = revisions(vec![terminal, number(9), other]).await;
+    both.sort_unstable();
+    let mut each = Vec::new();
+    for whose in [terminal, other] {
+        each.push((whose, super::push(world, whose).await.revision));
+    }
+    each.sort_unstable();
+    assert_eq!(both, each, "of one nobody knows there is none");
+    assert_eq!(revisions(vec![terminal; REVISIONS_MAX]).await.len(), 1);
+    assert_eq!(revisions(Vec::new()).await, []);
 }

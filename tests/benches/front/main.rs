@@ -1,0 +1,147 @@
+//! What does a connected terminal cost, beside nginx with the same certificates on the same core?
+//!
+//! A released authority and an nginx, each pinned to one core, and one client process on another: processor time of
+//! the server for each handshake and each kept-alive request, its memory for each terminal that only listens, and
+//! how long a fleet takes to come back after a restart. `make bench` prints the table and writes it into
+//! docs/PERFORMANCE.md. `M2KEY_FRONT_AGENTS` says how many terminals there are.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use harness::Failure;
+use harness::load::house::House;
+
+mod client;
+mod nginx;
+#[path = "../shared/page.rs"]
+#[expect(dead_code, reason = "rates per second are of the other benchmarks")]
+mod page;
+mod server;
+mod table;
+
+use client::{Clients, Request};
+use nginx::Nginx;
+use server::Server;
+
+const AGENTS: &str = "M2KEY_FRONT_AGENTS";
+const AGENTS_DEFAULT: u32 = 2_000;
+/// How long one rate is measured.
+const SPAN: Duration = Duration::from_millis(2_000);
+/// Shakes hands, or asks, at one time.
+const HANDSHAKING: usize = 16;
+const ASKING: usize = 32;
+/// The client has a core of its own, where there are two.
+const SERVER_CORE: usize = 0;
+const CLIENT_CORE: usize = 1;
+/// No line for each request, as nginx writes none here.
+const QUIET: &str = "\n[log]\nfilter = \"warn\"\n";
+
+/// Server's processor microseconds, one number per round; first ours, then nginx's.
+#[derive(Default)]
+struct Rounds {
+    handshake: [Vec<f64>; 2],
+    handshake_and_request: [Vec<f64>; 2],
+    request: [Vec<f64>; 2],
+    /// A request of a terminal that is proven in the store, which nginx has no like of.
+    proven: Vec<f64>,
+}
+
+struct Measured {
+    rounds: Rounds,
+    agents: usize,
+    /// Resident bytes for each of them.
+    idle: [f64; 2],
+    storm: client::Storm,
+}
+
+fn main() -> ExitCode {
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::of("a runtime"))
+        .and_then(|runtime| runtime.block_on(measure()));
+    match done {
+        Ok(text) => {
+            println!("\n{text}\nwritten into docs/PERFORMANCE.md");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure() -> Result<String, Failure> {
+    let agents = match std::env::var(AGENTS) {
+        Ok(text) => text.parse().map_err(Failure::of(AGENTS))?,
+        Err(_) => AGENTS_DEFAULT,
+    };
+    let dir = tempfile::tempdir()?;
+    eprintln!("an authority is made, with {agents} terminals");
+    let mut house = House::open(dir.path(), agents, 1).await?;
+    house.authority.stop().await?;
+    house.authority.configure(QUIET)?;
+    house.authority.serve().await?;
+    let clients = Clients::load(&house.fleet.terminals, &house.authority.root())?;
+    let port = house.fleet.agents[0].rsplit(':').next().unwrap_or_default();
+    let port = port.parse().map_err(Failure::of("the agents' port"))?;
+    let nginx = Nginx::start(dir.path(), &house.authority, agents).await?;
+    server::pin(std::process::id(), CLIENT_CORE)?;
+    let ours = Server::at(house.authority.pid()?, port, Request::Cacerts);
+    let theirs = Server::at(nginx.pid(), nginx.port(), Request::Root);
+    server::pin(ours.pid, SERVER_CORE)?;
+    server::pin(theirs.pid, SERVER_CORE)?;
+    let rounds = rounds(&clients, &ours, &theirs).await?;
+    eprintln!("{agents} terminals listen");
+    let idle = [
+        idle(&clients, &ours, Request::Events).await?,
+        idle(&clients, &theirs, Request::Root).await?,
+    ];
+    eprintln!("{agents} terminals come back");
+    house.authority.stop().await?;
+    house.authority.serve().await?;
+    let back = Server::at(house.authority.pid()?, port, Request::Events);
+    let storm = clients.all_at_once(back.port).await?;
+    let measured = Measured {
+        rounds,
+        agents: clients.count(),
+        idle,
+        storm,
+    };
+    let text = table::of(&measured);
+    page::write("front", &text)?;
+    Ok(text)
+}
+
+/// Ours and nginx take turns, so that a slow moment of the machine hits both.
+async fn rounds(clients: &Clients, ours: &Server, theirs: &Server) -> Result<Rounds, Failure> {
+    let mut rounds = Rounds::default();
+    for round in 1..=page::ROUNDS {
+        eprintln!("round {round} of {}", page::ROUNDS);
+        for (place, server) in [ours, theirs].into_iter().enumerate() {
+            let port = server.port;
+            let hands = server.cost(clients.shake_hands(port, None)).await?;
+            rounds.handshake[place].push(hands);
+            let whole = server.cost(clients.shake_hands(port, Some(server.asks)));
+            rounds.handshake_and_request[place].push(whole.await?);
+            let asked = server.cost(clients.ask(port, server.asks)).await?;
+            rounds.request[place].push(asked);
+        }
+        let proven = ours.cost(clients.ask(ours.port, Request::Keys)).await?;
+        rounds.proven.push(proven);
+    }
+    Ok(rounds)
+}
+
+/// Resident bytes for each terminal that is connected and says nothing.
+async fn idle(clients: &Clients, server: &Server, first: Request) -> Result<f64, Failure> {
+    let before = server.resident()?;
+    let connected = clients.connect_all(server.port, first).await?;
+    // What is freed after the handshakes is free by then.
+    client::settle().await;
+    let after = server.resident()?;
+    let each = after.saturating_sub(before) as f64 / connected.len().max(1) as f64;
+    drop(connected);
+    Ok(each)
+}
