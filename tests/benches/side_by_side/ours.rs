@@ -2,6 +2,7 @@
 //!
 //! The services themselves, without HTTP and TLS around them: those cost the same whatever is asked.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -21,10 +22,11 @@ use hsm::{Priority, SealedSeed};
 use protocol::dpop::PROOF_HEADER;
 use protocol::ids::TerminalId;
 use protocol::link::LinkHost;
-use protocol::live::candidates;
+use protocol::live::{LoadedEpoch, candidates};
 use protocol::money::{Currency, Money};
 use protocol::time::Timestamp;
 use protocol::token::Channel;
+use protocol::window::EpochClock;
 use protocol::wire::claims::{ApprovalRequest, CLAIMS_PATH};
 use protocol::wire::schedules::ScheduleQuery;
 
@@ -51,6 +53,8 @@ const PURSE_MINOR: i64 = 10_000_000_000;
 pub(crate) struct World {
     journey: Arc<Journey>,
     terminals: Vec<TerminalId>,
+    /// The keys of this hour and the next, which each of them has from its schedule.
+    held: HashMap<TerminalId, Vec<LoadedEpoch>>,
     shopper: SignedIn,
     /// The same shopper's app, and what they agree to at every terminal.
     wallet: Wallet,
@@ -60,7 +64,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn open(home: &Path) -> Result<Self, Fault> {
+    pub(crate) async fn open(home: &Path) -> Result<Arc<Self>, Fault> {
         let bank = open_bank().await?;
         let app = open(config(home, &bank)?).await?;
         let journey = Journey::new(&app)?;
@@ -69,21 +73,29 @@ impl World {
         let key = WalletKey::generate()?;
         let token = access_token(&bank, &key, now).await?;
         let shopper = sign_in(&journey, &key, &token, now).await?;
-        let epoch = protocol::window::EpochClock::of(terminals[0]).epoch_at(now);
+        let epoch = EpochClock::of(terminals[0]).epoch_at(now);
         let judging = app.store.judging(terminals[0], vec![epoch]).await?;
         let (seed, _) = judging
             .and_then(|it| it.seeds.into_iter().next())
             .ok_or("no seed")?;
+        let mut held = HashMap::new();
+        for terminal in &terminals {
+            let epoch = EpochClock::of(*terminal).epoch_at(now);
+            let keys = &journey.epoch_keys;
+            let loaded = keys.for_schedule(*terminal, &[epoch, epoch + 1]).await?;
+            held.insert(*terminal, loaded);
+        }
         let host = app.config.public.link_host.clone();
-        Ok(Self {
+        Ok(Arc::new(Self {
             journey,
             terminals,
+            held,
             shopper,
             wallet: Wallet::new(key, &app.config.public.origin(), &token),
             agreed,
             sealed: seed.sealed,
             host,
-        })
+        }))
     }
 
     pub(crate) fn app(&self) -> &App {
@@ -94,23 +106,24 @@ impl World {
         &self.sealed
     }
 
-    pub(crate) async fn epoch_keys(&self) -> Result<f64, Fault> {
+    pub(crate) async fn epoch_keys(self: &Arc<Self>) -> Result<f64, Fault> {
         let messages: Vec<Vec<u8>> = (0..EPOCHS).map(|n| vec![n as u8; 34]).collect();
-        self.rate(async |_| {
-            let (keys, batch) = (self.app().keyring().sealing().clone(), messages.clone());
-            let hsm = &self.app().hsm;
-            Ok(hsm
-                .hmac_batch(&keys, &self.sealed, batch, Priority::Payment)
-                .await?
-                .len())
+        self.rate(move |world, _| {
+            let batch = messages.clone();
+            async move {
+                let keys = world.app().keyring().sealing().clone();
+                let hsm = &world.app().hsm;
+                let macs = hsm.hmac_batch(&keys, &world.sealed, batch, Priority::Payment);
+                Ok(macs.await?.len())
+            }
         })
         .await
     }
 
-    pub(crate) async fn schedules(&self) -> Result<f64, Fault> {
-        self.rate(async |terminal| {
-            let (query, now) = (ScheduleQuery::default(), self.app().clock.now());
-            self.journey.schedules.issue(terminal, &query, now).await?;
+    pub(crate) async fn schedules(self: &Arc<Self>) -> Result<f64, Fault> {
+        self.rate(async |world, terminal| {
+            let (query, now) = (ScheduleQuery::default(), world.app().clock.now());
+            world.journey.schedules.issue(terminal, &query, now).await?;
             Ok(1)
         })
         .await
@@ -118,18 +131,22 @@ impl World {
 
     /// Claim, approval, books, receipt; every phone at its own terminal. Answers the rate, and how long
     /// each payment took.
-    pub(crate) async fn payments(&self) -> Result<(f64, Vec<Duration>), Fault> {
-        let took = Mutex::new(Vec::new());
-        let rate = self.rate(async |terminal| {
-            let start = Instant::now();
-            self.payment(terminal).await?;
-            took.lock()
-                .expect("nobody panics with it")
-                .push(start.elapsed());
-            Ok(1)
+    pub(crate) async fn payments(self: &Arc<Self>) -> Result<(f64, Vec<Duration>), Fault> {
+        let took = Arc::new(Mutex::new(Vec::new()));
+        let all = took.clone();
+        let rate = self.rate(move |world, terminal| {
+            let all = all.clone();
+            async move {
+                let start = Instant::now();
+                world.payment(terminal).await?;
+                let took = start.elapsed();
+                all.lock().expect("nobody panics with it").push(took);
+                Ok(1)
+            }
         });
         let rate = rate.await?;
-        Ok((rate, took.into_inner().expect("nobody panics with it")))
+        let took = std::mem::take(&mut *took.lock().expect("nobody panics with it"));
+        Ok((rate, took))
     }
 
     async fn payment(&self, terminal: TerminalId) -> Result<(), Fault> {
@@ -153,17 +170,17 @@ impl World {
     }
 
     /// The same by a wallet in one call: its request, claim and signed approval, books, receipt.
-    pub(crate) async fn wallet_payments(&self) -> Result<f64, Fault> {
-        let holder = Holder::of(self.shopper.clone())?;
-        self.rate(async |terminal| {
-            let now = self.app().clock.now();
-            let link = self.link(terminal).await?;
-            let request = self.wallet.approve(&link, &self.agreed, now)?;
+    pub(crate) async fn wallet_payments(self: &Arc<Self>) -> Result<f64, Fault> {
+        self.rate(async |world, terminal| {
+            let holder = Holder::of(world.shopper.clone())?;
+            let now = world.app().clock.now();
+            let link = world.link(terminal).await?;
+            let request = world.wallet.approve(&link, &world.agreed, now)?;
             let pay = Pay {
-                name: &self.wallet.name()?,
+                name: &world.wallet.name()?,
                 request: &request,
             };
-            match wallet::pay(&self.journey, &holder, &pay, now).await? {
+            match wallet::pay(&world.journey, &holder, &pay, now).await? {
                 Paid::Now(_) => Ok(1),
                 other => Err(format!("not paid: {other:?}").into()),
             }
@@ -174,8 +191,8 @@ impl World {
     /// What the terminal's QR code shows now.
     async fn link(&self, terminal: TerminalId) -> Result<String, Fault> {
         let now = self.app().clock.now();
-        let loaded = self.journey.epoch_keys.present(terminal, now).await?;
-        let found = candidates(terminal, now, &loaded, &[Channel::Qr]);
+        let loaded = self.held.get(&terminal).ok_or("no keys")?;
+        let found = candidates(terminal, now, loaded, &[Channel::Qr]);
         let open = found
             .iter()
             .find(|it| it.window.contains(now))
@@ -191,26 +208,27 @@ impl World {
         ))
     }
 
-    /// How much a second all terminals do side by side.
-    async fn rate<F>(&self, step: impl Fn(TerminalId) -> F) -> Result<f64, Fault>
+    /// How much a second all terminals do side by side, each as a task of its own.
+    async fn rate<S, F>(self: &Arc<Self>, step: S) -> Result<f64, Fault>
     where
-        F: Future<Output = Result<usize, Fault>>,
+        S: Fn(Arc<Self>, TerminalId) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<usize, Fault>> + Send + 'static,
     {
         let start = Instant::now();
         let at_work = self.terminals.iter().map(|terminal| {
-            let step = &step;
-            async move {
+            let (world, terminal, step) = (self.clone(), *terminal, step.clone());
+            tokio::spawn(async move {
                 let mut done = 0;
                 while start.elapsed() < SPAN {
-                    done += step(*terminal).await?;
+                    done += step(world.clone(), terminal).await?;
                 }
                 Ok::<_, Fault>(done)
-            }
+            })
         });
-        let done: usize = futures_util::future::try_join_all(at_work)
-            .await?
-            .iter()
-            .sum();
+        let mut done = 0;
+        for of_terminal in futures_util::future::try_join_all(at_work).await? {
+            done += of_terminal?;
+        }
         Ok(done as f64 / start.elapsed().as_secs_f64())
     }
 }
