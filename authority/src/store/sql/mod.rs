@@ -71,6 +71,7 @@ use self::control::Touches;
 use self::readers::Readers;
 use self::timelines::Acknowledged;
 use self::writer::{Tx, Verdict, Writer};
+use super::answer::in_time;
 use super::asked::asked_for;
 use super::postgres::{Connect, Neighbours};
 use super::{News, Result};
@@ -148,7 +149,7 @@ impl SqlStore {
             tx.by.clone_from(&by);
             work(tx)
         };
-        self.writer.write(touches, work).await
+        in_time(self.writer.write(touches, work)).await
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T>
@@ -156,6 +157,6 @@ impl SqlStore {
         T: Send + 'static,
         F: FnOnce(&Conn) -> Result<T> + Send + 'static,
     {
-        self.readers.read(work).await
+        in_time(self.readers.read(work)).await
     }
 }
