@@ -129,6 +129,7 @@ fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
     raw.books.check(m);
     raw.retention.check(m);
     raw.wear.check(m);
+    m.range("loopback.notice_ms", raw.loopback.notice_ms, 0, 60_000);
     m.range("signer.deadline_ms", raw.signer.deadline_ms, 100, 60_000);
     m.range("signer.queue_max", raw.signer.queue_max as u64, 1, 65_536);
     raw.store.check(raw.fence.journal.is_some(), m);

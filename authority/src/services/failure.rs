@@ -79,9 +79,7 @@ impl From<ProblemType> for Failure {
 fn of_store(error: &StoreError) -> Problem {
     match error {
         StoreError::Busy => busy(),
-        StoreError::Late => {
-            Problem::new(ProblemType::AnswerLate).with_retry_after(LATE_RETRY_S)
-        }
+        StoreError::Late => Problem::new(ProblemType::AnswerLate).with_retry_after(LATE_RETRY_S),
         StoreError::CannotWrite { .. }
         | StoreError::Unjournalled { .. }
         | StoreError::Unusable { .. } => not_ready(),

@@ -117,7 +117,7 @@ pub async fn check(app: &App) -> Readiness {
     readiness
         .warnings
         .extend(unbelieved.map(|why| why.to_string()));
-    if app.is_draining() {
+    if app.is_leaving() {
         readiness.reasons.push("the daemon is going down".into());
     }
     if neighbours::closed(app).is_none() {

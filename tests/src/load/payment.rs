@@ -21,12 +21,13 @@ use protocol::wire::charges::ChargeRequest;
 use protocol::wire::claims::ApprovalResponse;
 use protocol::wire::push::{ChargeStage, ChargeState};
 use reader_agent::authority::{CallError, ChargeDesk};
+use sha2::{Digest, Sha256};
 
 use super::agent::{self, Agent};
 use super::arrivals::Arrival;
 use super::books::{Books, Paid};
 use super::options::Run;
-use super::phone::{Approved, Asked, Held, Phone, Trouble};
+use super::phone::{Approved, Asked, Held, NEXT_NODE_AFTER, Phone, Trouble};
 use super::record::{Lap, Step};
 use super::stopwatch::Stopwatch;
 
@@ -34,6 +35,9 @@ use super::stopwatch::Stopwatch;
 const PRICE_MINOR: i64 = 420;
 /// Before a further try, where nobody says how long to wait; doubled with each.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What an open payment is counted as.
+const PENDING: &str = "pending";
 
 /// What is the same for every payment of a run.
 pub struct Rules {
@@ -168,15 +172,20 @@ impl Payment<'_> {
         let mut tries = 0;
         let lap = loop {
             let sent = self.rules.watch.now();
-            match self.agent.client().start(&request).await {
-                Ok(_) => {
+            match self.start(&request).await {
+                Ok(()) => {
                     break Lap {
                         due,
                         sent,
                         done: sent,
                     };
                 }
-                Err(error) => self.again(error.into(), &mut tries).await?,
+                Err(trouble) => {
+                    if trouble.is_of_node() {
+                        self.agent.go_elsewhere();
+                    }
+                    self.again(trouble, &mut tries).await?;
+                }
             }
         };
         let offered = |state: &ChargeState| {
@@ -187,6 +196,14 @@ impl Payment<'_> {
         let (done, ()) = told.ok_or(Away("not told: offered".into()))?;
         self.lap(Step::Charge, Lap { done, ..lap });
         Ok(charge)
+    }
+
+    async fn start(&self, request: &ChargeRequest) -> Asked<()> {
+        let start = self.agent.client().start(request);
+        match tokio::time::timeout(NEXT_NODE_AFTER, start).await {
+            Ok(started) => Ok(started.map(drop)?),
+            Err(_) => Err(Trouble::Unanswered("no answer in time".into())),
+        }
     }
 
     /// Takes what the terminal shows, opens it and spends it; another token if that one was used or over.
@@ -314,7 +331,11 @@ impl Payment<'_> {
     async fn again(&mut self, trouble: Trouble, tries: &mut u32) -> Result<(), Away> {
         let name = trouble.name();
         self.story.troubles.push(name.clone());
-        let pause = trouble.pause(*tries);
+        let mut pause = trouble.pause(*tries);
+        if trouble.is_of_node() && self.phone.go_elsewhere() {
+            // What this one asks to wait for is nothing to the next.
+            pause = Some(PAUSE);
+        }
         match pause.filter(|it| *tries < self.rules.retries && *it <= self.rules.patience) {
             Some(pause) => tokio::time::sleep(pause).await,
             None => return Err(Away(name)),
@@ -388,6 +409,7 @@ impl Payment<'_> {
             claim,
             token: held.shown.clone(),
             amount,
+            digest: Sha256::digest(answer.receipt.as_bytes()).into(),
         })
     }
 
@@ -436,7 +458,15 @@ impl Trouble {
 
     /// A payment whose rail has not answered yet.
     fn pending() -> Self {
-        Self::Unanswered("pending".into())
+        Self::Unanswered(PENDING.into())
+    }
+
+    /// Another node may well answer.
+    fn is_of_node(&self) -> bool {
+        match self {
+            Self::Unanswered(why) => why != PENDING,
+            Self::Problem(problem) => problem.status >= 500,
+        }
     }
 
     /// Whether no payment can have come of it.

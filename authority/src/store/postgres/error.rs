@@ -12,7 +12,7 @@ impl From<Error> for StoreError {
         match error.code() {
             None if error.is_closed() || error.as_db_error().is_none() => unusable(detail),
             Some(_) if is_of_other_tables(&error) => StoreError::Busy,
-        Some(code) => of_state(code, detail),
+            Some(code) => of_state(code, detail),
             None => corrupt(detail),
         }
     }

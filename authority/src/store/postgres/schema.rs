@@ -121,7 +121,10 @@ fn refuse_beside_older(conn: &Conn, number: u32, works_from: i64) -> Result<()> 
     })?;
     // Whoever does not say what it knows is from before it was said: of the first step.
     let is_older = |(_, knows): &&(String, Option<u32>)| i64::from(knows.unwrap_or(1)) < works_from;
-    let older = at_work.iter().filter(is_older).map(|(name, _)| name.as_str());
+    let older = at_work
+        .iter()
+        .filter(is_older)
+        .map(|(name, _)| name.as_str());
     let named: Vec<_> = older.take(NAMED_MAX).collect();
     match named.is_empty() {
         true => Ok(()),
@@ -215,8 +218,13 @@ mod tests {
         assert_eq!(checked(&cluster), Ok(()), "an older program goes on");
 
         let parts = || step("CREATE TABLE later (of BIGINT)", known + 1);
-        let refused = made(&cluster, vec![adds(), parts()]).unwrap_err().to_string();
-        assert!(refused.contains("of-before, of-today are at work"), "{refused}");
+        let refused = made(&cluster, vec![adds(), parts()])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("of-before, of-today are at work"),
+            "{refused}"
+        );
         assert!(!refused.contains("gone"), "{refused}");
         assert_eq!(checked(&cluster), Ok(()), "nothing was changed");
 

@@ -17,8 +17,8 @@ use super::writer::Tx;
 use crate::journal::Fact;
 use crate::store::sqlite::error::corrupt;
 use crate::store::{
-    Chore, Contact, FORGET_AFTER_MS, ForgetNode, KeyProof, News, NewsListener, NodeRecord, NodeSays,
-    Nodes, Result,
+    Chore, Contact, FORGET_AFTER_MS, ForgetNode, KeyProof, News, NewsListener, NodeRecord,
+    NodeSays, Nodes, Result,
 };
 
 /// Rows of news that are kept; a node that is further behind takes everything for changed.
