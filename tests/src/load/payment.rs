@@ -515,7 +515,7 @@ impl From<CallError> for Trouble {
 }
 
 /// A UUIDv7 of the till's own making.
-fn fresh_charge() -> Result<ChargeId, String> {
+pub fn fresh_charge() -> Result<ChargeId, String> {
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(|error| error.to_string())?;
     let now_ms = super::stopwatch::wall().ms().unsigned_abs();

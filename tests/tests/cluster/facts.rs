@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use harness::cluster::{Cluster, Node};
 use harness::load::agent::{Agent, Heard, slug};
+use harness::load::payment::fresh_charge;
 use harness::load::phone::{Held, Phone, Trouble};
 use harness::load::stage::Stage;
 use harness::wait;
+use protocol::money::{Currency, Money};
 use protocol::token::Channel;
+use protocol::wire::charges::ChargeRequest;
 use protocol::wire::push::ChargeStage;
-use reader_agent::authority::CallError;
+use reader_agent::authority::{CallError, ChargeDesk};
 use reader_agent::rotation::Fetch;
 
 use crate::{FLEET, run_of, stage};
@@ -36,6 +39,12 @@ async fn three_processes_are_one_authority() {
 /// Terminal at the third node, phone at the first.
 async fn a_turn_that_moves_at_one_node_reaches_the_terminal_at_another(stage: &Stage) {
     let agent = listens_at(stage, 0, 2).await;
+    let request = ChargeRequest {
+        charge: fresh_charge().unwrap(),
+        amount: Money::new(420, Currency::EUR).unwrap(),
+        reference: None,
+    };
+    agent.client().start(&request).await.unwrap();
     let mut phone = phone_at(stage, 0, 0).await;
     let held = claims(&mut phone, &agent).await;
     let answered = stage.watch.now();
@@ -206,7 +215,13 @@ async fn phone_at(stage: &Stage, customer: usize, node: usize) -> Phone {
     Phone::of(&stage.air, customer, node).await.unwrap()
 }
 
+/// The token that was shown before the charge is over as soon as that is on offer.
 async fn claims(phone: &mut Phone, agent: &Agent) -> Held {
+    let offered = hears(agent, |heard| {
+        let charge = heard.state.as_ref()?.charge.as_ref()?;
+        matches!(charge.stage, ChargeStage::Offered { .. }).then_some(())
+    });
+    offered.await.expect("the terminal offers it");
     let shown = shown(agent).await;
     phone.claim(&shown).await.unwrap()
 }
