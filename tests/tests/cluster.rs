@@ -16,13 +16,17 @@ mod facts;
 #[path = "cluster/slow.rs"]
 mod slow;
 
+use std::sync::Arc;
+
 use clap::Parser;
 use harness::cluster::Cluster;
 use harness::load::options::{Arguments, Run, Verb};
+use harness::load::run::{self, Outcome};
 use harness::load::stage::Stage;
+use tokio::task::JoinHandle;
 
 /// Screens and shoppers of a cluster.
-const FLEET: (u32, u32) = (6, 8);
+const FLEET: (u32, u32) = (12, 8);
 
 fn run_of(line: &str) -> Run {
     let words = ["m2key-load", "run"].into_iter().chain(line.split(' '));
@@ -32,9 +36,15 @@ fn run_of(line: &str) -> Run {
     }
 }
 
+/// People pay beside whatever is done to the nodes, which may keep its own thread busy.
+fn pays(stage: &Arc<Stage>, run: &Run) -> JoinHandle<Outcome> {
+    let (stage, run) = (stage.clone(), run.clone());
+    tokio::spawn(async move { run::play(&stage, &run).await.unwrap() })
+}
+
 /// The fleet, connected and signed in, over all nodes there are.
-async fn stage(cluster: &Cluster, run: &Run) -> Stage {
+async fn stage(cluster: &Cluster, run: &Run) -> Arc<Stage> {
     let fleet = cluster.fleet.clone();
     let stage = Stage::set(fleet, run.offline, run.patience, run.seed).await;
-    stage.unwrap()
+    Arc::new(stage.unwrap())
 }

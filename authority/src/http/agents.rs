@@ -30,6 +30,7 @@ use crate::services::journey::Journey;
 use crate::services::jwks;
 use crate::services::push::Frame;
 use crate::services::schedules::Follows;
+use crate::store::hurried;
 
 /// Everything a terminal may ask.
 pub fn routes(journey: &Arc<Journey>) -> Routes<Private> {
@@ -206,7 +207,7 @@ impl Asked {
         W: FnOnce(Arc<Journey>, AuthenticatedTerminal) -> F,
         F: Future<Output = Result<T, Failure>>,
     {
-        let found = work(self.journey, self.terminal).await;
+        let found = hurried(work(self.journey, self.terminal)).await;
         answer(found.map(|found| unkept(&found)))
     }
 }

@@ -51,7 +51,7 @@ pub use allowances::{
     Allowances, Barred, Confirmation, Exemption, Limit, Locked, OwnLimits, Spend, SpendRules,
     Standing, StepUpCause, Strength, day_of, end_of_day,
 };
-pub use answer::{ANSWER_MAX, unhurried};
+pub use answer::{ANSWER_MAX, Patience, hurried, unhurried};
 pub use asked::asked_by;
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use bookings::{Bookings, Cursor, DayTotals, HistoryOf, RailSum};

@@ -332,6 +332,10 @@ impl Payment<'_> {
         let name = trouble.name();
         self.story.troubles.push(name.clone());
         let mut pause = trouble.pause(*tries);
+        if trouble.is_of_token() {
+            // What its terminal shows next may come sooner than the next window.
+            pause = pause.map(|it| it.min(PAUSE));
+        }
         if trouble.is_of_node() && self.phone.go_elsewhere() {
             // What this one asks to wait for is nothing to the next.
             pause = Some(PAUSE);
@@ -459,6 +463,17 @@ impl Trouble {
     /// A payment whose rail has not answered yet.
     fn pending() -> Self {
         Self::Unanswered(PENDING.into())
+    }
+
+    /// Another token of the same terminal may well do.
+    fn is_of_token(&self) -> bool {
+        match self {
+            Self::Problem(problem) => match problem.problem_type() {
+                Some(known) => matches!(known, ProblemType::TokenSpent | ProblemType::TokenPassed),
+                None => matches!(problem.status, 409 | 410),
+            },
+            Self::Unanswered(_) => false,
+        }
     }
 
     /// Another node may well answer.

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use harness::cluster::Cluster;
-use harness::load::run;
 
 use crate::books::{assert_no_journal_misses_anything, assert_whole};
-use crate::{FLEET, run_of, stage};
+use crate::{FLEET, pays, run_of, stage};
 
 /// Longer than the lease of a chore, and than the second within which a ban must be heard.
 const STANDS_STILL: Duration = Duration::from_secs(5);
@@ -19,8 +18,9 @@ async fn nothing_acknowledged_is_lost_whatever_breaks() {
     let mut cluster = Cluster::open(dir.path(), 3, true, FLEET).await.unwrap();
     let wanted = run_of("--rate 4 --for 50s --retries 40 --patience 15s --drain 60s --seed 5");
     let stage = stage(&cluster, &wanted).await;
-    let (outcome, ()) = tokio::join!(run::play(&stage, &wanted), misfortunes(&mut cluster));
-    assert_whole(&cluster, &wanted, &outcome.unwrap()).await;
+    let paying = pays(&stage, &wanted);
+    misfortunes(&mut cluster).await;
+    assert_whole(&cluster, &wanted, &paying.await.unwrap()).await;
     drop(stage);
     without_standby(&cluster);
     assert_no_journal_misses_anything(&mut cluster).await;

@@ -2,11 +2,11 @@
 
 use harness::Failure;
 use harness::cluster::Cluster;
-use harness::load::run::{self, Outcome};
+use harness::load::run::Outcome;
 use serde_json::Value;
 
 use crate::books::{assert_no_journal_misses_anything, assert_whole};
-use crate::{FLEET, run_of, stage};
+use crate::{FLEET, pays, run_of, stage};
 
 /// What `migrate` of the next version does, as far as a node of this one can tell: to the tables that every payment
 /// reads and writes.
@@ -27,8 +27,9 @@ async fn nobody_who_pays_notices_that_nodes_come_and_go() {
     let mut cluster = Cluster::open(dir.path(), 2, false, FLEET).await.unwrap();
     let wanted = run_of("--rate 4 --for 25s --retries 20 --patience 15s --drain 30s --seed 7");
     let stage = stage(&cluster, &wanted).await;
-    let (outcome, ()) = tokio::join!(run::play(&stage, &wanted), comes_and_goes(&mut cluster));
-    let outcome = outcome.unwrap();
+    let paying = pays(&stage, &wanted);
+    comes_and_goes(&mut cluster).await;
+    let outcome = paying.await.unwrap();
     assert_whole(&cluster, &wanted, &outcome).await;
     assert_everybody_paid(&cluster, &outcome);
     drop(stage);

@@ -7,12 +7,11 @@ use futures_util::future::join_all;
 use harness::cluster::{Cluster, DATABASE, Node};
 use harness::load::agent::slug;
 use harness::load::phone::{Phone, Trouble};
-use harness::load::run;
 use harness::wait;
 use protocol::token::Channel;
 
 use crate::books::assert_whole;
-use crate::{FLEET, run_of, stage};
+use crate::{FLEET, pays, run_of, stage};
 
 /// What each statement takes.
 const SLOW: Duration = Duration::from_secs(2);
@@ -65,7 +64,7 @@ async fn a_database_that_is_slow_or_stands_still_leaves_nobody_without_a_word() 
     wait::until("claims that nobody knows of to end", free)
         .await
         .unwrap();
-    let outcome = run::play(&stage, &wanted).await.unwrap();
+    let outcome = pays(&stage, &wanted).await.unwrap();
     assert_whole(&cluster, &wanted, &outcome).await;
 }
 
