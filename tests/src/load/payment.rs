@@ -215,8 +215,13 @@ impl Payment<'_> {
             match self.resolve_and_claim(&shown, due).await {
                 Ok(held) => return Ok(held),
                 Err(trouble) => {
+                    // Nobody who heard nothing knows that it is spent: it is shown once more.
+                    let is_over = trouble.is_of_token();
                     self.again(trouble, &mut tries).await?;
-                    (spent, due) = (shown, self.rules.watch.now());
+                    if is_over {
+                        spent = shown;
+                    }
+                    due = self.rules.watch.now();
                 }
             }
         }

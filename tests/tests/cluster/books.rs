@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use harness::cluster::Cluster;
 use harness::load::options::Run;
 use harness::load::run::Outcome;
+use harness::load::stage::Stage;
 use harness::{load, wait};
 
 /// A token that two claims spent.
@@ -17,7 +18,7 @@ const RECEIPTS: &str =
 
 /// The run's own checks (receipts verify and are the same at phone and terminal, day reports add up, the ledger
 /// balances, every audit chain is whole), and what only the store can say.
-pub async fn assert_whole(cluster: &Cluster, run: &Run, outcome: &Outcome) {
+pub async fn assert_whole(cluster: &Cluster, stage: &Stage, run: &Run, outcome: &Outcome) {
     let told = load::report::told(run, outcome);
     println!("{told}");
     assert!(outcome.holds(), "{told}");
@@ -29,11 +30,14 @@ pub async fn assert_whole(cluster: &Cluster, run: &Run, outcome: &Outcome) {
         record.paid + record.refused_count(),
         "each ended with a word: {told}"
     );
-    assert_eq!(
-        outcome.books.open(),
-        0,
-        "each has an outcome that is known: {told}"
-    );
+    time_passes(cluster);
+    let known = async || {
+        outcome.books.settle(&stage.air).await;
+        (outcome.books.open() == 0).then_some(())
+    };
+    wait::until("each payment to have an outcome that is known", known)
+        .await
+        .unwrap();
     assert_eq!(cluster.sql(TWICE), "0", "a token is spent once");
     assert_eq!(
         cluster.sql("SELECT count(*) FROM spent"),
@@ -50,6 +54,11 @@ pub async fn assert_whole(cluster: &Cluster, run: &Run, outcome: &Outcome) {
         let kept = stored.get(&payment);
         assert_eq!(kept, Some(&hex(&digest)), "a receipt that a phone holds");
     }
+}
+
+/// What is held, and nobody approves any more, is over.
+pub fn time_passes(cluster: &Cluster) {
+    cluster.sql("UPDATE claims SET held_until_ms = 0 WHERE state = 'held'");
 }
 
 /// Digest of every receipt, by its payment.

@@ -20,7 +20,7 @@ async fn nothing_acknowledged_is_lost_whatever_breaks() {
     let stage = stage(&cluster, &wanted).await;
     let paying = pays(&stage, &wanted);
     misfortunes(&mut cluster).await;
-    assert_whole(&cluster, &wanted, &paying.await.unwrap()).await;
+    assert_whole(&cluster, &stage, &wanted, &paying.await.unwrap()).await;
     drop(stage);
     without_standby(&cluster);
     assert_no_journal_misses_anything(&mut cluster).await;

@@ -30,7 +30,7 @@ async fn nobody_who_pays_notices_that_nodes_come_and_go() {
     let paying = pays(&stage, &wanted);
     comes_and_goes(&mut cluster).await;
     let outcome = paying.await.unwrap();
-    assert_whole(&cluster, &wanted, &outcome).await;
+    assert_whole(&cluster, &stage, &wanted, &outcome).await;
     assert_everybody_paid(&cluster, &outcome);
     drop(stage);
     an_older_schema_is_refused_with_whose_move_it_is(&cluster);

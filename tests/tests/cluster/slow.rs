@@ -10,7 +10,7 @@ use harness::load::phone::{Phone, Trouble};
 use harness::wait;
 use protocol::token::Channel;
 
-use crate::books::assert_whole;
+use crate::books::{assert_whole, time_passes};
 use crate::{FLEET, pays, run_of, stage};
 
 /// What each statement takes.
@@ -59,13 +59,13 @@ async fn a_database_that_is_slow_or_stands_still_leaves_nobody_without_a_word() 
     node.until_ready().await.unwrap();
 
     // What was claimed late, and nobody knows of, is released when its time is over.
-    cluster.sql("UPDATE claims SET held_until_ms = 0 WHERE state = 'held'");
+    time_passes(&cluster);
     let free = async || is_free(&cluster).then_some(());
     wait::until("claims that nobody knows of to end", free)
         .await
         .unwrap();
     let outcome = pays(&stage, &wanted).await.unwrap();
-    assert_whole(&cluster, &wanted, &outcome).await;
+    assert_whole(&cluster, &stage, &wanted, &outcome).await;
 }
 
 /// What each phone hears, by the last part of its type; `claimed` if it worked.
