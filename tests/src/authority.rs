@@ -349,6 +349,13 @@ impl Authority {
         Said::by(verb.args(arguments))
     }
 
+    /// Any verb with another configuration, whatever comes of it.
+    pub fn say_with(&self, config: &Path, arguments: &[&str]) -> Result<Said, Failure> {
+        let mut verb = command("m2key-authority")?;
+        verb.arg("--json").arg("--config").arg(config);
+        Said::by(verb.args(arguments))
+    }
+
     /// Any verb as another operator, the one in this file; whatever comes of it.
     pub fn say_as(&self, operator: &Path, arguments: &[&str]) -> Result<Said, Failure> {
         let mut verb = command("m2key-authority")?;

@@ -188,7 +188,6 @@ fn store(lines: &[Line], has_standby: bool) -> toml::Table {
     postgres.insert("hosts".into(), hosts.into());
     postgres.insert("database".into(), DATABASE.into());
     postgres.insert("user".into(), SUPERUSER.into());
-    postgres.insert("lanes".into(), 2.into());
     if has_standby {
         postgres.insert("standby".into(), "synchronous".into());
     }

@@ -34,6 +34,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     holds: bool,
+    holds_commits: bool,
     is_over: bool,
     /// Each part that a node sends takes so long.
     delay: Duration,
@@ -61,10 +62,15 @@ impl Line {
         self.shared.state().holds = true;
     }
 
+    /// No COMMIT passes from now on; everything else does.
+    pub fn hold_commits(&self) {
+        self.shared.state().holds_commits = true;
+    }
+
     /// Everything passes again, over new connections.
     pub fn pass(&self) {
         let mut state = self.shared.state();
-        state.holds = false;
+        (state.holds, state.holds_commits) = (false, false);
         for end in state.open.drain(..) {
             hang_up(&end);
         }
@@ -98,10 +104,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while the line holds, and for the delay of one part; false if it is over.
-    fn lets_pass(&self, is_asked: bool) -> bool {
+    /// Waits while the line holds, and for the delay of a part that the node asks; false if it is over.
+    fn lets_pass(&self, asked: Option<&[u8]>) -> bool {
         let mut state = self.state();
-        if is_asked && !state.delay.is_zero() {
+        if asked.is_some() && !state.delay.is_zero() {
             let delay = state.delay;
             // A change ends the wait: what was on its way when a line gets fast again is there at once.
             let waited = self
@@ -109,9 +115,10 @@ impl Shared {
                 .wait_timeout_while(state, delay, |now| !now.is_over && now.delay == delay);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let held = self
-            .changed
-            .wait_while(state, |now| now.holds && !now.is_over);
+        let commits = asked.is_some_and(|part| part.windows(6).any(|word| word == b"COMMIT"));
+        let held = self.changed.wait_while(state, |now| {
+            (now.holds || now.holds_commits && commits) && !now.is_over
+        });
         !held.unwrap_or_else(PoisonError::into_inner).is_over
     }
 
@@ -132,7 +139,7 @@ fn accept(listener: &UnixListener, server: &PathBuf, shared: &Arc<Shared>) {
 }
 
 fn connect(node: UnixStream, server: &Path, shared: &Arc<Shared>) {
-    if !shared.lets_pass(false) {
+    if !shared.lets_pass(None) {
         return;
     }
     let Ok(server) = UnixStream::connect(server) else {
@@ -152,7 +159,8 @@ fn connect(node: UnixStream, server: &Path, shared: &Arc<Shared>) {
 fn carry(mut from: UnixStream, mut to: UnixStream, is_asked: bool, shared: &Shared) {
     let mut part = vec![0; PART_MAX];
     while let Ok(read @ 1..) = from.read(&mut part) {
-        if !shared.lets_pass(is_asked) || to.write_all(&part[..read]).is_err() {
+        let asked = is_asked.then(|| &part[..read]);
+        if !shared.lets_pass(asked) || to.write_all(&part[..read]).is_err() {
             break;
         }
     }

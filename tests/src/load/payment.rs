@@ -27,7 +27,7 @@ use super::agent::{self, Agent};
 use super::arrivals::Arrival;
 use super::books::{Books, Paid};
 use super::options::Run;
-use super::phone::{Approved, Asked, Held, NEXT_NODE_AFTER, Phone, Trouble};
+use super::phone::{Approved, Asked, Held, Phone, Trouble};
 use super::record::{Lap, Step};
 use super::stopwatch::Stopwatch;
 
@@ -200,7 +200,7 @@ impl Payment<'_> {
 
     async fn start(&self, request: &ChargeRequest) -> Asked<()> {
         let start = self.agent.client().start(request);
-        match tokio::time::timeout(NEXT_NODE_AFTER, start).await {
+        match tokio::time::timeout(self.phone.answer_max(), start).await {
             Ok(started) => Ok(started.map(drop)?),
             Err(_) => Err(Trouble::Unanswered("no answer in time".into())),
         }

@@ -26,8 +26,8 @@ use super::fleet::{Customer, Fleet};
 use super::stopwatch::wall;
 use crate::{Failure, web};
 
-/// Where there are several nodes, one that says nothing for so long is left for the next.
-pub const NEXT_NODE_AFTER: Duration = Duration::from_secs(4);
+/// Where there are several nodes, one that says nothing for this part of the patience is left for the next.
+const NEXT_NODE_AFTER: u32 = 4;
 
 /// The way from phones to the authority, the same for all of them.
 pub struct Air {
@@ -100,7 +100,7 @@ impl Air {
             token_url: fleet.bank.token_url.clone(),
             answer_max: match fleet.public.len() {
                 1 => patience,
-                _ => patience.min(NEXT_NODE_AFTER),
+                _ => patience / NEXT_NODE_AFTER,
             },
         }))
     }
@@ -234,6 +234,11 @@ impl Phone {
     pub fn walk_by(&mut self) -> Result<(), Failure> {
         self.http = self.air.connect(self.node)?;
         Ok(())
+    }
+
+    /// How long it waits for one answer.
+    pub fn answer_max(&self) -> Duration {
+        self.air.answer_max
     }
 
     /// Its node does not answer: it goes to the next one, as a balancer would send it. Where there is one node it

@@ -16,7 +16,7 @@ const CALM: Duration = Duration::from_secs(2);
 async fn nothing_acknowledged_is_lost_whatever_breaks() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(dir.path(), 3, true, FLEET).await.unwrap();
-    let wanted = run_of("--rate 4 --for 50s --retries 40 --patience 15s --drain 60s --seed 5");
+    let wanted = run_of("--rate 3 --for 45s --retries 40 --patience 16s --drain 90s --seed 5");
     let stage = stage(&cluster, &wanted).await;
     let paying = pays(&stage, &wanted);
     misfortunes(&mut cluster).await;

@@ -1,12 +1,18 @@
 //! Do people notice that nodes come, go, and are replaced by others of another version?
 
+use std::time::Duration;
+
 use harness::Failure;
+use harness::authority::set;
 use harness::cluster::Cluster;
 use harness::load::run::Outcome;
+use harness::load::stage::Stage;
+use protocol::token::Channel;
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use crate::books::{assert_no_journal_misses_anything, assert_whole};
-use crate::{FLEET, pays, run_of, stage};
+use crate::{FLEET, SLOWLY, claimed, in_hand, patient, pays, run_of, stage};
 
 /// What `migrate` of the next version does, as far as a node of this one can tell: to the tables that every payment
 /// reads and writes.
@@ -25,13 +31,15 @@ const OLDER: &str = "older";
 async fn nobody_who_pays_notices_that_nodes_come_and_go() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(dir.path(), 2, false, FLEET).await.unwrap();
-    let wanted = run_of("--rate 4 --for 25s --retries 20 --patience 15s --drain 30s --seed 7");
+    let wanted = run_of("--rate 3 --for 25s --retries 40 --patience 60s --drain 90s --seed 7");
     let stage = stage(&cluster, &wanted).await;
     let paying = pays(&stage, &wanted);
     comes_and_goes(&mut cluster).await;
+    assert!(!paying.is_finished(), "people paid meanwhile");
     let outcome = paying.await.unwrap();
     assert_whole(&cluster, &stage, &wanted, &outcome).await;
     assert_everybody_paid(&cluster, &outcome);
+    what_is_in_hand_is_answered(&mut cluster, &stage).await;
     drop(stage);
     an_older_schema_is_refused_with_whose_move_it_is(&cluster);
     a_node_that_left_for_good_is_forgotten(&mut cluster).await;
@@ -49,6 +57,35 @@ async fn comes_and_goes(cluster: &mut Cluster) {
         drains(cluster, number).await;
     }
     println!("every node was replaced on a schema that is one step newer");
+}
+
+/// Even where nobody gives notice.
+async fn what_is_in_hand_is_answered(cluster: &mut Cluster, stage: &Stage) {
+    let node = &mut cluster.nodes[1];
+    let at_once = node
+        .authority
+        .change(|it| set(it, "loopback", "notice_ms", 0));
+    at_once.unwrap();
+    assert_eq!(node.authority.stop().await.unwrap(), Some(0));
+    node.authority.serve().await.unwrap();
+    let mut phones = JoinSet::new();
+    for customer in 0..stage.fleet.shoppers.len() {
+        let face = stage.agents[customer].shows(Channel::Qr).unwrap();
+        let phone = patient(stage, customer, 1).await;
+        phones.spawn(claimed(phone, face.text().to_owned()));
+    }
+    let node = &cluster.nodes[1];
+    node.lines[0].delay(SLOWLY);
+    in_hand(cluster, node).await;
+    node.authority.signal("TERM").unwrap();
+    let mut answers = phones.join_all().await;
+    answers.retain(|it| it != "no connection");
+    assert!(!answers.is_empty(), "they had come before it went");
+    assert!(answers.iter().all(|it| it == "claimed"), "{answers:?}");
+    node.lines[0].delay(Duration::ZERO);
+    let node = &mut cluster.nodes[1];
+    assert_eq!(node.authority.stop().await.unwrap(), Some(0));
+    node.authority.serve().await.unwrap();
 }
 
 /// Says that it goes before it does, answers what is in hand, and ends well; then it is started again.
@@ -96,16 +133,13 @@ fn an_older_schema_is_refused_with_whose_move_it_is(cluster: &Cluster) {
     config["node"] = "authority-9".into();
     config.insert("run_dir".into(), "run-older".into());
     std::fs::write(&old, config.to_string()).unwrap();
-    let config = old.display().to_string();
-    let said = last.authority.say(&["--config", &config, "serve"]).unwrap();
+    let said = last.authority.say_with(&old, &["serve"]).unwrap();
     assert_ne!(said.code, 0);
     assert!(
         said.err.contains("run `m2key-authority migrate`"),
         "{said:?}"
     );
-    let said = last
-        .authority
-        .say(&["--config", &config, "migrate", "--check"]);
+    let said = last.authority.say_with(&old, &["migrate", "--check"]);
     assert_eq!(said.unwrap().code, 4);
 }
 

@@ -16,10 +16,8 @@ use protocol::wire::push::ChargeStage;
 use reader_agent::authority::{CallError, ChargeDesk};
 use reader_agent::rotation::Fetch;
 
-use crate::{FLEET, run_of, stage};
+use crate::{FLEET, PATIENCE, SLOWLY, claimed, in_hand, patient, run_of, stage};
 
-/// Far more than anything here takes; a fact that does not come about fails by it.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Work that one node at a time does.
 const CHORE: &str = "receipts";
 
@@ -96,10 +94,23 @@ async fn a_node_that_is_cut_off_closes_issues_nothing_and_says_why(
     let mut phone = phone_at(stage, 1, 1).await;
     let shown = shown(&agent).await;
     let cut = &cluster.nodes[1];
+    // Somebody else claims there when the line is cut.
+    let other = listens_at(stage, 3, 0).await;
+    let other = claimed(patient(stage, 2, 1).await, self::shown(&other).await);
+    cut.lines[0].delay(SLOWLY);
+    let other = tokio::spawn(other);
+    in_hand(cluster, cut).await;
     cut.partition();
     let over = hears(&agent, |heard| (!heard.up).then_some(()));
     over.await
         .expect("a node that hears nothing ends its streams");
+    // Before whoever asks the database there has lost patience.
+    assert!(
+        !other.is_finished(),
+        "the stream goes on for as long as a claim waits"
+    );
+    assert_eq!(other.await.unwrap(), "answer-late");
+    cut.lines[0].delay(Duration::ZERO);
     cut.until_not_ready("other nodes are not heard")
         .await
         .unwrap();

@@ -3,15 +3,16 @@
 use std::process::Command;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use harness::cluster::{Cluster, DATABASE, Node};
 use harness::load::agent::slug;
-use harness::load::phone::{Phone, Trouble};
+use harness::load::phone::{Approved, Phone, Trouble};
+use harness::load::stage::Stage;
 use harness::wait;
 use protocol::token::Channel;
+use tokio::task::JoinSet;
 
 use crate::books::{assert_whole, time_passes};
-use crate::{FLEET, pays, run_of, stage};
+use crate::{FLEET, claimed, patient, pays, run_of, stage};
 
 /// What each statement takes.
 const SLOW: Duration = Duration::from_secs(2);
@@ -21,24 +22,17 @@ const ANSWER_MAX: &str = "30s";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_slow_or_stands_still_leaves_nobody_without_a_word() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::open(dir.path(), 1, false, FLEET).await.unwrap();
+    let mut cluster = Cluster::open(dir.path(), 1, false, FLEET).await.unwrap();
     let wanted = run_of(&format!(
         "--rate 4 --for 5s --retries 5 --patience {ANSWER_MAX} --seed 9"
     ));
     let stage = stage(&cluster, &wanted).await;
+    what_is_not_durable_is_not_acknowledged(&mut cluster, &stage).await;
     let node = &cluster.nodes[0];
-    let mut phones = Vec::new();
-    for customer in &stage.fleet.shoppers {
-        phones.push(Phone::of(&stage.air, customer, 0).await.unwrap());
-    }
-    let shown = || -> Vec<String> {
-        let faces = stage.agents.iter().filter_map(|it| it.shows(Channel::Qr));
-        faces.map(|face| face.text().to_owned()).collect()
-    };
 
     // Those who write and read stand still; whoever listens does not, so the node stays open.
     let stopped = Stopped::all_but_who_listens(&cluster);
-    let answers = claimed(&mut phones, &shown()).await;
+    let answers = all_claim(&stage).await;
     for answer in &answers {
         assert_eq!(answer, "answer-late", "{answers:?}");
     }
@@ -51,7 +45,7 @@ async fn a_database_that_is_slow_or_stands_still_leaves_nobody_without_a_word() 
     node.until_not_ready("other nodes are not heard")
         .await
         .unwrap();
-    let answers = claimed(&mut phones, &shown()).await;
+    let answers = all_claim(&stage).await;
     for answer in &answers {
         assert_eq!(answer, "not-ready", "{answers:?}");
     }
@@ -68,22 +62,53 @@ async fn a_database_that_is_slow_or_stands_still_leaves_nobody_without_a_word() 
     assert_whole(&cluster, &stage, &wanted, &outcome).await;
 }
 
-/// What each phone hears, by the last part of its type; `claimed` if it worked.
-async fn claimed(phones: &mut [Phone], shown: &[String]) -> Vec<String> {
-    let all = phones
-        .iter_mut()
-        .zip(shown)
-        .map(|(phone, shown)| async move {
-            match phone.claim(shown).await {
-                Ok(_) => "claimed".into(),
-                Err(Trouble::Problem(problem)) => {
-                    assert!(problem.retry_after_s.is_some(), "{problem:?}");
-                    slug(&problem)
-                }
-                Err(Trouble::Unanswered(why)) => why,
-            }
-        });
-    join_all(all).await
+/// What all phones hear, each at a terminal of its own.
+async fn all_claim(stage: &Stage) -> Vec<String> {
+    let mut phones = JoinSet::new();
+    for (customer, agent) in stage.fleet.shoppers.iter().zip(&stage.agents) {
+        let shown = agent.shows(Channel::Qr).unwrap().text().to_owned();
+        let phone = Phone::of(&stage.air, customer, 0).await.unwrap();
+        phones.spawn(claimed(phone, shown));
+    }
+    phones.join_all().await
+}
+
+/// No commit arrives, and then the process is gone: an answer that said otherwise would have been a lie.
+async fn what_is_not_durable_is_not_acknowledged(cluster: &mut Cluster, stage: &Stage) {
+    let (agent, customer) = (&stage.agents[0], &stage.fleet.shoppers[0]);
+    let mut phone = Phone::of(&stage.air, customer, 0).await.unwrap();
+    let shown = agent.shows(Channel::Qr).unwrap().text().to_owned();
+    let held = phone.claim(&shown).await.unwrap();
+    let amount = held.view.amount.unwrap();
+    let other = stage.agents[1].shows(Channel::Qr).unwrap();
+    let other = claimed(patient(stage, 1, 0).await, other.text().to_owned());
+    cluster.nodes[0].lines[0].hold_commits();
+    assert_eq!(other.await, "answer-late");
+    match phone.approve(&held, amount).await {
+        Err(Trouble::Problem(problem)) => assert_eq!(slug(&problem), "answer-late"),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it is acknowledged, and nowhere written"),
+    }
+    let node = &mut cluster.nodes[0];
+    node.authority.kill();
+    node.heal();
+    node.authority.serve().await.unwrap();
+    let paid = phone.approve(&held, amount).await.unwrap();
+    assert!(
+        matches!(paid, Approved::Receipt(_)),
+        "the same again pays once"
+    );
+    assert_eq!(cluster.sql("SELECT count(*) FROM payments"), "1");
+    let back = async || {
+        stage
+            .agents
+            .iter()
+            .all(|it| it.hear().borrow().up)
+            .then_some(())
+    };
+    wait::until("the terminals to come back", back)
+        .await
+        .unwrap();
 }
 
 fn is_free(cluster: &Cluster) -> bool {

@@ -30,7 +30,7 @@ use crate::clock::{Clock, Moment, SystemClock};
 use crate::store::sql::conn::{Conn, params};
 use crate::store::sql::control::{Subject, Touches};
 use crate::store::sql::nodes::{newest, since};
-use crate::store::sql::row::{get, one};
+use crate::store::sql::row::{all, get, one};
 use crate::store::sqlite::error::unusable;
 use crate::store::{
     Chore, Contact, LOST_AFTER, NEWS_BEHIND_MAX, NEWS_EVERY, News, NewsListener, NodeSays, Result,
@@ -319,9 +319,19 @@ impl Listener {
             return Ok(());
         }
         let held = self.shared.chores().clone();
-        for chore in Chore::ALL.into_iter().filter(|it| !held.contains(it)) {
-            let sql = "SELECT pg_try_advisory_lock(?1) AS taken";
-            if one(&self.conn, sql, [key_of(chore)], |row| get(row, "taken"))? {
+        let lacking = Chore::ALL.into_iter().filter(|it| !held.contains(it));
+        let keys: Vec<String> = lacking.map(|it| format!("({})", key_of(it))).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        // In one question: a line that is slow must not make a node deaf that asks for nine chores.
+        let sql = format!(
+            "SELECT key FROM (VALUES {}) chores (key) WHERE pg_try_advisory_lock(key)",
+            keys.join(", ")
+        );
+        let taken: Vec<i64> = all(&self.conn, &sql, params![], |row| get(row, "key"))?;
+        for chore in Chore::ALL {
+            if taken.contains(&key_of(chore)) {
                 self.shared.chores().insert(chore);
                 tracing::info!(%chore, "this node does it from now on");
             }
