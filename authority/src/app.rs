@@ -2,6 +2,7 @@
 //!
 //! The only file, besides their own, that names the concrete store, HSM and issuer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hsm::Hsm;
@@ -65,6 +66,8 @@ pub struct App {
     pub watchlist: Watchlist,
     trust: watch::Sender<Arc<Trust>>,
     drain: watch::Sender<bool>,
+    /// It goes down soon: whoever asks should send nobody here any more.
+    leaving: AtomicBool,
 }
 
 /// What an [`App`] is assembled from; tests bring their own.
@@ -104,6 +107,7 @@ impl App {
             watchlist: Watchlist::default(),
             trust: watch::Sender::new(Arc::new(parts.trust)),
             drain: watch::Sender::new(false),
+            leaving: AtomicBool::new(false),
         }))
     }
 
@@ -140,8 +144,18 @@ impl App {
         pki::SpiffeId::Authority(self.config.node.clone()).uri(&self.config.trust.domain)
     }
 
+    /// Readiness says from now on that the node goes down; everything is served as before.
+    pub fn give_notice(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
     /// From now on no new work; what is open ends within the drain deadline.
     pub fn start_drain(&self) {
+        self.give_notice();
         self.drain.send_replace(true);
     }
 

@@ -27,6 +27,7 @@ mod intent;
 mod key;
 mod merchant;
 mod migrate;
+mod node;
 mod operation;
 mod operator;
 mod own;
@@ -121,6 +122,9 @@ enum Verb {
     /// Shoppers' accounts of the built-in ledger: open, credit, check
     #[command(subcommand)]
     Account(account::Verb),
+    /// Nodes of this authority: list, forget
+    #[command(subcommand)]
+    Node(node::Verb),
     /// Operators: request, add, list, revoke
     #[command(subcommand)]
     Operator(operator::Verb),
@@ -223,6 +227,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Verb::Intent(verb) => intent::run(arguments, verb),
         Verb::Dispute(verb) => dispute::run(arguments, verb),
         Verb::Account(verb) => account::run(arguments, verb),
+        Verb::Node(verb) => node::run(arguments, verb),
         Verb::Operator(verb) => operator::run(arguments, verb),
         Verb::Consent(verb) => consent::run(arguments, verb),
         Verb::Ceremony(verb) => ceremony::run(arguments, verb),

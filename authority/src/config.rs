@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pki::{Segment, TrustDomain};
 use protocol::link::LinkHost;
@@ -118,6 +119,8 @@ pub struct AgentsConfig {
 #[derive(Debug, Clone)]
 pub struct LoopbackConfig {
     pub listen: SocketAddr,
+    /// How long readiness says that the node goes down before it does.
+    pub notice: Duration,
 }
 
 /// A certificate chain and its key, PEM.

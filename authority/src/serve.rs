@@ -90,6 +90,14 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let _heart = heartbeat::start(app.clone(), manager.clone());
     signals.wait(&reload).await;
     manager.stopping();
+    app.give_notice();
+    tracing::info!("going down");
+    // A second signal ends the wait.
+    let notice = tokio::time::sleep(app.config.loopback.notice);
+    tokio::select! {
+        () = notice => {}
+        () = signals.wait(&reload) => {}
+    }
     tracing::info!("draining");
     app.start_drain();
     app.store.resign();

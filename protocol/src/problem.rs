@@ -128,6 +128,7 @@ problems! {
     // later
     ProviderDown "provider-down" 503 "The identity provider does not answer" "Wait a moment and sign in again, or use another account: nothing was lost.";
     Busy "busy" 503 "Too much at once" "Try again in a moment.";
+    AnswerLate "answer-late" 503 "The answer takes too long" "Ask again in a moment, unchanged: what was done meanwhile is not done twice.";
     NotReady "not-ready" 503 "The service is not ready" "Try again later; the operator sees why.";
     // ours
     Internal "internal" 500 "Something went wrong here" "Try again; if it stays, give the operator the time of this message.";

@@ -52,6 +52,17 @@ claims_per_shopper = 1000
 connections_per_address = 4096
 ";
 
+/// What nodes have in common, by section and key; each is a file.
+const SHARED: [(&str, &str); 7] = [
+    ("trust", "root"),
+    ("public", "certificate"),
+    ("public", "key"),
+    ("operator", "certificate"),
+    ("operator", "key"),
+    ("hsm", "pin_file"),
+    ("signer", "socket"),
+];
+
 /// How long tokens live in a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -69,6 +80,8 @@ pub struct Authority {
     daemon: Option<Daemon>,
     /// Ends after the daemon that asks it.
     signer: Option<Daemon>,
+    /// It asks the signer of another node.
+    is_guest: bool,
 }
 
 /// What `init` prints.
@@ -110,7 +123,51 @@ impl Authority {
             root_fingerprint: made.root_fingerprint,
             daemon: None,
             signer: None,
+            is_guest: false,
         })
+    }
+
+    /// A further node of the same authority, as the page about many nodes says: this one's configuration with a
+    /// name, a journal, listeners and a certificate of its own. It asks this one's signer.
+    pub fn beside(&self, node: &str, dir: &Path, store: toml::Table) -> Result<Self, Failure> {
+        std::fs::create_dir_all(dir)?;
+        let text = std::fs::read_to_string(self.config())?;
+        let mut config: toml::Table = text.parse().map_err(Failure::of("the configuration"))?;
+        config.insert("node".into(), node.into());
+        let loopback = format!("127.0.0.1:{}", ports::free()?);
+        let [public, agents] = [ports::free()?, ports::free()?].map(|it| format!("127.0.0.1:{it}"));
+        set(&mut config, "loopback", "listen", loopback);
+        set(&mut config, "public", "listen", public);
+        set(&mut config, "agents", "listen", agents);
+        set(&mut config, "fence", "journal", "fence.journal");
+        // What is shared stays where the first node has it; what is made anew has its name here.
+        for (section, key) in SHARED {
+            let shared = config[section][key].as_str().unwrap_or_default();
+            let shared = self.dir.join(shared).display().to_string();
+            set(&mut config, section, key, shared);
+        }
+        std::fs::copy(self.file("issuing.pem"), dir.join("issuing.pem"))?;
+        config.insert("store".into(), store.into());
+        let node = Self {
+            dir: dir.to_owned(),
+            logs: self.logs.join(node),
+            root_fingerprint: self.root_fingerprint.clone(),
+            daemon: None,
+            signer: None,
+            is_guest: true,
+        };
+        std::fs::create_dir_all(&node.logs)?;
+        std::fs::write(node.config(), config.to_string())?;
+        node.say(&["--offline", "renew", "agents"])?.ok()?;
+        Ok(node)
+    }
+
+    /// Another configuration, from the next start on.
+    pub fn change(&self, change: impl FnOnce(&mut toml::Table)) -> Result<(), Failure> {
+        let text = std::fs::read_to_string(self.config())?;
+        let mut config: toml::Table = text.parse().map_err(Failure::of("the configuration"))?;
+        change(&mut config);
+        Ok(std::fs::write(self.config(), config.to_string())?)
     }
 
     /// Accepts the access tokens of this bank from the next start on.
@@ -188,7 +245,7 @@ impl Authority {
 
     /// Starts the signer, if it does not run, and waits until it answers.
     pub async fn start_signer(&mut self) -> Result<(), Failure> {
-        if self.signer.is_some() {
+        if self.signer.is_some() || self.is_guest {
             return Ok(());
         }
         let mut run = command("m2key-pki")?;
@@ -253,6 +310,22 @@ impl Authority {
         daemon.ok_or_else(|| Failure::new("the authority does not serve"))
     }
 
+    /// Starts the daemon, and does not wait until it is ready.
+    pub async fn serve_whatever_it_says(&mut self) -> Result<(), Failure> {
+        self.start_signer().await?;
+        let mut serve = command("m2key-authority")?;
+        serve.arg("--config").arg(self.config()).arg("serve");
+        self.daemon = Some(Daemon::start("m2key-authority", serve, &self.logs)?);
+        Ok(())
+    }
+
+    /// A signal for the running daemon, by its name.
+    pub fn signal(&self, name: &str) -> Result<(), Failure> {
+        let daemon = self.daemon.as_ref();
+        let daemon = daemon.ok_or_else(|| Failure::new("the daemon does not run"))?;
+        daemon.signal(name)
+    }
+
     /// SIGKILL for the daemon, as if the power had gone; its signer goes on.
     pub fn kill(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
@@ -279,6 +352,13 @@ impl Authority {
     pub fn say(&self, arguments: &[&str]) -> Result<Said, Failure> {
         let mut verb = command("m2key-authority")?;
         verb.arg("--json").arg("--config").arg(self.config());
+        Said::by(verb.args(arguments))
+    }
+
+    /// Any verb with another configuration, whatever comes of it.
+    pub fn say_with(&self, config: &Path, arguments: &[&str]) -> Result<Said, Failure> {
+        let mut verb = command("m2key-authority")?;
+        verb.arg("--json").arg("--config").arg(config);
         Said::by(verb.args(arguments))
     }
 
@@ -413,6 +493,16 @@ impl Authority {
         let mut all = std::fs::read_to_string(self.config())?;
         all.push_str(text);
         Ok(std::fs::write(self.config(), all)?)
+    }
+}
+
+/// One value of a configuration.
+pub fn set(config: &mut toml::Table, section: &str, key: &str, value: impl Into<toml::Value>) {
+    let section = config
+        .entry(section)
+        .or_insert_with(|| toml::Table::new().into());
+    if let Some(section) = section.as_table_mut() {
+        section.insert(key.into(), value.into());
     }
 }
 

@@ -14,6 +14,7 @@ pub mod authority;
 pub mod bank;
 pub mod browser;
 pub mod capacity;
+pub mod cluster;
 pub mod failure;
 pub mod identity_provider;
 pub mod kannel;

@@ -20,7 +20,7 @@ use crate::services::same_keys::{self, OtherKeys};
 use crate::services::trust::{Trust, TrustFileError};
 use crate::store::postgres::{self, PostgresOptions};
 use crate::store::sqlite::{self, SqliteOptions};
-use crate::store::{SqlStore, StoreError};
+use crate::store::{SqlStore, StoreError, unhurried};
 
 /// Why the App cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,10 @@ pub enum OpenError {
 
 /// Builds the App. Blocks while HSM and store open: call it while starting up.
 pub async fn open(config: Config) -> Result<Arc<App>, OpenError> {
+    unhurried(open_all(config)).await
+}
+
+async fn open_all(config: Config) -> Result<Arc<App>, OpenError> {
     let metrics = Metrics::new();
     let hsm = open_hsm(&config.hsm, &metrics).await?.whole;
     let trust = Trust::load(&config.trust)?;

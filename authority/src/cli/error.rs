@@ -193,6 +193,10 @@ impl From<StoreError> for CliError {
 fn store_advice(error: &StoreError) -> (Exit, &'static str) {
     match error {
         StoreError::Busy => (Exit::TryLater, "try again in a moment"),
+        StoreError::Late => (
+            Exit::TryLater,
+            "look whether it was done before you ask again; `pg_stat_activity` says what the database waits for",
+        ),
         StoreError::CannotWrite { .. } => (
             Exit::OperatorNeeded,
             "free some space or make the store writable; nothing was changed",
@@ -353,7 +357,7 @@ impl From<Problem> for CliError {
             None => problem.title.to_string(),
         };
         let exit = match problem.problem_type() {
-            Some(ProblemType::Busy) => Exit::TryLater,
+            Some(ProblemType::Busy | ProblemType::AnswerLate) => Exit::TryLater,
             Some(ProblemType::NotReady | ProblemType::Fenced | ProblemType::ConsentNeeded) => {
                 Exit::OperatorNeeded
             }

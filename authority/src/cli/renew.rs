@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use pki::{BadCertificate, PkiError, SpiffeId, identity_of};
+use pki::{BadCertificate, PkiError, SoftwareKey, SpiffeId, csr, identity_of};
+use protocol::time::Timestamp;
 use serde::Serialize;
 
 use super::daemon::Desk;
 use super::{Arguments, CliError, Exit, Say, operator, tell};
-use crate::app::load_certificates;
+use crate::app::{App, load_certificates};
 use crate::clock::{Clock, SystemClock, unix_seconds};
 use crate::config::{CertificateFiles, Config, TrustConfig};
 use crate::listen::credentials::{Audience, Credentials};
 use crate::listen::keeper::Keeper;
-use crate::services::node::{Listener, NodeRenewed};
+use crate::listen::pair;
+use crate::services::Failure;
+use crate::services::node::{self, Listener, NodeRenewed};
 use crate::services::operators::NodeRenew;
 use crate::services::trust::Trust;
 
@@ -53,6 +56,9 @@ async fn renew(desk: &Desk, listener: Listener) -> Result<NodeRenewed, CliError>
         Listener::Public => Audience::Anybody,
     };
     let files = files_of(&app.config, listener);
+    if !files.certificate.exists() && !files.key.exists() {
+        return first(app, files).await.map_err(CliError::from);
+    }
     let shows = Credentials::open(app, listener.name(), files, audience)?;
     // Before the verb is sent, so that it finds somebody.
     let keeper = Keeper::new(app.clone(), [shows], Arc::default());
@@ -63,6 +69,23 @@ async fn renew(desk: &Desk, listener: Listener) -> Result<NodeRenewed, CliError>
             "start `m2key-authority serve`: it renews them by itself",
         )),
     }
+}
+
+/// A node that was just configured has none to renew: as everywhere its key is made here.
+async fn first(app: &App, files: &CertificateFiles) -> Result<NodeRenewed, Failure> {
+    let key = SoftwareKey::generate()?;
+    let id = SpiffeId::Authority(app.config.node.clone());
+    let request = csr::new(&key, &id, &app.config.trust.domain)?;
+    let issued = node::issue(app, &csr::to_pem(&request)).await?;
+    node::keep(app, &issued).await?;
+    let not_after = i64::try_from(issued.not_after).unwrap_or(i64::MAX);
+    let renewed = NodeRenewed {
+        serial: issued.serial.clone(),
+        not_after: Timestamp::from_secs(not_after),
+    };
+    let chain = issued.pem + &app.issuer.chain().issuing().pem();
+    pair::write(files, &key, &chain)?;
+    Ok(renewed)
 }
 
 fn files_of(config: &Config, listener: Listener) -> &CertificateFiles {

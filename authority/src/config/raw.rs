@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pki::{Segment, TrustDomain};
 use protocol::link::LinkHost;
@@ -114,7 +115,10 @@ pub(super) struct RawAgents {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLoopback {
+    #[serde(default = "loopback_listen")]
     pub listen: SocketAddr,
+    #[serde(default)]
+    pub notice_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -200,6 +204,7 @@ impl Raw {
             },
             loopback: LoopbackConfig {
                 listen: self.loopback.listen,
+                notice: Duration::from_millis(self.loopback.notice_ms),
             },
             operator: self.operator.resolve(folder),
             hsm: self.hsm.resolve(folder),
@@ -245,9 +250,14 @@ impl Raw {
 impl Default for RawLoopback {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+            listen: loopback_listen(),
+            notice_ms: 0,
         }
     }
+}
+
+fn loopback_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9464))
 }
 
 impl Default for RawSchedule {

@@ -24,6 +24,7 @@ use crate::services::Failure;
 use crate::services::journey::Journey;
 use crate::services::jwks;
 use crate::services::schedules::Follows;
+use crate::store::hurried;
 
 /// Everything a terminal may ask.
 pub fn routes(journey: &Arc<Journey>) -> Routes<Private> {
@@ -185,7 +186,7 @@ impl Asked {
         W: FnOnce(Arc<Journey>, AuthenticatedTerminal) -> F,
         F: Future<Output = Result<T, Failure>>,
     {
-        let found = work(self.journey, self.terminal).await;
+        let found = hurried(work(self.journey, self.terminal)).await;
         answer(found.map(|found| unkept(&found)))
     }
 }

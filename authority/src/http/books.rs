@@ -14,6 +14,7 @@ use super::{Private, Public, Routes, asker, body};
 use crate::services::history;
 use crate::services::journey::Journey;
 use crate::store::HistoryOf;
+use crate::store::hurried;
 
 /// Agents' listener.
 pub fn routes(journey: &Arc<Journey>) -> Routes<Private> {
@@ -36,7 +37,7 @@ pub fn shoppers(journey: &Arc<Journey>) -> Routes<Public> {
                 let page = history::page(&journey.app, of, &query).await?;
                 Ok(private(warp::reply::json(&page)))
             };
-            async move { asker::answered(&answering, work.await).await }
+            hurried(async move { asker::answered(&answering, work.await).await })
         });
     Routes::new("history", route)
 }
@@ -54,7 +55,7 @@ fn refund(journey: &Arc<Journey>) -> Routes<Private> {
                 let given = journey.refunds.by_till(terminal.id(), request, now).await?;
                 Ok(private(warp::reply::json(&given)))
             };
-            answer(to_the_end(work).await)
+            hurried(async move { answer(to_the_end(work).await) }).await
         });
     Routes::new("refund", route)
 }

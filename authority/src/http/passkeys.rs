@@ -21,6 +21,7 @@ use crate::services::Failure;
 use crate::services::journey::Journey;
 use crate::services::phone::PhoneCookie;
 use crate::services::sign_in::SignedIn;
+use crate::store::hurried;
 
 /// Passkeys, and challenges of payments.
 pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
@@ -96,7 +97,7 @@ fn add(journey: &Arc<Journey>) -> Routes<Public> {
                 *response.status_mut() = StatusCode::CREATED;
                 Ok(response)
             };
-            async move { asker::answered(&answering, to_the_end(work).await).await }
+            hurried(async move { asker::answered(&answering, to_the_end(work).await).await })
         });
     Routes::new("passkey-add", route)
 }
@@ -134,7 +135,7 @@ fn rename(journey: &Arc<Journey>) -> Routes<Public> {
                 passkeys.rename(&who, &id, &request.name, now).await?;
                 Ok(nothing())
             };
-            async move { asker::answered(&answering, to_the_end(work).await).await }
+            hurried(async move { asker::answered(&answering, to_the_end(work).await).await })
         });
     Routes::new("passkey-rename", route)
 }
@@ -152,7 +153,7 @@ fn remove(journey: &Arc<Journey>) -> Routes<Public> {
                 journey.passkeys.remove(&who, &id, now).await?;
                 Ok(nothing())
             };
-            async move { asker::answered(&answering, to_the_end(work).await).await }
+            hurried(async move { asker::answered(&answering, to_the_end(work).await).await })
         });
     Routes::new("passkey-remove", route)
 }

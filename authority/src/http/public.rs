@@ -27,6 +27,7 @@ use crate::services::payments::PENDING_RETRY_S;
 use crate::services::phone::PhoneCookie;
 use crate::services::sources::Source;
 use crate::services::to_the_end;
+use crate::store::hurried;
 
 /// Everything a phone or a browser may ask.
 pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
@@ -66,7 +67,7 @@ fn claim(journey: &Arc<Journey>) -> Routes<Public> {
                     insert(&mut response, SET_COOKIE, &new.cookie.set_cookie());
                     Ok(response)
                 };
-                async move { asker::answered(&answering, to_the_end(work).await).await }
+                hurried(async move { asker::answered(&answering, to_the_end(work).await).await })
             },
         );
     Routes::new("claim", route)
@@ -112,7 +113,7 @@ fn approve(journey: &Arc<Journey>) -> Routes<Public> {
                     let paid = approvals.approve(claim, cookie, &signed_in, &request, now);
                     Ok(approved(paid.await?))
                 };
-                async move { asker::answered(&answering, to_the_end(work).await).await }
+                hurried(async move { asker::answered(&answering, to_the_end(work).await).await })
             },
         );
     Routes::new("approval", route)

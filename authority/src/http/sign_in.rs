@@ -20,6 +20,7 @@ use crate::services::journey::Journey;
 use crate::services::phone::{self, PhoneCookie};
 use crate::services::relying_party::{Callback, Next, What};
 use crate::services::sessions::{SessionCookie, Visitor};
+use crate::store::hurried;
 
 /// A logout token and its field.
 const LOGOUT_BODY_MAX: u64 = 16 * 1024;
@@ -116,7 +117,7 @@ fn callback(journey: &Arc<Journey>) -> Routes<Public> {
                 }
                 Ok(response)
             };
-            async move { answer(super::public::to_the_end(work).await) }
+            hurried(async move { answer(super::public::to_the_end(work).await) })
         });
     Routes::new("sign-in-callback", route)
 }

@@ -22,6 +22,7 @@ use crate::services::Failure;
 use crate::services::journey::Journey;
 use crate::services::payments::PENDING_RETRY_S;
 use crate::services::wallet::{self, Holder, Paid, Pay};
+use crate::store::hurried;
 
 pub fn routes(journey: &Arc<Journey>) -> Routes<Public> {
     views(journey)
@@ -69,7 +70,7 @@ fn pay(journey: &Arc<Journey>) -> Routes<Public> {
                 let paid = wallet::pay(&journey, &holder, &pay, now).await?;
                 Ok(paid_answer(paid))
             };
-            async move { asker::answered(&answering, to_the_end(work).await).await }
+            hurried(async move { asker::answered(&answering, to_the_end(work).await).await })
         });
     Routes::new("wallet-pay", route)
 }

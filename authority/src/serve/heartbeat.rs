@@ -46,7 +46,7 @@ fn says_something(error: &StoreError) -> bool {
         StoreError::CannotWrite { .. }
         | StoreError::Unjournalled { .. }
         | StoreError::Corrupt { .. } => true,
-        StoreError::Busy | StoreError::Unusable { .. } => false,
+        StoreError::Busy | StoreError::Late | StoreError::Unusable { .. } => false,
     }
 }
 

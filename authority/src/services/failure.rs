@@ -9,6 +9,8 @@ use crate::store::StoreError;
 
 /// How long somebody should wait before trying a busy house again.
 const BUSY_RETRY_S: u32 = 1;
+/// How long when nobody knows what became of what they asked for.
+const LATE_RETRY_S: u32 = 2;
 /// How long when an operator has to do something first.
 const NOT_READY_RETRY_S: u32 = 30;
 
@@ -77,6 +79,7 @@ impl From<ProblemType> for Failure {
 fn of_store(error: &StoreError) -> Problem {
     match error {
         StoreError::Busy => busy(),
+        StoreError::Late => Problem::new(ProblemType::AnswerLate).with_retry_after(LATE_RETRY_S),
         StoreError::CannotWrite { .. }
         | StoreError::Unjournalled { .. }
         | StoreError::Unusable { .. } => not_ready(),

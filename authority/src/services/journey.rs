@@ -39,7 +39,7 @@ use super::sweeps::Sweeps;
 use super::webhooks::{Webhooks, WebhooksError};
 use super::{Failure, neighbours, refunds, retention, rotation, tag_fleet, timelines, wallet};
 use crate::app::App;
-use crate::store::Chore;
+use crate::store::{Chore, unhurried};
 
 /// How often overdue claims and charges are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -181,7 +181,7 @@ impl Journey {
             // First, so that a fenced start begins nothing.
             biased;
             () = self.app.fence.until_fenced() => {}
-            () = self.background() => {}
+            () = unhurried(self.background()) => {}
         }
     }
 

@@ -14,7 +14,7 @@ use super::consent::{Admission, Wanted, admit};
 use super::rotation::Asked;
 use super::to_the_end::to_the_end;
 use crate::app::App;
-use crate::store::{RequestId, asked_by, may_lag};
+use crate::store::{RequestId, asked_by, may_lag, unhurried};
 
 mod accounts;
 mod alarms;
@@ -67,7 +67,7 @@ pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens}
 pub use keys::{KeyList, KeyStep, KeyView, Keys, Planned};
 pub use lost::{ComparedView, FenceCompare};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
-pub use nodes::NodeRenew;
+pub use nodes::{NodeForget, NodeForgotten, NodeList, NodeRenew, NodeState, NodeView, Nodes};
 pub use operations::{
     OperationList, OperationShow, OperationTranscript, OperationView, OperationsView,
     TranscriptView,
@@ -233,7 +233,8 @@ async fn carry_out_request<V: Verb>(
         consent: grant.as_ref().map(|grant| grant.id().to_string()),
     };
     note_asked::<V>(app, &asker).await?;
-    let running = asked_by(by, verb.run_as(app, &asker));
+    // An operator waits: an audit of years takes longer than a counter may.
+    let running = unhurried(asked_by(by, verb.run_as(app, &asker)));
     let done = match V::MAY_LAG {
         false => running.await,
         true => may_lag(running).await,

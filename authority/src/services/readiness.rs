@@ -28,6 +28,8 @@ const NO_STANDBY: &str = "no synchronous standby streams from PostgreSQL, so wha
     only: start the standby, and name it in synchronous_standby_names";
 /// A probe that takes longer found a store that nobody can work with.
 const PROBE_MAX: Duration = Duration::from_secs(5);
+/// All looks at the store together: whoever asks for readiness is told in time, too.
+const LOOKS_MAX: Duration = Duration::from_secs(7);
 
 /// Ready, or the reasons why not; warnings do not make it less ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -115,10 +117,45 @@ pub async fn check(app: &App) -> Readiness {
     readiness
         .warnings
         .extend(unbelieved.map(|why| why.to_string()));
-    if app.is_draining() {
+    if app.is_leaving() {
         readiness.reasons.push("the daemon is going down".into());
     }
-    look_at_standby(app, &mut readiness).await;
+    if neighbours::closed(app).is_none() {
+        look_at_store(app, now, &mut readiness).await;
+    }
+    for certificate in watched(app) {
+        look_at_certificate(&certificate, unix_seconds(now), &mut readiness);
+    }
+    let shown: Vec<Shown> = app.watchlist.lock().values().cloned().collect();
+    let warnings = shown.into_iter().filter_map(|shown| shown.warning);
+    readiness.warnings.extend(warnings);
+    let keys = app.keyring();
+    readiness.warnings.extend(due::overdue(keys.records(), now));
+    readiness
+        .warnings
+        .extend(app.operations.troubles_in_words());
+    readiness.ready = readiness.reasons.is_empty();
+    readiness
+}
+
+/// What only the database can say. A closed node does not wait for it to be told so.
+async fn look_at_store(app: &App, now: Timestamp, readiness: &mut Readiness) {
+    let looks = async {
+        look_at_standby(app, readiness).await;
+        look_at_writes(app, readiness).await;
+        look_at_days(app, readiness).await;
+        look_at_lists(app, now, readiness).await;
+        look_at_operators(app, now, readiness).await;
+    };
+    if tokio::time::timeout(LOOKS_MAX, looks).await.is_err() {
+        let secs = LOOKS_MAX.as_secs();
+        readiness
+            .reasons
+            .push(format!("looking at the store takes longer than {secs} s"));
+    }
+}
+
+async fn look_at_writes(app: &App, readiness: &mut Readiness) {
     let watch = Stopwatch::start();
     match tokio::time::timeout(PROBE_MAX, app.store.probe()).await {
         Ok(Ok(())) => app.metrics.store_write_seconds.observe(watch.seconds()),
@@ -128,22 +165,6 @@ pub async fn check(app: &App) -> Readiness {
             PROBE_MAX.as_secs()
         )),
     }
-    look_at_days(app, &mut readiness).await;
-    for certificate in watched(app) {
-        look_at_certificate(&certificate, unix_seconds(now), &mut readiness);
-    }
-    let shown: Vec<Shown> = app.watchlist.lock().values().cloned().collect();
-    let warnings = shown.into_iter().filter_map(|shown| shown.warning);
-    readiness.warnings.extend(warnings);
-    look_at_lists(app, now, &mut readiness).await;
-    let keys = app.keyring();
-    readiness.warnings.extend(due::overdue(keys.records(), now));
-    readiness
-        .warnings
-        .extend(app.operations.troubles_in_words());
-    look_at_operators(app, now, &mut readiness).await;
-    readiness.ready = readiness.reasons.is_empty();
-    readiness
 }
 
 /// The same facts as gauges, for whoever draws curves.

@@ -5,6 +5,7 @@
 //! revision, or nothing. No HSM, rail or network call happens inside.
 
 mod allowances;
+mod answer;
 mod asked;
 mod audit;
 mod bookings;
@@ -51,6 +52,7 @@ pub use allowances::{
     Allowances, Barred, Confirmation, Exemption, Limit, Locked, OwnLimits, Spend, SpendRules,
     Standing, StepUpCause, Strength, day_of, end_of_day,
 };
+pub use answer::{ANSWER_MAX, Patience, hurried, unhurried};
 pub use asked::asked_by;
 pub use audit::{AuditLog, StoredCheckpoint, StoredRow};
 pub use bookings::{Bookings, Cursor, DayTotals, HistoryOf, RailSum};
@@ -75,8 +77,8 @@ pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, Per
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses, PERSON_SPAN_MS};
 pub use nodes::{
-    Chore, Contact, KeyProof, LOST_AFTER, NEWS_BEHIND_MAX, NEWS_EVERY, News, NewsListener,
-    NodeRecord, Nodes, ReplicaState, SKEW_MAX_MS,
+    Chore, Contact, FORGET_AFTER_MS, ForgetNode, KeyProof, LOST_AFTER, NEWS_BEHIND_MAX, NEWS_EVERY,
+    News, NewsListener, NodeRecord, NodeSays, Nodes, ReplicaState, SKEW_MAX_MS,
 };
 pub use passkeys::{
     About, AddPasskey, CHALLENGES_MAX, Challenge, NewPasskey, PASSKEYS_MAX, Passkey, PasskeyBook,
@@ -229,6 +231,9 @@ pub enum StoreError {
     /// The queue of writes is full: try later.
     #[error("the store is busy")]
     Busy,
+    /// No answer within [`ANSWER_MAX`]; what was asked for may still be done: ask again.
+    #[error("the store has not answered within {} s", ANSWER_MAX.as_secs())]
+    Late,
     /// The disk is full or the file cannot be written: an operator is needed; nothing was changed.
     #[error("the store cannot write ({detail})")]
     CannotWrite { detail: String },

@@ -22,6 +22,8 @@ pub const NEWS_EVERY: Duration = Duration::from_millis(200);
 pub const LOST_AFTER: Duration = Duration::from_millis(800);
 /// Most news that a slow listener may be behind; past it, it takes everything for changed.
 pub const NEWS_BEHIND_MAX: usize = 65_536;
+/// A node that was seen later than this ago is not forgotten.
+pub const FORGET_AFTER_MS: Millis = 60_000;
 /// A node's clock and the database's may be so far apart.
 pub const SKEW_MAX_MS: Millis = 500;
 
@@ -92,7 +94,34 @@ pub struct NodeRecord {
     pub since: Timestamp,
     /// When it asked for news last, by the database's clock, within some seconds.
     pub seen: Timestamp,
+    /// For how long it has not been seen.
+    pub silent_ms: Millis,
+    /// A process holds this name, whether it asks or not.
+    pub runs: bool,
+    pub says: NodeSays,
+}
+
+/// What a node says of itself, kept as its version with build metadata (`1.2.0+schema.3.clock.-12`), so that
+/// nodes of every version can read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeSays {
+    /// Of its program.
     pub version: String,
+    /// How many steps of the schema it knows; none: it is from before nodes said so.
+    pub schema: Option<u32>,
+    /// How far its clock is ahead of the database's.
+    pub ahead_ms: Option<Millis>,
+}
+
+/// Of a node that is to be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForgetNode {
+    Forgotten,
+    Unknown,
+    /// A process holds its name.
+    Runs,
+    /// It was there a moment ago: it may only be on its way back.
+    SeenLately,
 }
 
 /// A copy of the database that what may lag is read from.
@@ -138,6 +167,9 @@ pub trait Nodes {
     /// In order of name; none where there are no others.
     async fn nodes(&self) -> Result<Vec<NodeRecord>>;
 
+    /// Forgets a node that left for good, and which journal was its own. Its audit chain stays.
+    async fn forget_node(&self, name: String, at: Timestamp) -> Result<ForgetNode>;
+
     /// The one that was sealed under these keys first.
     async fn key_proof(&self, keys: SealingKeys) -> Result<Option<KeyProof>>;
 
@@ -166,6 +198,44 @@ impl NewsListener {
     /// Whether everything that was heard was taken.
     pub fn is_caught_up(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl NodeSays {
+    const SCHEMA: &str = "schema";
+    const CLOCK: &str = "clock";
+
+    /// What cannot be read was not said.
+    pub(super) fn read(text: &str) -> Self {
+        let (version, rest) = text.split_once('+').unwrap_or((text, ""));
+        let words: Vec<&str> = rest.split('.').collect();
+        let after = |name: &str| {
+            let place = words.iter().position(|word| *word == name)?;
+            words.get(place + 1).copied()
+        };
+        Self {
+            version: version.into(),
+            schema: after(Self::SCHEMA).and_then(|it| it.parse().ok()),
+            ahead_ms: after(Self::CLOCK).and_then(|it| it.parse().ok()),
+        }
+    }
+}
+
+impl fmt::Display for NodeSays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.version)?;
+        let mut between = '+';
+        let said = [
+            (Self::SCHEMA, self.schema.map(i64::from)),
+            (Self::CLOCK, self.ahead_ms),
+        ];
+        for (name, number) in said {
+            if let Some(number) = number {
+                write!(f, "{between}{name}.{number}")?;
+                between = '.';
+            }
+        }
+        Ok(())
     }
 }
 
@@ -200,5 +270,36 @@ impl Chore {
 impl fmt::Display for Chore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_of_itself_is_read_by_every_version() {
+        let whole = NodeSays {
+            version: "1.2.0".into(),
+            schema: Some(3),
+            ahead_ms: Some(-12),
+        };
+        assert_eq!(whole.to_string(), "1.2.0+schema.3.clock.-12");
+        let less = |schema, ahead_ms| NodeSays {
+            schema,
+            ahead_ms,
+            ..whole.clone()
+        };
+        for says in [
+            whole.clone(),
+            less(None, None),
+            less(Some(1), None),
+            less(None, Some(0)),
+        ] {
+            assert_eq!(NodeSays::read(&says.to_string()), says);
+        }
+        let later = NodeSays::read("2.0.0+roles.clock.schema.4.clock.7");
+        assert_eq!((later.schema, later.ahead_ms), (Some(4), None));
+        assert_eq!(NodeSays::read("1.2.0+schema.many").schema, None);
     }
 }

@@ -130,6 +130,8 @@ fn every_verb_has_the_gate_that_was_decided_for_it() {
             one,
         ),
         ("node-renew", json!({ "listener": "agents" }), one),
+        ("node-list", json!({}), one),
+        ("node-forget", json!({ "name": "n" }), one),
         ("key-list", json!({}), one),
         ("key-step", step("receipt"), one),
         ("key-step", step("sealing"), consented),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use authority::journal::{Fact, Known, Last};
 use authority::store::{
-    Chore, Contact, Fences, News, NewsListener, Nodes, Raise, SqlStore, Store, StoreError,
+    Chore, Contact, Fences, ForgetNode, News, NewsListener, Nodes, Raise, SqlStore, Store,
+    StoreError,
 };
 
 use protocol::ids::TerminalId;
@@ -237,4 +238,36 @@ async fn a_store_of_one_process_leads_everything_and_has_no_neighbours() {
     assert_eq!(store.contact(), Contact::Alone);
     assert!(Chore::ALL.iter().all(|it| store.leads(*it)));
     assert_eq!(store.nodes().await, Ok(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_what_it_is_and_is_forgotten_once_it_is_gone_for_good() {
+    let Two {
+        database,
+        here,
+        there,
+        ..
+    } = Two::new();
+    let nodes = here.nodes().await.unwrap();
+    let names: Vec<_> = nodes.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["node-1", "node-2"]);
+    for node in &nodes {
+        assert!(node.runs && node.silent_ms < 60_000, "{node:?}");
+        assert_eq!(node.says.version, env!("CARGO_PKG_VERSION"));
+        assert!(node.says.schema.is_some_and(|it| it >= 1), "{node:?}");
+        assert!(node.says.ahead_ms.is_some(), "{node:?}");
+    }
+    let forget = |name: &str| here.forget_node(name.into(), NOW);
+    assert_eq!(forget("node-9").await, Ok(ForgetNode::Unknown));
+    assert_eq!(forget("node-2").await, Ok(ForgetNode::Runs));
+    drop(there);
+    let mut forgotten = forget("node-2").await;
+    while forgotten == Ok(ForgetNode::Runs) {
+        tokio::time::sleep(LOOK).await;
+        forgotten = forget("node-2").await;
+    }
+    assert_eq!(forgotten, Ok(ForgetNode::SeenLately));
+    database.sql("UPDATE nodes SET seen_ms = seen_ms - 60000 WHERE name = 'node-2'");
+    assert_eq!(forget("node-2").await, Ok(ForgetNode::Forgotten));
+    assert_eq!(here.nodes().await.unwrap().len(), 1);
 }

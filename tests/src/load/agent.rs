@@ -29,7 +29,10 @@ use crate::Failure;
 /// One terminal of the fleet.
 pub struct Agent {
     id: TerminalId,
-    client: AuthorityClient,
+    /// One to each node; the first is the one it comes to by itself.
+    clients: Vec<AuthorityClient>,
+    /// To which of them it speaks.
+    at: watch::Sender<usize>,
     rotation: Mutex<Rotation>,
     /// The authority's clock, less this machine's.
     ahead_ms: AtomicI64,
@@ -55,21 +58,27 @@ pub struct Heard {
 }
 
 impl Agent {
-    /// The terminal whose enrolment lies in this folder; nothing is asked yet.
+    /// The terminal whose enrolment lies in this folder, at the first of these nodes; nothing is asked yet.
     pub fn load(
         dir: &std::path::Path,
-        authority: &str,
+        nodes: &[&str],
         watch: Stopwatch,
     ) -> Result<Arc<Self>, Failure> {
         let of_dir = || Failure::of(dir.display());
+        let client = |node: &&str| {
+            let found = IdentityFiles::in_dir(dir).load().map_err(of_dir())?;
+            let trust = TrustFiles::in_dir(dir).load().map_err(of_dir())?;
+            let clock = Arc::new(Clock::start(None));
+            let line = Line::new(node, found.current, trust, clock).map_err(of_dir())?;
+            Ok(line.now().client.clone())
+        };
         let found = IdentityFiles::in_dir(dir).load().map_err(of_dir())?;
         let trust = TrustFiles::in_dir(dir).load().map_err(of_dir())?;
         let (id, trust_sequence) = (found.current.terminal(), trust.sequence());
-        let clock = Arc::new(Clock::start(None));
-        let line = Line::new(authority, found.current, trust, clock).map_err(of_dir())?;
         Ok(Arc::new(Self {
             id,
-            client: line.now().client.clone(),
+            clients: nodes.iter().map(client).collect::<Result<_, Failure>>()?,
+            at: watch::Sender::new(0),
             rotation: Mutex::new(Rotation::new(id)),
             ahead_ms: AtomicI64::default(),
             trust_sequence,
@@ -86,12 +95,31 @@ impl Agent {
     }
 
     pub fn client(&self) -> &AuthorityClient {
-        &self.client
+        &self.clients[*self.at.borrow()]
+    }
+
+    /// The node of its first client is 0.
+    pub fn node(&self) -> usize {
+        *self.at.borrow()
+    }
+
+    /// Its node does not answer: it goes to the next one, with its stream, too. Where there is one node it stays.
+    pub fn go_elsewhere(&self) {
+        self.go_to((self.node() + 1) % self.clients.len());
+    }
+
+    /// To this node, from the next call on.
+    pub fn go_to(&self, node: usize) {
+        self.at.send_if_modified(|at| {
+            let moves = *at != node;
+            *at = node;
+            moves
+        });
     }
 
     /// How its business day stands.
     pub async fn day(&self) -> Result<DayReport, CallError> {
-        self.client.day().await
+        self.client().day().await
     }
 
     /// Hears everything after this moment.
@@ -107,10 +135,22 @@ impl Agent {
     pub async fn listen(self: Arc<Self>, failed: impl Fn(&CallError) + Send) {
         let mut backoff = Backoff::default();
         loop {
-            let ended = self.stream(&mut backoff).await;
+            let (mut moves, node) = (self.at.subscribe(), self.node());
+            moves.mark_unchanged();
+            let ended = tokio::select! {
+                ended = self.stream(&mut backoff) => Some(ended),
+                // The sender is part of `self`.
+                _ = moves.changed() => None,
+            };
             self.lose_line();
+            let Some(ended) = ended else {
+                continue;
+            };
             self.failures.fetch_add(1, Ordering::Relaxed);
             failed(&ended);
+            if self.node() == node {
+                self.go_elsewhere();
+            }
             tokio::time::sleep(backoff.lost()).await;
         }
     }
@@ -133,8 +173,8 @@ impl Agent {
     }
 
     async fn fetch_alone(&self) -> Result<(), CallError> {
-        let keys = self.client.keys().await?;
-        let response = self.client.schedule(Fetch::Whole).await?;
+        let keys = self.client().keys().await?;
+        let response = self.client().schedule(Fetch::Whole).await?;
         let followed = self
             .rotation()
             .handle_schedule(&response, Fetch::Whole, &keys, None);
@@ -185,7 +225,7 @@ impl Agent {
             instance: self.instance.clone(),
             ..Greeting::default()
         };
-        let mut response = match self.client.events(&greeting).await {
+        let mut response = match self.client().events(&greeting).await {
             Ok(response) => response,
             Err(error) => return error,
         };

@@ -4,6 +4,7 @@
 //! the same, terminal by terminal, to the cent.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +37,8 @@ pub struct Paid {
     /// Link or code that was spent.
     pub token: String,
     pub amount: Money,
+    /// SHA-256 of the receipt as the phone keeps it.
+    pub digest: [u8; 32],
 }
 
 /// What a run remembers.
@@ -52,6 +55,8 @@ struct Kept {
     sums: BTreeMap<TerminalId, Sum>,
     /// Approved, and nobody knows yet what came of it.
     open: HashMap<ClaimId, Open>,
+    /// Digest of the receipt that a phone holds of each payment.
+    held: HashMap<PaymentId, [u8; 32]>,
 }
 
 /// An approval on its way.
@@ -81,14 +86,21 @@ pub struct Check {
     pub seen: String,
 }
 
+/// Mute: it holds cookies.
+impl fmt::Debug for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Books(..)")
+    }
+}
+
 impl Books {
     /// Before an approval is sent: money may move from now on.
     pub fn approving(&self, terminal: TerminalId, held: &Held, amount: Money) {
         let minor = amount.amount_minor();
-        self.open(terminal, held.view.claim, minor, &held.cookie);
+        self.note(terminal, held.view.claim, minor, &held.cookie);
     }
 
-    fn open(&self, terminal: TerminalId, claim: ClaimId, minor: i64, cookie: &str) {
+    fn note(&self, terminal: TerminalId, claim: ClaimId, minor: i64, cookie: &str) {
         let open = Open {
             terminal,
             minor,
@@ -106,6 +118,7 @@ impl Books {
     pub fn paid(&self, paid: &Paid) -> Result<(), String> {
         let mut kept = self.kept();
         kept.open.remove(&paid.claim);
+        kept.held.insert(paid.payment, paid.digest);
         kept.sums.entry(paid.terminal).or_default().add(Sum {
             count: 1,
             minor: paid.amount.amount_minor(),
@@ -171,6 +184,16 @@ impl Books {
             true => check(true, &fits),
             false => check(false, &wrong.join("; ")),
         }
+    }
+
+    /// SHA-256 of every receipt that a phone got, by its payment.
+    pub fn held(&self) -> HashMap<PaymentId, [u8; 32]> {
+        self.kept().held.clone()
+    }
+
+    /// Approvals of which nobody knows what came of them.
+    pub fn open(&self) -> usize {
+        self.kept().open.len()
     }
 
     /// Nobody could be asked.
@@ -269,6 +292,7 @@ mod tests {
             claim: ClaimId::from_parts(3, &[number; 10]),
             token: format!("token {number}"),
             amount: Money::new(420, Currency::EUR).unwrap(),
+            digest: [number; 32],
         }
     }
 
@@ -310,7 +334,7 @@ mod tests {
     fn an_approval_without_an_answer_may_have_paid_or_not() {
         let books = Books::default();
         let open = paid(3);
-        books.open(open.terminal, open.claim, 420, "");
+        books.note(open.terminal, open.claim, 420, "");
         let says = |count, minor| books.compare(&day(0, 0), &day(count, minor)).ok;
         assert!(says(0, 0) && says(1, 420) && !says(2, 840));
         books.close(open.claim);

@@ -46,20 +46,52 @@ struct Desk {
     url: String,
 }
 
+/// Bank and authority, introduced to each other; the authority does not run yet.
+pub struct Shell {
+    pub authority: Authority,
+    pub bank: Bank,
+    dir: PathBuf,
+    shoppers: Vec<String>,
+}
+
 impl House {
     /// In this folder, with the fleet in its `fleet.toml`.
     pub async fn open(dir: &Path, terminals: u32, shoppers: u32) -> Result<Self, Failure> {
+        let mut shell = Shell::build(dir, shoppers).await?;
+        shell.authority.serve().await?;
+        let fleet = shell.furnish(terminals).await?;
+        Ok(Self {
+            fleet,
+            authority: shell.authority,
+            _bank: shell.bank,
+        })
+    }
+}
+
+impl Shell {
+    pub async fn build(dir: &Path, shoppers: u32) -> Result<Self, Failure> {
         let logs = dir.join("logs");
         std::fs::create_dir_all(&logs)?;
-        let mut authority = Authority::init(&dir.join("authority"), &logs)?;
-        let names: Vec<_> = (1..=shoppers).map(|n| format!("shopper-{n}")).collect();
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let authority = Authority::init(&dir.join("authority"), &logs)?;
+        let shoppers: Vec<_> = (1..=shoppers).map(|n| format!("shopper-{n}")).collect();
+        let names: Vec<_> = shoppers.iter().map(String::as_str).collect();
         let origin = authority.origin()?;
         let bank = Bank::open(&dir.join("bank"), &logs, AUDIENCE, &names, &origin).await?;
         authority.trust(&bank, AUDIENCE)?;
         authority.allow_plenty()?;
-        authority.serve().await?;
-        let desk = Desk::of(&authority)?;
+        Ok(Self {
+            authority,
+            bank,
+            dir: dir.to_owned(),
+            shoppers,
+        })
+    }
+
+    /// Terminals and accounts, by the running authority; also written down in `fleet.toml`.
+    pub async fn furnish(&self, terminals: u32) -> Result<Fleet, Failure> {
+        let (authority, bank) = (&self.authority, &self.bank);
+        let desk = Desk::of(authority)?;
+        let names: Vec<_> = self.shoppers.iter().map(String::as_str).collect();
         let fleet = Fleet {
             public: vec![authority.public_url()?],
             agents: vec![authority.agents_url()?],
@@ -69,16 +101,12 @@ impl House {
                 token_url: format!("{}/token", bank.issuer()),
                 ca: bank.ca().to_owned(),
             },
-            shoppers: customers(&bank, &desk, &names).await?,
-            terminals: place_terminals(dir, &authority, &desk, terminals).await?,
-            origin,
+            shoppers: customers(bank, &desk, &names).await?,
+            terminals: place_terminals(&self.dir, authority, &desk, terminals).await?,
+            origin: authority.origin()?,
         };
-        fleet.save(&dir.join(FLEET_FILE))?;
-        Ok(Self {
-            fleet,
-            authority,
-            _bank: bank,
-        })
+        fleet.save(&self.dir.join(FLEET_FILE))?;
+        Ok(fleet)
     }
 }
 

@@ -21,6 +21,7 @@ use protocol::wire::charges::ChargeRequest;
 use protocol::wire::claims::ApprovalResponse;
 use protocol::wire::push::{ChargeStage, ChargeState};
 use reader_agent::authority::{CallError, ChargeDesk};
+use sha2::{Digest, Sha256};
 
 use super::agent::{self, Agent};
 use super::arrivals::Arrival;
@@ -34,6 +35,9 @@ use super::stopwatch::Stopwatch;
 const PRICE_MINOR: i64 = 420;
 /// Before a further try, where nobody says how long to wait; doubled with each.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What an open payment is counted as.
+const PENDING: &str = "pending";
 
 /// What is the same for every payment of a run.
 pub struct Rules {
@@ -168,15 +172,20 @@ impl Payment<'_> {
         let mut tries = 0;
         let lap = loop {
             let sent = self.rules.watch.now();
-            match self.agent.client().start(&request).await {
-                Ok(_) => {
+            match self.start(&request).await {
+                Ok(()) => {
                     break Lap {
                         due,
                         sent,
                         done: sent,
                     };
                 }
-                Err(error) => self.again(error.into(), &mut tries).await?,
+                Err(trouble) => {
+                    if trouble.is_of_node() {
+                        self.agent.go_elsewhere();
+                    }
+                    self.again(trouble, &mut tries).await?;
+                }
             }
         };
         let offered = |state: &ChargeState| {
@@ -189,6 +198,14 @@ impl Payment<'_> {
         Ok(charge)
     }
 
+    async fn start(&self, request: &ChargeRequest) -> Asked<()> {
+        let start = self.agent.client().start(request);
+        match tokio::time::timeout(self.phone.answer_max(), start).await {
+            Ok(started) => Ok(started.map(drop)?),
+            Err(_) => Err(Trouble::Unanswered("no answer in time".into())),
+        }
+    }
+
     /// Takes what the terminal shows, opens it and spends it; another token if that one was used or over.
     async fn claim(&mut self) -> Result<Held, Away> {
         let (mut tries, mut spent) = (0, String::new());
@@ -198,8 +215,13 @@ impl Payment<'_> {
             match self.resolve_and_claim(&shown, due).await {
                 Ok(held) => return Ok(held),
                 Err(trouble) => {
+                    // Nobody who heard nothing knows that it is spent: it is shown once more.
+                    let is_over = trouble.is_of_token();
                     self.again(trouble, &mut tries).await?;
-                    (spent, due) = (shown, self.rules.watch.now());
+                    if is_over {
+                        spent = shown;
+                    }
+                    due = self.rules.watch.now();
                 }
             }
         }
@@ -314,7 +336,15 @@ impl Payment<'_> {
     async fn again(&mut self, trouble: Trouble, tries: &mut u32) -> Result<(), Away> {
         let name = trouble.name();
         self.story.troubles.push(name.clone());
-        let pause = trouble.pause(*tries);
+        let mut pause = trouble.pause(*tries);
+        if trouble.is_of_token() {
+            // What its terminal shows next may come sooner than the next window.
+            pause = pause.map(|it| it.min(PAUSE));
+        }
+        if trouble.is_of_node() && self.phone.go_elsewhere() {
+            // What this one asks to wait for is nothing to the next.
+            pause = Some(PAUSE);
+        }
         match pause.filter(|it| *tries < self.rules.retries && *it <= self.rules.patience) {
             Some(pause) => tokio::time::sleep(pause).await,
             None => return Err(Away(name)),
@@ -388,6 +418,7 @@ impl Payment<'_> {
             claim,
             token: held.shown.clone(),
             amount,
+            digest: Sha256::digest(answer.receipt.as_bytes()).into(),
         })
     }
 
@@ -436,7 +467,26 @@ impl Trouble {
 
     /// A payment whose rail has not answered yet.
     fn pending() -> Self {
-        Self::Unanswered("pending".into())
+        Self::Unanswered(PENDING.into())
+    }
+
+    /// Another token of the same terminal may well do.
+    fn is_of_token(&self) -> bool {
+        match self {
+            Self::Problem(problem) => match problem.problem_type() {
+                Some(known) => matches!(known, ProblemType::TokenSpent | ProblemType::TokenPassed),
+                None => matches!(problem.status, 409 | 410),
+            },
+            Self::Unanswered(_) => false,
+        }
+    }
+
+    /// Another node may well answer.
+    fn is_of_node(&self) -> bool {
+        match self {
+            Self::Unanswered(why) => why != PENDING,
+            Self::Problem(problem) => problem.status >= 500,
+        }
     }
 
     /// Whether no payment can have come of it.
@@ -485,7 +535,7 @@ impl From<CallError> for Trouble {
 }
 
 /// A UUIDv7 of the till's own making.
-fn fresh_charge() -> Result<ChargeId, String> {
+pub fn fresh_charge() -> Result<ChargeId, String> {
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(|error| error.to_string())?;
     let now_ms = super::stopwatch::wall().ms().unsigned_abs();

@@ -26,6 +26,9 @@ use super::fleet::{Customer, Fleet};
 use super::stopwatch::wall;
 use crate::{Failure, web};
 
+/// Where there are several nodes, one that says nothing for this part of the patience is left for the next.
+const NEXT_NODE_AFTER: u32 = 4;
+
 /// The way from phones to the authority, the same for all of them.
 pub struct Air {
     origin: String,
@@ -34,7 +37,8 @@ pub struct Air {
     tls: ClientConfig,
     bank: Client,
     token_url: String,
-    patience: Duration,
+    /// Longest wait for one answer.
+    answer_max: Duration,
 }
 
 struct Node {
@@ -94,26 +98,44 @@ impl Air {
             tls: tls(fleet)?,
             bank: web::trusting(&fleet.bank.ca)?,
             token_url: fleet.bank.token_url.clone(),
-            patience,
+            answer_max: match fleet.public.len() {
+                1 => patience,
+                _ => patience / NEXT_NODE_AFTER,
+            },
         }))
     }
 
     /// The keys that verify receipts, as they are published.
     pub async fn keys(&self) -> Result<JwkSet, Failure> {
-        let url = format!("{}{JWKS_PATH}", self.nodes[0].base);
-        let sent = self.connect(0)?.get(url).send().await;
-        let answer = web::read_answer(sent.map_err(|error| web::sent(&error))?).await?;
-        answer.map_err(|problem| Failure::new(problem.title))
+        self.ask(JWKS_PATH, "").await
     }
 
     /// How this claim stands, for whoever has its cookie.
     pub async fn look(&self, claim: ClaimId, cookie: &str) -> Result<ClaimState, Failure> {
-        let url = format!("{}{CLAIMS_PATH}/{claim}", self.nodes[0].base);
-        let get = self.connect(0)?.get(url).header("cookie", cookie);
-        let response = get.send().await.map_err(|error| web::sent(&error))?;
-        let answer = web::read_answer::<ClaimView>(response).await?;
-        let view = answer.map_err(|problem| Failure::new(problem.title))?;
+        let view: ClaimView = self.ask(&format!("{CLAIMS_PATH}/{claim}"), cookie).await?;
         Ok(view.state)
+    }
+
+    /// Asks one node after the other, until one answers.
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        cookie: &str,
+    ) -> Result<T, Failure> {
+        let mut refused = Failure::new("there is no node");
+        for (number, node) in self.nodes.iter().enumerate() {
+            let get = self.connect(number)?.get(format!("{}{path}", node.base));
+            let answer = match get.header("cookie", cookie).send().await {
+                Ok(response) => web::read_answer(response).await,
+                Err(error) => Err(web::sent(&error)),
+            };
+            match answer {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(problem)) => refused = Failure::new(problem.title),
+                Err(failure) => refused = failure,
+            }
+        }
+        Err(refused)
     }
 
     fn connect(&self, node: usize) -> Result<Client, Failure> {
@@ -127,7 +149,7 @@ impl Air {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .resolve_to_addrs(host, addresses)
-            .timeout(self.patience);
+            .timeout(self.answer_max);
         client.build().map_err(|error| web::sent(&error))
     }
 }
@@ -212,6 +234,22 @@ impl Phone {
     pub fn walk_by(&mut self) -> Result<(), Failure> {
         self.http = self.air.connect(self.node)?;
         Ok(())
+    }
+
+    /// How long it waits for one answer.
+    pub fn answer_max(&self) -> Duration {
+        self.air.answer_max
+    }
+
+    /// Its node does not answer: it goes to the next one, as a balancer would send it. Where there is one node it
+    /// stays. Answers whether it went.
+    pub fn go_elsewhere(&mut self) -> bool {
+        let next = (self.node + 1) % self.air.nodes.len();
+        let Some(http) = self.air.connect(next).ok().filter(|_| next != self.node) else {
+            return false;
+        };
+        (self.node, self.http) = (next, http);
+        true
     }
 
     /// Opens the link, or the page on which a code is typed; spends nothing.

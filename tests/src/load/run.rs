@@ -31,6 +31,8 @@ pub struct Outcome {
     pub checks: Vec<Check>,
     /// Streams that broke or did not come up meanwhile.
     pub streams_lost: u64,
+    /// What phones hold, and what is not known.
+    pub books: Arc<Books>,
 }
 
 impl Outcome {
@@ -92,6 +94,7 @@ pub async fn play(stage: &Stage, run: &Run) -> Result<Outcome, Failure> {
         renewed,
         checks,
         streams_lost: streams_lost(stage) - lost_before,
+        books: kept,
     })
 }
 

@@ -83,13 +83,16 @@ impl Stage {
     }
 }
 
-/// Every terminal of the fleet; more than one node get them in turn.
+/// Every terminal of the fleet; more than one node get them in turn, and whose node is lost goes to the next.
 pub fn load_agents(fleet: &Fleet, watch: Stopwatch) -> Result<Vec<Arc<Agent>>, Failure> {
-    let nodes = fleet.agents.iter().cycle();
-    let places = fleet.terminals.iter().zip(nodes);
-    places
-        .map(|(dir, node)| Agent::load(dir, node, watch))
-        .collect()
+    let nodes: Vec<&str> = fleet.agents.iter().map(String::as_str).collect();
+    let places = fleet.terminals.iter().enumerate();
+    let load = |(number, dir): (usize, &std::path::PathBuf)| {
+        let agent = Agent::load(dir, &nodes, watch)?;
+        agent.go_to(number % nodes.len());
+        Ok(agent)
+    };
+    places.map(load).collect()
 }
 
 async fn connect(

@@ -451,6 +451,9 @@ impl Walk<'_> {
             "private",
         );
         desk.ok(&format!("webhook set {merchant} https://shop.invalid/hook"));
+        let nodes = desk.ok("node list");
+        assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(0), "embedded");
+        desk.refused("node forget authority-2", "no node has this name");
         let hooks = desk.ok("webhook list");
         assert_eq!(hooks["webhooks"][0]["merchant"], **merchant, "{hooks}");
         desk.ok(&format!("webhook remove {merchant}"));

@@ -24,6 +24,7 @@ pub(super) const ANYWHERE: &[ProblemType] = &[
     Internal,
     TooManyRequests,
     Busy,
+    AnswerLate,
     NotReady,
     Fenced,
 ];

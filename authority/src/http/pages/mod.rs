@@ -25,6 +25,7 @@ use super::web::add_cookie;
 use super::{Public, Routes, source};
 use crate::services::Failure;
 use crate::services::journey::Journey;
+use crate::store::hurried;
 
 mod assets;
 mod claim;
@@ -223,6 +224,6 @@ async fn answer<W>(site: Arc<Site>, visit: Arc<Visit>, work: W) -> Response
 where
     W: Future<Output = Answer> + Send + 'static,
 {
-    let done = to_the_end(work).await;
+    let done = hurried(to_the_end(work)).await;
     done.unwrap_or_else(|failure| site.refused(&visit, failure))
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use serde_json::Value;
 
-use super::nodes::NodeRenew;
+use super::nodes::{NodeForget, NodeList, NodeRenew};
 use super::{
     AccountCredit, AccountOpen, AlarmClose, AlarmList, AuditVerify, CertificateIssue,
     CertificateList, CertificateRevoke, CertificateShow, ConsentAsk, ConsentCarryOut, ConsentDraft,
@@ -42,7 +42,7 @@ macro_rules! every_verb {
             AccountOpen, AccountCredit, LedgerCheck,
             AuditVerify, AlarmList, AlarmClose,
             CertificateIssue, CertificateList, CertificateShow, CertificateRevoke,
-            NodeRenew,
+            NodeRenew, NodeList, NodeForget,
             KeyList, KeyStep, SeedRotate,
             TrustShow, TrustStage, TrustInstall,
             OperationList, OperationShow, OperationTranscript,

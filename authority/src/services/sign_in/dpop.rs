@@ -6,14 +6,13 @@
 //! ```
 //! Asked after the access token is known to be good, so that strangers write nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use protocol::dpop::{BadProof, Proof, SignedProof, Target, Thumbprint};
 use protocol::jwk::Jwk;
 use protocol::problem::{Problem, ProblemType};
 use protocol::time::Timestamp;
 use sha2::{Digest, Sha256};
-use tokio::sync::OnceCell;
 
 use super::nonces::Nonces;
 use crate::app::App;
@@ -103,7 +102,7 @@ pub(super) struct Possession {
     app: Arc<App>,
     /// Where we are, for `htu`: from the configuration, whatever a request says.
     origin: String,
-    nonces: OnceCell<Nonces>,
+    nonces: OnceLock<Nonces>,
 }
 
 impl Possession {
@@ -111,7 +110,7 @@ impl Possession {
         Self {
             origin: app.config.public.origin(),
             app,
-            nonces: OnceCell::new(),
+            nonces: OnceLock::new(),
         }
     }
 
@@ -171,10 +170,12 @@ impl Possession {
     }
 
     async fn nonces(&self, now: Timestamp) -> Result<&Nonces, StoreError> {
-        let read = || async {
-            let candidate = NonceKey(ids::random());
-            Ok(Nonces::of(self.app.store.nonce_key(candidate, now).await?))
-        };
-        self.nonces.get_or_try_init(read).await
+        if let Some(known) = self.nonces.get() {
+            return Ok(known);
+        }
+        // Each asks for itself: nobody waits for another one's wait, and all get the same key.
+        let candidate = NonceKey(ids::random());
+        let nonces = Nonces::of(self.app.store.nonce_key(candidate, now).await?);
+        Ok(self.nonces.get_or_init(|| nonces))
     }
 }

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postgres::error::SqlState;
@@ -14,7 +15,7 @@ use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Statement};
 
 use super::connect::Connect;
-use super::error::trouble;
+use super::error::{is_of_other_tables, trouble};
 use crate::store::Result;
 use crate::store::sql::conn::Value;
 use crate::store::sql::control::{Step, Subject, Touches, Trouble};
@@ -24,6 +25,9 @@ use crate::store::sqlite::error::unusable;
 const ALL: i64 = 0x4d32_4b59;
 /// Where nodes call out what they have committed.
 pub(super) const CHANNEL: &str = "m2key_news";
+/// A listening session that asks nothing for so long ends, and with it the locks of its chores: also when the
+/// process only stands still, of which no network knows.
+pub(super) const LEASE: Duration = Duration::from_secs(3);
 /// Pause before the first retry of a batch; each next one is twice as long.
 const RETRY_FIRST: Duration = Duration::from_millis(5);
 /// Most statements that a connection keeps prepared; then it begins anew.
@@ -38,13 +42,16 @@ pub(in crate::store) struct PgConn {
     trouble: Cell<Option<Trouble>>,
     /// Of the server at the other end.
     timeline: Cell<u32>,
+    /// As of which change of the tables its statements were prepared.
+    plans: Cell<u64>,
 }
 
 /// What a session begins with, also when it is made again.
 #[derive(Debug, Clone)]
 pub(in crate::store) enum Begins {
     Nothing,
-    /// It hears what others call out.
+    /// It hears what others call out, and holds the chores of its node: it asks five times a second, and is taken
+    /// for gone by the server when it does not.
     Listening,
     /// It is the only one that appends to this chain, as long as it lives.
     Holding {
@@ -77,6 +84,7 @@ impl PgConn {
             statements: RefCell::default(),
             trouble: Cell::new(None),
             timeline: Cell::new(0),
+            plans: Cell::new(0),
         }
     }
 
@@ -88,12 +96,13 @@ impl PgConn {
 
     fn over(connect: Arc<Connect>, begins: Begins, (client, timeline): (Client, u32)) -> Self {
         Self {
-            connect,
             begins,
             client: RefCell::new(Some(client)),
             statements: RefCell::default(),
             trouble: Cell::new(None),
             timeline: Cell::new(timeline),
+            plans: Cell::new(connect.plans.load(Ordering::Relaxed)),
+            connect,
         }
     }
 
@@ -229,6 +238,7 @@ impl PgConn {
         let was_lost = self.trouble.get() == Some(Trouble::Lost);
         let is_same = self.connect.timeline.holds(self.timeline.get())?;
         self.trouble.set(None);
+        self.prepare_anew_if_tables_changed();
         let mut client = self.client.borrow_mut();
         if client
             .as_ref()
@@ -251,6 +261,14 @@ impl PgConn {
         }
     }
 
+    /// `migrate` adds to tables while nodes go on: what was prepared before answers no more.
+    fn prepare_anew_if_tables_changed(&self) {
+        let plans = self.connect.plans.load(Ordering::Relaxed);
+        if self.plans.replace(plans) != plans {
+            self.statements.borrow_mut().clear();
+        }
+    }
+
     fn with_client<T>(
         &self,
         ask: impl FnOnce(&mut Client) -> std::result::Result<T, postgres::Error>,
@@ -265,6 +283,9 @@ impl PgConn {
     fn note(&self, error: postgres::Error) -> crate::store::StoreError {
         if let Some(trouble) = trouble(&error) {
             self.trouble.set(Some(trouble));
+        }
+        if is_of_other_tables(&error) {
+            self.connect.plans.fetch_add(1, Ordering::Relaxed);
         }
         error.into()
     }
@@ -320,7 +341,9 @@ impl Begins {
             Self::Listening => client.batch_execute(&format!(
                 "SELECT set_config('application_name',
                      current_setting('application_name') || ' listening', false);
-                 LISTEN {CHANNEL}"
+                 SET idle_session_timeout = '{}ms';
+                 LISTEN {CHANNEL}",
+                LEASE.as_millis()
             ))?,
             Self::CallingOut => client.batch_execute("SET synchronous_commit = off")?,
             Self::Holding { chain } => hold(&mut client, chain)?,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
@@ -20,9 +21,13 @@ use crate::store::sqlite::error::{corrupt, unusable};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A host from which nothing came for so long, although we sent, is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// No statement, no wait for a lock, and no pause within a transaction takes longer.
+/// No statement, no wait for a lock, and no pause within a transaction takes longer: a node that stands still in
+/// the middle of one holds up others who touch the same for as long. The server looks for a node whose machine or
+/// line is gone, so that its name and its chores are free before anybody needs them.
 const SESSION: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s';
-    SET idle_in_transaction_session_timeout = '10s'; SET synchronous_commit = on;
+    SET idle_in_transaction_session_timeout = '4s'; SET synchronous_commit = on;
+    SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = '5s';
     SET client_min_messages = warning; SET TimeZone = 'UTC'";
 
 /// Where a database is, and how it is spoken to.
@@ -45,6 +50,8 @@ pub(in crate::store) struct Connect {
     pub(super) timeline: Timeline,
     /// A server that follows another one writes on no timeline.
     follows: bool,
+    /// Rises when tables were found to have changed under statements that were prepared before.
+    pub(super) plans: AtomicU64,
 }
 
 impl Connect {
@@ -99,6 +106,7 @@ impl Connect {
             tls,
             timeline: Timeline::default(),
             follows,
+            plans: AtomicU64::new(0),
         }))
     }
 

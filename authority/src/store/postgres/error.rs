@@ -11,6 +11,7 @@ impl From<Error> for StoreError {
         let detail = said(&error);
         match error.code() {
             None if error.is_closed() || error.as_db_error().is_none() => unusable(detail),
+            Some(_) if is_of_other_tables(&error) => StoreError::Busy,
             Some(code) => of_state(code, detail),
             None => corrupt(detail),
         }
@@ -39,9 +40,19 @@ fn with_causes(error: &Error) -> String {
     said
 }
 
+/// Whether the statement was prepared before a step of the schema added to its table. PostgreSQL has no code of
+/// its own for that.
+pub(super) fn is_of_other_tables(error: &Error) -> bool {
+    let said = error.as_db_error();
+    said.is_some_and(|said| {
+        *said.code() == SqlState::FEATURE_NOT_SUPPORTED && said.message().contains("cached plan")
+    })
+}
+
 /// What may be tried again.
 pub(super) fn trouble(error: &Error) -> Option<Trouble> {
     match error.code() {
+        Some(_) if is_of_other_tables(error) => Some(Trouble::Crossed),
         Some(code) if crossed(code) => Some(Trouble::Crossed),
         Some(code) if is_away(code) => Some(Trouble::Lost),
         Some(_) => None,

@@ -25,14 +25,15 @@ use tokio::sync::broadcast;
 use self::words::{EVERYTHING, ROWS};
 use super::conn::{Begins, CHANNEL, PgConn};
 use super::connect::Connect;
-use crate::clock::Moment;
+use super::schema;
+use crate::clock::{Clock, Moment, SystemClock};
 use crate::store::sql::conn::{Conn, params};
 use crate::store::sql::control::{Subject, Touches};
 use crate::store::sql::nodes::{newest, since};
-use crate::store::sql::row::{get, one};
+use crate::store::sql::row::{all, get, one};
 use crate::store::sqlite::error::unusable;
 use crate::store::{
-    Chore, Contact, LOST_AFTER, NEWS_BEHIND_MAX, NEWS_EVERY, News, NewsListener, Result,
+    Chore, Contact, LOST_AFTER, NEWS_BEHIND_MAX, NEWS_EVERY, News, NewsListener, NodeSays, Result,
 };
 
 /// Commits whose news wait to be called out; past it others are told that some are missing.
@@ -204,6 +205,17 @@ impl Shared {
         }
     }
 
+    /// What others are told of this node.
+    fn says(&self) -> NodeSays {
+        let clock = self.heard().clock;
+        let ahead = clock.map(|(at, shown)| SystemClock.now() - (shown + millis(at.age())));
+        NodeSays {
+            version: env!("CARGO_PKG_VERSION").into(),
+            schema: Some(schema::known()),
+            ahead_ms: ahead,
+        }
+    }
+
     fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -314,9 +326,19 @@ impl Listener {
             return Ok(());
         }
         let held = self.shared.chores().clone();
-        for chore in Chore::ALL.into_iter().filter(|it| !held.contains(it)) {
-            let sql = "SELECT pg_try_advisory_lock(?1) AS taken";
-            if one(&self.conn, sql, [key_of(chore)], |row| get(row, "taken"))? {
+        let lacking = Chore::ALL.into_iter().filter(|it| !held.contains(it));
+        let keys: Vec<String> = lacking.map(|it| format!("({})", key_of(it))).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        // In one question: a line that is slow must not make a node deaf that asks for nine chores.
+        let sql = format!(
+            "SELECT key FROM (VALUES {}) chores (key) WHERE pg_try_advisory_lock(key)",
+            keys.join(", ")
+        );
+        let taken: Vec<i64> = all(&self.conn, &sql, params![], |row| get(row, "key"))?;
+        for chore in Chore::ALL {
+            if taken.contains(&key_of(chore)) {
                 self.shared.chores().insert(chore);
                 tracing::info!(%chore, "this node does it from now on");
             }
@@ -334,10 +356,11 @@ impl Listener {
                  SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms) clock
              ON CONFLICT (name) DO UPDATE SET seen_ms = excluded.seen_ms, version = excluded.version,
                  since_ms = CASE WHEN ?3 = 1 THEN excluded.since_ms ELSE nodes.since_ms END";
-        let version = env!("CARGO_PKG_VERSION");
+        let says = self.shared.says().to_string();
         self.conn
-            .execute(sql, params![self.shared.node, version, is_first])?;
-        Ok(())
+            .execute(sql, params![self.shared.node, says, is_first])?;
+        // A step that this program cannot work with closes the node, rather than each statement by itself.
+        schema::check(&self.conn)
     }
 
     /// Whoever holds no session holds no chore.

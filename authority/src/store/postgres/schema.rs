@@ -4,10 +4,10 @@
 //! only adds, so a node that knows less can use the database as long as the step says so.
 
 use super::conn::PgConn;
-use crate::store::Result;
 use crate::store::sql::conn::{Conn, params};
-use crate::store::sql::row::{find, get};
+use crate::store::sql::row::{all, find, get};
 use crate::store::sqlite::error::unusable;
+use crate::store::{NodeSays, Result};
 
 /// One step of the schema.
 struct Step {
@@ -29,6 +29,10 @@ const STEPS: &[Step] = &[
     },
 ];
 
+/// A node that was seen later than this ago is at work.
+const AT_WORK_MS: i64 = 15_000;
+/// Most nodes that are named.
+const NAMED_MAX: usize = 5;
 /// Held by whoever changes the schema.
 const MIGRATING: i64 = 0x4d32_4b5a;
 
@@ -47,16 +51,21 @@ impl SchemaState {
     }
 }
 
+/// How many steps this program knows.
+pub(super) fn known() -> u32 {
+    STEPS.len() as u32
+}
+
 /// At which version the database is.
 pub(super) fn state(conn: &Conn) -> Result<SchemaState> {
-    let known = STEPS.len() as u32;
+    let known = known();
     let version = stored(conn)?.map_or(0, |(version, _)| version);
     Ok(SchemaState { version, known })
 }
 
 /// Refuses what this program cannot use.
 pub(super) fn check(conn: &Conn) -> Result<()> {
-    let known = STEPS.len() as u32;
+    let known = known();
     match stored(conn)? {
         None => Err(unusable(
             "the database holds no schema of M2Key: run `m2key-authority migrate`",
@@ -74,16 +83,19 @@ pub(super) fn check(conn: &Conn) -> Result<()> {
 /// Makes the steps that are lacking, each in a transaction of its own; answers how many.
 pub(super) fn migrate(conn: &PgConn, as_conn: &Conn) -> Result<u32> {
     conn.batch(&format!("SELECT pg_advisory_lock({MIGRATING})"))?;
-    let migrated = migrate_alone(conn, as_conn);
+    let migrated = migrate_alone(conn, as_conn, STEPS);
     conn.batch(&format!("SELECT pg_advisory_unlock({MIGRATING})"))?;
     migrated
 }
 
-fn migrate_alone(conn: &PgConn, as_conn: &Conn) -> Result<u32> {
-    let SchemaState { version, known } = state(as_conn)?;
-    let lacking = STEPS.get(version as usize..).unwrap_or_default();
+fn migrate_alone(conn: &PgConn, as_conn: &Conn, steps: &[Step]) -> Result<u32> {
+    let SchemaState { version, .. } = state(as_conn)?;
+    let lacking = steps.get(version as usize..).unwrap_or_default();
     for (step, number) in lacking.iter().zip(version + 1..) {
         let Step { sql, works_from } = step;
+        if number > 1 {
+            refuse_beside_older(as_conn, number, *works_from)?;
+        }
         let mark = match number {
             1 => format!(
                 "CREATE TABLE schema_version (
@@ -103,7 +115,32 @@ fn migrate_alone(conn: &PgConn, as_conn: &Conn) -> Result<u32> {
         }
         made?;
     }
-    Ok(known.saturating_sub(version))
+    Ok(lacking.len() as u32)
+}
+
+/// Nodes that do not know `works_from` steps could not go on after this one.
+fn refuse_beside_older(conn: &Conn, number: u32, works_from: i64) -> Result<()> {
+    let sql = "SELECT name, version FROM nodes
+         WHERE seen_ms > CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) - ?1 ORDER BY name";
+    let at_work = all(conn, sql, [AT_WORK_MS], |row| {
+        let says = NodeSays::read(&get::<String>(row, "version")?);
+        Ok((get::<String>(row, "name")?, says.schema))
+    })?;
+    // Whoever does not say what it knows is from before it was said: of the first step.
+    let is_older = |(_, knows): &&(String, Option<u32>)| i64::from(knows.unwrap_or(1)) < works_from;
+    let older = at_work
+        .iter()
+        .filter(is_older)
+        .map(|(name, _)| name.as_str());
+    let named: Vec<_> = older.take(NAMED_MAX).collect();
+    match named.is_empty() {
+        true => Ok(()),
+        false => Err(unusable(format!(
+            "step {number} of the schema is for programs that know {works_from}, and {} are at work that know \
+             fewer: replace their programs first (`m2key-authority node list`)",
+            named.join(", ")
+        ))),
+    }
 }
 
 fn stored(conn: &Conn) -> Result<Option<(u32, u32)>> {
@@ -122,4 +159,86 @@ fn stored(conn: &Conn) -> Result<Option<(u32, u32)>> {
         params![],
         |row| Ok((get(row, "version")?, get(row, "works_from")?)),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use own_postgres::{Cluster, Durability, SUPERUSER};
+
+    use super::*;
+    use crate::store::postgres::connect::Connect;
+    use crate::store::postgres::{PostgresPlace, migrate};
+
+    const DATABASE: &str = "postgres";
+
+    fn step(sql: &'static str, works_from: i64) -> Step {
+        Step { sql, works_from }
+    }
+
+    /// Steps beyond the last one there is, as a later version would have them.
+    fn made(cluster: &Cluster, more: Vec<Step>) -> Result<u32> {
+        let place = place_of(cluster);
+        let conn = PgConn::open(Connect::to(&place, "migrating")?)?;
+        let as_conn = Conn::Postgres(Box::new(PgConn::open(Connect::to(&place, "reading")?)?));
+        let known = STEPS.iter().map(|it| step(it.sql, it.works_from));
+        let all: Vec<_> = known.chain(more).collect();
+        migrate_alone(&conn, &as_conn, &all)
+    }
+
+    fn place_of(cluster: &Cluster) -> PostgresPlace {
+        PostgresPlace {
+            hosts: vec![cluster.socket().display().to_string()],
+            database: DATABASE.into(),
+            user: SUPERUSER.into(),
+            password_file: None,
+            root: None,
+        }
+    }
+
+    fn checked(cluster: &Cluster) -> Result<()> {
+        let conn = PgConn::open(Connect::to(&place_of(cluster), "reading")?)?;
+        check(&Conn::Postgres(Box::new(conn)))
+    }
+
+    #[test]
+    fn a_step_that_a_node_at_work_cannot_follow_waits_until_it_is_replaced() {
+        let cluster = Cluster::start(Durability::OfProcess);
+        migrate(&place_of(&cluster)).unwrap();
+        let known = i64::from(known());
+        let node = |name: &str, version: &str, ago_s: u32| {
+            cluster.sql(
+                DATABASE,
+                &format!(
+                    "INSERT INTO nodes (name, since_ms, seen_ms, version) SELECT '{name}', now_ms, now_ms, '{version}'
+                     FROM (SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) - {ago_s}000
+                           AS now_ms) clock"
+                ),
+            );
+        };
+        node("of-before", "0.1.0", 1);
+        node("of-today", &format!("0.2.0+schema.{known}"), 1);
+        node("gone", "0.0.1+schema.0", 3_600);
+
+        let adds = || step("ALTER TABLE charges ADD COLUMN later BIGINT", 1);
+        assert_eq!(made(&cluster, vec![adds()]), Ok(1), "it only adds");
+        assert_eq!(checked(&cluster), Ok(()), "an older program goes on");
+
+        let parts = || step("CREATE TABLE later (of BIGINT)", known + 1);
+        let refused = made(&cluster, vec![adds(), parts()])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("of-before, of-today are at work"),
+            "{refused}"
+        );
+        assert!(!refused.contains("gone"), "{refused}");
+        assert_eq!(checked(&cluster), Ok(()), "nothing was changed");
+
+        let newer = format!("UPDATE nodes SET version = '0.3.0+schema.{}'", known + 2);
+        cluster.sql(DATABASE, &newer);
+        assert_eq!(made(&cluster, vec![adds(), parts()]), Ok(1));
+        let refused = checked(&cluster).unwrap_err().to_string();
+        assert!(refused.contains("use a newer program"), "{refused}");
+    }
 }

@@ -71,6 +71,7 @@ use self::control::Touches;
 use self::readers::Readers;
 use self::timelines::Acknowledged;
 use self::writer::{Tx, Verdict, Writer};
+use super::answer::in_time;
 use super::asked::asked_for;
 use super::lagging;
 use super::postgres::{Connect, Neighbours, Replica, Replicas};
@@ -158,7 +159,7 @@ impl SqlStore {
             tx.by.clone_from(&by);
             work(tx)
         };
-        self.writer.write(touches, work).await
+        in_time(self.writer.write(touches, work)).await
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T>
@@ -167,7 +168,7 @@ impl SqlStore {
         F: FnOnce(&Conn) -> Result<T> + Send + 'static,
     {
         let Some(replica) = self.replica() else {
-            return self.readers.read(work).await;
+            return in_time(self.readers.read(work)).await;
         };
         match replica.readers.read_soon(work).await {
             Ok(read) => {
@@ -179,7 +180,7 @@ impl SqlStore {
             }
             Err(work) => {
                 lagging::stay_with_primary();
-                self.readers.read(work).await
+                in_time(self.readers.read(work)).await
             }
         }
     }
@@ -200,6 +201,6 @@ impl SqlStore {
         T: Send + 'static,
         F: FnOnce(&Conn) -> Result<T> + Send + 'static,
     {
-        self.readers.look(work).await
+        in_time(self.readers.look(work)).await
     }
 }

@@ -6,19 +6,25 @@
 use async_trait::async_trait;
 use hsm::{SealedSeed, SealingKeys};
 use protocol::ids::TerminalId;
+use protocol::time::Timestamp;
+use serde_json::json;
 
 use super::SqlStore;
 use super::conn::{Conn, Row, params};
 use super::control::{Subject, Touches};
 use super::row::{all, count, find, get, one, signed, time};
+use super::writer::Tx;
 use crate::journal::Fact;
 use crate::store::sqlite::error::corrupt;
 use crate::store::{
-    Chore, Contact, KeyProof, News, NewsListener, NodeRecord, Nodes, ReplicaState, Result,
+    Chore, Contact, FORGET_AFTER_MS, ForgetNode, KeyProof, News, NewsListener, NodeRecord,
+    NodeSays, Nodes, ReplicaState, Result,
 };
 
 /// Rows of news that are kept; a node that is further behind takes everything for changed.
 const NEWS_KEPT: i64 = 10_000;
+/// What PostgreSQL's clock shows.
+const NOW_MS: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
 
 #[async_trait]
 impl Nodes for SqlStore {
@@ -61,10 +67,21 @@ impl Nodes for SqlStore {
             return Ok(Vec::new());
         }
         self.read(|conn| {
-            let sql = "SELECT * FROM nodes ORDER BY name";
-            all(conn, sql, params![], read_node)
+            let sql = format!("SELECT nodes.*, {NOW_MS} AS now_ms FROM nodes ORDER BY name");
+            let mut nodes = all(conn, &sql, params![], read_node)?;
+            for node in &mut nodes {
+                node.runs = is_held(conn, &node.name)?;
+            }
+            Ok(nodes)
         })
         .await
+    }
+
+    async fn forget_node(&self, name: String, at: Timestamp) -> Result<ForgetNode> {
+        if self.neighbours.is_none() {
+            return Ok(ForgetNode::Unknown);
+        }
+        self.write(move |tx| Ok(forget(tx, &name, at)?)).await
     }
 
     async fn key_proof(&self, keys: SealingKeys) -> Result<Option<KeyProof>> {
@@ -214,10 +231,44 @@ pub(in crate::store) fn since(conn: &Conn, node: &str, last: u64) -> Result<(Vec
 }
 
 fn read_node(row: &Row<'_>) -> Result<NodeRecord> {
+    let seen = time(row, "seen_ms")?;
     Ok(NodeRecord {
         name: get(row, "name")?,
         since: time(row, "since_ms")?,
-        seen: time(row, "seen_ms")?,
-        version: get(row, "version")?,
+        silent_ms: time(row, "now_ms")? - seen,
+        seen,
+        runs: false,
+        says: NodeSays::read(&get::<String>(row, "version")?),
     })
+}
+
+/// Whether a session holds the lock of the node's own chain, as one does for as long as its process is there.
+fn is_held(conn: &Conn, name: &str) -> Result<bool> {
+    let Touches::These(keys) = Touches::these(&[Subject::Named("chain", name.as_bytes())]) else {
+        return Ok(false);
+    };
+    let key = keys.first().copied().unwrap_or_default();
+    // As PostgreSQL shows a lock of one number: its halves.
+    let (high, low) = ((key >> 32) & 0xffff_ffff, key & 0xffff_ffff);
+    let sql = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             AND CAST(classid AS BIGINT) = ?1 AND CAST(objid AS BIGINT) = ?2) AS held";
+    one(conn, sql, [high, low], |row| get(row, "held"))
+}
+
+fn forget(tx: &mut Tx<'_>, name: &str, at: Timestamp) -> Result<ForgetNode> {
+    let sql = format!("SELECT nodes.*, {NOW_MS} AS now_ms FROM nodes WHERE name = ?1");
+    let Some(node) = find(tx.conn, &sql, params![name], read_node)? else {
+        return Ok(ForgetNode::Unknown);
+    };
+    if is_held(tx.conn, name)? {
+        return Ok(ForgetNode::Runs);
+    }
+    if node.silent_ms < FORGET_AFTER_MS {
+        return Ok(ForgetNode::SeenLately);
+    }
+    tx.execute("DELETE FROM nodes WHERE name = ?1", params![name])?;
+    tx.execute("DELETE FROM fence WHERE node = ?1", params![name])?;
+    tx.record("node.forgotten", at, &json!({ "node": name }))?;
+    Ok(ForgetNode::Forgotten)
 }

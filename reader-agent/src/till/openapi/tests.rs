@@ -34,6 +34,7 @@ const PASSED_ON: &[ProblemType] = &[
     CertificateNeeded,
     CertificateRefused,
     TooManyRequests,
+    AnswerLate,
     Fenced,
 ];
 

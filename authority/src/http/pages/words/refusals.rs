@@ -88,7 +88,7 @@ impl Words {
             P::CodePaused => CODE_PAUSED,
             P::MalformedRequest | P::BodyTooLarge | P::FormRefused => MALFORMED_REQUEST,
             P::NotFound | P::MethodNotAllowed => NOT_FOUND,
-            P::Busy => BUSY,
+            P::Busy | P::AnswerLate => BUSY,
             P::NotReady | P::Fenced => NOT_READY,
             _ => INTERNAL,
         };
