@@ -92,12 +92,13 @@ async fn measure() -> Result<String, Failure> {
     let theirs = Server::at(nginx.pid(), nginx.port(), Request::Root);
     server::pin(ours.pid, SERVER_CORE)?;
     server::pin(theirs.pid, SERVER_CORE)?;
-    let rounds = rounds(&clients, &ours, &theirs).await?;
     eprintln!("{agents} terminals listen");
+    // First, while neither has memory left over from other work.
     let idle = [
         idle(&clients, &ours, Request::Events).await?,
         idle(&clients, &theirs, Request::Root).await?,
     ];
+    let rounds = rounds(&clients, &ours, &theirs).await?;
     eprintln!("{agents} terminals come back");
     house.authority.stop().await?;
     house.authority.serve().await?;
