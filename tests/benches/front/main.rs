@@ -101,6 +101,8 @@ async fn measure() -> Result<String, Failure> {
     let rounds = rounds(&clients, &ours, &theirs).await?;
     eprintln!("{agents} terminals come back");
     house.authority.stop().await?;
+    // Or the next one would share the client's core.
+    server::unpin(std::process::id())?;
     house.authority.serve().await?;
     let back = Server::at(house.authority.pid()?, port, Request::Events);
     let storm = clients.all_at_once(back.port).await?;
