@@ -25,7 +25,8 @@ impl Server {
         work: impl Future<Output = Result<u64, Failure>>,
     ) -> Result<f64, Failure> {
         let before = self.processor_us()?;
-        let done = work.await?;
+        let asked = format!("port {}, {:?}", self.port, self.asks);
+        let done = work.await.map_err(Failure::of(asked))?;
         Ok((self.processor_us()? - before) as f64 / done.max(1) as f64)
     }
 
