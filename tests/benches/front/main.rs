@@ -92,14 +92,17 @@ async fn measure() -> Result<String, Failure> {
     let theirs = Server::at(nginx.pid(), nginx.port(), Request::Root);
     server::pin(ours.pid, SERVER_CORE)?;
     server::pin(theirs.pid, SERVER_CORE)?;
-    let rounds = rounds(&clients, &ours, &theirs).await?;
     eprintln!("{agents} terminals listen");
+    // First, while neither has memory left over from other work.
     let idle = [
         idle(&clients, &ours, Request::Events).await?,
         idle(&clients, &theirs, Request::Root).await?,
     ];
+    let rounds = rounds(&clients, &ours, &theirs).await?;
     eprintln!("{agents} terminals come back");
     house.authority.stop().await?;
+    // Or the next one would share the client's core.
+    server::unpin(std::process::id())?;
     house.authority.serve().await?;
     let back = Server::at(house.authority.pid()?, port, Request::Events);
     let storm = clients.all_at_once(back.port).await?;

@@ -25,7 +25,8 @@ impl Server {
         work: impl Future<Output = Result<u64, Failure>>,
     ) -> Result<f64, Failure> {
         let before = self.processor_us()?;
-        let done = work.await?;
+        let asked = format!("port {}, {:?}", self.port, self.asks);
+        let done = work.await.map_err(Failure::of(asked))?;
         Ok((self.processor_us()? - before) as f64 / done.max(1) as f64)
     }
 
@@ -56,6 +57,15 @@ impl Server {
 /// All its threads on this core; where there is one core only, they are there already.
 pub(crate) fn pin(pid: u32, core: usize) -> Result<(), Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let core = core.min(cores - 1).to_string();
-    tools::run("taskset", &["-a", "-c", "-p", &core, &pid.to_string()]).map(drop)
+    on(pid, &core.min(cores - 1).to_string())
+}
+
+/// All its threads on all cores again, and whatever it starts.
+pub(crate) fn unpin(pid: u32) -> Result<(), Failure> {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
+    on(pid, online.trim())
+}
+
+fn on(pid: u32, cores: &str) -> Result<(), Failure> {
+    tools::run("taskset", &["-a", "-c", "-p", cores, &pid.to_string()]).map(drop)
 }
