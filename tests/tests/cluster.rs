@@ -56,7 +56,7 @@ const SLOWLY: Duration = Duration::from_millis(30);
 async fn in_hand(cluster: &Cluster, node: &Node) {
     let sql = format!(
         "SELECT 1 FROM pg_stat_activity WHERE application_name = 'm2key-authority {}'
-         AND state <> 'idle' AND query LIKE '%INTO spent%'",
+         AND state <> 'idle' AND query ~ '(spent|turns|claims|charges)'",
         node.name
     );
     let claims = async || (!cluster.sql(&sql).is_empty()).then_some(());
