@@ -32,7 +32,7 @@ impl Default for RawRetention {
     fn default() -> Self {
         Self {
             spent_days: 90,
-            reports_days: 90,
+            reports_days: 400,
         }
     }
 }

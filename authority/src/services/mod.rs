@@ -31,6 +31,7 @@ pub mod looks;
 pub mod neighbours;
 pub mod node;
 pub mod operators;
+mod owed;
 pub mod pacing;
 pub mod passkeys;
 pub mod payments;

@@ -1,7 +1,7 @@
 //! What follows here from what other nodes have committed, and what if this node cannot hear of it?
 //!
 //! ```text
-//! store: news ──▶ follow: streams are woken, bans cut, keys read again, facts journalled here, too
+//! store: news ──▶ follow: streams are woken, bans cut; keys are owed, read beside it; facts journalled here, too
 //!   └─ none for most of a second ──▶ closed: streams end, nothing is issued, claimed or paid
 //!                                      └─ heard again, and all of it followed ──▶ open
 //! ```
@@ -17,14 +17,18 @@ use tokio::sync::{Notify, watch};
 
 use super::changes::Change;
 use super::journey::Journey;
+use super::owed::{Duty, Next, Opened, Owed};
 use super::{Failure, fence, same_keys};
 use crate::app::{App, AssembleError};
-use crate::store::{Contact, News, NewsListener, SKEW_MAX_MS};
+use crate::store::{Contact, LOST_AFTER, News, NewsListener, SKEW_MAX_MS};
 
 /// How often it is looked whether the others are heard.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// From news of a fact to its line in the journal here, so that many make one look.
 const JOURNAL_DEBOUNCE: Duration = Duration::from_millis(500);
+/// After keys could not be read, and after they could not be compared.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+const PROVE_AGAIN: Duration = Duration::from_secs(30);
 /// What was closed because of a moment's silence is tried again soon.
 const RETRY_S: u32 = 1;
 
@@ -35,6 +39,8 @@ pub struct Neighbours {
     closed: watch::Sender<Option<Arc<str>>>,
     /// A fact of another node is not in the journal here yet.
     owes: Notify,
+    /// What is to be read and compared again because of them.
+    owed: Owed,
     /// What is wrong with the HSM token since keys were replaced elsewhere.
     keys: Mutex<Option<String>>,
 }
@@ -44,6 +50,7 @@ impl Default for Neighbours {
         Self {
             closed: watch::Sender::new(None),
             owes: Notify::new(),
+            owed: Owed::default(),
             keys: Mutex::default(),
         }
     }
@@ -130,6 +137,7 @@ pub async fn run(journey: &Journey) {
     let app = &journey.app;
     tokio::select! {
         () = hear(journey) => {}
+        () = keep_up(journey) => {}
         () = keep_journal(app) => {}
         () = app.draining() => {}
     }
@@ -142,11 +150,11 @@ async fn hear(journey: &Journey) {
     }
     let mut news = app.store.news();
     // What was committed between the first read of the keys and now.
-    follow(journey, News::All).await;
+    follow(journey, News::All);
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
-            heard = news.next() => follow(journey, heard).await,
+            heard = news.next() => follow(journey, heard),
             _ = looks.tick() => look(app, &news),
         }
     }
@@ -154,62 +162,112 @@ async fn hear(journey: &Journey) {
 
 /// Closes as soon as nothing is heard, and opens when all is followed.
 fn look(app: &App, news: &NewsListener) {
-    match app.store.contact() {
-        Contact::Lost { why } => app.neighbours.close(&why),
-        Contact::Alone | Contact::Kept { .. } if news.is_caught_up() => app.neighbours.open(),
-        Contact::Alone | Contact::Kept { .. } => {}
+    let neighbours = &app.neighbours;
+    if let Contact::Lost { why } = app.store.contact() {
+        return neighbours.close(&why);
+    }
+    match neighbours.owed.in_the_dark() {
+        Some(dark) if dark >= LOST_AFTER => {
+            neighbours.close("keys changed there and cannot be read")
+        }
+        Some(_) => {}
+        None if news.is_caught_up() => neighbours.open(),
+        None => {}
     }
 }
 
-/// Does what this process would have done, had it committed that itself.
-pub async fn follow(journey: &Journey, news: News) {
+/// Does what this process would have done, had it committed that itself. What takes its time is owed, and done
+/// beside this: the next news may be a ban.
+fn follow(journey: &Journey, news: News) {
     let app = &journey.app;
-    match &news {
-        News::Terminal(terminal) => journey.push.changed(*terminal),
-        News::Banned(terminal) => app.bans.announce(*terminal),
-        News::Revoked(serial) => app.bans.announce_revoked(serial),
-        News::Reseeded(terminal) => {
-            journey.follow(&Change::Terminals([*terminal].into()));
-        }
+    let owed = &app.neighbours.owed;
+    if news.is_kept() && news != News::Operations {
+        app.neighbours.owes.notify_one();
+    }
+    match news {
+        News::Terminal(terminal) => journey.push.changed(terminal),
+        News::Banned(terminal) => app.bans.announce(terminal),
+        News::Revoked(serial) => app.bans.announce_revoked(&serial),
+        News::Reseeded(terminal) => journey.follow(&Change::Terminals([terminal].into())),
         News::Operations => app.operations.moved_elsewhere(),
         News::Opened {
             terminal,
             certificate,
             instance,
-        } => {
-            let push = &journey.push;
-            push.opened_elsewhere(*terminal, certificate, instance.as_deref())
-                .await;
-        }
-        News::Listens(terminal) => journey.push.listens_elsewhere(*terminal),
-        News::Closed(terminal) => journey.push.closed_elsewhere(*terminal),
+        } => owed.opened(Opened {
+            terminal,
+            certificate,
+            instance,
+        }),
+        News::Listens(terminal) => journey.push.listens_elsewhere(terminal),
+        News::Closed(terminal) => journey.push.closed_elsewhere(terminal),
         News::Hello => journey.push.tell_who_listens(),
-        News::Keys | News::Generation | News::Fact => {}
+        News::Keys => owed.owe(Duty::Keys),
+        News::Generation => owed.owe(Duty::Generation),
+        News::Fact => {}
         News::All => {
             journey.follow(&Change::All);
             app.operations.moved_elsewhere();
             // Calls may have been lost: who listens where is asked, and told, anew.
-            app.store.call(&[News::Hello]);
-            journey.push.tell_who_listens();
+            for duty in [Duty::Generation, Duty::Keys, Duty::Hello] {
+                owed.owe(duty);
+            }
         }
-    }
-    let followed = match &news {
-        News::Keys => read_keys(journey).await,
-        News::Generation => read_generation(app).await,
-        News::All => both(read_keys(journey).await, read_generation(app).await),
-        _ => Ok(()),
-    };
-    if let Err(why) = followed {
-        // Whoever cannot read closes within the second, and hears everything anew.
-        tracing::warn!(?news, error = %why, "what another node did could not be read");
-    }
-    if news.is_kept() && news != News::Operations {
-        app.neighbours.owes.notify_one();
     }
 }
 
-fn both(one: Result<(), Failure>, other: Result<(), Failure>) -> Result<(), Failure> {
-    one.and(other)
+/// Does what is owed, one after the other.
+async fn keep_up(journey: &Journey) {
+    let owed = &journey.app.neighbours.owed;
+    loop {
+        let (duty, turn) = match owed.next().await {
+            Next::Duty(duty, turn) => (duty, turn),
+            Next::Opened(Opened {
+                terminal,
+                certificate,
+                instance,
+            }) => {
+                let push = &journey.push;
+                push.opened_elsewhere(terminal, &certificate, instance.as_deref())
+                    .await;
+                continue;
+            }
+        };
+        match attend(journey, duty).await {
+            Ok(()) => owed.done(duty, turn),
+            Err(why) => {
+                tracing::warn!(?duty, error = %why, "what another node did is not followed yet");
+                owed.later(duty, again_after(duty));
+            }
+        }
+    }
+}
+
+async fn attend(journey: &Journey, duty: Duty) -> Result<(), Failure> {
+    let app = &journey.app;
+    match duty {
+        Duty::Generation => read_generation(app).await,
+        Duty::Keys => read_keys(journey).await,
+        Duty::Proof => {
+            let proven = same_keys::prove(app).await;
+            app.neighbours
+                .note_keys(proven.as_ref().err().map(ToString::to_string));
+            proven.map_err(|why| Problem::new(ProblemType::Internal).with_detail(why).into())
+        }
+        Duty::Hello => {
+            app.store.call(&[News::Hello]);
+            journey.push.tell_who_listens();
+            Ok(())
+        }
+    }
+}
+
+/// A proof costs the HSM a command for every key.
+fn again_after(duty: Duty) -> Duration {
+    match duty {
+        Duty::Proof => PROVE_AGAIN,
+        Duty::Generation | Duty::Keys | Duty::Hello => READ_AGAIN,
+    }
 }
 
 async fn read_keys(journey: &Journey) -> Result<(), Failure> {
@@ -221,9 +279,7 @@ async fn read_keys(journey: &Journey) -> Result<(), Failure> {
             .into(),
     })?;
     journey.follow(&Change::Keys);
-    let proven = same_keys::prove(app).await;
-    app.neighbours
-        .note_keys(proven.err().map(|why| why.to_string()));
+    app.neighbours.owed.owe(Duty::Proof);
     Ok(())
 }
 

@@ -112,7 +112,6 @@ impl Verb for AccountCredit {
 impl Verb for LedgerCheck {
     const NAME: &'static str = "ledger-check";
     const CHANGES: bool = false;
-    const MAY_LAG: bool = true;
     type Answer = LedgerView;
 
     async fn run(self, app: &App) -> Result<LedgerView, Failure> {

@@ -80,7 +80,6 @@ pub struct AlarmView {
 impl Verb for AlarmList {
     const NAME: &'static str = "alarm-list";
     const CHANGES: bool = false;
-    const MAY_LAG: bool = true;
     type Answer = Alarms;
 
     async fn run(self, app: &App) -> Result<Alarms, Failure> {

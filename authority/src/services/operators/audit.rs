@@ -35,7 +35,6 @@ pub struct AuditView {
 impl Verb for AuditVerify {
     const NAME: &'static str = "audit-verify";
     const CHANGES: bool = false;
-    const MAY_LAG: bool = true;
     type Answer = AuditView;
 
     async fn run(self, app: &App) -> Result<AuditView, Failure> {

@@ -263,7 +263,6 @@ impl Verb for SettlementClose {
 impl Verb for SettlementList {
     const NAME: &'static str = "settlement-list";
     const CHANGES: bool = false;
-    const MAY_LAG: bool = true;
     type Answer = SettlementsView;
 
     async fn run(self, app: &App) -> Result<SettlementsView, Failure> {

@@ -122,7 +122,6 @@ impl Verb for CertificateIssue {
 impl Verb for CertificateList {
     const NAME: &'static str = "certificate-list";
     const CHANGES: bool = false;
-    const MAY_LAG: bool = true;
     type Answer = Certificates;
 
     async fn run(self, app: &App) -> Result<Certificates, Failure> {

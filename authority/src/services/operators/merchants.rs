@@ -89,7 +89,6 @@ impl Verb for MerchantAdd {
 impl Verb for MerchantList {
     const NAME: &'static str = "merchant-list";
     const CHANGES: bool = false;
-    const MAY_LAG: bool = true;
     type Answer = Merchants;
 
     async fn run(self, app: &App) -> Result<Merchants, Failure> {

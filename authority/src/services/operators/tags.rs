@@ -172,7 +172,6 @@ impl std::fmt::Debug for KeyText {
 impl Verb for TagList {
     const NAME: &'static str = "tag-list";
     const CHANGES: bool = false;
-    const MAY_LAG: bool = true;
     type Answer = Tags;
 
     async fn run(self, app: &App) -> Result<Tags, Failure> {

@@ -153,7 +153,6 @@ impl Verb for TerminalJoin {
 impl Verb for TerminalList {
     const NAME: &'static str = "terminal-list";
     const CHANGES: bool = false;
-    const MAY_LAG: bool = true;
     type Answer = Terminals;
 
     async fn run(self, app: &App) -> Result<Terminals, Failure> {

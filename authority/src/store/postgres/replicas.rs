@@ -24,7 +24,7 @@ use crate::store::sql::conn::{Conn, params};
 use crate::store::sql::readers::Readers;
 use crate::store::sql::row::{find, get};
 use crate::store::sqlite::error::unusable;
-use crate::store::{Contact, ReplicaState, Result};
+use crate::store::{Contact, ReplicaState, Result, SKEW_MAX_MS};
 
 /// How often a replica is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -127,10 +127,10 @@ impl Replica {
         let Contact::Kept { database_now } = neighbours.contact() else {
             return None;
         };
-        let (at, knows) = self.seen().at.filter(|(at, _)| at.age() < GONE_AFTER)?;
         // What it knew then it knows now.
-        let _ = at;
-        Some((database_now - knows).max(0))
+        let (_, knows) = self.seen().at.filter(|(at, _)| at.age() < GONE_AFTER)?;
+        // What a clock ahead of the primary's has written says nothing.
+        Some(database_now - knows).filter(|lag| *lag >= -SKEW_MAX_MS)
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

@@ -36,6 +36,11 @@ impl Chain {
         self.head = None;
     }
 
+    /// After a job that was undone the end is what it was before.
+    pub(super) fn goes_back(&mut self, before: Option<(u64, [u8; 32])>) {
+        self.head = before;
+    }
+
     /// The end that is known here; none: the database knows it.
     pub(super) fn known(&self) -> Option<(u64, [u8; 32])> {
         self.head

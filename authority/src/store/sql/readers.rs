@@ -27,8 +27,8 @@ pub(in crate::store) struct Readers {
     pool: Arc<Pool>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// The database is a file, and no server far away.
-    beside: bool,
+    /// Looks at once where the database is a file; none at a server far away.
+    looks: Semaphore,
 }
 
 struct Pool(Mutex<Vec<Conn>>);
@@ -41,11 +41,12 @@ impl Readers {
     pub(in crate::store) fn new(connections: Vec<Conn>) -> Self {
         let count = connections.len();
         let beside = connections.iter().all(|it| matches!(it, Conn::Sqlite(_)));
+        let looks = if beside { looks_max().min(count) } else { 0 };
         Self {
             pool: Arc::new(Pool(Mutex::new(connections))),
             permits: Arc::new(Semaphore::new(count)),
             waiting: AtomicUsize::new(0),
-            beside,
+            looks: Semaphore::new(looks),
         }
     }
 
@@ -71,11 +72,8 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Conn) -> Result<T> + Send + 'static,
     {
-        let permit = match self.beside {
-            true => self.permits.try_acquire().ok(),
-            false => None,
-        };
-        let Some(_permit) = permit else {
+        let (Ok(_look), Ok(_permit)) = (self.looks.try_acquire(), self.permits.try_acquire())
+        else {
             return self.read(work).await;
         };
         let lent = Lent::take(&self.pool);
@@ -132,6 +130,11 @@ impl Readers {
         });
         reading.await.unwrap_or_else(|_| Err(panicked()))
     }
+}
+
+/// A disk that stands still holds up all but one of the runtime's threads.
+fn looks_max() -> usize {
+    tokio::runtime::Handle::try_current().map_or(0, |it| it.metrics().num_workers() - 1)
 }
 
 fn panicked() -> StoreError {

@@ -55,12 +55,13 @@ fn add(
     at: Timestamp,
 ) -> Verdict<Vec<EventId>> {
     let mut safe = Vec::with_capacity(events.len());
-    let (mut stored, mut digest) = (0_u32, Sha256::new());
+    let (mut stored, mut too_old, mut digest) = (0_u32, 0_u32, Sha256::new());
     let fence = report_fence(tx.conn)?;
     for event in events {
         if event.at < fence {
             // It was kept as long as it is worth keeping, or comes too late for anything: the terminal may forget it.
             safe.push(event.id);
+            too_old += 1;
             continue;
         }
         let text = serde_json::to_string(event).map_err(|error| corrupt(error.to_string()))?;
@@ -83,6 +84,11 @@ fn add(
             "sha256": hex(&digest.finalize()),
         });
         tx.record("reports.stored", at, &body)?;
+    }
+    if too_old > 0 {
+        // A terminal whose clock is wrong says so, too: what it saw is lost, and that it was is not.
+        let body = json!({ "terminal": terminal, "events": too_old });
+        tx.record("reports.too-old", at, &body)?;
     }
     Ok(safe)
 }

@@ -352,6 +352,7 @@ impl Lane {
     /// own failure stays its own.
     fn run_job(&mut self, job: &mut dyn Job) -> Result<(Told, bool)> {
         let mut told = Told::default();
+        let before = self.chain.known();
         let kept = {
             let mut tx = Tx {
                 conn: &self.conn,
@@ -372,7 +373,8 @@ impl Lane {
                 keep(&self.conn, caller.node(), &told.news.borrow())?;
             }
         } else {
-            self.chain.forget();
+            // Its rows are undone with it, and those before them stand.
+            self.chain.goes_back(before);
             told = Told::default();
         }
         Ok((told, kept))

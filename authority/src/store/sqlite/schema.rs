@@ -63,11 +63,12 @@ pub(in crate::store) fn open_writer(path: &Path, node: &str) -> Result<Connectio
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
     conn.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
-    // What a savepoint would restore stays in memory, else each job of a batch writes its pages to a file first.
-    conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "cache_size", -WRITER_CACHE_BYTES_MAX / 1024)?;
     migrate(&mut conn)?;
     own(&conn, node)?;
+    // What a savepoint would restore stays in memory, else each job of a batch writes its pages to a file first. A
+    // migration sorts whole tables, and may use files.
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(conn)
 }
 

@@ -8,6 +8,7 @@ use protocol::window::EpochClock;
 use protocol::wire::reports::{Seen, SeenWindow, TagCounter, TerminalEvent};
 use uuid::Uuid;
 
+use super::super::retention::report_fence;
 use super::super::row::{all, count, find, get, time, uuid};
 use super::super::taps::{Place, Span, alarms, claims_between, taps_that_prove};
 use super::{With, moment};
@@ -97,13 +98,17 @@ fn events(
     last: Timestamp,
     on_nfc: &[OnNfc],
 ) -> Result<Vec<Moment>> {
+    let from = first - TAPS_AROUND_MS;
+    let fence = report_fence(conn)?;
+    let gone = "nothing earlier is kept of what the terminal saw";
+    let gone = (from < fence).then(|| moment(fence, Source::Terminal, gone));
     let events = all(
         conn,
         "SELECT event FROM reports WHERE terminal = ?1 AND at_ms BETWEEN ?2 AND ?3
          ORDER BY at_ms LIMIT ?4",
         params![
             dispute.terminal.value(),
-            (first - TAPS_AROUND_MS).ms(),
+            from.ms(),
             (last + TAPS_AROUND_MS).ms(),
             TAPS_MAX
         ],
@@ -112,7 +117,8 @@ fn events(
             serde_json::from_str(&text).map_err(|error| corrupt(format!("an event: {error}")))
         },
     )?;
-    Ok(events.iter().filter_map(|it| seen(it, on_nfc)).collect())
+    let seen = events.iter().filter_map(|it| seen(it, on_nfc));
+    Ok(gone.into_iter().chain(seen).collect())
 }
 
 fn seen(event: &TerminalEvent, on_nfc: &[OnNfc]) -> Option<Moment> {
