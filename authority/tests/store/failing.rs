@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use authority::journal::Known;
 use authority::store::postgres::{PostgresPlace, migrate};
-use authority::store::{ClaimOutcome, ClaimRecord, PayOutcome, PersonKey, Store, StoreError};
+use authority::store::{
+    Claim, ClaimOutcome, ClaimRecord, PayOutcome, PersonKey, Store, StoreError,
+};
 use own_postgres::{Cluster, Durability, SMALL};
 use protocol::ids::{ClaimId, PaymentId, TerminalId};
 use protocol::token::Channel;
@@ -399,4 +401,39 @@ async fn a_commit_that_never_reached_the_server_is_made_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_is_not_made_again() {
     cut_commits(Cut::After).await;
+}
+
+/// What a job that was undone has done to the chain is undone with it: the end that was committed is still known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_in_doubt_is_not_made_again_because_its_last_job_was_refused() {
+    let cluster = full();
+    let line = Line::to(&cluster);
+    let place = PostgresPlace {
+        hosts: vec![line.socket().display().to_string()],
+        ..place_of(&cluster, "postgres")
+    };
+    let world = World::new(Arc::new(open(place, NODE, 1)));
+    for number in 1..=5 {
+        let terminal = world.terminal(number).await;
+        world.start(terminal, 10).await;
+        let claim = world.claim_of(world.shown(terminal, Channel::Qr).await);
+        let again = Claim {
+            id: world.claim_id(),
+            ..claim.clone()
+        };
+        // The only lane is busy with a commit in doubt, so what comes now shares the next one.
+        line.cut_next_commit(Cut::After);
+        let store = world.store.clone();
+        let noted = tokio::spawn(async move { store.note("filler", "{}".into(), NOW).await });
+        while !line.is_cut() {
+            tokio::task::yield_now().await;
+        }
+        line.cut_next_commit(Cut::After);
+        let (first, second) = tokio::join!(world.store.claim(claim), world.store.claim(again));
+        assert!(matches!(first, Ok(ClaimOutcome::Claimed(_))), "{first:?}");
+        assert_eq!(second, Ok(ClaimOutcome::Spent));
+        assert!(line.is_cut());
+        noted.await.unwrap().unwrap();
+    }
+    world.check_books_and_audit().await;
 }
