@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::Failure;
 use super::consent::{Admission, Wanted, admit};
+use super::neighbours;
 use super::rotation::Asked;
 use super::to_the_end::to_the_end;
 use crate::app::App;
@@ -204,6 +205,11 @@ async fn carry_out_request<V: Verb>(
     request: Option<RequestId>,
 ) -> Result<V::Answer, Failure> {
     if let Some(problem) = app.fence.operator_problem().filter(|_| !V::WHILE_FENCED) {
+        return Err(problem.into());
+    }
+    // What others did to keys and bans is not known here now: another node carries it out.
+    let changes = V::CHANGES && !V::WHILE_FENCED;
+    if let Some(problem) = neighbours::problem(app).filter(|_| changes) {
         return Err(problem.into());
     }
     let admission = match verb.gate() {

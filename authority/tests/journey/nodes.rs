@@ -6,10 +6,12 @@ use std::time::Duration;
 use authority::listen::{self, Listening, Plain};
 use authority::serve;
 use authority::services::journey::Journey;
+use authority::services::operators::{MerchantAdd, carry_out};
 use authority::services::push::Frame;
 use authority::services::{neighbours, readiness, revocation, same_keys};
 use authority::store::Nodes;
 use hsm::{Hsm, KeyKind};
+use protocol::money::Currency;
 use protocol::token::Channel;
 use protocol::wire::push::{ChargeStage, TerminalState};
 use protocol::wire::schedules::ScheduleQuery;
@@ -177,6 +179,14 @@ async fn a_node_that_hears_nothing_closes_and_opens_when_it_has_caught_up() {
     assert!(neighbours::problem(app).is_some(), "it answers nothing");
     let said = readiness::check(app).await.reasons.join("; ");
     assert!(said.contains("other nodes are not heard"), "{said}");
+    let merchant = MerchantAdd {
+        name: "Corner Bakery".into(),
+        currency: Currency::EUR,
+        fixed_minor: None,
+        open_cap_minor: None,
+    };
+    let refused = carry_out(app, "ops", merchant).await;
+    assert_eq!(slug(refused), "not-ready", "nor do operators change anything");
     let (terminal, now) = (two.here.terminal, two.here.now());
     let banned = revocation::ban(&two.here.app, terminal, "stolen".into(), now).await;
     assert!(banned.unwrap().is_some());

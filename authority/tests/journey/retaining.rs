@@ -40,7 +40,7 @@ async fn a_spent_token_goes_after_ninety_days_and_its_claim_stays() {
 }
 
 #[tokio::test]
-async fn a_report_goes_after_ninety_days_and_its_late_repeat_is_forgotten() {
+async fn a_report_goes_after_four_hundred_days_and_its_late_repeat_is_forgotten() {
     let world = World::new().await;
     let (terminal, seen_at) = (world.terminal, world.now());
     let report = || ReportRequest {
@@ -54,7 +54,7 @@ async fn a_report_goes_after_ninety_days_and_its_late_repeat_is_forgotten() {
     };
     let reports = &world.journey.reports;
     let stored = reports.take(terminal, report(), seen_at).await.unwrap();
-    world.advance(89 * DAY);
+    world.advance(399 * DAY);
     world.journey.retain(world.now()).await.unwrap();
     assert_eq!(world.store.reports(terminal, 9).await.unwrap().len(), 1);
     world.advance(2 * DAY);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use authority::store::{
     ChargeStatus, Claim, ClaimOutcome, ClaimRecord, CloseOutcome, Pay, PayOutcome, Redeem,
-    RefundOutcome, TapRefusal, TerminalStatus,
+    RefundOutcome, TapRefusal, TerminalStatus, unhurried,
 };
 use protocol::ids::TerminalId;
 use protocol::token::Channel;
@@ -297,10 +297,10 @@ async fn all_at_once<T: Send + 'static>(
         .into_iter()
         .map(|run| {
             let barrier = Arc::clone(&barrier);
-            tokio::spawn(async move {
+            tokio::spawn(unhurried(async move {
                 barrier.wait().await;
                 run.await
-            })
+            }))
         })
         .collect();
     let mut results = Vec::new();

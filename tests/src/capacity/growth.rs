@@ -100,7 +100,7 @@ pub const TABLES: [Table; 14] = [
         "`reports`",
         Per::TagWrite,
         455.0,
-        Some(90.0),
+        Some(400.0),
         "go behind their fence; wear is kept apart",
     ),
     table("`audit_rows`", Per::Report, 240.0, Some(400.0), "as above"),

@@ -3,7 +3,7 @@
 use authority::store::{
     About, AccountCaps, AddPasskey, Barred, CHALLENGES_MAX, Challenge, ClaimOutcome, Confirmation,
     Exemption, IntentStep, Limit, Locked, NewPasskey, NewServiceAccount, OwnLimits, PASSKEYS_MAX,
-    Pay, PayOutcome, PersonKey, Reason, SpendRules, StepUpCause, Strength,
+    Pay, PayOutcome, PersonKey, Reason, SpendRules, StepUpCause, Strength, unhurried,
 };
 use protocol::money::Currency;
 use protocol::time::Timestamp;
@@ -155,7 +155,7 @@ pub(crate) async fn racing_payments_do_not_both_find_room_for_one(world: &World)
     }
     let runs = all.into_iter().map(|pay| {
         let store = world.store.clone();
-        tokio::spawn(async move { store.pay(pay).await.unwrap() })
+        tokio::spawn(unhurried(async move { store.pay(pay).await.unwrap() }))
     });
     let mut paid = 0;
     for run in runs.collect::<Vec<_>>() {
