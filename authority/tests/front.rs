@@ -25,6 +25,8 @@ mod consenting;
 mod crowding;
 #[path = "front/denying.rs"]
 mod denying;
+#[path = "front/draining.rs"]
+mod draining;
 #[path = "front/enrolling.rs"]
 mod enrolling;
 #[path = "front/forgotten.rs"]

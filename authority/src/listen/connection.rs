@@ -215,31 +215,37 @@ impl<T: Transport> Door<T> {
         handover: &Handover,
     ) -> Result<Option<(T::Stream, Given)>, Ended> {
         let mut connection = http1().serve_connection(io, service);
-        tokio::select! {
+        let given = tokio::select! {
             ended = &mut connection => {
                 ended?;
                 return Ok(None);
             }
-            given = handover.taken() => {
-                let parts = connection.into_parts();
-                return match parts.read_buf.is_empty() {
-                    true => Ok(Some((parts.io.into_inner().into_inner(), given))),
-                    // As if it had said so a moment later.
-                    false => {
-                        self.cut("talks-on-stream");
-                        Ok(None)
-                    }
-                };
-            }
+            given = handover.taken() => given,
             why = seen.too_slow() => {
                 self.cut(why);
                 return Ok(None);
             }
-            () = self.app.draining() => {}
+            () = self.app.draining() => {
+                Pin::new(&mut connection).graceful_shutdown();
+                // A stream that was asked for before is given after; nobody else would take it.
+                tokio::select! {
+                    ended = &mut connection => {
+                        ended?;
+                        return Ok(None);
+                    }
+                    given = handover.taken() => given,
+                }
+            }
+        };
+        let parts = connection.into_parts();
+        match parts.read_buf.is_empty() {
+            true => Ok(Some((parts.io.into_inner().into_inner(), given))),
+            // As if it had said so a moment later.
+            false => {
+                self.cut("talks-on-stream");
+                Ok(None)
+            }
         }
-        Pin::new(&mut connection).graceful_shutdown();
-        connection.await?;
-        Ok(None)
     }
 
     async fn talk_either(

@@ -30,7 +30,7 @@ use protocol::money::Currency;
 use protocol::time::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use warp::Filter;
+use warp::{Filter, Rejection};
 
 use crate::certificates::Shown;
 use crate::house::{Reply, curl, openssl, text};
@@ -67,7 +67,7 @@ pub struct StageIssuer {
     held: Mutex<Option<Held>>,
 }
 
-/// Tells that the issuing CA is reached, and waits.
+/// Tells that what is held is reached, and waits.
 type Held = (oneshot::Sender<()>, oneshot::Receiver<()>);
 
 #[async_trait]
@@ -142,8 +142,12 @@ pub struct Stage {
     pub store: Arc<SqlStore>,
     pub journey: Arc<Journey>,
     root_key: RootKey,
+    held: HeldRequest,
     port: u16,
 }
+
+/// The next request that is held before any route takes it.
+type HeldRequest = Arc<Mutex<Option<Held>>>;
 
 /// A machine with files of its own: key, request, and what it was issued.
 pub struct Machine {
@@ -174,7 +178,8 @@ impl Stage {
         };
         let app = App::assemble(parts).await.unwrap();
         let journey = Journey::new(&app).unwrap();
-        let port = listen(&dir, &app, &journey).await;
+        let held = HeldRequest::default();
+        let port = listen(&dir, &app, &journey, &held).await;
         Self {
             dir,
             app,
@@ -184,6 +189,7 @@ impl Stage {
             store,
             journey,
             root_key,
+            held,
             port,
         }
     }
@@ -244,6 +250,14 @@ impl Stage {
     /// Asks the route that says who it was asked by.
     pub async fn ask(&self, shown: Option<&Shown>) -> Reply {
         self.curl("/who", shown, &[]).await
+    }
+
+    /// Holds the next request: tells when it has come, and lets the routes have it once it is told to.
+    pub fn hold_request(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (reached, is_reached) = oneshot::channel();
+        let (go_on, goes_on) = oneshot::channel();
+        *self.held.lock().unwrap() = Some((reached, goes_on));
+        (is_reached, go_on)
     }
 
     pub async fn curl(&self, path: &str, shown: Option<&Shown>, more: &[String]) -> Reply {
@@ -413,7 +427,7 @@ async fn store(dir: &TempDir, hsm: &MemoryHsm) -> SqlStore {
 
 /// A private listener with everything that terminals and operators ask, and two routes of the test's
 /// own: who asks, and the revocation lists; its port.
-async fn listen(dir: &TempDir, app: &Arc<App>, journey: &Arc<Journey>) -> u16 {
+async fn listen(dir: &TempDir, app: &Arc<App>, journey: &Arc<Journey>, held: &HeldRequest) -> u16 {
     let files = server(dir, app).await;
     let domain = app.issuer.trust_domain().clone();
     let tls = PrivateTls {
@@ -427,7 +441,8 @@ async fn listen(dir: &TempDir, app: &Arc<App>, journey: &Arc<Journey>) -> u16 {
         .await
         .unwrap();
     let port = listening.address().port();
-    let routes = Routes::<Private>::new("who", who)
+    let routes = Routes::<Private>::new("held", holding(held))
+        .or(Routes::new("who", who))
         .or(enrolment::routes(app))
         .or(agents::routes(journey))
         .or(operators::routes(app))
@@ -438,6 +453,23 @@ async fn listen(dir: &TempDir, app: &Arc<App>, journey: &Arc<Journey>) -> u16 {
             .run(app.clone()),
     );
     port
+}
+
+/// Takes no request; whichever comes while one is to be held waits here on its way to the routes.
+fn holding(
+    held: &HeldRequest,
+) -> impl Filter<Extract = (String,), Error = Rejection> + Clone + use<> {
+    let held = held.clone();
+    warp::any().and_then(move || {
+        let held = held.lock().unwrap().take();
+        async move {
+            if let Some((reached, goes_on)) = held {
+                reached.send(()).unwrap();
+                goes_on.await.unwrap();
+            }
+            Err(warp::reject::not_found())
+        }
+    })
 }
 
 async fn server(dir: &TempDir, app: &Arc<App>) -> CertificateFiles {

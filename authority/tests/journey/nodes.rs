@@ -9,12 +9,13 @@ use authority::services::journey::Journey;
 use authority::services::operators::{MerchantAdd, carry_out};
 use authority::services::push::Frame;
 use authority::services::{neighbours, readiness, revocation, same_keys};
-use authority::store::Nodes;
+use authority::store::{News, Nodes};
 use hsm::{Hsm, KeyKind};
 use protocol::money::Currency;
 use protocol::token::Channel;
 use protocol::wire::push::{ChargeStage, TerminalState};
 use protocol::wire::schedules::ScheduleQuery;
+use protocol::wire::upkeep::INSTANCE_MAX;
 use tokio::sync::mpsc::Receiver;
 
 use crate::cluster::Database;
@@ -250,4 +251,25 @@ async fn a_node_whose_hsm_token_holds_other_keys_is_refused() {
 
 async fn refused(node: &Journey) -> String {
     same_keys::prove(&node.app).await.unwrap_err().to_string()
+}
+
+/// What comes in a header may be as long as a head.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_with_too_long_a_name_has_none_at_any_node() {
+    let two = Two::new().await;
+    let mut news = two.there.app.store.news();
+    for (named, counts) in [(INSTANCE_MAX, true), (INSTANCE_MAX + 1, false)] {
+        let name = "n".repeat(named);
+        let push = &two.here.journey.push;
+        let _frames = push.open(two.here.terminal, "01", Some(name.clone()));
+        let opened = async {
+            loop {
+                if let News::Opened { instance, .. } = news.next().await {
+                    return instance;
+                }
+            }
+        };
+        let opened = tokio::time::timeout(PATIENCE, opened).await;
+        assert_eq!(opened.unwrap(), counts.then_some(name));
+    }
 }

@@ -118,7 +118,7 @@ impl Clients {
             let mut answer = vec![0; ask_once(&mut line, request).await?];
             let mut done = 1;
             while began.elapsed() < SPAN {
-                line.write_all(request.bytes()).await?;
+                say(&mut line, request).await?;
                 // Every answer is as long as the first.
                 line.read_exact(&mut answer).await?;
                 done += 1;
@@ -238,9 +238,16 @@ async fn listen(config: &Arc<ClientConfig>, number: usize, port: u16) -> std::io
     Ok(line)
 }
 
+/// Returns once it is sent. What TLS has taken may stay with it, and where many ask in one task it does: the runtime
+/// makes a task pause that has done so much at a stretch, and then nobody but a flush goes on.
+async fn say(line: &mut Line, request: Request) -> std::io::Result<()> {
+    line.write_all(request.bytes()).await?;
+    line.flush().await
+}
+
 /// Asks, and reads the answer, or the first frame of a stream; its length.
 async fn ask_once(line: &mut Line, request: Request) -> std::io::Result<usize> {
-    line.write_all(request.bytes()).await?;
+    say(line, request).await?;
     let mut answer = Vec::with_capacity(4_096);
     loop {
         if line.read_buf(&mut answer).await? == 0 {

@@ -5,6 +5,7 @@
 //! how long a fleet takes to come back after a restart. `make bench` prints the table and writes it into
 //! docs/PERFORMANCE.md. `M2KEY_FRONT_AGENTS` says how many terminals there are.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -83,10 +84,21 @@ async fn measure() -> Result<String, Failure> {
     house.authority.stop().await?;
     house.authority.configure(QUIET)?;
     house.authority.serve().await?;
+    let measured = compare(&mut house, dir.path(), agents).await;
+    // Also when it failed: did we end the connection?
+    tell_refused(&house).await?;
+    let measured = measured?;
+    let text = table::of(&measured);
+    page::write("front", &text)?;
+    table::tell(&measured)?;
+    Ok(text)
+}
+
+async fn compare(house: &mut House, dir: &Path, agents: u32) -> Result<Measured, Failure> {
     let clients = Clients::load(&house.fleet.terminals, &house.authority.root())?;
     let port = house.fleet.agents[0].rsplit(':').next().unwrap_or_default();
     let port = port.parse().map_err(Failure::of("the agents' port"))?;
-    let nginx = Nginx::start(dir.path(), &house.authority, agents).await?;
+    let nginx = Nginx::start(dir, &house.authority, agents).await?;
     server::pin(std::process::id(), CLIENT_CORE)?;
     let ours = Server::at(house.authority.pid()?, port, Request::Cacerts);
     let theirs = Server::at(nginx.pid(), nginx.port(), Request::Root);
@@ -100,21 +112,25 @@ async fn measure() -> Result<String, Failure> {
     ];
     let rounds = rounds(&clients, &ours, &theirs).await?;
     eprintln!("{agents} terminals come back");
+    tell_refused(house).await?;
     house.authority.stop().await?;
     // Or the next one would share the client's core.
     server::unpin(std::process::id())?;
     house.authority.serve().await?;
     let back = Server::at(house.authority.pid()?, port, Request::Events);
     let storm = clients.all_at_once(back.port).await?;
-    let measured = Measured {
+    Ok(Measured {
         rounds,
         agents: clients.count(),
         idle,
         storm,
-    };
-    let text = table::of(&measured);
-    page::write("front", &text)?;
-    Ok(text)
+    })
+}
+
+async fn tell_refused(house: &House) -> Result<(), Failure> {
+    let refused = server::refusals(&house.authority).await?;
+    eprintln!("connections refused or cut by the authority: {refused}");
+    Ok(())
 }
 
 /// Ours and nginx take turns, so that a slow moment of the machine hits both.

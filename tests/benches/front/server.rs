@@ -2,9 +2,12 @@
 
 use std::future::Future;
 
-use harness::{Failure, tools};
+use harness::authority::Authority;
+use harness::{Failure, tools, web};
 
 use crate::client::Request;
+
+const REFUSED: &str = "m2key_authority_connections_refused_total{listener=\"agents\",reason=\"";
 
 /// A running server and what is asked of it.
 pub(crate) struct Server {
@@ -52,6 +55,23 @@ impl Server {
         }
         Ok(all)
     }
+}
+
+/// Which connections the agents' listener has refused or cut since it came up, by reason, in words.
+pub(crate) async fn refusals(authority: &Authority) -> Result<String, Failure> {
+    let url = format!("{}/metrics", authority.loopback_url()?);
+    let response = web::plain()?.get(url).send().await;
+    let response = response.map_err(|error| web::sent(&error))?;
+    let text = response.text().await.map_err(|error| web::sent(&error))?;
+    let refused = text.lines().filter_map(|line| {
+        let (reason, count) = line.strip_prefix(REFUSED)?.split_once("\"} ")?;
+        Some(format!("{reason} {count}"))
+    });
+    let refused: Vec<String> = refused.collect();
+    Ok(match refused.is_empty() {
+        true => "none".into(),
+        false => refused.join(", "),
+    })
 }
 
 /// All its threads on this core; where there is one core only, they are there already.

@@ -2,24 +2,35 @@
 
 use crate::Measured;
 use crate::page::median;
+use crate::page::targets::{self, Target};
 
-/// One line with a target: at most so many times what nginx needs.
+/// One line: what it costs here, and what at nginx.
 struct Line {
     what: &'static str,
     unit: &'static str,
     pair: [f64; 2],
-    target: Option<f64>,
+    target: Option<&'static Target>,
 }
 
-pub(crate) fn of(measured: &Measured) -> String {
+/// What the targets at a glance say of it.
+pub(crate) fn tell(measured: &Measured) -> std::io::Result<()> {
+    for line in lines(measured) {
+        if let Some(target) = line.target {
+            targets::tell(target, line.ratio(), "")?;
+        }
+    }
+    Ok(())
+}
+
+fn lines(measured: &Measured) -> [Line; 4] {
     let pair = |pair: &[Vec<f64>; 2]| [median(&pair[0]), median(&pair[1])];
     let rounds = &measured.rounds;
-    let lines = [
+    [
         Line {
             what: "mTLS handshake",
             unit: "µs",
             pair: pair(&rounds.handshake),
-            target: Some(1.0 / 2.0),
+            target: Some(&targets::HANDSHAKES),
         },
         Line {
             what: "the same with one request",
@@ -31,19 +42,23 @@ pub(crate) fn of(measured: &Measured) -> String {
             what: "kept-alive mTLS request",
             unit: "µs",
             pair: pair(&rounds.request),
-            target: Some(1.0 / 1.2),
+            target: Some(&targets::REQUESTS),
         },
         Line {
             what: "connected idle agent, with its push stream",
             unit: "kB",
             pair: measured.idle.map(|bytes| bytes / 1_000.0),
-            target: Some(1.5),
+            target: Some(&targets::IDLE),
         },
-    ];
+    ]
+}
+
+pub(crate) fn of(measured: &Measured) -> String {
+    let rounds = &measured.rounds;
     let mut text = String::from(
         "| server's cost of one | | ours | nginx | ratio | target | |\n|---|---|--:|--:|--:|--:|---|\n",
     );
-    lines.iter().for_each(|line| text += &row(line));
+    lines(measured).iter().for_each(|line| text += &line.row());
     let storm = &measured.storm;
     text += &format!(
         "\nA kept-alive request of a terminal that is looked up in the store: {:.1} µs. \
@@ -59,16 +74,17 @@ pub(crate) fn of(measured: &Measured) -> String {
     text
 }
 
-fn row(line: &Line) -> String {
-    let [ours, theirs] = line.pair;
-    let ratio = ours / theirs;
-    let judged = match line.target {
-        Some(target) if ratio <= target => format!("≤ {target:.2} | met"),
-        Some(target) => format!("≤ {target:.2} | missed"),
-        None => " | ".into(),
-    };
-    format!(
-        "| {} | {} | {ours:.1} | {theirs:.1} | {ratio:.2} | {judged} |\n",
-        line.what, line.unit
-    )
+impl Line {
+    fn ratio(&self) -> f64 {
+        self.pair[0] / self.pair[1]
+    }
+
+    fn row(&self) -> String {
+        let ([ours, theirs], ratio) = (self.pair, self.ratio());
+        let judged = self.target.map_or("– |".to_owned(), |it| it.cells(ratio));
+        format!(
+            "| {} | {} | {ours:.1} | {theirs:.1} | {ratio:.2} | {judged} |\n",
+            self.what, self.unit
+        )
+    }
 }

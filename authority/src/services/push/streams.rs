@@ -63,6 +63,11 @@ pub(super) struct Displaced {
     fights: u32,
 }
 
+/// Whether a process may call itself so.
+pub(super) fn counts(instance: &str) -> bool {
+    (1..=INSTANCE_MAX).contains(&instance.len())
+}
+
 impl Streams {
     pub(super) fn enter(
         &mut self,
@@ -72,7 +77,6 @@ impl Streams {
         now: Timestamp,
     ) -> Entered {
         let (wake, woken) = watch::channel(());
-        let instance = instance.filter(|it| (1..=INSTANCE_MAX).contains(&it.len()));
         self.next_number += 1;
         let number = self.next_number;
         let displaced = self.displace(terminal, certificate, instance.as_deref(), now);
@@ -116,7 +120,7 @@ impl Streams {
         now: Timestamp,
     ) -> Option<Displaced> {
         self.elsewhere.insert(terminal);
-        let instance = instance.filter(|it| (1..=INSTANCE_MAX).contains(&it.len()));
+        let instance = instance.filter(|it| counts(it));
         self.displace(terminal, certificate, instance, now)
     }
 

@@ -7,7 +7,7 @@ use protocol::wire::upkeep::Upkeep;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, watch};
 
-use super::streams::{Displaced, Entered};
+use super::streams::{self, Displaced, Entered};
 use super::{FRAMES_MAX, Frame, KEEP_ALIVE, Push, QUIET_MAX, SLOW_READER, Under};
 use crate::services::bans::Watch;
 use crate::store::News;
@@ -52,6 +52,8 @@ impl Subscription {
         certificate: &str,
         instance: Option<String>,
     ) -> Self {
+        // As it came in a header: whatever becomes of it, here or at other nodes, is bounded from here on.
+        let instance = instance.filter(|it| streams::counts(it));
         // Before the first look: a ban after it is heard, one before it is seen.
         let bans = hub.app.bans.watch(Some(terminal), None);
         let now = hub.app.clock.now();

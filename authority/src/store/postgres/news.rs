@@ -75,6 +75,14 @@ struct Call {
     has_rows: bool,
 }
 
+/// The same in as many calls as it takes.
+#[derive(Default)]
+struct Said {
+    calls: Vec<String>,
+    /// Some of it fits into no call.
+    has_dropped: bool,
+}
+
 struct Shared {
     node: String,
     seen_every: Duration,
@@ -397,10 +405,12 @@ impl Voice {
                 call.others.extend(more.others);
                 call.has_rows |= more.has_rows;
             }
-            if self.shared.has_lost.swap(false, Ordering::SeqCst) {
+            let said = call.said();
+            let has_lost = self.shared.has_lost.swap(false, Ordering::SeqCst);
+            if has_lost || said.has_dropped {
                 self.say(EVERYTHING);
             }
-            call.said().iter().for_each(|said| self.say(said));
+            said.calls.iter().for_each(|said| self.say(said));
         }
     }
 
@@ -426,22 +436,33 @@ impl Voice {
 }
 
 impl Call {
-    /// Words of digits, letters and slashes: nothing needs to be quoted.
-    fn said(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        let mut said = String::from(if self.has_rows { ROWS } else { "" });
+    /// Words of digits, letters and slashes: nothing needs to be quoted. No call is empty, because that reads as
+    /// everything.
+    fn said(&self) -> Said {
+        let mut all = Said::default();
+        let rows = self.has_rows.then(|| ROWS.to_owned());
         let terminals = self.terminals.iter().map(ToString::to_string);
-        for word in terminals.chain(self.others.iter().cloned()) {
-            if said.len() + word.len() > CALL_BYTES_MAX {
-                all.push(std::mem::take(&mut said));
-            }
-            if !said.is_empty() {
-                said.push(' ');
-            }
-            said.push_str(&word);
-        }
-        all.push(said);
+        let words = rows.into_iter().chain(terminals);
+        words
+            .chain(self.others.iter().cloned())
+            .for_each(|word| all.add(&word));
         all
+    }
+}
+
+impl Said {
+    fn add(&mut self, word: &str) {
+        if word.len() > CALL_BYTES_MAX {
+            self.has_dropped = true;
+            return;
+        }
+        match self.calls.last_mut() {
+            Some(call) if call.len() + 1 + word.len() <= CALL_BYTES_MAX => {
+                call.push(' ');
+                call.push_str(word);
+            }
+            _ => self.calls.push(word.to_owned()),
+        }
     }
 }
 
@@ -469,4 +490,55 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
     let thread = std::thread::Builder::new().name(name.into()).spawn(run);
     thread.map_err(|error| unusable(format!("no thread for {name}: {error}")))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(others: &[String], has_rows: bool) -> (Vec<String>, bool) {
+        let call = Call {
+            terminals: TerminalId::from_number(7).into_iter().collect(),
+            others: others.to_vec(),
+            has_rows,
+        };
+        let said = call.said();
+        (said.calls, said.has_dropped)
+    }
+
+    #[test]
+    fn what_fits_into_one_call_is_in_one() {
+        let seven = TerminalId::from_number(7).expect("below the limit");
+        let (calls, has_dropped) = said(&["hello".into()], true);
+        assert_eq!(calls, [format!("{ROWS} {seven} hello")]);
+        assert!(!has_dropped);
+        assert!(Call::default().said().calls.is_empty());
+    }
+
+    #[test]
+    fn no_call_is_empty_or_longer_than_postgresql_takes_and_no_word_is_lost_between_two() {
+        let word = "a".repeat(1_000);
+        let words = vec![word.clone(); 20];
+        let (calls, has_dropped) = said(&words, true);
+        assert!(!has_dropped);
+        let bounded = |it: &String| (1..=CALL_BYTES_MAX).contains(&it.len());
+        assert!(calls.len() > 1 && calls.iter().all(bounded));
+        let heard = calls.iter().flat_map(|it| it.split(' '));
+        assert_eq!(heard.filter(|it| *it == word).count(), words.len());
+    }
+
+    #[test]
+    fn a_word_that_fits_into_no_call_is_dropped_alone_and_told_of() {
+        let longest = "a".repeat(CALL_BYTES_MAX);
+        let alone = Call {
+            others: vec![longest.clone()],
+            ..Call::default()
+        };
+        assert!(alone.said().calls.iter().eq([&longest]));
+        assert!(!alone.said().has_dropped);
+        let (calls, has_dropped) = said(&[longest + "a", "hello".into()], false);
+        let seven = TerminalId::from_number(7).expect("below the limit");
+        assert_eq!(calls, [format!("{seven} hello")]);
+        assert!(has_dropped);
+    }
 }
