@@ -7,7 +7,7 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -128,12 +128,12 @@ impl Shared {
     }
 }
 
-fn accept(listener: &UnixListener, server: &PathBuf, shared: &Arc<Shared>) {
+fn accept(listener: &UnixListener, server: &Path, shared: &Arc<Shared>) {
     while let Ok((node, _)) = listener.accept() {
         if shared.state().is_over {
             return;
         }
-        let (shared, server) = (shared.clone(), server.clone());
+        let (shared, server) = (shared.clone(), server.to_owned());
         std::thread::spawn(move || connect(node, &server, &shared));
     }
 }
