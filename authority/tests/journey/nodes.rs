@@ -187,7 +187,11 @@ async fn a_node_that_hears_nothing_closes_and_opens_when_it_has_caught_up() {
         open_cap_minor: None,
     };
     let refused = carry_out(app, "ops", merchant).await;
-    assert_eq!(slug(refused), "not-ready", "nor do operators change anything");
+    assert_eq!(
+        slug(refused),
+        "not-ready",
+        "nor do operators change anything"
+    );
     let (terminal, now) = (two.here.terminal, two.here.now());
     let banned = revocation::ban(&two.here.app, terminal, "stolen".into(), now).await;
     assert!(banned.unwrap().is_some());
