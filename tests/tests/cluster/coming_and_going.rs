@@ -100,7 +100,7 @@ async fn drains(cluster: &mut Cluster, number: usize) {
 
 fn assert_everybody_paid(cluster: &Cluster, outcome: &Outcome) {
     let record = &outcome.record;
-    assert_eq!(record.paid as u64, record.wanted, "{:?}", record.refused);
+    assert_eq!(record.paid, record.wanted, "{:?}", record.refused);
     let unpaid = "SELECT count(*) FROM claims WHERE state <> 'paid'";
     assert_eq!(
         cluster.sql(unpaid),
