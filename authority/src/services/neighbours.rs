@@ -20,12 +20,15 @@ use super::journey::Journey;
 use super::owed::{Duty, Next, Opened, Owed};
 use super::{Failure, fence, same_keys};
 use crate::app::{App, AssembleError};
-use crate::store::{Contact, LOST_AFTER, News, NewsListener, SKEW_MAX_MS};
+use crate::store::{Contact, News, NewsListener, SKEW_MAX_MS};
 
 /// How often it is looked whether the others are heard.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// From news of a fact to its line in the journal here, so that many make one look.
 const JOURNAL_DEBOUNCE: Duration = Duration::from_millis(500);
+/// Keys that changed elsewhere are read by then, or nothing is served: long enough for a database with much to do,
+/// because a node that closes sends its whole fleet to the others.
+const DARK_MAX: Duration = Duration::from_secs(5);
 /// After keys could not be read, and after they could not be compared.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 const PROVE_AGAIN: Duration = Duration::from_secs(30);
@@ -167,9 +170,7 @@ fn look(app: &App, news: &NewsListener) {
         return neighbours.close(&why);
     }
     match neighbours.owed.in_the_dark() {
-        Some(dark) if dark >= LOST_AFTER => {
-            neighbours.close("keys changed there and cannot be read")
-        }
+        Some(dark) if dark >= DARK_MAX => neighbours.close("keys changed there and cannot be read"),
         Some(_) => {}
         None if news.is_caught_up() => neighbours.open(),
         None => {}

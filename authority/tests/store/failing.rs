@@ -359,15 +359,21 @@ fn noise(length: usize) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A world of one lane, and its line to the server.
+fn over_a_line(cluster: &Cluster) -> (Line, World) {
+    let line = Line::to(cluster);
+    let place = PostgresPlace {
+        hosts: vec![line.socket().display().to_string()],
+        ..place_of(cluster, "postgres")
+    };
+    let world = World::new(Arc::new(open(place, NODE, 1)));
+    (line, world)
+}
+
 /// Cuts the line of many commits, and looks whether each was done once.
 async fn cut_commits(cut: Cut) {
     let cluster = full();
-    let line = Line::to(&cluster);
-    let place = PostgresPlace {
-        hosts: vec![line.socket().display().to_string()],
-        ..place_of(&cluster, "postgres")
-    };
-    let world = World::new(Arc::new(open(place, NODE, 1)));
+    let (line, world) = over_a_line(&cluster);
     let terminal = world.terminal(1).await;
     let anna = world.shopper("anna", 1_000).await;
     for n in 0..5 {
@@ -407,12 +413,7 @@ async fn a_commit_whose_answer_is_lost_is_not_made_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_in_doubt_is_not_made_again_because_its_last_job_was_refused() {
     let cluster = full();
-    let line = Line::to(&cluster);
-    let place = PostgresPlace {
-        hosts: vec![line.socket().display().to_string()],
-        ..place_of(&cluster, "postgres")
-    };
-    let world = World::new(Arc::new(open(place, NODE, 1)));
+    let (line, world) = over_a_line(&cluster);
     for number in 1..=5 {
         let terminal = world.terminal(number).await;
         world.start(terminal, 10).await;

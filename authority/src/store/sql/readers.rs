@@ -20,7 +20,7 @@ pub(super) const READS_WAITING_MAX: usize = 4_096;
 
 /// A read that has not begun by then at a replica is given back.
 const BEGIN_WITHIN: Duration = Duration::from_secs(1);
-/// No read that has begun there takes longer: no statement may, and a server that stands still says nothing.
+/// For a read that has begun there: a server that stands still says nothing.
 const READ_WITHIN: Duration = Duration::from_secs(15);
 
 pub(in crate::store) struct Readers {
@@ -81,7 +81,7 @@ impl Readers {
         catch_unwind(looking).unwrap_or_else(|_| Err(panicked()))
     }
 
-    /// The same at a server that may be gone: what does not begin soon comes back, to be done elsewhere.
+    /// A read at a server that may be gone: what does not begin soon comes back, to be done elsewhere.
     pub(super) async fn read_soon<T, F>(&self, work: F) -> std::result::Result<Result<T>, F>
     where
         T: Send + 'static,
