@@ -4,22 +4,23 @@
 //! the next transaction, not within one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use postgres::error::SqlState;
-use postgres::fallible_iterator::FallibleIterator as _;
-use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Statement};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row, Statement};
 
 use super::connect::Connect;
 use super::error::{is_of_other_tables, trouble};
+use super::line::Line;
+use super::value::Encoded;
 use crate::store::Result;
 use crate::store::sql::conn::Value;
 use crate::store::sql::control::{Step, Subject, Touches, Trouble};
-use crate::store::sqlite::error::unusable;
+use crate::store::sqlite::error::{corrupt, unusable};
 
 /// Held shared by every batch that says what it touches, and alone by one that does not.
 const ALL: i64 = 0x4d32_4b59;
@@ -32,14 +33,22 @@ pub(super) const LEASE: Duration = Duration::from_secs(3);
 const RETRY_FIRST: Duration = Duration::from_millis(5);
 /// Most statements that a connection keeps prepared; then it begins anew.
 const STATEMENTS_MAX: usize = 1_024;
+/// Most statements that are sent and not waited for; then their answers are taken.
+const SENT_MAX: usize = 64;
 
 /// One connection, that knows how to come back.
 pub(in crate::store) struct PgConn {
     connect: Arc<Connect>,
     begins: Begins,
-    client: RefCell<Option<Client>>,
+    line: RefCell<Option<Line>>,
     statements: RefCell<HashMap<Prepared, Statement>>,
     trouble: Cell<Option<Trouble>>,
+    /// What was sent to touch one row each, in order.
+    sent: RefCell<VecDeque<String>>,
+    /// Rises with every change, and every failure.
+    changes: Cell<u64>,
+    /// A statement of this transaction failed, or did not touch what it must: nothing of it may stay.
+    failed: Cell<bool>,
     /// Of the server at the other end.
     timeline: Cell<u32>,
     /// As of which change of the tables its statements were prepared.
@@ -61,6 +70,18 @@ pub(in crate::store) enum Begins {
     CallingOut,
 }
 
+/// Why rows were handed over no further.
+enum Ended {
+    Asking(Error),
+    Taking(crate::store::StoreError),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Asking(error)
+    }
+}
+
 /// The statement, and the kind of each value.
 #[derive(PartialEq, Eq, Hash)]
 struct Prepared(String, Vec<u8>);
@@ -80,9 +101,12 @@ impl PgConn {
         Self {
             connect,
             begins: Begins::Nothing,
-            client: RefCell::default(),
+            line: RefCell::default(),
             statements: RefCell::default(),
             trouble: Cell::new(None),
+            sent: RefCell::default(),
+            changes: Cell::new(0),
+            failed: Cell::new(false),
             timeline: Cell::new(0),
             plans: Cell::new(0),
         }
@@ -94,62 +118,105 @@ impl PgConn {
         Ok(Self::over(connect, Begins::Nothing, found))
     }
 
-    fn over(connect: Arc<Connect>, begins: Begins, (client, timeline): (Client, u32)) -> Self {
-        Self {
-            begins,
-            client: RefCell::new(Some(client)),
-            statements: RefCell::default(),
-            trouble: Cell::new(None),
-            timeline: Cell::new(timeline),
-            plans: Cell::new(connect.plans.load(Ordering::Relaxed)),
-            connect,
-        }
+    fn over(connect: Arc<Connect>, begins: Begins, (line, timeline): (Line, u32)) -> Self {
+        let plans = connect.plans.load(Ordering::Relaxed);
+        let mut new = Self::later(connect);
+        new.begins = begins;
+        new.line = RefCell::new(Some(line));
+        new.timeline = Cell::new(timeline);
+        new.plans = Cell::new(plans);
+        new
     }
 
     pub(in crate::store) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize> {
-        let touched = self.with_statement(sql, values, |client, statement, values| {
-            client.execute(statement, values)
+        let touched = self.with_statement(sql, values, |line, statement, values| {
+            line.execute(statement, values)
         })?;
+        self.changes.set(self.changes.get() + touched);
         Ok(touched as usize)
     }
 
-    pub(in crate::store) fn query(
-        &self,
-        sql: &str,
-        values: &[Value<'_>],
-    ) -> Result<Vec<postgres::Row>> {
-        self.with_statement(sql, values, |client, statement, values| {
-            client.query(statement, values)
+    /// Sends a statement that must touch exactly one row, and does not wait for its answer: whoever asks
+    /// something after it hears if it did not.
+    pub(in crate::store) fn execute_one(&self, sql: &str, values: &[Value<'_>]) -> Result<()> {
+        let statement = self.with_line(|line| self.statement(line, sql, values))?;
+        let given = values.iter().filter(|it| **it != Value::Null);
+        let given: Vec<_> = given.map(Encoded::of).collect();
+        let unanswered = self.with_line(|line| {
+            line.send(statement, given);
+            Ok(line.unanswered())
+        })?;
+        self.sent.borrow_mut().push_back(sql.to_owned());
+        self.changes.set(self.changes.get() + 1);
+        match unanswered < SENT_MAX {
+            true => Ok(()),
+            false => self.settle(),
+        }
+    }
+
+    /// Takes the answers of what was sent; the first that is not as it must be is an error.
+    pub(in crate::store) fn settle(&self) -> Result<()> {
+        let mut settled = Ok(());
+        while let Some(sql) = self.sent.borrow_mut().pop_front() {
+            let answer = match self.line.borrow_mut().as_mut() {
+                Some(line) => line.answer(),
+                None => None,
+            };
+            let of_it = match answer {
+                Some(Ok(1)) => Ok(()),
+                Some(Ok(rows)) => Err(corrupt(format!("{rows} rows instead of one: {sql}"))),
+                Some(Err(error)) => Err(self.note(error)),
+                None => Err(away()),
+            };
+            if of_it.is_err() {
+                self.fail();
+            }
+            settled = settled.and(of_it);
+        }
+        settled
+    }
+
+    /// A number that is another one after anything was changed, or failed.
+    pub(in crate::store) fn changes(&self) -> u64 {
+        self.changes.get()
+    }
+
+    /// Whether anything of this transaction failed that has not been undone.
+    pub(in crate::store) fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    fn fail(&self) {
+        self.failed.set(true);
+        self.changes.set(self.changes.get() + 1);
+    }
+
+    pub(in crate::store) fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>> {
+        self.with_statement(sql, values, |line, statement, values| {
+            line.query(statement, values)
         })
     }
 
     /// Hands over one row after the other, of an answer that may be too large to keep.
-    pub(super) fn each(
-        &self,
-        sql: &str,
-        take: &mut dyn FnMut(&postgres::Row) -> Result<()>,
-    ) -> Result<()> {
-        let mut client = self.client.borrow_mut();
-        let client = client
-            .as_mut()
-            .ok_or_else(|| unusable("PostgreSQL is away"))?;
-        let none: [&(dyn ToSql + Sync); 0] = [];
-        let mut rows = client
-            .query_raw(sql, none)
-            .map_err(|error| self.note(error))?;
-        while let Some(row) = rows.next().map_err(|error| self.note(error))? {
-            take(&row)?;
-        }
-        Ok(())
+    pub(super) fn each(&self, sql: &str, take: &mut dyn FnMut(&Row) -> Result<()>) -> Result<()> {
+        let mut line = self.line.borrow_mut();
+        let line = line.as_mut().ok_or_else(away)?;
+        line.each(sql, &mut |row| take(row).map_err(Ended::Taking))
+            .map_err(|ended| match ended {
+                Ended::Asking(error) => self.note(error),
+                Ended::Taking(error) => error,
+            })
     }
 
     /// Runs statements that are given nothing and answer nothing.
     pub(in crate::store) fn batch(&self, sql: &str) -> Result<()> {
-        self.with_client(|client| client.batch_execute(sql))
+        let done = self.with_line(|line| line.batch(sql));
+        self.settle().and(done)
     }
 
     pub(in crate::store) fn begin(&self, touches: &Touches) -> Result<()> {
         self.ready()?;
+        self.failed.set(false);
         self.batch(&format!("BEGIN;{}", Self::locks(touches)))
     }
 
@@ -170,16 +237,10 @@ impl PgConn {
     /// Waits so long for others to call out, and hands over what they say, with the number of the backend
     /// that said it.
     pub(super) fn hear(&self, wait: Duration, take: &mut dyn FnMut(i32, &str)) -> Result<()> {
-        self.with_client(|client| {
-            let mut heard = client.notifications();
-            // One is waited for; what came with it is taken along.
-            let mut next = heard.timeout_iter(wait).next()?;
-            while let Some(said) = next {
-                take(said.process_id(), said.payload());
-                next = heard.iter().next()?;
-            }
-            Ok(())
-        })
+        for said in self.with_line(|line| line.hear(wait))? {
+            take(said.process_id(), said.payload());
+        }
+        Ok(())
     }
 
     /// A connection that was lost is made again.
@@ -213,10 +274,16 @@ impl PgConn {
 
     pub(in crate::store) fn take(&self, steps: &[Step]) -> Result<()> {
         let all: Vec<&str> = steps.iter().flat_map(|step| step.sql()).copied().collect();
-        self.batch(&all.join(";"))
+        self.batch(&all.join(";"))?;
+        if steps.contains(&Step::Undo) {
+            self.failed.set(false);
+        }
+        Ok(())
     }
 
     pub(in crate::store) fn roll_back(&self) {
+        // What came of it matters to nobody.
+        let _ = self.settle();
         if self.trouble.get() != Some(Trouble::Lost) {
             let _ = self.batch("ROLLBACK");
         }
@@ -239,18 +306,19 @@ impl PgConn {
         let is_same = self.connect.timeline.holds(self.timeline.get())?;
         self.trouble.set(None);
         self.prepare_anew_if_tables_changed();
-        let mut client = self.client.borrow_mut();
-        if client
+        let mut line = self.line.borrow_mut();
+        if line
             .as_ref()
-            .is_some_and(|client| is_same && !was_lost && !client.is_closed())
+            .is_some_and(|line| is_same && !was_lost && !line.is_closed())
         {
             return Ok(());
         }
-        *client = None;
+        *line = None;
+        self.sent.borrow_mut().clear();
         self.statements.borrow_mut().clear();
         match self.begins.begin(&self.connect) {
             Ok((new, timeline)) => {
-                *client = Some(new);
+                *line = Some(new);
                 self.timeline.set(timeline);
                 Ok(())
             }
@@ -269,51 +337,48 @@ impl PgConn {
         }
     }
 
-    fn with_client<T>(
+    fn with_line<T>(
         &self,
-        ask: impl FnOnce(&mut Client) -> std::result::Result<T, postgres::Error>,
+        ask: impl FnOnce(&mut Line) -> std::result::Result<T, Error>,
     ) -> Result<T> {
-        let mut client = self.client.borrow_mut();
-        let client = client
-            .as_mut()
-            .ok_or_else(|| unusable("PostgreSQL is away"))?;
-        ask(client).map_err(|error| self.note(error))
+        let mut line = self.line.borrow_mut();
+        let line = line.as_mut().ok_or_else(away)?;
+        ask(line).map_err(|error| self.note(error))
     }
 
-    fn note(&self, error: postgres::Error) -> crate::store::StoreError {
+    fn note(&self, error: Error) -> crate::store::StoreError {
         if let Some(trouble) = trouble(&error) {
             self.trouble.set(Some(trouble));
         }
         if is_of_other_tables(&error) {
             self.connect.plans.fetch_add(1, Ordering::Relaxed);
         }
+        self.fail();
         error.into()
     }
 
+    /// What was sent before is answered before this is: its failure goes first.
     fn with_statement<T>(
         &self,
         sql: &str,
         values: &[Value<'_>],
-        ask: impl FnOnce(
-            &mut Client,
-            &Statement,
-            &[&(dyn ToSql + Sync)],
-        ) -> std::result::Result<T, postgres::Error>,
+        ask: impl FnOnce(&mut Line, &Statement, &[&(dyn ToSql + Sync)]) -> std::result::Result<T, Error>,
     ) -> Result<T> {
-        self.with_client(|client| {
-            let statement = self.statement(client, sql, values)?;
+        let answer = self.with_line(|line| {
+            let statement = self.statement(line, sql, values)?;
             let given = values.iter().filter(|it| **it != Value::Null);
             let given: Vec<_> = given.map(|it| it as &(dyn ToSql + Sync)).collect();
-            ask(client, &statement, &given)
-        })
+            ask(line, &statement, &given)
+        });
+        self.settle().and(answer)
     }
 
     fn statement(
         &self,
-        client: &mut Client,
+        line: &mut Line,
         sql: &str,
         values: &[Value<'_>],
-    ) -> std::result::Result<Statement, postgres::Error> {
+    ) -> std::result::Result<Statement, Error> {
         let key = Prepared(
             sql.to_owned(),
             values.iter().map(|it| it.kind().0).collect(),
@@ -324,7 +389,7 @@ impl PgConn {
         }
         let given = values.iter().filter(|it| **it != Value::Null);
         let kinds: Vec<Type> = given.map(|it| it.kind().1).collect();
-        let statement = client.prepare_typed(&in_its_words(sql, values), &kinds)?;
+        let statement = line.prepare(&in_its_words(sql, values), &kinds)?;
         if statements.len() >= STATEMENTS_MAX {
             statements.clear();
         }
@@ -334,31 +399,35 @@ impl PgConn {
 }
 
 impl Begins {
-    fn begin(&self, connect: &Connect) -> Result<(Client, u32)> {
-        let (mut client, timeline) = connect.connect()?;
+    fn begin(&self, connect: &Connect) -> Result<(Line, u32)> {
+        let (mut line, timeline) = connect.connect()?;
         match self {
             Self::Nothing => {}
-            Self::Listening => client.batch_execute(&format!(
+            Self::Listening => line.batch(&format!(
                 "SELECT set_config('application_name',
                      current_setting('application_name') || ' listening', false);
                  SET idle_session_timeout = '{}ms';
                  LISTEN {CHANNEL}",
                 LEASE.as_millis()
             ))?,
-            Self::CallingOut => client.batch_execute("SET synchronous_commit = off")?,
-            Self::Holding { chain } => hold(&mut client, chain)?,
+            Self::CallingOut => line.batch("SET synchronous_commit = off")?,
+            Self::Holding { chain } => hold(&mut line, chain)?,
         }
-        Ok((client, timeline))
+        Ok((line, timeline))
     }
 }
 
+fn away() -> crate::store::StoreError {
+    unusable("PostgreSQL is away")
+}
+
 /// Waits for whoever has just gone: the server may not have noticed yet.
-fn hold(client: &mut Client, chain: &str) -> Result<()> {
+fn hold(line: &mut Line, chain: &str) -> Result<()> {
     let Touches::These(keys) = Touches::these(&[Subject::Named("chain", chain.as_bytes())]) else {
         return Ok(());
     };
     for key in keys {
-        let held = client.batch_execute(&format!("SELECT pg_advisory_lock({key})"));
+        let held = line.batch(&format!("SELECT pg_advisory_lock({key})"));
         held.map_err(|error| match error.code() {
             Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => unusable(format!(
                 "another process appends to the audit chain {chain:?}: every node has a name of its own"
@@ -370,10 +439,10 @@ fn hold(client: &mut Client, chain: &str) -> Result<()> {
 }
 
 impl Drop for PgConn {
-    /// The driver says good-bye and waits for it, which it cannot where tasks run.
+    /// A runtime cannot be let go where tasks run.
     fn drop(&mut self) {
-        let client = self.client.get_mut().take();
-        let _ = std::thread::Builder::new().spawn(move || drop(client));
+        let line = self.line.get_mut().take();
+        let _ = std::thread::Builder::new().spawn(move || drop(line));
     }
 }
 
@@ -406,67 +475,4 @@ fn number_of(values: &[Value<'_>], number: usize) -> Option<usize> {
     let is_given = |value: &&Value<'_>| **value != Value::Null;
     given.last().filter(is_given)?;
     Some(given.iter().filter(is_given).count())
-}
-
-impl Value<'_> {
-    /// A byte that tells the kinds apart, and what PostgreSQL calls it.
-    fn kind(&self) -> (u8, Type) {
-        match self {
-            Self::Null => (0, Type::UNKNOWN),
-            Self::Integer(_) => (1, Type::INT8),
-            Self::Text(_) => (2, Type::TEXT),
-            Self::Blob(_) => (3, Type::BYTEA),
-        }
-    }
-}
-
-impl std::fmt::Debug for Value<'_> {
-    /// Without the value: it may be a secret.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.kind().1.name())
-    }
-}
-
-type Error = Box<dyn std::error::Error + Sync + Send>;
-
-impl ToSql for Value<'_> {
-    fn to_sql(
-        &self,
-        ty: &Type,
-        out: &mut postgres::types::private::BytesMut,
-    ) -> std::result::Result<IsNull, Error> {
-        match self {
-            Self::Null => Ok(IsNull::Yes),
-            Self::Integer(number) => number.to_sql(ty, out),
-            Self::Text(text) => text.to_sql(ty, out),
-            Self::Blob(bytes) => bytes.to_sql(ty, out),
-        }
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    to_sql_checked!();
-}
-
-impl<'a> FromSql<'a> for Value<'a> {
-    fn from_sql(ty: &Type, raw: &'a [u8]) -> std::result::Result<Self, Error> {
-        Ok(match *ty {
-            Type::INT8 => Self::Integer(i64::from_sql(ty, raw)?),
-            Type::INT4 => Self::Integer(i32::from_sql(ty, raw)?.into()),
-            Type::BOOL => Self::Integer(bool::from_sql(ty, raw)?.into()),
-            Type::BYTEA => Self::Blob(raw),
-            _ => Self::Text(<&str>::from_sql(ty, raw)?),
-        })
-    }
-
-    fn from_sql_null(_: &Type) -> std::result::Result<Self, Error> {
-        Ok(Self::Null)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        matches!(*ty, Type::INT8 | Type::INT4 | Type::BOOL | Type::BYTEA)
-            || <&str as FromSql>::accepts(ty)
-    }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
-use postgres::{Client, Config, NoTls};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
+use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
+use super::line::Line;
 use super::timeline::{TIMELINE, Timeline};
 use crate::store::Result;
 use crate::store::sqlite::error::{corrupt, unusable};
@@ -111,10 +112,10 @@ impl Connect {
     }
 
     /// A connection to the server that writes, and its timeline, which is the one that we know.
-    pub(in crate::store) fn connect(&self) -> Result<(Client, u32)> {
-        let (client, timeline) = self.connect_whatever_it_is()?;
+    pub(in crate::store) fn connect(&self) -> Result<(Line, u32)> {
+        let (line, timeline) = self.connect_whatever_it_is()?;
         self.timeline.meet(timeline)?;
-        Ok((client, timeline))
+        Ok((line, timeline))
     }
 
     /// The timeline that nobody has compared yet.
@@ -127,18 +128,21 @@ impl Connect {
     }
 
     /// The same on a timeline in question, for whoever compares it.
-    pub(super) fn connect_whatever_it_is(&self) -> Result<(Client, u32)> {
-        let mut client = match &self.tls {
-            Some(tls) => self.config.connect(tls.clone()),
-            None => self.config.connect(NoTls),
+    pub(super) fn connect_whatever_it_is(&self) -> Result<(Line, u32)> {
+        let mut line = match &self.tls {
+            Some(tls) => Line::open(&self.config, tls.clone()),
+            None => Line::open(&self.config, NoTls),
         }?;
-        client.batch_execute(SESSION)?;
+        line.batch(SESSION)?;
         if self.follows {
-            return Ok((client, 0));
+            return Ok((line, 0));
         }
-        let timeline: i32 = client.query_one(TIMELINE, &[])?.try_get("timeline")?;
+        let statement = line.prepare(TIMELINE, &[])?;
+        let rows = line.query(&statement, &[])?;
+        let row = rows.first().ok_or_else(|| corrupt("no timeline"))?;
+        let timeline: i32 = row.try_get("timeline")?;
         let timeline = u32::try_from(timeline).map_err(|_| corrupt("a timeline below 0"))?;
-        Ok((client, timeline))
+        Ok((line, timeline))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What does a failure of PostgreSQL mean to the caller?
 
-use postgres::error::{Error, SqlState};
+use tokio_postgres::error::{Error, SqlState};
 
 use crate::store::StoreError;
 use crate::store::sql::control::Trouble;

@@ -3,12 +3,14 @@
 mod conn;
 mod connect;
 mod error;
+mod line;
 mod moving;
 mod news;
 pub(in crate::store) mod partitions;
 mod replicas;
 mod schema;
 mod timeline;
+mod value;
 
 use std::path::Path;
 use std::sync::Arc;

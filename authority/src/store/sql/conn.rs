@@ -29,7 +29,7 @@ pub(in crate::store) enum Value<'a> {
 /// One row of an answer.
 pub(in crate::store) enum Row<'a> {
     Sqlite(&'a rusqlite::Row<'a>),
-    Postgres(&'a postgres::Row),
+    Postgres(&'a tokio_postgres::Row),
 }
 
 /// What can be given to a statement.
@@ -68,6 +68,18 @@ impl Conn {
                 Ok(statement.execute(rusqlite::params_from_iter(&values))?)
             }
             Self::Postgres(conn) => conn.execute(sql, &values),
+        }
+    }
+
+    /// Runs one statement that must touch exactly one row. Where there is a line to send it over, an error may
+    /// come with the next answer, and before the commit at the latest.
+    pub(in crate::store) fn execute_one(&self, sql: &str, params: impl Params) -> Result<()> {
+        if let Self::Postgres(conn) = self {
+            return conn.execute_one(sql, &params.values());
+        }
+        match self.execute(sql, params)? {
+            1 => Ok(()),
+            rows => Err(corrupt(format!("{rows} rows instead of one: {sql}"))),
         }
     }
 

@@ -151,6 +151,31 @@ impl Conn {
         }
     }
 
+    /// A number that is another one after anything was changed, or after a statement failed where that ends what
+    /// comes after it.
+    pub(in crate::store) fn changes(&self) -> u64 {
+        match self {
+            Self::Sqlite(conn) => conn.total_changes(),
+            Self::Postgres(conn) => conn.changes(),
+        }
+    }
+
+    /// Takes the answers of what was sent and not waited for.
+    pub(in crate::store) fn settle(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(conn) => conn.settle(),
+        }
+    }
+
+    /// Whether something of this transaction failed that has not been undone, so that none of it can last.
+    pub(in crate::store) fn has_failed(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(conn) => conn.has_failed(),
+        }
+    }
+
     /// Makes ready for another try, the `retry`-th: waits a little, connects anew.
     pub(in crate::store) fn mend(&self, retry: u32) -> Result<()> {
         match self {

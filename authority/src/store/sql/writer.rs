@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! callers ──bounded queue──▶ lane 1 ──▶ BEGIN, with the locks of all that these jobs touch
-//!                        └─▶ lane n      SAVEPOINT · job 1 · RELEASE
-//!                                        SAVEPOINT · job 2 · ROLLBACK TO (refused or failed)
-//!                                        ...
+//!                        └─▶ lane n      job 1 · job 2 · ...
 //!                                       COMMIT (durable) ──▶ every caller answered
 //!                                         └─ facts for the journal? written first, then answered
+//! ```
+//! A savepoint for each job would copy every page that it changes, for the few that come to nothing after they
+//! changed something. So there is none until there is such a job; then the batch is undone and run once more:
+//! ```text
+//! BEGIN · SAVEPOINT · job 1 · RELEASE · SAVEPOINT · job 2 · ROLLBACK TO (refused or failed) · ... · COMMIT
 //! ```
 //! A lane is a thread with a connection and an audit chain of its own. SQLite has one, because it has one
 //! writer; on PostgreSQL several share the queue. A caller hears nothing before the commit that holds its
@@ -77,6 +80,7 @@ impl Writer {
                 journal: journal.clone(),
                 caller: caller.cloned(),
                 acknowledged: acknowledged.clone(),
+                keeping: Keeping::Whole,
             };
             let thread = std::thread::Builder::new()
                 .name("store-writer".into())
@@ -194,12 +198,9 @@ impl Tx<'_> {
         self.conn.execute(sql, params)
     }
 
-    /// Runs one statement that must touch exactly one row.
+    /// Runs one statement that must touch exactly one row; an error may come with the next answer.
     pub(super) fn execute_one(&self, sql: &str, params: impl Params) -> Result<()> {
-        match self.execute(sql, params)? {
-            1 => Ok(()),
-            rows => Err(corrupt(format!("{rows} rows instead of one: {sql}"))),
-        }
+        self.conn.execute_one(sql, params)
     }
 }
 
@@ -213,6 +214,30 @@ struct Lane {
     /// Where there are other nodes.
     caller: Option<Caller>,
     acknowledged: Arc<Acknowledged>,
+    /// How the next batch begins: as the last one ended, so that who has many jobs undone has no batch run twice.
+    keeping: Keeping,
+}
+
+/// What is kept while the jobs of a batch run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    /// The batch is undone as a whole, or not at all.
+    Whole,
+    /// What each job changes is undone alone.
+    Each,
+}
+
+/// Why an attempt at a batch ended before its commit.
+enum Torn {
+    /// A job came to nothing after it had changed something, and no savepoint stood before it.
+    Undone,
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Torn {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 type Batch = Vec<Box<dyn Job>>;
@@ -290,7 +315,13 @@ impl Lane {
                     Ok(()) => return Ok(self.acknowledge(told, after)),
                     Err(error) => (error, Some(told)),
                 },
-                Err(error) => (error, None),
+                Err(Torn::Undone) => {
+                    self.conn.roll_back();
+                    self.chain.goes_back(before);
+                    self.keeping = Keeping::Each;
+                    continue;
+                }
+                Err(Torn::Failed(error)) => (error, None),
             };
             self.chain.forget();
             let trouble = self.conn.trouble();
@@ -333,26 +364,51 @@ impl Lane {
     }
 
     /// Runs every job; what each tells, and the steps that make it last.
-    fn attempt(&mut self, batch: &mut Batch, touches: &Touches) -> Result<(Vec<Told>, Vec<Step>)> {
+    fn attempt(
+        &mut self,
+        batch: &mut Batch,
+        touches: &Touches,
+    ) -> std::result::Result<(Vec<Told>, Vec<Step>), Torn> {
         self.conn.begin(touches)?;
+        let keeping = self.keeping;
         let mut told = Vec::with_capacity(batch.len());
         let mut steps = Vec::new();
+        let mut undone = false;
         for job in batch {
-            steps.push(Step::Savepoint);
-            self.conn.take(&std::mem::take(&mut steps))?;
-            let (of_job, kept) = self.run_job(job.as_mut())?;
+            if keeping == Keeping::Each {
+                steps.push(Step::Savepoint);
+                self.conn.take(&std::mem::take(&mut steps))?;
+            }
+            let (of_job, end) = self.run_job(job.as_mut())?;
             told.push(of_job);
-            steps.push(if kept { Step::Release } else { Step::Undo });
+            undone |= end == End::Undone;
+            match (keeping, end) {
+                (Keeping::Whole, End::Undone) => return Err(Torn::Undone),
+                (Keeping::Whole, _) if self.conn.has_failed() => return Err(Torn::Undone),
+                (Keeping::Whole, _) => {}
+                (Keeping::Each, End::Kept) => steps.push(Step::Release),
+                (Keeping::Each, _) => steps.push(Step::Undo),
+            }
+        }
+        match self.conn.settle() {
+            Err(_) if keeping == Keeping::Whole && self.conn.holds_transaction() => {
+                return Err(Torn::Undone);
+            }
+            settled => settled?,
+        }
+        if !undone {
+            self.keeping = Keeping::Whole;
         }
         steps.push(Step::Commit);
         Ok((told, steps))
     }
 
-    /// What the job tells, and whether what it did stays. An error here is the whole batch's; the job's
-    /// own failure stays its own.
-    fn run_job(&mut self, job: &mut dyn Job) -> Result<(Told, bool)> {
+    /// What the job tells, and how it ended. An error here is the whole batch's; the job's own failure stays
+    /// its own.
+    fn run_job(&mut self, job: &mut dyn Job) -> Result<(Told, End)> {
         let mut told = Told::default();
         let before = self.chain.known();
+        let changes = self.conn.changes();
         let kept = {
             let mut tx = Tx {
                 conn: &self.conn,
@@ -363,6 +419,11 @@ impl Lane {
             };
             catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))).unwrap_or(false)
         };
+        // Alone with its savepoint it answers for what it sent.
+        let kept = match self.keeping {
+            Keeping::Each if kept => self.conn.settle().map_err(|error| job.fail(error)).is_ok(),
+            _ => kept,
+        };
         if !self.conn.holds_transaction() {
             return Err(cannot_write(
                 "the database refused, and the transaction is gone",
@@ -372,13 +433,26 @@ impl Lane {
             if let Some(caller) = &self.caller {
                 keep(&self.conn, caller.node(), &told.news.borrow())?;
             }
-        } else {
-            // Its rows are undone with it, and those before them stand.
-            self.chain.goes_back(before);
-            told = Told::default();
+            return Ok((told, End::Kept));
         }
-        Ok((told, kept))
+        // Its rows are undone with it, and those before them stand.
+        self.chain.goes_back(before);
+        let end = match self.conn.changes() == changes {
+            true => End::Nothing,
+            false => End::Undone,
+        };
+        Ok((Told::default(), end))
     }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Kept,
+    /// It came to nothing, and had changed nothing.
+    Nothing,
+    /// It came to nothing, and what it changed must go.
+    Undone,
 }
 
 trait Job: Send {
@@ -386,6 +460,9 @@ trait Job: Send {
 
     /// True if what it did stays. It may be run again.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+
+    /// What it did is undone for this reason.
+    fn fail(&mut self, error: StoreError);
 
     fn answer(self: Box<Self>, committed: &Result<()>);
 }
@@ -415,6 +492,10 @@ where
         };
         self.result = Some(result);
         kept
+    }
+
+    fn fail(&mut self, error: StoreError) {
+        self.result = Some(Err(error));
     }
 
     fn answer(self: Box<Self>, committed: &Result<()>) {
