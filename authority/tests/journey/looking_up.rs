@@ -102,6 +102,16 @@ const WATCHED: [(&str, &str); 26] = [
     ("report", "INSERT INTO reports"),
 ];
 
+/// How the statements begin that write what a CHECK or a partial index of SQLite looks at, in every payment.
+const WRITTEN: [&str; 6] = [
+    "INSERT INTO spent",
+    "INSERT INTO turns",
+    "INSERT INTO charges",
+    "INSERT INTO claims",
+    "UPDATE charges",
+    "UPDATE claims",
+];
+
 /// What statements of PostgreSQL alone have in them: SQLite has one writer, no neighbours, and functions of its own.
 const POSTGRES_ALONE: [&str; 12] = [
     "LISTEN",
@@ -148,6 +158,8 @@ async fn nothing_on_a_payments_way_reads_a_whole_table() {
     assert!(bad.is_empty(), "PostgreSQL reads whole tables: {bad:#?}");
     let bad = scanned_by_sqlite(&ran);
     assert!(bad.is_empty(), "SQLite reads whole tables: {bad:#?}");
+    let bad = with_tables_of_their_own(&ran);
+    assert!(bad.is_empty(), "SQLite makes a table for each: {bad:#?}");
 }
 
 /// Schedules, a till, phones that look, claim, let go and pay, a wallet, a stream, reports, and what goes on besides.
@@ -326,6 +338,24 @@ fn scanned_by_sqlite(ran: &Ran) -> Vec<(String, String)> {
         }
     }
     bad
+}
+
+/// The statements of [`WRITTEN`] for which SQLite makes a table of its own: for a CHECK against a list, each time.
+fn with_tables_of_their_own(ran: &Ran) -> Vec<&String> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m2key.db");
+    drop(sqlite::open(&file, SqliteOptions::new("node-1")).unwrap());
+    let conn = Connection::open(file).unwrap();
+    let written = |query: &&String| WRITTEN.iter().any(|it| query.starts_with(it));
+    let makes_one = |query: &&String| {
+        let explained = format!("EXPLAIN {}", query.replace('$', "?"));
+        let mut statement = conn.prepare(&explained).unwrap();
+        let steps = statement
+            .raw_query()
+            .mapped(|row| row.get::<_, String>("opcode"));
+        steps.map(Result::unwrap).any(|it| it == "OpenEphemeral")
+    };
+    ran.keys().filter(written).filter(makes_one).collect()
 }
 
 /// The table that goes by this name in the query.

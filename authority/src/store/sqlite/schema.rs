@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0021_nodes.sql"),
     include_str!("../../../migrations/sqlite/0022_epochs.sql"),
     include_str!("../../../migrations/sqlite/0023_reports.sql"),
+    include_str!("../../../migrations/sqlite/0024_checks.sql"),
 ];
 
 /// "M2KY" in the header of the file: ours.
