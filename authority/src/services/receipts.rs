@@ -67,7 +67,8 @@ impl Receipts {
         let claims = claims_of(payment, self.app.issuer_uri());
         let keys = self.app.keyring();
         let jws = keyring::sign(&self.app.hsm, keys.receipt(), &claims, Priority::Payment).await?;
-        let stored = self.app.store.store_receipt(payment.id, jws, now).await?;
+        let (store, terminal) = (&self.app.store, payment.approved.claimed().terminal);
+        let stored = store.store_receipt(payment.id, terminal, jws, now).await?;
         tracing::info!(receipt = %payment.receipt, "receipt stored");
         Ok(stored)
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use protocol::charge::Approved;
-use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId};
+use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId, TerminalId};
 use protocol::time::Timestamp;
 use protocol::token::WindowId;
 
@@ -77,9 +77,15 @@ pub trait Payments {
     /// asked.
     async fn pay(&self, pay: Pay) -> Result<PayOutcome>;
 
-    /// Stores the signed receipt and answers the one that is stored: the first stays for ever.
-    async fn store_receipt(&self, payment: PaymentId, jws: String, at: Timestamp)
-    -> Result<String>;
+    /// Stores the signed receipt of a payment at this terminal, and answers the one that is stored: the first stays
+    /// for ever.
+    async fn store_receipt(
+        &self,
+        payment: PaymentId,
+        terminal: TerminalId,
+        jws: String,
+        at: Timestamp,
+    ) -> Result<String>;
 
     async fn payment_of(&self, claim: ClaimId) -> Result<Option<Payment>>;
 

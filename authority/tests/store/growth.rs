@@ -34,11 +34,7 @@ async fn a_payment_adds_no_more_than_the_data_model_says() {
         let record = world.claimed(terminal).await;
         let payment = world.paid(&record, &anna).await;
         let receipt = "r".repeat(RECEIPT_BYTES);
-        world
-            .store
-            .store_receipt(payment.id, receipt, NOW)
-            .await
-            .unwrap();
+        world.receipt(&payment, &receipt).await.unwrap();
     }
     let after = bytes(&path);
     for (table, size) in &after {

@@ -22,8 +22,7 @@ async fn persons_accounts_and_payments_of_before_profiles_are_kept() {
     let record = world.claimed(terminal).await;
     let paid = world.paid(&record, &ann).await;
     let jws = "e30.e30.".to_owned();
-    let stored = world.store.store_receipt(paid.id, jws.clone(), NOW);
-    assert_eq!(stored.await, Ok(jws.clone()));
+    assert_eq!(world.receipt(&paid, &jws).await, Ok(jws.clone()));
     world.start(terminal, 100).await;
     let held = world.claimed(terminal).await;
     drop(world);

@@ -33,9 +33,7 @@ async fn fill(world: &World) {
     let terminal = world.terminal(2).await;
     for _ in 0..PAYMENTS {
         let (charge, payment) = world.sold(terminal, &anna, 420).await;
-        let stored = store
-            .store_receipt(payment.id, "e30.e30.".into(), NOW)
-            .await;
+        let stored = world.receipt(&payment, "e30.e30.").await;
         assert!(stored.is_ok(), "{stored:?}");
         world.refunded(world.refund_of(charge, terminal, 20)).await;
     }

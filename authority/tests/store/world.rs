@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use authority::store::{
     Balance, Claim, ClaimOutcome, ClaimRecord, Credit, Exemption, JoinToken, Merchant, NewAccount,
     NewCharge, NewRefund, NewSchedule, Pacing, Pay, PayOutcome, Payment, PersonKey, RailKey,
-    Refund, RefundAsker, RefundOutcome, Seed, SpendRules, StartCharge, Store, Strength, Terminal,
-    TerminalStatus,
+    Refund, RefundAsker, RefundOutcome, Result, Seed, SpendRules, StartCharge, Store, Strength,
+    Terminal, TerminalStatus,
 };
 use hsm::{KeyLabel, SealedSeed, SealingKeys};
 use protocol::audit::{ChainCheck, Head};
@@ -272,6 +272,15 @@ impl World {
             at: NOW + 1_000,
             moved: Vec::new(),
         }
+    }
+
+    /// Stores this as the payment's receipt; answers the one that is stored.
+    pub(crate) async fn receipt(&self, payment: &Payment, jws: &str) -> Result<String> {
+        let terminal = payment.approved.claimed().terminal;
+        let stored = self
+            .store
+            .store_receipt(payment.id, terminal, jws.into(), NOW);
+        stored.await
     }
 
     pub(crate) async fn paid(&self, record: &ClaimRecord, person: &PersonKey) -> Payment {

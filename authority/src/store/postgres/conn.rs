@@ -289,6 +289,17 @@ impl PgConn {
         }
     }
 
+    /// Ends a snapshot, of which nothing is left to be said: whoever begins the next one hears if it failed.
+    pub(in crate::store) fn let_go(&self) {
+        if self.trouble.get() == Some(Trouble::Lost) {
+            return;
+        }
+        let sent = self.with_line(|line| line.send_now("ROLLBACK"));
+        if sent.is_ok() {
+            self.sent.borrow_mut().push_back("ROLLBACK".to_owned());
+        }
+    }
+
     pub(in crate::store) fn trouble(&self) -> Option<Trouble> {
         self.trouble.get()
     }

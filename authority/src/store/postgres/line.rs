@@ -106,7 +106,24 @@ impl Line {
     /// Sends a statement; [`Line::answer`] says what became of it, in the order of sending.
     pub(super) fn send(&mut self, statement: Statement, values: Vec<Encoded>) {
         let client = self.client.clone();
-        let mut sent = Box::pin(async move { client.execute_raw(&statement, values).await });
+        self.queue(async move { client.execute_raw(&statement, values).await });
+    }
+
+    /// The same for a statement that is given nothing and answers nothing: as if it touched one row. It is on its
+    /// way when this returns, because nothing may be asked for a while.
+    pub(super) fn send_now(&mut self, sql: &'static str) -> Asked<()> {
+        let client = self.client.clone();
+        self.queue(async move { client.batch_execute(sql).await.map(|()| 1) });
+        let connection = &mut self.connection;
+        let heard = &mut self.heard;
+        self.runtime.block_on(poll_fn(|context| {
+            let moved = turn(connection.as_mut(), heard, context);
+            Poll::Ready(moved.map(|_| ()))
+        }))
+    }
+
+    fn queue(&mut self, asked: impl Future<Output = Asked<u64>> + Send + 'static) {
+        let mut sent = Box::pin(asked);
         // Asked once, it has been put into the connection's queue, before whatever is asked next.
         let asked = sent.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         match asked {

@@ -216,7 +216,7 @@ impl Drop for Snapshot<'_> {
                 let ended = conn.prepare_cached("ROLLBACK");
                 let _ = ended.and_then(|mut statement| statement.execute([]));
             }
-            Conn::Postgres(conn) => conn.roll_back(),
+            Conn::Postgres(conn) => conn.let_go(),
         }
     }
 }

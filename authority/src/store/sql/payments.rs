@@ -20,7 +20,7 @@ use super::persons::{Person, find_person};
 use super::row::{all, find, get, terminal, time, uuid};
 use super::service_accounts::choose;
 use super::settle::{StoredClaim, find_claim};
-use super::subjects::of_payment;
+use super::subjects::{self, of_payment};
 use super::turns::raise_revision;
 use super::writer::{Stop, Tx, Verdict};
 use crate::journal::hex;
@@ -37,12 +37,14 @@ impl Payments for SqlStore {
     async fn store_receipt(
         &self,
         payment: PaymentId,
+        terminal: TerminalId,
         jws: String,
         at: Timestamp,
     ) -> Result<String> {
-        let touches = self.at_payment(payment).await?;
-        self.write_on(touches, move |tx| store_receipt(tx, payment, &jws, at))
-            .await
+        self.write_on(subjects::at(terminal), move |tx| {
+            store_receipt(tx, payment, terminal, &jws, at)
+        })
+        .await
     }
 
     async fn payment_of(&self, claim: ClaimId) -> Result<Option<Payment>> {
@@ -184,12 +186,19 @@ fn payer(conn: &Conn, pay: &Pay, claim: &StoredClaim) -> Step<(Person, ServiceAc
 }
 
 /// The first one stays.
-fn store_receipt(tx: &mut Tx<'_>, payment: PaymentId, jws: &str, at: Timestamp) -> Verdict<String> {
+fn store_receipt(
+    tx: &mut Tx<'_>,
+    payment: PaymentId,
+    terminal: TerminalId,
+    jws: &str,
+    at: Timestamp,
+) -> Verdict<String> {
     if let Some(first) = receipt(tx.conn, payment)? {
         return Ok(first);
     }
     let due = due(tx.conn, payment)?
-        .ok_or_else(|| corrupt(format!("a receipt of no payment: {payment}")))?;
+        .filter(|due| due.terminal == terminal)
+        .ok_or_else(|| corrupt(format!("a receipt of no payment at {terminal}: {payment}")))?;
     tx.execute_one(
         "INSERT INTO receipts (payment, jws, stored_at_ms) VALUES (?1, ?2, ?3)",
         params![payment.0.as_bytes(), jws, at.ms()],
@@ -198,7 +207,7 @@ fn store_receipt(tx: &mut Tx<'_>, payment: PaymentId, jws: &str, at: Timestamp) 
         "DELETE FROM receipts_due WHERE paid_at_ms = ?1 AND payment = ?2",
         params![due.paid_at.ms(), payment.0.as_bytes()],
     )?;
-    raise_revision(tx, due.terminal)?;
+    raise_revision(tx, terminal)?;
     let body = json!({
         "payment": payment,
         "receipt": due.receipt,

@@ -231,11 +231,7 @@ pub(crate) async fn both_sides_read_the_same_history_page_by_page(world: &World)
         read_all(world, HistoryOf::Person(person("nobody")), 9).await,
         []
     );
-    world
-        .store
-        .store_receipt(payment.id, "j.w.s".into(), NOW)
-        .await
-        .unwrap();
+    world.receipt(&payment, "j.w.s").await.unwrap();
     let own = |who| world.store.own_receipt(who, payment.receipt);
     assert_eq!(own(anna).await.unwrap().as_deref(), Some("j.w.s"));
     assert_eq!(own(ben).await, Ok(None));

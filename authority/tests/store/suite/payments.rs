@@ -133,15 +133,26 @@ pub(crate) async fn the_first_receipt_stays(world: &World) {
     world.start(terminal, 420).await;
     let record = world.claimed(terminal).await;
     let payment = world.paid(&record, &anna).await;
-    let store = |jws: &str| world.store.store_receipt(payment.id, jws.into(), NOW);
+    let store = |jws| world.receipt(&payment, jws);
     assert_eq!(store("first").await.unwrap(), "first");
     assert_eq!(store("second").await.unwrap(), "first");
     let stored = world.store.payment_of(record.claimed.claim).await.unwrap();
     assert_eq!(stored.unwrap().receipt_jws.as_deref(), Some("first"));
     assert_eq!(world.store.receipts_due(9).await.unwrap(), []);
-    let unknown = world.payment_id();
-    let unknown = world.store.store_receipt(unknown, "x".into(), NOW).await;
-    assert!(matches!(unknown, Err(StoreError::Corrupt { .. })));
+    let (unknown, elsewhere) = (world.payment_id(), world.terminal(2).await);
+    for (payment, terminal) in [(unknown, terminal), (unknown, elsewhere)] {
+        let stored = world
+            .store
+            .store_receipt(payment, terminal, "x".into(), NOW);
+        assert!(matches!(stored.await, Err(StoreError::Corrupt { .. })));
+    }
+    world.start(terminal, 420).await;
+    let record = world.claimed(terminal).await;
+    let second = world.paid(&record, &anna).await;
+    let stored = world
+        .store
+        .store_receipt(second.id, elsewhere, "x".into(), NOW);
+    assert!(matches!(stored.await, Err(StoreError::Corrupt { .. })));
 }
 
 pub(crate) async fn the_terminal_is_told_paid_only_with_a_receipt(world: &World) {
@@ -168,11 +179,7 @@ pub(crate) async fn the_terminal_is_told_paid_only_with_a_receipt(world: &World)
     revisions.push(state.revision);
     assert_eq!(stage(state), held);
     let receipt = "a.b.c".to_owned();
-    world
-        .store
-        .store_receipt(payment.id, receipt.clone(), NOW)
-        .await
-        .unwrap();
+    world.receipt(&payment, &receipt).await.unwrap();
     let state = push(world, terminal).await;
     revisions.push(state.revision);
     assert_eq!(state.charge.as_ref().unwrap().charge, charge);

@@ -163,11 +163,7 @@ pub(crate) async fn the_audit_names_nobody(world: &World) {
         panic!("not claimed")
     };
     let payment = world.paid(&record, &anna).await;
-    world
-        .store
-        .store_receipt(payment.id, "jws".into(), NOW)
-        .await
-        .unwrap();
+    world.receipt(&payment, "jws").await.unwrap();
     let rows = world.store.audit_rows(crate::NODE, 0, 100).await.unwrap();
     for row in &rows {
         assert!(!row.row.body.contains("anna-subject"), "{row:?}");
