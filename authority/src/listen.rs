@@ -15,12 +15,11 @@ use pki::TrustDomain;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use warp::filters::BoxedFilter;
-use warp::reply::Response;
 
 use crate::app::App;
 use crate::clock::Moment;
 use crate::config::Config;
+use crate::http::Table;
 use crate::http::operators::OPERATOR_PATH;
 use crate::http::sms::TEXTS_PATH;
 use crate::http::{Loopback, Private, Public, Routes};
@@ -114,7 +113,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 pub struct Listener<T> {
     listening: Listening,
     transport: T,
-    routes: BoxedFilter<(Response,)>,
+    routes: Table,
     name: &'static str,
     passes: Passes,
     /// Connections at once.

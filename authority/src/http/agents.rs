@@ -52,7 +52,7 @@ fn schedule(journey: &Arc<Journey>) -> Routes<Private> {
                 })
             },
         );
-    Routes::new("schedule", route)
+    Routes::new("schedule", route).at("/v1/schedule")
 }
 
 fn follows(paces: Option<&str>) -> Follows {
@@ -80,7 +80,7 @@ fn push(journey: &Arc<Journey>) -> Routes<Private> {
             let (id, serial) = (terminal.id(), terminal.serial());
             events::answer(journey.push.begin(id, serial, instance))
         });
-    Routes::new("events", route)
+    Routes::new("events", route).at("/v1/events")
 }
 
 fn charge_start(journey: &Arc<Journey>) -> Routes<Private> {
@@ -94,7 +94,7 @@ fn charge_start(journey: &Arc<Journey>) -> Routes<Private> {
                 journey.charges.start(terminal.id(), request, now).await
             })
         });
-    Routes::new("charge-start", route)
+    Routes::new("charge-start", route).at("/v1/charges")
 }
 
 fn charge_look(journey: &Arc<Journey>) -> Routes<Private> {
@@ -106,7 +106,7 @@ fn charge_look(journey: &Arc<Journey>) -> Routes<Private> {
                 journey.charges.look(terminal.id(), charge).await
             })
         });
-    Routes::new("charge-look", route)
+    Routes::new("charge-look", route).at("/v1/charges")
 }
 
 fn charge_cancel(journey: &Arc<Journey>) -> Routes<Private> {
@@ -119,7 +119,7 @@ fn charge_cancel(journey: &Arc<Journey>) -> Routes<Private> {
                 journey.charges.cancel(terminal.id(), charge, now).await
             })
         });
-    Routes::new("charge-cancel", route)
+    Routes::new("charge-cancel", route).at("/v1/charges")
 }
 
 fn reports(journey: &Arc<Journey>) -> Routes<Private> {
@@ -133,7 +133,7 @@ fn reports(journey: &Arc<Journey>) -> Routes<Private> {
                 journey.reports.take(terminal.id(), request, now).await
             })
         });
-    Routes::new("reports", route)
+    Routes::new("reports", route).at("/v1/reports")
 }
 
 fn keys(journey: &Arc<Journey>) -> Routes<Private> {
@@ -141,7 +141,7 @@ fn keys(journey: &Arc<Journey>) -> Routes<Private> {
         .and(warp::get())
         .and(asked_by(journey))
         .map(|asked: Asked| key_set(jwks::believed(&asked.journey.app.keyring())));
-    Routes::new("agents-jwks", route)
+    Routes::new("agents-jwks", route).at("/.well-known/jwks.json")
 }
 
 /// A request of a proven terminal.

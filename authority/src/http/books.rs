@@ -57,7 +57,7 @@ fn refund(journey: &Arc<Journey>) -> Routes<Private> {
             };
             hurried(async move { answer(to_the_end(work).await) }).await
         });
-    Routes::new("refund", route)
+    Routes::new("refund", route).at("/v1/refunds")
 }
 
 fn at_terminal(journey: &Arc<Journey>) -> Routes<Private> {
@@ -71,7 +71,7 @@ fn at_terminal(journey: &Arc<Journey>) -> Routes<Private> {
                 history::page(&journey.app, of, &query).await
             })
         });
-    Routes::new("terminal-history", route)
+    Routes::new("terminal-history", route).at("/v1/history")
 }
 
 fn day(journey: &Arc<Journey>) -> Routes<Private> {
@@ -84,5 +84,5 @@ fn day(journey: &Arc<Journey>) -> Routes<Private> {
                 history::day(&journey.app, terminal.id(), now).await
             })
         });
-    Routes::new("day", route)
+    Routes::new("day", route).at("/v1/day")
 }

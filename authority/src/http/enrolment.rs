@@ -7,7 +7,7 @@
 //! POST /.well-known/est/simplereenroll   under the certificate that is renewed, PKCS#10 in base64
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use base64ct::{Base64, Encoding};
 use bytes::Bytes;
@@ -24,16 +24,17 @@ use super::{Private, Routes, body};
 use crate::app::App;
 use crate::services::join::JoinToken;
 use crate::services::trust::Trust;
-use crate::services::{Failure, enrolment, renewal};
+use crate::services::{enrolment, renewal};
 
 const CONTENT_TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
 
 /// Only the last demands a client certificate: a terminal that enrols has none yet.
 pub fn routes(app: &Arc<App>) -> Routes<Private> {
-    cacerts(app)
+    let all = cacerts(app)
         .or(csrattrs())
         .or(simpleenroll(app))
-        .or(simplereenroll(app))
+        .or(simplereenroll(app));
+    all.at("/.well-known/est")
 }
 
 fn cacerts(app: &Arc<App>) -> Routes<Private> {
@@ -46,11 +47,20 @@ fn cacerts(app: &Arc<App>) -> Routes<Private> {
 
 fn csrattrs() -> Routes<Private> {
     let route = warp::path!(".well-known" / "est" / "csrattrs").and(warp::get());
-    let serve = || {
-        let attributes = est::csr_attributes().map_err(Failure::from);
-        answer(attributes.map(|body| base64(body, est::EST_CSR_ATTRIBUTES)))
+    Routes::new("est-csrattrs", route.map(|| answer(attributes())))
+}
+
+/// The same for everybody, and so encoded once.
+fn attributes() -> Answer {
+    static ATTRIBUTES: OnceLock<Bytes> = OnceLock::new();
+    let body = match ATTRIBUTES.get() {
+        Some(body) => body.clone(),
+        None => {
+            let body = Bytes::from(est::csr_attributes()?);
+            ATTRIBUTES.get_or_init(|| body).clone()
+        }
     };
-    Routes::new("est-csrattrs", route.map(serve))
+    Ok(base64(body, est::EST_CSR_ATTRIBUTES))
 }
 
 fn simpleenroll(app: &Arc<App>) -> Routes<Private> {

@@ -24,6 +24,8 @@
 
 use std::marker::PhantomData;
 
+pub(crate) use self::table::Table;
+
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
@@ -47,6 +49,7 @@ pub mod public;
 pub mod sign_in;
 pub mod sms;
 pub mod source;
+mod table;
 pub mod trust;
 pub mod wallet;
 pub mod web;
@@ -63,7 +66,8 @@ pub struct Loopback;
 
 /// Routes that only the listener `L` takes.
 pub struct Routes<L> {
-    filter: BoxedFilter<(Response,)>,
+    /// With the beginning of the paths that each is for; empty: it does not say.
+    branches: Vec<(String, BoxedFilter<(Response,)>)>,
     listener: PhantomData<L>,
 }
 
@@ -84,27 +88,38 @@ impl<L> Routes<L> {
             response
         };
         Self {
-            filter: filter.map(named).boxed(),
+            branches: vec![(String::new(), filter.map(named).boxed())],
             listener: PhantomData,
         }
     }
 
     /// No routes: every request is answered as not found.
     pub fn none() -> Self {
-        let nothing =
-            warp::any().and_then(|| async { Err::<Response, _>(warp::reject::not_found()) });
         Self {
-            filter: nothing.boxed(),
+            branches: Vec::new(),
             listener: PhantomData,
         }
     }
 
-    /// These routes, and those.
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            filter: self.filter.or(other.filter).unify().boxed(),
+    /// These routes, all of which are for `path` and what is below it: nobody else's request comes to them.
+    pub fn at(self, path: impl Into<String>) -> Self {
+        let path = path.into();
+        let alone = self.branches.into_iter().map(|(_, filter)| Self {
+            branches: vec![(path.clone(), filter)],
             listener: PhantomData,
+        });
+        alone.fold(Self::none(), Self::or)
+    }
+
+    /// These routes, and those.
+    pub fn or(mut self, other: Self) -> Self {
+        for (place, filter) in other.branches {
+            match self.branches.iter_mut().find(|(known, _)| *known == place) {
+                Some((_, known)) => *known = known.clone().or(filter).unify().boxed(),
+                None => self.branches.push((place, filter)),
+            }
         }
+        self
     }
 
     /// These routes, for whoever passes.
@@ -112,14 +127,22 @@ impl<L> Routes<L> {
     where
         F: Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static,
     {
+        self.each(|filter| pass.clone().and(filter).boxed())
+    }
+
+    /// The same routes, each branch within what `around` makes of it.
+    fn each(self, around: impl Fn(BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)>) -> Self {
+        let branches = self.branches.into_iter();
         Self {
-            filter: pass.and(self.filter).boxed(),
+            branches: branches
+                .map(|(place, filter)| (place, around(filter)))
+                .collect(),
             listener: PhantomData,
         }
     }
 
     /// Whatever no route takes is answered as a problem, too.
-    pub(crate) fn complete(self) -> BoxedFilter<(Response,)> {
-        self.filter.recover(problem::recover).unify().boxed()
+    pub(crate) fn complete(self) -> Table {
+        Table::of(self.branches)
     }
 }

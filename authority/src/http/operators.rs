@@ -37,7 +37,7 @@ fn verb<V: Verb>(app: &Arc<App>) -> Routes<Private> {
             let app = handler_app.clone();
             async move { handle::<V>(&app, &operator, &body).await }
         });
-    Routes::new(V::NAME, route)
+    Routes::new(V::NAME, route).at(format!("{OPERATOR_PATH}/{}", V::NAME))
 }
 
 async fn handle<V: Verb>(

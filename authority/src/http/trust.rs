@@ -18,7 +18,7 @@ use crate::app::App;
 pub fn routes(app: &Arc<App>) -> Routes<Private> {
     let app = app.clone();
     let route = warp::path!("v1" / "trust").and(warp::get());
-    Routes::new("trust", route.map(move || answer(bundle(&app))))
+    Routes::new("trust", route.map(move || answer(bundle(&app)))).at("/v1/trust")
 }
 
 fn bundle(app: &App) -> Answer {

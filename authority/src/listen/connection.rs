@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -24,10 +25,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 use tracing::Instrument;
-use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use super::rest::{Lent, lend};
+use super::rest::lend;
 use super::stream::{self, End, Given, Handover};
 use super::turns::Turns;
 use super::watched::{Seen, Watched};
@@ -38,7 +38,7 @@ use super::{
 use crate::app::App;
 use crate::clock::Stopwatch;
 use crate::http::extract::PeerCertificate;
-use crate::http::{RouteName, events, problem};
+use crate::http::{RouteName, Table, events, problem};
 use crate::ids;
 use crate::logging::request_span;
 use crate::services::sources::Source;
@@ -100,7 +100,7 @@ impl Guest {
 /// What every connection of one listener shares.
 pub(super) struct Door<T> {
     pub(super) transport: T,
-    pub(super) routes: BoxedFilter<(Response,)>,
+    pub(super) routes: Table,
     pub(super) name: &'static str,
     pub(super) passes: Passes,
     pub(super) app: Arc<App>,
@@ -184,7 +184,7 @@ impl<T: Transport> Door<T> {
         let seen = Seen::new();
         let handover = guest.http1.then(Arc::<Handover>::default);
         let service = TowerToHyperService::new(Entrance {
-            routes: warp::service(self.routes.clone()),
+            routes: self.routes.clone(),
             guest,
             from,
             listener: self.name,
@@ -322,8 +322,8 @@ fn either() -> Builder<TokioExecutor> {
 
 /// The first and last stop of every request: identity, request id, span, metrics.
 #[derive(Clone)]
-struct Entrance<S> {
-    routes: S,
+struct Entrance {
+    routes: Table,
     guest: Guest,
     from: Source,
     listener: &'static str,
@@ -334,21 +334,16 @@ struct Entrance<S> {
     handover: Option<Arc<Handover>>,
 }
 
-impl<S> Service<http::Request<Incoming>> for Entrance<S>
-where
-    S: Service<http::Request<Lent>, Response = Response, Error = Infallible>,
-    S: Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
+impl Service<http::Request<Incoming>> for Entrance {
     type Response = Response;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn poll_ready(
         &mut self,
-        context: &mut std::task::Context<'_>,
+        _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Result<(), Infallible>> {
-        self.routes.poll_ready(context)
+        std::task::Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
@@ -368,7 +363,7 @@ where
         let watch = Stopwatch::start();
         let shown = self.shown(&request);
         let passes = (self.passes)(request.uri().path());
-        let mut routes = self.routes.clone();
+        let mut routes = warp::service(self.routes.at(request.uri().path()));
         let (listener, app) = (self.listener, self.app.clone());
         // HTTP/1.0 knows no chunks, and nobody's body is left on the way.
         let whole = request.version() == http::Version::HTTP_11 && request.body().is_end_stream();
@@ -435,7 +430,7 @@ fn refusal(app: &App) -> Option<Problem> {
     app.fence.problem().or_else(|| neighbours::problem(app))
 }
 
-impl<S> Entrance<S> {
+impl Entrance {
     /// The checkpoint that a terminal shows when it begins to listen. Before the routes, because a
     /// restored database may know neither the terminal nor its certificate.
     fn shown<B>(&self, request: &http::Request<B>) -> Option<(String, String)> {
@@ -452,9 +447,15 @@ async fn look_at(app: &App, by: &str, checkpoint: &str) {
     }
 }
 
-/// 16 hex digits: enough to find one request in a day of logs.
+/// 16 hex digits: enough to find one request in a day of logs. They tell requests apart and keep no secret, so that
+/// they are drawn once, and then counted on by a step that meets each number once (an odd one, of the golden ratio).
 fn request_id() -> String {
-    format!("{:016x}", u64::from_be_bytes(ids::random()))
+    static NEXT: LazyLock<AtomicU64> =
+        LazyLock::new(|| AtomicU64::new(u64::from_be_bytes(ids::random())));
+    format!(
+        "{:016x}",
+        NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    )
 }
 
 fn observe(app: &App, listener: &str, response: &Response, watch: Stopwatch) {

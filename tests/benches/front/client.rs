@@ -34,8 +34,8 @@ const PER_ADDRESS: usize = 10_000;
 pub(crate) enum Request {
     /// nginx's `return 200`.
     Root,
-    /// Certificates of the CAs: nobody is looked up.
-    Cacerts,
+    /// What a request for a certificate must be like: nobody is looked up, and the answer is about as short.
+    Csrattrs,
     /// The keys, for a terminal that is looked up.
     Keys,
     /// The push stream; its first state is the answer.
@@ -60,7 +60,7 @@ impl Request {
     fn bytes(self) -> &'static [u8] {
         match self {
             Self::Root => b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
-            Self::Cacerts => b"GET /.well-known/est/cacerts HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            Self::Csrattrs => b"GET /.well-known/est/csrattrs HTTP/1.1\r\nhost: localhost\r\n\r\n",
             Self::Keys => b"GET /.well-known/jwks.json HTTP/1.1\r\nhost: localhost\r\n\r\n",
             Self::Events => {
                 b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n"

@@ -100,7 +100,7 @@ async fn compare(house: &mut House, dir: &Path, agents: u32) -> Result<Measured,
     let port = port.parse().map_err(Failure::of("the agents' port"))?;
     let nginx = Nginx::start(dir, &house.authority, agents).await?;
     server::pin(std::process::id(), CLIENT_CORE)?;
-    let ours = Server::at(house.authority.pid()?, port, Request::Cacerts);
+    let ours = Server::at(house.authority.pid()?, port, Request::Csrattrs);
     let theirs = Server::at(nginx.pid(), nginx.port(), Request::Root);
     server::pin(ours.pid, SERVER_CORE)?;
     server::pin(theirs.pid, SERVER_CORE)?;

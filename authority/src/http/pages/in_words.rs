@@ -23,18 +23,16 @@ const PROBLEM_MAX: usize = 16 * 1024;
 
 /// These routes; refusals of people as pages.
 pub(super) fn in_words(site: Arc<Site>, routes: Routes<Public>) -> Routes<Public> {
-    let whole = routes.filter.recover(problem::recover).unify();
-    let asked = warp::method().and(warp::header::headers_cloned());
-    let filter = whole
-        .and(asked)
-        .then(move |response: Response, method, headers| {
+    routes.each(|filter| {
+        let site = site.clone();
+        let asked = warp::method().and(warp::header::headers_cloned());
+        let whole = filter.recover(problem::recover).unify().and(asked);
+        let shown = whole.then(move |response: Response, method, headers| {
             let site = site.clone();
             async move { for_people(&site, response, &method, &headers).await }
         });
-    Routes {
-        filter: filter.boxed(),
-        listener: std::marker::PhantomData,
-    }
+        shown.boxed()
+    })
 }
 
 async fn for_people(
