@@ -654,6 +654,45 @@ mod tests {
         assert_eq!(kinds(&writer).await, ["next"]);
     }
 
+    /// Two jobs in one batch: the first notes, the second does what it is told; answers how often the first ran.
+    async fn runs_beside(
+        refused: impl Fn(&mut Tx<'_>) -> Verdict<()> + Send + 'static,
+    ) -> (u32, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = writer(&dir, 8);
+        let (started, starts) = std_mpsc::channel();
+        let (open, closed) = gate(started);
+        let mut first = pin!(writer.write(Touches::Everything, closed));
+        queue(&mut first).await;
+        starts.recv().unwrap();
+        let runs = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counted = runs.clone();
+        let mut kept = pin!(writer.write(Touches::Everything, move |tx| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            note(tx, "kept")
+        }));
+        let mut beside = pin!(writer.write(Touches::Everything, refused));
+        queue(&mut kept).await;
+        queue(&mut beside).await;
+        drop(open);
+        assert_eq!(first.await, Ok(()));
+        assert_eq!(kept.await, Ok(()));
+        assert_eq!(beside.await, Ok(()));
+        let runs = runs.load(std::sync::atomic::Ordering::Relaxed);
+        (runs, kinds(&writer).await)
+    }
+
+    #[tokio::test]
+    async fn a_batch_runs_again_only_for_a_job_that_is_undone_after_a_change() {
+        let at_once = runs_beside(|_| Err(Stop::Refused(())));
+        assert_eq!(at_once.await, (1, vec!["kept".to_owned()]));
+        let late = runs_beside(|tx| {
+            note(tx, "undone").ok();
+            Err(Stop::Refused(()))
+        });
+        assert_eq!(late.await, (2, vec!["kept".to_owned()]));
+    }
+
     #[tokio::test]
     async fn what_was_queued_is_written_before_the_writer_ends() {
         let dir = tempfile::tempdir().unwrap();
