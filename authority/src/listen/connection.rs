@@ -356,7 +356,7 @@ impl Service<http::Request<Incoming>> for Entrance {
             request.extensions_mut().insert(certificate.clone());
         }
         let id = request_id();
-        let span = request_span(self.listener, &id, request.method().as_str());
+        let span = request_span(self.listener, id.as_str(), request.method().as_str());
         if let Some(terminal) = self.guest.terminal() {
             span.record("terminal", tracing::field::display(terminal));
         }
@@ -383,7 +383,7 @@ impl Service<http::Request<Incoming>> for Entrance {
             };
             observe(&app, listener, &response, watch);
             owner.read_the_rest().await;
-            if let Ok(value) = HeaderValue::from_str(&id) {
+            if let Ok(value) = HeaderValue::from_bytes(&id.0) {
                 response.headers_mut().insert(REQUEST_ID, value);
             }
             let Some(subscription) = events::taken_from(&mut response) else {
@@ -434,10 +434,11 @@ impl Entrance {
     /// The checkpoint that a terminal shows when it begins to listen. Before the routes, because a
     /// restored database may know neither the terminal nor its certificate.
     fn shown<B>(&self, request: &http::Request<B>) -> Option<(String, String)> {
-        let by = self.guest.name()?;
         let header = request.headers().get(CHECKPOINT_HEADER)?;
-        let is_events = request.uri().path() == EVENTS_PATH;
-        is_events.then_some((by, header.to_str().ok()?.to_owned()))
+        if request.uri().path() != EVENTS_PATH {
+            return None;
+        }
+        Some((self.guest.name()?, header.to_str().ok()?.to_owned()))
     }
 }
 
@@ -449,13 +450,24 @@ async fn look_at(app: &App, by: &str, checkpoint: &str) {
 
 /// 16 hex digits: enough to find one request in a day of logs. They tell requests apart and keep no secret, so that
 /// they are drawn once, and then counted on by a step that meets each number once (an odd one, of the golden ratio).
-fn request_id() -> String {
+fn request_id() -> RequestId {
     static NEXT: LazyLock<AtomicU64> =
         LazyLock::new(|| AtomicU64::new(u64::from_be_bytes(ids::random())));
-    format!(
-        "{:016x}",
-        NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
-    )
+    RequestId::of(NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+}
+
+/// Written without an allocation, because every request has one.
+struct RequestId([u8; 16]);
+
+impl RequestId {
+    fn of(number: u64) -> Self {
+        let digit = |place: usize| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15];
+        Self(std::array::from_fn(digit))
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 fn observe(app: &App, listener: &str, response: &Response, watch: Stopwatch) {
@@ -524,4 +536,19 @@ async fn last_words(socket: &mut TcpStream) -> std::io::Result<()> {
     socket.shutdown().await?;
     tokio::io::copy(&mut socket.take(LAST_WORDS_MAX), &mut tokio::io::sink()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_told_by_sixteen_digits() {
+        assert_eq!(RequestId::of(0).as_str(), "0000000000000000");
+        assert_eq!(
+            RequestId::of(0x0123_4567_89ab_cdef).as_str(),
+            "0123456789abcdef"
+        );
+        assert_ne!(request_id().0, request_id().0);
+    }
 }
