@@ -16,10 +16,10 @@ use postgres::{Client, Statement};
 
 use super::connect::Connect;
 use super::error::{is_of_other_tables, trouble};
-use crate::store::Result;
 use crate::store::sql::conn::Value;
 use crate::store::sql::control::{Step, Subject, Touches, Trouble};
 use crate::store::sqlite::error::unusable;
+use crate::store::{Result, Server};
 
 /// Held shared by every batch that says what it touches, and alone by one that does not.
 const ALL: i64 = 0x4d32_4b59;
@@ -40,8 +40,8 @@ pub(in crate::store) struct PgConn {
     client: RefCell<Option<Client>>,
     statements: RefCell<HashMap<Prepared, Statement>>,
     trouble: Cell<Option<Trouble>>,
-    /// Of the server at the other end.
-    timeline: Cell<u32>,
+    /// Who is at the other end.
+    server: Cell<Option<Server>>,
     /// As of which change of the tables its statements were prepared.
     plans: Cell<u64>,
 }
@@ -83,24 +83,28 @@ impl PgConn {
             client: RefCell::default(),
             statements: RefCell::default(),
             trouble: Cell::new(None),
-            timeline: Cell::new(0),
+            server: Cell::new(None),
             plans: Cell::new(0),
         }
     }
 
-    /// To a server that may be on a timeline in question, for whoever compares it.
+    /// To a server that may be in question, for whoever compares it.
     pub(super) fn open_in_question(connect: Arc<Connect>) -> Result<Self> {
-        let found = connect.connect_whatever_it_is()?;
-        Ok(Self::over(connect, Begins::Nothing, found))
+        let client = connect.connect_whatever_it_is()?;
+        Ok(Self::over(connect, Begins::Nothing, (client, None)))
     }
 
-    fn over(connect: Arc<Connect>, begins: Begins, (client, timeline): (Client, u32)) -> Self {
+    fn over(
+        connect: Arc<Connect>,
+        begins: Begins,
+        (client, server): (Client, Option<Server>),
+    ) -> Self {
         Self {
             begins,
             client: RefCell::new(Some(client)),
             statements: RefCell::default(),
             trouble: Cell::new(None),
-            timeline: Cell::new(timeline),
+            server: Cell::new(server),
             plans: Cell::new(connect.plans.load(Ordering::Relaxed)),
             connect,
         }
@@ -168,14 +172,20 @@ impl PgConn {
     }
 
     /// Waits so long for others to call out, and hands over what they say, with the number of the backend
-    /// that said it.
-    pub(super) fn hear(&self, wait: Duration, take: &mut dyn FnMut(i32, &str)) -> Result<()> {
+    /// that said it, until there is no more or `take` has enough; the rest is heard next.
+    pub(super) fn hear(
+        &self,
+        wait: Duration,
+        take: &mut dyn FnMut(i32, &str) -> bool,
+    ) -> Result<()> {
         self.with_client(|client| {
             let mut heard = client.notifications();
             // One is waited for; what came with it is taken along.
             let mut next = heard.timeout_iter(wait).next()?;
             while let Some(said) = next {
-                take(said.process_id(), said.payload());
+                if !take(said.process_id(), said.payload()) {
+                    break;
+                }
                 next = heard.iter().next()?;
             }
             Ok(())
@@ -185,6 +195,11 @@ impl PgConn {
     /// A connection that was lost is made again.
     pub(super) fn ready_again(&self) -> Result<()> {
         self.ready()
+    }
+
+    /// The log of the server is on its disk up to there.
+    pub(super) fn reached(&self, log_end: i64) {
+        self.connect.server.reached(log_end);
     }
 
     /// The number of the backend that serves this connection.
@@ -216,6 +231,12 @@ impl PgConn {
         self.batch(&all.join(";"))
     }
 
+    /// Commits a word into the log of the server that no table holds. Like every commit it is answered once it is on the
+    /// disk, and at the synchronous standby where there is one; the log before it is then, too.
+    pub(in crate::store) fn confirm(&self) -> Result<()> {
+        self.batch("SELECT pg_logical_emit_message(true, 'm2key', 'looked up')")
+    }
+
     pub(in crate::store) fn roll_back(&self) {
         if self.trouble.get() != Some(Trouble::Lost) {
             let _ = self.batch("ROLLBACK");
@@ -236,7 +257,7 @@ impl PgConn {
     /// A connection that can be asked; a broken one is replaced.
     fn ready(&self) -> Result<()> {
         let was_lost = self.trouble.get() == Some(Trouble::Lost);
-        let is_same = self.connect.timeline.holds(self.timeline.get())?;
+        let is_same = self.connect.server.holds(self.server.get())?;
         self.trouble.set(None);
         self.prepare_anew_if_tables_changed();
         let mut client = self.client.borrow_mut();
@@ -249,9 +270,9 @@ impl PgConn {
         *client = None;
         self.statements.borrow_mut().clear();
         match self.begins.begin(&self.connect) {
-            Ok((new, timeline)) => {
+            Ok((new, server)) => {
                 *client = Some(new);
-                self.timeline.set(timeline);
+                self.server.set(server);
                 Ok(())
             }
             Err(error) => {
@@ -334,8 +355,8 @@ impl PgConn {
 }
 
 impl Begins {
-    fn begin(&self, connect: &Connect) -> Result<(Client, u32)> {
-        let (mut client, timeline) = connect.connect()?;
+    fn begin(&self, connect: &Connect) -> Result<(Client, Option<Server>)> {
+        let (mut client, server) = connect.connect()?;
         match self {
             Self::Nothing => {}
             Self::Listening => client.batch_execute(&format!(
@@ -348,7 +369,7 @@ impl Begins {
             Self::CallingOut => client.batch_execute("SET synchronous_commit = off")?,
             Self::Holding { chain } => hold(&mut client, chain)?,
         }
-        Ok((client, timeline))
+        Ok((client, server))
     }
 }
 

@@ -27,6 +27,7 @@ use super::control::{Step, Touches, Trouble};
 use super::nodes::keep;
 use super::timelines::Acknowledged;
 use crate::journal::{Fact, Journal, Unwritten};
+use crate::store::nodes::Lanes;
 use crate::store::postgres::Caller;
 use crate::store::sqlite::error::{cannot_write, corrupt, unusable};
 use crate::store::{News, Result, StoreError};
@@ -62,6 +63,7 @@ impl Writer {
         caller: Option<&Caller>,
         queue_max: usize,
         acknowledged: Arc<Acknowledged>,
+        own_news: Lanes,
     ) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(queue_max.max(1));
         let jobs = Arc::new(Mutex::new(jobs));
@@ -77,6 +79,8 @@ impl Writer {
                 journal: journal.clone(),
                 caller: caller.cloned(),
                 acknowledged: acknowledged.clone(),
+                own_news: own_news.clone(),
+                gave_up_in_doubt: false,
             };
             let thread = std::thread::Builder::new()
                 .name("store-writer".into())
@@ -115,7 +119,9 @@ impl Writer {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
-        answered.await.unwrap_or_else(|_| Err(stopped()))
+        let (result, unheard) = answered.await.map_err(|_| stopped())?;
+        unheard.was_heard();
+        result
     }
 }
 
@@ -130,6 +136,26 @@ impl Drop for Writer {
             // A thread itself never panics out of a job, and there is nobody to tell here.
             let _ = thread.join();
         }
+    }
+}
+
+/// What a write that may stand has to tell this process, if nobody who asked for it hears how it ended: they went
+/// away, or wait no longer, and what they would have done next is not done.
+struct Unheard {
+    news: Vec<News>,
+    own_news: Lanes,
+}
+
+impl Unheard {
+    fn was_heard(mut self) {
+        self.news.clear();
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        let news = self.news.drain(..);
+        news.for_each(|it| self.own_news.tell(it));
     }
 }
 
@@ -213,6 +239,9 @@ struct Lane {
     /// Where there are other nodes.
     caller: Option<Caller>,
     acknowledged: Arc<Acknowledged>,
+    own_news: Lanes,
+    /// The last commit may have happened, and nobody here knows.
+    gave_up_in_doubt: bool,
 }
 
 type Batch = Vec<Box<dyn Job>>;
@@ -222,6 +251,7 @@ impl Lane {
         while let Some(mut batch) = self.next() {
             match self.transact(&mut batch) {
                 Ok(told) => {
+                    self.settle();
                     self.call_out(&told);
                     for (job, told) in batch.into_iter().zip(told) {
                         self.answer(job, told);
@@ -229,7 +259,10 @@ impl Lane {
                 }
                 Err(error) => {
                     let failed = Err(error);
-                    batch.into_iter().for_each(|job| job.answer(&failed));
+                    for job in batch {
+                        let nothing = self.unheard(Vec::new());
+                        job.answer(&failed, nothing);
+                    }
                 }
             }
         }
@@ -262,14 +295,38 @@ impl Lane {
 
     /// Facts first into the journal: the answer says that they are there.
     fn answer(&self, job: Box<dyn Job>, told: Told) {
+        let unheard = self.unheard(told.news.into_inner());
         match self.journal.get() {
             Some(journal) if !told.facts.is_empty() => {
                 let done = move |written: std::result::Result<(), Unwritten>| {
-                    job.answer(&written.map_err(unjournalled));
+                    job.answer(&written.map_err(unjournalled), unheard);
                 };
                 journal.write(told.facts, Box::new(done));
             }
-            _ => job.answer(&Ok(())),
+            _ => job.answer(&Ok(()), unheard),
+        }
+    }
+
+    fn unheard(&self, news: Vec<News>) -> Unheard {
+        Unheard {
+            news,
+            own_news: self.own_news.clone(),
+        }
+    }
+
+    /// The batch fails, and its commit may have happened all the same, or still may.
+    fn doubt(&mut self) {
+        if let Some(caller) = self.caller.as_ref().filter(|_| !self.gave_up_in_doubt) {
+            caller.doubt();
+            self.gave_up_in_doubt = true;
+        }
+    }
+
+    /// Whoever commits to the chain again has waited for the session before.
+    fn settle(&mut self) {
+        if let Some(caller) = self.caller.as_ref().filter(|_| self.gave_up_in_doubt) {
+            caller.settle();
+            self.gave_up_in_doubt = false;
         }
     }
 
@@ -299,11 +356,35 @@ impl Lane {
                 return Err(failed);
             };
             let in_doubt = told.zip(after).filter(|_| trouble == Trouble::Lost);
-            self.mend(&mut retry, in_doubt.is_some(), failed)?;
-            if let Some((told, end)) = in_doubt
-                && self.chain.reaches(&self.conn, end)?
-            {
-                return Ok(self.acknowledge(told, Some(end)));
+            let Some((told, end)) = in_doubt else {
+                self.mend(&mut retry, false, failed)?;
+                continue;
+            };
+            match self.look_up(&mut retry, end, failed) {
+                Ok(true) => return Ok(self.acknowledge(told, Some(end))),
+                Ok(false) => {}
+                Err(why) => {
+                    self.doubt();
+                    return Err(why);
+                }
+            }
+        }
+    }
+
+    /// Whether a commit in doubt, that made this the end of the chain, has happened, and stays.
+    fn look_up(&self, retry: &mut u32, end: (u64, [u8; 32]), failed: StoreError) -> Result<bool> {
+        let mut why = failed;
+        loop {
+            self.mend(retry, true, why)?;
+            let stands = self.chain.reaches(&self.conn, end);
+            // What is seen may be on this server only: one that has started anew shows what no standby has.
+            let confirmed = stands.and_then(|stands| match stands {
+                true => self.conn.confirm().map(|()| true),
+                false => Ok(false),
+            });
+            match confirmed {
+                Ok(stands) => return Ok(stands),
+                Err(error) => why = error,
             }
         }
     }
@@ -387,14 +468,14 @@ trait Job: Send {
     /// True if what it did stays. It may be run again.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
 
-    fn answer(self: Box<Self>, committed: &Result<()>);
+    fn answer(self: Box<Self>, committed: &Result<()>, unheard: Unheard);
 }
 
 struct Write<T, F> {
     work: F,
     touches: Touches,
     result: Option<Result<T>>,
-    answer: oneshot::Sender<Result<T>>,
+    answer: oneshot::Sender<(Result<T>, Unheard)>,
 }
 
 impl<T, F> Job for Write<T, F>
@@ -417,15 +498,15 @@ where
         kept
     }
 
-    fn answer(self: Box<Self>, committed: &Result<()>) {
+    fn answer(self: Box<Self>, committed: &Result<()>, unheard: Unheard) {
         let result = match committed {
             Err(error) => Err(error.clone()),
             Ok(()) => self
                 .result
                 .unwrap_or_else(|| Err(corrupt("a write panicked and was undone"))),
         };
-        // A caller that went away needs no answer; its write stands.
-        let _ = self.answer.send(result);
+        // A caller that went away needs no answer; its write stands, and this process hears of it.
+        let _ = self.answer.send((result, unheard));
     }
 }
 
@@ -446,6 +527,8 @@ mod tests {
     use std::pin::{Pin, pin};
     use std::sync::mpsc as std_mpsc;
 
+    use futures_util::FutureExt;
+    use protocol::ids::TerminalId;
     use protocol::time::Timestamp;
     use serde_json::json;
 
@@ -457,9 +540,13 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 
     fn writer(dir: &tempfile::TempDir, queue_max: usize) -> Writer {
+        writer_telling(dir, queue_max, Lanes::narrow())
+    }
+
+    fn writer_telling(dir: &tempfile::TempDir, queue_max: usize, own_news: Lanes) -> Writer {
         let conn = open_writer(&dir.path().join("m2key.db"), "node-1").unwrap();
         let lane = (Conn::Sqlite(conn), Chain::of("node-1".into()));
-        Writer::start(vec![lane], None, queue_max, Arc::default()).unwrap()
+        Writer::start(vec![lane], None, queue_max, Arc::default(), own_news).unwrap()
     }
 
     fn note(tx: &mut Tx<'_>, kind: &str) -> Verdict<()> {
@@ -571,6 +658,36 @@ mod tests {
             Ok(())
         );
         assert_eq!(kinds(&writer).await, ["next"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_after_its_caller_went_away_is_news_to_its_own_process() {
+        let (dir, lanes) = (tempfile::tempdir().unwrap(), Lanes::narrow());
+        let mut news = lanes.listen();
+        let writer = writer_telling(&dir, 8, lanes);
+        let ban = |tx: &mut Tx<'_>| {
+            tx.spread(News::Banned(TerminalId::from_number(7).unwrap()));
+            note(tx, "banned")
+        };
+        let refused = |tx: &mut Tx<'_>| -> Verdict<()> {
+            tx.spread(News::Keys);
+            Err(Stop::Refused(()))
+        };
+        {
+            let mut gone = pin!(writer.write(Touches::Everything, refused));
+            queue(&mut gone).await;
+            let mut gone = pin!(writer.write(Touches::Everything, ban));
+            queue(&mut gone).await;
+        }
+        let next = writer.write(Touches::Everything, |tx| note(tx, "next"));
+        assert_eq!(next.await, Ok(()));
+        let told = news.next().now_or_never();
+        let banned = News::Banned(TerminalId::from_number(7).unwrap());
+        assert_eq!(told, Some(banned));
+        // Whoever hears the answer does what follows.
+        assert_eq!(writer.write(Touches::Everything, ban).await, Ok(()));
+        assert_eq!(news.next().now_or_never(), None);
+        assert_eq!(kinds(&writer).await, ["banned", "next", "banned"]);
     }
 
     #[tokio::test]
