@@ -1,7 +1,7 @@
 //! What follows here from what other nodes have committed, and what if this node cannot hear of it?
 //!
 //! ```text
-//! store: news, rows first ──▶ follow: streams are woken, bans cut; keys are owed, read beside it; facts journalled, too
+//! store: news, rows first ──▶ follow: streams are woken, bans cut; keys are owed, read beside it; facts journalled
 //!   ├─ rows were missed ──▶ whoever is connected is looked up first, in pieces
 //!   └─ none for most of a second ──▶ closed: streams end, nothing is issued, claimed or paid
 //!                                      └─ heard again, and all of it followed ──▶ open
@@ -64,6 +64,11 @@ impl Neighbours {
         let mut closed = self.closed.subscribe();
         // The sender is part of `self`, so it cannot be gone while this waits.
         let _ = closed.wait_for(Option::is_some).await;
+    }
+
+    /// Whether bans, keys or the generation of others are still to be read.
+    pub fn is_in_the_dark(&self) -> bool {
+        self.owed.in_the_dark()
     }
 
     fn note_keys(&self, trouble: Option<String>) {
@@ -175,7 +180,7 @@ fn look(app: &App, news: &NewsListener) {
     if let Some(late) = neighbours.owed.too_late() {
         return neighbours.close(late.in_words());
     }
-    if !neighbours.owed.in_the_dark() && news.is_caught_up() {
+    if !neighbours.is_in_the_dark() && news.is_caught_up() {
         neighbours.open();
     }
 }

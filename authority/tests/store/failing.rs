@@ -14,7 +14,7 @@ use authority::journal::Known;
 use authority::store::postgres::{PostgresPlace, migrate};
 use authority::store::{
     Claim, ClaimOutcome, ClaimRecord, Connected, News, NewsListener, PayOutcome, PersonKey, Store,
-    StoreError,
+    StoreError, unhurried,
 };
 use own_postgres::{Cluster, Durability, SMALL};
 use protocol::ids::{ClaimId, PaymentId, TerminalId};
@@ -522,7 +522,10 @@ async fn a_commit_in_doubt_is_acknowledged_once_its_standby_has_it() {
     ))));
     standby.kill();
     let noting = world.store.clone();
-    let noted = tokio::spawn(async move { noting.note("noted", "{}".into(), NOW).await });
+    let noted = tokio::spawn(async move {
+        // A standby may take its time to come back.
+        unhurried(noting.note("noted", "{}".into(), NOW)).await
+    });
     let waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let commits = format!("{waits} AND query LIKE '%COMMIT%'");
     primary.wait_for(&commits);
