@@ -58,6 +58,7 @@ mod timelines;
 mod tokens;
 mod trust;
 mod turns;
+mod unheard;
 mod wallets;
 mod wear;
 mod webhooks;

@@ -26,6 +26,7 @@ use super::conn::{Conn, Params};
 use super::control::{Step, Touches, Trouble};
 use super::nodes::keep;
 use super::timelines::Acknowledged;
+use super::unheard::Unheard;
 use crate::journal::{Fact, Journal, Unwritten};
 use crate::store::nodes::Lanes;
 use crate::store::postgres::Caller;
@@ -139,26 +140,6 @@ impl Drop for Writer {
     }
 }
 
-/// What a write that may stand has to tell this process, if nobody who asked for it hears how it ended: they went
-/// away, or wait no longer, and what they would have done next is not done.
-struct Unheard {
-    news: Vec<News>,
-    own_news: Lanes,
-}
-
-impl Unheard {
-    fn was_heard(mut self) {
-        self.news.clear();
-    }
-}
-
-impl Drop for Unheard {
-    fn drop(&mut self) {
-        let news = self.news.drain(..);
-        news.for_each(|it| self.own_news.tell(it));
-    }
-}
-
 /// What a piece of work answers: its change stays, or everything it did is undone.
 pub(super) type Verdict<T> = std::result::Result<T, Stop<T>>;
 
@@ -260,7 +241,7 @@ impl Lane {
                 Err(error) => {
                     let failed = Err(error);
                     for job in batch {
-                        let nothing = self.unheard(Vec::new());
+                        let nothing = Unheard::of(Vec::new(), &self.own_news);
                         job.answer(&failed, nothing);
                     }
                 }
@@ -295,7 +276,7 @@ impl Lane {
 
     /// Facts first into the journal: the answer says that they are there.
     fn answer(&self, job: Box<dyn Job>, told: Told) {
-        let unheard = self.unheard(told.news.into_inner());
+        let unheard = Unheard::of(told.news.into_inner(), &self.own_news);
         match self.journal.get() {
             Some(journal) if !told.facts.is_empty() => {
                 let done = move |written: std::result::Result<(), Unwritten>| {
@@ -304,13 +285,6 @@ impl Lane {
                 journal.write(told.facts, Box::new(done));
             }
             _ => job.answer(&Ok(()), unheard),
-        }
-    }
-
-    fn unheard(&self, news: Vec<News>) -> Unheard {
-        Unheard {
-            news,
-            own_news: self.own_news.clone(),
         }
     }
 
