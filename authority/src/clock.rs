@@ -48,6 +48,13 @@ impl Moment {
         Self(Instant::now())
     }
 
+    /// One that was so long ago, for tests that wait for nothing.
+    #[cfg(test)]
+    pub(crate) fn ago(age: Duration) -> Self {
+        let then = Instant::now().checked_sub(age);
+        Self(then.expect("the machine runs for longer"))
+    }
+
     /// How long ago it was.
     pub fn age(self) -> Duration {
         self.0.elapsed()

@@ -16,13 +16,16 @@ use protocol::ids::TerminalId;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 
+use crate::store::Connected;
+
 /// Most bans a slow listener may be behind; past it, it takes everything for changed.
 const BANS_BEHIND_MAX: usize = 256;
 
 /// Tells everybody who subscribed, and whoever it is about.
 #[derive(Debug, Clone)]
 pub struct Bans {
-    terminals: broadcast::Sender<TerminalId>,
+    /// None: some were missed.
+    terminals: broadcast::Sender<Option<TerminalId>>,
     /// Serials of revoked certificates, lower-case hex.
     certificates: broadcast::Sender<Arc<str>>,
     watches: Arc<Mutex<Watches>>,
@@ -30,7 +33,7 @@ pub struct Bans {
 
 /// Hears of every ban since it subscribed.
 #[derive(Debug)]
-pub struct BanListener(broadcast::Receiver<TerminalId>);
+pub struct BanListener(broadcast::Receiver<Option<TerminalId>>);
 
 /// Hears of every revocation since it subscribed.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ impl Bans {
     /// Call after the ban is committed.
     pub fn announce(&self, terminal: TerminalId) {
         // Nobody listening is fine: then nothing is open.
-        let _ = self.terminals.send(terminal);
+        let _ = self.terminals.send(Some(terminal));
         let watches = lock(&self.watches);
         let meant = (terminal, 0)..=(terminal, u64::MAX);
         for (_, cut) in watches.terminals.range(meant) {
@@ -93,6 +96,28 @@ impl Bans {
         for (_, cut) in watches.certificates.range(meant) {
             cut.tell("revoked");
         }
+    }
+
+    /// Bans may have been missed: whoever follows all of them takes everything for changed.
+    pub fn announce_missed(&self) {
+        // As above.
+        let _ = self.terminals.send(None);
+    }
+
+    /// Whom the connections and streams are about, each once.
+    pub fn watched(&self) -> Connected {
+        let watches = lock(&self.watches);
+        let mut all = Connected {
+            terminals: watches.terminals.keys().map(|(it, _)| *it).collect(),
+            certificates: watches
+                .certificates
+                .keys()
+                .map(|(it, _)| it.to_string())
+                .collect(),
+        };
+        all.terminals.dedup();
+        all.certificates.dedup();
+        all
     }
 
     pub fn listen(&self) -> BanListener {
@@ -161,7 +186,7 @@ impl Cut {
 impl BanListener {
     /// The next terminal that is banned; none when some were missed.
     pub async fn next(&mut self) -> Option<TerminalId> {
-        next(&mut self.0).await
+        next(&mut self.0).await.flatten()
     }
 }
 

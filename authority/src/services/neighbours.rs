@@ -1,7 +1,8 @@
 //! What follows here from what other nodes have committed, and what if this node cannot hear of it?
 //!
 //! ```text
-//! store: news ──▶ follow: streams are woken, bans cut; keys are owed, read beside it; facts journalled here, too
+//! store: news, rows first ──▶ follow: streams are woken, bans cut; keys are owed, read beside it; facts journalled
+//!   ├─ rows were missed ──▶ whoever is connected is looked up first, in pieces
 //!   └─ none for most of a second ──▶ closed: streams end, nothing is issued, claimed or paid
 //!                                      └─ heard again, and all of it followed ──▶ open
 //! ```
@@ -17,8 +18,8 @@ use tokio::sync::{Notify, watch};
 
 use super::changes::Change;
 use super::journey::Journey;
-use super::owed::{Duty, Next, Opened, Owed};
-use super::{Failure, fence, same_keys};
+use super::owed::{Duty, Lane, Next, Opened, Owed};
+use super::{Failure, fence, revocation, same_keys};
 use crate::app::{App, AssembleError};
 use crate::store::{Contact, News, NewsListener, SKEW_MAX_MS};
 
@@ -26,10 +27,8 @@ use crate::store::{Contact, News, NewsListener, SKEW_MAX_MS};
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// From news of a fact to its line in the journal here, so that many make one look.
 const JOURNAL_DEBOUNCE: Duration = Duration::from_millis(500);
-/// Keys that changed elsewhere are read by then, or nothing is served: long enough for a database with much to do,
-/// because a node that closes sends its whole fleet to the others.
-const DARK_MAX: Duration = Duration::from_secs(5);
-/// After keys could not be read, and after they could not be compared.
+/// After bans could not be read, keys could not be read, and they could not be compared.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const READ_AGAIN: Duration = Duration::from_secs(1);
 const PROVE_AGAIN: Duration = Duration::from_secs(30);
 /// What was closed because of a moment's silence is tried again soon.
@@ -65,6 +64,11 @@ impl Neighbours {
         let mut closed = self.closed.subscribe();
         // The sender is part of `self`, so it cannot be gone while this waits.
         let _ = closed.wait_for(Option::is_some).await;
+    }
+
+    /// Whether bans, keys or the generation of others are still to be read.
+    pub fn is_in_the_dark(&self) -> bool {
+        self.owed.in_the_dark()
     }
 
     fn note_keys(&self, trouble: Option<String>) {
@@ -140,7 +144,8 @@ pub async fn run(journey: &Journey) {
     let app = &journey.app;
     tokio::select! {
         () = hear(journey) => {}
-        () = keep_up(journey) => {}
+        () = keep_up(journey, Lane::Urgent) => {}
+        () = keep_up(journey, Lane::Rest) => {}
         () = keep_journal(app) => {}
         () = app.draining() => {}
     }
@@ -148,10 +153,13 @@ pub async fn run(journey: &Journey) {
 
 async fn hear(journey: &Journey) {
     let app = &journey.app;
-    if app.store.contact() == Contact::Alone {
-        return std::future::pending().await;
-    }
     let mut news = app.store.news();
+    if app.store.contact() == Contact::Alone {
+        // What this process committed and nobody who asked for it heard of.
+        loop {
+            follow(journey, news.next().await);
+        }
+    }
     // What was committed between the first read of the keys and now.
     follow(journey, News::All);
     let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -169,11 +177,11 @@ fn look(app: &App, news: &NewsListener) {
     if let Contact::Lost { why } = app.store.contact() {
         return neighbours.close(&why);
     }
-    match neighbours.owed.in_the_dark() {
-        Some(dark) if dark >= DARK_MAX => neighbours.close("keys changed there and cannot be read"),
-        Some(_) => {}
-        None if news.is_caught_up() => neighbours.open(),
-        None => {}
+    if let Some(late) = neighbours.owed.too_late() {
+        return neighbours.close(late.in_words());
+    }
+    if !neighbours.is_in_the_dark() && news.is_caught_up() {
+        neighbours.open();
     }
 }
 
@@ -202,26 +210,35 @@ fn follow(journey: &Journey, news: News) {
         }),
         News::Listens(terminal) => journey.push.listens_elsewhere(terminal),
         News::Closed(terminal) => journey.push.closed_elsewhere(terminal),
-        News::Hello => journey.push.tell_who_listens(),
+        News::Hello => owed.owe(Duty::Answer),
         News::Keys => owed.owe(Duty::Keys),
         News::Generation => owed.owe(Duty::Generation),
         News::Fact => {}
+        News::Missed => follow_all(journey),
         News::All => {
-            journey.follow(&Change::All);
-            app.operations.moved_elsewhere();
-            // Calls may have been lost: who listens where is asked, and told, anew.
-            for duty in [Duty::Generation, Duty::Keys, Duty::Hello] {
-                owed.owe(duty);
-            }
+            // A herd is woken over a minute: whoever is banned does not wait for its turn.
+            owed.owe(Duty::Bans);
+            follow_all(journey);
         }
     }
 }
 
+/// Anything but a ban may have been missed.
+fn follow_all(journey: &Journey) {
+    let app = &journey.app;
+    journey.follow(&Change::All);
+    app.operations.moved_elsewhere();
+    // Who listens where is asked, and told, anew.
+    for duty in [Duty::Generation, Duty::Keys, Duty::Hello] {
+        app.neighbours.owed.owe(duty);
+    }
+}
+
 /// Does what is owed, one after the other.
-async fn keep_up(journey: &Journey) {
+async fn keep_up(journey: &Journey, lane: Lane) {
     let owed = &journey.app.neighbours.owed;
     loop {
-        let (duty, turn) = match owed.next().await {
+        let (duty, turn) = match owed.next(lane).await {
             Next::Duty(duty, turn) => (duty, turn),
             Next::Opened(Opened {
                 terminal,
@@ -247,6 +264,7 @@ async fn keep_up(journey: &Journey) {
 async fn attend(journey: &Journey, duty: Duty) -> Result<(), Failure> {
     let app = &journey.app;
     match duty {
+        Duty::Bans => revocation::look_again(app).await,
         Duty::Generation => read_generation(app).await,
         Duty::Keys => read_keys(journey).await,
         Duty::Proof => {
@@ -255,9 +273,13 @@ async fn attend(journey: &Journey, duty: Duty) -> Result<(), Failure> {
                 .note_keys(proven.as_ref().err().map(ToString::to_string));
             proven.map_err(|why| Problem::new(ProblemType::Internal).with_detail(why).into())
         }
+        Duty::Answer => {
+            journey.push.tell_who_listens().await;
+            Ok(())
+        }
         Duty::Hello => {
             app.store.call(&[News::Hello]);
-            journey.push.tell_who_listens();
+            journey.push.tell_who_listens().await;
             Ok(())
         }
     }
@@ -267,7 +289,8 @@ async fn attend(journey: &Journey, duty: Duty) -> Result<(), Failure> {
 fn again_after(duty: Duty) -> Duration {
     match duty {
         Duty::Proof => PROVE_AGAIN,
-        Duty::Generation | Duty::Keys | Duty::Hello => READ_AGAIN,
+        Duty::Bans => LOOK_AGAIN,
+        Duty::Generation | Duty::Keys | Duty::Answer | Duty::Hello => READ_AGAIN,
     }
 }
 

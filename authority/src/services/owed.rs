@@ -1,10 +1,11 @@
 //! What must still be done here because of what other nodes did?
 //!
 //! ```text
-//! news ──▶ owe ──▶ due: one at a time, beside the news ──▶ done, or owed again a little later
+//! news ──▶ owe ─┬▶ urgent: without it this node may serve what is refused ─┬▶ one at a time, beside the news
+//!               └▶ the rest: compare keys in the HSM, judge, greet ────────┘     └─▶ done, or again a little later
 //! ```
-//! Reading keys anew, or comparing them in the HSM, takes its time, and a ban that comes next must not wait
-//! for it. Nothing is forgotten because it failed once.
+//! Reading keys anew takes its time, and a ban that comes next must not wait for it; comparing them in the HSM
+//! takes longer, and no key waits for that. Nothing is forgotten because it failed once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ use protocol::ids::TerminalId;
 use tokio::sync::Notify;
 
 use crate::clock::Moment;
+use crate::store::LOST_AFTER;
 
 /// Streams elsewhere whose place is still to be judged; with more than that the first ones are not, and an alarm of
 /// theirs rings when they come again.
@@ -22,17 +24,60 @@ const OPENED_MAX: usize = 4_096;
 /// From one hello to the next: all other nodes answer each with all that listens there.
 const HELLO_PAUSE: Duration = Duration::from_secs(5);
 
+/// Keys that changed elsewhere are read by then, or nothing is served: long enough for a database with much to do,
+/// because a node that closes sends its whole fleet to the others.
+const DARK_MAX: Duration = Duration::from_secs(5);
+
 /// Work that other nodes give, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Duty {
+    /// Whoever is connected is to be looked up: bans may have been missed.
+    Bans,
     /// The generation is to be read.
     Generation,
     /// The keys are to be read.
     Keys,
     /// The HSM is to show that it has the same keys as the others'.
     Proof,
+    /// The others are to be told who listens here.
+    Answer,
     /// The others are to be asked who listens there, and told who listens here.
     Hello,
+}
+
+/// What is done one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Urgent,
+    Rest,
+}
+
+impl Duty {
+    fn lane(self) -> Lane {
+        match self.owed_at_most() {
+            Some(_) => Lane::Urgent,
+            None => Lane::Rest,
+        }
+    }
+
+    /// A node that owes it for longer may serve what is refused elsewhere, and closes.
+    fn owed_at_most(self) -> Option<Duration> {
+        match self {
+            Self::Bans => Some(LOST_AFTER),
+            Self::Generation | Self::Keys => Some(DARK_MAX),
+            Self::Proof | Self::Answer | Self::Hello => None,
+        }
+    }
+
+    /// What a node says that closes because of it.
+    pub(super) fn in_words(self) -> &'static str {
+        match self {
+            Self::Bans => "bans may have been missed and cannot be read",
+            Self::Generation => "the generation may have been raised and cannot be read",
+            Self::Keys => "keys changed there and cannot be read",
+            Self::Proof | Self::Answer | Self::Hello => "other nodes are not answered",
+        }
+    }
 }
 
 /// A stream that began at another node.
@@ -58,7 +103,8 @@ pub(super) struct Turn(u64);
 #[derive(Debug, Default)]
 pub(super) struct Owed {
     list: Mutex<List>,
-    more: Notify,
+    urgent: Notify,
+    rest: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +148,7 @@ impl Owed {
             wait,
         });
         (asked.turn, asked.from, asked.wait) = (turn, from, wait);
-        self.more.notify_one();
+        self.more(duty.lane()).notify_one();
     }
 
     pub(super) fn opened(&self, opened: Opened) {
@@ -111,36 +157,46 @@ impl Owed {
             list.opened.pop_front();
         }
         list.opened.push_back(opened);
-        self.more.notify_one();
+        self.more(Lane::Rest).notify_one();
     }
 
-    /// Waits until something is due. A duty stays owed until [`done`](Self::done).
-    pub(super) async fn next(&self) -> Next {
+    fn more(&self, lane: Lane) -> &Notify {
+        match lane {
+            Lane::Urgent => &self.urgent,
+            Lane::Rest => &self.rest,
+        }
+    }
+
+    /// Waits until something is due in this lane. A duty stays owed until [`done`](Self::done).
+    pub(super) async fn next(&self, lane: Lane) -> Next {
+        let more = self.more(lane);
         loop {
-            let rest = match self.look() {
+            let rest = match self.look(lane) {
                 Ok(next) => return next,
                 Err(rest) => rest,
             };
             match rest {
                 Some(rest) => {
-                    let _ = tokio::time::timeout(rest, self.more.notified()).await;
+                    let _ = tokio::time::timeout(rest, more.notified()).await;
                 }
-                None => self.more.notified().await,
+                None => more.notified().await,
             }
         }
     }
 
     /// What is due, or how long nothing is; none: until more comes.
-    fn look(&self) -> Result<Next, Option<Duration>> {
+    fn look(&self, lane: Lane) -> Result<Next, Option<Duration>> {
         let mut list = self.list();
-        let due = list.duties.iter().find(|(_, it)| it.rest().is_zero());
-        if let Some((duty, asked)) = due {
+        let here = list.duties.iter().filter(|(duty, _)| duty.lane() == lane);
+        if let Some((duty, asked)) = here.clone().find(|(_, it)| it.rest().is_zero()) {
             return Ok(Next::Duty(*duty, asked.turn));
         }
-        if let Some(opened) = list.opened.pop_front() {
-            return Ok(Next::Opened(opened));
-        }
-        Err(list.duties.values().map(Asked::rest).min())
+        let rest = here.map(|(_, asked)| asked.rest()).min();
+        let opened = match lane {
+            Lane::Urgent => None,
+            Lane::Rest => list.opened.pop_front(),
+        };
+        opened.map(Next::Opened).ok_or(rest)
     }
 
     /// It is done, as far as it was asked for in this turn.
@@ -161,13 +217,20 @@ impl Owed {
         }
     }
 
-    /// For how long the keys, or the generation, of this process may have been old ones.
-    pub(super) fn in_the_dark(&self) -> Option<Duration> {
+    /// Whether this process may have missed a ban, or have old keys or an old generation.
+    pub(super) fn in_the_dark(&self) -> bool {
         let list = self.list();
-        let dark = [Duty::Generation, Duty::Keys].into_iter();
-        dark.filter_map(|duty| list.duties.get(&duty))
-            .map(|asked| asked.since.age())
-            .max()
+        list.duties.keys().any(|it| it.owed_at_most().is_some())
+    }
+
+    /// What has been owed for longer than it may be.
+    pub(super) fn too_late(&self) -> Option<Duty> {
+        let list = self.list();
+        let late = |(duty, asked): &(&Duty, &Asked)| {
+            let most = duty.owed_at_most();
+            most.is_some_and(|most| asked.since.age() >= most)
+        };
+        list.duties.iter().find(late).map(|(duty, _)| *duty)
     }
 
     fn list(&self) -> MutexGuard<'_, List> {
@@ -188,60 +251,118 @@ mod tests {
         }
     }
 
+    fn opened(number: usize) -> Opened {
+        Opened {
+            terminal: TerminalId::from_number(1).expect("below the limit"),
+            certificate: number.to_string(),
+            instance: None,
+        }
+    }
+
     #[test]
     fn what_failed_is_owed_until_it_is_done_and_the_rest_does_not_wait_for_it() {
         let owed = Owed::default();
-        assert_eq!(owed.look(), Err(None));
-        owed.owe(Duty::Hello);
+        assert_eq!(owed.look(Lane::Urgent), Err(None));
+        owed.owe(Duty::Generation);
         owed.owe(Duty::Keys);
-        let (first, turn) = duty(owed.look());
-        assert_eq!(first, Duty::Keys);
-        assert!(owed.in_the_dark().is_some());
+        let (first, _) = duty(owed.look(Lane::Urgent));
+        assert_eq!(first, Duty::Generation);
         owed.later(first, AN_HOUR);
-        let (second, hello) = duty(owed.look());
-        assert_eq!(second, Duty::Hello);
-        owed.done(second, hello);
-        assert!(matches!(owed.look(), Err(Some(rest)) if rest > AN_HOUR / 2));
-        assert!(owed.in_the_dark().is_some(), "not read yet");
+        let (second, turn) = duty(owed.look(Lane::Urgent));
+        assert_eq!(second, Duty::Keys);
+        owed.later(second, AN_HOUR);
+        assert!(matches!(owed.look(Lane::Urgent), Err(Some(rest)) if rest > AN_HOUR / 2));
+        assert!(owed.in_the_dark(), "not read yet");
         // Keys have moved once more: now, and not in an hour.
         owed.owe(Duty::Keys);
-        let (again, newer) = duty(owed.look());
+        let (again, newer) = duty(owed.look(Lane::Urgent));
         assert_eq!(again, Duty::Keys);
         owed.done(Duty::Keys, turn);
         assert_eq!(
-            duty(owed.look()),
+            duty(owed.look(Lane::Urgent)),
             (again, newer),
             "an older look is not enough"
         );
         owed.done(Duty::Keys, newer);
-        assert_eq!(owed.look(), Err(None));
-        assert_eq!(owed.in_the_dark(), None);
+        owed.owe(Duty::Generation);
+        let (first, turn) = duty(owed.look(Lane::Urgent));
+        owed.done(first, turn);
+        assert_eq!(owed.look(Lane::Urgent), Err(None));
+        assert!(!owed.in_the_dark());
+    }
+
+    #[tokio::test]
+    async fn what_closes_a_node_waits_for_nothing_that_does_not() {
+        let owed = Owed::default();
+        [Duty::Proof, Duty::Answer, Duty::Hello].map(|it| owed.owe(it));
+        owed.opened(opened(1));
+        // The HSM takes its time over this.
+        let (slow, _) = duty(Ok(owed.next(Lane::Rest).await));
+        assert_eq!(slow, Duty::Proof);
+        assert!(!owed.in_the_dark());
+        [Duty::Keys, Duty::Generation, Duty::Bans].map(|it| owed.owe(it));
+        for expected in [Duty::Bans, Duty::Generation, Duty::Keys] {
+            let (urgent, turn) = duty(Ok(owed.next(Lane::Urgent).await));
+            assert_eq!(urgent, expected);
+            assert!(owed.in_the_dark());
+            owed.done(urgent, turn);
+        }
+        assert!(!owed.in_the_dark());
+    }
+
+    /// Owed for so long.
+    fn since(duty: Duty, age: Duration) -> Owed {
+        let owed = Owed::default();
+        owed.owe(duty);
+        if let Some(asked) = owed.list().duties.get_mut(&duty) {
+            asked.since = Moment::ago(age);
+        }
+        owed
+    }
+
+    #[test]
+    fn bans_are_late_after_a_moment_keys_after_seconds_and_the_rest_never() {
+        for (duty, most) in [
+            (Duty::Bans, LOST_AFTER),
+            (Duty::Generation, DARK_MAX),
+            (Duty::Keys, DARK_MAX),
+        ] {
+            assert_eq!(since(duty, most / 2).too_late(), None);
+            let late = since(duty, most);
+            assert_eq!(late.too_late(), Some(duty));
+            // Asked for once more, and tried in vain: it is as late as it was.
+            late.owe(duty);
+            late.later(duty, AN_HOUR);
+            assert_eq!(late.too_late(), Some(duty));
+            late.owe(duty);
+            let (_, turn) = super::tests::duty(late.look(Lane::Urgent));
+            late.done(duty, turn);
+            assert_eq!(late.too_late(), None);
+        }
+        for duty in [Duty::Proof, Duty::Answer, Duty::Hello] {
+            assert_eq!(since(duty, AN_HOUR / 60).too_late(), None);
+        }
     }
 
     #[test]
     fn a_hello_keeps_to_its_time_however_often_it_is_asked_for() {
         let owed = Owed::default();
         owed.owe(Duty::Hello);
-        let (_, turn) = duty(owed.look());
+        let (_, turn) = duty(owed.look(Lane::Rest));
         owed.done(Duty::Hello, turn);
         for _ in 0..2 {
             owed.owe(Duty::Hello);
-            assert!(matches!(owed.look(), Err(Some(rest)) if rest > HELLO_PAUSE / 2));
+            assert!(matches!(owed.look(Lane::Rest), Err(Some(rest)) if rest > HELLO_PAUSE / 2));
         }
     }
 
     #[test]
     fn of_streams_elsewhere_a_bounded_number_waits() {
         let owed = Owed::default();
-        let terminal = TerminalId::from_number(1).expect("below the limit");
         for number in 0..=OPENED_MAX {
-            owed.opened(Opened {
-                terminal,
-                certificate: number.to_string(),
-                instance: None,
-            });
+            owed.opened(opened(number));
         }
-        match owed.look() {
+        match owed.look(Lane::Rest) {
             Ok(Next::Opened(opened)) => assert_eq!(opened.certificate, "1"),
             other => panic!("{other:?}"),
         }

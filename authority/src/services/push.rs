@@ -51,6 +51,9 @@ const QUIET_MAX: u32 = 6;
 /// Between two reads of [`Push::look_around`], so that a fleet's are spread over the time until the next.
 const LOOK_PAUSE: Duration = Duration::from_millis(15);
 
+/// Terminals that another node is told of at once.
+const TOLD_MAX: usize = 1_000;
+
 /// How far back a certificate's predecessors are followed: renewals that a stream slept through.
 const LINEAGE_MAX: usize = 8;
 
@@ -201,11 +204,14 @@ impl Push {
         self.streams().left_elsewhere(terminal);
     }
 
-    /// Another node has just come: it hears who listens here.
-    pub fn tell_who_listens(&self) {
+    /// Another node has just come: it hears who listens here, in pieces, so that nothing else waits for a fleet.
+    pub async fn tell_who_listens(&self) {
         let here = self.streams().all_here();
-        let here: Vec<News> = here.into_iter().map(News::Listens).collect();
-        self.app.store.call(&here);
+        for piece in here.chunks(TOLD_MAX) {
+            let piece: Vec<News> = piece.iter().copied().map(News::Listens).collect();
+            self.app.store.call(&piece);
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Looks which issuing CA is active; when that has changed, every terminal hears whether to renew.

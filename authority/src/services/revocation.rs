@@ -5,7 +5,8 @@
 //!     └──────▶ announced: open connections and streams are cut, the list is made anew
 //! ```
 //! These functions are the only ways there. Whoever asks may hang up in between: operators' verbs run
-//! to their end all the same ([`super::operators::carry_out_to_the_end`]).
+//! to their end all the same ([`super::operators::carry_out_to_the_end`]). What is committed after its
+//! caller went away, or when nobody could say whether it was, the store tells this node as news.
 
 use pki::crl::Reason;
 use protocol::ids::TerminalId;
@@ -13,7 +14,7 @@ use protocol::time::Timestamp;
 
 use super::Failure;
 use crate::app::App;
-use crate::store::{Bar, CertificateRecord, StoreError, Terminal};
+use crate::store::{Bar, CONNECTED_MAX, CertificateRecord, Connected, StoreError, Terminal};
 
 /// Bans a terminal and revokes its certificates; none if there is no such terminal.
 pub async fn ban(
@@ -73,6 +74,30 @@ pub async fn revoke_voice(
         count(app, reason);
     }
     Ok(revoked)
+}
+
+/// Bans and revocations may have been missed: whoever is connected is looked up, in pieces, and cut as soon as their
+/// piece is known.
+pub async fn look_again(app: &App) -> Result<(), Failure> {
+    app.bans.announce_missed();
+    let watched = app.bans.watched();
+    let (terminals, certificates) = (watched.terminals, watched.certificates);
+    let terminals = terminals.chunks(CONNECTED_MAX).map(|piece| Connected {
+        terminals: piece.to_vec(),
+        certificates: Vec::new(),
+    });
+    let certificates = certificates.chunks(CONNECTED_MAX).map(|piece| Connected {
+        terminals: Vec::new(),
+        certificates: piece.to_vec(),
+    });
+    for piece in terminals.chain(certificates) {
+        let refused = app.store.refused(piece).await?;
+        let terminals = refused.terminals.into_iter();
+        terminals.for_each(|it| app.bans.announce(it));
+        let certificates = refused.certificates.iter();
+        certificates.for_each(|it| app.bans.announce_revoked(it));
+    }
+    Ok(())
 }
 
 fn count(app: &App, reason: Reason) {

@@ -1,9 +1,9 @@
 //! What if the database came back from another server, or from an earlier moment?
 //!
 //! ```text
-//! new timeline ──▶ the store stops ──▶ compare with the journal and with what was acknowledged
-//!                                          ├─▶ all of it is there: go on
-//!                                          └─▶ something is missing: fenced
+//! new timeline, or started anew ──▶ the store stops ──▶ compare with the journal and with what was acknowledged
+//!                                                           ├─▶ all of it is there: go on
+//!                                                           └─▶ something is missing: fenced
 //! ```
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::store::StoreError;
 
 /// Answers a question of the store, if it has one; answers how many.
 pub async fn look(app: &App) -> Result<usize, Failure> {
-    let (Some(timeline), Some(journal)) = (app.store.timeline_in_question(), app.fence.journal())
+    let (Some(server), Some(journal)) = (app.store.server_in_question(), app.fence.journal())
     else {
         return Ok(0);
     };
@@ -31,16 +31,16 @@ pub async fn look(app: &App) -> Result<usize, Failure> {
     let now = app.clock.now();
     if reasons.is_empty() {
         tracing::warn!(
-            timeline,
-            "the database is on a new timeline, and lacks nothing that is known"
+            timeline = server.timeline,
+            "the database has another server, or started anew, and lacks nothing that is known"
         );
     } else {
         keep_outside(app, difference.missing);
         app.fence.put_up(reasons, now);
     }
     // Fenced or not: the verbs of the fence must read it.
-    app.store.accept_timeline(timeline);
-    let body = serde_json::json!({ "timeline": timeline }).to_string();
+    app.store.accept_server(server);
+    let body = serde_json::json!({ "timeline": server.timeline }).to_string();
     app.store.note("database.timeline", body, now).await?;
     Ok(1)
 }

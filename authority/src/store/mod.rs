@@ -77,8 +77,9 @@ pub use ledger::{Account, Balance, Credit, Ledger, LedgerReport, NewAccount, Per
 pub use merchants::{Merchant, Merchants};
 pub use misses::{MissCount, Misses, PERSON_SPAN_MS};
 pub use nodes::{
-    Chore, Contact, FORGET_AFTER_MS, ForgetNode, KeyProof, LOST_AFTER, NEWS_BEHIND_MAX, NEWS_EVERY,
-    News, NewsListener, NodeRecord, NodeSays, Nodes, ReplicaState, SKEW_MAX_MS,
+    CALLS_BEHIND_MAX, Chore, Contact, FORGET_AFTER_MS, ForgetNode, KeyProof, LOST_AFTER,
+    NEWS_EVERY, News, NewsListener, NodeRecord, NodeSays, Nodes, ROWS_BEHIND_MAX, ReplicaState,
+    SKEW_MAX_MS,
 };
 pub use passkeys::{
     About, AddPasskey, CHALLENGES_MAX, Challenge, NewPasskey, PASSKEYS_MAX, Passkey, PasskeyBook,
@@ -96,8 +97,8 @@ pub use refunds::{
 pub use reports::Reports;
 pub use retention::{DAY_EPOCHS, FORGET_ROWS_MAX, Retention};
 pub use revocations::{
-    AlarmKind, AlarmRecord, CloneAlarm, CrlRecord, RENEWAL_GRACE_MAX_MS, Revocation, Revocations,
-    RevokedSerial,
+    AlarmKind, AlarmRecord, CONNECTED_MAX, CloneAlarm, Connected, CrlRecord, RENEWAL_GRACE_MAX_MS,
+    Revocation, Revocations, RevokedSerial,
 };
 pub use rotation::{
     KeyPurpose, KeyRecord, KeyStep, NAMED_MAX, NewSeed, NoSuchPurpose, OPERATION_ROWS_MAX,
@@ -126,7 +127,7 @@ pub use terms::{
     MerchantTerms, NewTerms, PIN_DAY_MISSES_MAX, PIN_LOCK_MS, PIN_MISSES_MAX, PIN_TRIES_MAX,
     PinHash, PinTry, Terms,
 };
-pub use timelines::Timelines;
+pub use timelines::{Server, Timelines};
 pub use tokens::{
     Asked, Claim, ClaimOutcome, ClaimRecord, Offer, PushState, REVISIONS_MAX, Tokens,
 };

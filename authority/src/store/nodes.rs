@@ -20,8 +20,12 @@ use super::Result;
 pub const NEWS_EVERY: Duration = Duration::from_millis(200);
 /// A node that could not ask for so long closes. With the time to notice it is less than a second.
 pub const LOST_AFTER: Duration = Duration::from_millis(800);
-/// Most news that a slow listener may be behind; past it, it takes everything for changed.
-pub const NEWS_BEHIND_MAX: usize = 65_536;
+/// Most calls that a slow listener may be behind; past it, some were missed.
+pub const CALLS_BEHIND_MAX: usize = 65_536;
+/// The same of rows: then anything may have changed.
+pub const ROWS_BEHIND_MAX: usize = 16_384;
+/// The same of both where there are no other nodes.
+const NARROW_BEHIND_MAX: usize = 1_024;
 /// A node that was seen later than this ago is not forgotten.
 pub const FORGET_AFTER_MS: Millis = 60_000;
 /// A node's clock and the database's may be so far apart.
@@ -55,7 +59,9 @@ pub enum News {
     Closed(TerminalId),
     /// Another node has just come, and does not know who listens where.
     Hello,
-    /// Some were missed: anything may have changed.
+    /// Calls were missed: who listens where, and what terminals are told, may have changed. What refuses is a row.
+    Missed,
+    /// Rows were missed: anything may have changed, and anybody may have been banned.
     All,
 }
 
@@ -177,27 +183,77 @@ pub trait Nodes {
     async fn add_key_proof(&self, proof: KeyProof) -> Result<()>;
 }
 
-/// Hears everything since it was made.
-#[derive(Debug)]
-pub struct NewsListener(broadcast::Receiver<News>);
+/// Tells this process what others have committed, in two lanes: rows, which refuse or replace something, and what is
+/// only called out. However much of the latter there is, a ban does not wait behind it.
+#[derive(Debug, Clone)]
+pub(super) struct Lanes {
+    rows: broadcast::Sender<News>,
+    calls: broadcast::Sender<News>,
+}
 
-impl NewsListener {
-    pub(super) fn new(receiver: broadcast::Receiver<News>) -> Self {
-        Self(receiver)
+impl Lanes {
+    pub(super) fn new() -> Self {
+        Self::of(ROWS_BEHIND_MAX, CALLS_BEHIND_MAX)
     }
 
+    /// For a store whose news are its own only, and few.
+    pub(super) fn narrow() -> Self {
+        Self::of(NARROW_BEHIND_MAX, NARROW_BEHIND_MAX)
+    }
+
+    fn of(rows: usize, calls: usize) -> Self {
+        Self {
+            rows: broadcast::Sender::new(rows),
+            calls: broadcast::Sender::new(calls),
+        }
+    }
+
+    pub(super) fn tell(&self, news: News) {
+        let lane = match news.is_kept() {
+            true => &self.rows,
+            false => &self.calls,
+        };
+        // Nobody listening is fine: then nothing is open.
+        let _ = lane.send(news);
+    }
+
+    pub(super) fn listen(&self) -> NewsListener {
+        NewsListener {
+            rows: self.rows.subscribe(),
+            calls: self.calls.subscribe(),
+        }
+    }
+}
+
+/// Hears everything since it was made.
+#[derive(Debug)]
+pub struct NewsListener {
+    rows: broadcast::Receiver<News>,
+    calls: broadcast::Receiver<News>,
+}
+
+impl NewsListener {
+    /// Rows first.
     pub async fn next(&mut self) -> News {
-        match self.0.recv().await {
-            Ok(news) => news,
-            Err(RecvError::Lagged(_)) => News::All,
-            // The store is going down.
-            Err(RecvError::Closed) => std::future::pending().await,
+        tokio::select! {
+            biased;
+            row = next_of(&mut self.rows, News::All) => row,
+            call = next_of(&mut self.calls, News::Missed) => call,
         }
     }
 
     /// Whether everything that was heard was taken.
     pub fn is_caught_up(&self) -> bool {
-        self.0.is_empty()
+        self.rows.is_empty() && self.calls.is_empty()
+    }
+}
+
+async fn next_of(lane: &mut broadcast::Receiver<News>, missed: News) -> News {
+    match lane.recv().await {
+        Ok(news) => news,
+        Err(RecvError::Lagged(_)) => missed,
+        // The store is going down.
+        Err(RecvError::Closed) => std::future::pending().await,
     }
 }
 
@@ -275,7 +331,59 @@ impl fmt::Display for Chore {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+
+    fn terminal(number: usize) -> TerminalId {
+        let number = u32::try_from(number).ok();
+        let found = number.and_then(|it| TerminalId::from_number(it).ok());
+        found.expect("a number of seven digits")
+    }
+
+    /// What is there without waiting.
+    fn all_of(news: &mut NewsListener) -> Vec<News> {
+        std::iter::from_fn(|| news.next().now_or_never()).collect()
+    }
+
+    #[test]
+    fn a_ban_overtakes_a_fleet_that_is_told_of() {
+        let lanes = Lanes::new();
+        let mut news = lanes.listen();
+        let fleet = CALLS_BEHIND_MAX / 2;
+        (0..fleet).for_each(|n| lanes.tell(News::Listens(terminal(n))));
+        lanes.tell(News::Banned(terminal(7)));
+        lanes.tell(News::Keys);
+        let heard = all_of(&mut news);
+        assert_eq!(heard[..2], [News::Banned(terminal(7)), News::Keys]);
+        assert_eq!(heard.len(), fleet + 2, "and nothing of the rest is lost");
+        assert!(news.is_caught_up());
+    }
+
+    #[test]
+    fn more_calls_than_there_is_room_for_lose_no_ban() {
+        let lanes = Lanes::new();
+        let mut news = lanes.listen();
+        lanes.tell(News::Banned(terminal(7)));
+        (0..100_000).for_each(|n| lanes.tell(News::Listens(terminal(n))));
+        lanes.tell(News::Revoked("0a".into()));
+        let heard = all_of(&mut news);
+        let first = [
+            News::Banned(terminal(7)),
+            News::Revoked("0a".into()),
+            News::Missed,
+        ];
+        assert_eq!(heard[..3], first);
+        assert!(!heard.contains(&News::All), "no row was missed");
+    }
+
+    #[test]
+    fn rows_that_are_missed_are_everything() {
+        let lanes = Lanes::new();
+        let mut news = lanes.listen();
+        (0..=ROWS_BEHIND_MAX).for_each(|n| lanes.tell(News::Banned(terminal(n))));
+        assert_eq!(news.next().now_or_never(), Some(News::All));
+    }
 
     #[test]
     fn what_a_node_says_of_itself_is_read_by_every_version() {

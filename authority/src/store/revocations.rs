@@ -36,6 +36,17 @@ pub struct CrlRecord {
     pub next_update: Option<Timestamp>,
 }
 
+/// Terminals, and certificates, of which it is asked at once whether they are refused.
+pub const CONNECTED_MAX: usize = 1_024;
+
+/// Whom connections are about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Connected {
+    pub terminals: Vec<TerminalId>,
+    /// Serials.
+    pub certificates: Vec<String>,
+}
+
 /// What was seen twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlarmKind {
@@ -80,6 +91,9 @@ pub trait Revocations {
 
     /// Revoked certificates of this issuing CA that end at `ends_from` or later, by serial.
     async fn revoked(&self, issuer_key: &str, ends_from: Timestamp) -> Result<Vec<RevokedSerial>>;
+
+    /// Those of `asked` that are banned or revoked; at most [`CONNECTED_MAX`] of each are looked at.
+    async fn refused(&self, asked: Connected) -> Result<Connected>;
 
     async fn crl(&self, issuer_key: &str) -> Result<Option<CrlRecord>>;
 

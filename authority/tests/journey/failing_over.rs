@@ -1,11 +1,16 @@
 //! What does a running authority do when its PostgreSQL is suddenly another server?
 
+use std::time::Duration;
+
 use authority::services::{fence, readiness};
 use authority::store::postgres::{PostgresOptions, PostgresPlace, migrate, move_from, open};
 use authority::store::{AuditLog as _, StoreError, Timelines as _};
 use own_postgres::{Cluster, Durability, SUPERUSER};
 
 use crate::world::World;
+
+/// Far more than anything here takes; a fact that does not come about fails by it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A world that moved to a server with a standby.
 struct Pair {
@@ -56,7 +61,7 @@ impl Pair {
     async fn met(&self) -> StoreError {
         loop {
             let asked = self.world.store.audit_heads().await;
-            if self.world.store.timeline_in_question().is_some() {
+            if self.world.store.server_in_question().is_some() {
                 return asked.and(self.world.store.audit_heads().await).unwrap_err();
             }
         }
@@ -113,4 +118,39 @@ async fn a_server_from_before_what_was_acknowledged_is_fenced() {
         pair.world.app.fence.problem().is_some(),
         "nothing is served"
     );
+}
+
+/// The disk of the server is put back to an earlier moment: the timeline is what it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_copy_under_a_running_node_is_fenced_and_a_restart_is_not() {
+    let pair = Pair::new().await;
+    let primary = &pair.primary;
+    pair.world.give("eve", 77).await;
+    primary.kill();
+    primary.copy_disk();
+    primary.start_again();
+    let refused = met_soon(&pair).await;
+    assert!(
+        refused.to_string().contains("started anew on timeline 1"),
+        "{refused}"
+    );
+    assert_eq!(pair.compare().await, 1);
+    assert_eq!(pair.world.app.fence.fenced(), None, "it has everything");
+    pair.world.give("fay", 1).await;
+    primary.kill();
+    primary.put_disk_back();
+    primary.start_again();
+    met_soon(&pair).await;
+    assert_eq!(pair.compare().await, 1);
+    let fenced = pair.world.app.fence.fenced().expect("fay's is missing");
+    let said: Vec<String> = fenced.reasons.iter().map(ToString::to_string).collect();
+    assert!(said.iter().any(|it| it.contains("row")), "{said:?}");
+    assert_eq!(primary.sql("postgres", TIMELINE), "1");
+}
+
+const TIMELINE: &str = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)::int";
+
+async fn met_soon(pair: &Pair) -> StoreError {
+    let met = tokio::time::timeout(PATIENCE, pair.met()).await;
+    met.expect("nobody asks for a comparison")
 }

@@ -1,22 +1,27 @@
 //! Is it one authority, whichever of its nodes is asked?
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use authority::listen::{self, Listening, Plain};
 use authority::serve;
+use authority::services::bans::Watch;
 use authority::services::journey::Journey;
 use authority::services::operators::{MerchantAdd, carry_out};
 use authority::services::push::Frame;
 use authority::services::{neighbours, readiness, revocation, same_keys};
-use authority::store::{News, Nodes};
+use authority::store::{CONNECTED_MAX, News, Nodes};
+use futures_util::FutureExt;
 use hsm::{Hsm, KeyKind};
+use protocol::ids::TerminalId;
 use protocol::money::Currency;
 use protocol::token::Channel;
 use protocol::wire::push::{ChargeStage, TerminalState};
 use protocol::wire::schedules::ScheduleQuery;
 use protocol::wire::upkeep::INSTANCE_MAX;
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
 
 use crate::cluster::Database;
 use crate::terminals::slug;
@@ -38,14 +43,21 @@ impl Two {
         let database = Database::new();
         let here = World::over(Arc::new(database.open("node-1", 2))).await;
         let there = here.beside(Arc::new(database.open("node-2", 2))).await;
-        for journey in [here.journey.clone(), there.clone()] {
-            tokio::spawn(async move { neighbours::run(&journey).await });
+        for journey in [&here.journey, &there] {
+            follows(journey).await;
         }
         Self {
             database,
             here,
             there,
         }
+    }
+
+    /// The other node has read what it missed before it began.
+    async fn has_begun_there(&self) {
+        let neighbours = &self.there.app.neighbours;
+        let has_begun = || !neighbours.is_in_the_dark();
+        becomes_true("it never begins", has_begun).await;
     }
 
     /// What a phone hears that claims at the other node.
@@ -67,6 +79,19 @@ impl Two {
         state(&mut frames).await;
         frames
     }
+}
+
+/// From here on this node follows what it is told, and has heard that it may have missed everything before.
+async fn follows(journey: &Arc<Journey>) {
+    let (begun, has_begun) = oneshot::channel();
+    let journey = journey.clone();
+    tokio::spawn(async move {
+        let mut run = pin!(neighbours::run(&journey));
+        assert!(run.as_mut().now_or_never().is_none());
+        begun.send(()).unwrap();
+        run.await;
+    });
+    has_begun.await.unwrap();
 }
 
 /// What the stream tells next; a look that finds nothing new, as after whatever another node says, is no more than
@@ -199,6 +224,119 @@ async fn a_node_that_hears_nothing_closes_and_opens_when_it_has_caught_up() {
     becomes_true("it stays closed", || neighbours::problem(app).is_none()).await;
     let mut frames = two.there.push.open(terminal, "01", None);
     assert_eq!(frames.recv().await, None, "banned meanwhile");
+}
+
+/// Rows as another node writes them whose version is a later one: whatever they say, anything may have changed.
+const OF_A_LATER_VERSION: &str = "INSERT INTO news (number, node, kind)
+    SELECT coalesce(max(number), 0) + 1, 'node-9', 'of a later version' FROM news";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bans_whose_rows_were_missed_are_looked_up_for_everybody_who_is_connected() {
+    let two = Two::new().await;
+    let app = &two.there.app;
+    let number = |n: usize| TerminalId::from_number(u32::try_from(n).unwrap()).unwrap();
+    let serial = |n: usize| format!("{n:04x}");
+    // More than are looked up at once, so that these two are in the last piece.
+    let crowd: Vec<Watch> = (0..=CONNECTED_MAX)
+        .map(|n| app.bans.watch(Some(number(n)), Some(&serial(n))))
+        .collect();
+    let last = serial(CONNECTED_MAX);
+    let banned = app.bans.watch(Some(two.here.terminal), None);
+    let frames = two.listens_there().await;
+    two.has_begun_there().await;
+    two.database.sql(&format!(
+        "UPDATE terminals SET banned_at_ms = 1, ban_reason = 'stolen' WHERE id = {};
+         INSERT INTO revocations (serial, issuer_key, not_after_ms, revoked_at_ms, reason, revoked_by)
+             VALUES ('{last}', '', 1, 1, 'unspecified', 'certificate-revoke');
+         {OF_A_LATER_VERSION}",
+        two.here.terminal.value()
+    ));
+    let cut = tokio::time::timeout(PATIENCE, async {
+        (
+            banned.until_cut().await,
+            crowd[CONNECTED_MAX].until_cut().await,
+        )
+    });
+    assert_eq!(cut.await, Ok(("banned", "revoked")));
+    ends(frames).await;
+    let others = crowd[..CONNECTED_MAX].iter();
+    let spared = others.filter(|it| it.until_cut().now_or_never().is_none());
+    assert_eq!(spared.count(), CONNECTED_MAX, "and nobody else is cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_read_bans_that_it_may_have_missed_closes() {
+    let two = Two::new().await;
+    let app = &two.there.app;
+    let frames = two.listens_there().await;
+    let revoked = app.bans.watch(None, Some("0a"));
+    closes(
+        &two,
+        "revocations",
+        OF_A_LATER_VERSION,
+        "bans may have been missed",
+    )
+    .await;
+    ends(frames).await;
+    assert!(
+        neighbours::problem(&two.here.app).is_none(),
+        "nobody is connected there"
+    );
+    assert_eq!(revoked.until_cut().now_or_never(), None);
+    opens(&two, "revocations").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_read_keys_that_changed_elsewhere_closes() {
+    let two = Two::new().await;
+    two.here.charge(420).await;
+    let link = two.here.shown(Channel::Qr).await;
+    let frames = two.listens_there().await;
+    let changed = "INSERT INTO news (number, node, kind)
+        SELECT coalesce(max(number), 0) + 1, 'node-1', 'keys' FROM news";
+    closes(&two, "keys", changed, "keys changed there").await;
+    ends(frames).await;
+    two.claim_there(&link).await.refused(503, "not-ready");
+    let wants = readiness::check(&two.there.app).await;
+    assert!(!wants.ready, "{wants:?}");
+    opens(&two, "keys").await;
+    let mut frames = two.listens_there().await;
+    two.claim_there(&link).await;
+    state(&mut frames).await;
+}
+
+/// The other node closes, and says why, when this table is away and this is news.
+async fn closes(two: &Two, table: &str, news: &str, why: &str) {
+    let app = &two.there.app;
+    two.has_begun_there().await;
+    two.database
+        .sql(&format!("ALTER TABLE {table} RENAME TO away; {news}"));
+    let closed = tokio::time::timeout(PATIENCE, app.neighbours.until_closed());
+    assert!(closed.await.is_ok(), "it does not close");
+    let said = neighbours::closed(app).unwrap();
+    assert!(said.contains(why), "{said}");
+}
+
+async fn opens(two: &Two, table: &str) {
+    let app = &two.there.app;
+    two.database
+        .sql(&format!("ALTER TABLE away RENAME TO {table}"));
+    becomes_true("it stays closed", || neighbours::closed(app).is_none()).await;
+}
+
+/// The embedded store has no other nodes, and a caller that goes away there as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_whose_caller_went_away_ends_the_streams_of_its_own_node() {
+    let two = Two::new().await;
+    let alone = World::new().await;
+    follows(&alone.journey).await;
+    for world in [&two.here, &alone] {
+        let mut frames = world.journey.push.open(world.terminal, "01", None);
+        state(&mut frames).await;
+        let ban = revocation::ban(&world.app, world.terminal, "stolen".into(), world.now());
+        assert!(ban.now_or_never().is_none(), "it waits for its commit");
+        ends(frames).await;
+    }
 }
 
 /// The clock of these tests stands in a moment of its own, far from the database's.

@@ -13,7 +13,8 @@ use std::time::Duration;
 use authority::journal::Known;
 use authority::store::postgres::{PostgresPlace, migrate};
 use authority::store::{
-    Claim, ClaimOutcome, ClaimRecord, PayOutcome, PersonKey, Store, StoreError,
+    Claim, ClaimOutcome, ClaimRecord, Connected, News, NewsListener, PayOutcome, PersonKey, Store,
+    StoreError, unhurried,
 };
 use own_postgres::{Cluster, Durability, SMALL};
 use protocol::ids::{ClaimId, PaymentId, TerminalId};
@@ -32,6 +33,8 @@ const TERMINALS: u32 = 8;
 const PAYMENTS: usize = 60;
 /// Between two tries of one who got an error.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Far more than anything here takes; a fact that does not come about fails by it.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any statement may take.
 const LONG: Duration = Duration::from_secs(11);
 
@@ -171,6 +174,8 @@ async fn a_server_that_is_killed_loses_nothing_and_everybody_comes_back() {
     let cluster = full();
     let world = nodes(&place_of(&cluster, "postgres"));
     let mut rush = Rush::begin(&world).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let comparing = comparing(&world, &over);
     for _ in 0..3 {
         rush.goes_on().await;
         cluster.kill();
@@ -178,6 +183,8 @@ async fn a_server_that_is_killed_loses_nothing_and_everybody_comes_back() {
     }
     rush.goes_on().await;
     let paid = rush.ends().await;
+    over.store(true, Ordering::SeqCst);
+    assert!(comparing.await.unwrap() >= NODES.len(), "each node asked");
     assert!(paid.len() >= 4 * PAYMENTS);
     assert_whole(&cluster, &paid).await;
 }
@@ -198,7 +205,7 @@ fn comparing(world: &World, over: &Arc<AtomicBool>) -> tokio::task::JoinHandle<u
 }
 
 async fn compare(store: &dyn Store) -> bool {
-    let Some(timeline) = store.timeline_in_question() else {
+    let Some(server) = store.server_in_question() else {
         return false;
     };
     let known = Arc::new(Known::nothing("journal".into(), NODE.into()));
@@ -210,7 +217,7 @@ async fn compare(store: &dyn Store) -> bool {
         [],
         "what was acknowledged is there"
     );
-    store.accept_timeline(timeline);
+    store.accept_server(server);
     true
 }
 
@@ -262,7 +269,7 @@ async fn a_server_that_lacks_what_was_acknowledged_is_found_out_before_it_serves
     late.start_again();
     late.promote();
     let mut refused = world.store.audit_heads().await;
-    while world.store.timeline_in_question().is_none() {
+    while world.store.server_in_question().is_none() {
         refused = world.store.audit_heads().await;
     }
     let refused = refused.and(world.store.audit_heads().await).unwrap_err();
@@ -280,7 +287,8 @@ async fn a_server_that_lacks_what_was_acknowledged_is_found_out_before_it_serves
     let missing = difference.missing.heads;
     assert_eq!(missing.len(), 1, "the row that was acknowledged last");
     assert_eq!(missing[0].node, NODE);
-    world.store.accept_timeline(2);
+    let server = world.store.server_in_question().unwrap();
+    world.store.accept_server(server);
     assert_eq!(world.balance(&person("ben")).await, 0);
     assert_eq!(world.balance(&person("anna")).await, 100);
     world.check_books_and_audit().await;
@@ -437,4 +445,102 @@ async fn a_commit_in_doubt_is_not_made_again_because_its_last_job_was_refused() 
         noted.await.unwrap().unwrap();
     }
     world.check_books_and_audit().await;
+}
+
+/// What is heard next; what never comes about fails by it.
+async fn heard(news: &mut NewsListener) -> News {
+    let heard = tokio::time::timeout(PATIENCE, news.next()).await;
+    heard.expect("nothing is heard")
+}
+
+async fn until(news: &mut NewsListener, wanted: &News) -> Vec<News> {
+    let mut before = Vec::new();
+    loop {
+        match heard(news).await {
+            it if it == *wanted => return before,
+            other => before.push(other),
+        }
+    }
+}
+
+/// Whoever asked for the ban got an error, and this node holds the terminal's stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_that_nobody_could_look_up_is_news_to_its_own_node_until_it_is_settled() {
+    let cluster = full();
+    let (line, world) = over_a_line(&cluster);
+    let [first, later, second] = [
+        world.terminal(1).await,
+        world.terminal(2).await,
+        world.terminal(3).await,
+    ];
+    let mut news = world.store.news();
+    let ban = |terminal| world.store.ban_terminal(terminal, "stolen".into(), NOW);
+    line.close(true);
+    line.cut_next_commit(Cut::After);
+    let refused = ban(first).await;
+    assert!(
+        matches!(refused, Err(StoreError::Unusable { .. })),
+        "{refused:?}"
+    );
+    until(&mut news, &News::All).await;
+    let asked = Connected {
+        terminals: vec![first, later],
+        certificates: Vec::new(),
+    };
+    let refused = world.store.refused(asked).await.unwrap();
+    assert_eq!(refused.terminals, [first], "it has happened");
+    // As of a commit of this node that is seen only now.
+    let row = format!(
+        "INSERT INTO news (number, node, kind, about)
+         SELECT max(number) + 1, '{NODE}', 'banned', '{later}' FROM news"
+    );
+    cluster.sql("postgres", &row);
+    until(&mut news, &News::Banned(later)).await;
+    line.close(false);
+    while ban(second).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    // What was committed until it was settled may have been passed over once more.
+    until(&mut news, &News::All).await;
+    let third = world.terminal(4).await;
+    ban(third).await.unwrap();
+    cluster.sql("postgres", &row.replace(NODE, "node-2"));
+    let before = until(&mut news, &News::Banned(later)).await;
+    assert!(!before.contains(&News::Banned(third)), "its caller knows");
+}
+
+/// A server that has started anew, or lost the session, shows what its standby may not have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_in_doubt_is_acknowledged_once_its_standby_has_it() {
+    let primary = full();
+    let standby = primary.standby("twin");
+    primary.waits_for("twin");
+    let world = Arc::new(World::new(Arc::new(open(
+        place_of(&primary, "postgres"),
+        NODE,
+        1,
+    ))));
+    standby.kill();
+    let noting = world.store.clone();
+    let noted = tokio::spawn(async move {
+        // A standby may take its time to come back.
+        unhurried(noting.note("noted", "{}".into(), NOW)).await
+    });
+    let waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let commits = format!("{waits} AND query LIKE '%COMMIT%'");
+    primary.wait_for(&commits);
+    let ended = primary.sql(
+        "postgres",
+        &format!("SELECT pg_terminate_backend(({commits}))"),
+    );
+    assert_eq!(ended, "t");
+    let seen = "SELECT 1 FROM audit_rows WHERE kind = 'noted'";
+    primary.wait_for(seen);
+    primary.wait_for(&format!("{waits} AND query LIKE '%looked up%'"));
+    assert!(!noted.is_finished(), "it is on one machine only");
+    standby.start_again();
+    noted.await.unwrap().unwrap();
+    primary.kill();
+    standby.promote();
+    assert_eq!(standby.sql("postgres", seen), "1");
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use protocol::token::Channel;
 use rusqlite::Connection;
 
-use crate::world::{NOW, World, screen_windows};
+use crate::world::{World, screen_windows};
 
 const PAYMENTS: i64 = 400;
 /// What docs/DATA_MODEL.md promises.

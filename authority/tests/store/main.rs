@@ -233,7 +233,8 @@ macro_rules! suite {
             links_used_at_two_places_ring_when_they_are_many,
             a_closed_alarm_stays_closed_until_there_is_twice_as_much,
             days_and_closed_alarms_are_forgotten_and_open_ones_are_not,
-            a_dispute_says_what_the_tag_counted_and_what_rings;
+            a_dispute_says_what_the_tag_counted_and_what_rings,
+            a_dispute_says_since_when_is_kept_what_the_terminal_saw;
         retention:
             the_fence_only_rises_and_no_token_below_it_is_accepted,
             what_is_behind_the_fence_goes_and_is_not_accepted_again,

@@ -150,6 +150,18 @@ impl Cluster {
         self.wait_until_it_answers();
     }
 
+    /// An exact copy of its disk, made while it is killed.
+    pub fn copy_disk(&self) {
+        let mut copy = self.program("cp");
+        succeeds(copy.arg("-a").arg(self.data()).arg(self.copied()));
+    }
+
+    /// Puts that copy in the place of what it has on its disk now, while it is killed.
+    pub fn put_disk_back(&self) {
+        std::fs::remove_dir_all(self.data()).expect("it is ours");
+        std::fs::rename(self.copied(), self.data()).expect("it was copied");
+    }
+
     /// SIGSTOP to every process of the server: it is there, and answers nothing.
     pub fn pause(&self) {
         self.keeper().does("pause");
@@ -289,8 +301,17 @@ impl Cluster {
         self.home.join("data")
     }
 
+    fn copied(&self) -> PathBuf {
+        self.home.join("copied")
+    }
+
+    /// One of the server's, or of the machine's.
     fn program(&self, name: &str) -> Command {
-        let mut program = Command::new(bin().join(name));
+        let of_server = bin().join(name);
+        let mut program = match of_server.exists() {
+            true => Command::new(of_server),
+            false => Command::new(name),
+        };
         self.owner.runs(&mut program);
         program.current_dir(&self.home);
         program

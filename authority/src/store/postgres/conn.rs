@@ -17,10 +17,10 @@ use super::connect::Connect;
 use super::error::{is_of_other_tables, trouble};
 use super::line::Line;
 use super::value::Encoded;
-use crate::store::Result;
 use crate::store::sql::conn::Value;
 use crate::store::sql::control::{Step, Subject, Touches, Trouble};
 use crate::store::sqlite::error::{corrupt, unusable};
+use crate::store::{Result, Server};
 
 /// Held shared by every batch that says what it touches, and alone by one that does not.
 const ALL: i64 = 0x4d32_4b59;
@@ -49,8 +49,8 @@ pub(in crate::store) struct PgConn {
     changes: Cell<u64>,
     /// A statement of this transaction failed, or did not touch what it must: nothing of it may stay.
     failed: Cell<bool>,
-    /// Of the server at the other end.
-    timeline: Cell<u32>,
+    /// Who is at the other end.
+    server: Cell<Option<Server>>,
     /// As of which change of the tables its statements were prepared.
     plans: Cell<u64>,
 }
@@ -107,23 +107,23 @@ impl PgConn {
             sent: RefCell::default(),
             changes: Cell::new(0),
             failed: Cell::new(false),
-            timeline: Cell::new(0),
+            server: Cell::new(None),
             plans: Cell::new(0),
         }
     }
 
-    /// To a server that may be on a timeline in question, for whoever compares it.
+    /// To a server that may be in question, for whoever compares it.
     pub(super) fn open_in_question(connect: Arc<Connect>) -> Result<Self> {
-        let found = connect.connect_whatever_it_is()?;
-        Ok(Self::over(connect, Begins::Nothing, found))
+        let line = connect.connect_whatever_it_is()?;
+        Ok(Self::over(connect, Begins::Nothing, (line, None)))
     }
 
-    fn over(connect: Arc<Connect>, begins: Begins, (line, timeline): (Line, u32)) -> Self {
+    fn over(connect: Arc<Connect>, begins: Begins, (line, server): (Line, Option<Server>)) -> Self {
         let plans = connect.plans.load(Ordering::Relaxed);
         let mut new = Self::later(connect);
         new.begins = begins;
         new.line = RefCell::new(Some(line));
-        new.timeline = Cell::new(timeline);
+        new.server = Cell::new(server);
         new.plans = Cell::new(plans);
         new
     }
@@ -235,17 +235,31 @@ impl PgConn {
     }
 
     /// Waits so long for others to call out, and hands over what they say, with the number of the backend
-    /// that said it.
-    pub(super) fn hear(&self, wait: Duration, take: &mut dyn FnMut(i32, &str)) -> Result<()> {
-        for said in self.with_line(|line| line.hear(wait))? {
-            take(said.process_id(), said.payload());
-        }
-        Ok(())
+    /// that said it, until there is no more or `take` has enough; the rest is heard next.
+    pub(super) fn hear(
+        &self,
+        wait: Duration,
+        take: &mut dyn FnMut(i32, &str) -> bool,
+    ) -> Result<()> {
+        self.with_line(|line| {
+            line.hear(wait)?;
+            while let Some(said) = line.heard() {
+                if !take(said.process_id(), said.payload()) {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// A connection that was lost is made again.
     pub(super) fn ready_again(&self) -> Result<()> {
         self.ready()
+    }
+
+    /// The log of the server is on its disk up to there.
+    pub(super) fn reached(&self, log_end: i64) {
+        self.connect.server.reached(log_end);
     }
 
     /// The number of the backend that serves this connection.
@@ -281,6 +295,12 @@ impl PgConn {
         Ok(())
     }
 
+    /// Commits a word into the log of the server that no table holds. Like every commit it is answered once it is on the
+    /// disk, and at the synchronous standby where there is one; the log before it is then, too.
+    pub(in crate::store) fn confirm(&self) -> Result<()> {
+        self.batch("SELECT pg_logical_emit_message(true, 'm2key', 'looked up')")
+    }
+
     pub(in crate::store) fn roll_back(&self) {
         // What came of it matters to nobody.
         let _ = self.settle();
@@ -314,7 +334,7 @@ impl PgConn {
     /// A connection that can be asked; a broken one is replaced.
     fn ready(&self) -> Result<()> {
         let was_lost = self.trouble.get() == Some(Trouble::Lost);
-        let is_same = self.connect.timeline.holds(self.timeline.get())?;
+        let is_same = self.connect.server.holds(self.server.get())?;
         self.trouble.set(None);
         self.prepare_anew_if_tables_changed();
         let mut line = self.line.borrow_mut();
@@ -328,9 +348,9 @@ impl PgConn {
         self.sent.borrow_mut().clear();
         self.statements.borrow_mut().clear();
         match self.begins.begin(&self.connect) {
-            Ok((new, timeline)) => {
+            Ok((new, server)) => {
                 *line = Some(new);
-                self.timeline.set(timeline);
+                self.server.set(server);
                 Ok(())
             }
             Err(error) => {
@@ -410,8 +430,8 @@ impl PgConn {
 }
 
 impl Begins {
-    fn begin(&self, connect: &Connect) -> Result<(Line, u32)> {
-        let (mut line, timeline) = connect.connect()?;
+    fn begin(&self, connect: &Connect) -> Result<(Line, Option<Server>)> {
+        let (mut line, server) = connect.connect()?;
         match self {
             Self::Nothing => {}
             Self::Listening => line.batch(&format!(
@@ -424,7 +444,7 @@ impl Begins {
             Self::CallingOut => line.batch("SET synchronous_commit = off")?,
             Self::Holding { chain } => hold(&mut line, chain)?,
         }
-        Ok((line, timeline))
+        Ok((line, server))
     }
 }
 

@@ -14,9 +14,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
 use super::line::Line;
-use super::timeline::{TIMELINE, Timeline};
-use crate::store::Result;
+use super::server::{Known, WHICH};
 use crate::store::sqlite::error::{corrupt, unusable};
+use crate::store::{Result, Server};
 
 /// How long a connection may take to come up; of several hosts, each.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -48,8 +48,8 @@ pub struct PostgresPlace {
 pub(in crate::store) struct Connect {
     config: Config,
     tls: Option<MakeRustlsConnect>,
-    pub(super) timeline: Timeline,
-    /// A server that follows another one writes on no timeline.
+    pub(super) server: Known,
+    /// A server that follows another one writes nothing, and is none of those that are compared.
     follows: bool,
     /// Rises when tables were found to have changed under statements that were prepared before.
     pub(super) plans: AtomicU64,
@@ -105,44 +105,49 @@ impl Connect {
         Ok(Arc::new(Self {
             config,
             tls,
-            timeline: Timeline::default(),
+            server: Known::default(),
             follows,
             plans: AtomicU64::new(0),
         }))
     }
 
-    /// A connection to the server that writes, and its timeline, which is the one that we know.
-    pub(in crate::store) fn connect(&self) -> Result<(Line, u32)> {
-        let (line, timeline) = self.connect_whatever_it_is()?;
-        self.timeline.meet(timeline)?;
-        Ok((line, timeline))
+    /// A connection to the server that writes, which is the one that we know; none: it follows another one.
+    pub(in crate::store) fn connect(&self) -> Result<(Line, Option<Server>)> {
+        let mut line = self.connect_whatever_it_is()?;
+        if self.follows {
+            return Ok((line, None));
+        }
+        let statement = line.prepare(WHICH, &[])?;
+        let rows = line.query(&statement, &[])?;
+        let row = rows
+            .first()
+            .ok_or_else(|| corrupt("a server that does not say which one it is"))?;
+        let timeline: i32 = row.try_get("timeline")?;
+        let server = Server {
+            timeline: u32::try_from(timeline).map_err(|_| corrupt("a timeline below 0"))?,
+            began_us: row.try_get("began_us")?,
+        };
+        self.server.meet(server, row.try_get("log_end")?)?;
+        Ok((line, Some(server)))
     }
 
-    /// The timeline that nobody has compared yet.
-    pub(in crate::store) fn question(&self) -> Option<u32> {
-        self.timeline.question()
+    /// The server that nobody has compared yet.
+    pub(in crate::store) fn question(&self) -> Option<Server> {
+        self.server.question()
     }
 
-    pub(in crate::store) fn accept(&self, timeline: u32) {
-        self.timeline.accept(timeline);
+    pub(in crate::store) fn accept(&self, server: Server) {
+        self.server.accept(server);
     }
 
-    /// The same on a timeline in question, for whoever compares it.
-    pub(super) fn connect_whatever_it_is(&self) -> Result<(Line, u32)> {
+    /// The same to a server in question, for whoever compares it.
+    pub(super) fn connect_whatever_it_is(&self) -> Result<Line> {
         let mut line = match &self.tls {
             Some(tls) => Line::open(&self.config, tls.clone()),
             None => Line::open(&self.config, NoTls),
         }?;
         line.batch(SESSION)?;
-        if self.follows {
-            return Ok((line, 0));
-        }
-        let statement = line.prepare(TIMELINE, &[])?;
-        let rows = line.query(&statement, &[])?;
-        let row = rows.first().ok_or_else(|| corrupt("no timeline"))?;
-        let timeline: i32 = row.try_get("timeline")?;
-        let timeline = u32::try_from(timeline).map_err(|_| corrupt("a timeline below 0"))?;
-        Ok((line, timeline))
+        Ok(line)
     }
 }
 

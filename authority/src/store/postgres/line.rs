@@ -143,8 +143,8 @@ impl Line {
         Some(self.wait(sent))
     }
 
-    /// Waits so long for others to call out; what came with the first is handed over with it.
-    pub(super) fn hear(&mut self, wait: Duration) -> Asked<VecDeque<Notification>> {
+    /// Waits so long for others to call out.
+    pub(super) fn hear(&mut self, wait: Duration) -> Asked<()> {
         let connection = &mut self.connection;
         let heard = &mut self.heard;
         let first = poll_fn(|context| {
@@ -154,13 +154,13 @@ impl Line {
                 false => Poll::Pending,
             }
         });
-        let waited = self
-            .runtime
-            .block_on(async { tokio::time::timeout(wait, first).await });
-        match waited {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(())) | Err(_) => Ok(std::mem::take(&mut self.heard)),
-        }
+        let waiting = async { tokio::time::timeout(wait, first).await };
+        self.runtime.block_on(waiting).unwrap_or(Ok(()))
+    }
+
+    /// The next of what they said.
+    pub(super) fn heard(&mut self) -> Option<Notification> {
+        self.heard.pop_front()
     }
 
     fn wait<T>(&mut self, asked: impl Future<Output = Asked<T>>) -> Asked<T> {

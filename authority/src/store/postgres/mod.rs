@@ -9,7 +9,7 @@ mod news;
 pub(in crate::store) mod partitions;
 mod replicas;
 mod schema;
-mod timeline;
+mod server;
 mod value;
 
 use std::path::Path;
@@ -140,7 +140,7 @@ fn open_here(connect: &Arc<Connect>, options: PostgresOptions) -> Result<SqlStor
     Ok(store.with_replicas(Replicas::start(&options)?))
 }
 
-/// Reads from a server on a timeline in question.
+/// Reads from a server in question.
 pub(in crate::store) async fn ask_in_question<T: Send + 'static>(
     connect: Arc<Connect>,
     ask: impl FnOnce(&Conn) -> Result<T> + Send + 'static,

@@ -11,7 +11,7 @@
 mod words;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
 };
@@ -20,26 +20,26 @@ use std::time::Duration;
 
 use protocol::ids::TerminalId;
 use protocol::time::{Millis, Timestamp};
-use tokio::sync::broadcast;
 
 use self::words::{EVERYTHING, ROWS};
 use super::conn::{Begins, CHANNEL, PgConn};
 use super::connect::Connect;
 use super::schema;
 use crate::clock::{Clock, Moment, SystemClock};
+use crate::store::nodes::Lanes;
 use crate::store::sql::conn::{Conn, params};
 use crate::store::sql::control::{Subject, Touches};
 use crate::store::sql::nodes::{newest, since};
 use crate::store::sql::row::{all, get, one};
 use crate::store::sqlite::error::unusable;
-use crate::store::{
-    Chore, Contact, LOST_AFTER, NEWS_BEHIND_MAX, NEWS_EVERY, News, NewsListener, NodeSays, Result,
-};
+use crate::store::{Chore, Contact, LOST_AFTER, NEWS_EVERY, News, NewsListener, NodeSays, Result};
 
 /// Commits whose news wait to be called out; past it others are told that some are missing.
 const CALLS_MAX: usize = 4_096;
 /// PostgreSQL takes less than 8 000 bytes in one call.
 const CALL_BYTES_MAX: usize = 7_500;
+/// Calls that are heard in a row before the rows are read again, however many wait.
+const HEARD_MAX: usize = 32;
 /// After a failure, before the next try.
 const PAUSE: Duration = Duration::from_millis(100);
 /// An answer that took longer says nothing of the database's clock.
@@ -72,7 +72,6 @@ struct Call {
     terminals: BTreeSet<TerminalId>,
     /// What is only called out besides, in order.
     others: Vec<String>,
-    has_rows: bool,
 }
 
 /// The same in as many calls as it takes.
@@ -86,12 +85,18 @@ struct Said {
 struct Shared {
     node: String,
     seen_every: Duration,
-    news: broadcast::Sender<News>,
+    news: Lanes,
     heard: Mutex<Heard>,
     chores: Mutex<BTreeSet<Chore>>,
     has_resigned: AtomicBool,
     /// Calls were lost before they were sent.
     has_lost: AtomicBool,
+    /// There are rows that others have not been told of; said before all that waits.
+    has_rows: AtomicBool,
+    /// Lanes whose last commit may have happened.
+    doubts: AtomicUsize,
+    /// One began, or ended, since rows were read last.
+    has_doubted: AtomicBool,
     /// Which backend calls out for this node.
     own_backend: AtomicI32,
 }
@@ -114,11 +119,14 @@ impl Neighbours {
                 false => SEEN_EVERY,
                 true => SEEN_AT_REPLICAS_EVERY,
             },
-            news: broadcast::Sender::new(NEWS_BEHIND_MAX),
+            news: Lanes::new(),
             heard: Mutex::default(),
             chores: Mutex::default(),
             has_resigned: AtomicBool::new(false),
             has_lost: AtomicBool::new(false),
+            has_rows: AtomicBool::new(false),
+            doubts: AtomicUsize::new(0),
+            has_doubted: AtomicBool::new(false),
             own_backend: AtomicI32::new(0),
         });
         let conn = PgConn::open_as(connect.clone(), Begins::Listening)?;
@@ -149,7 +157,11 @@ impl Neighbours {
     }
 
     pub(in crate::store) fn news(&self) -> NewsListener {
-        NewsListener::new(self.shared.news.subscribe())
+        self.shared.news.listen()
+    }
+
+    pub(in crate::store) fn lanes(&self) -> &Lanes {
+        &self.shared.news
     }
 
     pub(in crate::store) fn contact(&self) -> Contact {
@@ -181,11 +193,26 @@ impl Caller {
         let call = Call {
             terminals: news.iter().filter_map(terminal_of).collect(),
             others: news.iter().filter_map(words::of).collect(),
-            has_rows: news.iter().any(News::is_kept),
         };
+        if news.iter().any(News::is_kept) {
+            self.shared.has_rows.store(true, Ordering::SeqCst);
+        }
         if let Err(TrySendError::Full(_)) = self.calls.try_send(call) {
             self.shared.has_lost.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// A lane gave up a commit that may have happened, or still may: nobody here followed it. Until it is settled
+    /// this node's own rows are news to itself, and those that were passed over already are made good.
+    pub(in crate::store) fn doubt(&self) {
+        self.shared.doubts.fetch_add(1, Ordering::SeqCst);
+        self.shared.has_doubted.store(true, Ordering::SeqCst);
+    }
+
+    /// That lane appends to its chain again, so that what was in doubt has happened or never will.
+    pub(in crate::store) fn settle(&self) {
+        self.shared.doubts.fetch_sub(1, Ordering::SeqCst);
+        self.shared.has_doubted.store(true, Ordering::SeqCst);
     }
 }
 
@@ -232,9 +259,10 @@ impl Shared {
         self.chores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, news: News) {
-        // Nobody listening is fine: then nothing is open.
-        let _ = self.news.send(news);
+    /// Whose rows are no news here: this node's own, as long as it knows of all of them how they ended.
+    fn left_out(&self) -> Option<&str> {
+        let is_sure = self.doubts.load(Ordering::SeqCst) == 0;
+        is_sure.then_some(&self.node)
     }
 }
 
@@ -284,11 +312,12 @@ impl Listener {
             self.seen = None;
             // Calls may have been lost, not rows.
             self.look()?;
-            self.shared.tell(News::All);
+            self.shared.news.tell(News::Missed);
         }
         let mut calls = Vec::new();
         self.postgres()?.hear(NEWS_EVERY, &mut |by, said| {
-            calls.push((by, said.to_owned()))
+            calls.push((by, said.to_owned()));
+            calls.len() < HEARD_MAX && !said.split(' ').any(|word| word == ROWS)
         })?;
         let own = self.shared.own_backend.load(Ordering::SeqCst);
         for (_, said) in calls.iter().filter(|(by, _)| *by != own) {
@@ -299,19 +328,21 @@ impl Listener {
 
     fn take(&self, said: &str) {
         for word in said.split(' ').filter(|word| *word != ROWS) {
-            self.shared.tell(words::read(word));
+            self.shared.news.tell(words::read(word));
         }
     }
 
     /// Reads the rows that are new, and the database's clock.
     fn look(&mut self) -> Result<()> {
         let asked = Moment::now();
-        let sql = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
-        let clock: i64 = one(&self.conn, sql, params![], |row| get(row, "now_ms"))?;
+        let sql = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms,
+             CAST(pg_current_wal_flush_lsn() - '0/0'::pg_lsn AS BIGINT) AS log_end";
+        let (clock, log_end) = one(&self.conn, sql, params![], |row| {
+            Ok((get::<i64>(row, "now_ms")?, get(row, "log_end")?))
+        })?;
         let took = asked.age();
-        let (news, last) = since(&self.conn, &self.shared.node, self.last)?;
-        self.last = last;
-        news.into_iter().for_each(|it| self.shared.tell(it));
+        self.postgres()?.reached(log_end);
+        self.read_rows()?;
         {
             let mut heard = self.shared.heard();
             heard.at = Some(asked);
@@ -323,6 +354,17 @@ impl Listener {
         }
         self.take_chores()?;
         self.be_seen()
+    }
+
+    fn read_rows(&mut self) -> Result<()> {
+        let shared = self.shared.clone();
+        let (news, last) = since(&self.conn, shared.left_out(), self.last)?;
+        self.last = last;
+        if shared.has_doubted.swap(false, Ordering::SeqCst) {
+            shared.news.tell(News::All);
+        }
+        news.into_iter().for_each(|it| shared.news.tell(it));
+        Ok(())
     }
 
     /// Asks for what nobody does.
@@ -403,14 +445,13 @@ impl Voice {
             while let Ok(more) = waiting.try_recv() {
                 call.terminals.extend(more.terminals);
                 call.others.extend(more.others);
-                call.has_rows |= more.has_rows;
             }
-            let said = call.said();
+            let mut said = call.said();
             let has_lost = self.shared.has_lost.swap(false, Ordering::SeqCst);
             if has_lost || said.has_dropped {
-                self.say(EVERYTHING);
+                said.calls.insert(0, EVERYTHING.to_owned());
             }
-            said.calls.iter().for_each(|said| self.say(said));
+            in_turn(&said.calls, &self.shared.has_rows, |said| self.say(said));
         }
     }
 
@@ -435,15 +476,23 @@ impl Voice {
     }
 }
 
+/// Says these, and that there are rows as soon as there are, however many calls still wait.
+fn in_turn(calls: &[String], has_rows: &AtomicBool, mut say: impl FnMut(&str)) {
+    for next in calls.iter().map(Some).chain([None]) {
+        if has_rows.swap(false, Ordering::SeqCst) {
+            say(ROWS);
+        }
+        next.into_iter().for_each(|said| say(said));
+    }
+}
+
 impl Call {
     /// Words of digits, letters and slashes: nothing needs to be quoted. No call is empty, because that reads as
     /// everything.
     fn said(&self) -> Said {
         let mut all = Said::default();
-        let rows = self.has_rows.then(|| ROWS.to_owned());
         let terminals = self.terminals.iter().map(ToString::to_string);
-        let words = rows.into_iter().chain(terminals);
-        words
+        terminals
             .chain(self.others.iter().cloned())
             .for_each(|word| all.add(&word));
         all
@@ -496,11 +545,10 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn said(others: &[String], has_rows: bool) -> (Vec<String>, bool) {
+    fn said(others: &[String]) -> (Vec<String>, bool) {
         let call = Call {
             terminals: TerminalId::from_number(7).into_iter().collect(),
             others: others.to_vec(),
-            has_rows,
         };
         let said = call.said();
         (said.calls, said.has_dropped)
@@ -509,17 +557,34 @@ mod tests {
     #[test]
     fn what_fits_into_one_call_is_in_one() {
         let seven = TerminalId::from_number(7).expect("below the limit");
-        let (calls, has_dropped) = said(&["hello".into()], true);
-        assert_eq!(calls, [format!("{ROWS} {seven} hello")]);
+        let (calls, has_dropped) = said(&["hello".into()]);
+        assert_eq!(calls, [format!("{seven} hello")]);
         assert!(!has_dropped);
         assert!(Call::default().said().calls.is_empty());
+    }
+
+    #[test]
+    fn a_ban_is_called_out_before_a_fleet_that_waits() {
+        let (fleet, has_rows) = (vec!["listens".to_owned(); 5], AtomicBool::new(false));
+        let mut order = Vec::new();
+        in_turn(&fleet, &has_rows, |said| {
+            order.push(said.to_owned());
+            // Committed while the second call was under way.
+            has_rows.fetch_or(order.len() == 2, Ordering::SeqCst);
+        });
+        assert_eq!(order.iter().position(|said| said == ROWS), Some(2));
+        assert_eq!(order.len(), fleet.len() + 1);
+        let mut alone = Vec::new();
+        has_rows.store(true, Ordering::SeqCst);
+        in_turn(&[], &has_rows, |said| alone.push(said.to_owned()));
+        assert_eq!(alone, [ROWS]);
     }
 
     #[test]
     fn no_call_is_empty_or_longer_than_postgresql_takes_and_no_word_is_lost_between_two() {
         let word = "a".repeat(1_000);
         let words = vec![word.clone(); 20];
-        let (calls, has_dropped) = said(&words, true);
+        let (calls, has_dropped) = said(&words);
         assert!(!has_dropped);
         let bounded = |it: &String| (1..=CALL_BYTES_MAX).contains(&it.len());
         assert!(calls.len() > 1 && calls.iter().all(bounded));
@@ -536,7 +601,7 @@ mod tests {
         };
         assert!(alone.said().calls.iter().eq([&longest]));
         assert!(!alone.said().has_dropped);
-        let (calls, has_dropped) = said(&[longest + "a", "hello".into()], false);
+        let (calls, has_dropped) = said(&[longest + "a", "hello".into()]);
         let seven = TerminalId::from_number(7).expect("below the limit");
         assert_eq!(calls, [format!("{seven} hello")]);
         assert!(has_dropped);

@@ -184,6 +184,14 @@ impl Conn {
         }
     }
 
+    /// Returns once everything that can be seen here is as safe as what is acknowledged.
+    pub(in crate::store) fn confirm(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(conn) => conn.confirm(),
+        }
+    }
+
     /// False when the database has given up the whole transaction by itself.
     pub(in crate::store) fn holds_transaction(&self) -> bool {
         match self {

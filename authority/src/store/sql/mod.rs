@@ -58,6 +58,7 @@ mod timelines;
 mod tokens;
 mod trust;
 mod turns;
+mod unheard;
 mod wallets;
 mod wear;
 mod webhooks;
@@ -71,13 +72,12 @@ use self::control::Touches;
 use self::readers::Readers;
 use self::timelines::Acknowledged;
 use self::writer::{Tx, Verdict, Writer};
+use super::Result;
 use super::answer::in_time;
 use super::asked::asked_for;
 use super::lagging;
+use super::nodes::Lanes;
 use super::postgres::{Connect, Neighbours, Replica, Replicas};
-use super::{News, Result};
-use tokio::sync::broadcast;
-
 use crate::journal::Journal;
 
 /// The store over one of the databases; `sqlite` and `postgres` open it.
@@ -88,8 +88,8 @@ pub struct SqlStore {
     writes_beside_others: bool,
     /// None where there are no other nodes.
     neighbours: Option<Neighbours>,
-    /// What is heard then.
-    silence: broadcast::Sender<News>,
+    /// What is heard then: writes of this process whose callers went away.
+    own_news: Lanes,
     acknowledged: Arc<Acknowledged>,
     /// Where there is one that may be another tomorrow.
     server: Option<Arc<Connect>>,
@@ -107,6 +107,9 @@ impl SqlStore {
         server: Option<Arc<Connect>>,
     ) -> Result<Self> {
         let acknowledged = Arc::new(Acknowledged::default());
+        let own_news = neighbours
+            .as_ref()
+            .map_or_else(Lanes::narrow, |it| it.lanes().clone());
         let writes_beside_others = lanes
             .iter()
             .any(|(conn, _)| matches!(conn, Conn::Postgres(_)));
@@ -116,11 +119,12 @@ impl SqlStore {
                 neighbours.as_ref().map(Neighbours::caller),
                 queue_max,
                 acknowledged.clone(),
+                own_news.clone(),
             )?,
             readers: Readers::new(readers),
             writes_beside_others,
             neighbours,
-            silence: broadcast::Sender::new(1),
+            own_news,
             acknowledged,
             server,
             replicas: None,

@@ -31,7 +31,7 @@ impl Nodes for SqlStore {
     fn news(&self) -> NewsListener {
         match &self.neighbours {
             Some(neighbours) => neighbours.news(),
-            None => NewsListener::new(self.silence.subscribe()),
+            None => self.own_news.listen(),
         }
     }
 
@@ -149,7 +149,8 @@ impl News {
             | Self::Opened { .. }
             | Self::Listens(_)
             | Self::Closed(_)
-            | Self::Hello => return None,
+            | Self::Hello
+            | Self::Missed => return None,
             Self::Banned(terminal) => ("banned", Some(terminal.to_string())),
             Self::Revoked(serial) => ("revoked", Some(serial.clone())),
             Self::Reseeded(terminal) => ("reseeded", Some(terminal.to_string())),
@@ -211,8 +212,12 @@ pub(in crate::store) fn newest(conn: &Conn) -> Result<u64> {
     one(conn, sql, params![], |row| count(row, "number"))
 }
 
-/// What others wrote after `last`, and the number of the last row.
-pub(in crate::store) fn since(conn: &Conn, node: &str, last: u64) -> Result<(Vec<News>, u64)> {
+/// What was written after `last`, except by the node `but`, and the number of the last row.
+pub(in crate::store) fn since(
+    conn: &Conn,
+    but: Option<&str>,
+    last: u64,
+) -> Result<(Vec<News>, u64)> {
     let newest = newest(conn)?;
     if newest == last {
         return Ok((Vec::new(), last));
@@ -220,8 +225,8 @@ pub(in crate::store) fn since(conn: &Conn, node: &str, last: u64) -> Result<(Vec
     let sql = "SELECT * FROM news WHERE number > ?1 AND number <= ?2 ORDER BY number";
     let rows = all(conn, sql, params![signed(last), signed(newest)], |row| {
         let (kind, about): (String, _) = (get(row, "kind")?, get(row, "about")?);
-        let is_own = get::<String>(row, "node")? == node;
-        Ok((!is_own).then_some(News::read(&kind, about)?))
+        let is_left_out = but == Some(&get::<String>(row, "node")?);
+        Ok((!is_left_out).then_some(News::read(&kind, about)?))
     })?;
     // Some were deleted before they were read, or the database is an earlier one.
     if rows.len() as u64 != newest.wrapping_sub(last) {

@@ -1,6 +1,8 @@
 //! Where are revocations, the numbers of their lists, and alarms?
 
-use crate::store::sql::conn::{Row, params};
+use std::sync::LazyLock;
+
+use crate::store::sql::conn::{Bind, Conn, Row, params};
 use async_trait::async_trait;
 use pki::crl::Reason;
 use protocol::ids::TerminalId;
@@ -14,8 +16,8 @@ use super::writer::{Tx, Verdict};
 use crate::journal::{Fact, Revoked};
 use crate::store::sqlite::error::corrupt;
 use crate::store::{
-    AlarmKind, AlarmRecord, Certificate, CertificateRecord, CloneAlarm, CrlRecord,
-    RENEWAL_GRACE_MAX_MS, Result, Revocation, Revocations, RevokedSerial, Subject,
+    AlarmKind, AlarmRecord, CONNECTED_MAX, Certificate, CertificateRecord, CloneAlarm, Connected,
+    CrlRecord, RENEWAL_GRACE_MAX_MS, Result, Revocation, Revocations, RevokedSerial, Subject,
 };
 
 #[async_trait]
@@ -43,6 +45,10 @@ impl Revocations for SqlStore {
             )
         })
         .await
+    }
+
+    async fn refused(&self, asked: Connected) -> Result<Connected> {
+        self.read(move |conn| refused(conn, &asked)).await
     }
 
     async fn crl(&self, issuer_key: &str) -> Result<Option<CrlRecord>> {
@@ -105,6 +111,47 @@ impl Revocations for SqlStore {
         })
         .await
     }
+}
+
+fn refused(conn: &Conn, asked: &Connected) -> Result<Connected> {
+    static BANNED: LazyLock<String> = LazyLock::new(|| {
+        let places = places(CONNECTED_MAX);
+        format!("SELECT id FROM terminals WHERE id IN ({places}) AND banned_at_ms IS NOT NULL")
+    });
+    static REVOKED: LazyLock<String> = LazyLock::new(|| {
+        let places = places(CONNECTED_MAX);
+        format!("SELECT serial FROM revocations WHERE serial IN ({places})")
+    });
+    let terminals: Vec<u32> = asked.terminals.iter().map(|it| it.value()).collect();
+    Ok(Connected {
+        terminals: among(conn, &BANNED, &terminals, |row| terminal(row, "id"))?,
+        certificates: among(conn, &REVOKED, &asked.certificates, |row| {
+            get(row, "serial")
+        })?,
+    })
+}
+
+/// Asks for as many as there are places, the first of them again and again, so that there is one statement.
+fn among<K: Bind, T>(
+    conn: &Conn,
+    sql: &str,
+    keys: &[K],
+    read: impl Fn(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let Some(first) = keys.first() else {
+        return Ok(Vec::new());
+    };
+    let filled = keys.iter().chain(std::iter::repeat(first));
+    let filled: Vec<&dyn Bind> = filled
+        .take(CONNECTED_MAX)
+        .map(|it| it as &dyn Bind)
+        .collect();
+    all(conn, sql, &filled[..], read)
+}
+
+fn places(count: usize) -> String {
+    let places: Vec<String> = (1..=count).map(|n| format!("?{n}")).collect();
+    places.join(", ")
 }
 
 pub(super) fn revoke_one(

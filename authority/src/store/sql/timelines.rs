@@ -12,7 +12,7 @@ use super::fence::missing::{contains, differs};
 use super::row::{get, one};
 use crate::journal::{Known, hex};
 use crate::store::postgres;
-use crate::store::{Difference, Result, Timelines};
+use crate::store::{Difference, Result, Server, Timelines};
 
 /// The last row of each chain whose commit was acknowledged to somebody.
 #[derive(Default)]
@@ -42,7 +42,7 @@ impl Acknowledged {
 
 #[async_trait]
 impl Timelines for SqlStore {
-    fn timeline_in_question(&self) -> Option<u32> {
+    fn server_in_question(&self) -> Option<Server> {
         self.server.as_ref()?.question()
     }
 
@@ -63,9 +63,9 @@ impl Timelines for SqlStore {
         }
     }
 
-    fn accept_timeline(&self, timeline: u32) {
-        if let Some(server) = &self.server {
-            server.accept(timeline);
+    fn accept_server(&self, server: Server) {
+        if let Some(connect) = &self.server {
+            connect.accept(server);
         }
     }
 

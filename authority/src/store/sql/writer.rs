@@ -29,7 +29,9 @@ use super::conn::{Conn, Params};
 use super::control::{Step, Touches, Trouble};
 use super::nodes::keep;
 use super::timelines::Acknowledged;
+use super::unheard::Unheard;
 use crate::journal::{Fact, Journal, Unwritten};
+use crate::store::nodes::Lanes;
 use crate::store::postgres::Caller;
 use crate::store::sqlite::error::{cannot_write, corrupt, unusable};
 use crate::store::{News, Result, StoreError};
@@ -65,6 +67,7 @@ impl Writer {
         caller: Option<&Caller>,
         queue_max: usize,
         acknowledged: Arc<Acknowledged>,
+        own_news: Lanes,
     ) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(queue_max.max(1));
         let jobs = Arc::new(Mutex::new(jobs));
@@ -81,6 +84,8 @@ impl Writer {
                 caller: caller.cloned(),
                 acknowledged: acknowledged.clone(),
                 keeping: Keeping::Whole,
+                own_news: own_news.clone(),
+                gave_up_in_doubt: false,
             };
             let thread = std::thread::Builder::new()
                 .name("store-writer".into())
@@ -119,7 +124,9 @@ impl Writer {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
-        answered.await.unwrap_or_else(|_| Err(stopped()))
+        let (result, unheard) = answered.await.map_err(|_| stopped())?;
+        unheard.was_heard();
+        result
     }
 }
 
@@ -216,6 +223,9 @@ struct Lane {
     acknowledged: Arc<Acknowledged>,
     /// How the next batch begins: as the last one ended, so that who has many jobs undone has no batch run twice.
     keeping: Keeping,
+    own_news: Lanes,
+    /// The last commit may have happened, and nobody here knows.
+    gave_up_in_doubt: bool,
 }
 
 /// What is kept while the jobs of a batch run.
@@ -247,6 +257,7 @@ impl Lane {
         while let Some(mut batch) = self.next() {
             match self.transact(&mut batch) {
                 Ok(told) => {
+                    self.settle();
                     self.call_out(&told);
                     for (job, told) in batch.into_iter().zip(told) {
                         self.answer(job, told);
@@ -254,7 +265,10 @@ impl Lane {
                 }
                 Err(error) => {
                     let failed = Err(error);
-                    batch.into_iter().for_each(|job| job.answer(&failed));
+                    for job in batch {
+                        let nothing = Unheard::of(Vec::new(), &self.own_news);
+                        job.answer(&failed, nothing);
+                    }
                 }
             }
         }
@@ -287,14 +301,31 @@ impl Lane {
 
     /// Facts first into the journal: the answer says that they are there.
     fn answer(&self, job: Box<dyn Job>, told: Told) {
+        let unheard = Unheard::of(told.news.into_inner(), &self.own_news);
         match self.journal.get() {
             Some(journal) if !told.facts.is_empty() => {
                 let done = move |written: std::result::Result<(), Unwritten>| {
-                    job.answer(&written.map_err(unjournalled));
+                    job.answer(&written.map_err(unjournalled), unheard);
                 };
                 journal.write(told.facts, Box::new(done));
             }
-            _ => job.answer(&Ok(())),
+            _ => job.answer(&Ok(()), unheard),
+        }
+    }
+
+    /// The batch fails, and its commit may have happened all the same, or still may.
+    fn doubt(&mut self) {
+        if let Some(caller) = self.caller.as_ref().filter(|_| !self.gave_up_in_doubt) {
+            caller.doubt();
+            self.gave_up_in_doubt = true;
+        }
+    }
+
+    /// Whoever commits to the chain again has waited for the session before.
+    fn settle(&mut self) {
+        if let Some(caller) = self.caller.as_ref().filter(|_| self.gave_up_in_doubt) {
+            caller.settle();
+            self.gave_up_in_doubt = false;
         }
     }
 
@@ -330,11 +361,35 @@ impl Lane {
                 return Err(failed);
             };
             let in_doubt = told.zip(after).filter(|_| trouble == Trouble::Lost);
-            self.mend(&mut retry, in_doubt.is_some(), failed)?;
-            if let Some((told, end)) = in_doubt
-                && self.chain.reaches(&self.conn, end)?
-            {
-                return Ok(self.acknowledge(told, Some(end)));
+            let Some((told, end)) = in_doubt else {
+                self.mend(&mut retry, false, failed)?;
+                continue;
+            };
+            match self.look_up(&mut retry, end, failed) {
+                Ok(true) => return Ok(self.acknowledge(told, Some(end))),
+                Ok(false) => {}
+                Err(why) => {
+                    self.doubt();
+                    return Err(why);
+                }
+            }
+        }
+    }
+
+    /// Whether a commit in doubt, that made this the end of the chain, has happened, and stays.
+    fn look_up(&self, retry: &mut u32, end: (u64, [u8; 32]), failed: StoreError) -> Result<bool> {
+        let mut why = failed;
+        loop {
+            self.mend(retry, true, why)?;
+            let stands = self.chain.reaches(&self.conn, end);
+            // What is seen may be on this server only: one that has started anew shows what no standby has.
+            let confirmed = stands.and_then(|stands| match stands {
+                true => self.conn.confirm().map(|()| true),
+                false => Ok(false),
+            });
+            match confirmed {
+                Ok(stands) => return Ok(stands),
+                Err(error) => why = error,
             }
         }
     }
@@ -464,14 +519,14 @@ trait Job: Send {
     /// What it did is undone for this reason.
     fn fail(&mut self, error: StoreError);
 
-    fn answer(self: Box<Self>, committed: &Result<()>);
+    fn answer(self: Box<Self>, committed: &Result<()>, unheard: Unheard);
 }
 
 struct Write<T, F> {
     work: F,
     touches: Touches,
     result: Option<Result<T>>,
-    answer: oneshot::Sender<Result<T>>,
+    answer: oneshot::Sender<(Result<T>, Unheard)>,
 }
 
 impl<T, F> Job for Write<T, F>
@@ -498,15 +553,15 @@ where
         self.result = Some(Err(error));
     }
 
-    fn answer(self: Box<Self>, committed: &Result<()>) {
+    fn answer(self: Box<Self>, committed: &Result<()>, unheard: Unheard) {
         let result = match committed {
             Err(error) => Err(error.clone()),
             Ok(()) => self
                 .result
                 .unwrap_or_else(|| Err(corrupt("a write panicked and was undone"))),
         };
-        // A caller that went away needs no answer; its write stands.
-        let _ = self.answer.send(result);
+        // A caller that went away needs no answer; its write stands, and this process hears of it.
+        let _ = self.answer.send((result, unheard));
     }
 }
 

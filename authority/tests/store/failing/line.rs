@@ -21,6 +21,8 @@ pub(super) enum Cut {
 pub(super) struct Line {
     dir: tempfile::TempDir,
     armed: Arc<AtomicU8>,
+    /// Nobody gets through who is not through already.
+    closed: Arc<AtomicBool>,
 }
 
 impl Line {
@@ -28,14 +30,22 @@ impl Line {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(socket(dir.path())).unwrap();
         let (server, armed) = (socket(cluster.socket()), Arc::new(AtomicU8::new(0)));
-        let arms = armed.clone();
+        let closed = Arc::new(AtomicBool::new(false));
+        let (arms, closes) = (armed.clone(), closed.clone());
         std::thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
+                if closes.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let server = UnixStream::connect(&server).unwrap();
                 connect(client, server, &arms);
             }
         });
-        Self { dir, armed }
+        Self { dir, armed, closed }
+    }
+
+    pub(super) fn close(&self, closed: bool) {
+        self.closed.store(closed, Ordering::SeqCst);
     }
 
     /// The directory of its socket.

@@ -102,9 +102,19 @@ pub(crate) async fn a_report_goes_behind_its_fence_and_is_not_kept_again(world: 
     assert_eq!(store.raise_report_fence(below, NOW).await, Ok(below));
     assert_eq!(store.forget_reports().await, Ok(false));
     assert_eq!(kept().await, 4, "the one at the fence stays");
+    let too_old = async || {
+        let rows = store.audit_rows(crate::NODE, 0, u32::MAX).await.unwrap();
+        let rows = rows.into_iter().map(|it| it.row);
+        let told = rows.filter(|row| row.kind == "reports.too-old");
+        told.map(|row| row.body).collect::<Vec<_>>()
+    };
+    assert_eq!(too_old().await, [""; 0], "nothing came too late");
     let again = store.add_reports(terminal, events, NOW).await;
     assert_eq!(again, Ok(ids), "all may be forgotten by their terminal");
     assert_eq!(kept().await, 4);
+    let body: serde_json::Value = serde_json::from_str(&too_old().await.concat()).unwrap();
+    let said = serde_json::json!({ "terminal": terminal, "events": 2 });
+    assert_eq!(body, said, "that it was lost is not lost");
     let lower = store.raise_report_fence(NOW - 9 * DAY_MS, NOW).await;
     assert_eq!(lower, Ok(below), "it only rises");
     assert_eq!(store.report_fence().await, Ok(below));

@@ -3,7 +3,7 @@
 use authority::store::tap_rules::DAYS_KEPT;
 use authority::store::{
     CLOSED_ALARMS_KEPT_MS, Claim, ClaimOutcome, JUDGE_AFTER_MS, JUDGE_DAY_EVERY_MS, KeyPurpose,
-    Moment, SPAN_EPOCHS_MAX, TagAdded, TagAlarm, TagAlarmKind, day_of,
+    Moment, SPAN_EPOCHS_MAX, Source, TAPS_AROUND_MS, TagAdded, TagAlarm, TagAlarmKind, day_of,
 };
 use pki::lifecycle::KeyState;
 use protocol::ids::{ChargeId, EventId, TerminalId};
@@ -582,4 +582,23 @@ pub(crate) async fn a_dispute_says_what_the_tag_counted_and_what_rings(world: &W
     world.claimed(silent).await;
     let (words, _, _) = says(charge).await;
     assert!(words.contains("has not told that this link"), "{words}");
+}
+
+pub(crate) async fn a_dispute_says_since_when_is_kept_what_the_terminal_saw(world: &World) {
+    let agent = Agent::new(world, 1).await;
+    let charge = agent.claims(1).await;
+    let gone = async || {
+        let dispute = world.store.dispute(charge.0).await.unwrap().unwrap();
+        let gone = "nothing earlier is kept of what the terminal saw";
+        let gone = dispute.moments.into_iter().filter(|it| it.what == gone);
+        gone.map(|it| (it.at, it.source)).collect::<Vec<_>>()
+    };
+    assert_eq!(gone().await, [], "no fence");
+    // Exactly what is shown is kept.
+    let fence = NOW - TAPS_AROUND_MS;
+    world.store.raise_report_fence(fence, NOW).await.unwrap();
+    assert_eq!(gone().await, []);
+    let fence = fence + 1;
+    world.store.raise_report_fence(fence, NOW).await.unwrap();
+    assert_eq!(gone().await, [(fence, Source::Terminal)]);
 }

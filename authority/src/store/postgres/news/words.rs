@@ -1,7 +1,7 @@
 //! How is news called out, in a word?
 //!
-//! Words of digits, letters and slashes. One that is not understood comes from a later version: then anything
-//! may have changed.
+//! Words of digits, letters and slashes. One that is not understood comes from a later version, and counts as
+//! missed. What refuses is never in a word alone.
 
 use protocol::ids::TerminalId;
 
@@ -37,7 +37,7 @@ pub(super) fn of(news: &News) -> Option<String> {
 }
 
 pub(super) fn read(word: &str) -> News {
-    understood(word).unwrap_or(News::All)
+    understood(word).unwrap_or(News::Missed)
 }
 
 fn understood(word: &str) -> Option<News> {
@@ -101,7 +101,7 @@ mod tests {
             "closed/1/2/3",
             "opened/x",
         ] {
-            assert_eq!(read(odd), News::All, "{odd}");
+            assert_eq!(read(odd), News::Missed, "{odd}");
         }
     }
 }

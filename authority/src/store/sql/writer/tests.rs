@@ -5,6 +5,8 @@
 use std::pin::{Pin, pin};
 use std::sync::mpsc as std_mpsc;
 
+use futures_util::FutureExt;
+use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
 use serde_json::json;
 
@@ -16,9 +18,13 @@ use crate::store::sqlite::schema::open_writer;
 const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 
 fn writer(dir: &tempfile::TempDir, queue_max: usize) -> Writer {
+    writer_telling(dir, queue_max, Lanes::narrow())
+}
+
+fn writer_telling(dir: &tempfile::TempDir, queue_max: usize, own_news: Lanes) -> Writer {
     let conn = open_writer(&dir.path().join("m2key.db"), "node-1").unwrap();
     let lane = (Conn::Sqlite(conn), Chain::of("node-1".into()));
-    Writer::start(vec![lane], None, queue_max, Arc::default()).unwrap()
+    Writer::start(vec![lane], None, queue_max, Arc::default(), own_news).unwrap()
 }
 
 fn note(tx: &mut Tx<'_>, kind: &str) -> Verdict<()> {
@@ -169,6 +175,36 @@ async fn a_batch_runs_again_only_for_a_job_that_is_undone_after_a_change() {
         Err(Stop::Refused(()))
     });
     assert_eq!(late.await, (2, vec!["kept".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_is_committed_after_its_caller_went_away_is_news_to_its_own_process() {
+    let (dir, lanes) = (tempfile::tempdir().unwrap(), Lanes::narrow());
+    let mut news = lanes.listen();
+    let writer = writer_telling(&dir, 8, lanes);
+    let ban = |tx: &mut Tx<'_>| {
+        tx.spread(News::Banned(TerminalId::from_number(7).unwrap()));
+        note(tx, "banned")
+    };
+    let refused = |tx: &mut Tx<'_>| -> Verdict<()> {
+        tx.spread(News::Keys);
+        Err(Stop::Refused(()))
+    };
+    {
+        let mut gone = pin!(writer.write(Touches::Everything, refused));
+        queue(&mut gone).await;
+        let mut gone = pin!(writer.write(Touches::Everything, ban));
+        queue(&mut gone).await;
+    }
+    let next = writer.write(Touches::Everything, |tx| note(tx, "next"));
+    assert_eq!(next.await, Ok(()));
+    let told = news.next().now_or_never();
+    let banned = News::Banned(TerminalId::from_number(7).unwrap());
+    assert_eq!(told, Some(banned));
+    // Whoever hears the answer does what follows.
+    assert_eq!(writer.write(Touches::Everything, ban).await, Ok(()));
+    assert_eq!(news.next().now_or_never(), None);
+    assert_eq!(kinds(&writer).await, ["banned", "next", "banned"]);
 }
 
 #[tokio::test]
