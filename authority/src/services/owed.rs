@@ -294,13 +294,17 @@ mod tests {
     #[tokio::test]
     async fn what_closes_a_node_waits_for_nothing_that_does_not() {
         let owed = Owed::default();
-        [Duty::Proof, Duty::Answer, Duty::Hello].map(|it| owed.owe(it));
+        for duty in [Duty::Proof, Duty::Answer, Duty::Hello] {
+            owed.owe(duty);
+        }
         owed.opened(opened(1));
         // The HSM takes its time over this.
         let (slow, _) = duty(Ok(owed.next(Lane::Rest).await));
         assert_eq!(slow, Duty::Proof);
         assert!(!owed.in_the_dark());
-        [Duty::Keys, Duty::Generation, Duty::Bans].map(|it| owed.owe(it));
+        for duty in [Duty::Keys, Duty::Generation, Duty::Bans] {
+            owed.owe(duty);
+        }
         for expected in [Duty::Bans, Duty::Generation, Duty::Keys] {
             let (urgent, turn) = duty(Ok(owed.next(Lane::Urgent).await));
             assert_eq!(urgent, expected);
