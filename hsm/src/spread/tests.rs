@@ -158,9 +158,7 @@ async fn a_key_made_through_another_node_has_failover_once_it_was_met() {
         two.put_keys_of(one);
         use_key(&world.spread, kind, &fresh).await.unwrap();
         // Whoever answered is known to hold it, and the other one is asked by itself.
-        while !world.spread.health().remarks.is_empty() {
-            tokio::task::yield_now().await;
-        }
+        world.soon(|it| it.health().remarks.is_empty()).await;
         for failing in [one, two] {
             failing.fail_after(0, lost());
             use_key(&world.spread, kind, &fresh).await.unwrap();
@@ -195,7 +193,8 @@ async fn news_of_a_key_is_enough_for_its_failover() {
     let point = one.public_key(&fresh).await.unwrap();
     world.spread.believe(&fresh, &point);
     let inner = &world.spread.0;
-    world.until(|_| inner.keys.holders(&fresh) == [0, 1]).await;
+    world.spread.random(1).await.unwrap();
+    world.soon(|_| inner.keys.holders(&fresh) == [0, 1]).await;
     for failing in [one, two] {
         failing.fail_after(0, lost());
         use_key(&world.spread, KeyKind::Signing, &fresh)
@@ -357,6 +356,9 @@ async fn nobody_opens_a_spread_that_is_all_away_or_empty() {
 /// So long that only a member that hangs comes near it.
 const DEADLINE: Duration = Duration::from_millis(200);
 
+/// Turns of the one thread that a look needs, many times over.
+const TURNS_MAX: usize = 10_000;
+
 struct World {
     members: [Arc<Watched>; 2],
     spread: Spread,
@@ -413,6 +415,17 @@ impl World {
     async fn until_ready(&self) {
         self.until(|it| it.health().state == HealthState::Ready)
             .await;
+    }
+
+    /// Without anybody asking for anything.
+    async fn soon(&self, is_so: impl Fn(&Spread) -> bool) {
+        for _ in 0..TURNS_MAX {
+            if is_so(&self.spread) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("nobody looks");
     }
 
     /// Looks happen in the background, because somebody asks something.
