@@ -45,8 +45,8 @@ pub async fn prove(app: &App) -> Result<(), OtherKeys> {
     }
     match compared {
         Err(OtherKeys::Differs { label }) => Err(OtherKeys::Swapped { label }),
-        Err(OtherKeys::Lacks { .. } | OtherKeys::Hsm(_)) => {
-            tracing::warn!("the keys of the HSM token are not compared with the database");
+        Err(why @ (OtherKeys::Lacks { .. } | OtherKeys::Hsm(_))) => {
+            tracing::warn!(error = %why, "not every key is compared with the database");
             Ok(())
         }
         compared => compared,
