@@ -107,15 +107,13 @@ impl Folder {
         std::fs::rename(self.elsewhere(), &self.0).unwrap();
     }
 
-    /// Becomes what the other one was, which goes away: same label and number, keys of its own.
+    /// Has the other one's name from now on, which goes away.
     pub fn take_the_place_of(&self, label: &str, other: &Self, others: &str) {
+        assert_eq!(label.len(), others.len());
         other.take_away();
-        let about = std::fs::read(other.elsewhere().join("token.object")).unwrap();
-        let at = find(&about, others.as_bytes()).unwrap();
-        self.change(label, |bytes, here| {
-            bytes[here..here + 72].copy_from_slice(&about[at..at + 72]);
+        self.change(label, |bytes, at| {
+            bytes[at..at + others.len()].copy_from_slice(others.as_bytes());
         });
-        std::fs::rename(&self.0, &other.0).unwrap();
     }
 
     fn rename(&self, from: &str, to: &str) {

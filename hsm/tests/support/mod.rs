@@ -339,6 +339,12 @@ impl Clone {
     }
 }
 
+/// The directory of an HSM token of SoftHSM.
+pub(crate) fn folder(label: &str) -> Clone {
+    let directory = token_directory(label);
+    Clone { directory }
+}
+
 /// The files of an HSM token of SoftHSM.
 pub(crate) fn files(label: &str) -> Vec<PathBuf> {
     let files = std::fs::read_dir(token_directory(label)).unwrap();
