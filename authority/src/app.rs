@@ -85,6 +85,7 @@ impl App {
     /// Reads keys and generation from the store, and is whole.
     pub async fn assemble(parts: Parts) -> Result<Arc<Self>, AssembleError> {
         let keyring = Keyring::new(&parts.store.keys().await?)?;
+        keyring.tell(&*parts.hsm);
         let generation = parts.store.generation().await?;
         Ok(Arc::new(Self {
             config: parts.config,
@@ -120,6 +121,7 @@ impl App {
     /// Reads the keys table again, after a rotation is committed.
     pub async fn reload_keyring(&self) -> Result<(), AssembleError> {
         let fresh = Arc::new(Keyring::new(&self.store.keys().await?)?);
+        fresh.tell(&*self.hsm);
         *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }

@@ -25,6 +25,9 @@ pub enum HsmError {
     /// No key under this label: the configuration names a key that was never made.
     #[error("no key labelled {label:?} in the HSM token")]
     KeyUnknown { label: String },
+    /// The label is there, and the key under it is not the one that it was: nothing is done with it.
+    #[error("another key than before is labelled {label:?} in the HSM token")]
+    KeyDiffers { label: String },
     /// A key under this label exists already.
     #[error("a key labelled {label:?} exists already")]
     LabelTaken { label: String },
@@ -53,6 +56,7 @@ impl HsmError {
             Self::TokenUnknown { .. } => "token-unknown",
             Self::ModuleAbsent { .. } => "module-absent",
             Self::KeyUnknown { .. } => "key-unknown",
+            Self::KeyDiffers { .. } => "key-differs",
             Self::LabelTaken { .. } => "label-taken",
             Self::NotOurKey { .. } => "not-our-key",
             Self::CallerFault { .. } => "caller-fault",

@@ -1,6 +1,6 @@
 //! How does an attempt at the HSM fail, and what is done about it?
 
-use crate::{HsmError, pkcs11::TokenName};
+use crate::{HsmError, KeyLabel, pkcs11::TokenName};
 
 /// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum Class {
     LostDevice,
     /// What was to be unsealed is tampered with or foreign.
     NotOurKey,
+    /// Another key than before has the label: an operator's move.
+    OtherKey,
     /// The request is wrong, or names the wrong key.
     CallersFault,
     /// The HSM lacks something M2Key needs.
@@ -28,9 +30,12 @@ impl Class {
     pub(crate) fn is_our_trouble(self) -> bool {
         match self {
             Self::LostSession | Self::LostDevice | Self::Pin => true,
-            Self::Busy | Self::NotOurKey | Self::CallersFault | Self::Unsupported | Self::Bug => {
-                false
-            }
+            Self::Busy
+            | Self::NotOurKey
+            | Self::OtherKey
+            | Self::CallersFault
+            | Self::Unsupported
+            | Self::Bug => false,
         }
     }
 }
@@ -50,12 +55,18 @@ impl Failure {
             Class::LostSession => HsmError::SessionLost { detail },
             Class::LostDevice => HsmError::DeviceLost { detail },
             Class::NotOurKey => HsmError::NotOurKey { detail },
+            Class::OtherKey => HsmError::KeyDiffers { label: detail },
             Class::CallersFault => HsmError::CallerFault { detail },
             Class::Unsupported => HsmError::Unsupported { detail },
             Class::Pin => HsmError::PinRefused { detail },
             Class::Bug => HsmError::Bug { detail },
         };
         Self { class, error }
+    }
+
+    /// The key with this label is not the one that it was.
+    pub(crate) fn key_differs(label: &KeyLabel) -> Self {
+        Self::new(Class::OtherKey, label.0.clone())
     }
 
     /// An answer of ours that needs its own variant.

@@ -54,7 +54,7 @@ pub use observer::{COMMANDS, Observer};
 pub use pin::{PIN_LEN_MAX, PIN_LEN_MIN, Pin};
 pub use pkcs11::{
     Module, OpenOptions, Pkcs11Hsm, QUEUE_MAX, RECYCLE_AFTER_DESTROYED, Requirement,
-    TOKEN_LABEL_MAX, WORKERS_MAX,
+    TOKEN_LABEL_MAX, VERIFIED_EVERY, WORKERS_MAX,
 };
 pub use spread::{MEMBERS_MAX, Member, Spread};
 pub use types::{
@@ -116,6 +116,17 @@ pub trait Hsm: Send + Sync + 'static {
 
     /// The public key as an uncompressed SEC 1 point (65 bytes).
     async fn public_key(&self, key: &KeyLabel) -> Result<[u8; 65], HsmError>;
+
+    /// What is signed under this label verifies under this point, whatever an HSM token shows: so say
+    /// the caller's books. Never blocks and never asks the device.
+    fn believe(&self, key: &KeyLabel, point: &[u8; 65]) {
+        let _ = (key, point);
+    }
+
+    /// What this label answered here so far is not to be believed. Never blocks and never asks the device.
+    fn disown(&self, key: &KeyLabel) {
+        let _ = key;
+    }
 
     /// `len` random bytes, at most [`RANDOM_MAX`].
     async fn random(&self, len: usize) -> Result<Vec<u8>, HsmError>;

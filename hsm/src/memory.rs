@@ -206,6 +206,7 @@ impl Hsm for MemoryHsm {
             copyable: false,
             findings: Vec::new(),
             lacked_by: Vec::new(),
+            unseen_on: Vec::new(),
         };
         Ok(state.keys.iter().map(report).collect())
     }

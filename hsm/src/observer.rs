@@ -1,8 +1,9 @@
 //! How do metrics learn what the HSM did, without this crate knowing a metrics library?
 
 /// What [`Observer::command`] is told of.
-pub const COMMANDS: [&str; 7] = [
-    "mac", "unwrap", "destroy", "sign", "wrap", "generate", "random",
+/// A `proof` is whatever a key is asked to show that it is the same as before.
+pub const COMMANDS: [&str; 8] = [
+    "mac", "unwrap", "destroy", "sign", "wrap", "generate", "random", "proof",
 ];
 
 /// Told of every request once it is answered.

@@ -81,6 +81,8 @@ pub struct KeyReport {
     pub findings: Vec<String>,
     /// The HSM tokens of a spread that do not hold it.
     pub lacked_by: Vec<String>,
+    /// Those that could not show whether they hold it.
+    pub unseen_on: Vec<String>,
 }
 
 /// The breaker's state.

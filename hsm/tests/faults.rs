@@ -15,7 +15,7 @@ use hsm::{
 
 mod support;
 
-use support::Maker;
+use support::{ALONE, Maker, SIDE, close_all_sessions, run_alone, run_alone_on, start};
 
 on_both! {
     a_stray_logout_is_not_noticed_by_callers
@@ -353,33 +353,6 @@ impl World {
 const SIDE_BY_SIDE: usize = 8;
 const STARTS: usize = 5;
 
-/// Set in the process that has one test to itself: starting the library again ends the raw sessions
-/// of every test beside it.
-const ALONE: &str = "M2KEY_HSM_TEST_ALONE";
-/// Its value in a process that shares the HSM token of the one that started it.
-const SIDE: &str = "side";
-
-fn run_alone_on(maker: Maker, test: &str) {
-    match maker {
-        Maker::SoftHsm => run_alone(&format!("softhsm::{test}")),
-        Maker::Kryoptic => run_alone(&format!("kryoptic::{test}")),
-    }
-}
-
-fn run_alone(test: &str) {
-    let status = start(test, "1").wait().unwrap();
-    assert!(status.success(), "{test} failed alone");
-}
-
-fn start(test: &str, alone: &str) -> std::process::Child {
-    std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", test])
-        .env(ALONE, alone)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
 /// Of somebody else in this process.
 fn stray_session(maker: Maker, token: &str) -> Session {
     let slot = maker.raw_slot(token);
@@ -396,25 +369,6 @@ fn change_pin(maker: Maker, token: &str, from: &str, to: &str) {
     }
     session.set_pin(&from, &to).unwrap();
     close_all_sessions(maker, token);
-}
-
-/// C_CloseAllSessions, which cryptoki does not offer.
-fn close_all_sessions(maker: Maker, token: &str) {
-    let id = maker.raw_slot(token).id();
-    let mut functions = std::ptr::null_mut();
-    // SAFETY: the library is loaded and initialised already; these are plain calls of its C interface, whose
-    // list of functions lives as long as it does, with a slot number that it gave out a moment ago.
-    #[allow(unsafe_code)]
-    let code = unsafe {
-        let library = cryptoki_sys::Pkcs11::new(maker.path()).unwrap();
-        assert_eq!(
-            library.C_GetFunctionList(&mut functions),
-            cryptoki_sys::CKR_OK
-        );
-        let close = (*functions).C_CloseAllSessions.unwrap();
-        close(id)
-    };
-    assert_eq!(code, cryptoki_sys::CKR_OK);
 }
 
 /// Computes a binding with the PIN, as a thief of PIN and database would.

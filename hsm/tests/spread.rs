@@ -9,6 +9,7 @@ use hsm::{
     HealthState, Hsm, HsmError, KeyKind, KeyLabel, Member, Observer, Pkcs11Hsm, Priority,
     SealedSeed, SealingKeys, Spread, conformance,
 };
+use p256::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
 use tokio::task::JoinSet;
 
 mod support;
@@ -36,6 +37,33 @@ async fn one_of_two_is_lost_under_load_and_comes_back_and_nobody_notices() {
     let (answered, lost) = load.end().await;
     assert_eq!(lost, Vec::<HsmError>::new(), "of {answered}");
     assert!(answered > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_comes_back_with_other_keys_under_load_and_nothing_it_made_goes_out() {
+    if std::env::var_os(support::ALONE).is_none() {
+        return support::run_alone(
+            "one_of_two_comes_back_with_other_keys_under_load_and_nothing_it_made_goes_out",
+        );
+    }
+    let world = World::of_clones("other-1", "other-2").await;
+    world.make_other_keys("other-3").await;
+    let load = world.under_load();
+    world.until(|it| it.commands() == [true, true]).await;
+    // Another one is in its place, under its name.
+    world.clone.take_away();
+    support::folder("other-3").rename("other-3", "other-2");
+    Maker::SoftHsm.raw().finalize().unwrap();
+    let differs = "another key has this label";
+    world
+        .until(|it| it.spread.health().remarks.join("; ").contains(differs))
+        .await;
+    world.counters[0].store(0, Ordering::SeqCst);
+    world.until(|it| it.commands()[0]).await;
+    let (answered, lost) = load.end().await;
+    assert_eq!(lost, Vec::<HsmError>::new(), "of {answered}");
+    let remarks = world.spread.health().remarks.join("; ");
+    assert!(remarks.contains("other-2 does not share"), "{remarks}");
 }
 
 #[tokio::test]
@@ -133,6 +161,8 @@ struct World {
     keys: SealingKeys,
     signing: KeyLabel,
     seed: SealedSeed,
+    point: [u8; 65],
+    mac: [u8; 32],
 }
 
 impl World {
@@ -142,6 +172,10 @@ impl World {
         let signing = conformance::made(&original, KeyKind::Signing, "spread").await;
         let sealed = original.seal_new_seed(&keys, b"header".to_vec(), Priority::Renewal);
         let seed = sealed.await.unwrap();
+        let point = original.public_key(&signing).await.unwrap();
+        let message = vec![b"message".to_vec()];
+        let macs = original.hmac_batch(&keys, &seed, message, Priority::Renewal);
+        let mac = macs.await.unwrap()[0].0;
         drop(original);
         let clone = support::clone_token(label, copy);
         restart().await;
@@ -164,7 +198,28 @@ impl World {
             keys,
             signing,
             seed,
+            point,
+            mac,
         })
+    }
+
+    /// An HSM token with keys of its own under the labels of ours.
+    async fn make_other_keys(&self, token: &str) {
+        let others = support::open(token);
+        let pair = &self.keys;
+        for (label, kind) in [
+            (&self.signing, KeyKind::Signing),
+            (&pair.sealing, KeyKind::Sealing),
+            (&pair.binding, KeyKind::Binding),
+        ] {
+            others.generate_key(kind, label).await.unwrap();
+        }
+    }
+
+    fn verifies(&self, signature: &[u8; 64]) -> bool {
+        let key = VerifyingKey::from_sec1_bytes(&self.point).unwrap();
+        let signature = Signature::from_slice(signature).unwrap();
+        key.verify_prehash(&[7; 32], &signature).is_ok()
     }
 
     /// Signatures and macs from now on.
@@ -182,12 +237,18 @@ impl World {
         let (mut answered, mut lost) = (0, Vec::new());
         while !stop.load(Ordering::SeqCst) {
             let signed = self.spread.sign(&self.signing, [7; 32], Priority::Payment);
-            lost.extend(signed.await.err());
+            match signed.await {
+                Ok(signature) => assert!(self.verifies(&signature), "a wrong one went out"),
+                Err(error) => lost.push(error),
+            }
             let messages = vec![b"message".to_vec()];
             let macs = self
                 .spread
                 .hmac_batch(&self.keys, &self.seed, messages, Priority::Renewal);
-            lost.extend(macs.await.err());
+            match macs.await {
+                Ok(macs) => assert_eq!(macs[0].0, self.mac, "a wrong one went out"),
+                Err(error) => lost.push(error),
+            }
             answered += 2;
         }
         (answered, lost)

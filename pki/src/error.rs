@@ -180,6 +180,7 @@ fn hsm_move(error: &HsmError) -> Move {
         | HsmError::TokenUnknown { .. }
         | HsmError::ModuleAbsent { .. }
         | HsmError::KeyUnknown { .. }
+        | HsmError::KeyDiffers { .. }
         | HsmError::LabelTaken { .. }
         | HsmError::NotOurKey { .. }
         | HsmError::Unsupported { .. } => Move::Operator,

@@ -98,6 +98,8 @@ struct KeyView {
     findings: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lacked_by: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unseen_on: Vec<String>,
 }
 
 /// An HSM token that does not answer.
@@ -153,11 +155,12 @@ impl KeyView {
             extractable: report.extractable,
             findings: report.findings.clone(),
             lacked_by: report.lacked_by.clone(),
+            unseen_on: report.unseen_on.clone(),
         }
     }
 
     fn is_ok(&self) -> bool {
-        self.findings.is_empty() && self.lacked_by.is_empty()
+        self.findings.is_empty() && self.lacked_by.is_empty() && self.unseen_on.is_empty()
     }
 }
 
@@ -191,6 +194,10 @@ impl Say for HsmView {
             if !k.lacked_by.is_empty() {
                 let by = k.lacked_by.join(", ");
                 lines.push(format!("LACKING  key {} in {by}: copy it there", k.label));
+            }
+            if !k.unseen_on.is_empty() {
+                let on = k.unseen_on.join(", ");
+                lines.push(format!("UNSEEN   key {}: {on} could not show it", k.label));
             }
         }
         let away = self.away.iter();

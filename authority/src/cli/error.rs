@@ -154,6 +154,10 @@ fn hsm_advice(error: &HsmError) -> (Exit, &'static str) {
             OperatorNeeded,
             "store and HSM token do not belong together: check [store] and [hsm]",
         ),
+        HsmError::KeyDiffers { .. } => (
+            OperatorNeeded,
+            "this is not the HSM token that it was: put the right one back, or restore its keys with its maker's means",
+        ),
         HsmError::LabelTaken { .. } => (
             OperatorNeeded,
             "this HSM token holds keys of another authority: use a fresh one",

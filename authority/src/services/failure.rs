@@ -95,6 +95,7 @@ fn of_hsm(error: &HsmError) -> Problem {
         | HsmError::TokenUnknown { .. }
         | HsmError::ModuleAbsent { .. }
         | HsmError::KeyUnknown { .. }
+        | HsmError::KeyDiffers { .. }
         | HsmError::LabelTaken { .. }
         | HsmError::Unsupported { .. } => not_ready(),
         HsmError::NotOurKey { .. } | HsmError::CallerFault { .. } | HsmError::Bug { .. } => {

@@ -89,6 +89,16 @@ impl Keyring {
         &self.records
     }
 
+    /// What these keys sign verifies under the halves of the table, whatever an HSM token shows.
+    pub fn tell(&self, hsm: &dyn Hsm) {
+        let lives = |key: &&KeyRecord| key.state != KeyState::Retired;
+        for key in self.records.iter().filter(lives) {
+            if let Some(point) = &key.public_point {
+                hsm.believe(&key.label, point);
+            }
+        }
+    }
+
     /// Under which keys new seeds are sealed.
     pub fn sealing(&self) -> &SealingKeys {
         &self.sealing

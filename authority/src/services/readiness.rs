@@ -293,9 +293,7 @@ fn look_at_hsm(name: &str, health: &hsm::Health, readiness: &mut Readiness) {
                 .push(format!("the {name} is recovering: {said}"));
         }
     }
-    let remarks = health.remarks.iter();
-    let remarks = remarks.map(|it| format!("{it}: copy what it lacks with the HSM's own means"));
-    readiness.warnings.extend(remarks);
+    readiness.warnings.extend(health.remarks.iter().cloned());
     if health.queued >= health.queue_max {
         readiness
             .reasons

@@ -119,6 +119,7 @@ fn report(
         copyable: !attributes.contains(&Attribute::Copyable(false)),
         findings,
         lacked_by: Vec::new(),
+        unseen_on: Vec::new(),
     })
 }
 
@@ -311,9 +312,11 @@ fn refused<T>(result: Result<T, cryptoki::error::Error>) -> Result<Result<T, Hsm
         Ok(value) => Ok(Ok(value)),
         Err(failure) => match failure.class {
             Class::LostSession | Class::LostDevice | Class::Busy | Class::Pin => Err(failure),
-            Class::NotOurKey | Class::CallersFault | Class::Unsupported | Class::Bug => {
-                Ok(Err(failure.error))
-            }
+            Class::NotOurKey
+            | Class::OtherKey
+            | Class::CallersFault
+            | Class::Unsupported
+            | Class::Bug => Ok(Err(failure.error)),
         },
     }
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::{
     module::Module,
+    proof,
     session::{Token, TokenSession},
 };
 use crate::{
-    failure::Failure,
+    clock,
+    failure::{Class, Failure},
     worker::{Link, Task},
 };
 
@@ -31,12 +33,12 @@ impl TokenLink {
 
     /// Makes a session before the first request needs it.
     pub(crate) fn connect(&mut self) -> Result<(), Failure> {
-        self.with_session(|_| Ok(()))
+        self.with_session(|_, _| Ok(()))
     }
 
     fn with_session(
         &mut self,
-        work: impl FnOnce(&mut TokenSession) -> Result<(), Failure>,
+        work: impl FnOnce(&mut TokenSession, &Module) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let generation = self.module.enter();
         self.seen = *generation;
@@ -48,7 +50,20 @@ impl TokenLink {
             none => none.insert(self.token.connect(&self.module, *generation)?),
         };
         session.follow(self.token.destroyed());
-        work(session)
+        work(session, &self.module)
+    }
+
+    /// Looks whether keys that were others are the right ones again, which nobody else may ask for.
+    fn look_at_foreign(&mut self) {
+        for (label, part) in self.token.answers().poll_foreign(clock::now()) {
+            let looked = self
+                .with_session(|session, module| proof::prove_again(session, module, part, &label));
+            if let Err(failure) = looked
+                && failure.class == Class::LostSession
+            {
+                return self.forget_session();
+            }
+        }
     }
 }
 
@@ -56,7 +71,7 @@ impl Link for TokenLink {
     type Session = TokenSession;
 
     fn work(&mut self, task: &mut dyn Task<TokenSession>) -> Result<(), Failure> {
-        self.with_session(|session| task.attempt(session))
+        self.with_session(|session, _| task.attempt(session))
     }
 
     fn forget_session(&mut self) {
@@ -77,6 +92,7 @@ impl Link for TokenLink {
     }
 
     fn maintain(&mut self) {
+        self.look_at_foreign();
         if !self.module.recycling_is_due() {
             return;
         }

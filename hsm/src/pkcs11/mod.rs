@@ -1,6 +1,7 @@
 //! How does [`Hsm`] run on a PKCS#11 module?
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError},
@@ -11,22 +12,25 @@ use std::{
 
 use async_trait::async_trait;
 
+mod answers;
 mod check;
 mod ckr;
 mod link;
 mod low_s;
 mod module;
 mod ops;
+mod proof;
 mod session;
 pub(crate) mod template;
 
 pub use check::Requirement;
 pub(crate) use module::TokenName;
 pub use module::{Module, RECYCLE_AFTER_DESTROYED, TOKEN_LABEL_MAX};
+pub use proof::VERIFIED_EVERY;
 
 use crate::{
-    Cmac, Health, Hsm, HsmError, KeyKind, KeyLabel, KeyReport, Mac, Observer, Pin, Priority,
-    SealedSeed, SealingKeys, clock,
+    Cmac, Health, HealthState, Hsm, HsmError, KeyKind, KeyLabel, KeyReport, Mac, Observer, Pin,
+    Priority, SealedSeed, SealingKeys, clock,
     failure::{Class, Failure},
     limits, reply,
     worker::{Call, Desk, Job, Link, serve},
@@ -266,9 +270,9 @@ impl Hsm for Pkcs11Hsm {
         digest: [u8; 32],
         priority: Priority,
     ) -> Result<[u8; 64], HsmError> {
-        let key = key.clone();
+        let (module, key) = (self.module.clone(), key.clone());
         self.call("sign", priority, move |session| {
-            ops::sign(session, &key, &digest)
+            ops::sign(session, &module, &key, &digest)
         })
         .await
     }
@@ -280,9 +284,9 @@ impl Hsm for Pkcs11Hsm {
         priority: Priority,
     ) -> Result<Vec<Cmac>, HsmError> {
         limits::batch(&messages)?;
-        let key = key.clone();
+        let (module, key) = (self.module.clone(), key.clone());
         self.call("cmac_batch", priority, move |session| {
-            ops::cmac_batch(session, &key, &messages)
+            ops::cmac_batch(session, &module, &key, &messages)
         })
         .await
     }
@@ -305,9 +309,11 @@ impl Hsm for Pkcs11Hsm {
 
     async fn generate_key(&self, kind: KeyKind, label: &KeyLabel) -> Result<(), HsmError> {
         limits::label(label)?;
-        let (module, label) = (self.module.clone(), label.clone());
+        let (module, token, label) = (self.module.clone(), self.token.clone(), label.clone());
         self.call("generate_key", Priority::Payment, move |session| {
-            ops::generate_key(session, &module, kind, &label)
+            ops::generate_key(session, &module, kind, &label)?;
+            token.answers().forget(&label);
+            Ok(())
         })
         .await
     }
@@ -318,6 +324,10 @@ impl Hsm for Pkcs11Hsm {
         self.call("destroy_key", Priority::Renewal, move |session| {
             let destroyed = ops::destroy_key(session, &module, &label);
             token.note_destroyed();
+            let gone = |failure: &Failure| matches!(failure.error, HsmError::KeyUnknown { .. });
+            if destroyed.as_ref().err().is_none_or(gone) {
+                token.answers().forget(&label);
+            }
             destroyed
         })
         .await
@@ -334,7 +344,21 @@ impl Hsm for Pkcs11Hsm {
     fn health(&self) -> Health {
         let breaker = self.desk.breaker();
         let queue = (self.desk.queue.len(), self.desk.queue.max());
-        Health::of_one(breaker.state(), queue, breaker.reason())
+        let health = Health::of_one(breaker.state(), queue, breaker.reason());
+        drop(breaker);
+        with_foreign(health, &self.token.answers().foreign())
+    }
+
+    fn believe(&self, key: &KeyLabel, point: &[u8; 65]) {
+        if self.token.answers().tell_point(key, point) {
+            self.token.note_destroyed();
+        }
+    }
+
+    fn disown(&self, key: &KeyLabel) {
+        if self.token.answers().disown(key) {
+            self.token.note_destroyed();
+        }
     }
 }
 
@@ -351,6 +375,19 @@ fn connect_patiently(link: &mut TokenLink) -> Result<(), Failure> {
         pause *= 2;
     }
     link.connect()
+}
+
+/// It answers, and with another key than before: fit for nothing until somebody has looked at it.
+fn with_foreign(mut health: Health, foreign: &BTreeSet<KeyLabel>) -> Health {
+    if health.state.is_fit() && !foreign.is_empty() {
+        let labels: Vec<_> = foreign.iter().map(|label| label.0.as_str()).collect();
+        health.state = HealthState::Down;
+        health.reason = Some(format!(
+            "other keys than before have the labels {}",
+            labels.join(", ")
+        ));
+    }
+    health
 }
 
 fn check_options(options: &OpenOptions) -> Result<(), HsmError> {

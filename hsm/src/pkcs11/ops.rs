@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::{
     low_s::low_s,
     module::Module,
+    proof,
     session::{Part, TokenSession},
     template::{self, BLOB_LEN},
 };
@@ -27,22 +28,9 @@ pub(crate) fn seal_new_seed(
     keys: &SealingKeys,
     context: &[u8],
 ) -> Result<SealedSeed, Failure> {
-    let sealing = session.find(Part::Sealing, &keys.sealing)?;
-    session.count("generate");
-    let seed = session
-        .raw()
-        .generate_key(&Mechanism::GenericSecretKeyGen, &template::new_seed())?;
-    session.count("wrap");
-    let wrapped = session
-        .raw()
-        .wrap_key(&Mechanism::AesKeyWrap, sealing, seed);
-    destroy(session, module, seed)?;
-    let blob = wrapped?;
-    if blob.len() != BLOB_LEN {
-        let detail = format!("a wrapped seed has {} bytes, not {BLOB_LEN}", blob.len());
-        return Err(Failure::new(Class::Unsupported, detail));
-    }
-    let binding = bind(session, keys, context, &blob)?;
+    let sealing = proof::proven(session, module, Part::Sealing, &keys.sealing)?;
+    let blob = wrapped_seed(session, module, sealing)?;
+    let binding = bind(session, module, keys, context, &blob)?;
     Ok(SealedSeed {
         context: context.to_vec(),
         blob,
@@ -57,7 +45,7 @@ pub(crate) fn hmac_batch(
     sealed: &SealedSeed,
     messages: &[Vec<u8>],
 ) -> Result<Vec<Mac>, Failure> {
-    let seed = unseal(session, keys, sealed)?;
+    let seed = unseal(session, module, keys, sealed)?;
     let macs = messages
         .iter()
         .map(|message| hmac(session, seed, message).map(Mac))
@@ -68,25 +56,29 @@ pub(crate) fn hmac_batch(
 
 pub(crate) fn sign(
     session: &mut TokenSession,
+    module: &Module,
     label: &KeyLabel,
     digest: &[u8; 32],
 ) -> Result<[u8; 64], Failure> {
-    let key = session.find(Part::SigningPrivate, label)?;
+    let key = proof::proven(session, module, Part::SigningPrivate, label)?;
     session.count("sign");
     let signature = session.raw().sign(&Mechanism::Ecdsa, key, digest)?;
     let signature = signature.try_into().map_err(|odd: Vec<u8>| {
         let detail = format!("a P-256 signature has {} bytes, not 64", odd.len());
         Failure::new(Class::Bug, detail)
     })?;
-    Ok(low_s(signature))
+    let signature = low_s(signature);
+    proof::pass(session, label, digest, &signature)?;
+    Ok(signature)
 }
 
 pub(crate) fn cmac_batch(
     session: &mut TokenSession,
+    module: &Module,
     label: &KeyLabel,
     messages: &[Vec<u8>],
 ) -> Result<Vec<Cmac>, Failure> {
-    let key = session.find(Part::Cmac, label)?;
+    let key = proof::proven(session, module, Part::Cmac, label)?;
     messages
         .iter()
         .map(|message| cmac(session, key, message).map(Cmac))
@@ -97,7 +89,17 @@ pub(crate) fn public_key(
     session: &mut TokenSession,
     label: &KeyLabel,
 ) -> Result<[u8; POINT_LEN], Failure> {
-    let key = session.find(Part::SigningPublic, label)?;
+    let point = public_half(session, label)?;
+    proof::point(session, label, &point)?;
+    Ok(point)
+}
+
+/// As it lies there, whoever's it is.
+pub(crate) fn public_half(
+    session: &TokenSession,
+    label: &KeyLabel,
+) -> Result<[u8; POINT_LEN], Failure> {
+    let key = session.look_up(Part::SigningPublic, label)?;
     let attributes = session
         .raw()
         .get_attributes(key, &[AttributeType::EcPoint])?;
@@ -177,9 +179,33 @@ pub(crate) fn destroy_key(
     Ok(())
 }
 
+/// A new seed under a sealing key, and nowhere else.
+pub(crate) fn wrapped_seed(
+    session: &TokenSession,
+    module: &Module,
+    sealing: ObjectHandle,
+) -> Result<Vec<u8>, Failure> {
+    session.count("generate");
+    let seed = session
+        .raw()
+        .generate_key(&Mechanism::GenericSecretKeyGen, &template::new_seed())?;
+    session.count("wrap");
+    let wrapped = session
+        .raw()
+        .wrap_key(&Mechanism::AesKeyWrap, sealing, seed);
+    destroy(session, module, seed)?;
+    let blob = wrapped?;
+    if blob.len() != BLOB_LEN {
+        let detail = format!("a wrapped seed has {} bytes, not {BLOB_LEN}", blob.len());
+        return Err(Failure::new(Class::Unsupported, detail));
+    }
+    Ok(blob)
+}
+
 /// The binding is verified before the device unwraps anything.
 fn unseal(
     session: &mut TokenSession,
+    module: &Module,
     keys: &SealingKeys,
     sealed: &SealedSeed,
 ) -> Result<ObjectHandle, Failure> {
@@ -190,14 +216,14 @@ fn unseal(
         );
         return Err(Failure::new(Class::NotOurKey, detail));
     }
-    let computed = bind(session, keys, &sealed.context, &sealed.blob)?;
+    let computed = bind(session, module, keys, &sealed.context, &sealed.blob)?;
     if !binding::matches(&computed, &sealed.binding) {
         return Err(Failure::new(
             Class::NotOurKey,
             "its binding does not verify",
         ));
     }
-    let sealing = session.find(Part::Sealing, &keys.sealing)?;
+    let sealing = proof::proven(session, module, Part::Sealing, &keys.sealing)?;
     session.count("unwrap");
     let seed = session.raw().unwrap_key(
         &Mechanism::AesKeyWrap,
@@ -210,15 +236,20 @@ fn unseal(
 
 fn bind(
     session: &mut TokenSession,
+    module: &Module,
     keys: &SealingKeys,
     context: &[u8],
     blob: &[u8],
 ) -> Result<[u8; 32], Failure> {
-    let key = session.find(Part::Binding, &keys.binding)?;
+    let key = proof::proven(session, module, Part::Binding, &keys.binding)?;
     hmac(session, key, &binding::input(&keys.sealing, context, blob))
 }
 
-fn hmac(session: &TokenSession, key: ObjectHandle, message: &[u8]) -> Result<[u8; 32], Failure> {
+pub(crate) fn hmac(
+    session: &TokenSession,
+    key: ObjectHandle,
+    message: &[u8],
+) -> Result<[u8; 32], Failure> {
     session.count("mac");
     // An epoch key, perhaps: it must not stay behind in freed memory.
     let mac = Zeroizing::new(session.raw().sign(&Mechanism::Sha256Hmac, key, message)?);
@@ -228,7 +259,11 @@ fn hmac(session: &TokenSession, key: ObjectHandle, message: &[u8]) -> Result<[u8
     })
 }
 
-fn cmac(session: &TokenSession, key: ObjectHandle, message: &[u8]) -> Result<[u8; 16], Failure> {
+pub(crate) fn cmac(
+    session: &TokenSession,
+    key: ObjectHandle,
+    message: &[u8],
+) -> Result<[u8; 16], Failure> {
     session.count("mac");
     // A key of somebody, perhaps: it must not stay behind in freed memory.
     let mac = Zeroizing::new(session.raw().sign(&Mechanism::AesCMac, key, message)?);

@@ -18,11 +18,17 @@ use cryptoki::{
     types::AuthPin,
 };
 
-use super::module::{Module, TokenName, patiently};
+use super::{
+    answers::Answers,
+    module::{Module, TokenName, patiently},
+};
 use crate::{
     HsmError, KeyLabel, Observer, Pin,
     failure::{Class, Failure},
 };
+
+/// The kind of commands that compare a key, one of [`crate::COMMANDS`].
+const PROOF: &str = "proof";
 
 /// An HSM token and the way in.
 pub(crate) struct Token {
@@ -33,6 +39,7 @@ pub(crate) struct Token {
     pin_refused: Mutex<Option<Failure>>,
     /// Keys destroyed so far: what others remember of handles is worth nothing after each.
     destroyed: AtomicU64,
+    answers: Arc<Answers>,
 }
 
 impl Token {
@@ -43,11 +50,16 @@ impl Token {
             observer,
             pin_refused: Mutex::new(None),
             destroyed: AtomicU64::new(0),
+            answers: Arc::default(),
         }
     }
 
     pub(crate) fn name(&self) -> &TokenName {
         &self.name
+    }
+
+    pub(crate) fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// Every session forgets its handles before it works again: a module may give the handle of a
@@ -78,7 +90,9 @@ impl Token {
             generation,
             handles: HashMap::new(),
             destroyed: self.destroyed(),
+            answers: self.answers.clone(),
             observer: self.observer.clone(),
+            is_proving: false,
         })
     }
 
@@ -109,7 +123,7 @@ impl Token {
 }
 
 /// Which objects carry the label of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Part {
     Sealing,
     Binding,
@@ -121,10 +135,18 @@ pub(crate) enum Part {
 pub(crate) struct TokenSession {
     session: Session,
     generation: u64,
-    handles: HashMap<Part, HashMap<KeyLabel, ObjectHandle>>,
+    handles: HashMap<Part, HashMap<KeyLabel, Held>>,
     /// How many keys were destroyed when the handles were looked up.
     destroyed: u64,
+    answers: Arc<Answers>,
     observer: Option<Arc<dyn Observer>>,
+    /// What goes to the device now compares a key, and serves nobody.
+    is_proving: bool,
+}
+
+struct Held {
+    object: ObjectHandle,
+    uses: u32,
 }
 
 impl TokenSession {
@@ -135,24 +157,55 @@ impl TokenSession {
     /// A command goes to the device.
     pub(crate) fn count(&self, command: &'static str) {
         if let Some(observer) = &self.observer {
-            observer.command(command);
+            observer.command(if self.is_proving { PROOF } else { command });
         }
+    }
+
+    pub(crate) fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    /// Commands of this work count as those of a proof.
+    pub(crate) fn prove<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.is_proving = true;
+        let done = work(self);
+        self.is_proving = false;
+        done
     }
 
     pub(crate) fn raw(&self) -> &Session {
         &self.session
     }
 
-    /// The one object that is this part of the key with this label.
-    pub(crate) fn find(&mut self, part: Part, label: &KeyLabel) -> Result<ObjectHandle, Failure> {
-        let known = self.handles.get(&part).and_then(|keys| keys.get(label));
-        if let Some(handle) = known {
-            return Ok(*handle);
-        }
-        let handle = self.look_up(part, label)?;
+    /// The object that was kept as this part of the key with this label.
+    pub(crate) fn known(&self, part: Part, label: &KeyLabel) -> Option<ObjectHandle> {
+        let held = self.handles.get(&part)?.get(label)?;
+        Some(held.object)
+    }
+
+    /// Looked up no more, until the session ends or a key is destroyed.
+    pub(crate) fn keep(&mut self, part: Part, label: &KeyLabel, object: ObjectHandle) {
         let keys = self.handles.entry(part).or_default();
-        keys.insert(label.clone(), handle);
-        Ok(handle)
+        keys.insert(label.clone(), Held { object, uses: 0 });
+    }
+
+    pub(crate) fn forget(&mut self, part: Part, label: &KeyLabel) {
+        if let Some(keys) = self.handles.get_mut(&part) {
+            keys.remove(label);
+        }
+    }
+
+    /// How often it was used since it was looked up.
+    pub(crate) fn uses(&self, part: Part, label: &KeyLabel) -> u32 {
+        let held = self.handles.get(&part).and_then(|keys| keys.get(label));
+        held.map_or(0, |held| held.uses)
+    }
+
+    pub(crate) fn note_use(&mut self, part: Part, label: &KeyLabel) {
+        let held = self.handles.get_mut(&part);
+        if let Some(held) = held.and_then(|keys| keys.get_mut(label)) {
+            held.uses = held.uses.wrapping_add(1);
+        }
     }
 
     /// Forgets every handle if a key was destroyed since they were looked up.
@@ -202,7 +255,8 @@ impl TokenSession {
         close(self.session);
     }
 
-    fn look_up(&self, part: Part, label: &KeyLabel) -> Result<ObjectHandle, Failure> {
+    /// The one object that is this part of the key with this label.
+    pub(crate) fn look_up(&self, part: Part, label: &KeyLabel) -> Result<ObjectHandle, Failure> {
         let mut template = part.template();
         template.push(Attribute::Label(label.0.clone().into_bytes()));
         match *self.session.find_objects(&template)? {

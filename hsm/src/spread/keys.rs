@@ -13,6 +13,8 @@ pub(super) struct Keys(Mutex<State>);
 
 struct State {
     known: BTreeMap<KeyLabel, KeyKind>,
+    /// Public halves as the caller's books have them.
+    told: BTreeMap<KeyLabel, [u8; 65]>,
     /// Of each member.
     standings: Vec<BTreeMap<KeyLabel, Standing>>,
 }
@@ -21,18 +23,39 @@ impl Keys {
     pub(super) fn new(members: usize) -> Self {
         Self(Mutex::new(State {
             known: BTreeMap::new(),
+            told: BTreeMap::new(),
             standings: vec![BTreeMap::new(); members],
         }))
     }
 
-    /// Believed here, unless it is known from somewhere.
-    pub(super) fn learn(&self, label: &KeyLabel, kind: KeyKind, member: usize) {
+    /// Believed here, unless it is known from somewhere; answers whether it was not.
+    pub(super) fn learn(&self, label: &KeyLabel, kind: KeyKind, member: usize) -> bool {
         let mut state = self.state();
         if state.known.contains_key(label) {
-            return;
+            return false;
         }
         state.known.insert(label.clone(), kind);
         state.standings[member].insert(label.clone(), Standing::Holds);
+        true
+    }
+
+    /// Answers whether that is news.
+    pub(super) fn tell(&self, label: &KeyLabel, point: &[u8; 65]) -> bool {
+        self.state().told.insert(label.clone(), *point) != Some(*point)
+    }
+
+    pub(super) fn told(&self, label: &KeyLabel) -> Option<[u8; 65]> {
+        self.state().told.get(label).copied()
+    }
+
+    /// Told of, and seen nowhere so far.
+    pub(super) fn unmet(&self) -> Vec<KeyLabel> {
+        let state = self.state();
+        let unmet = state
+            .told
+            .keys()
+            .filter(|it| !state.known.contains_key(*it));
+        unmet.cloned().collect()
     }
 
     pub(super) fn note(&self, label: &KeyLabel, member: usize, standing: Standing) {
@@ -45,6 +68,7 @@ impl Keys {
     pub(super) fn forget(&self, label: &KeyLabel) {
         let mut state = self.state();
         state.known.remove(label);
+        state.told.remove(label);
         for standings in &mut state.standings {
             standings.remove(label);
         }
@@ -87,16 +111,30 @@ impl Keys {
         holders.map(|(member, _)| member).collect()
     }
 
-    /// Labels that this member was seen to lack, or to give to another key.
+    /// Labels that this member lacks, gives to another key, or was never seen to hold.
     pub(super) fn amiss(&self, member: usize) -> Vec<(KeyLabel, Standing)> {
         let state = self.state();
-        let standings = state.standings[member].iter();
-        let amiss = standings.filter(|(_, standing)| **standing != Standing::Holds);
-        amiss.map(|(label, it)| (label.clone(), *it)).collect()
+        let known = state.known.keys();
+        let standings = known.map(|label| (label, state.standing(member, label)));
+        let amiss = standings.filter(|(_, standing)| *standing != Standing::Holds);
+        amiss.map(|(label, it)| (label.clone(), it)).collect()
+    }
+
+    pub(super) fn is_amiss(&self, member: usize) -> bool {
+        let state = self.state();
+        let mut known = state.known.keys();
+        known.any(|label| state.standing(member, label) != Standing::Holds)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn standing(&self, member: usize, label: &KeyLabel) -> Standing {
+        let standing = self.standings[member].get(label);
+        standing.copied().unwrap_or(Standing::Unseen)
     }
 }
 

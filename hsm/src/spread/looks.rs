@@ -48,7 +48,7 @@ impl Inner {
             if matches!(health.state, HealthState::Down | HealthState::Recovering) {
                 watch.handle_away(health.reason.unwrap_or_default());
             }
-            if watch.poll(now, !self.keys.amiss(member).is_empty()) {
+            if watch.poll(now, self.keys.is_amiss(member)) {
                 let inner = self.clone();
                 tokio::spawn(async move { inner.look(member).await });
             }
@@ -175,7 +175,7 @@ impl Inner {
                 whole.queued += health.queued;
                 whole.queue_max += health.queue_max;
             }
-            whole.remarks.extend(self.remark(member));
+            whole.remarks.extend(self.remarks(member));
             whole.members.push((self.name(member).to_owned(), health));
         }
         (whole.state, whole.reason) = verdict(&whole.members);
@@ -188,17 +188,62 @@ impl Inner {
         hsm.random(SIGN_OF_LIFE_LEN).await?;
         let mut witnesses = self.witnesses.lock().await;
         for (label, kind) in self.keys.known() {
-            if !witnesses.contains_key(&label)
+            let told = self.keys.told(&label).map(Witness::Point);
+            if told.is_none()
+                && !witnesses.contains_key(&label)
                 && let Some(witness) = self.believed(&label, kind).await
             {
                 witnesses.insert(label.clone(), witness);
             }
-            if let Some(witness) = witnesses.get(&label) {
+            if let Some(witness) = told.as_ref().or(witnesses.get(&label)) {
                 let standing = witness.standing(hsm, &label).await?;
-                self.keys.note(&label, member, standing);
+                self.note_looked(&label, member, standing);
+            }
+        }
+        drop(witnesses);
+        self.meet(member).await
+    }
+
+    /// Keys that the caller's books have, and that were made elsewhere: does this member hold them, too?
+    async fn meet(&self, member: usize) -> Result<(), HsmError> {
+        for label in self.keys.unmet() {
+            let Some(point) = self.keys.told(&label) else {
+                continue;
+            };
+            let met = Witness::Point(point);
+            let standing = met.standing(self.hsm(member), &label).await?;
+            if standing == Standing::Holds && self.keys.learn(&label, KeyKind::Signing, member) {
+                self.handle_news_of_others(member);
             }
         }
         Ok(())
+    }
+
+    /// Believed is what the others hold, not what it answered itself.
+    fn note_looked(&self, label: &KeyLabel, member: usize, standing: Standing) {
+        self.keys.note(label, member, standing);
+        if standing != Standing::Holds {
+            self.hsm(member).disown(label);
+        }
+    }
+
+    /// A key is known from one member: the others are to show whether they hold it.
+    pub(super) fn handle_news_of_others(&self, member: usize) {
+        for other in (0..self.members.len()).filter(|it| *it != member) {
+            self.watch(other).handle_news();
+        }
+    }
+
+    /// The caller's books have this key; whoever holds it is found at the next request.
+    pub(super) fn believe(&self, label: &KeyLabel, point: &[u8; 65]) {
+        for member in &self.members {
+            member.hsm.believe(label, point);
+        }
+        if self.keys.tell(label, point) {
+            for member in 0..self.members.len() {
+                self.watch(member).handle_news();
+            }
+        }
     }
 
     /// What this key answers on a member that holds it; nothing if none of them can say.
@@ -266,8 +311,9 @@ impl Inner {
                 Some((_, Standing::Differs)) => report
                     .findings
                     .push(format!("on {name}: another key has this label")),
-                Some(_) => report.lacked_by.push(name),
-                None => {}
+                Some((_, Standing::Lacks)) => report.lacked_by.push(name),
+                Some((_, Standing::Unseen)) => report.unseen_on.push(name),
+                Some((_, Standing::Holds)) | None => {}
             }
         }
     }
@@ -288,17 +334,32 @@ impl Inner {
         !self.member_health(member).state.is_fit()
     }
 
-    fn remark(&self, member: usize) -> Option<String> {
-        let amiss = self.keys.amiss(member);
-        if amiss.is_empty() {
-            return None;
+    /// What an operator should know of its keys.
+    fn remarks(&self, member: usize) -> Vec<String> {
+        let (mut lacking, mut unseen) = (Vec::new(), Vec::new());
+        for (label, standing) in self.keys.amiss(member) {
+            match standing {
+                Standing::Differs => {
+                    lacking.push(format!("{} (another key has this label)", label.0))
+                }
+                Standing::Unseen => unseen.push(label.0),
+                Standing::Lacks | Standing::Holds => lacking.push(label.0),
+            }
         }
-        let said = amiss.iter().map(|(label, standing)| match standing {
-            Standing::Differs => format!("{} (another key has this label)", label.0),
-            Standing::Lacks | Standing::Holds => label.0.clone(),
-        });
-        let labels = said.collect::<Vec<_>>().join(", ");
-        Some(format!("{} does not share {labels}", self.name(member)))
+        let (name, mut remarks) = (self.name(member), Vec::new());
+        if !lacking.is_empty() {
+            let lacking = lacking.join(", ");
+            remarks.push(format!(
+                "{name} does not share {lacking}: copy what it lacks with the HSM's own means"
+            ));
+        }
+        if !unseen.is_empty() {
+            let unseen = unseen.join(", ");
+            remarks.push(format!(
+                "{name} has not shown so far whether it holds {unseen}, and is not used for it"
+            ));
+        }
+        remarks
     }
 }
 

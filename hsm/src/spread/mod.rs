@@ -134,10 +134,13 @@ impl Spread {
                 Ok(Some(Ok((member, Ok(answer))))) => {
                     // One that hangs shall come to its own deadline, and its breaker hear of it.
                     asked.detach_all();
-                    inner.note_answer(&needs, member, round.refusals());
+                    if inner.note_answer(&needs, member, round.refusals()) {
+                        inner.look_after();
+                    }
                     return Ok(answer);
                 }
                 Ok(Some(Ok((member, Err(error))))) => {
+                    inner.note_refusal(member, &error);
                     round.handle_refusal(member, error);
                     waiting_for = None;
                 }
@@ -254,6 +257,10 @@ impl Hsm for Spread {
     fn health(&self) -> Health {
         self.0.health()
     }
+
+    fn believe(&self, key: &KeyLabel, point: &[u8; 65]) {
+        self.0.believe(key, point);
+    }
 }
 
 impl Needs {
@@ -288,10 +295,29 @@ impl Inner {
         [fit, away]
     }
 
-    /// What a member's answer says about keys, its own and those of who could not give it.
-    fn note_answer(&self, needs: &Needs, member: usize, refusals: &[(usize, HsmError)]) {
+    /// It came back with another key: passed over from now on, and looked at with all its keys.
+    fn note_refusal(&self, member: usize, error: &HsmError) {
+        if let HsmError::KeyDiffers { label } = error {
+            let of = KeyLabel(label.clone());
+            self.keys.note(&of, member, Standing::Differs);
+            tracing::error!(
+                token = self.name(member),
+                label,
+                "set aside: another key than before"
+            );
+            self.watch(member).handle_away(error.to_string());
+        }
+    }
+
+    /// What a member's answer says about keys, its own and those of who could not give it. Answers whether
+    /// a key was met that nobody here knew.
+    fn note_answer(&self, needs: &Needs, member: usize, refusals: &[(usize, HsmError)]) -> bool {
+        let mut met = false;
         for (label, kind) in &needs.0 {
-            self.keys.learn(label, *kind, member);
+            met |= self.keys.learn(label, *kind, member);
+        }
+        if met {
+            self.handle_news_of_others(member);
         }
         for (other, error) in refusals {
             match error {
@@ -304,6 +330,7 @@ impl Inner {
                 _ => {}
             }
         }
+        met
     }
 
     /// Has it said nothing to anybody since? Then it is passed over until it does.

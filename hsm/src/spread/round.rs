@@ -65,7 +65,7 @@ fn says_of_the_request(error: &HsmError) -> u8 {
         | HsmError::PinRefused { .. }
         | HsmError::TokenUnknown { .. }
         | HsmError::ModuleAbsent { .. } => 0,
-        HsmError::Unsupported { .. } | HsmError::Bug { .. } => 1,
+        HsmError::KeyDiffers { .. } | HsmError::Unsupported { .. } | HsmError::Bug { .. } => 1,
         HsmError::NotOurKey { .. } => 2,
         HsmError::CallerFault { .. } | HsmError::LabelTaken { .. } => 3,
         HsmError::KeyUnknown { .. } => 4,

@@ -134,7 +134,8 @@ async fn a_fresh_key_is_used_where_it_was_made_and_named_as_lacking_elsewhere() 
     }
     assert_eq!(world.spread.health().state, HealthState::Ready);
     let remarks = world.spread.health().remarks;
-    assert_eq!(remarks, ["two does not share conformance-fresh"]);
+    assert_eq!(remarks.len(), 1, "{remarks:?}");
+    assert!(remarks[0].starts_with("two does not share conformance-fresh: "));
     let (one, two) = (&world.members[0].hsm, &world.members[1].hsm);
     assert!(one.public_key(&fresh).await.is_ok() && two.public_key(&fresh).await.is_err());
     let reports = world.spread.inventory().await.unwrap();
@@ -146,6 +147,107 @@ async fn a_fresh_key_is_used_where_it_was_made_and_named_as_lacking_elsewhere() 
     one.fail_after(0, lost());
     let signed = world.spread.sign(&fresh, DIGEST, Priority::Payment);
     signed.await.expect("the other one has it");
+}
+
+#[tokio::test]
+async fn a_key_made_through_another_node_has_failover_once_it_was_met() {
+    for kind in [KeyKind::Signing, KeyKind::Cmac] {
+        let world = World::new().await;
+        let (one, two) = (&world.members[0].hsm, &world.members[1].hsm);
+        let fresh = conformance::made(one.as_ref(), kind, "elsewhere").await;
+        two.put_keys_of(one);
+        use_key(&world.spread, kind, &fresh).await.unwrap();
+        // Whoever answered is known to hold it, and the other one is asked by itself.
+        world.soon(|it| it.health().remarks.is_empty()).await;
+        for failing in [one, two] {
+            failing.fail_after(0, lost());
+            use_key(&world.spread, kind, &fresh).await.unwrap();
+            failing.heal();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_met_while_others_cannot_say_is_told_of_and_asked_for_again() {
+    let world = World::new().await;
+    let (one, two) = (&world.members[0].hsm, &world.members[1].hsm);
+    let fresh = conformance::made(one.as_ref(), KeyKind::Signing, "elsewhere").await;
+    two.put_keys_of(one);
+    two.fail_after(0, lost());
+    use_key(&world.spread, KeyKind::Signing, &fresh)
+        .await
+        .unwrap();
+    let remarks = world.spread.health().remarks.join("; ");
+    let told = "two has not shown so far whether it holds conformance-elsewhere";
+    assert!(remarks.contains(told), "{remarks}");
+    two.heal();
+    world.until(|it| it.health().remarks.is_empty()).await;
+}
+
+#[tokio::test]
+async fn news_of_a_key_is_enough_for_its_failover() {
+    let world = World::new().await;
+    let (one, two) = (&world.members[0].hsm, &world.members[1].hsm);
+    let fresh = conformance::made(one.as_ref(), KeyKind::Signing, "told").await;
+    two.put_keys_of(one);
+    let point = one.public_key(&fresh).await.unwrap();
+    world.spread.believe(&fresh, &point);
+    let inner = &world.spread.0;
+    world.spread.random(1).await.unwrap();
+    world.soon(|_| inner.keys.holders(&fresh) == [0, 1]).await;
+    for failing in [one, two] {
+        failing.fail_after(0, lost());
+        use_key(&world.spread, KeyKind::Signing, &fresh)
+            .await
+            .unwrap();
+        failing.heal();
+    }
+}
+
+#[tokio::test]
+async fn the_books_are_believed_before_the_first_hsm_token() {
+    let (one, two) = (Arc::new(MemoryHsm::new()), Arc::new(MemoryHsm::new()));
+    for hsm in [&one, &two] {
+        conformance::made(hsm.as_ref(), KeyKind::Signing, "s").await;
+    }
+    let signing = label("s");
+    let point = two.public_key(&signing).await.unwrap();
+    let spread = spread([one, two]).await;
+    spread.believe(&signing, &point);
+    spread.inventory().await.unwrap();
+    assert_eq!(spread.0.keys.holders(&signing), [1]);
+    let remarks = spread.health().remarks.join("; ");
+    assert!(
+        remarks.contains("one does not share conformance-s (another key"),
+        "{remarks}"
+    );
+}
+
+#[tokio::test]
+async fn one_that_comes_back_with_another_key_is_set_aside_and_the_other_answers() {
+    let world = World::new().await;
+    let differs = HsmError::KeyDiffers {
+        label: label("s").0,
+    };
+    let swapped = &world.members[1];
+    swapped.hsm.destroy_key(&label("s")).await.unwrap();
+    conformance::made(swapped.hsm.as_ref(), KeyKind::Signing, "s").await;
+    // What a real one says by itself.
+    swapped.hsm.fail_after(0, differs.clone());
+    for _ in 0..6 {
+        world.sign().await.unwrap();
+    }
+    let asked = swapped.signed.load(Ordering::SeqCst);
+    assert!(asked <= 1, "set aside at the first refusal");
+    let remarks = world.spread.health().remarks.join("; ");
+    assert!(
+        remarks.contains("two does not share conformance-s (another key"),
+        "{remarks}"
+    );
+    world.members[0].hsm.fail_after(0, lost());
+    assert_eq!(world.sign().await, Err(lost()), "nobody else has this key");
+    swapped.hsm.heal();
+    assert_eq!(world.sign().await, Err(lost()), "nor after a look");
 }
 
 #[tokio::test]
@@ -229,6 +331,8 @@ async fn who_is_away_at_the_start_is_used_once_it_has_shown_its_keys() {
     two.fail_next(lost());
     let spread = spread([one.clone(), two]).await;
     assert_eq!(spread.health().state, HealthState::Degraded);
+    let remarks = spread.health().remarks.join("; ");
+    assert!(remarks.contains("two has not shown so far whether it holds conformance-s"));
     while spread.health().state != HealthState::Ready {
         spread.random(1).await.unwrap();
         tokio::task::yield_now().await;
@@ -236,6 +340,7 @@ async fn who_is_away_at_the_start_is_used_once_it_has_shown_its_keys() {
     one.fail_after(0, lost());
     let signed = spread.sign(&label("s"), DIGEST, Priority::Payment).await;
     assert!(signed.is_ok(), "{signed:?}");
+    assert!(spread.health().remarks.is_empty());
 }
 
 #[tokio::test]
@@ -250,6 +355,9 @@ async fn nobody_opens_a_spread_that_is_all_away_or_empty() {
 
 /// So long that only a member that hangs comes near it.
 const DEADLINE: Duration = Duration::from_millis(200);
+
+/// Turns of the one thread that a look needs, many times over.
+const TURNS_MAX: usize = 10_000;
 
 struct World {
     members: [Arc<Watched>; 2],
@@ -304,9 +412,25 @@ impl World {
         macs.await.map(drop)
     }
 
-    /// Looks happen in the background, because somebody asks something.
     async fn until_ready(&self) {
-        while self.spread.health().state != HealthState::Ready {
+        self.until(|it| it.health().state == HealthState::Ready)
+            .await;
+    }
+
+    /// Without anybody asking for anything.
+    async fn soon(&self, is_so: impl Fn(&Spread) -> bool) {
+        for _ in 0..TURNS_MAX {
+            if is_so(&self.spread) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("nobody looks");
+    }
+
+    /// Looks happen in the background, because somebody asks something.
+    async fn until(&self, is_so: impl Fn(&Spread) -> bool) {
+        while !is_so(&self.spread) {
             self.spread.random(1).await.unwrap();
             tokio::task::yield_now().await;
         }
@@ -391,6 +515,19 @@ impl Hsm for Watched {
 
     fn health(&self) -> Health {
         self.hsm.health()
+    }
+}
+
+async fn use_key(spread: &Spread, kind: KeyKind, label: &KeyLabel) -> Result<(), HsmError> {
+    match kind {
+        KeyKind::Cmac => {
+            let macs = spread.cmac_batch(label, vec![Vec::new()], Priority::Payment);
+            macs.await.map(drop)
+        }
+        _ => spread
+            .sign(label, DIGEST, Priority::Payment)
+            .await
+            .map(drop),
     }
 }
 

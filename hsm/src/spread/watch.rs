@@ -20,6 +20,8 @@ pub(super) struct Watch {
     /// Why it is passed over.
     away: Option<String>,
     under_way: bool,
+    /// A key came that it was not asked for so far.
+    has_news: bool,
     looked_at: Option<Instant>,
 }
 
@@ -29,18 +31,25 @@ impl Watch {
         self.away.get_or_insert(reason);
     }
 
+    /// To be looked at soon, once; it is in use meanwhile.
+    pub(super) fn handle_news(&mut self) {
+        self.has_news = true;
+    }
+
     /// Whether to look now; the answer yes is given once, until the look has ended.
     pub(super) fn poll(&mut self, now: Instant, is_amiss: bool) -> bool {
         let pause = match (&self.away, is_amiss) {
             (Some(_), _) => AWAY_PAUSE,
             (None, true) => AMISS_PAUSE,
-            (None, false) => return false,
+            (None, false) if !self.has_news => return false,
+            (None, false) => Duration::ZERO,
         };
         let rests = self.looked_at.is_some_and(|at| now < at + pause);
-        if self.under_way || rests {
+        if self.under_way || (rests && !self.has_news) {
             return false;
         }
         self.under_way = true;
+        self.has_news = false;
         true
     }
 
@@ -80,6 +89,22 @@ mod tests {
         watch.handle_looked(now + AWAY_PAUSE, None);
         assert!(!watch.is_away());
         assert!(!watch.poll(now + AMISS_PAUSE * 9, false));
+    }
+
+    #[test]
+    fn news_is_looked_at_at_once_and_once() {
+        let mut watch = Watch::default();
+        let now = crate::clock::now();
+        watch.handle_looked(now, None);
+        assert!(!watch.poll(now, true));
+        watch.handle_news();
+        assert!(watch.poll(now, true));
+        watch.handle_news();
+        assert!(!watch.poll(now, true), "one at a time");
+        watch.handle_looked(now, None);
+        assert!(watch.poll(now, false), "what came meanwhile");
+        watch.handle_looked(now, None);
+        assert!(!watch.poll(now, true));
     }
 
     #[test]

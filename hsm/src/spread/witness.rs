@@ -31,6 +31,8 @@ pub(super) enum Standing {
     Lacks,
     /// Another key has its label there.
     Differs,
+    /// It has not shown it so far.
+    Unseen,
 }
 
 impl Witness {
@@ -80,7 +82,9 @@ impl Witness {
         };
         match same {
             Ok(true) => Ok(Standing::Holds),
-            Ok(false) | Err(HsmError::NotOurKey { .. }) => Ok(Standing::Differs),
+            Ok(false) | Err(HsmError::NotOurKey { .. } | HsmError::KeyDiffers { .. }) => {
+                Ok(Standing::Differs)
+            }
             Err(HsmError::KeyUnknown { .. }) => Ok(Standing::Lacks),
             Err(error) => Err(error),
         }

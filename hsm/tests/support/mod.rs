@@ -186,6 +186,52 @@ pub(crate) fn pin(pin: &str) -> Pin {
     Pin::new(pin.into()).expect("a PIN within its limits")
 }
 
+/// Set in the process that has one test to itself: starting the library again ends the raw sessions
+/// of every test beside it.
+pub(crate) const ALONE: &str = "M2KEY_HSM_TEST_ALONE";
+/// Its value in a process that shares the HSM token of the one that started it.
+pub(crate) const SIDE: &str = "side";
+
+pub(crate) fn run_alone_on(maker: Maker, test: &str) {
+    match maker {
+        Maker::SoftHsm => run_alone(&format!("softhsm::{test}")),
+        Maker::Kryoptic => run_alone(&format!("kryoptic::{test}")),
+    }
+}
+
+pub(crate) fn run_alone(test: &str) {
+    let status = start(test, "1").wait().unwrap();
+    assert!(status.success(), "{test} failed alone");
+}
+
+pub(crate) fn start(test: &str, alone: &str) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", test])
+        .env(ALONE, alone)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// C_CloseAllSessions, which cryptoki does not offer.
+pub(crate) fn close_all_sessions(maker: Maker, token: &str) {
+    let id = maker.raw_slot(token).id();
+    let mut functions = std::ptr::null_mut();
+    // SAFETY: the library is loaded and initialised already; these are plain calls of its C interface, whose
+    // list of functions lives as long as it does, with a slot number that it gave out a moment ago.
+    #[allow(unsafe_code)]
+    let code = unsafe {
+        let library = cryptoki_sys::Pkcs11::new(maker.path()).unwrap();
+        assert_eq!(
+            library.C_GetFunctionList(&mut functions),
+            cryptoki_sys::CKR_OK
+        );
+        let close = (*functions).C_CloseAllSessions.unwrap();
+        close(id)
+    };
+    assert_eq!(code, cryptoki_sys::CKR_OK);
+}
+
 /// One directory per test process, below the build directory, where `cargo clean` finds it.
 fn configure() -> PathBuf {
     let directory = tempfile::Builder::new()
@@ -293,7 +339,27 @@ impl Clone {
     }
 }
 
-fn token_directory(label: &str) -> PathBuf {
+/// The directory of an HSM token of SoftHSM.
+pub(crate) fn folder(label: &str) -> Clone {
+    let directory = token_directory(label);
+    Clone { directory }
+}
+
+/// The files of an HSM token of SoftHSM.
+pub(crate) fn files(label: &str) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(token_directory(label)).unwrap();
+    let files = files.map(|it| it.unwrap().path());
+    files
+        .filter(|it| it.extension().is_some_and(|it| it == "object"))
+        .collect()
+}
+
+/// Whether these words stand in the file.
+pub(crate) fn mentions(file: &Path, words: &str) -> bool {
+    find(&std::fs::read(file).unwrap(), words.as_bytes()).is_some()
+}
+
+pub(crate) fn token_directory(label: &str) -> PathBuf {
     let tokens = PathBuf::from(std::env::var_os("SOFTHSM2_CONF").unwrap()).with_file_name("tokens");
     let padded = format!("{label:<32}");
     let directories = std::fs::read_dir(tokens).unwrap();
