@@ -84,7 +84,20 @@ fn no_hello(why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Client and server.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        (client.unwrap(), listener.accept().await.unwrap().0)
+    }
 
     /// A ClientHello of so many bytes, in records of at most so many.
     fn hello(body: usize, record: usize) -> Vec<u8> {
@@ -126,5 +139,35 @@ mod tests {
         ] {
             assert!(is_whole(bytes).is_err(), "{bytes:02x?}");
         }
+    }
+
+    #[tokio::test]
+    async fn it_is_waited_for_byte_by_byte_and_nothing_of_it_is_read() {
+        let (mut client, mut server) = connected().await;
+        let hello = hello(300, 100);
+        {
+            let mut waits = pin!(whole(&server));
+            for byte in &hello {
+                let waiting = std::future::poll_fn(|context| {
+                    Poll::Ready(waits.as_mut().poll(context).is_pending())
+                });
+                assert!(waiting.await, "it is not whole yet");
+                client.write_all(&[*byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            waits.await.unwrap();
+        }
+        let mut read = vec![0; hello.len()];
+        server.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, hello);
+    }
+
+    #[tokio::test]
+    async fn who_leaves_in_the_middle_is_not_waited_for() {
+        let (mut client, server) = connected().await;
+        client.write_all(&hello(300, 100)[..50]).await.unwrap();
+        client.shutdown().await.unwrap();
+        let left = whole(&server).await.unwrap_err();
+        assert_eq!(left.kind(), ErrorKind::UnexpectedEof);
     }
 }

@@ -168,6 +168,7 @@ fn a_full_listener_turns_away_by_name_and_serves_on() {
     another.answer();
     is_closed(plain(port, b""));
     assert_eq!(refused(&daemon, "agents", "full"), 1);
+    drop(another);
     inside.say(CACERTS);
     assert_eq!(inside.answer(), "HTTP/1.1 200 OK");
     inside.say(
