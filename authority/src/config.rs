@@ -114,6 +114,8 @@ pub struct AgentsConfig {
     pub names: Vec<String>,
     /// Connections at once; each is a file descriptor.
     pub connections_max: usize,
+    /// Those of one address whose handshake is not done, or that showed no certificate.
+    pub strangers_per_address: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -286,6 +288,8 @@ mod tests {
         assert_eq!(minimal.agents.listen, full.agents.listen);
         let connections_max = |config: &Config| config.agents.connections_max;
         assert_eq!(connections_max(&minimal), connections_max(&full));
+        let strangers = |config: &Config| config.agents.strangers_per_address;
+        assert_eq!(strangers(&minimal), strangers(&full));
         assert_eq!(minimal.loopback.listen, full.loopback.listen);
         assert_eq!(
             minimal.schedule.horizon_epochs,
@@ -327,6 +331,7 @@ mod tests {
             .replace("node = \"authority-1\"", "node = \"Authority 1\"")
             .replace("deadline_ms = 10000", "deadline_ms = 1")
             .replace("connections_max = 120000", "connections_max = 0")
+            .replace("strangers_per_address = 1024", "strangers_per_address = 0")
             .replace(
                 "https://id.bank.example/jwks",
                 "http://id.bank.example/jwks",
@@ -349,6 +354,7 @@ mod tests {
             "books.zone",
             "retention.spent_days",
             "agents.connections_max",
+            "agents.strangers_per_address",
             "signer.deadline_ms",
             "loopback.listen",
             "sessions.idle_minutes",

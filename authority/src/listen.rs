@@ -1,8 +1,8 @@
 //! How does a connection become a request, and who is at the other end?
 //!
 //! ```text
-//! accept ─▶ permit ─▶ turn ───▶ handshake ─▶ whose certificate? ─▶ HTTP/1.1 or 2 ─▶ routes of this listener
-//!           [room]    [turns]   [tls]         private only          [connection]     by type: Routes<L>
+//! accept ─▶ place ───▶ hello ─▶ turn ───▶ handshake ─▶ whose certificate? ─▶ HTTP/1.1 or 2 ─▶ routes of this listener
+//!           [places]   [hello]  [turns]   [tls]         private only          [connection]     by type: Routes<L>
 //! ```
 //! Three listeners: [`public`] for phones, [`private`] for terminals and operators, [`loopback`] for
 //! health and metrics. Each takes routes of its own type only.
@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use pki::TrustDomain;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::app::App;
@@ -27,14 +26,18 @@ use crate::metrics::Metrics;
 use crate::services::sources::Source;
 use credentials::Credentials;
 use crowd::Crowd;
+use places::{NoPlace, Places};
 use turns::Turns;
 
 mod client_verifier;
 mod connection;
 pub mod credentials;
 mod crowd;
+mod hello;
 pub mod keeper;
 pub mod pair;
+mod places;
+mod ranked;
 mod rest;
 pub mod room;
 mod stream;
@@ -43,6 +46,7 @@ mod turns;
 mod watched;
 mod wire;
 
+pub use hello::HELLO_MAX;
 pub use turns::{HANDSHAKES_MAX, TURN_MAX, TURN_WAIT};
 pub use wire::{PEER_ASKED_AFTER, PEER_ASKED_EVERY, PEER_QUESTIONS_MAX, PEER_TAKES_NOTHING};
 
@@ -120,6 +124,8 @@ pub struct Listener<T> {
     connections_max: usize,
     /// Connections of one client address; none: as many as there are.
     per_address: Option<PerAddress>,
+    /// Those of them that show no certificate; none: nobody is asked for one.
+    strangers: Option<PerAddress>,
 }
 
 /// What the configuration says of one client address.
@@ -150,9 +156,13 @@ pub fn public(listening: Listening, routes: Routes<Public>) -> Listener<()> {
 /// What terminals and operators reach.
 pub fn private(listening: Listening, routes: Routes<Private>) -> Listener<()> {
     // Operators raise the fence through their verbs, and each of those says whether it may pass.
-    listener("agents", listening, routes, |path| {
+    let listener = listener("agents", listening, routes, |path| {
         path.starts_with(OPERATOR_PATH)
-    })
+    });
+    Listener {
+        strangers: Some(|config| config.agents.strangers_per_address),
+        ..listener
+    }
 }
 
 /// What the machine itself reaches.
@@ -175,6 +185,7 @@ fn listener<L>(
         passes,
         connections_max: CONNECTIONS_MAX,
         per_address: None,
+        strangers: None,
     }
 }
 
@@ -197,6 +208,7 @@ impl<T> Listener<T> {
             passes: self.passes,
             connections_max: self.connections_max,
             per_address: self.per_address,
+            strangers: self.strangers,
         }
     }
 }
@@ -217,7 +229,8 @@ pub trait Transport: Send + Sync + 'static {
 impl<T: Transport> Listener<T> {
     /// Serves until the drain starts, then waits for what is open, at most [`DRAIN_DEADLINE`].
     pub async fn run(self, app: Arc<App>) {
-        let permits = Arc::new(Semaphore::new(self.connections_max));
+        let strangers = self.strangers.map(|of| of(&app.config));
+        let places = Places::new(self.connections_max, strangers);
         let mut full = Full::of(self.name, self.connections_max, &app.metrics);
         let door = Arc::new(connection::Door {
             transport: self.transport,
@@ -239,20 +252,21 @@ impl<T: Transport> Listener<T> {
             match accepted {
                 Ok((socket, peer)) => {
                     let from = Source::of(peer.ip());
-                    let Ok(permit) = permits.clone().try_acquire_owned() else {
-                        full.refuse(&app.metrics);
-                        continue;
-                    };
                     let max = per_address.unwrap_or(u32::MAX);
-                    let Some(place) = crowd.enter(from, max) else {
-                        refused(&app.metrics, self.name, "address-full");
-                        continue;
-                    };
-                    let door = door.clone();
-                    connections.spawn(async move {
-                        door.serve(socket, from).await;
-                        drop((place, permit));
-                    });
+                    let counted = crowd.enter(from, max).ok_or(NoPlace::AddressFull);
+                    match counted.and_then(|it| Ok((it, places.enter(from)?))) {
+                        Ok((counted, place)) => {
+                            let door = door.clone();
+                            connections.spawn(async move {
+                                door.serve(socket, from, place).await;
+                                drop(counted);
+                            });
+                        }
+                        Err(NoPlace::Full) => full.refuse(&app.metrics),
+                        Err(NoPlace::AddressFull) => {
+                            refused(&app.metrics, self.name, "address-full");
+                        }
+                    }
                 }
                 Err(error) => pause(self.name, &error).await,
             }

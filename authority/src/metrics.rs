@@ -10,6 +10,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::store::ReplicaState;
+
 const PREFIX: &str = "m2key_authority_";
 /// From a hundred microseconds to ten seconds.
 const BUCKETS_S: [f64; 12] = [
@@ -125,6 +127,12 @@ pub struct Metrics {
     pub unknown_checkpoints: IntCounter,
     /// That commits wait for, where a standby is configured.
     pub standbys: IntGauge,
+    /// By host: how far behind it is at most; nothing while that is not known.
+    pub replica_lag_seconds: prometheus::GaugeVec,
+    /// By host: 1 while what may lag is read from it.
+    pub replica_usable: prometheus::IntGaugeVec,
+    /// By host: reads that failed there, and were done at the primary.
+    pub replica_reads_failed: prometheus::IntGaugeVec,
     /// No token of an epoch below it is accepted.
     pub epoch_fence: IntGauge,
     /// Spent tokens and turns in no day's place.
@@ -325,6 +333,21 @@ impl Metrics {
                 "standbys",
                 "Synchronous standbys of PostgreSQL, where one is configured",
             ),
+            replica_lag_seconds: make.fractions(
+                "replica_lag_seconds",
+                "How far behind a replica is at most",
+                &["host"],
+            ),
+            replica_usable: make.gauges(
+                "replica_usable",
+                "1 while what may lag is read from it",
+                &["host"],
+            ),
+            replica_reads_failed: make.gauges(
+                "replica_reads_failed",
+                "Reads that failed at a replica and were done at the primary",
+                &["host"],
+            ),
             epoch_fence: make.gauge("epoch_fence", "No token of an epoch below it is accepted"),
             rows_without_day: make.gauge(
                 "rows_without_day",
@@ -409,6 +432,25 @@ impl Metrics {
         });
     }
 
+    /// The same of a copy of the database.
+    pub fn look_at_replica(&self, replica: &ReplicaState) {
+        let host = [replica.host.as_str()];
+        match replica.lag_ms {
+            Some(lag) => self
+                .replica_lag_seconds
+                .with_label_values(&host)
+                .set(lag.max(0) as f64 / 1_000.0),
+            // It may not be there: then there is nothing to take away.
+            None => drop(self.replica_lag_seconds.remove_label_values(&host)),
+        }
+        let usable = i64::from(replica.is_current);
+        self.replica_usable.with_label_values(&host).set(usable);
+        let failed = i64::try_from(replica.failed).unwrap_or(i64::MAX);
+        self.replica_reads_failed
+            .with_label_values(&host)
+            .set(failed);
+    }
+
     /// The Prometheus text format.
     pub fn text(&self) -> String {
         let mut text = Vec::new();
@@ -456,6 +498,10 @@ impl Make<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::IntGaugeVec {
         self.register(prometheus::IntGaugeVec::new(opts(name, help), labels))
+    }
+
+    fn fractions(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::GaugeVec {
+        self.register(prometheus::GaugeVec::new(opts(name, help), labels))
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {

@@ -69,6 +69,8 @@ mod rotating;
 mod serving;
 #[path = "front/signing.rs"]
 mod signing;
+#[path = "front/strangers.rs"]
+mod strangers;
 #[path = "front/trust.rs"]
 mod trust;
 #[path = "front/two_people.rs"]

@@ -134,6 +134,13 @@ fn check_numbers(raw: &raw::Raw, m: &mut Mistakes) {
     raw.wear.check(m);
     let connections = raw.agents.connections_max as u64;
     m.range("agents.connections_max", connections, 1, CONNECTIONS_MAX);
+    let strangers = u64::from(raw.agents.strangers_per_address);
+    m.range(
+        "agents.strangers_per_address",
+        strangers,
+        1,
+        CONNECTIONS_MAX,
+    );
     m.range("loopback.notice_ms", raw.loopback.notice_ms, 0, 60_000);
     m.range("signer.deadline_ms", raw.signer.deadline_ms, 100, 60_000);
     m.range("signer.queue_max", raw.signer.queue_max as u64, 1, 65_536);

@@ -110,6 +110,8 @@ pub(super) struct RawAgents {
     pub names: Vec<String>,
     #[serde(default = "agents_connections_max")]
     pub connections_max: usize,
+    #[serde(default = "agents_strangers_per_address")]
+    pub strangers_per_address: u32,
 }
 
 #[derive(Deserialize)]
@@ -201,6 +203,7 @@ impl Raw {
                 tls: files(self.agents.certificate, self.agents.key),
                 names: self.agents.names,
                 connections_max: self.agents.connections_max,
+                strangers_per_address: self.agents.strangers_per_address,
             },
             loopback: LoopbackConfig {
                 listen: self.loopback.listen,
@@ -294,6 +297,11 @@ fn agents_listen() -> SocketAddr {
 /// 100 000 terminals with their streams, and what they ask besides.
 fn agents_connections_max() -> usize {
     120_000
+}
+
+/// As many terminals of a site as connect at one moment behind one address.
+fn agents_strangers_per_address() -> u32 {
+    1_024
 }
 
 fn bundle() -> PathBuf {

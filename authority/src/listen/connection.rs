@@ -17,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use pki::{Peer, SpiffeId};
 use protocol::ids::TerminalId;
 use protocol::problem::Problem;
+use protocol::time::Timestamp;
 use protocol::wire::push::EVENTS_PATH;
 use protocol::wire::upkeep::CHECKPOINT_HEADER;
 use rustls::ServerConfig;
@@ -27,16 +28,17 @@ use tower_service::Service;
 use tracing::Instrument;
 use warp::reply::Response;
 
+use super::places::{Leave, Place};
 use super::rest::lend;
 use super::stream::{self, End, Given, Handover};
-use super::turns::Turns;
+use super::turns::{Outcome, Turns};
 use super::watched::{Seen, Watched};
 use super::{
     HANDSHAKE_TIMEOUT, HEADER_MAX, HEADER_TIMEOUT, Passes, Plain, PrivateTls, PublicTls,
-    STREAMS_MAX, Transport, refused, tls, wire,
+    STREAMS_MAX, Transport, hello, refused, tls, wire,
 };
 use crate::app::App;
-use crate::clock::Stopwatch;
+use crate::clock::{Stopwatch, unix_seconds};
 use crate::http::extract::PeerCertificate;
 use crate::http::{RouteName, Table, events, problem};
 use crate::ids;
@@ -48,6 +50,9 @@ const REQUEST_ID: &str = "x-request-id";
 /// How long, and how much, a client may go on after its handshake failed.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 const LAST_WORDS_MAX: u64 = 64 * 1024;
+
+/// A stranger's place went to somebody else.
+const GAVE_WAY: &str = "gave-way";
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
@@ -95,6 +100,12 @@ impl Guest {
     fn serial(&self) -> Option<String> {
         Some(self.peer()?.serial.clone())
     }
+
+    /// Whether a certificate of ours was shown that has not ended.
+    fn is_known(&self, now: Timestamp) -> bool {
+        self.peer()
+            .is_some_and(|peer| peer.not_after > unix_seconds(now))
+    }
 }
 
 /// What every connection of one listener shares.
@@ -108,10 +119,25 @@ pub(super) struct Door<T> {
 }
 
 impl<T: Transport> Door<T> {
-    pub(super) async fn serve(&self, socket: TcpStream, from: Source) {
-        let Some((stream, guest)) = Box::pin(self.open(socket)).await else {
+    pub(super) async fn serve(
+        &self,
+        socket: TcpStream,
+        from: Source,
+        (mut place, mut leave): (Place, Leave),
+    ) {
+        let opened = tokio::select! {
+            opened = Box::pin(self.open(socket, from, &mut place)) => opened,
+            () = leave.told() => return self.cut(GAVE_WAY),
+        };
+        let Some((stream, guest)) = opened else {
             return;
         };
+        if guest.is_known(self.app.clock.now()) {
+            if !place.is_known() {
+                return self.cut(GAVE_WAY);
+            }
+            leave = Leave::never();
+        }
         let open = self
             .app
             .metrics
@@ -127,6 +153,7 @@ impl<T: Transport> Door<T> {
         tokio::select! {
             () = self.answer(stream, guest, from) => {}
             why = cut.until_cut() => self.cut(why),
+            () = leave.told() => self.cut(GAVE_WAY),
         }
         open.dec();
     }
@@ -147,9 +174,14 @@ impl<T: Transport> Door<T> {
         }
     }
 
-    async fn open(&self, socket: TcpStream) -> Option<(T::Stream, Guest)> {
+    async fn open(
+        &self,
+        socket: TcpStream,
+        from: Source,
+        place: &mut Place,
+    ) -> Option<(T::Stream, Guest)> {
         wire::prepare(&socket);
-        let opened = timeout(HANDSHAKE_TIMEOUT, self.open_in_turn(socket)).await;
+        let opened = timeout(HANDSHAKE_TIMEOUT, self.open_in_turn(socket, from, place)).await;
         match opened {
             Ok(Some(Ok(opened))) => return Some(opened),
             Ok(Some(Err(error))) => {
@@ -163,15 +195,29 @@ impl<T: Transport> Door<T> {
     }
 
     /// None if its turn did not come.
-    async fn open_in_turn(&self, socket: TcpStream) -> Option<std::io::Result<(T::Stream, Guest)>> {
+    async fn open_in_turn(
+        &self,
+        socket: TcpStream,
+        from: Source,
+        place: &mut Place,
+    ) -> Option<std::io::Result<(T::Stream, Guest)>> {
         if !T::SHAKES {
             return Some(self.transport.open(socket).await);
         }
-        // Whoever says nothing waits outside, and takes nobody's turn.
-        if let Err(error) = socket.readable().await {
+        // Whoever has not said its whole hello waits outside, and takes nobody's turn.
+        if let Err(error) = hello::whole(&socket).await {
             return Some(Err(error));
         }
-        self.turns.take(self.transport.open(socket)).await
+        place.keep();
+        let (network, _) = from.widest();
+        let mut handshake = pin!(self.transport.open(socket));
+        let outcome = self.turns.take(network, handshake.as_mut()).await;
+        place.lend();
+        match outcome {
+            Outcome::Done(opened) => Some(opened),
+            Outcome::Slow => Some(handshake.await),
+            Outcome::TurnedAway => None,
+        }
     }
 
     /// Answers requests until the connection ends, or nothing but a stream is left to write.

@@ -12,15 +12,15 @@ pub(super) struct Crowd {
     open: Mutex<HashMap<Network, u32>>,
 }
 
-/// A connection's place; free again when it is dropped.
-pub(super) struct Place {
+/// A connection that is counted, until it is dropped.
+pub(super) struct Counted {
     crowd: Arc<Crowd>,
     from: Source,
 }
 
 impl Crowd {
     /// None if this address has `max` places already, or a network around it its own multiple of that.
-    pub(super) fn enter(self: &Arc<Self>, from: Source, max: u32) -> Option<Place> {
+    pub(super) fn enter(self: &Arc<Self>, from: Source, max: u32) -> Option<Counted> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let places = |network: &Network| open.get(network).copied().unwrap_or(0);
         let mut networks = from.networks();
@@ -30,14 +30,14 @@ impl Crowd {
         for (network, _) in from.networks() {
             *open.entry(network).or_default() += 1;
         }
-        Some(Place {
+        Some(Counted {
             crowd: self.clone(),
             from,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for Counted {
     fn drop(&mut self) {
         let mut open = self
             .crowd

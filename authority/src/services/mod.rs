@@ -36,6 +36,7 @@ pub mod pacing;
 pub mod passkeys;
 pub mod payments;
 pub mod phone;
+pub mod pieces;
 pub mod pins;
 pub mod places;
 pub mod profiles;

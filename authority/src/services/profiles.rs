@@ -13,18 +13,18 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Failure;
+use super::pieces::{PIECES_MAX, in_pieces};
 use super::sessions::Session;
 use crate::app::App;
 use crate::store::{
-    BroughtAccount, Deleted, EndReason, Linked, PersonKey, Profile, ProfileAccount, Unlinked,
+    BroughtAccount, Chore, Deleted, EndReason, Linked, PersonKey, Profile, ProfileAccount, Unlinked,
 };
 
 /// Sign-ins that a shopper is shown.
 pub const SIGN_INS_SHOWN: u32 = 50;
 
-/// Rows forgotten at a time, and how often before other work goes on.
+/// Rows forgotten at a time.
 const FORGET_BATCH: u32 = 1_000;
-const FORGET_BATCHES_MAX: u32 = 256;
 
 /// A profile as its page shows it.
 #[derive(Debug, Clone)]
@@ -211,14 +211,9 @@ impl Profiles {
 
 /// Forgets counters of identities that left long ago; answers how many.
 pub async fn forget(app: &App, now: Timestamp) -> Result<usize, Failure> {
-    let mut forgotten = 0;
-    for _ in 0..FORGET_BATCHES_MAX {
-        match app.store.forget_parted(now, FORGET_BATCH).await? {
-            0 => break,
-            batch => forgotten += batch,
-        }
-    }
-    Ok(forgotten)
+    let piece = || app.store.forget_parted(now, FORGET_BATCH);
+    let whole = FORGET_BATCH as usize;
+    in_pieces(app, Chore::Forgetting, PIECES_MAX, whole, piece).await
 }
 
 /// Names an identity towards its own shopper, without what the provider calls them.

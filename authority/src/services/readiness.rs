@@ -121,6 +121,7 @@ pub async fn check(app: &App) -> Readiness {
         readiness.reasons.push("the daemon is going down".into());
     }
     if neighbours::closed(app).is_none() {
+        look_at_replicas(app, &mut readiness);
         look_at_store(app, now, &mut readiness).await;
     }
     for certificate in watched(app) {
@@ -183,6 +184,9 @@ pub fn measure(app: &App) {
             .with_label_values(&[watched.name])
             .set(ends);
     }
+    for replica in app.store.replicas() {
+        app.metrics.look_at_replica(&replica);
+    }
     let sequence = i64::try_from(app.trust().sequence()).unwrap_or(i64::MAX);
     app.metrics.trust_sequence.set(sequence);
 }
@@ -239,6 +243,20 @@ async fn look_at_standby(app: &App, readiness: &mut Readiness) {
         }
         Err(error) => readiness.reasons.push(error.to_string()),
     }
+}
+
+/// What may lag is read from the primary then, beside payments.
+fn look_at_replicas(app: &App, readiness: &mut Readiness) {
+    let lost = app.store.replicas().into_iter();
+    let warnings = lost.filter(|it| !it.is_current).map(|it| {
+        let why = match (it.trouble, it.lag_ms) {
+            (Some(why), _) => why,
+            (None, Some(lag)) => format!("it is {} s behind", lag / 1_000),
+            (None, None) => "it was not seen lately".into(),
+        };
+        format!("the replica {} is not read from: {why}", it.host)
+    });
+    readiness.warnings.extend(warnings);
 }
 
 /// A day that has no place costs more when it goes, and nobody has made places for a while.

@@ -34,6 +34,7 @@ use self::flow::{Asked, Provider};
 use self::trouble::Trouble;
 use super::Failure;
 use super::phone::OwnClaim;
+use super::pieces::{PIECES_MAX, in_pieces};
 use super::push::Push;
 use super::sessions::{SessionCookie, Visitor};
 use super::sign_in::ProviderError;
@@ -41,7 +42,8 @@ use crate::app::App;
 use crate::config::ProviderKind;
 use crate::ids;
 use crate::store::{
-    ATTEMPTS_MAX, Attempt, BeginSignIn, Begun, LoggedOut, NewSession, OfferLink, Purpose, Taken,
+    ATTEMPTS_MAX, Attempt, BeginSignIn, Begun, Chore, LoggedOut, NewSession, OfferLink, Purpose,
+    Taken,
 };
 
 /// Where providers send browsers back to.
@@ -54,8 +56,6 @@ pub const LINK_MAX_MS: Millis = 5 * 60_000;
 pub const SIGN_INS_KEPT_MS: Millis = 90 * 24 * 3_600_000;
 /// Rows forgotten at a time.
 const FORGET_BATCH: u32 = 1_000;
-/// Batches before the house goes on with other work; the rest is forgotten the next time.
-const FORGET_BATCHES_MAX: u32 = 256;
 /// Longest state and code that are looked at, in bytes.
 const STATE_MAX: usize = 64;
 const CODE_MAX: usize = 4_096;
@@ -359,16 +359,12 @@ impl RelyingParty {
     /// Forgets what is over, batch by batch; answers how many rows.
     pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
         let before = now - SIGN_INS_KEPT_MS;
-        let store = &self.app.store;
-        let mut forgotten = 0;
-        for _ in 0..FORGET_BATCHES_MAX {
-            let batch = store.forget_sign_ins(before, now, FORGET_BATCH).await?;
-            forgotten += batch as usize;
-            if batch == 0 {
-                break;
-            }
-        }
-        Ok(forgotten)
+        let piece = || async move {
+            let store = &self.app.store;
+            let forgotten = store.forget_sign_ins(before, now, FORGET_BATCH).await?;
+            Ok(forgotten as usize)
+        };
+        in_pieces(&self.app, Chore::Forgetting, PIECES_MAX, 1, piece).await
     }
 
     /// Ends what providers opened that the configuration does not name any more; answers how many sessions.
@@ -380,7 +376,7 @@ impl RelyingParty {
         let issuers: Vec<String> = issuers.map(str::to_owned).collect();
         let store = &self.app.store;
         let mut ended = 0;
-        for _ in 0..FORGET_BATCHES_MAX {
+        for _ in 0..PIECES_MAX {
             let others = store.end_sessions_of_others(issuers.clone(), now, FORGET_BATCH);
             match others.await? {
                 0 => {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! now ──less [retention] reports_days▶ fence of reports ──▶ the same
-//! now ──less [retention] spent_days──▶ fence of epochs ──▶ what lies behind it is deleted, step by step
+//! now ──less [retention] spent_days──▶ fence of epochs ──▶ what lies behind it is deleted, in pieces with rests
 //! now ──and DAYS_AHEAD more──────────▶ places made for the days to come
 //! ```
 
@@ -10,8 +10,9 @@ use protocol::time::{Millis, Timestamp};
 use protocol::window::EPOCH_MS;
 
 use super::Failure;
+use super::pieces::in_pieces;
 use crate::app::App;
-use crate::store::DAY_EPOCHS;
+use crate::store::{Chore, DAY_EPOCHS};
 
 /// So many days have their place before they begin.
 const DAYS_AHEAD: u32 = 3;
@@ -35,10 +36,8 @@ pub async fn run(app: &App, now: Timestamp) -> Result<usize, Failure> {
     let below = kept.saturating_sub(DAY_EPOCHS);
     let fence = store.raise_epoch_fence(below, now).await?;
     app.metrics.epoch_fence.set(i64::from(fence));
-    let made = steps;
-    while steps - made < STEPS_MAX && store.forget_behind_fence().await? {
-        steps += 1;
-    }
+    let piece = || async { store.forget_behind_fence().await.map(usize::from) };
+    steps += in_pieces(app, Chore::Forgetting, STEPS_MAX, 1, piece).await?;
     steps += forget_reports(app, now).await?;
     let rest = store.rows_without_day().await?;
     app.metrics.rows_without_day.set(i64::from(rest));
@@ -52,11 +51,8 @@ async fn forget_reports(app: &App, now: Timestamp) -> Result<usize, Failure> {
     if app.store.report_fence().await? < below {
         app.store.raise_report_fence(below, now).await?;
     }
-    let mut steps = 0;
-    while steps < REPORT_STEPS_MAX && app.store.forget_reports().await? {
-        steps += 1;
-    }
-    Ok(steps)
+    let piece = || async { app.store.forget_reports().await.map(usize::from) };
+    in_pieces(app, Chore::Forgetting, REPORT_STEPS_MAX, 1, piece).await
 }
 
 /// The hour of a clock without an offset: no terminal is in a later epoch.

@@ -27,9 +27,10 @@ use self::dpop::{BadPossession, Confirmation, Possession};
 use self::keys::ProviderKeys;
 use self::token::{ACCESS_TOKEN, BadToken, Unverified};
 use super::Failure;
+use super::pieces::{PIECES_MAX, in_pieces};
 use crate::app::App;
 use crate::config::IdentityProvider;
-use crate::store::PersonKey;
+use crate::store::{Chore, PersonKey};
 
 /// How young a sign-in must be for what changes who gets in, or who can pay.
 pub const FRESH_MS: Millis = 5 * 60_000;
@@ -157,15 +158,10 @@ impl SignIn {
 
     /// Forgets proofs that are too old to be shown again; answers how many.
     pub async fn forget(&self, now: Timestamp) -> Result<usize, Failure> {
-        let (store, before) = (&self.app.store, now - PROOFS_KEPT_MS);
-        let mut all = 0;
-        loop {
-            let forgotten = store.forget_proofs(before, FORGET_BATCH).await?;
-            all += forgotten;
-            if forgotten < FORGET_BATCH as usize {
-                return Ok(all);
-            }
-        }
+        let before = now - PROOFS_KEPT_MS;
+        let piece = || self.app.store.forget_proofs(before, FORGET_BATCH);
+        let whole = FORGET_BATCH as usize;
+        in_pieces(&self.app, Chore::Forgetting, PIECES_MAX, whole, piece).await
     }
 
     /// The shopper of this access token, sent by whom it was given to.

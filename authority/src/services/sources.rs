@@ -39,7 +39,7 @@ const MINUTE_MS: Millis = 60_000;
 pub struct Source(IpAddr);
 
 /// What is counted together: a source, or a wider network around it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     address: IpAddr,
     prefix: u8,
@@ -102,6 +102,12 @@ impl Source {
             })
         });
         std::iter::once((itself, 1)).chain(around)
+    }
+
+    /// The widest network around it, and how many times the limit of one address it may have.
+    pub fn widest(self) -> (Network, u32) {
+        let widest = self.networks().last();
+        widest.expect("a source is around itself")
     }
 }
 

@@ -82,6 +82,15 @@ pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T>>) -> Resul
     answered.unwrap_or(Err(StoreError::Late))
 }
 
+/// The same for a way that has another behind it: half of the patience is for that.
+pub(super) async fn in_half_time<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(left) = Patience::present().left() else {
+        return answer.await;
+    };
+    let answered = tokio::time::timeout(left / 2, answer).await;
+    answered.unwrap_or(Err(StoreError::Late))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

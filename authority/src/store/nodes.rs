@@ -140,6 +140,10 @@ pub struct ReplicaState {
     pub is_current: bool,
     /// How often it was.
     pub reads: u64,
+    /// How often such a read failed, and was done at the primary.
+    pub failed: u64,
+    /// Why it cannot be read from, as far as it says so itself.
+    pub trouble: Option<String>,
 }
 
 /// A seed of nobody, sealed under these keys: whoever can use it holds the same ones.

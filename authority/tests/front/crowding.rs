@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use authority::listen::{FIRST_REQUEST_TIMEOUT, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
 
-use crate::certificates::Shown;
+use crate::certificates::{Shown, operator};
 use crate::enrolling::enrol;
 use crate::house::{Daemon, House};
 
 /// Far past every limit that is tried here.
 const PATIENCE: Duration = FIRST_REQUEST_TIMEOUT.saturating_mul(4);
-const CACERTS: &[u8] = b"GET /.well-known/est/cacerts HTTP/1.1\r\nhost: localhost\r\n\r\n";
-const EVENTS: &[u8] =
+pub const CACERTS: &[u8] = b"GET /.well-known/est/cacerts HTTP/1.1\r\nhost: localhost\r\n\r\n";
+pub const EVENTS: &[u8] =
     b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n";
 
 /// A foreign TLS client that says what it is told to, and nothing by itself.
-struct Client {
+pub struct Client {
     process: Child,
     says: Option<ChildStdin>,
     hears: BufReader<ChildStdout>,
 }
 
 impl Client {
-    fn connect(port: u16, shown: Option<&Shown>) -> Self {
+    pub fn connect(port: u16, shown: Option<&Shown>) -> Self {
         let address = format!("localhost:{port}");
         let mut command = Command::new("openssl");
         command.args(["s_client", "-connect", &address, "-quiet"]);
@@ -54,14 +54,14 @@ impl Client {
         }
     }
 
-    fn say(&mut self, bytes: &[u8]) {
+    pub fn say(&mut self, bytes: &[u8]) {
         let says = self.says.as_mut().unwrap();
         says.write_all(bytes).unwrap();
         says.flush().unwrap();
     }
 
     /// The next line that begins so; without its end.
-    fn hear(&mut self, begin: &str) -> String {
+    pub fn hear(&mut self, begin: &str) -> String {
         let mut heard = String::new();
         loop {
             let mut line = String::new();
@@ -74,7 +74,7 @@ impl Client {
     }
 
     /// Reads the head of an answer and its body of a stated length.
-    fn answer(&mut self) -> String {
+    pub fn answer(&mut self) -> String {
         let status = self.hear("HTTP/1.1");
         let length: usize = self.hear("content-length:")[15..].trim().parse().unwrap();
         while !self.hear("").is_empty() {}
@@ -108,7 +108,7 @@ fn is_closed(mut socket: TcpStream) {
     let _ = socket.read_to_end(&mut Vec::new());
 }
 
-fn refused(daemon: &Daemon, listener: &str, reason: &str) -> u64 {
+pub fn refused(daemon: &Daemon, listener: &str, reason: &str) -> u64 {
     let name = format!(
         "m2key_authority_connections_refused_total{{listener=\"{listener}\",reason=\"{reason}\"}} "
     );
@@ -159,10 +159,13 @@ fn a_full_listener_turns_away_by_name_and_serves_on() {
     let port = daemon.port("agents");
     let places = "m2key_authority_connections_max{listener=\"agents\"} ";
     assert_eq!(number(&daemon, places), 2);
-    let mut inside = Client::connect(port, None);
+    let shown = operator(&house);
+    let mut inside = Client::connect(port, Some(&shown));
     inside.say(CACERTS);
     inside.answer();
-    let another = plain(port, b"");
+    let mut another = Client::connect(port, Some(&shown));
+    another.say(CACERTS);
+    another.answer();
     is_closed(plain(port, b""));
     assert_eq!(refused(&daemon, "agents", "full"), 1);
     drop(another);

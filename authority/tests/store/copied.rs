@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use authority::store::postgres::{self, PostgresOptions, migrate};
 use authority::store::{AuditLog as _, Nodes, Retention as _, SqlStore, Terminals as _, may_lag};
-use own_postgres::{Cluster, Durability};
+use own_postgres::{Cluster, Durability, SUPERUSER};
 
 use crate::NODE;
 use crate::cluster::place_of;
@@ -12,6 +12,8 @@ use crate::world::{NOW, World};
 
 /// More than a replica that follows is ever behind, on a machine with much to do.
 const LAG_MAX_MS: i64 = 4_000;
+/// So that it is read from while it stands still.
+const LAG_OF_HOURS_MS: i64 = 3_600_000;
 /// Between two looks at what comes about by itself.
 const LOOK: Duration = Duration::from_millis(50);
 /// Far more than anything here takes.
@@ -26,6 +28,10 @@ struct Copied {
 
 impl Copied {
     async fn new() -> Self {
+        Self::within(LAG_MAX_MS).await
+    }
+
+    async fn within(lag_max_ms: i64) -> Self {
         let primary = Cluster::start(Durability::Full);
         migrate(&place_of(&primary, "postgres")).unwrap();
         let standby = primary.standby("copy");
@@ -33,7 +39,7 @@ impl Copied {
             readers: 2,
             lanes: 1,
             replicas: vec![standby.socket().display().to_string()],
-            replica_lag_max_ms: LAG_MAX_MS,
+            replica_lag_max_ms: lag_max_ms,
             ..PostgresOptions::new(NODE, place_of(&primary, "postgres"))
         };
         let store = std::sync::Arc::new(postgres::open(options).unwrap());
@@ -56,6 +62,10 @@ impl Copied {
             tokio::time::sleep(LOOK).await;
         }
         panic!("it never came: {:?}", self.store.replicas());
+    }
+
+    fn failed(&self) -> u64 {
+        self.store.replicas()[0].failed
     }
 
     fn reads(&self) -> u64 {
@@ -103,10 +113,11 @@ async fn what_may_lag_is_read_from_a_copy_until_that_stands_still() {
 async fn nobody_waits_for_a_copy_that_is_gone_or_stands_still() {
     let copied = Copied::new().await;
     copied.world.terminal(1).await;
-    // Nothing was noticed yet: the read is given back, and done at the primary.
+    // Nothing was noticed yet: the read is done at the primary.
     copied.standby.pause();
     assert_eq!(may_lag(copied.terminals()).await, 1);
-    assert_eq!(copied.reads(), 0);
+    assert_eq!((copied.reads(), copied.failed()), (0, 1));
+    assert!(copied.store.replicas()[0].trouble.is_some());
     copied.becomes(false).await;
     copied.standby.resume();
     copied.becomes(true).await;
@@ -116,6 +127,45 @@ async fn nobody_waits_for_a_copy_that_is_gone_or_stands_still() {
     copied.store.probe().await.unwrap();
     copied.standby.start_again();
     copied.becomes(true).await;
+}
+
+/// Has a table of the primary locked until it commits.
+async fn holds_terminals(primary: &Cluster) -> tokio_postgres::Client {
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(primary.socket()).user(SUPERUSER);
+    config.dbname("postgres");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let lock = "BEGIN; LOCK TABLE terminals IN ACCESS EXCLUSIVE MODE";
+    client.batch_execute(lock).await.unwrap();
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_has_begun_at_a_copy_and_stands_still_there_is_done_at_the_primary() {
+    let copied = Copied::within(LAG_OF_HOURS_MS).await;
+    copied.world.terminal(1).await;
+    // The copy replays the lock, and not its end.
+    let holding = holds_terminals(&copied.primary).await;
+    copied.standby.wait_for(
+        "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
+             AND relation = 'terminals'::regclass",
+    );
+    copied
+        .standby
+        .sql("postgres", "SELECT pg_wal_replay_pause()");
+    let paused = "SELECT 1 WHERE pg_get_wal_replay_pause_state() = 'paused'";
+    copied.standby.wait_for(paused);
+    holding.batch_execute("COMMIT").await.unwrap();
+    copied.becomes(true).await;
+    assert_eq!(may_lag(copied.terminals()).await, 1);
+    assert_eq!((copied.reads(), copied.failed()), (0, 1));
+    copied
+        .standby
+        .sql("postgres", "SELECT pg_wal_replay_resume()");
+    copied.becomes(true).await;
+    assert_eq!(may_lag(copied.terminals()).await, 1);
+    assert_eq!((copied.reads(), copied.failed()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

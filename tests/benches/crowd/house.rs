@@ -14,8 +14,9 @@ use rusqlite::Connection;
 
 use super::engine::Engine;
 use super::fill::{DAY_EPOCHS, DAYS, Fill, HOUR_MS};
+use super::itself::{self, succeeds};
 use super::sizes::Sizes;
-use super::{BANK, ENROL, Fault, INIT, NUMBER, ROLE, WORLD, own, world};
+use super::{BANK, ENROL, Fault, NUMBER, WORLD, world};
 
 /// Of the embedded store in a home.
 const STORE: &str = "store.sqlite";
@@ -59,15 +60,7 @@ pub(crate) struct Asked {
 impl<'a> House<'a> {
     pub(crate) fn make(place: &'a Path, bank: &'a str, sizes: &'a Sizes) -> Result<Self, Fault> {
         let few = place.join(FEW);
-        let args = [
-            "init",
-            "--non-interactive",
-            "--link-host",
-            "localhost",
-            "--dir",
-        ];
-        let mut made = Command::new(std::env::current_exe()?);
-        succeeds(made.env(ROLE, INIT).args(args).arg(&few))?;
+        itself::make(&few)?;
         let mut house = Self {
             place,
             bank,
@@ -152,7 +145,7 @@ impl<'a> House<'a> {
 
     /// All homes have one HSM token, which lies in the first.
     fn own(&self, role: &str, home: &Path, number: u32) -> Result<Command, Fault> {
-        let mut command = own(role, home, &self.place.join(FEW).join("softhsm2.conf"))?;
+        let mut command = itself::again(role, home, &self.place.join(FEW))?;
         command.env(BANK, self.bank);
         command.env(NUMBER, number.to_string());
         Ok(command)
@@ -297,12 +290,4 @@ fn kilobytes(text: &str, name: &str) -> Result<u64, Fault> {
 
 fn copy(from: &Path, to: &Path) -> Result<(), Fault> {
     succeeds(Command::new("cp").arg("-a").arg(from).arg(to))
-}
-
-fn succeeds(command: &mut Command) -> Result<(), Fault> {
-    let ran = command.output()?;
-    match ran.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&ran.stderr).into()),
-    }
 }

@@ -10,64 +10,50 @@
 //! writes it into docs/PERFORMANCE.md; docs/PERFORMANCE.md says how to run it in its full size.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 mod engine;
 mod fill;
 mod house;
+#[path = "../shared/itself.rs"]
+#[expect(
+    dead_code,
+    reason = "measuring in one process is of the other benchmarks"
+)]
+mod itself;
 #[path = "../shared/page.rs"]
 #[expect(dead_code, reason = "rates beside a limit are of the other benchmarks")]
 mod page;
 mod people;
+#[path = "../shared/shoppers.rs"]
+mod shoppers;
 mod sizes;
 mod table;
 mod world;
 
 use house::{House, Twins};
+use itself::Fault;
 use sizes::Sizes;
 use table::Measured;
 
-const ROLE: &str = "M2KEY_BENCH_ROLE";
-const DIR: &str = "M2KEY_BENCH_DIR";
 const BANK: &str = "M2KEY_BENCH_BANK";
 const NUMBER: &str = "M2KEY_BENCH_NUMBER";
-const INIT: &str = "init";
 const ENROL: &str = "enrol";
 const WORLD: &str = "world";
-/// Where the token directory of SoftHSM is said; its library reads nothing else.
-const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
-
-type Fault = Box<dyn std::error::Error + Send + Sync>;
-
 fn main() -> ExitCode {
-    let done = match std::env::var(ROLE).as_deref() {
-        Ok(INIT) => return init(),
-        Ok(ENROL) => {
+    itself::run(|role| match role {
+        Some(ENROL) => {
             part(|home, bank, number| async move { world::enrol(&home, &bank, number).await })
         }
-        Ok(WORLD) => part(|home, bank, number| async move {
+        Some(WORLD) => part(|home, bank, number| async move {
             let world = world::World::open(&home, &bank, number as usize).await?;
             println!("ready");
             world.obey().await
         }),
         _ => direct(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn init() -> ExitCode {
-    match authority::cli::run(&authority::cli::Arguments::read()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.tell(),
-    }
+    })
 }
 
 /// What a process does that this one has started.
@@ -75,21 +61,16 @@ fn part<F>(does: impl FnOnce(PathBuf, String, u32) -> F) -> Result<(), Fault>
 where
     F: Future<Output = Result<(), Fault>>,
 {
-    let (home, bank) = (PathBuf::from(std::env::var(DIR)?), std::env::var(BANK)?);
+    let (home, bank) = (itself::home()?, std::env::var(BANK)?);
     let number = std::env::var(NUMBER)?.parse()?;
-    runtime()?.block_on(does(home, bank, number))
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    Ok(builder.enable_all().build()?)
+    itself::runtime()?.block_on(does(home, bank, number))
 }
 
 fn direct() -> Result<(), Fault> {
     let sizes = Sizes::read()?;
-    let runtime = runtime()?;
+    let runtime = itself::runtime()?;
     let place = tempfile::tempdir()?;
-    let bank = runtime.block_on(async { people::open_bank(world::CALLERS) })?;
+    let bank = runtime.block_on(shoppers::open_bank(world::CALLERS))?;
     let house = House::make(place.path(), &bank, &sizes)?;
     let mut all = Vec::new();
     for engine in &sizes.engines {
@@ -130,12 +111,4 @@ fn rounds(name: &'static str, mut twins: Twins, sizes: &Sizes) -> Result<Measure
     measured.server = twins.server_memory()?;
     twins.clear()?;
     Ok(measured)
-}
-
-/// This program once more, in another role.
-fn own(role: &str, home: &Path, softhsm: &Path) -> Result<Command, Fault> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.env(ROLE, role).env(DIR, home);
-    command.env(SOFTHSM2_CONF, softhsm);
-    Ok(command)
 }

@@ -1,67 +1,17 @@
-//! Who pays, and who vouches for them?
-
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+//! Who pays in the crowd?
 
 use authority::app::App;
 use authority::services::journey::Journey;
-use authority::services::operators::{AccountCredit, AccountOpen, carry_out};
-use authority::services::sign_in::{Shown, SignedIn};
-use demo_bank::{Bank, Shopper};
-use protocol::dpop::PROOF_HEADER;
-use protocol::money::{Currency, Money};
-use protocol::time::Timestamp;
-use protocol::wire::claims::CLAIMS_PATH;
+use authority::services::sign_in::SignedIn;
 use wallet_client::WalletKey;
 
 use super::Fault;
-
-pub(crate) const AUDIENCE: &str = "https://pay.example";
-/// Of shoppers who exist for this run only.
-const PASSWORD: &str = "in-the-crowd";
-/// How often, and how far apart, the bank is knocked at while it opens.
-const OPENING_TRIES: usize = 100;
-const OPENING_PAUSE: Duration = Duration::from_millis(20);
-/// Enough for every payment of a run.
-const PURSE_MINOR: i64 = 10_000_000_000;
-
-/// A demo bank on loopback, in this process; its address.
-pub(crate) fn open_bank(shoppers: usize) -> Result<String, Fault> {
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, harness::ports::free()?));
-    let issuer = format!("http://{listen}");
-    let shopper = |n| Shopper {
-        name: name(n),
-        password: PASSWORD.into(),
-        account: "Everyday".into(),
-    };
-    let bank = Bank::open(demo_bank::Config {
-        listen,
-        issuer: issuer.clone(),
-        audience: AUDIENCE.into(),
-        tls: None,
-        relying_parties: Vec::new(),
-        rail: None,
-        shoppers: (0..shoppers).map(shopper).collect(),
-    });
-    let bank = bank.map_err(|_| "no random bytes")?;
-    tokio::spawn(demo_bank::serve(bank, std::future::pending()));
-    Ok(issuer)
-}
+use super::shoppers::{access_token, open_account, sign_in};
 
 /// Gives each shopper an account with a full purse.
 pub(crate) async fn open_accounts(app: &App, bank: &str, shoppers: usize) -> Result<(), Fault> {
     for n in 0..shoppers {
-        let purse = AccountOpen {
-            issuer: bank.into(),
-            subject: name(n),
-            currency: Currency::EUR,
-        };
-        let credit = AccountCredit {
-            account: carry_out(app, "bench", purse).await?.account,
-            amount: Money::new(PURSE_MINOR, Currency::EUR)?,
-            reference: name(n),
-        };
-        carry_out(app, "bench", credit).await?;
+        open_account(app, bank, n).await?;
     }
     Ok(())
 }
@@ -75,57 +25,8 @@ pub(crate) async fn signed_in(
     let mut known = Vec::with_capacity(shoppers);
     for n in 0..shoppers {
         let (key, now) = (WalletKey::generate()?, journey.app.clock.now());
-        let token = access_token(bank, &name(n), &key, now).await?;
+        let token = access_token(bank, n, &key, now).await?;
         known.push(sign_in(journey, &key, &token, now).await?);
     }
     Ok(known)
-}
-
-fn name(n: usize) -> String {
-    format!("shopper-{n}")
-}
-
-async fn sign_in(
-    journey: &Journey,
-    key: &WalletKey,
-    access_token: &str,
-    now: Timestamp,
-) -> Result<SignedIn, Fault> {
-    let address = format!("{}{CLAIMS_PATH}", journey.app.config.public.origin());
-    let nonce = journey.sign_in.nonce(now).await?;
-    let proof = key.prove("POST", &address, Some(access_token), Some(&nonce), now)?;
-    let shown = Shown {
-        access_token,
-        proof: Some(&proof),
-        method: "POST",
-        path: CLAIMS_PATH,
-    };
-    Ok(journey.sign_in.verify(&shown, now).await?)
-}
-
-async fn access_token(
-    bank: &str,
-    shopper: &str,
-    key: &WalletKey,
-    now: Timestamp,
-) -> Result<String, Fault> {
-    let form = format!("shopper={shopper}&password={PASSWORD}");
-    let ask = reqwest::Client::builder().no_proxy().build()?;
-    let mut last = None;
-    for _ in 0..OPENING_TRIES {
-        let url = format!("{bank}/token");
-        let proof = key.prove("POST", &url, None, None, now)?;
-        let request = ask.post(url).header(PROOF_HEADER, proof).body(form.clone());
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
-        match request.send().await {
-            Ok(answer) => {
-                let body: serde_json::Value = answer.json().await?;
-                let token = body["access_token"].as_str().ok_or("no access token")?;
-                return Ok(token.to_owned());
-            }
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(OPENING_PAUSE).await;
-    }
-    Err(last.map_or("the bank never opened".into(), Into::into))
 }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use authority::app::{App, open};
-use authority::config::Config;
 use authority::services::journey::Journey;
 use authority::services::operators::{MerchantAdd, TerminalAdd, carry_out};
 use authority::services::sign_in::SignedIn;
@@ -25,6 +24,7 @@ use protocol::wire::schedules::ScheduleQuery;
 
 use super::Fault;
 use super::people;
+use super::shoppers::config;
 
 /// Tills and phones at work side by side.
 pub(crate) const CALLERS: usize = 64;
@@ -265,19 +265,6 @@ where
     });
     try_join_all(callers).await?;
     Ok(things.len() as f64 / start.elapsed().as_secs_f64())
-}
-
-fn config(home: &Path, bank: &str) -> Result<Config, Fault> {
-    let path = home.join(CONFIG);
-    let text = std::fs::read_to_string(&path)?;
-    let audience = people::AUDIENCE;
-    let whole = format!(
-        "{text}\n[[identity_providers]]\nname = \"Demo Bank\"\nissuer = \"{bank}\"\n\
-         audience = \"{audience}\"\njwks_url = \"{bank}/.well-known/jwks.json\"\n\
-         [step_up.EUR]\neach_minor = 1000000\nin_all_minor = 1000000000\npayments = 1000000\n\
-         [limits]\nclaims_per_shopper = 1000000\n"
-    );
-    Ok(Config::parse(&whole, &path)?)
 }
 
 /// Has this home keep what it keeps in a PostgreSQL, its journal beside its configuration.

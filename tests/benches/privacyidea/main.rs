@@ -5,9 +5,11 @@
 //! `make bench` prints the table and writes it into docs/PERFORMANCE.md.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 
+#[path = "../shared/itself.rs"]
+mod itself;
 #[path = "../side_by_side/ours.rs"]
 #[expect(
     dead_code,
@@ -18,7 +20,10 @@ mod ours;
 #[expect(dead_code, reason = "rows without targets are of the other benchmarks")]
 mod page;
 mod peer;
+#[path = "../shared/shoppers.rs"]
+mod shoppers;
 
+use itself::Fault;
 use page::{Row, median, targets};
 use peer::{Hash, Peer};
 
@@ -27,15 +32,7 @@ mod table {
     pub(crate) const EPOCHS: usize = 24;
 }
 
-const ROLE: &str = "M2KEY_BENCH_ROLE";
-const DIR: &str = "M2KEY_BENCH_DIR";
-const INIT: &str = "init";
 const MEASURE: &str = "measure";
-/// Where the token directory of SoftHSM is said; its library reads nothing else.
-const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
-
-type Fault = Box<dyn std::error::Error + Send + Sync>;
-
 /// Per second, one of each round.
 #[derive(Default)]
 struct Rounds {
@@ -45,59 +42,15 @@ struct Rounds {
 }
 
 fn main() -> ExitCode {
-    let done = match std::env::var(ROLE).as_deref() {
-        Ok(INIT) => return init(),
-        Ok(MEASURE) => measure(),
-        _ => direct(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn init() -> ExitCode {
-    match authority::cli::run(&authority::cli::Arguments::read()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.tell(),
-    }
-}
-
-/// Makes an authority in an empty directory, then measures beside it.
-fn direct() -> Result<(), Fault> {
-    let place = tempfile::tempdir()?;
-    let home = place.path().join("authority");
-    let own = std::env::current_exe()?;
-    let args = [
-        "init",
-        "--non-interactive",
-        "--link-host",
-        "localhost",
-        "--dir",
-    ];
-    let mut made = Command::new(&own);
-    let made = made.env(ROLE, INIT).args(args).arg(&home).output()?;
-    if !made.status.success() {
-        return Err(String::from_utf8_lossy(&made.stderr).into());
-    }
-    let mut measured = Command::new(&own);
-    measured.env(ROLE, MEASURE).env(DIR, &home);
-    measured.env(SOFTHSM2_CONF, home.join("softhsm2.conf"));
-    match measured.status()?.success() {
-        true => Ok(()),
-        false => Err("the measurement failed".into()),
-    }
+    itself::run(|role| match role {
+        Some(MEASURE) => measure(),
+        _ => itself::measure(MEASURE),
+    })
 }
 
 fn measure() -> Result<(), Fault> {
-    let home = PathBuf::from(std::env::var(DIR)?);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let rounds = runtime.block_on(rounds(&home))?;
+    let home = itself::home()?;
+    let rounds = itself::runtime()?.block_on(rounds(&home))?;
     let rows = rounds.rows();
     let text = page::render_judged(&rows);
     println!("\n{text}");

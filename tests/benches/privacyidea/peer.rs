@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Fault;
+use super::itself::succeeds;
 
 /// Phones that ask side by side; more do not make it faster.
 const CLIENTS: usize = 4;
@@ -185,14 +186,6 @@ fn program(home: &Path, name: &str) -> Result<Command, Fault> {
     command.current_dir(home);
     command.env("PRIVACYIDEA_CONFIGFILE", home.join("pi.cfg"));
     Ok(command)
-}
-
-fn succeeds(command: &mut Command) -> Result<(), Fault> {
-    let ran = command.output()?;
-    match ran.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&ran.stderr).into()),
-    }
 }
 
 impl Drop for Peer {

@@ -4,50 +4,37 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use authority::app::{App, open};
-use authority::config::Config;
 use authority::services::journey::Journey;
-use authority::services::operators::{
-    AccountCredit, AccountOpen, MerchantAdd, TerminalAdd, carry_out,
-};
-use authority::services::sign_in::{Shown, SignedIn};
+use authority::services::operators::{MerchantAdd, TerminalAdd, carry_out};
+use authority::services::sign_in::SignedIn;
 use authority::services::wallet::{self, Holder, Paid, Pay};
-use demo_bank::{Bank, Shopper};
 use hsm::{Priority, SealedSeed};
-use protocol::dpop::PROOF_HEADER;
 use protocol::ids::TerminalId;
 use protocol::link::LinkHost;
 use protocol::live::{LoadedEpoch, candidates};
 use protocol::money::{Currency, Money};
-use protocol::time::Timestamp;
 use protocol::token::Channel;
 use protocol::window::EpochClock;
-use protocol::wire::claims::{ApprovalRequest, CLAIMS_PATH};
+use protocol::wire::claims::ApprovalRequest;
 use protocol::wire::schedules::ScheduleQuery;
 
 use wallet_client::{Agreed, Wallet, WalletKey};
 
 use super::Fault;
+use super::shoppers::{access_token, config, open_account, open_bank, sign_in};
 use super::table::EPOCHS;
 
 /// How long one measurement takes.
 pub(crate) const SPAN: Duration = Duration::from_millis(1_500);
 /// Tills and phones at work side by side.
 pub(crate) const TERMINALS: usize = 64;
-const AUDIENCE: &str = "https://pay.example";
-const SHOPPER: &str = "shopper-one";
-/// Of a shopper who exists for this run only.
-const PASSWORD: &str = "side-by-side";
-/// How often, and how far apart, the bank is knocked at while it opens.
-const OPENING_TRIES: usize = 100;
-const OPENING_PAUSE: Duration = Duration::from_millis(20);
-/// Enough for every payment of a run.
-const PURSE_MINOR: i64 = 10_000_000_000;
+/// The only one.
+const SHOPPER: usize = 0;
 
 /// An authority with terminals, a shopper, and a bank that vouches for them.
 pub(crate) struct World {
@@ -65,13 +52,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn open(home: &Path) -> Result<Arc<Self>, Fault> {
-        let bank = open_bank().await?;
+        let bank = open_bank(1).await?;
         let app = open(config(home, &bank)?).await?;
         let journey = Journey::new(&app)?;
         let (terminals, agreed) = enrol(&app, &bank).await?;
         let now = app.clock.now();
         let key = WalletKey::generate()?;
-        let token = access_token(&bank, &key, now).await?;
+        let token = access_token(&bank, SHOPPER, &key, now).await?;
         let shopper = sign_in(&journey, &key, &token, now).await?;
         let epoch = EpochClock::of(terminals[0]).epoch_at(now);
         let judging = app.store.judging(terminals[0], vec![epoch]).await?;
@@ -233,84 +220,6 @@ impl World {
     }
 }
 
-/// A demo bank on loopback, in this process; its address.
-async fn open_bank() -> Result<String, Fault> {
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, harness::ports::free()?));
-    let issuer = format!("http://{listen}");
-    let shopper = Shopper {
-        name: SHOPPER.into(),
-        password: PASSWORD.into(),
-        account: "Everyday".into(),
-    };
-    let bank = Bank::open(demo_bank::Config {
-        listen,
-        issuer: issuer.clone(),
-        audience: AUDIENCE.into(),
-        tls: None,
-        relying_parties: Vec::new(),
-        rail: None,
-        shoppers: vec![shopper],
-    });
-    let bank = bank.map_err(|_| "no random bytes")?;
-    tokio::spawn(demo_bank::serve(bank, std::future::pending()));
-    Ok(issuer)
-}
-
-/// As the phone of this key would be known by a request of its own.
-async fn sign_in(
-    journey: &Journey,
-    key: &WalletKey,
-    access_token: &str,
-    now: Timestamp,
-) -> Result<SignedIn, Fault> {
-    let address = format!("{}{CLAIMS_PATH}", journey.app.config.public.origin());
-    let nonce = journey.sign_in.nonce(now).await?;
-    let proof = key.prove("POST", &address, Some(access_token), Some(&nonce), now)?;
-    let shown = Shown {
-        access_token,
-        proof: Some(&proof),
-        method: "POST",
-        path: CLAIMS_PATH,
-    };
-    Ok(journey.sign_in.verify(&shown, now).await?)
-}
-
-async fn access_token(bank: &str, key: &WalletKey, now: Timestamp) -> Result<String, Fault> {
-    let form = format!("shopper={SHOPPER}&password={PASSWORD}");
-    let ask = reqwest::Client::builder().no_proxy().build()?;
-    let mut last = None;
-    for _ in 0..OPENING_TRIES {
-        let url = format!("{bank}/token");
-        let proof = key.prove("POST", &url, None, None, now)?;
-        let request = ask.post(url).header(PROOF_HEADER, proof).body(form.clone());
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
-        match request.send().await {
-            Ok(answer) => {
-                let body: serde_json::Value = answer.json().await?;
-                return Ok(body["access_token"]
-                    .as_str()
-                    .ok_or("no access token")?
-                    .to_owned());
-            }
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(OPENING_PAUSE).await;
-    }
-    Err(last.map_or("the bank never opened".into(), Into::into))
-}
-
-fn config(home: &Path, bank: &str) -> Result<Config, Fault> {
-    let path = home.join("authority.toml");
-    let text = std::fs::read_to_string(&path)?;
-    let provider = format!(
-        "{text}\n[[identity_providers]]\nname = \"Demo Bank\"\nissuer = \"{bank}\"\n\
-         audience = \"{AUDIENCE}\"\njwks_url = \"{bank}/.well-known/jwks.json\"\n\
-         [step_up.EUR]\neach_minor = 1000000\nin_all_minor = 1000000000\npayments = 1000000\n\
-         [limits]\nclaims_per_shopper = 1000000\npayments_per_wallet_key = 1000000\n"
-    );
-    Ok(Config::parse(&provider, &path)?)
-}
-
 /// A merchant who lets shoppers choose the amount, its terminals, and a shopper with a full purse.
 async fn enrol(app: &App, bank: &str) -> Result<(Vec<TerminalId>, Agreed), Fault> {
     let merchant = MerchantAdd {
@@ -328,19 +237,7 @@ async fn enrol(app: &App, bank: &str) -> Result<(Vec<TerminalId>, Agreed), Fault
         };
         terminals.push(carry_out(app, "bench", add).await?.terminal);
     }
-    let purse = AccountOpen {
-        issuer: bank.into(),
-        subject: SHOPPER.into(),
-        currency: Currency::EUR,
-    };
-    let account = carry_out(app, "bench", purse).await?.account;
-    let amount = Money::new(PURSE_MINOR, Currency::EUR)?;
-    let credit = AccountCredit {
-        account,
-        amount,
-        reference: "bench".into(),
-    };
-    carry_out(app, "bench", credit).await?;
+    let account = open_account(app, bank, SHOPPER).await?;
     let agreed = Agreed {
         amount: Money::new(420, Currency::EUR)?,
         payee: merchant,

@@ -23,10 +23,11 @@ use protocol::wire::wallet::{
 };
 
 use super::journey::Journey;
+use super::pieces::{PIECES_MAX, in_pieces};
 use super::sign_in::{SignedIn, WalletKey};
 use super::{Failure, seconds};
 use crate::app::App;
-use crate::store::{Asked, Intent, IntentState, Offer, Payment, ServiceAccount};
+use crate::store::{Asked, Chore, Intent, IntentState, Offer, Payment, ServiceAccount};
 
 pub use pay::{Paid, Pay};
 
@@ -122,18 +123,10 @@ pub async fn payment(app: &App, holder: &Holder, id: PaymentId) -> Result<Wallet
 
 /// Forgets requests that nobody may repeat any more; answers how many.
 pub async fn forget(app: &App, now: Timestamp) -> Result<usize, Failure> {
-    let mut all = 0;
-    loop {
-        let before = now - IDEMPOTENCY_MS;
-        let forgotten = app
-            .store
-            .forget_wallet_requests(before, FORGET_BATCH)
-            .await?;
-        all += forgotten;
-        if forgotten < FORGET_BATCH as usize {
-            return Ok(all);
-        }
-    }
+    let before = now - IDEMPOTENCY_MS;
+    let piece = || app.store.forget_wallet_requests(before, FORGET_BATCH);
+    let whole = FORGET_BATCH as usize;
+    in_pieces(app, Chore::Forgetting, PIECES_MAX, whole, piece).await
 }
 
 fn paid(payment: &Payment, receipt: Option<String>) -> WalletPayment {

@@ -24,7 +24,7 @@ use crate::store::sql::conn::{Conn, params};
 use crate::store::sql::readers::Readers;
 use crate::store::sql::row::{find, get};
 use crate::store::sqlite::error::unusable;
-use crate::store::{Contact, ReplicaState, Result, SKEW_MAX_MS};
+use crate::store::{Contact, ReplicaState, Result, SKEW_MAX_MS, StoreError};
 
 /// How often a replica is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -52,6 +52,8 @@ struct Seen {
     /// When it answered last, and what of this node it knew then.
     at: Option<(Moment, Timestamp)>,
     trouble: Option<String>,
+    /// How many reads failed there. A look that began before the last of them says nothing.
+    failed: u64,
 }
 
 impl Replicas {
@@ -112,6 +114,8 @@ impl Replicas {
             lag_ms: it.lag_ms(neighbours),
             is_current: self.is_current(which, neighbours),
             reads: it.reads.load(Ordering::Relaxed),
+            failed: it.seen().failed,
+            trouble: it.seen().trouble.clone(),
         };
         self.all.iter().enumerate().map(state).collect()
     }
@@ -120,6 +124,13 @@ impl Replicas {
 impl Replica {
     pub(in crate::store) fn count(&self) {
         self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A read failed there: nothing more is read from it until a look has found it well.
+    pub(in crate::store) fn set_aside(&self, why: &StoreError) {
+        let mut seen = self.seen();
+        seen.failed += 1;
+        seen.fails(&self.host, why);
     }
 
     /// How far it is behind at most; none if that is not known.
@@ -135,6 +146,24 @@ impl Replica {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn fails(&mut self, host: &str, why: &StoreError) {
+        let why = why.to_string();
+        if self.trouble.is_none() {
+            tracing::warn!(host, %why, "a replica is not read from: the primary is");
+        }
+        self.trouble = Some(why);
+        self.at = None;
+    }
+
+    fn is_well(&mut self, host: &str, knows: Timestamp) {
+        if self.trouble.take().is_some() {
+            tracing::info!(host, "the replica can be read from again");
+        }
+        self.at = Some((Moment::now(), knows));
     }
 }
 
@@ -161,24 +190,13 @@ impl Watcher {
         let mut pause = Duration::ZERO;
         while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(pause) {
             pause = LOOK_EVERY;
+            let failed = replica.seen().failed;
             let found = look(&conn, &node);
             let mut seen = replica.seen();
-            let host = &replica.host;
             match found {
-                Ok(knows) => {
-                    if seen.trouble.take().is_some() {
-                        tracing::info!(host, "the replica can be read from again");
-                    }
-                    seen.at = Some((Moment::now(), knows));
-                }
-                Err(error) => {
-                    let why = error.to_string();
-                    if seen.trouble.is_none() {
-                        tracing::warn!(host, %why, "a replica is not read from: the primary is");
-                    }
-                    seen.trouble = Some(why);
-                    seen.at = None;
-                }
+                Ok(knows) if seen.failed == failed => seen.is_well(&replica.host, knows),
+                Ok(_) => {}
+                Err(error) => seen.fails(&replica.host, &error),
             }
         }
     }

@@ -73,7 +73,7 @@ use self::readers::Readers;
 use self::timelines::Acknowledged;
 use self::writer::{Tx, Verdict, Writer};
 use super::Result;
-use super::answer::in_time;
+use super::answer::{in_half_time, in_time};
 use super::asked::asked_for;
 use super::lagging;
 use super::nodes::Lanes;
@@ -169,22 +169,31 @@ impl SqlStore {
     async fn read<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
+        F: Fn(&Conn) -> Result<T> + Send + Sync + 'static,
     {
-        let Some(replica) = self.replica() else {
-            return in_time(self.readers.read(work)).await;
-        };
-        match replica.readers.read_soon(work).await {
+        match self.replica() {
+            Some(replica) => in_time(self.read_beside(replica, work)).await,
+            None => in_time(self.readers.read(work)).await,
+        }
+    }
+
+    /// From the replica, or if that fails from the primary.
+    async fn read_beside<T, F>(&self, replica: &Replica, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&Conn) -> Result<T> + Send + Sync + 'static,
+    {
+        let work = Arc::new(work);
+        let again = work.clone();
+        match in_half_time(replica.readers.read_soon(move |conn| work(conn))).await {
             Ok(read) => {
                 replica.count();
-                if read.is_err() {
-                    lagging::stay_with_primary();
-                }
-                read
+                Ok(read)
             }
-            Err(work) => {
+            Err(why) => {
+                replica.set_aside(&why);
                 lagging::stay_with_primary();
-                in_time(self.readers.read(work)).await
+                self.readers.read(move |conn| again(conn)).await
             }
         }
     }

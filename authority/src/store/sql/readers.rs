@@ -18,7 +18,7 @@ use crate::store::{Result, StoreError};
 /// Most reads that wait for a connection.
 pub(super) const READS_WAITING_MAX: usize = 4_096;
 
-/// A read that has not begun by then at a replica is given back.
+/// A read that has not begun by then at a replica is done elsewhere.
 const BEGIN_WITHIN: Duration = Duration::from_secs(1);
 /// For a read that has begun there: a server that stands still says nothing.
 const READ_WITHIN: Duration = Duration::from_secs(15);
@@ -81,36 +81,26 @@ impl Readers {
         catch_unwind(looking).unwrap_or_else(|_| Err(panicked()))
     }
 
-    /// A read at a server that may be gone: what does not begin soon comes back, to be done elsewhere.
-    pub(super) async fn read_soon<T, F>(&self, work: F) -> std::result::Result<Result<T>, F>
+    /// A read at a server that may be gone.
+    pub(super) async fn read_soon<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Conn) -> Result<T> + Send + 'static,
     {
-        let kept = Arc::new(Mutex::new(Some(work)));
-        let (answer, mut answered) = oneshot::channel();
-        let taken = Arc::clone(&kept);
-        let mut reading = pin!(self.lend(Box::new(move |conn| {
-            if let Some(work) = take(&taken) {
-                let _ = answer.send(work(conn));
+        let (begins, begun) = oneshot::channel();
+        let mut read = pin!(self.read(move |conn| match begins.send(()) {
+            Ok(()) => work(conn),
+            Err(()) => Err(unusable("nobody waits for it any more")),
+        }));
+        tokio::select! {
+            biased;
+            read = read.as_mut() => return read,
+            began = tokio::time::timeout(BEGIN_WITHIN, begun) => {
+                began.map_err(|_| unusable("a replica does not answer"))?.ok()
             }
-        })));
-        let mut read = tokio::time::timeout(BEGIN_WITHIN, reading.as_mut()).await;
-        if !matches!(read, Ok(Ok(()))) {
-            if let Some(work) = take(&kept) {
-                return Err(work);
-            }
-            if read.is_err() {
-                read = tokio::time::timeout(READ_WITHIN, reading).await;
-            }
-        }
-        Ok(match read {
-            Ok(Ok(())) => answered
-                .try_recv()
-                .unwrap_or_else(|_| Err(corrupt("a read did not answer"))),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(unusable("a replica stands still")),
-        })
+        };
+        let read = tokio::time::timeout(READ_WITHIN, read).await;
+        read.unwrap_or_else(|_| Err(unusable("a replica stands still")))
     }
 
     async fn lend(&self, work: Work) -> Result<()> {
@@ -139,10 +129,6 @@ fn looks_max() -> usize {
 
 fn panicked() -> StoreError {
     corrupt("a read panicked")
-}
-
-fn take<F>(kept: &Mutex<Option<F>>) -> Option<F> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// A place in the line of those who wait.

@@ -57,7 +57,7 @@ impl Revocations for SqlStore {
             find(
                 conn,
                 "SELECT * FROM crls WHERE issuer_key = ?1",
-                [issuer_key],
+                params![issuer_key],
                 read_crl,
             )
         })

@@ -50,9 +50,9 @@ impl Timelines for SqlStore {
         let heads = self.acknowledged.heads();
         let compare = move |conn: &Conn| {
             let mut difference = differs(conn, &known)?;
-            for head in heads {
-                if !contains(conn, &head)? && !difference.missing.heads.contains(&head) {
-                    difference.missing.heads.push(head);
+            for head in &heads {
+                if !contains(conn, head)? && !difference.missing.heads.contains(head) {
+                    difference.missing.heads.push(head.clone());
                 }
             }
             Ok(difference)
