@@ -294,17 +294,15 @@ mod tests {
     #[tokio::test]
     async fn what_closes_a_node_waits_for_nothing_that_does_not() {
         let owed = Owed::default();
-        for duty in [Duty::Proof, Duty::Answer, Duty::Hello] {
-            owed.owe(duty);
-        }
+        let rest = [Duty::Proof, Duty::Answer, Duty::Hello];
+        rest.into_iter().for_each(|it| owed.owe(it));
         owed.opened(opened(1));
         // The HSM takes its time over this.
         let (slow, _) = duty(Ok(owed.next(Lane::Rest).await));
         assert_eq!(slow, Duty::Proof);
         assert!(!owed.in_the_dark());
-        for duty in [Duty::Keys, Duty::Generation, Duty::Bans] {
-            owed.owe(duty);
-        }
+        let urgent = [Duty::Keys, Duty::Generation, Duty::Bans];
+        urgent.into_iter().for_each(|it| owed.owe(it));
         for expected in [Duty::Bans, Duty::Generation, Duty::Keys] {
             let (urgent, turn) = duty(Ok(owed.next(Lane::Urgent).await));
             assert_eq!(urgent, expected);
