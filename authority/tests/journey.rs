@@ -18,6 +18,8 @@ mod pages;
 mod provider;
 #[path = "journey/signing.rs"]
 mod signing;
+#[path = "journey/softhsm.rs"]
+mod softhsm;
 #[path = "journey/world.rs"]
 mod world;
 
@@ -49,6 +51,8 @@ mod guessing;
 mod linking;
 #[path = "journey/looking_up.rs"]
 mod looking_up;
+#[path = "journey/losing_hsm.rs"]
+mod losing_hsm;
 #[path = "journey/nodes.rs"]
 mod nodes;
 #[path = "journey/openapi.rs"]

@@ -4,17 +4,15 @@
 //! `docs/PERFORMANCE.md`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use hsm::{Hsm, Module, Observer, OpenOptions, Pin, Pkcs11Hsm};
+use hsm::{Hsm, Observer};
 use protocol::window::{EPOCH_MS, EpochClock};
 use protocol::wire::schedules::ScheduleQuery;
 
+use crate::softhsm;
 use crate::world::{MINUTE, World};
 
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PAGE: &str = include_str!("../../../docs/PERFORMANCE.md");
 /// At most, of one terminal in a day; one per window of 30 s would be 2 880.
 const COMMANDS_MAX: u64 = 50;
@@ -24,17 +22,17 @@ const RENEWS_EVERY: u32 = 6;
 #[tokio::test]
 async fn a_terminals_day_costs_the_hsm_at_most_fifty_commands() {
     if std::env::var_os("SOFTHSM2_CONF").is_none() {
-        return alone("a_terminals_day_costs_the_hsm_at_most_fifty_commands");
+        return softhsm::alone("commands::a_terminals_day_costs_the_hsm_at_most_fifty_commands");
     }
     let counted = Arc::new(Counted::default());
     let idle = day(
-        &World::on(softhsm("idle", counted.clone())).await,
+        &World::on(softhsm::fresh("idle", counted.clone())).await,
         &counted,
         false,
     )
     .await;
     let used = day(
-        &World::on(softhsm("used", counted.clone())).await,
+        &World::on(softhsm::fresh("used", counted.clone())).await,
         &counted,
         true,
     )
@@ -121,34 +119,4 @@ impl Observer for Counted {
     fn command(&self, kind: &'static str) {
         *self.0.lock().unwrap().entry(kind).or_default() += 1;
     }
-}
-
-fn softhsm(label: &str, counted: Arc<Counted>) -> Arc<Pkcs11Hsm> {
-    let module = Module::load(Path::new(MODULE)).unwrap();
-    let pin = |pin: &str| Pin::new(pin.into()).unwrap();
-    let (so_pin, user_pin) = (pin("31415926"), pin("271828"));
-    module.init_token(label, &so_pin, &user_pin).unwrap();
-    let mut options = OpenOptions::new(label, user_pin);
-    options.observer = Some(counted);
-    Arc::new(Pkcs11Hsm::open(&module, options).unwrap())
-}
-
-/// SoftHSM reads its configuration from the environment: a process of its own for this test.
-fn alone(test: &str) {
-    let place = tempfile::tempdir().unwrap();
-    let (tokens, conf) = (
-        place.path().join("tokens"),
-        place.path().join("softhsm2.conf"),
-    );
-    std::fs::create_dir(&tokens).unwrap();
-    let text = format!(
-        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-        tokens.display()
-    );
-    std::fs::write(&conf, text).unwrap();
-    let test = format!("commands::{test}");
-    let mut alone = Command::new(std::env::current_exe().unwrap());
-    alone.args(["--exact", "--nocapture", &test]);
-    let status = alone.env("SOFTHSM2_CONF", conf).status().unwrap();
-    assert!(status.success(), "{status}");
 }

@@ -2,6 +2,7 @@
 
 use authority::services::Failure;
 use authority::services::sign_in::{Shown, SignedIn};
+use hsm::Hsm;
 use protocol::token::Channel;
 use serde_json::{Value, json};
 use wallet_client::WalletKey;
@@ -28,7 +29,7 @@ pub struct Phone {
     pub view: Value,
 }
 
-impl World {
+impl<H: Hsm> World<H> {
     /// A fresh access token, for the world's key.
     pub fn sign_in(&self, subject: &str) -> String {
         self.sign_in_with(subject, &self.key)
