@@ -48,12 +48,15 @@ async fn one_of_two_comes_back_with_other_keys_under_load_and_nothing_it_made_go
     }
     let world = World::of_clones("other-1", "other-2").await;
     world.make_other_keys("other-3").await;
-    let load = world.under_load();
-    world.until(|it| it.commands() == [true, true]).await;
-    // Another one is in its place, under its name.
+    // Another one is in its place, under its name, and the next call loses the session.
     world.clone.take_away();
     support::folder("other-3").rename("other-3", "other-2");
     Maker::SoftHsm.raw().finalize().unwrap();
+    let signatures = world.signatures().await;
+    for signature in signatures {
+        assert!(world.verifies(&signature.unwrap()), "a wrong one went out");
+    }
+    let load = world.under_load();
     let differs = "another key has this label";
     world
         .until(|it| it.spread.health().remarks.join("; ").contains(differs))
@@ -220,6 +223,21 @@ impl World {
         let key = VerifyingKey::from_sec1_bytes(&self.point).unwrap();
         let signature = Signature::from_slice(signature).unwrap();
         key.verify_prehash(&[7; 32], &signature).is_ok()
+    }
+
+    /// Several at once.
+    async fn signatures(self: &Arc<Self>) -> Vec<Result<[u8; 64], HsmError>> {
+        let mut callers = JoinSet::new();
+        for _ in 0..CALLERS {
+            let world = self.clone();
+            callers.spawn(async move {
+                let signed = world
+                    .spread
+                    .sign(&world.signing, [7; 32], Priority::Payment);
+                signed.await
+            });
+        }
+        callers.join_all().await
     }
 
     /// Signatures and macs from now on.
