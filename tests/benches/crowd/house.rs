@@ -6,20 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use authority::store::Retention;
-use authority::store::postgres::PostgresOptions;
-use authority::store::postgres::{self, PostgresPlace};
-use own_postgres::{Cluster, Durability, SUPERUSER};
+use authority::store::postgres::{self, PostgresOptions, PostgresPlace};
+use own_postgres::{Cluster, Durability};
 use protocol::ids::{TERMINAL_NUMBERS, TerminalId};
 use rusqlite::Connection;
 
 use super::engine::Engine;
 use super::fill::{DAY_EPOCHS, DAYS, Fill, HOUR_MS};
 use super::itself::{self, succeeds};
+use super::moved::{self, STORE, place_of};
 use super::sizes::Sizes;
-use super::{BANK, ENROL, Fault, NUMBER, WORLD, world};
+use super::{BANK, ENROL, Fault, NUMBER, WORLD};
 
-/// Of the embedded store in a home.
-const STORE: &str = "store.sqlite";
 const FEW: &str = "few";
 const CROWD: &str = "crowd";
 /// What a database server of this size is given; Debian's own settings are for a machine of last century.
@@ -94,11 +92,7 @@ impl<'a> House<'a> {
         cluster.kill();
         cluster.start_again();
         for (home, database) in homes.iter().zip([FEW, CROWD]) {
-            cluster.create_database(database, None);
-            let place = place_of(&cluster, database);
-            postgres::migrate(&place)?;
-            postgres::move_from(&home.join(STORE), &place)?;
-            world::move_config(home, cluster.socket(), database)?;
+            moved::to(home, &cluster, database)?;
         }
         let engine = Engine::postgres(&cluster, CROWD);
         make_days(place_of(&cluster, CROWD), now_ms)?;
@@ -187,7 +181,7 @@ impl<'a> House<'a> {
 
 /// As the retention job has made them, day by day, since the first that is kept.
 fn make_days(place: PostgresPlace, now_ms: i64) -> Result<(), Fault> {
-    let runtime = super::runtime()?;
+    let runtime = itself::runtime()?;
     runtime.block_on(async {
         let store = postgres::open(PostgresOptions::new("days", place))?;
         let today = u32::try_from(now_ms / HOUR_MS)?;
@@ -195,16 +189,6 @@ fn make_days(place: PostgresPlace, now_ms: i64) -> Result<(), Fault> {
         while store.make_day(first, DAYS + 3).await? {}
         Ok(())
     })
-}
-
-fn place_of(cluster: &Cluster, database: &str) -> PostgresPlace {
-    PostgresPlace {
-        hosts: vec![cluster.socket().display().to_string()],
-        database: database.into(),
-        user: SUPERUSER.into(),
-        password_file: None,
-        root: None,
-    }
 }
 
 impl Twins {

@@ -23,6 +23,8 @@ mod house;
     reason = "measuring in one process is of the other benchmarks"
 )]
 mod itself;
+#[path = "../shared/moved.rs"]
+mod moved;
 #[path = "../shared/page.rs"]
 #[expect(dead_code, reason = "rates beside a limit are of the other benchmarks")]
 mod page;

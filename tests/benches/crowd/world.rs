@@ -266,18 +266,3 @@ where
     try_join_all(callers).await?;
     Ok(things.len() as f64 / start.elapsed().as_secs_f64())
 }
-
-/// Has this home keep what it keeps in a PostgreSQL, its journal beside its configuration.
-pub(crate) fn move_config(home: &Path, socket: &Path, database: &str) -> Result<(), Fault> {
-    let path = home.join(CONFIG);
-    let mut config: toml::Table = std::fs::read_to_string(&path)?.parse()?;
-    let place = format!(
-        "[postgres]\nhosts = [\"{}\"]\ndatabase = \"{database}\"\nuser = \"{}\"\n",
-        socket.display(),
-        own_postgres::SUPERUSER
-    );
-    config.insert("store".into(), place.parse::<toml::Table>()?.into());
-    let journal: toml::Table = "journal = \"fence.journal\"".parse()?;
-    config.insert("fence".into(), journal.into());
-    Ok(std::fs::write(path, config.to_string())?)
-}

@@ -38,6 +38,12 @@ pub(crate) const PAYMENTS: Target = Target {
     bound: Bound::AtLeast(0.5),
     part: "side_by_side",
 };
+pub(crate) const PAYMENTS_ON_POSTGRES: Target = Target {
+    work: "the same on PostgreSQL",
+    beside: "the same there",
+    bound: Bound::AtLeast(0.5),
+    part: "side_by_side",
+};
 pub(crate) const PAYMENTS_P99: Target = Target {
     work: "p99 of these payments",
     beside: "p99 of the bare durable commit",
@@ -94,10 +100,11 @@ pub(crate) const RENEWING: Target = Target {
 };
 
 /// In the order of the page.
-pub(crate) const ALL: [&Target; 12] = [
+pub(crate) const ALL: [&Target; 13] = [
     &EPOCH_KEYS,
     &SCHEDULES,
     &PAYMENTS,
+    &PAYMENTS_ON_POSTGRES,
     &PAYMENTS_P99,
     &PEER,
     &PEER_UNHASHED,

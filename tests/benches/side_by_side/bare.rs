@@ -11,7 +11,7 @@ use super::ours::{SPAN, World};
 use super::table::EPOCHS;
 
 /// Inserts that share a commit.
-const GROUP: usize = 64;
+pub(crate) const GROUP: usize = 64;
 
 /// The same HSM token and the same disk, in bare loops.
 pub(crate) struct Bare {

@@ -12,6 +12,9 @@ use std::process::ExitCode;
 mod bare;
 #[path = "../shared/itself.rs"]
 mod itself;
+#[path = "../shared/moved.rs"]
+mod moved;
+mod on_postgres;
 mod ours;
 #[path = "../shared/page.rs"]
 #[expect(dead_code, reason = "rows without targets are of the other benchmarks")]
@@ -23,25 +26,44 @@ mod table;
 use itself::Fault;
 
 const MEASURE: &str = "measure";
-/// The argument, and the role it becomes.
+/// Over a PostgreSQL, for whoever measures.
+const POSTGRES: &str = "postgres";
+/// The arguments, and the roles they become.
 const PAYMENTS: &str = "payments";
+const PAYMENTS_ON_POSTGRES: &str = "payments-on-postgres";
+/// What was measured on PostgreSQL, in the home.
+const RATES: &str = "postgres.rates.json";
+
 fn main() -> ExitCode {
     itself::run(|role| match role {
         Some(MEASURE) => measure(),
+        Some(POSTGRES) => measure_on_postgres(),
         Some(PAYMENTS) => payments(),
+        Some(PAYMENTS_ON_POSTGRES) => {
+            let server = on_postgres::Server::start(&itself::home()?)?;
+            payments()?;
+            drop(server);
+            Ok(())
+        }
         _ => direct(),
     })
 }
 
 /// Makes an authority in an empty directory, then measures beside it.
 fn direct() -> Result<(), Fault> {
-    let asked = std::env::args().any(|argument| argument == PAYMENTS);
-    itself::measure(if asked { PAYMENTS } else { MEASURE })
+    let mut alone = [PAYMENTS, PAYMENTS_ON_POSTGRES].into_iter();
+    let asked = alone.find(|role| std::env::args().any(|argument| argument == *role));
+    itself::measure(asked.unwrap_or(MEASURE))
 }
 
 fn measure() -> Result<(), Fault> {
     let home = itself::home()?;
-    let rounds = itself::runtime()?.block_on(rounds(&home))?;
+    let mut rounds = itself::runtime()?.block_on(rounds(&home))?;
+    // A process of its own, because a module of an HSM is opened once in each.
+    match itself::again(POSTGRES, &home, &home)?.status()?.success() {
+        true => rounds.on_postgres = serde_json::from_slice(&std::fs::read(home.join(RATES))?)?,
+        false => return Err("the measurement on PostgreSQL failed".into()),
+    }
     let text = page::render_judged(&rounds.rows())
         + "
 " + &rounds.latencies();
@@ -50,6 +72,16 @@ fn measure() -> Result<(), Fault> {
     rounds.tell()?;
     println!("written into docs/PERFORMANCE.md");
     Ok(())
+}
+
+fn measure_on_postgres() -> Result<(), Fault> {
+    let home = itself::home()?;
+    let server = on_postgres::Server::start(&home)?;
+    let rates = itself::runtime()?.block_on(rounds_on_postgres(&home, &server))?;
+    Ok(std::fs::write(
+        home.join(RATES),
+        serde_json::to_vec(&rates)?,
+    )?)
 }
 
 fn payments() -> Result<(), Fault> {
@@ -82,6 +114,24 @@ async fn rounds(home: &Path) -> Result<table::Rounds, Fault> {
         rounds.payments.push(rate);
         rounds.took.extend(took);
         rounds.wallet_payments.push(world.wallet_payments().await?);
+    }
+    Ok(rounds)
+}
+
+/// The same on PostgreSQL, for payments alone.
+async fn rounds_on_postgres(
+    home: &Path,
+    server: &on_postgres::Server,
+) -> Result<table::OnPostgres, Fault> {
+    let world = ours::World::open(home).await?;
+    let bare = bare::Bare::open(home, &world)?;
+    let commits = server.bare().await?;
+    let mut rounds = table::OnPostgres::default();
+    for round in 1..=page::ROUNDS {
+        eprintln!("round {round} of {} on PostgreSQL", page::ROUNDS);
+        rounds.bare_signatures.push(bare.signatures()?);
+        rounds.bare_commits.push(commits.commits().await?.0);
+        rounds.payments.push(world.payments().await?.0);
     }
     Ok(rounds)
 }
