@@ -109,13 +109,19 @@ impl Replicas {
     }
 
     pub(in crate::store) fn states(&self, neighbours: &Neighbours) -> Vec<ReplicaState> {
-        let state = |(which, it): (usize, &Arc<Replica>)| ReplicaState {
-            host: it.host.clone(),
-            lag_ms: it.lag_ms(neighbours),
-            is_current: self.is_current(which, neighbours),
-            reads: it.reads.load(Ordering::Relaxed),
-            failed: it.seen().failed,
-            trouble: it.seen().trouble.clone(),
+        let state = |(which, it): (usize, &Arc<Replica>)| {
+            let (failed, trouble) = {
+                let seen = it.seen();
+                (seen.failed, seen.trouble.clone())
+            };
+            ReplicaState {
+                host: it.host.clone(),
+                lag_ms: it.lag_ms(neighbours),
+                is_current: self.is_current(which, neighbours),
+                reads: it.reads.load(Ordering::Relaxed),
+                failed,
+                trouble,
+            }
         };
         self.all.iter().enumerate().map(state).collect()
     }
