@@ -32,7 +32,6 @@ pub(crate) const CALLERS: usize = 64;
 const PER_MERCHANT: u32 = 3;
 /// The terminals that are measured, a number a line, in the order of their drawing.
 const MEASURED: &str = "measured";
-const CONFIG: &str = "authority.toml";
 
 /// An authority over one database.
 pub(crate) struct World {
