@@ -28,6 +28,7 @@ use pki::{
 };
 use protocol::money::Currency;
 use protocol::time::Timestamp;
+use protocol::wire::push::EVENTS_PATH;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use warp::{Filter, Rejection};
@@ -146,7 +147,7 @@ pub struct Stage {
     port: u16,
 }
 
-/// The next request that is held before any route takes it.
+/// The next who wants to listen, held before any route takes the request.
 type HeldRequest = Arc<Mutex<Option<Held>>>;
 
 /// A machine with files of its own: key, request, and what it was issued.
@@ -252,7 +253,7 @@ impl Stage {
         self.curl("/who", shown, &[]).await
     }
 
-    /// Holds the next request: tells when it has come, and lets the routes have it once it is told to.
+    /// Holds the next who wants to listen: tells when they have come, and lets the routes have them once it is told to.
     pub fn hold_request(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
         let (reached, is_reached) = oneshot::channel();
         let (go_on, goes_on) = oneshot::channel();
@@ -442,6 +443,7 @@ async fn listen(dir: &TempDir, app: &Arc<App>, journey: &Arc<Journey>, held: &He
         .unwrap();
     let port = listening.address().port();
     let routes = Routes::<Private>::new("held", holding(held))
+        .at(EVENTS_PATH)
         .or(Routes::new("who", who))
         .or(enrolment::routes(app))
         .or(agents::routes(journey))
@@ -455,7 +457,7 @@ async fn listen(dir: &TempDir, app: &Arc<App>, journey: &Arc<Journey>, held: &He
     port
 }
 
-/// Takes no request; whichever comes while one is to be held waits here on its way to the routes.
+/// Takes no request; whoever wants to listen while one is to be held waits here on the way to the routes.
 fn holding(
     held: &HeldRequest,
 ) -> impl Filter<Extract = (String,), Error = Rejection> + Clone + use<> {
