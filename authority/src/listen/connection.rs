@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -208,11 +208,16 @@ impl<T: Transport> Door<T> {
         if let Err(error) = hello::whole(&socket).await {
             return Some(Err(error));
         }
-        place.keep();
         let (network, _) = from.widest();
-        let mut handshake = pin!(self.transport.open(socket));
+        let place = Mutex::new(place);
+        let held = || place.lock().unwrap_or_else(PoisonError::into_inner);
+        // It begins with the turn: whoever only waits for one may still be asked to give way.
+        let mut handshake = pin!(async {
+            held().keep();
+            self.transport.open(socket).await
+        });
         let outcome = self.turns.take(network, handshake.as_mut()).await;
-        place.lend();
+        held().lend();
         match outcome {
             Outcome::Done(opened) => Some(opened),
             Outcome::Slow => Some(handshake.await),

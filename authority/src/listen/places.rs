@@ -1,8 +1,8 @@
 //! Who has a place on a listener, and who gives it up?
 //!
 //! ```text
-//! accepted ─▶ stranger: says its hello ─▶ waits for its turn ─▶ certificate of ours ─▶ known: keeps its place
-//!               gives way                   keeps its place       none ─▶ gives way
+//! accepted ─▶ stranger: says its hello, waits ─▶ its turn ────────▶ certificate of ours ─▶ known: keeps its place
+//!               gives way                        keeps its place    none ─▶ gives way
 //! ```
 //! A place costs whoever shows no certificate one socket, so it is only lent. When the listener is full, or the
 //! strangers of one address are as many as may be, somebody gives way to who comes next: of the largest crowd the one

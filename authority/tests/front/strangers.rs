@@ -17,9 +17,9 @@ use crate::house::{Daemon, House};
 /// Of a place of their own, and of the address that agents have, too.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const NEXT_DOOR: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// Connections of the listener, and of them strangers of one address.
-const PLACES: usize = 60;
-const STRANGERS: usize = 40;
+/// Connections of the listener, and of them strangers of one address: more than can shake hands at one time, as ever.
+const PLACES: usize = 2 * HANDSHAKES_MAX;
+const STRANGERS: usize = HANDSHAKES_MAX + 16;
 /// More than there are turns for while one waits: so many that each takes one keep everybody out.
 const CROWD: usize = 2 * HANDSHAKES_MAX * (TURN_WAIT.as_millis() / TURN_MAX.as_millis()) as usize;
 

@@ -132,7 +132,9 @@ impl PgConn {
         let touched = self.with_statement(sql, values, |line, statement, values| {
             line.execute(statement, values)
         })?;
-        self.changes.set(self.changes.get() + touched);
+        // A step of the schema touches no row, and changes all the same.
+        self.changes
+            .set(self.changes.get() + touched.max(u64::from(!is_of_rows(sql))));
         Ok(touched as usize)
     }
 
@@ -272,13 +274,12 @@ impl PgConn {
     /// That a connection broke since it was used last is found out here, before anything was read.
     pub(in crate::store) fn begin_snapshot(&self) -> Result<()> {
         self.ready()?;
-        match self.begin_snapshot_here() {
-            Err(_) if self.trouble.get() == Some(Trouble::Lost) => {
-                self.ready()?;
-                self.begin_snapshot_here()
-            }
-            begun => begun,
-        }
+        self.begin_snapshot_here().or_else(|_| {
+            // It broke, or was left within a transaction: another one is made.
+            self.trouble.set(Some(Trouble::Lost));
+            self.ready()?;
+            self.begin_snapshot_here()
+        })
     }
 
     /// The same on this very connection, whether it may be used or not.
@@ -288,7 +289,10 @@ impl PgConn {
 
     pub(in crate::store) fn take(&self, steps: &[Step]) -> Result<()> {
         let all: Vec<&str> = steps.iter().flat_map(|step| step.sql()).copied().collect();
-        self.batch(&all.join(";"))?;
+        match steps.contains(&Step::Commit) {
+            true => self.durably(&all.join(";"))?,
+            false => self.batch(&all.join(";"))?,
+        }
         if steps.contains(&Step::Undo) {
             self.failed.set(false);
         }
@@ -298,7 +302,21 @@ impl PgConn {
     /// Commits a word into the log of the server that no table holds. Like every commit it is answered once it is on the
     /// disk, and at the synchronous standby where there is one; the log before it is then, too.
     pub(in crate::store) fn confirm(&self) -> Result<()> {
-        self.batch("SELECT pg_logical_emit_message(true, 'm2key', 'looked up')")
+        self.durably("SELECT pg_logical_emit_message(true, 'm2key', 'looked up')")
+    }
+
+    /// Statements that end with a commit. A server that is told to wait no longer for its standby says so in a
+    /// warning, and that it is done: then nobody knows.
+    fn durably(&self, sql: &str) -> Result<()> {
+        self.with_line(|line| Ok(line.warnings()))?;
+        self.batch(sql)?;
+        match self.with_line(|line| Ok(line.warnings()))? {
+            0 => Ok(()),
+            _ => {
+                self.trouble.set(Some(Trouble::Lost));
+                Err(unusable("PostgreSQL committed with a warning"))
+            }
+        }
     }
 
     pub(in crate::store) fn roll_back(&self) {
@@ -450,6 +468,11 @@ impl Begins {
 
 fn away() -> crate::store::StoreError {
     unusable("PostgreSQL is away")
+}
+
+fn is_of_rows(sql: &str) -> bool {
+    let word = sql.split_whitespace().next().unwrap_or_default();
+    ["INSERT", "UPDATE", "DELETE"].contains(&word)
 }
 
 /// Waits for whoever has just gone: the server may not have noticed yet.

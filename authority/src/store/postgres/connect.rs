@@ -117,6 +117,8 @@ impl Connect {
         if self.follows {
             return Ok((line, None));
         }
+        // Before the server says where its log ends: others go on writing meanwhile.
+        let furthest = self.server.furthest();
         let statement = line.prepare(WHICH, &[])?;
         let rows = line.query(&statement, &[])?;
         let row = rows
@@ -127,7 +129,8 @@ impl Connect {
             timeline: u32::try_from(timeline).map_err(|_| corrupt("a timeline below 0"))?,
             began_us: row.try_get("began_us")?,
         };
-        self.server.meet(server, row.try_get("log_end")?)?;
+        let further: i64 = row.try_get("log_end")?;
+        self.server.meet(server, further >= furthest)?;
         Ok((line, Some(server)))
     }
 

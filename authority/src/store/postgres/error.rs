@@ -1,6 +1,6 @@
 //! What does a failure of PostgreSQL mean to the caller?
 
-use tokio_postgres::error::{Error, SqlState};
+use tokio_postgres::error::{DbError, Error, Severity, SqlState};
 
 use crate::store::StoreError;
 use crate::store::sql::control::Trouble;
@@ -55,9 +55,20 @@ pub(super) fn trouble(error: &Error) -> Option<Trouble> {
         Some(_) if is_of_other_tables(error) => Some(Trouble::Crossed),
         Some(code) if crossed(code) => Some(Trouble::Crossed),
         Some(code) if is_away(code) => Some(Trouble::Lost),
-        Some(_) => None,
-        None => error.is_closed().then_some(Trouble::Lost),
+        Some(_) => ended_the_session(error).then_some(Trouble::Lost),
+        None => (error.is_closed() || is_of_the_line(error)).then_some(Trouble::Lost),
     }
+}
+
+/// FATAL ends the session, PANIC all of them: what was under way may have happened.
+fn ended_the_session(error: &Error) -> bool {
+    let severity = error.as_db_error().map(DbError::parsed_severity);
+    matches!(severity, Some(Some(Severity::Fatal | Severity::Panic)))
+}
+
+/// A reset, a silence, or an end that TLS was not told of: the driver calls only a plain end closed.
+fn is_of_the_line(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
 fn crossed(code: &SqlState) -> bool {

@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, Notification, Row, Socket, Statement};
@@ -30,7 +32,27 @@ pub(in crate::store) struct Line {
     connection: Pin<Box<dyn Stream<Item = Asked<AsyncMessage>> + Send>>,
     client: Arc<Client>,
     heard: VecDeque<Notification>,
-    sent: VecDeque<Pin<Box<dyn Future<Output = Asked<u64>> + Send>>>,
+    sent: VecDeque<Sent>,
+    warnings: Arc<AtomicU32>,
+}
+
+/// A statement that was sent and not waited for.
+enum Sent {
+    Asked(Pin<Box<dyn Future<Output = Asked<u64>> + Send>>),
+    Answered(Asked<u64>),
+}
+
+impl Sent {
+    /// Takes what has come of its answer: the line brings no more of any until somebody has.
+    fn take_in(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Self::Asked(asked) = self {
+            match asked.as_mut().poll(context) {
+                Poll::Ready(answer) => *self = Self::Answered(answer),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Line {
@@ -44,18 +66,35 @@ impl Line {
         let runtime =
             runtime.map_err(|error| unusable(format!("no runtime for PostgreSQL: {error}")))?;
         let (client, mut connection) = runtime.block_on(config.connect(tls))?;
-        let messages = stream::poll_fn(move |context| connection.poll_message(context));
+        let warnings = Arc::new(AtomicU32::new(0));
+        let warned = warnings.clone();
+        let messages = stream::poll_fn(move |context| {
+            let message = connection.poll_message(context);
+            if let Poll::Ready(Some(Ok(AsyncMessage::Notice(said)))) = &message {
+                tracing::info!("PostgreSQL: {}: {}", said.severity(), said.message());
+                if said.parsed_severity() == Some(Severity::Warning) {
+                    warned.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            message
+        });
         Ok(Self {
             runtime,
             connection: Box::pin(messages),
             client: Arc::new(client),
             heard: VecDeque::new(),
             sent: VecDeque::new(),
+            warnings,
         })
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// How often the server warned since this was asked last.
+    pub(super) fn warnings(&self) -> u32 {
+        self.warnings.swap(0, Ordering::Relaxed)
     }
 
     pub(super) fn prepare(&mut self, sql: &str, kinds: &[Type]) -> Asked<Statement> {
@@ -123,13 +162,10 @@ impl Line {
     }
 
     fn queue(&mut self, asked: impl Future<Output = Asked<u64>> + Send + 'static) {
-        let mut sent = Box::pin(asked);
+        let mut sent = Sent::Asked(Box::pin(asked));
         // Asked once, it has been put into the connection's queue, before whatever is asked next.
-        let asked = sent.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        match asked {
-            Poll::Pending => self.sent.push_back(sent),
-            Poll::Ready(done) => self.sent.push_back(Box::pin(std::future::ready(done))),
-        }
+        let _ = sent.take_in(&mut Context::from_waker(Waker::noop()));
+        self.sent.push_back(sent);
     }
 
     /// How many were sent and have no answer yet.
@@ -139,8 +175,10 @@ impl Line {
 
     /// How many rows the next of those that were sent touched; none if there is none.
     pub(super) fn answer(&mut self) -> Option<Asked<u64>> {
-        let sent = self.sent.pop_front()?;
-        Some(self.wait(sent))
+        match self.sent.pop_front()? {
+            Sent::Answered(answer) => Some(answer),
+            Sent::Asked(asked) => Some(self.wait(asked)),
+        }
     }
 
     /// Waits so long for others to call out.
@@ -166,13 +204,18 @@ impl Line {
     fn wait<T>(&mut self, asked: impl Future<Output = Asked<T>>) -> Asked<T> {
         let mut asked = pin!(asked);
         let connection = &mut self.connection;
-        let heard = &mut self.heard;
+        let (heard, sent) = (&mut self.heard, &mut self.sent);
         self.runtime.block_on(poll_fn(|context| {
             // The question is put before the bytes are moved, and the answer taken after.
             if let Poll::Ready(answer) = asked.as_mut().poll(context) {
                 return Poll::Ready(answer);
             }
             turn(connection.as_mut(), heard, context)?;
+            for sent in sent.iter_mut() {
+                if sent.take_in(context).is_pending() {
+                    break;
+                }
+            }
             asked.as_mut().poll(context)
         }))
     }
@@ -186,13 +229,11 @@ fn turn(
 ) -> Asked<bool> {
     loop {
         match connection.as_mut().poll_next(context) {
-            Poll::Ready(Some(message)) => match message? {
-                AsyncMessage::Notification(said) => heard.push_back(said),
-                AsyncMessage::Notice(said) => {
-                    tracing::info!("PostgreSQL: {}: {}", said.severity(), said.message());
+            Poll::Ready(Some(message)) => {
+                if let AsyncMessage::Notification(said) = message? {
+                    heard.push_back(said);
                 }
-                _ => {}
-            },
+            }
             Poll::Ready(None) => return Ok(true),
             Poll::Pending => return Ok(false),
         }

@@ -26,12 +26,17 @@ struct Seen {
 }
 
 impl Known {
-    /// A new connection found this one, whose log ends there.
-    pub(super) fn meet(&self, server: Server, log_end: i64) -> Result<()> {
+    /// How far the log was seen to be on the disk until now.
+    pub(super) fn furthest(&self) -> i64 {
+        self.lock().furthest
+    }
+
+    /// A new connection found this one, and whether its log goes as far as was seen before it was asked.
+    pub(super) fn meet(&self, server: Server, as_far: bool) -> Result<()> {
         let mut seen = self.lock();
         match seen.known {
             None => seen.known = Some(server),
-            Some(known) if known == server && log_end >= seen.furthest => {}
+            Some(known) if known == server && as_far => {}
             Some(_) => seen.question = Some(server),
         }
         seen.answer()
@@ -106,10 +111,10 @@ mod tests {
     fn a_new_timeline_stops_everybody_until_it_is_accepted() {
         let known = Known::default();
         let (three, four) = (server(3), server(4));
-        known.meet(three, 100).unwrap();
+        known.meet(three, 100 >= known.furthest()).unwrap();
         assert_eq!(known.holds(Some(three)), Ok(true));
-        assert!(known.meet(four, 100).is_err());
-        let around = known.meet(three, 100);
+        assert!(known.meet(four, 100 >= known.furthest()).is_err());
+        let around = known.meet(three, 100 >= known.furthest());
         assert!(around.is_err(), "the old server is no way around");
         assert!(known.holds(Some(three)).is_err());
         assert_eq!(known.question(), Some(four));
@@ -122,9 +127,9 @@ mod tests {
     #[test]
     fn a_later_timeline_is_asked_about_again() {
         let known = Known::default();
-        known.meet(server(1), 0).unwrap();
-        assert!(known.meet(server(2), 0).is_err());
-        assert!(known.meet(server(3), 0).is_err());
+        known.meet(server(1), 0 >= known.furthest()).unwrap();
+        assert!(known.meet(server(2), 0 >= known.furthest()).is_err());
+        assert!(known.meet(server(3), 0 >= known.furthest()).is_err());
         known.accept(server(2));
         assert_eq!(known.question(), Some(server(3)));
         assert!(known.holds(Some(server(2))).is_err());
@@ -138,25 +143,31 @@ mod tests {
             began_us: 8,
             ..server(1)
         };
-        known.meet(server(1), 100).unwrap();
-        let refused = known.meet(anew, 200).unwrap_err().to_string();
+        known.meet(server(1), 100 >= known.furthest()).unwrap();
+        let refused = known
+            .meet(anew, 200 >= known.furthest())
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("started anew on timeline 1"), "{refused}");
         known.accept(anew);
         assert_eq!(known.holds(Some(anew)), Ok(true));
-        known.meet(anew, 50).unwrap();
+        known.meet(anew, 50 >= known.furthest()).unwrap();
     }
 
     #[test]
     fn a_server_whose_log_ends_before_it_did_is_asked_about() {
         let known = Known::default();
-        known.meet(server(1), 100).unwrap();
+        known.meet(server(1), 100 >= known.furthest()).unwrap();
         known.reached(150);
         known.reached(140);
-        known.meet(server(1), 150).unwrap();
-        let refused = known.meet(server(1), 149).unwrap_err().to_string();
+        known.meet(server(1), 150 >= known.furthest()).unwrap();
+        let refused = known
+            .meet(server(1), 149 >= known.furthest())
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("further back on timeline 1"), "{refused}");
         known.reached(1_000);
         known.accept(server(1));
-        known.meet(server(1), 149).unwrap();
+        known.meet(server(1), 149 >= known.furthest()).unwrap();
     }
 }

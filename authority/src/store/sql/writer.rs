@@ -348,7 +348,8 @@ impl Lane {
                 },
                 Err(Torn::Undone) => {
                     self.conn.roll_back();
-                    self.chain.goes_back(before);
+                    // The session may be found gone by then, and with it the only right to append.
+                    self.chain.forget();
                     self.keeping = Keeping::Each;
                     continue;
                 }
@@ -434,7 +435,13 @@ impl Lane {
                 steps.push(Step::Savepoint);
                 self.conn.take(&std::mem::take(&mut steps))?;
             }
-            let (of_job, end) = self.run_job(job.as_mut())?;
+            let (of_job, end) = match self.run_job(job.as_mut()) {
+                Ok(ran) => ran,
+                Err(_) if keeping == Keeping::Whole && self.conn.holds_transaction() => {
+                    return Err(Torn::Undone);
+                }
+                Err(error) => return Err(error.into()),
+            };
             told.push(of_job);
             undone |= end == End::Undone;
             match (keeping, end) {
@@ -474,10 +481,9 @@ impl Lane {
             };
             catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))).unwrap_or(false)
         };
-        // Alone with its savepoint it answers for what it sent.
         let kept = match self.keeping {
-            Keeping::Each if kept => self.conn.settle().map_err(|error| job.fail(error)).is_ok(),
-            _ => kept,
+            Keeping::Each => self.answers_for_itself(job, kept),
+            Keeping::Whole => kept,
         };
         if !self.conn.holds_transaction() {
             return Err(cannot_write(
@@ -497,6 +503,18 @@ impl Lane {
             false => End::Undone,
         };
         Ok((Told::default(), end))
+    }
+
+    /// Alone with its savepoint a job answers for what it sent, also for what it would not hear of.
+    fn answers_for_itself(&self, job: &mut dyn Job, kept: bool) -> bool {
+        let settled = self.conn.settle();
+        let failed = || corrupt("a write went on after a statement had failed");
+        match (kept, settled) {
+            (true, Err(error)) => job.fail(error),
+            (true, Ok(())) if self.conn.has_failed() => job.fail(failed()),
+            _ => return kept,
+        }
+        false
     }
 }
 
