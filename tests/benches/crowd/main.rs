@@ -28,7 +28,6 @@ mod moved;
 #[path = "../shared/page.rs"]
 #[expect(dead_code, reason = "rates beside a limit are of the other benchmarks")]
 mod page;
-mod people;
 #[path = "../shared/shoppers.rs"]
 mod shoppers;
 mod sizes;

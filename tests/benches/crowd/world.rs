@@ -23,8 +23,8 @@ use protocol::wire::reports::{Seen, SeenWindow, TerminalEvent};
 use protocol::wire::schedules::ScheduleQuery;
 
 use super::Fault;
-use super::people;
-use super::shoppers::config;
+
+use super::shoppers::{self, config};
 
 /// Tills and phones at work side by side.
 pub(crate) const CALLERS: usize = 64;
@@ -54,7 +54,7 @@ impl World {
         let terminals: Vec<TerminalId> =
             listed.lines().map(str::parse).collect::<Result<_, _>>()?;
         Ok(Self {
-            shoppers: people::signed_in(&journey, bank, CALLERS).await?,
+            shoppers: shoppers::signed_in(&journey, bank, 0..CALLERS).await?,
             journey,
             next: 0,
             each: each.min(terminals.len()),
@@ -166,7 +166,7 @@ pub(crate) async fn enrol(home: &Path, bank: &str, terminals: u32) -> Result<(),
         listed.clone() + &lines.collect::<String>(),
     )?;
     if listed.is_empty() {
-        people::open_accounts(&app, bank, CALLERS).await?;
+        shoppers::open_accounts(&app, bank, CALLERS).await?;
         let first = *added.first().ok_or("no terminal")?;
         one_of_everything(&app, bank, first).await?;
     }
@@ -199,7 +199,7 @@ async fn one_of_everything(app: &Arc<App>, bank: &str, terminal: TerminalId) -> 
     let query = ScheduleQuery::default();
     journey.schedules.issue(terminal, &query, now).await?;
     let world = World {
-        shoppers: people::signed_in(&journey, bank, 1).await?,
+        shoppers: shoppers::signed_in(&journey, bank, 0..1).await?,
         journey,
         terminals: vec![terminal],
         next: 0,

@@ -65,8 +65,7 @@ pub(crate) fn config(home: &Path, bank: &str) -> Result<Config, Fault> {
     Ok(Config::parse(&whole, &path)?)
 }
 
-/// Gives a shopper an account with a full purse.
-pub(crate) async fn open_account(app: &App, bank: &str, n: usize) -> Result<AccountId, Fault> {
+async fn open_account(app: &App, bank: &str, n: usize) -> Result<AccountId, Fault> {
     let purse = AccountOpen {
         issuer: bank.into(),
         subject: name(n),
@@ -76,10 +75,38 @@ pub(crate) async fn open_account(app: &App, bank: &str, n: usize) -> Result<Acco
     let credit = AccountCredit {
         account,
         amount: Money::new(PURSE_MINOR, Currency::EUR)?,
-        reference: name(n),
+        reference: account.0.to_string(),
     };
     carry_out(app, "bench", credit).await?;
     Ok(account)
+}
+
+/// Gives each of so many shoppers an account with a full purse.
+pub(crate) async fn open_accounts(
+    app: &App,
+    bank: &str,
+    shoppers: usize,
+) -> Result<Vec<AccountId>, Fault> {
+    let mut accounts = Vec::with_capacity(shoppers);
+    for n in 0..shoppers {
+        accounts.push(open_account(app, bank, n).await?);
+    }
+    Ok(accounts)
+}
+
+/// As the phones of these shoppers would be known by requests of their own.
+pub(crate) async fn signed_in(
+    journey: &Journey,
+    bank: &str,
+    shoppers: std::ops::Range<usize>,
+) -> Result<Vec<SignedIn>, Fault> {
+    let mut known = Vec::with_capacity(shoppers.len());
+    for n in shoppers {
+        let (key, now) = (WalletKey::generate()?, journey.app.clock.now());
+        let token = access_token(bank, n, &key, now).await?;
+        known.push(sign_in(journey, &key, &token, now).await?);
+    }
+    Ok(known)
 }
 
 /// As the phone of this key would be known by a request of its own.

@@ -26,7 +26,7 @@ use protocol::wire::schedules::ScheduleQuery;
 use wallet_client::{Agreed, Wallet, WalletKey};
 
 use super::Fault;
-use super::shoppers::{access_token, config, open_account, open_bank, sign_in};
+use super::shoppers::{access_token, config, open_accounts, open_bank, sign_in, signed_in};
 use super::table::EPOCHS;
 
 /// How long one measurement takes.
@@ -42,8 +42,10 @@ pub(crate) struct World {
     terminals: Vec<TerminalId>,
     /// The keys of this hour and the next, which each of them has from its schedule.
     held: HashMap<TerminalId, Vec<LoadedEpoch>>,
+    /// Who stands at each of them.
+    people: HashMap<TerminalId, SignedIn>,
+    /// Who has an app, and what they agree to at every terminal.
     shopper: SignedIn,
-    /// The same shopper's app, and what they agree to at every terminal.
     wallet: Wallet,
     agreed: Agreed,
     sealed: SealedSeed,
@@ -52,7 +54,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn open(home: &Path) -> Result<Arc<Self>, Fault> {
-        let bank = open_bank(1).await?;
+        let bank = open_bank(1 + TERMINALS).await?;
         let app = open(config(home, &bank)?).await?;
         let journey = Journey::new(&app)?;
         let (terminals, agreed) = enrol(&app, &bank).await?;
@@ -60,6 +62,9 @@ impl World {
         let key = WalletKey::generate()?;
         let token = access_token(&bank, SHOPPER, &key, now).await?;
         let shopper = sign_in(&journey, &key, &token, now).await?;
+        let everybody = SHOPPER + 1..SHOPPER + 1 + TERMINALS;
+        let people = signed_in(&journey, &bank, everybody).await?;
+        let people = terminals.iter().copied().zip(people).collect();
         let epoch = EpochClock::of(terminals[0]).epoch_at(now);
         let judging = app.store.judging(terminals[0], vec![epoch]).await?;
         let (seed, _) = judging
@@ -77,6 +82,7 @@ impl World {
             journey,
             terminals,
             held,
+            people,
             shopper,
             wallet: Wallet::new(key, &app.config.public.origin(), &token),
             agreed,
@@ -140,7 +146,8 @@ impl World {
         let now = self.app().clock.now();
         let link = self.link(terminal).await?;
         let claims = &self.journey.claims;
-        let claim = claims.claim(&link, Some(&self.shopper), now).await?;
+        let shopper = self.people.get(&terminal).ok_or("nobody stands there")?;
+        let claim = claims.claim(&link, Some(shopper), now).await?;
         let amount = Money::new(420, Currency::EUR)?;
         let request = ApprovalRequest {
             amount,
@@ -151,7 +158,7 @@ impl World {
         let (id, cookie) = (claim.view.claim, Some(&claim.cookie));
         let approvals = &self.journey.approvals;
         approvals
-            .approve(id, cookie, &self.shopper, &request, now)
+            .approve(id, cookie, shopper, &request, now)
             .await?;
         Ok(())
     }
@@ -237,11 +244,11 @@ async fn enrol(app: &App, bank: &str) -> Result<(Vec<TerminalId>, Agreed), Fault
         };
         terminals.push(carry_out(app, "bench", add).await?.terminal);
     }
-    let account = open_account(app, bank, SHOPPER).await?;
+    let accounts = open_accounts(app, bank, 1 + TERMINALS).await?;
     let agreed = Agreed {
         amount: Money::new(420, Currency::EUR)?,
         payee: merchant,
-        account,
+        account: accounts[SHOPPER],
     };
     Ok((terminals, agreed))
 }
