@@ -3,7 +3,7 @@
 //! One run, one machine, one HSM token: every line stands beside a bare loop of the same PKCS#11
 //! calls or the same durable commits, measured in turn with it. `make bench` prints the table and
 //! writes it into docs/PERFORMANCE.md. `cargo bench -p tests --bench side_by_side -- payments` measures
-//! payments alone, for a profiler, and writes nothing.
+//! payments alone, for a profiler, and writes nothing; `payments-on-postgres` does so there.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::path::Path;
