@@ -97,3 +97,33 @@ fn of_state(code: &SqlState, detail: String) -> StoreError {
         _ => corrupt(detail),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use tokio_postgres::{Config, NoTls};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_was_reset_is_lost_though_nobody_closed_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = Config::new();
+        config.host("127.0.0.1").user("anybody");
+        config.port(listener.local_addr().unwrap().port());
+        let server = std::thread::spawn(move || {
+            let (mut line, _) = listener.accept().unwrap();
+            line.read_exact(&mut [0]).unwrap();
+            rustix::net::sockopt::set_socket_linger(&line, Some(Duration::ZERO)).unwrap();
+        });
+        let reset = config.connect(NoTls).await.err().unwrap();
+        server.join().unwrap();
+        assert!(!reset.is_closed(), "{reset:?}");
+        assert_eq!(trouble(&reset), Some(Trouble::Lost));
+    }
+}

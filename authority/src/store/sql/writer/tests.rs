@@ -49,27 +49,31 @@ async fn queue(mut write: &mut (impl Future + Unpin)) {
 }
 
 /// Holds the writing thread until the sender is dropped, so that what follows is one batch.
-fn gate(
-    started: std_mpsc::Sender<()>,
-) -> (std_mpsc::Sender<()>, impl Fn(&mut Tx<'_>) -> Verdict<()>) {
+async fn hold(
+    writer: &Writer,
+) -> (
+    Pin<Box<dyn Future<Output = Result<()>> + '_>>,
+    std_mpsc::Sender<()>,
+) {
+    let (started, starts) = std_mpsc::channel();
     let (open, closed) = std_mpsc::channel::<()>();
     let work = move |_: &mut Tx<'_>| {
         started.send(()).unwrap();
         let _ = closed.recv();
         Ok(())
     };
-    (open, work)
+    let mut held: Pin<Box<dyn Future<Output = Result<()>> + '_>> =
+        Box::pin(writer.write(Touches::Everything, work));
+    queue(&mut held).await;
+    starts.recv().unwrap();
+    (held, open)
 }
 
 #[tokio::test]
 async fn a_panic_undoes_its_own_write_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let writer = writer(&dir, 8);
-    let (started, starts) = std_mpsc::channel();
-    let (open, closed) = gate(started);
-    let mut first = pin!(writer.write(Touches::Everything, closed));
-    queue(&mut first).await;
-    starts.recv().unwrap();
+    let (first, open) = hold(&writer).await;
     let mut before = pin!(writer.write(Touches::Everything, |tx| note(tx, "before")));
     let mut bad = pin!(writer.write(Touches::Everything, |tx| -> Verdict<()> {
         note(tx, "undone").ok();
@@ -91,11 +95,7 @@ async fn a_panic_undoes_its_own_write_and_nothing_else() {
 async fn one_more_than_the_queue_holds_is_busy() {
     let dir = tempfile::tempdir().unwrap();
     let writer = writer(&dir, 1);
-    let (started, starts) = std_mpsc::channel();
-    let (open, closed) = gate(started);
-    let mut first = pin!(writer.write(Touches::Everything, closed));
-    queue(&mut first).await;
-    starts.recv().unwrap();
+    let (first, open) = hold(&writer).await;
     let mut second = pin!(writer.write(Touches::Everything, |tx| note(tx, "second")));
     queue(&mut second).await;
     let third = writer
@@ -111,11 +111,7 @@ async fn one_more_than_the_queue_holds_is_busy() {
 async fn a_failed_commit_fails_everyone_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let writer = writer(&dir, 8);
-    let (started, starts) = std_mpsc::channel();
-    let (open, closed) = gate(started);
-    let mut first = pin!(writer.write(Touches::Everything, closed));
-    queue(&mut first).await;
-    starts.recv().unwrap();
+    let (first, open) = hold(&writer).await;
     let mut innocent = pin!(writer.write(Touches::Everything, |tx| note(tx, "innocent")));
     let mut orphan = pin!(writer.write(Touches::Everything, |tx| {
         tx.execute("PRAGMA defer_foreign_keys = ON", params![])?;
@@ -144,11 +140,7 @@ async fn runs_beside(
 ) -> (u32, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let writer = writer(&dir, 8);
-    let (started, starts) = std_mpsc::channel();
-    let (open, closed) = gate(started);
-    let mut first = pin!(writer.write(Touches::Everything, closed));
-    queue(&mut first).await;
-    starts.recv().unwrap();
+    let (first, open) = hold(&writer).await;
     let runs = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let counted = runs.clone();
     let mut kept = pin!(writer.write(Touches::Everything, move |tx| {
