@@ -1,5 +1,6 @@
 //! Who connects: a fleet in one process, with nothing for each terminal but its TLS session.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use harness::Failure;
+use harness::load::stopwatch::wall;
+use protocol::ids::TerminalId;
+use protocol::window::EpochClock;
 use reader_agent::backoff::Backoff;
 use reader_agent::identity::disk::IdentityFiles;
 use rustls::pki_types::pem::PemObject;
@@ -26,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const STORM_MAX: Duration = Duration::from_secs(300);
 /// From the last connection to the look at the server's memory.
 const SETTLE: Duration = Duration::from_secs(3);
+/// `schedule.horizon_epochs`, as it comes.
+const HORIZON_EPOCHS: u32 = 24;
 /// Connections from one address, of the ports that the kernel hands out.
 const PER_ADDRESS: usize = 10_000;
 
@@ -40,10 +46,18 @@ pub(crate) enum Request {
     Keys,
     /// The push stream; its first state is the answer.
     Events,
+    /// A schedule of the one hour that an agent, which renews each hour, does not have yet.
+    Schedule,
 }
 
 /// Terminals with certificates of their own.
-pub(crate) struct Clients(Vec<Arc<ClientConfig>>);
+pub(crate) struct Clients(Vec<Client>);
+
+#[derive(Clone)]
+struct Client {
+    terminal: TerminalId,
+    config: Arc<ClientConfig>,
+}
 
 /// How a fleet came back.
 #[derive(Debug, Clone, Default)]
@@ -57,16 +71,30 @@ pub(crate) struct Storm {
 type Line = TlsStream<TcpStream>;
 
 impl Request {
-    fn bytes(self) -> &'static [u8] {
-        match self {
+    fn bytes(self, terminal: TerminalId) -> Cow<'static, [u8]> {
+        let bytes: &[u8] = match self {
+            Self::Schedule => return Cow::Owned(next_epoch(terminal).into_bytes()),
             Self::Root => b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
             Self::Csrattrs => b"GET /.well-known/est/csrattrs HTTP/1.1\r\nhost: localhost\r\n\r\n",
             Self::Keys => b"GET /.well-known/jwks.json HTTP/1.1\r\nhost: localhost\r\n\r\n",
             Self::Events => {
                 b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n"
             }
-        }
+        };
+        Cow::Borrowed(bytes)
     }
+
+    /// Whether every answer is as long as the first.
+    fn is_of_one_length(self) -> bool {
+        self != Self::Schedule
+    }
+}
+
+/// Asks for what lies between this hour's horizon and the next one's.
+fn next_epoch(terminal: TerminalId) -> String {
+    let present = EpochClock::of(terminal).epoch_at(wall());
+    let after = present + HORIZON_EPOCHS - 1;
+    format!("GET /v1/schedule?after={after} HTTP/1.1\r\nhost: localhost\r\n\r\n")
 }
 
 impl Clients {
@@ -78,7 +106,7 @@ impl Clients {
             roots.add(certificate).map_err(Failure::of("root"))?;
         }
         let roots = Arc::new(roots);
-        let load = |place: &PathBuf| config(place, &roots).map(Arc::new);
+        let load = |place: &PathBuf| Client::load(place, &roots);
         Ok(Self(places.iter().map(load).collect::<Result<_, _>>()?))
     }
 
@@ -98,7 +126,7 @@ impl Clients {
             while began.elapsed() < SPAN {
                 let mut line = self.connect(number, port).await?;
                 if let Some(asks) = asks {
-                    ask_once(&mut line, asks).await?;
+                    ask_once(&mut line, &self.asks(number, asks)).await?;
                 }
                 hang_up(line).await;
                 done += 1;
@@ -111,16 +139,23 @@ impl Clients {
 
     /// Asks over connections that are kept; answers how often.
     pub(crate) async fn ask(&self, port: u16, request: Request) -> Result<u64, Failure> {
-        let lines = (0..ASKING).map(|number| self.connect(number, port));
-        let lines: Vec<Line> = futures_util::future::try_join_all(lines).await?;
+        let lines = (0..ASKING).map(|number| async move {
+            let line = self.connect(number, port).await?;
+            Ok::<_, Failure>((self.asks(number, request), line))
+        });
+        let lines = futures_util::future::try_join_all(lines).await?;
         let began = Instant::now();
-        let asking = lines.into_iter().map(|mut line| async move {
-            let mut answer = vec![0; ask_once(&mut line, request).await?];
+        let asking = lines.into_iter().map(|(asks, mut line)| async move {
+            let mut answer = vec![0; ask_once(&mut line, &asks).await?];
             let mut done = 1;
             while began.elapsed() < SPAN {
-                say(&mut line, request).await?;
-                // Every answer is as long as the first.
-                line.read_exact(&mut answer).await?;
+                match request.is_of_one_length() {
+                    true => {
+                        say(&mut line, &asks).await?;
+                        line.read_exact(&mut answer).await?;
+                    }
+                    false => drop(ask_once(&mut line, &asks).await?),
+                }
                 done += 1;
             }
             Ok::<u64, Failure>(done)
@@ -137,7 +172,7 @@ impl Clients {
     ) -> Result<Vec<Line>, Failure> {
         let lines = stream::iter(0..self.count()).map(|number| async move {
             let mut line = self.connect(number, port).await?;
-            ask_once(&mut line, first).await?;
+            ask_once(&mut line, &self.asks(number, first)).await?;
             Ok::<_, Failure>(line)
         });
         lines.buffer_unordered(HANDSHAKING).try_collect().await
@@ -148,11 +183,11 @@ impl Clients {
         let (began, failed) = (Instant::now(), Arc::new(AtomicUsize::default()));
         let mut fleet = JoinSet::new();
         for number in 0..self.count() {
-            let (config, failed) = (self.config(number), failed.clone());
+            let (client, failed) = (self.client(number), failed.clone());
             fleet.spawn(async move {
                 let mut backoff = Backoff::default();
                 loop {
-                    match listen(&config, number, port).await {
+                    match listen(&client, number, port).await {
                         Ok(line) => return (line, began.elapsed()),
                         Err(_) => failed.fetch_add(1, Ordering::Relaxed),
                     };
@@ -178,12 +213,16 @@ impl Clients {
     }
 
     async fn connect(&self, number: usize, port: u16) -> Result<Line, Failure> {
-        let config = self.config(number);
-        let line = connect(&config, number, port).await;
+        let client = self.client(number);
+        let line = connect(&client.config, number, port).await;
         line.map_err(Failure::of("a connection"))
     }
 
-    fn config(&self, number: usize) -> Arc<ClientConfig> {
+    fn asks(&self, number: usize, request: Request) -> Asks {
+        Asks::of(self.client(number).terminal, request)
+    }
+
+    fn client(&self, number: usize) -> Client {
         self.0[number % self.0.len()].clone()
     }
 }
@@ -193,20 +232,38 @@ pub(crate) async fn settle() {
     tokio::time::sleep(SETTLE).await;
 }
 
-fn config(place: &Path, roots: &Arc<RootCertStore>) -> Result<ClientConfig, Failure> {
-    // The same look at the files that an agent has.
-    let found = IdentityFiles::in_dir(place).load();
-    found.map_err(Failure::of(place.display()))?;
-    let (chain, key) = read(place).map_err(Failure::of(place.display()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(Failure::of("TLS"))?
-        .with_root_certificates(roots.clone());
-    let config = builder.with_client_auth_cert(chain, key);
-    let mut config = config.map_err(Failure::of(place.display()))?;
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(config)
+impl Client {
+    fn load(place: &Path, roots: &Arc<RootCertStore>) -> Result<Self, Failure> {
+        // The same look at the files that an agent has.
+        let found = IdentityFiles::in_dir(place).load();
+        let found = found.map_err(Failure::of(place.display()))?;
+        let (chain, key) = read(place).map_err(Failure::of(place.display()))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(Failure::of("TLS"))?
+            .with_root_certificates(roots.clone());
+        let config = builder.with_client_auth_cert(chain, key);
+        let mut config = config.map_err(Failure::of(place.display()))?;
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Self {
+            terminal: found.current.terminal(),
+            config: Arc::new(config),
+        })
+    }
+}
+
+/// A request, and what is sent for it.
+struct Asks {
+    request: Request,
+    bytes: Cow<'static, [u8]>,
+}
+
+impl Asks {
+    fn of(terminal: TerminalId, request: Request) -> Self {
+        let bytes = request.bytes(terminal);
+        Self { request, bytes }
+    }
 }
 
 fn read(
@@ -231,29 +288,29 @@ async fn connect(config: &Arc<ClientConfig>, number: usize, port: u16) -> std::i
         .await
 }
 
-async fn listen(config: &Arc<ClientConfig>, number: usize, port: u16) -> std::io::Result<Line> {
-    let line = tokio::time::timeout(CONNECT_TIMEOUT, connect(config, number, port)).await;
-    let mut line = line??;
-    ask_once(&mut line, Request::Events).await?;
+async fn listen(client: &Client, number: usize, port: u16) -> std::io::Result<Line> {
+    let line = connect(&client.config, number, port);
+    let mut line = tokio::time::timeout(CONNECT_TIMEOUT, line).await??;
+    ask_once(&mut line, &Asks::of(client.terminal, Request::Events)).await?;
     Ok(line)
 }
 
 /// Returns once it is sent. What TLS has taken may stay with it, and where many ask in one task it does: the runtime
 /// makes a task pause that has done so much at a stretch, and then nobody but a flush goes on.
-async fn say(line: &mut Line, request: Request) -> std::io::Result<()> {
-    line.write_all(request.bytes()).await?;
+async fn say(line: &mut Line, asks: &Asks) -> std::io::Result<()> {
+    line.write_all(&asks.bytes).await?;
     line.flush().await
 }
 
 /// Asks, and reads the answer, or the first frame of a stream; its length.
-async fn ask_once(line: &mut Line, request: Request) -> std::io::Result<usize> {
-    say(line, request).await?;
+async fn ask_once(line: &mut Line, asks: &Asks) -> std::io::Result<usize> {
+    say(line, asks).await?;
     let mut answer = Vec::with_capacity(4_096);
     loop {
         if line.read_buf(&mut answer).await? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        if is_whole(&answer, request)? {
+        if is_whole(&answer, asks.request)? {
             return Ok(answer.len());
         }
     }

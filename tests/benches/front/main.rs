@@ -1,25 +1,30 @@
 //! What does a connected terminal cost, beside nginx with the same certificates on the same core?
 //!
 //! A released authority and an nginx, each pinned to one core, and one client process on another: processor time of
-//! the server for each handshake and each kept-alive request, its memory for each terminal that only listens, and
-//! how long a fleet takes to come back after a restart. `make bench` prints the table and writes it into
+//! the server for each handshake and each kept-alive request, schedules a second beside what they are made of, the
+//! server's memory for each terminal that only listens, and how long a fleet takes to come back after a restart. `make bench` prints the table and writes it into
 //! docs/PERFORMANCE.md. `M2KEY_FRONT_AGENTS` says how many terminals there are.
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::Failure;
 use harness::load::house::House;
 
+mod bare;
 mod client;
+#[path = "../shared/itself.rs"]
+#[expect(dead_code, reason = "the authority is a harness's own here")]
+mod itself;
 mod nginx;
 #[path = "../shared/page.rs"]
-#[expect(dead_code, reason = "rates per second are of the other benchmarks")]
+#[expect(dead_code, reason = "rows without targets are of the other benchmarks")]
 mod page;
 mod server;
 mod table;
 
+use bare::Bare;
 use client::{Clients, Request};
 use nginx::Nginx;
 use server::Server;
@@ -45,6 +50,9 @@ struct Rounds {
     request: [Vec<f64>; 2],
     /// A request of a terminal that is proven in the store, which nginx has no like of.
     proven: Vec<f64>,
+    /// Per second, each with a new epoch.
+    schedules: Vec<f64>,
+    bare: Vec<bare::Rates>,
 }
 
 struct Measured {
@@ -56,21 +64,14 @@ struct Measured {
 }
 
 fn main() -> ExitCode {
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::of("a runtime"))
-        .and_then(|runtime| runtime.block_on(measure()));
-    match done {
-        Ok(text) => {
+    itself::run(|role| match role {
+        Some(bare::ROLE) => bare::obey(),
+        _ => {
+            let text = itself::runtime()?.block_on(measure())?;
             println!("\n{text}\nwritten into docs/PERFORMANCE.md");
-            ExitCode::SUCCESS
+            Ok(())
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 async fn measure() -> Result<String, Failure> {
@@ -83,8 +84,9 @@ async fn measure() -> Result<String, Failure> {
     let mut house = House::open(dir.path(), agents, 1).await?;
     house.authority.stop().await?;
     house.authority.configure(QUIET)?;
+    let mut bare = Bare::start(&house.authority)?;
     house.authority.serve().await?;
-    let measured = compare(&mut house, dir.path(), agents).await;
+    let measured = compare(&mut house, &mut bare, dir.path(), agents).await;
     // Also when it failed: did we end the connection?
     tell_refused(&house).await?;
     let measured = measured?;
@@ -94,7 +96,12 @@ async fn measure() -> Result<String, Failure> {
     Ok(text)
 }
 
-async fn compare(house: &mut House, dir: &Path, agents: u32) -> Result<Measured, Failure> {
+async fn compare(
+    house: &mut House,
+    bare: &mut Bare,
+    dir: &Path,
+    agents: u32,
+) -> Result<Measured, Failure> {
     let clients = Clients::load(&house.fleet.terminals, &house.authority.root())?;
     let port = house.fleet.agents[0].rsplit(':').next().unwrap_or_default();
     let port = port.parse().map_err(Failure::of("the agents' port"))?;
@@ -104,13 +111,14 @@ async fn compare(house: &mut House, dir: &Path, agents: u32) -> Result<Measured,
     let theirs = Server::at(nginx.pid(), nginx.port(), Request::Root);
     server::pin(ours.pid, SERVER_CORE)?;
     server::pin(theirs.pid, SERVER_CORE)?;
+    server::pin(bare.pid(), SERVER_CORE)?;
     eprintln!("{agents} terminals listen");
     // First, while neither has memory left over from other work.
     let idle = [
         idle(&clients, &ours, Request::Events).await?,
         idle(&clients, &theirs, Request::Root).await?,
     ];
-    let rounds = rounds(&clients, &ours, &theirs).await?;
+    let rounds = rounds(&clients, &ours, &theirs, bare).await?;
     eprintln!("{agents} terminals come back");
     tell_refused(house).await?;
     house.authority.stop().await?;
@@ -134,7 +142,12 @@ async fn tell_refused(house: &House) -> Result<(), Failure> {
 }
 
 /// Ours and nginx take turns, so that a slow moment of the machine hits both.
-async fn rounds(clients: &Clients, ours: &Server, theirs: &Server) -> Result<Rounds, Failure> {
+async fn rounds(
+    clients: &Clients,
+    ours: &Server,
+    theirs: &Server,
+    bare: &mut Bare,
+) -> Result<Rounds, Failure> {
     let mut rounds = Rounds::default();
     for round in 1..=page::ROUNDS {
         eprintln!("round {round} of {}", page::ROUNDS);
@@ -149,6 +162,12 @@ async fn rounds(clients: &Clients, ours: &Server, theirs: &Server) -> Result<Rou
         }
         let proven = ours.cost(clients.ask(ours.port, Request::Keys)).await?;
         rounds.proven.push(proven);
+        rounds.bare.push(bare.rates()?);
+        let began = Instant::now();
+        let issued = clients.ask(ours.port, Request::Schedule).await?;
+        rounds
+            .schedules
+            .push(issued as f64 / began.elapsed().as_secs_f64());
     }
     Ok(rounds)
 }

@@ -1,8 +1,9 @@
 //! How do they stand beside each other?
 
-use crate::Measured;
-use crate::page::median;
+use crate::bare::Rates;
 use crate::page::targets::{self, Target};
+use crate::page::{Row, median, render_judged};
+use crate::{Measured, Rounds};
 
 /// One line: what it costs here, and what at nginx.
 struct Line {
@@ -19,7 +20,21 @@ pub(crate) fn tell(measured: &Measured) -> std::io::Result<()> {
             targets::tell(target, line.ratio(), "")?;
         }
     }
-    Ok(())
+    let schedules = schedules(&measured.rounds);
+    targets::tell(&targets::SCHEDULES, schedules.ours / schedules.limit, "")
+}
+
+/// Beside what a schedule is made of, done in turn on the same core.
+fn schedules(rounds: &Rounds) -> Row {
+    let bare = |rate: fn(&Rates) -> f64| median(&rounds.bare.iter().map(rate).collect::<Vec<_>>());
+    let (keys, signatures) = (bare(|it| it.epoch_keys), bare(|it| it.signatures));
+    let request_s = median(&rounds.request[0]) / 1_000_000.0;
+    Row {
+        what: "schedules/s: one new epoch, signed, over kept-alive mTLS",
+        ours: median(&rounds.schedules),
+        beside: "bare epoch key, bare signature and our kept-alive request, one after the other",
+        limit: 1.0 / (1.0 / keys + 1.0 / signatures + request_s),
+    }
 }
 
 fn lines(measured: &Measured) -> [Line; 4] {
@@ -59,6 +74,8 @@ pub(crate) fn of(measured: &Measured) -> String {
         "| server's cost of one | | ours | nginx | ratio | target | |\n|---|---|--:|--:|--:|--:|---|\n",
     );
     lines(measured).iter().for_each(|line| text += &line.row());
+    text += "\n";
+    text += &render_judged(&[(schedules(&measured.rounds), Some(&targets::SCHEDULES))]);
     let storm = &measured.storm;
     text += &format!(
         "\nA kept-alive request of a terminal that is looked up in the store: {:.1} µs. \

@@ -13,16 +13,18 @@ use super::table::EPOCHS;
 /// Inserts that share a commit.
 pub(crate) const GROUP: usize = 64;
 
-/// The same HSM token and the same disk, in bare loops.
-pub(crate) struct Bare {
+/// The same HSM token, in bare loops.
+pub(crate) struct Token {
     hsm: hsm::bare::Bare,
     sealed: hsm::SealedSeed,
     messages: Vec<Vec<u8>>,
-    database: Connection,
 }
 
-impl Bare {
-    pub(crate) fn open(home: &Path, world: &World) -> Result<Self, Fault> {
+/// The same disk.
+pub(crate) struct Disk(Connection);
+
+impl Token {
+    pub(crate) fn open(world: &World) -> Result<Self, Fault> {
         let token = world.app().config.hsm.first();
         let module = Module::load(&token.module)?;
         let pin = Pin::from_file(&token.pin_file)?;
@@ -34,7 +36,6 @@ impl Bare {
             hsm,
             sealed: world.sealed().clone(),
             messages: (0..EPOCHS).map(|n| vec![n as u8; 34]).collect(),
-            database: database(&home.join("bare.sqlite"))?,
         })
     }
 
@@ -45,34 +46,37 @@ impl Bare {
     pub(crate) fn signatures(&self) -> Result<f64, HsmError> {
         rate(|| self.hsm.sign(&[7; 32]).map(|_| 1))
     }
+}
+
+impl Disk {
+    /// A database of its own in this directory.
+    pub(crate) fn open(home: &Path) -> rusqlite::Result<Self> {
+        let database = Connection::open(home.join("bare.sqlite"))?;
+        database.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+             CREATE TABLE spent (token BLOB PRIMARY KEY NOT NULL, rest BLOB NOT NULL) WITHOUT ROWID;",
+        )?;
+        Ok(Self(database))
+    }
 
     /// Rows a second, durable, [`GROUP`] to a commit, and how long each commit took.
     pub(crate) fn commits(&self) -> rusqlite::Result<(f64, Vec<Duration>)> {
         let mut took = Vec::new();
         let rate = rate(|| {
             let start = Instant::now();
-            self.database.execute_batch("BEGIN IMMEDIATE")?;
+            self.0.execute_batch("BEGIN IMMEDIATE")?;
             let mut insert = self
-                .database
+                .0
                 .prepare_cached("INSERT INTO spent VALUES (randomblob(24), randomblob(200))")?;
             for _ in 0..GROUP {
                 insert.execute([])?;
             }
-            self.database.execute_batch("COMMIT")?;
+            self.0.execute_batch("COMMIT")?;
             took.push(start.elapsed());
             Ok::<_, rusqlite::Error>(GROUP)
         })?;
         Ok((rate, took))
     }
-}
-
-fn database(path: &Path) -> rusqlite::Result<Connection> {
-    let database = Connection::open(path)?;
-    database.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-         CREATE TABLE spent (token BLOB PRIMARY KEY NOT NULL, rest BLOB NOT NULL) WITHOUT ROWID;",
-    )?;
-    Ok(database)
 }
 
 /// How much a second `step` does, told by its own count.

@@ -99,15 +99,15 @@ fn payments() -> Result<(), Fault> {
 /// Bare and ours take turns, so that a slow moment of the machine hits both; medians are told.
 async fn rounds(home: &Path) -> Result<table::Rounds, Fault> {
     let world = ours::World::open(home).await?;
-    let bare = bare::Bare::open(home, &world)?;
+    let (token, disk) = (bare::Token::open(&world)?, bare::Disk::open(home)?);
     let mut rounds = table::Rounds::default();
     for round in 1..=page::ROUNDS {
         eprintln!("round {round} of {}", page::ROUNDS);
-        rounds.bare_epoch_keys.push(bare.epoch_keys()?);
+        rounds.bare_epoch_keys.push(token.epoch_keys()?);
         rounds.epoch_keys.push(world.epoch_keys().await?);
-        rounds.bare_signatures.push(bare.signatures()?);
+        rounds.bare_signatures.push(token.signatures()?);
         rounds.schedules.push(world.schedules().await?);
-        let (rate, took) = bare.commits()?;
+        let (rate, took) = disk.commits()?;
         rounds.bare_commits.push(rate);
         rounds.commits_took.extend(took);
         let (rate, took) = world.payments().await?;
@@ -124,12 +124,12 @@ async fn rounds_on_postgres(
     server: &on_postgres::Server,
 ) -> Result<table::OnPostgres, Fault> {
     let world = ours::World::open(home).await?;
-    let bare = bare::Bare::open(home, &world)?;
+    let token = bare::Token::open(&world)?;
     let commits = server.bare().await?;
     let mut rounds = table::OnPostgres::default();
     for round in 1..=page::ROUNDS {
         eprintln!("round {round} of {} on PostgreSQL", page::ROUNDS);
-        rounds.bare_signatures.push(bare.signatures()?);
+        rounds.bare_signatures.push(token.signatures()?);
         rounds.bare_commits.push(commits.commits().await?.0);
         rounds.payments.push(world.payments().await?.0);
     }

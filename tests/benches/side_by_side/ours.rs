@@ -74,7 +74,14 @@ impl World {
         for terminal in &terminals {
             let epoch = EpochClock::of(*terminal).epoch_at(now);
             let keys = &journey.epoch_keys;
-            let loaded = keys.for_schedule(*terminal, &[epoch, epoch + 1]).await?;
+            let mut loaded = keys.for_schedule(*terminal, &[epoch, epoch + 1]).await?;
+            // A terminal draws each window of its hour once.
+            let clock = EpochClock::of(*terminal);
+            for hour in &mut loaded {
+                let mut behind = hour.behind;
+                behind.follow(hour.windows(Channel::Qr, &clock), now);
+                hour.behind = behind;
+            }
             held.insert(*terminal, loaded);
         }
         let host = app.config.public.link_host.clone();

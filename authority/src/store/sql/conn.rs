@@ -5,6 +5,8 @@
 //! read alike is written so that both do: `IS NOT DISTINCT FROM`, `CASE` in place of a condition as a number,
 //! `CAST(sum(…) AS BIGINT)`, and the name of the table before a column after `DO UPDATE SET`.
 
+use std::cell::Cell;
+
 use uuid::Uuid;
 
 use super::super::postgres::PgConn;
@@ -28,7 +30,8 @@ pub(in crate::store) enum Value<'a> {
 
 /// One row of an answer.
 pub(in crate::store) enum Row<'a> {
-    Sqlite(&'a rusqlite::Row<'a>),
+    /// Columns are mostly read in their order: beside the row, where the next one is looked for first.
+    Sqlite(&'a rusqlite::Row<'a>, Cell<usize>),
     Postgres(&'a tokio_postgres::Row),
 }
 
@@ -96,7 +99,7 @@ impl Conn {
                 let mut statement = conn.prepare_cached(sql)?;
                 let mut rows = statement.query(rusqlite::params_from_iter(&values))?;
                 while let Some(row) = rows.next()? {
-                    if !each(&Row::Sqlite(row))? {
+                    if !each(&Row::Sqlite(row, Cell::new(0)))? {
                         break;
                     }
                 }
@@ -116,12 +119,25 @@ impl Conn {
 impl Row<'_> {
     pub(in crate::store) fn get<T: Column>(&self, column: &str) -> Result<T> {
         let value = match self {
-            Self::Sqlite(row) => of_sqlite(row.get_ref(column)?)
-                .ok_or_else(|| corrupt(format!("{column} is of a kind that no table has")))?,
+            Self::Sqlite(row, next) => {
+                of_sqlite(row.get_ref(place(row.as_ref(), column, next)?)?)
+                    .ok_or_else(|| corrupt(format!("{column} is of a kind that no table has")))?
+            }
             Self::Postgres(row) => row.try_get(column)?,
         };
         T::of(value).ok_or_else(|| corrupt(format!("{column} holds what it cannot hold")))
     }
+}
+
+/// Where the column is; every look from the first one on would compare half of all names.
+fn place(row: &rusqlite::Statement<'_>, column: &str, next: &Cell<usize>) -> Result<usize> {
+    let count = row.column_count();
+    let named = |place: &usize| row.column_name(*place).is_ok_and(|name| name == column);
+    let mut places = (next.get()..count).chain(0..next.get());
+    let found = places.find(named);
+    let found = found.ok_or_else(|| corrupt(format!("no column is called {column}")))?;
+    next.set(found + 1);
+    Ok(found)
 }
 
 fn of_sqlite(value: rusqlite::types::ValueRef<'_>) -> Option<Value<'_>> {

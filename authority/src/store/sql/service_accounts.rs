@@ -35,23 +35,30 @@ const OPEN: &str =
 /// As they are offered.
 const IN_ORDER: &str = "ORDER BY first DESC, added_at_ms, id";
 
-/// The account that is meant: the chosen one, else the one that is offered first.
+/// The account that is meant: the chosen one, else the one that is offered first. A person has a few, and SQLite would
+/// make a table for the order of them, in each payment.
 pub(super) fn choose(
     conn: &Conn,
     person: &[u8; 16],
     chosen: Option<AccountId>,
     currency: Currency,
 ) -> Result<Option<ServiceAccount>> {
-    find(
+    let meant = all(
         conn,
-        &format!("{OPEN} AND currency = ?2 AND (?3 IS NULL OR id = ?3) {IN_ORDER} LIMIT 1"),
+        &format!("{OPEN} AND currency = ?2 AND (?3 IS NULL OR id = ?3)"),
         params![
             person,
             currency.code(),
             chosen.map(|account| *account.0.as_bytes())
         ],
-        read,
-    )
+        |row| {
+            let is_first: bool = get(row, "first")?;
+            let place = (!is_first, time(row, "added_at_ms")?, uuid(row, "id")?);
+            Ok((place, read(row)?))
+        },
+    )?;
+    let first = meant.into_iter().min_by_key(|(place, _)| *place);
+    Ok(first.map(|(_, account)| account))
 }
 
 fn bring(tx: &mut Tx<'_>, new: &NewServiceAccount) -> Verdict<ServiceAccount> {
