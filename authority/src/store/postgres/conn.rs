@@ -43,8 +43,8 @@ pub(in crate::store) struct PgConn {
     line: RefCell<Option<Line>>,
     statements: RefCell<HashMap<Prepared, Statement>>,
     trouble: Cell<Option<Trouble>>,
-    /// What was sent to touch one row each, in order.
-    sent: RefCell<VecDeque<String>>,
+    /// What was sent, in order, and how many rows each must touch.
+    sent: RefCell<VecDeque<(u64, String)>>,
     /// Rises with every change, and every failure.
     changes: Cell<u64>,
     /// A statement of this transaction failed, or did not touch what it must: nothing of it may stay.
@@ -138,9 +138,14 @@ impl PgConn {
         Ok(touched as usize)
     }
 
-    /// Sends a statement that must touch exactly one row, and does not wait for its answer: whoever asks
+    /// Sends a statement that must touch exactly so many rows, and does not wait for its answer: whoever asks
     /// something after it hears if it did not.
-    pub(in crate::store) fn execute_one(&self, sql: &str, values: &[Value<'_>]) -> Result<()> {
+    pub(in crate::store) fn execute_exactly(
+        &self,
+        rows: usize,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<()> {
         let statement = self.with_line(|line| self.statement(line, sql, values))?;
         let given = values.iter().filter(|it| **it != Value::Null);
         let given: Vec<_> = given.map(Encoded::of).collect();
@@ -148,7 +153,9 @@ impl PgConn {
             line.send(statement, given);
             Ok(line.unanswered())
         })?;
-        self.sent.borrow_mut().push_back(sql.to_owned());
+        self.sent
+            .borrow_mut()
+            .push_back((rows as u64, sql.to_owned()));
         self.changes.set(self.changes.get() + 1);
         match unanswered < SENT_MAX {
             true => Ok(()),
@@ -159,14 +166,16 @@ impl PgConn {
     /// Takes the answers of what was sent; the first that is not as it must be is an error.
     pub(in crate::store) fn settle(&self) -> Result<()> {
         let mut settled = Ok(());
-        while let Some(sql) = self.sent.borrow_mut().pop_front() {
+        while let Some((rows, sql)) = self.sent.borrow_mut().pop_front() {
             let answer = match self.line.borrow_mut().as_mut() {
                 Some(line) => line.answer(),
                 None => None,
             };
             let of_it = match answer {
-                Some(Ok(1)) => Ok(()),
-                Some(Ok(rows)) => Err(corrupt(format!("{rows} rows instead of one: {sql}"))),
+                Some(Ok(touched)) if touched == rows => Ok(()),
+                Some(Ok(touched)) => {
+                    Err(corrupt(format!("{touched} rows instead of {rows}: {sql}")))
+                }
                 Some(Err(error)) => Err(self.note(error)),
                 None => Err(away()),
             };
@@ -219,21 +228,34 @@ impl PgConn {
     pub(in crate::store) fn begin(&self, touches: &Touches) -> Result<()> {
         self.ready()?;
         self.failed.set(false);
-        self.batch(&format!("BEGIN;{}", Self::locks(touches)))
+        self.send_now("BEGIN")?;
+        self.lock(touches)
     }
 
-    /// Statements that take the locks of what is touched, until the transaction ends.
-    pub(in crate::store) fn locks(touches: &Touches) -> String {
-        match touches {
-            Touches::Everything => format!("SELECT pg_advisory_xact_lock({ALL})"),
-            Touches::These(keys) => {
-                let mut sql = format!("SELECT pg_advisory_xact_lock_shared({ALL})");
-                for key in keys {
-                    sql.push_str(&format!(";SELECT pg_advisory_xact_lock({key})"));
-                }
-                sql
+    /// Takes the locks of what is touched, in their order, until the transaction ends: by one statement that is
+    /// prepared, because each one that is not has the server read and plan it anew.
+    pub(in crate::store) fn lock(&self, touches: &Touches) -> Result<()> {
+        let keys = match touches {
+            Touches::Everything => {
+                return self.batch(&format!("SELECT pg_advisory_xact_lock({ALL})"));
             }
-        }
+            Touches::These(keys) => keys.iter().map(i64::to_string),
+        };
+        let keys = format!("{{{}}}", keys.collect::<Vec<_>>().join(","));
+        self.with_statement(
+            "SELECT pg_advisory_xact_lock_shared(?1)
+             UNION ALL SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(?2 AS bigint[])) AS key",
+            &[Value::Integer(ALL), Value::Text(&keys)],
+            |line, statement, values| line.query(statement, values),
+        )?;
+        Ok(())
+    }
+
+    /// Sends a statement that is given nothing and answers nothing, and does not wait for its answer.
+    fn send_now(&self, sql: &'static str) -> Result<()> {
+        self.with_line(|line| line.send_now(sql))?;
+        self.sent.borrow_mut().push_back((1, sql.to_owned()));
+        Ok(())
     }
 
     /// Waits so long for others to call out, and hands over what they say, with the number of the backend
@@ -332,10 +354,8 @@ impl PgConn {
         if self.trouble.get() == Some(Trouble::Lost) {
             return;
         }
-        let sent = self.with_line(|line| line.send_now("ROLLBACK"));
-        if sent.is_ok() {
-            self.sent.borrow_mut().push_back("ROLLBACK".to_owned());
-        }
+        // A line that broke is found out by whoever begins next.
+        let _ = self.send_now("ROLLBACK");
     }
 
     pub(in crate::store) fn trouble(&self) -> Option<Trouble> {

@@ -74,15 +74,20 @@ impl Conn {
         }
     }
 
-    /// Runs one statement that must touch exactly one row. Where there is a line to send it over, an error may
+    /// Runs one statement that must touch exactly so many rows. Where there is a line to send it over, an error may
     /// come with the next answer, and before the commit at the latest.
-    pub(in crate::store) fn execute_one(&self, sql: &str, params: impl Params) -> Result<()> {
+    pub(in crate::store) fn execute_exactly(
+        &self,
+        rows: usize,
+        sql: &str,
+        params: impl Params,
+    ) -> Result<()> {
         if let Self::Postgres(conn) = self {
-            return conn.execute_one(sql, &params.values());
+            return conn.execute_exactly(rows, sql, &params.values());
         }
         match self.execute(sql, params)? {
-            1 => Ok(()),
-            rows => Err(corrupt(format!("{rows} rows instead of one: {sql}"))),
+            touched if touched == rows => Ok(()),
+            touched => Err(corrupt(format!("{touched} rows instead of {rows}: {sql}"))),
         }
     }
 

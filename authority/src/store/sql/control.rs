@@ -5,7 +5,6 @@
 //! cluster, as it would be on SQLite. All locks of a batch are taken at its beginning and in one order, so
 //! that two batches never wait for each other.
 
-use super::super::postgres::PgConn;
 use super::conn::Conn;
 use crate::store::Result;
 
@@ -114,7 +113,7 @@ impl Conn {
     pub(in crate::store) fn lock(&self, touches: &Touches) -> Result<()> {
         match self {
             Self::Sqlite(_) => Ok(()),
-            Self::Postgres(conn) => conn.batch(&PgConn::locks(touches)),
+            Self::Postgres(conn) => conn.lock(touches),
         }
     }
 

@@ -12,6 +12,9 @@ use super::writer::Tx;
 use crate::store::sqlite::error::corrupt;
 use crate::store::{News, REVISIONS_MAX, Result};
 
+/// Windows that one statement moves.
+const MOVED_AT_ONCE_MAX: usize = 16;
+
 /// The stored turn; 0 where none is stored.
 pub(super) fn turn(conn: &Conn, window: &WindowId) -> Result<u16> {
     let stored = find(
@@ -93,8 +96,9 @@ pub(super) fn move_from(tx: &Tx<'_>, token: &TokenId) -> Result<Moved> {
     })
 }
 
-/// Moves each window on by one, whatever its turn; at the last turn it stays shut.
+/// Moves each window on by one, whatever its turn, or as often as it is named; at the last turn it stays shut.
 pub(super) fn move_all(tx: &Tx<'_>, terminal: TerminalId, moved: &[WindowId]) -> Result<()> {
+    let mut often: Vec<(WindowId, u16)> = Vec::new();
     for id in moved {
         if id.terminal != terminal {
             return Err(corrupt(format!(
@@ -102,22 +106,43 @@ pub(super) fn move_all(tx: &Tx<'_>, terminal: TerminalId, moved: &[WindowId]) ->
                 id.terminal
             )));
         }
-        tx.execute_one(
-            "INSERT INTO turns (epoch, terminal, version, channel, \"window\", turn)
-             VALUES (?1, ?2, ?3, ?4, ?5, 1)
-             ON CONFLICT (epoch, terminal, version, channel, \"window\")
-                 DO UPDATE SET turn = min(turns.turn + 1, ?6)",
-            params![
-                id.epoch,
-                id.terminal.value(),
-                id.version,
-                id.channel.byte(),
-                id.window,
-                u16::MAX
-            ],
-        )?;
+        match often.iter_mut().find(|(known, _)| known == id) {
+            Some((_, times)) => *times = times.saturating_add(1),
+            None => often.push((*id, 1)),
+        }
+    }
+    for some in often.chunks(MOVED_AT_ONCE_MAX) {
+        let mut values: Vec<&dyn Bind> = Vec::new();
+        let channels: Vec<u8> = some.iter().map(|(id, _)| id.channel.byte()).collect();
+        for ((id, times), channel) in some.iter().zip(&channels) {
+            values.extend([
+                &id.epoch as &dyn Bind,
+                &id.version,
+                channel,
+                &id.window,
+                times,
+            ]);
+        }
+        let terminal = terminal.value();
+        values.extend([&terminal as &dyn Bind, &u16::MAX]);
+        tx.execute_exactly(some.len(), &moving(some.len()), &values[..])?;
     }
     Ok(())
+}
+
+/// One statement for all of them: beside each other they cost a database little more than one.
+fn moving(count: usize) -> String {
+    let (terminal, last) = (5 * count + 1, 5 * count + 2);
+    let rows = (0..count).map(|row| {
+        let [epoch, version, channel, window, times] = [1, 2, 3, 4, 5].map(|place| 5 * row + place);
+        format!("(?{epoch}, ?{terminal}, ?{version}, ?{channel}, ?{window}, ?{times})")
+    });
+    let rows = rows.collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO turns (epoch, terminal, version, channel, \"window\", turn) VALUES {rows}
+         ON CONFLICT (epoch, terminal, version, channel, \"window\")
+             DO UPDATE SET turn = min(turns.turn + excluded.turn, ?{last})"
+    )
 }
 
 /// Read by their keys, so that a few hundred terminals cost one statement. It is the same one for every

@@ -207,7 +207,17 @@ impl Tx<'_> {
 
     /// Runs one statement that must touch exactly one row; an error may come with the next answer.
     pub(super) fn execute_one(&self, sql: &str, params: impl Params) -> Result<()> {
-        self.conn.execute_one(sql, params)
+        self.execute_exactly(1, sql, params)
+    }
+
+    /// The same for so many rows.
+    pub(super) fn execute_exactly(
+        &self,
+        rows: usize,
+        sql: &str,
+        params: impl Params,
+    ) -> Result<()> {
+        self.conn.execute_exactly(rows, sql, params)
     }
 }
 
