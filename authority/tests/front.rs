@@ -65,6 +65,8 @@ mod returning;
 mod revoking;
 #[path = "front/rotating.rs"]
 mod rotating;
+#[path = "front/same_keys.rs"]
+mod same_keys;
 #[path = "front/serving.rs"]
 mod serving;
 #[path = "front/signing.rs"]

@@ -262,7 +262,12 @@ impl From<OpenError> for CliError {
             }
             OpenError::Keys(OtherKeys::Store(error)) => error.into(),
             OpenError::Keys(OtherKeys::Hsm(error)) => error.into(),
-            OpenError::Keys(_) => Self::operator(
+            OpenError::Keys(OtherKeys::Swapped { .. }) => Self::operator(
+                "",
+                "put the HSM token of this database back, or restore its keys with the maker's means: nothing else \
+                 opens what is sealed under them; docs/OPERATIONS.md, \"Is it well?\"",
+            ),
+            OpenError::Keys(OtherKeys::Differs { .. } | OtherKeys::Lacks { .. }) => Self::operator(
                 "",
                 "give this node an HSM token with the same keys, or another database: docs/OPERATIONS.md, \
                  \"Many nodes\"",

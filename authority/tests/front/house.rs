@@ -235,6 +235,30 @@ impl House {
         }
     }
 
+    /// Starts a daemon that must not serve: one that does is killed, and has no exit code.
+    pub fn serve_in_vain(&self) -> Said {
+        let mut child = command(&["--config", text(&self.config()), "serve"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut err = String::new();
+        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if line.contains(" serving ") {
+                child.kill().unwrap();
+            }
+            err += &format!("{line}\n");
+        }
+        let said = Said {
+            code: child.wait().unwrap().code().unwrap_or(-1),
+            out: String::new(),
+            err,
+        };
+        self.assert_mute(&said);
+        said
+    }
+
     /// A merchant and a terminal of it: the terminal's id and its join token.
     pub fn terminal(&self) -> (String, String) {
         let said = self.verb(&[
