@@ -49,6 +49,8 @@ mod failing_over;
 mod guessing;
 #[path = "journey/linking.rs"]
 mod linking;
+#[path = "journey/lone.rs"]
+mod lone;
 #[path = "journey/looking_up.rs"]
 mod looking_up;
 #[path = "journey/losing_hsm.rs"]

@@ -1,17 +1,27 @@
 //! Does the HSM token of this node hold the keys that the database and other nodes use?
 //!
-//! Public keys are compared with the table. Of the keys that seal and bind there is a seed of nobody in the
-//! database, sealed by whichever node was first: whoever can use it holds both. A node that cannot would
-//! answer terminals with what no other node accepts, so it does not start.
+//! Public keys are compared with the table. The keys that seal and bind have no public half, so they are to open
+//! what was sealed under them:
+//!
+//! ```text
+//! several nodes   a seed of nobody in the database, sealed by whichever node was first
+//! a lone node     the seeds of its terminals: nothing else depends on these keys
+//! ```
+//! Whoever can use it holds both. A node that cannot would answer terminals with what no other node accepts, or
+//! could answer none of them, so it does not start.
 
-use hsm::{HsmError, Priority};
+use hsm::{HsmError, Priority, SealedSeed, SealingKeys};
 use pki::lifecycle::KeyState;
 
 use crate::app::App;
 use crate::store::{Contact, KeyProof, KeyRecord, StoreError};
 
-/// The header of the seed of nobody: no terminal's seed has it.
+/// The header of the seed of nobody, and what is asked of any seed: no terminal's seed has it for a header, and no
+/// hour's key is made from it.
 const CONTEXT: &[u8] = b"m2key key proof";
+
+/// So many seeds of terminals are tried: one row that was damaged is not another key.
+pub const SEEDS_TRIED_MAX: u32 = 8;
 
 /// Why this node must not serve beside the others.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +69,10 @@ async fn compare(app: &App) -> Result<(), OtherKeys> {
     for key in ring.records().iter().filter(active) {
         compare_public(app, key).await?;
     }
+    let sealing = ring.sealing();
     match app.store.contact() {
-        Contact::Alone => Ok(()),
-        _ => compare_sealing(app).await,
+        Contact::Alone => open_kept(app, sealing).await,
+        _ => open_proof(app, sealing).await,
     }
 }
 
@@ -79,25 +90,40 @@ async fn compare_public(app: &App, key: &KeyRecord) -> Result<(), OtherKeys> {
     }
 }
 
-async fn compare_sealing(app: &App) -> Result<(), OtherKeys> {
-    let keys = app.keyring().sealing().clone();
+/// Where nothing is sealed yet, nothing is lost under other keys either.
+async fn open_kept(app: &App, keys: &SealingKeys) -> Result<(), OtherKeys> {
+    let kept = app.store.seeds_under(keys.clone(), SEEDS_TRIED_MAX).await?;
+    let mut refused = Ok(());
+    for seed in kept {
+        match open(app, keys, &seed.sealed).await {
+            Err(differs @ OtherKeys::Differs { .. }) => refused = Err(differs),
+            opened => return opened,
+        }
+    }
+    refused
+}
+
+async fn open_proof(app: &App, keys: &SealingKeys) -> Result<(), OtherKeys> {
     if app.store.key_proof(keys.clone()).await?.is_none() {
         let sealed = app
             .hsm
-            .seal_new_seed(&keys, CONTEXT.to_vec(), Priority::Renewal)
+            .seal_new_seed(keys, CONTEXT.to_vec(), Priority::Renewal)
             .await
             .map_err(|error| of_hsm(&keys.sealing.0, error))?;
         let keys = keys.clone();
         app.store.add_key_proof(KeyProof { keys, sealed }).await?;
     }
     // Whichever stays of several that were first.
-    let Some(proof) = app.store.key_proof(keys.clone()).await? else {
-        return Ok(());
-    };
+    match app.store.key_proof(keys.clone()).await? {
+        Some(proof) => open(app, &proof.keys, &proof.sealed).await,
+        None => Ok(()),
+    }
+}
+
+/// In the HSM; what it answers is nothing that anything follows from, and is not kept.
+async fn open(app: &App, keys: &SealingKeys, sealed: &SealedSeed) -> Result<(), OtherKeys> {
     let message = vec![CONTEXT.to_vec()];
-    let used = app
-        .hsm
-        .hmac_batch(&proof.keys, &proof.sealed, message, Priority::Renewal);
+    let used = app.hsm.hmac_batch(keys, sealed, message, Priority::Renewal);
     match used.await {
         Ok(_) => Ok(()),
         Err(error) => {
