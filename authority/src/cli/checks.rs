@@ -66,7 +66,7 @@ pub(super) fn hsm(arguments: &Arguments) -> Result<(), CliError> {
     }
     Err(CliError::operator(
         "an HSM token or a key in it is not as M2Key needs it",
-        "each line above that says MISSING, WRONG, LACKING or AWAY names what to change",
+        "each line above that says MISSING, WRONG, LACKING, UNSEEN or AWAY names what to change",
     ))
 }
 

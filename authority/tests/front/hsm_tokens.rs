@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use authority::store::KeyPurpose;
+
 use crate::house::{Daemon, House};
 
 const CLONE: &str = "m2key-authority-2";
@@ -37,6 +39,35 @@ fn a_key_that_a_clone_lacks_is_told_until_it_is_copied() {
     drop(daemon);
     clone.copy_again();
     assert_eq!(house.verb(&["check-hsm"]).code, 0);
+}
+
+#[test]
+fn of_a_clone_that_was_never_seen_each_key_is_told_as_unseen_and_none_as_lacking() {
+    let house = House::new();
+    let clone = Clone::of(&house);
+    clone.take_away();
+    let checked = house.verb(&["check-hsm"]);
+    checked.refused(4, "not as M2Key needs", "UNSEEN or AWAY");
+    let lines: Vec<_> = checked.out.lines().collect();
+    let of_keys = lines.iter().filter(|line| line.contains(" key m2key-"));
+    let told = format!(": {CLONE} could not show it");
+    for line in of_keys.clone() {
+        let is_unseen = line.starts_with("UNSEEN   key m2key-") && line.ends_with(&told);
+        assert!(is_unseen, "{checked:?}");
+    }
+    assert_eq!(of_keys.count(), KeyPurpose::ALL.len(), "{checked:?}");
+    let away = format!("AWAY     {CLONE}: ");
+    assert_eq!(lines.iter().filter(|it| it.starts_with(&away)).count(), 1);
+
+    let view = house.verb(&["check-hsm", "--json"]);
+    assert_eq!(view.code, 4, "{view:?}");
+    let view: serde_json::Value = serde_json::from_str(&view.out).unwrap();
+    for key in view["keys"].as_array().unwrap() {
+        assert_eq!(key["unseen_on"], serde_json::json!([CLONE]), "{key}");
+    }
+    clone.put_back();
+    let seen = house.verb(&["check-hsm"]);
+    assert!(seen.code == 0 && !seen.out.contains("UNSEEN"), "{seen:?}");
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl Inner {
         }
         let mut reports: Vec<_> = all.into_values().collect();
         for report in &mut reports {
-            self.say_who_lacks(report, &answered);
+            self.say_who_lacks(report);
         }
         Ok(reports)
     }
@@ -302,11 +302,12 @@ impl Inner {
         }
     }
 
-    fn say_who_lacks(&self, report: &mut KeyReport, answered: &[usize]) {
-        for member in answered {
-            let amiss = self.keys.amiss(*member);
+    /// Of whoever does not answer, what it showed before, if it showed anything.
+    fn say_who_lacks(&self, report: &mut KeyReport) {
+        for member in 0..self.members.len() {
+            let amiss = self.keys.amiss(member);
             let standing = amiss.iter().find(|(label, _)| *label == report.label);
-            let name = self.name(*member).to_owned();
+            let name = self.name(member).to_owned();
             match standing {
                 Some((_, Standing::Differs)) => report
                     .findings

@@ -180,6 +180,14 @@ async fn a_key_met_while_others_cannot_say_is_told_of_and_asked_for_again() {
     let remarks = world.spread.health().remarks.join("; ");
     let told = "two has not shown so far whether it holds conformance-elsewhere";
     assert!(remarks.contains(told), "{remarks}");
+    let reports = world.spread.inventory().await.unwrap();
+    let report = reports.iter().find(|it| it.label == fresh).unwrap();
+    assert_eq!(
+        report.unseen_on,
+        ["two"],
+        "nobody knows whether it lacks it"
+    );
+    assert!(report.lacked_by.is_empty());
     two.heal();
     world.until(|it| it.health().remarks.is_empty()).await;
 }
