@@ -142,6 +142,14 @@ mod tests {
         assert_eq!(one_by_one(9, 10, || true, rests, piece).await, Ok(5));
         // A rest of seconds ends at once.
         rest(REST_MAX, ready(())).await;
-        rest(NO_TIME, pending()).await;
+    }
+
+    #[tokio::test]
+    async fn after_a_longer_piece_the_rest_is_longer() {
+        tokio::select! {
+            biased;
+            () = rest(REST_MAX, pending()) => unreachable!("it is over with the shortest"),
+            () = rest(NO_TIME, pending()) => {}
+        }
     }
 }
