@@ -68,7 +68,9 @@ pub use join_tokens::{JoinTokenList, JoinTokenRevoke, JoinTokenView, JoinTokens}
 pub use keys::{KeyList, KeyStep, KeyView, Keys, Planned};
 pub use lost::{ComparedView, FenceCompare};
 pub use merchants::{MerchantAdd, MerchantList, MerchantView, Merchants};
-pub use nodes::{NodeForget, NodeForgotten, NodeList, NodeRenew, NodeState, NodeView, Nodes};
+pub use nodes::{
+    NodeForget, NodeForgotten, NodeList, NodeRenew, NodeState, NodeView, Nodes, ReplicaView,
+};
 pub use operations::{
     OperationList, OperationShow, OperationTranscript, OperationView, OperationsView,
     TranscriptView,

@@ -8,7 +8,9 @@ use super::{LIST_MAX, Verb, refused};
 use crate::app::App;
 use crate::services::Failure;
 use crate::services::node::{Listener, NodeRenewed};
-use crate::store::{CertificateRecord, FORGET_AFTER_MS, ForgetNode, NodeRecord, Subject};
+use crate::store::{
+    CertificateRecord, FORGET_AFTER_MS, ForgetNode, NodeRecord, ReplicaState, Subject,
+};
 
 /// A node that asks for news is seen every five seconds.
 const LISTENS_WITHIN_MS: Millis = 15_000;
@@ -22,7 +24,7 @@ pub struct NodeRenew {
     pub listener: Listener,
 }
 
-/// All nodes of this authority, in order of name.
+/// All nodes of this authority, in order of name, and the replicas of the one that answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeList {}
@@ -37,6 +39,19 @@ pub struct NodeForget {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Nodes {
     pub nodes: Vec<NodeView>,
+    /// That the one that answers reads from, as it sees them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub replicas: Vec<ReplicaView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaView {
+    pub host: String,
+    /// What may lag is read there, not from the primary.
+    pub usable: bool,
+    /// How far behind it is at most; none while that is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lag_ms: Option<Millis>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +109,8 @@ impl Verb for NodeList {
         let own = app.config.node.as_str();
         let found = app.store.nodes().await?;
         let nodes = found.into_iter().map(|it| NodeView::of(it, own)).collect();
-        Ok(Nodes { nodes })
+        let replicas = app.store.replicas().into_iter().map(Into::into).collect();
+        Ok(Nodes { nodes, replicas })
     }
 }
 
@@ -147,6 +163,16 @@ async fn is_known(app: &App, name: &str) -> Result<bool, Failure> {
 
 fn strands(detail: String) -> Failure {
     refused(ProblemType::WouldStrand, detail)
+}
+
+impl From<ReplicaState> for ReplicaView {
+    fn from(state: ReplicaState) -> Self {
+        Self {
+            host: state.host,
+            usable: state.is_current,
+            lag_ms: state.lag_ms,
+        }
+    }
 }
 
 impl NodeView {
