@@ -105,8 +105,8 @@ pub trait Terminals {
     /// What these epochs, which rise, are judged by; none of a terminal that is not known.
     async fn judging(&self, terminal: TerminalId, epochs: Vec<u32>) -> Result<Option<Judging>>;
 
-    /// Seeds that are sealed under exactly these keys, of whichever terminals; at most so many.
-    async fn seeds_under(&self, keys: SealingKeys, limit: u32) -> Result<Vec<Seed>>;
+    /// Every seed of the terminals with the highest numbers, from the last down; at most so many.
+    async fn last_seeds(&self, limit: u32) -> Result<Vec<Seed>>;
 
     /// Bans: from this commit on tokens, claims and schedules of the terminal are refused, its
     /// charge is ended and its held claim released, and its certificates are revoked. None if there is no such terminal; banning twice

@@ -48,6 +48,7 @@ fn a_lone_node_does_not_start_on_another_sealing_or_binding_key_than_its_seeds_a
     let house = House::new();
     let daemon = house.serve();
     house.terminal();
+    house.terminal();
     assert_eq!(daemon.stop(), 0);
 
     let own = house.scratch("own");

@@ -17,6 +17,9 @@ async fn refused(world: &World) -> String {
 async fn another_sealing_or_binding_key_under_its_label_is_refused_by_name_where_seeds_are_kept() {
     for kind in [KeyKind::Sealing, KeyKind::Binding] {
         let world = World::new().await;
+        world
+            .add_terminal(TerminalId::from_number(LAST).unwrap())
+            .await;
         same_keys::prove(&world.app).await.unwrap();
         let keys = world.app.keyring().sealing().clone();
         let label = match kind {
@@ -50,4 +53,11 @@ async fn one_seed_that_was_changed_does_not_make_the_key_another_one() {
     same_keys::prove(&world.app).await.unwrap();
     world.edit("UPDATE seeds SET blob = zeroblob(40)");
     assert!(refused(&world).await.contains("another key"));
+}
+
+#[tokio::test]
+async fn a_single_seed_that_does_not_open_is_no_reason_not_to_serve() {
+    let world = World::new().await;
+    world.edit("UPDATE seeds SET binding = zeroblob(32)");
+    same_keys::prove(&world.app).await.unwrap();
 }

@@ -103,15 +103,18 @@ const WATCHED: [(&str, &str); 26] = [
 ];
 
 /// How the statements begin that SQLite may make a table for: they are run for what comes seldom, not in each payment.
-const SELDOM: [&str; 8] = [
+const SELDOM: [&str; 11] = [
+    "DELETE FROM nfc_paces WHERE terminal = $1 AND from_epoch < (",
+    "DELETE FROM proofs",
+    "DELETE FROM wallet_requests",
     "INSERT INTO accounts",
     "INSERT INTO certificates",
     "INSERT INTO keys",
     "SELECT * FROM ( SELECT claims.id",
-    "SELECT 1 FROM keys",
+    "SELECT 1 FROM keys WHERE label IN",
     "UPDATE certificates",
-    "WITH RECURSIVE later",
-    "WITH RECURSIVE nodes",
+    "WITH RECURSIVE later (epoch) AS ( SELECT min(epoch) FROM turns",
+    "WITH RECURSIVE nodes (node) AS ( SELECT min(node) FROM audit_rows",
 ];
 
 /// What statements of PostgreSQL alone have in them: SQLite has one writer, no neighbours, and functions of its own.

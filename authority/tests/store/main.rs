@@ -99,7 +99,7 @@ macro_rules! suite {
             a_key_is_added_once,
             a_terminal_is_added_once_with_seed_and_join_token,
             seeds_are_found_by_epoch,
-            seeds_are_found_by_the_keys_that_they_are_sealed_under,
+            the_last_seeds_come_first_and_no_more_than_asked_for,
             a_ban_ends_what_is_held_and_stays_the_first,
             a_banned_terminal_is_refused_everywhere,
             schedule_sequences_rise_and_the_horizon_never_shrinks,

@@ -242,20 +242,33 @@ impl PgConn {
             Touches::These(keys) => keys.iter().map(i64::to_string),
         };
         let keys = format!("{{{}}}", keys.collect::<Vec<_>>().join(","));
-        self.with_statement(
+        let too_long = Cell::new(false);
+        let locked = self.with_statement(
             "SELECT pg_advisory_xact_lock_shared(?1)
              UNION ALL SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(?2 AS bigint[])) AS key",
             &[Value::Integer(ALL), Value::Text(&keys)],
-            |line, statement, values| line.query(statement, values),
-        )?;
-        Ok(())
+            |line, statement, values| {
+                let locked = line.query(statement, values);
+                locked
+                    .inspect_err(|why| too_long.set(why.code() == Some(&SqlState::QUERY_CANCELED)))
+            },
+        );
+        // Many short waits for others are as good as one that is too long: nothing is done yet.
+        if too_long.get() {
+            self.trouble.set(Some(Trouble::Crossed));
+        }
+        locked.map(drop)
     }
 
     /// Sends a statement that is given nothing and answers nothing, and does not wait for its answer.
     fn send_now(&self, sql: &'static str) -> Result<()> {
-        self.with_line(|line| line.send_now(sql))?;
-        self.sent.borrow_mut().push_back((1, sql.to_owned()));
-        Ok(())
+        let sent = self.with_line(|line| line.send_now(sql));
+        match &sent {
+            Ok(()) => self.sent.borrow_mut().push_back((1, sql.to_owned())),
+            // Whether an answer will come of it is not known: the line cannot be used any more.
+            Err(_) => self.trouble.set(Some(Trouble::Lost)),
+        }
+        sent
     }
 
     /// Waits so long for others to call out, and hands over what they say, with the number of the backend

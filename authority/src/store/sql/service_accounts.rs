@@ -4,7 +4,9 @@ use crate::store::sql::conn::{Conn, Row, params};
 use async_trait::async_trait;
 use protocol::ids::AccountId;
 use protocol::money::Currency;
+use protocol::time::Timestamp;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::SqlStore;
 use super::persons::{find_person, person};
@@ -43,21 +45,23 @@ pub(super) fn choose(
     chosen: Option<AccountId>,
     currency: Currency,
 ) -> Result<Option<ServiceAccount>> {
-    let meant = all(
-        conn,
+    let mut first: Option<((bool, Timestamp, Uuid), ServiceAccount)> = None;
+    conn.query(
         &format!("{OPEN} AND currency = ?2 AND (?3 IS NULL OR id = ?3)"),
         params![
             person,
             currency.code(),
             chosen.map(|account| *account.0.as_bytes())
         ],
-        |row| {
+        &mut |row| {
             let is_first: bool = get(row, "first")?;
             let place = (!is_first, time(row, "added_at_ms")?, uuid(row, "id")?);
-            Ok((place, read(row)?))
+            if first.as_ref().is_none_or(|(best, _)| place < *best) {
+                first = Some((place, read(row)?));
+            }
+            Ok(true)
         },
     )?;
-    let first = meant.into_iter().min_by_key(|(place, _)| *place);
     Ok(first.map(|(_, account)| account))
 }
 

@@ -76,13 +76,12 @@ impl Terminals for SqlStore {
             .await
     }
 
-    async fn seeds_under(&self, keys: SealingKeys, limit: u32) -> Result<Vec<Seed>> {
+    async fn last_seeds(&self, limit: u32) -> Result<Vec<Seed>> {
         self.read(move |conn| {
             all(
                 conn,
-                "SELECT * FROM seeds WHERE sealing_label = ?1 AND binding_label = ?2
-                 ORDER BY terminal DESC, version DESC LIMIT ?3",
-                params![keys.sealing.0, keys.binding.0, limit],
+                "SELECT * FROM seeds ORDER BY terminal DESC, version DESC LIMIT ?1",
+                [limit],
                 read_seed,
             )
         })

@@ -106,6 +106,7 @@ pub(super) fn move_all(tx: &Tx<'_>, terminal: TerminalId, moved: &[WindowId]) ->
                 id.terminal
             )));
         }
+        // Once each: one statement cannot move a row twice.
         match often.iter_mut().find(|(known, _)| known == id) {
             Some((_, times)) => *times = times.saturating_add(1),
             None => often.push((*id, 1)),
@@ -130,7 +131,8 @@ pub(super) fn move_all(tx: &Tx<'_>, terminal: TerminalId, moved: &[WindowId]) ->
     Ok(())
 }
 
-/// One statement for all of them: beside each other they cost a database little more than one.
+/// One statement for all of them: beside each other they cost a database little more than one. Terminals have so few
+/// windows at a time that two or three texts are all there are.
 fn moving(count: usize) -> String {
     let (terminal, last) = (5 * count + 1, 5 * count + 2);
     let rows = (0..count).map(|row| {

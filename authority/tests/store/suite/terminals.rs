@@ -2,7 +2,7 @@
 
 use authority::store::{
     Certificate, ChargeStatus, ClaimOutcome, JoinToken, KeyPurpose, KeyRecord, PayOutcome, Redeem,
-    Scheduled, Seed, StartCharge, StoreError, Subject, TerminalStatus,
+    Scheduled, StartCharge, StoreError, Subject, TerminalStatus,
 };
 use hsm::KeyLabel;
 use pki::lifecycle::KeyState;
@@ -105,25 +105,20 @@ pub(crate) async fn seeds_are_found_by_epoch(world: &World) {
     assert_eq!(unknown, Ok(None));
 }
 
-pub(crate) async fn seeds_are_found_by_the_keys_that_they_are_sealed_under(world: &World) {
+pub(crate) async fn the_last_seeds_come_first_and_no_more_than_asked_for(world: &World) {
     let merchant = world.merchant().await;
-    let (mut of_others, mut of_these) = (Vec::new(), Vec::new());
+    let mut seeds = Vec::new();
     for n in 1..=3 {
         let (terminal, mut seed, token) = new_terminal(merchant.id, n);
-        match n {
-            2 => seed.keys.binding = KeyLabel("m2key-binding-2".into()),
-            _ => of_these.push(seed.clone()),
+        if n == 2 {
+            seed.keys.binding = KeyLabel("m2key-binding-2".into());
         }
-        of_others.extend((n == 2).then(|| seed.clone()));
+        seeds.insert(0, seed.clone());
         let added = world.store.add_terminal(terminal, seed, token).await;
         assert!(added.unwrap());
     }
-    let under = |seed: &Seed, limit| world.store.seeds_under(seed.keys.clone(), limit);
-    assert_eq!(under(&of_others[0], 9).await, Ok(of_others));
-    let mut found = under(&of_these[0], 9).await.unwrap();
-    found.sort_by_key(|seed| seed.terminal);
-    assert_eq!(found, of_these);
-    assert_eq!(under(&of_these[0], 1).await.unwrap().len(), 1);
+    assert_eq!(world.store.last_seeds(9).await, Ok(seeds.clone()));
+    assert_eq!(world.store.last_seeds(2).await, Ok(seeds[..2].to_vec()));
 }
 
 pub(crate) async fn a_ban_ends_what_is_held_and_stays_the_first(world: &World) {
