@@ -294,6 +294,47 @@ async fn a_server_that_lacks_what_was_acknowledged_is_found_out_before_it_serves
     world.check_books_and_audit().await;
 }
 
+/// The server before is still there for whoever asks it, and both count their news by the same numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn news_are_of_the_server_that_is_served_from() {
+    let old = full();
+    let new = old.standby("new");
+    // Whichever of them writes, the new one first.
+    let store = Arc::new(open(either(&new, &old), NODE, 1)) as Arc<dyn Store>;
+    let terminal = World::new(store.clone()).terminal(1).await;
+    let mut news = store.news();
+    old.wait_for("SELECT 1 FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()");
+    new.promote();
+    let tells = |server: &Cluster, kind: &str| {
+        let row = format!(
+            "INSERT INTO news (number, node, kind, about)
+             SELECT coalesce(max(number), 0) + 1, 'node-9', '{kind}', '{terminal}' FROM news"
+        );
+        server.sql("postgres", &row);
+    };
+    tells(&old, "fact");
+    until(&mut news, &News::Fact).await;
+    tells(&new, "banned");
+    // Only those who hear and call out are left there.
+    old.sql(
+        "postgres",
+        &format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name = 'm2key-authority {NODE}' AND query NOT LIKE '%pg_notify%'"
+        ),
+    );
+    while store.server_in_question().is_none() {
+        // The first that asks finds it out.
+        let _ = store.audit_heads().await;
+    }
+    store.accept_server(store.server_in_question().unwrap());
+    until(&mut news, &News::All).await;
+    tells(&new, "banned");
+    until(&mut news, &News::Banned(terminal)).await;
+    store.call(&[News::Closed(terminal)]);
+    new.wait_for("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_notify%'");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_stands_still_for_longer_than_a_statement_may_take_loses_nothing() {
     let cluster = full();

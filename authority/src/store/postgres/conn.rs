@@ -294,6 +294,16 @@ impl PgConn {
         self.ready()
     }
 
+    /// Whether it leads to the server that is served from; an error while that is in question.
+    pub(super) fn leads_home(&self) -> Result<bool> {
+        self.connect.server.holds(self.server.get())
+    }
+
+    /// Who is at the other end.
+    pub(super) fn server(&self) -> Option<Server> {
+        self.server.get()
+    }
+
     /// The log of the server is on its disk up to there.
     pub(super) fn reached(&self, log_end: i64) {
         self.connect.server.reached(log_end);

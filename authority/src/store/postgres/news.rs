@@ -32,7 +32,9 @@ use crate::store::sql::control::{Subject, Touches};
 use crate::store::sql::nodes::{newest, since};
 use crate::store::sql::row::{all, get, one};
 use crate::store::sqlite::error::unusable;
-use crate::store::{Chore, Contact, LOST_AFTER, NEWS_EVERY, News, NewsListener, NodeSays, Result};
+use crate::store::{
+    Chore, Contact, LOST_AFTER, NEWS_EVERY, News, NewsListener, NodeSays, Result, Server,
+};
 
 /// Commits whose news wait to be called out; past it others are told that some are missing.
 const CALLS_MAX: usize = 4_096;
@@ -270,8 +272,9 @@ impl Shared {
 struct Listener {
     conn: Conn,
     shared: Arc<Shared>,
-    /// The number of the last row that was read.
+    /// The number of the last row that was read, and where.
     last: u64,
+    server: Option<Server>,
     asked_for_chores: Option<Moment>,
     seen: Option<Moment>,
 }
@@ -284,9 +287,11 @@ impl Listener {
             conn,
             shared,
             last,
+            server: None,
             asked_for_chores: None,
             seen: None,
         };
+        listener.server = listener.postgres()?.server();
         listener.look()?;
         Ok(listener)
     }
@@ -307,8 +312,10 @@ impl Listener {
     /// Waits for a call, and looks.
     fn turn(&mut self) -> Result<()> {
         let conn = self.postgres()?;
-        if conn.trouble().is_some() {
+        // The server before may still be there, and knows nothing of what others do.
+        if conn.trouble().is_some() || !conn.leads_home()? {
             conn.ready_again()?;
+            self.count_anew()?;
             self.seen = None;
             // Calls may have been lost, not rows.
             self.look()?;
@@ -324,6 +331,17 @@ impl Listener {
             self.take(said);
         }
         self.look()
+    }
+
+    /// Another server may have other rows by the same numbers.
+    fn count_anew(&mut self) -> Result<()> {
+        let server = self.postgres()?.server();
+        if server != self.server {
+            self.last = newest(&self.conn)?;
+            self.shared.news.tell(News::All);
+            self.server = server;
+        }
+        Ok(())
     }
 
     fn take(&self, said: &str) {
@@ -464,10 +482,11 @@ impl Voice {
         }
     }
 
-    /// A new connection has another backend.
+    /// A new connection has another backend; one to a server that is not served from any more is made anew.
     fn backend_known(&self) -> Result<()> {
         let own = &self.shared.own_backend;
-        if own.load(Ordering::SeqCst) != 0 && self.conn.trouble().is_none() {
+        let is_well = self.conn.trouble().is_none() && self.conn.leads_home()?;
+        if own.load(Ordering::SeqCst) != 0 && is_well {
             return Ok(());
         }
         self.conn.ready_again()?;
