@@ -39,8 +39,8 @@ mod certified;
 mod claiming;
 #[path = "journey/commands.rs"]
 mod commands;
-#[path = "journey/copies.rs"]
-mod copies;
+#[path = "journey/copied.rs"]
+mod copied;
 #[path = "journey/disputing.rs"]
 mod disputing;
 #[path = "journey/dpop.rs"]

@@ -358,6 +358,7 @@ mod tests {
         (0..fleet).for_each(|n| lanes.tell(News::Listens(terminal(n))));
         lanes.tell(News::Banned(terminal(7)));
         lanes.tell(News::Keys);
+        assert!(!news.is_caught_up());
         let heard = all_of(&mut news);
         assert_eq!(heard[..2], [News::Banned(terminal(7)), News::Keys]);
         assert_eq!(heard.len(), fleet + 2, "and nothing of the rest is lost");

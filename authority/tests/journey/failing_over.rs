@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use authority::services::{fence, readiness};
+use authority::services::{fence, readiness, revocation};
 use authority::store::postgres::{PostgresOptions, PostgresPlace, migrate, move_from, open};
 use authority::store::{AuditLog as _, StoreError, Timelines as _};
 use own_postgres::{Cluster, Durability, SUPERUSER};
@@ -137,6 +137,9 @@ async fn an_earlier_copy_under_a_running_node_is_fenced_and_a_restart_is_not() {
     assert_eq!(pair.compare().await, 1);
     assert_eq!(pair.world.app.fence.fenced(), None, "it has everything");
     pair.world.give("fay", 1).await;
+    let (terminal, now) = (pair.world.terminal, pair.world.now());
+    let banned = revocation::ban(&pair.world.app, terminal, "stolen".into(), now).await;
+    assert!(banned.unwrap().is_some());
     primary.kill();
     primary.put_disk_back();
     primary.start_again();
@@ -145,6 +148,8 @@ async fn an_earlier_copy_under_a_running_node_is_fenced_and_a_restart_is_not() {
     let fenced = pair.world.app.fence.fenced().expect("fay's is missing");
     let said: Vec<String> = fenced.reasons.iter().map(ToString::to_string).collect();
     assert!(said.iter().any(|it| it.contains("row")), "{said:?}");
+    let banned = format!("1 ban(s) are missing: {terminal}");
+    assert!(said.contains(&banned), "the journal knows: {said:?}");
     assert_eq!(primary.sql("postgres", TIMELINE), "1");
 }
 

@@ -55,9 +55,7 @@ impl Two {
 
     /// The other node has read what it missed before it began.
     async fn has_begun_there(&self) {
-        let neighbours = &self.there.app.neighbours;
-        let has_begun = || !neighbours.is_in_the_dark();
-        becomes_true("it never begins", has_begun).await;
+        has_begun(&self.there).await;
     }
 
     /// What a phone hears that claims at the other node.
@@ -92,6 +90,19 @@ async fn follows(journey: &Arc<Journey>) {
         run.await;
     });
     has_begun.await.unwrap();
+}
+
+/// It has read what it missed before it began.
+async fn has_begun(node: &Journey) {
+    let neighbours = &node.app.neighbours;
+    let has_begun = || !neighbours.is_in_the_dark();
+    becomes_true("it never begins", has_begun).await;
+}
+
+/// This connection is cut because it is known that its terminal is banned, not because somebody looked.
+async fn is_banned(watch: &Watch) {
+    let cut = tokio::time::timeout(PATIENCE, watch.until_cut()).await;
+    assert_eq!(cut, Ok("banned"));
 }
 
 /// What the stream tells next; a look that finds nothing new, as after whatever another node says, is no more than
@@ -187,8 +198,11 @@ async fn a_ban_at_one_node_ends_the_stream_at_another_and_is_refused_there() {
     let two = Two::new().await;
     let frames = two.listens_there().await;
     let (terminal, now) = (two.here.terminal, two.here.now());
+    two.has_begun_there().await;
+    let watch = two.there.app.bans.watch(Some(terminal), None);
     let banned = revocation::ban(&two.here.app, terminal, "stolen".into(), now).await;
     assert!(banned.unwrap().is_some());
+    is_banned(&watch).await;
     ends(frames).await;
     let query = ScheduleQuery::default();
     let asked = two.there.schedules.issue(terminal, &query, now);
@@ -264,6 +278,60 @@ async fn bans_whose_rows_were_missed_are_looked_up_for_everybody_who_is_connecte
     assert_eq!(spared.count(), CONNECTED_MAX, "and nobody else is cut");
 }
 
+/// What this node of two says when it is fenced.
+async fn fenced(two: &Two) -> String {
+    let app = &two.there.app;
+    becomes_true("it is not fenced", || app.fence.fenced().is_some()).await;
+    let fenced = app.fence.fenced().unwrap();
+    fenced.reasons.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_was_raised_elsewhere_fences_also_if_its_row_was_missed() {
+    for news in [
+        &OF_A_LATER_VERSION.replace("of a later version", "generation"),
+        OF_A_LATER_VERSION,
+    ] {
+        let two = Two::new().await;
+        two.has_begun_there().await;
+        two.database
+            .sql(&format!("UPDATE meta SET generation = 2; {news}"));
+        let said = fenced(&two).await;
+        assert!(said.contains("raised to 2"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_was_revoked_elsewhere_is_cut() {
+    let two = Two::new().await;
+    let bans = &two.there.app.bans;
+    let (revoked, other) = (bans.watch(None, Some("0a")), bans.watch(None, Some("0b")));
+    two.database.sql(
+        "INSERT INTO news (number, node, kind, about)
+             SELECT coalesce(max(number), 0) + 1, 'node-9', 'revoked', '0a' FROM news",
+    );
+    let cut = tokio::time::timeout(PATIENCE, revoked.until_cut()).await;
+    assert_eq!(cut, Ok("revoked"));
+    assert_eq!(other.until_cut().now_or_never(), None);
+}
+
+/// Between the start of a process and its first news.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_from_before_a_node_followed_the_others_cuts_who_is_connected() {
+    let database = Database::new();
+    let here = World::over(Arc::new(database.open("node-1", 2))).await;
+    let there = here.beside(Arc::new(database.open("node-2", 2))).await;
+    let watch = there.app.bans.watch(Some(here.terminal), None);
+    let banned = revocation::ban(&here.app, here.terminal, "stolen".into(), here.now()).await;
+    assert!(banned.unwrap().is_some());
+    // It has been heard, and nobody listened.
+    let mut news = there.app.store.news();
+    here.app.store.call(&[News::Closed(here.terminal)]);
+    while news.next().await != News::Closed(here.terminal) {}
+    follows(&there).await;
+    is_banned(&watch).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_cannot_read_bans_that_it_may_have_missed_closes() {
     let two = Two::new().await;
@@ -284,6 +352,14 @@ async fn a_node_that_cannot_read_bans_that_it_may_have_missed_closes() {
     );
     assert_eq!(revoked.until_cut().now_or_never(), None);
     opens(&two, "revocations").await;
+}
+
+/// Other words than keys may have been among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_read_keys_that_may_have_changed_closes() {
+    let two = Two::new().await;
+    closes(&two, "keys", OF_A_LATER_VERSION, "keys changed there").await;
+    opens(&two, "keys").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,10 +407,13 @@ async fn a_ban_whose_caller_went_away_ends_the_streams_of_its_own_node() {
     let alone = World::new().await;
     follows(&alone.journey).await;
     for world in [&two.here, &alone] {
+        has_begun(&world.journey).await;
+        let watch = world.app.bans.watch(Some(world.terminal), None);
         let mut frames = world.journey.push.open(world.terminal, "01", None);
         state(&mut frames).await;
         let ban = revocation::ban(&world.app, world.terminal, "stolen".into(), world.now());
         assert!(ban.now_or_never().is_none(), "it waits for its commit");
+        is_banned(&watch).await;
         ends(frames).await;
     }
 }

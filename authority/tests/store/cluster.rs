@@ -65,8 +65,23 @@ impl Database {
         );
         let pid = cluster().sql("postgres", &sql);
         assert!(!pid.is_empty(), "{node} does not listen");
-        signal("-STOP", &pid);
-        Silence(pid)
+        stop(pid)
+    }
+
+    /// Whoever calls out for this node says nothing until this is dropped.
+    pub(crate) fn hush(&self, node: &str) -> Silence {
+        stop(self.caller(node))
+    }
+
+    /// The number of the server process that calls out for this node, which has done so.
+    pub(crate) fn caller(&self, node: &str) -> String {
+        let sql = format!(
+            "SELECT pid FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'm2key-authority {node}'
+                 AND query LIKE 'SELECT pg_notify%' AND state = 'idle'",
+            self.name
+        );
+        cluster().wait_for(&sql);
+        cluster().sql("postgres", &sql)
     }
 }
 
@@ -77,6 +92,11 @@ impl Drop for Silence {
     fn drop(&mut self) {
         signal("-CONT", &self.0);
     }
+}
+
+fn stop(pid: String) -> Silence {
+    signal("-STOP", &pid);
+    Silence(pid)
 }
 
 fn signal(which: &str, pid: &str) {

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use authority::store::postgres::{self, PostgresOptions, migrate};
-use authority::store::{AuditLog as _, Nodes, Retention as _, SqlStore, Terminals as _, may_lag};
+use authority::store::{
+    AuditLog as _, Nodes, Retention as _, SqlStore, Terminals as _, may_lag, unhurried,
+};
 use own_postgres::{Cluster, Durability, SUPERUSER};
 
 use crate::NODE;
 use crate::cluster::place_of;
+use crate::nodes::becomes_true;
 use crate::world::{NOW, World};
 
 /// More than a replica that follows is ever behind, on a machine with much to do.
@@ -18,10 +21,13 @@ const LAG_OF_HOURS_MS: i64 = 3_600_000;
 const LOOK: Duration = Duration::from_millis(50);
 /// Far more than anything here takes.
 const LOOKS: usize = 1_200;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Copied {
     primary: Cluster,
     standby: Cluster,
+    /// Where there are two.
+    other: Option<Cluster>,
     world: World,
     store: std::sync::Arc<SqlStore>,
 }
@@ -32,13 +38,19 @@ impl Copied {
     }
 
     async fn within(lag_max_ms: i64) -> Self {
+        Self::of(lag_max_ms, None).await
+    }
+
+    async fn of(lag_max_ms: i64, other: Option<&str>) -> Self {
         let primary = Cluster::start(Durability::Full);
         migrate(&place_of(&primary, "postgres")).unwrap();
         let standby = primary.standby("copy");
+        let other = other.map(|name| primary.standby(name));
+        let copies = [Some(&standby), other.as_ref()].into_iter().flatten();
         let options = PostgresOptions {
             readers: 2,
             lanes: 1,
-            replicas: vec![standby.socket().display().to_string()],
+            replicas: copies.map(|it| it.socket().display().to_string()).collect(),
             replica_lag_max_ms: lag_max_ms,
             ..PostgresOptions::new(NODE, place_of(&primary, "postgres"))
         };
@@ -46,6 +58,7 @@ impl Copied {
         let copied = Self {
             primary,
             standby,
+            other,
             world: World::new(store.clone()),
             store,
         };
@@ -56,7 +69,12 @@ impl Copied {
     /// Waits until it is read from, or is not.
     async fn becomes(&self, current: bool) {
         for _ in 0..LOOKS {
-            if self.store.replicas()[0].is_current == current {
+            if self
+                .store
+                .replicas()
+                .iter()
+                .all(|it| it.is_current == current)
+            {
                 return;
             }
             tokio::time::sleep(LOOK).await;
@@ -115,7 +133,8 @@ async fn nobody_waits_for_a_copy_that_is_gone_or_stands_still() {
     copied.world.terminal(1).await;
     // Nothing was noticed yet: the read is done at the primary.
     copied.standby.pause();
-    assert_eq!(may_lag(copied.terminals()).await, 1);
+    let asked = unhurried(may_lag(copied.terminals()));
+    assert_eq!(tokio::time::timeout(PATIENCE, asked).await, Ok(1));
     assert_eq!((copied.reads(), copied.failed()), (0, 1));
     assert!(copied.store.replicas()[0].trouble.is_some());
     copied.becomes(false).await;
@@ -145,7 +164,25 @@ async fn holds_terminals(primary: &Cluster) -> tokio_postgres::Client {
 async fn a_read_that_has_begun_at_a_copy_and_stands_still_there_is_done_at_the_primary() {
     let copied = Copied::within(LAG_OF_HOURS_MS).await;
     copied.world.terminal(1).await;
-    // The copy replays the lock, and not its end.
+    locked_at_the_copy(&copied).await;
+    may_lag(async {
+        assert_eq!(copied.terminals().await, 1);
+        assert_eq!((copied.reads(), copied.failed()), (0, 1));
+        copied
+            .standby
+            .sql("postgres", "SELECT pg_wal_replay_resume()");
+        copied.becomes(true).await;
+        // It may be older than what the primary has answered.
+        assert_eq!(copied.terminals().await, 1);
+        assert_eq!((copied.reads(), copied.failed()), (0, 1));
+    })
+    .await;
+    assert_eq!(may_lag(copied.terminals()).await, 1);
+    assert_eq!((copied.reads(), copied.failed()), (1, 1));
+}
+
+/// The copy replays the lock of a table, and not its end.
+async fn locked_at_the_copy(copied: &Copied) {
     let holding = holds_terminals(&copied.primary).await;
     copied.standby.wait_for(
         "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
@@ -158,19 +195,87 @@ async fn a_read_that_has_begun_at_a_copy_and_stands_still_there_is_done_at_the_p
     copied.standby.wait_for(paused);
     holding.batch_execute("COMMIT").await.unwrap();
     copied.becomes(true).await;
-    assert_eq!(may_lag(copied.terminals()).await, 1);
-    assert_eq!((copied.reads(), copied.failed()), (0, 1));
-    copied
-        .standby
-        .sql("postgres", "SELECT pg_wal_replay_resume()");
+}
+
+/// One in a hurry keeps the time to ask the primary, and one who has all the time does not wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_machine_stands_still_under_its_reads_holds_up_nobody() {
+    let copied = Copied::within(LAG_OF_HOURS_MS).await;
+    copied.world.terminal(1).await;
+    locked_at_the_copy(&copied).await;
+    let read = tokio::time::timeout(PATIENCE, async {
+        tokio::join!(
+            may_lag(copied.terminals()),
+            unhurried(may_lag(copied.terminals())),
+            async {
+                copied.standby.wait_for(
+                    "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'terminals'::regclass
+                         HAVING count(*) = 2",
+                );
+                copied.standby.pause();
+            }
+        )
+    });
+    let read = read.await;
+    copied.standby.resume();
+    assert_eq!(read, Ok((1, 1, ())));
+    assert_eq!((copied.reads(), copied.failed()), (0, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_says_nothing_is_not_read_from_however_far_behind_it_may_be() {
+    let copied = Copied::within(LAG_OF_HOURS_MS).await;
+    copied.standby.pause();
+    copied.becomes(false).await;
+    assert_eq!(copied.failed(), 0, "no read had to find that out");
+    copied.standby.resume();
     copied.becomes(true).await;
-    assert_eq!(may_lag(copied.terminals()).await, 1);
-    assert_eq!((copied.reads(), copied.failed()), (1, 1));
+}
+
+/// Its clock ran ahead, and what it wrote then is still what the copy knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_seen_later_than_now_says_nothing_of_how_far_behind_a_copy_is() {
+    let copied = Copied::new().await;
+    copied.primary.sql(
+        "postgres",
+        "CREATE FUNCTION ahead() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN NEW.seen_ms := NEW.seen_ms + 3600000; RETURN NEW; END';
+         CREATE TRIGGER ahead BEFORE INSERT OR UPDATE ON nodes FOR EACH ROW EXECUTE FUNCTION ahead()",
+    );
+    copied.becomes(false).await;
+    copied
+        .primary
+        .sql("postgres", "DROP TRIGGER ahead ON nodes");
+    copied.becomes(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_read_from_in_turn_and_one_alone_when_the_other_is_gone() {
+    let copied = Copied::of(LAG_MAX_MS, Some("other")).await;
+    let reads = || {
+        copied
+            .store
+            .replicas()
+            .iter()
+            .map(|it| it.reads)
+            .collect::<Vec<_>>()
+    };
+    for _ in 0..4 {
+        may_lag(copied.terminals()).await;
+    }
+    assert_eq!(reads(), [2, 2]);
+    copied.other.as_ref().unwrap().kill();
+    let is_gone = || !copied.store.replicas()[1].is_current;
+    becomes_true("nobody notices", is_gone).await;
+    for _ in 0..4 {
+        may_lag(copied.terminals()).await;
+    }
+    assert_eq!(reads(), [6, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_was_promoted_is_no_copy() {
-    let copied = Copied::new().await;
+    let copied = Copied::within(LAG_OF_HOURS_MS).await;
     copied.standby.promote();
     copied.becomes(false).await;
     copied.world.terminal(1).await;

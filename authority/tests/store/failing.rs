@@ -458,6 +458,19 @@ async fn a_commit_whose_answer_is_lost_is_not_made_again() {
     cut_commits(Cut::After).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_looked_up_is_missed_where_it_is_not() {
+    let cluster = full();
+    let (line, world) = over_a_line(&cluster);
+    line.cut_next_commit(Cut::After);
+    world.store.note("noted", "{}".into(), NOW).await.unwrap();
+    assert!(line.is_cut());
+    cluster.sql("postgres", "DELETE FROM audit_rows WHERE kind = 'noted'");
+    let known = Arc::new(Known::nothing("journal".into(), NODE.into()));
+    let difference = world.store.differs_in_question(known).await.unwrap();
+    assert_eq!(difference.missing.heads.len(), 1, "it was acknowledged");
+}
+
 /// What a job that was undone has done to the chain is undone with it: the end that was committed is still known.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_in_doubt_is_not_made_again_because_its_last_job_was_refused() {
@@ -509,15 +522,15 @@ async fn until(news: &mut NewsListener, wanted: &News) -> Vec<News> {
 async fn a_ban_that_nobody_could_look_up_is_news_to_its_own_node_until_it_is_settled() {
     let cluster = full();
     let (line, world) = over_a_line(&cluster);
-    let [first, later, second] = [
+    let [first, later, second, fourth] = [
         world.terminal(1).await,
         world.terminal(2).await,
         world.terminal(3).await,
+        world.terminal(5).await,
     ];
     let mut news = world.store.news();
     let ban = |terminal| world.store.ban_terminal(terminal, "stolen".into(), NOW);
-    line.close(true);
-    line.cut_next_commit(Cut::After);
+    line.cut_next_commit(Cut::Last);
     let refused = ban(first).await;
     assert!(
         matches!(refused, Err(StoreError::Unusable { .. })),
@@ -537,7 +550,13 @@ async fn a_ban_that_nobody_could_look_up_is_news_to_its_own_node_until_it_is_set
     );
     cluster.sql("postgres", &row);
     until(&mut news, &News::Banned(later)).await;
-    line.close(false);
+    line.open();
+    // The same lane once more: what it settles next is both.
+    line.cut_next_commit(Cut::Last);
+    while ban(fourth).await.is_ok() || !line.is_cut() {
+        tokio::task::yield_now().await;
+    }
+    line.open();
     while ban(second).await.is_err() {
         tokio::task::yield_now().await;
     }
@@ -577,7 +596,12 @@ async fn a_commit_in_doubt_is_acknowledged_once_its_standby_has_it() {
     assert_eq!(ended, "t");
     let seen = "SELECT 1 FROM audit_rows WHERE kind = 'noted'";
     primary.wait_for(seen);
-    primary.wait_for(&format!("{waits} AND query LIKE '%looked up%'"));
+    let confirms = format!("{waits} AND query LIKE '%looked up%'");
+    primary.wait_for(&confirms);
+    // Told to wait no longer, the server only warns: then it is asked again, over another line.
+    let first = primary.sql("postgres", &confirms);
+    primary.sql("postgres", &format!("SELECT pg_cancel_backend({first})"));
+    primary.wait_for(&format!("{confirms} AND pid <> {first}"));
     assert!(!noted.is_finished(), "it is on one machine only");
     standby.start_again();
     noted.await.unwrap().unwrap();

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+mod calling;
 mod cluster;
 mod copied;
 mod crash;
@@ -21,6 +22,7 @@ mod nodes;
 mod old;
 mod operations;
 mod partitions;
+mod put_back;
 mod races;
 mod retired;
 mod shoppers;

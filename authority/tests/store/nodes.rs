@@ -15,19 +15,19 @@ use crate::cluster::Database;
 use crate::world::{NOW, World};
 
 /// Far more than anything here takes; a fact that does not come about fails by it.
-const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
 /// Two nodes over one database, and a world at the first.
-struct Two {
-    database: Database,
+pub(crate) struct Two {
+    pub(crate) database: Database,
     world: World,
-    here: Arc<SqlStore>,
-    there: Arc<SqlStore>,
+    pub(crate) here: Arc<SqlStore>,
+    pub(crate) there: Arc<SqlStore>,
 }
 
 impl Two {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let database = Database::new();
         let here = Arc::new(database.open("node-1", 2));
         let there = Arc::new(database.open("node-2", 2));
@@ -41,13 +41,13 @@ impl Two {
 }
 
 /// Waits for exactly this news.
-async fn until(news: &mut NewsListener, wanted: &News) {
+pub(crate) async fn until(news: &mut NewsListener, wanted: &News) {
     let heard = async { while news.next().await != *wanted {} };
     let heard = tokio::time::timeout(PATIENCE, heard).await;
     assert!(heard.is_ok(), "{wanted:?} was not heard");
 }
 
-async fn becomes_true(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn becomes_true(what: &str, holds: impl Fn() -> bool) {
     let waited = async {
         while !holds() {
             tokio::time::sleep(LOOK).await;

@@ -165,6 +165,15 @@ impl Seen {
         self.at = None;
     }
 
+    /// What a look found that began when so many reads had failed.
+    fn found(&mut self, host: &str, failed: u64, found: Result<Timestamp>) {
+        match found {
+            Ok(knows) if self.failed == failed => self.is_well(host, knows),
+            Ok(_) => {}
+            Err(why) => self.fails(host, &why),
+        }
+    }
+
     fn is_well(&mut self, host: &str, knows: Timestamp) {
         if self.trouble.take().is_some() {
             tracing::info!(host, "the replica can be read from again");
@@ -198,12 +207,7 @@ impl Watcher {
             pause = LOOK_EVERY;
             let failed = replica.seen().failed;
             let found = look(&conn, &node);
-            let mut seen = replica.seen();
-            match found {
-                Ok(knows) if seen.failed == failed => seen.is_well(&replica.host, knows),
-                Ok(_) => {}
-                Err(error) => seen.fails(&replica.host, &error),
-            }
+            replica.seen().found(&replica.host, failed, found);
         }
     }
 }
@@ -222,5 +226,35 @@ fn look(conn: &Conn, node: &str) -> Result<Timestamp> {
         Some((seen, true)) => Ok(Timestamp::from_ms(seen)),
         Some((_, false)) => Err(unusable("it follows nobody: it was promoted")),
         None => Err(unusable("it does not know this node")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_began_before_a_read_failed_does_not_find_its_replica_well() {
+        let host = "10.0.0.7:5432";
+        let replica = Replica {
+            host: host.into(),
+            readers: Readers::new(Vec::new()),
+            seen: Mutex::default(),
+            reads: AtomicU64::new(0),
+        };
+        let knows = Timestamp::from_ms(7);
+        let is_read_from = || replica.seen().at.is_some();
+        replica.seen().found(host, 0, Ok(knows));
+        assert!(is_read_from());
+        replica.set_aside(&unusable("it was cut"));
+        assert!(!is_read_from());
+        replica.seen().found(host, 0, Ok(knows));
+        assert!(!is_read_from(), "it may have been well before");
+        assert!(replica.seen().trouble.is_some());
+        replica.seen().found(host, 1, Ok(knows));
+        assert!(is_read_from());
+        assert_eq!(replica.seen().trouble, None);
+        replica.seen().found(host, 1, Err(unusable("it is away")));
+        assert!(!is_read_from());
     }
 }

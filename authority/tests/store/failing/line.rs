@@ -15,6 +15,8 @@ pub(super) enum Cut {
     Before = 1,
     /// The server has carried it out, and its answer is lost.
     After = 2,
+    /// The same, and nobody gets through afterwards who is not through already.
+    Last = 3,
 }
 
 /// Stands between a store and its server.
@@ -38,14 +40,15 @@ impl Line {
                     continue;
                 }
                 let server = UnixStream::connect(&server).unwrap();
-                connect(client, server, &arms);
+                connect(client, server, &arms, &closes);
             }
         });
         Self { dir, armed, closed }
     }
 
-    pub(super) fn close(&self, closed: bool) {
-        self.closed.store(closed, Ordering::SeqCst);
+    /// Whoever comes gets through again.
+    pub(super) fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
     }
 
     /// The directory of its socket.
@@ -67,15 +70,26 @@ fn socket(dir: &Path) -> PathBuf {
     dir.join(".s.PGSQL.5432")
 }
 
-fn connect(client: UnixStream, server: UnixStream, armed: &Arc<AtomicU8>) {
+fn connect(
+    client: UnixStream,
+    server: UnixStream,
+    armed: &Arc<AtomicU8>,
+    closed: &Arc<AtomicBool>,
+) {
     let muted = Arc::new(AtomicBool::new(false));
     let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let (mutes, armed) = (muted.clone(), armed.clone());
-    std::thread::spawn(move || asks(from, to, &armed, &mutes));
+    let (mutes, armed, closed) = (muted.clone(), armed.clone(), closed.clone());
+    std::thread::spawn(move || asks(from, to, &armed, &mutes, &closed));
     std::thread::spawn(move || answers(server, client, &muted));
 }
 
-fn asks(mut client: UnixStream, mut server: UnixStream, armed: &AtomicU8, muted: &AtomicBool) {
+fn asks(
+    mut client: UnixStream,
+    mut server: UnixStream,
+    armed: &AtomicU8,
+    muted: &AtomicBool,
+    closed: &AtomicBool,
+) {
     let mut bytes = [0; 65_536];
     while let Ok(read @ 1..) = client.read(&mut bytes) {
         let said = &bytes[..read];
@@ -86,7 +100,10 @@ fn asks(mut client: UnixStream, mut server: UnixStream, armed: &AtomicU8, muted:
             0
         } {
             1 => break,
-            2 => muted.store(true, Ordering::SeqCst),
+            cut @ 2.. => {
+                muted.store(true, Ordering::SeqCst);
+                closed.fetch_or(cut == Cut::Last as u8, Ordering::SeqCst);
+            }
             _ => {}
         }
         if server.write_all(said).is_err() {
