@@ -15,7 +15,7 @@ use warp::filters::BoxedFilter;
 use super::problem::refuse;
 use crate::app::App;
 use crate::services::{Failure, adoption, renewal};
-use crate::store::{AlarmKind, CertificateRecord, CloneAlarm, FirstUse, Subject, TerminalStatus};
+use crate::store::{AlarmKind, CloneAlarm, FirstUse, Revocation, Shown, Subject, TerminalStatus};
 
 /// How long what a terminal began with its old certificate may still be under way.
 const UNDER_WAY_MS: Millis = 5 * 60_000;
@@ -160,24 +160,22 @@ async fn known_terminal(app: &App, seen: Seen) -> Result<(TerminalId, Peer), Fai
     let SpiffeId::Terminal(id) = peer.id else {
         return Err(wrong_role(&peer, "a terminal").into());
     };
-    let record = match recorded(app, &peer, &Subject::Terminal(id)).await? {
-        Some(record) => record,
+    let shown = match shown(app, &peer, id).await? {
+        Some(shown) => shown,
         None => adopted(app, &peer, id, &der).await?,
     };
-    match app.store.terminal(id).await? {
+    match shown.terminal {
         None => return Err(certificate_refused("its terminal is not known here").into()),
-        Some(terminal) => match terminal.status {
-            TerminalStatus::Active => {}
-            TerminalStatus::Banned { .. } => {
-                return Err(Problem::new(ProblemType::TerminalRefused)
-                    .with_detail(format!("terminal {id} is banned"))
-                    .into());
-            }
-        },
+        Some(TerminalStatus::Active) => {}
+        Some(TerminalStatus::Banned { .. }) => {
+            return Err(Problem::new(ProblemType::TerminalRefused)
+                .with_detail(format!("terminal {id} is banned"))
+                .into());
+        }
     }
-    note_superseded(app, id, &record).await?;
-    in_force(&record)?;
-    if record.used_at.is_none() {
+    note_superseded(app, id, &peer.serial, shown.superseded_at).await?;
+    in_force(shown.revoked, shown.superseded_at)?;
+    if shown.used_at.is_none() {
         let used = app.store.use_certificate(&peer.serial, app.clock.now());
         if used.await? == FirstUse::Refused {
             return Err(certificate_refused("it is no longer in force").into());
@@ -191,15 +189,16 @@ async fn known_terminal(app: &App, seen: Seen) -> Result<(TerminalId, Peer), Fai
 async fn note_superseded(
     app: &App,
     terminal: TerminalId,
-    record: &CertificateRecord,
+    serial: &str,
+    superseded_at: Option<Timestamp>,
 ) -> Result<(), Failure> {
     let now = app.clock.now();
-    match record.superseded_at {
+    match superseded_at {
         Some(since) if now - since > UNDER_WAY_MS => {
             let alarm = CloneAlarm {
                 terminal,
                 kind: AlarmKind::Superseded,
-                certificate: record.certificate.serial.clone(),
+                certificate: serial.to_owned(),
                 other: String::new(),
             };
             renewal::raise(app, alarm, now).await
@@ -214,9 +213,15 @@ async fn prove_operator(app: &App, seen: Seen) -> Result<AuthenticatedOperator, 
         return Err(wrong_role(&peer, "an operator").into());
     };
     let name = name.as_str().to_owned();
-    let record = recorded(app, &peer, &Subject::Operator(name.clone())).await?;
+    not_revoked_outside(app, &peer)?;
+    let record = app.store.certificate(&peer.serial).await?;
     let record = record.ok_or_else(lost_or_unknown)?;
-    in_force(&record)?;
+    let certificate = &record.certificate;
+    let is_for = Subject::Operator(name.clone());
+    if certificate.subject != is_for || certificate.spki_sha256 != peer.spki_sha256 {
+        return Err(unknown().into());
+    }
+    in_force(record.revoked, record.superseded_at)?;
     if ended_ago_ms(app, &peer).is_some() {
         return Err(certificate_refused("it has expired").into());
     }
@@ -236,36 +241,28 @@ fn peer_of(seen: Seen) -> Result<(Peer, Arc<[u8]>), Problem> {
 }
 
 /// Ours, and for whom it says; none if it is not known here.
-async fn recorded(
-    app: &App,
-    peer: &Peer,
-    subject: &Subject,
-) -> Result<Option<CertificateRecord>, Failure> {
-    if app.fence.is_revoked_outside(&peer.serial) {
-        return Err(certificate_refused("it was revoked").into());
-    }
-    match app.store.certificate(&peer.serial).await? {
-        None => Ok(None),
-        Some(record)
-            if record.certificate.subject == *subject
-                && record.certificate.spki_sha256 == peer.spki_sha256 =>
-        {
-            Ok(Some(record))
+async fn shown(app: &App, peer: &Peer, id: TerminalId) -> Result<Option<Shown>, Failure> {
+    not_revoked_outside(app, peer)?;
+    let is_for = Subject::Terminal(id);
+    match app.store.shown(&peer.serial, id).await? {
+        Some(shown) if shown.subject != is_for || shown.spki_sha256 != peer.spki_sha256 => {
+            Err(unknown().into())
         }
-        Some(_) => Err(unknown().into()),
+        found => Ok(found),
+    }
+}
+
+fn not_revoked_outside(app: &App, peer: &Peer) -> Result<(), Problem> {
+    match app.fence.is_revoked_outside(&peer.serial) {
+        true => Err(certificate_refused("it was revoked")),
+        false => Ok(()),
     }
 }
 
 /// One that a restore has lost is taken in; any other unknown one is refused.
-async fn adopted(
-    app: &App,
-    peer: &Peer,
-    id: TerminalId,
-    der: &[u8],
-) -> Result<CertificateRecord, Failure> {
+async fn adopted(app: &App, peer: &Peer, id: TerminalId, der: &[u8]) -> Result<Shown, Failure> {
     if adoption::adopt(app, id, der).await? {
-        let record = recorded(app, peer, &Subject::Terminal(id)).await?;
-        return Ok(record.ok_or_else(unknown)?);
+        return Ok(shown(app, peer, id).await?.ok_or_else(unknown)?);
     }
     Err(unknown().into())
 }
@@ -282,12 +279,12 @@ fn lost_or_unknown() -> Problem {
     )
 }
 
-fn in_force(record: &CertificateRecord) -> Result<(), Problem> {
-    if let Some(revoked) = record.revoked {
+fn in_force(revoked: Option<Revocation>, superseded_at: Option<Timestamp>) -> Result<(), Problem> {
+    if let Some(revoked) = revoked {
         let detail = format!("it was revoked ({})", revoked.reason);
         return Err(certificate_refused(detail));
     }
-    if record.superseded_at.is_some() {
+    if superseded_at.is_some() {
         let why = "a later certificate of this terminal is in use";
         return Err(certificate_refused(why));
     }

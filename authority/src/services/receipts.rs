@@ -13,7 +13,7 @@ use tracing::Instrument;
 use super::push::Push;
 use super::{Failure, claim_span, keyring};
 use crate::app::App;
-use crate::store::Payment;
+use crate::store::{NewReceipt, Payment};
 
 /// Receipts taken up at a time.
 pub const RESUME_BATCH: u32 = 64;
@@ -67,8 +67,8 @@ impl Receipts {
         let claims = claims_of(payment, self.app.issuer_uri());
         let keys = self.app.keyring();
         let jws = keyring::sign(&self.app.hsm, keys.receipt(), &claims, Priority::Payment).await?;
-        let (store, terminal) = (&self.app.store, payment.approved.claimed().terminal);
-        let stored = store.store_receipt(payment.id, terminal, jws, now).await?;
+        let receipt = NewReceipt::of(payment, jws, now);
+        let stored = self.app.store.store_receipt(receipt).await?;
         tracing::info!(receipt = %payment.receipt, "receipt stored");
         Ok(stored)
     }

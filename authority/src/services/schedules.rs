@@ -125,11 +125,9 @@ impl Schedules {
         let horizon = present.saturating_add(self.app.config.schedule.horizon_epochs);
         let epochs: Vec<u32> = wanted(present, horizon, after)?.collect();
         let ring = self.app.keyring();
-        let (sequence, keys) = self
+        let (sequence, paces, keys) = self
             .take_sequence(terminal, &epochs, present, follows, ring.schedule(), now)
             .await?;
-        // What was recorded is what every other process judges by.
-        let paces = self.app.store.paces(terminal).await?;
         let claims = self.claims(terminal, sequence, &keys, &paces, now)?;
         let schedule =
             keyring::sign(&self.app.hsm, ring.schedule(), &claims, Priority::Renewal).await?;
@@ -154,7 +152,7 @@ impl Schedules {
         follows: Follows,
         key: &SigningKey,
         now: Timestamp,
-    ) -> Result<(u64, Vec<LoadedEpoch>), Failure> {
+    ) -> Result<(u64, Vec<Pace>, Vec<LoadedEpoch>), Failure> {
         let pacing = self.pacing(terminal, follows, now).await?;
         for _ in 0..DERIVATIONS_MAX {
             let keys = self.epoch_keys.for_schedule(terminal, epochs).await?;
@@ -171,7 +169,7 @@ impl Schedules {
                 at: now,
             };
             match self.app.store.record_schedule(schedule).await? {
-                Scheduled::Sequence(sequence) => return Ok((sequence, keys)),
+                Scheduled::Under { sequence, paces } => return Ok((sequence, paces, keys)),
                 Scheduled::Refused => return Err(ProblemType::TerminalRefused.into()),
                 Scheduled::SeedMoved => {}
             }

@@ -6,6 +6,7 @@ use protocol::time::Timestamp;
 
 use super::Result;
 use super::revocations::Revocation;
+use super::terminals::TerminalStatus;
 
 /// A one-time permission to enrol, kept as a hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +137,18 @@ pub struct InForce {
     pub first_end: Option<Timestamp>,
 }
 
+/// A terminal's certificate as it stands, and the terminal with it: what each of its requests is judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    pub subject: Subject,
+    pub spki_sha256: [u8; 32],
+    pub used_at: Option<Timestamp>,
+    pub superseded_at: Option<Timestamp>,
+    pub revoked: Option<Revocation>,
+    /// None: no such terminal is known.
+    pub terminal: Option<TerminalStatus>,
+}
+
 #[async_trait]
 pub trait Identities {
     /// Adds a further join token for a terminal that exists; false if it does not, or is banned.
@@ -194,6 +207,9 @@ pub trait Identities {
     async fn use_certificate(&self, serial: &str, at: Timestamp) -> Result<FirstUse>;
 
     async fn certificate(&self, serial: &str) -> Result<Option<CertificateRecord>>;
+
+    /// The certificate that `terminal` shows; none if it is not known.
+    async fn shown(&self, serial: &str, terminal: TerminalId) -> Result<Option<Shown>>;
 
     /// Whether any certificate holds this key.
     async fn is_key_certified(&self, spki_sha256: [u8; 32]) -> Result<bool>;

@@ -69,7 +69,7 @@ pub use disputes::{
 pub use fence::{Adopted, Difference, Fences, Missing, Raise, RaiseRecord, Raised};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
-    Recorded, Redeem, Renewal, RenewalLimit, Right, Subject,
+    Recorded, Redeem, Renewal, RenewalLimit, Right, Shown, Subject,
 };
 pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey, Reason};
 pub use lagging::may_lag;
@@ -85,7 +85,7 @@ pub use passkeys::{
     About, AddPasskey, CHALLENGES_MAX, Challenge, NewPasskey, PASSKEYS_MAX, Passkey, PasskeyBook,
     Passkeys,
 };
-pub use payments::{Pay, PayOutcome, Payment, Payments};
+pub use payments::{NewReceipt, Pay, PayOutcome, Payment, Payments};
 pub use profiles::{
     ACCOUNTS_BROUGHT_MAX, Brought, BroughtAccount, Deleted, IDENTITIES_MAX, Linked, OfferLink,
     OfferedLink, PARTED_KEPT_MS, Profile, ProfileAccount, ProfileIdentity, Profiles, Unlinked,

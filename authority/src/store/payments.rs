@@ -70,6 +70,31 @@ pub struct Payment {
     pub receipt_jws: Option<String>,
 }
 
+/// The signed receipt of a payment that the store has answered.
+#[derive(Debug, Clone)]
+pub struct NewReceipt {
+    pub(super) payment: PaymentId,
+    pub(super) receipt: ReceiptId,
+    pub(super) terminal: TerminalId,
+    pub(super) paid_at: Timestamp,
+    /// Compact JWS.
+    pub(super) jws: String,
+    pub(super) at: Timestamp,
+}
+
+impl NewReceipt {
+    pub fn of(payment: &Payment, jws: String, at: Timestamp) -> Self {
+        Self {
+            payment: payment.id,
+            receipt: payment.receipt,
+            terminal: payment.approved.claimed().terminal,
+            paid_at: payment.paid_at,
+            jws,
+            at,
+        }
+    }
+}
+
 #[async_trait]
 pub trait Payments {
     /// In one transaction. From the ledger: its entries (never negative), claim and charge paid, payment
@@ -77,15 +102,8 @@ pub trait Payments {
     /// asked.
     async fn pay(&self, pay: Pay) -> Result<PayOutcome>;
 
-    /// Stores the signed receipt of a payment at this terminal, and answers the one that is stored: the first stays
-    /// for ever.
-    async fn store_receipt(
-        &self,
-        payment: PaymentId,
-        terminal: TerminalId,
-        jws: String,
-        at: Timestamp,
-    ) -> Result<String>;
+    /// Stores a receipt, and answers the one that is stored: the first stays for ever.
+    async fn store_receipt(&self, receipt: NewReceipt) -> Result<String>;
 
     async fn payment_of(&self, claim: ClaimId) -> Result<Option<Payment>>;
 

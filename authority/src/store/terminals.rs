@@ -68,10 +68,10 @@ pub struct NewSchedule {
 }
 
 /// Whether it may be signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scheduled {
-    /// Under this sequence.
-    Sequence(u64),
+    /// Under this sequence; these paces are recorded, which every process judges by.
+    Under { sequence: u64, paces: Vec<Pace> },
     /// Unknown or banned.
     Refused,
     /// A seed was replaced since the keys were derived: derive them again.

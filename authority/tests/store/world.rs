@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use authority::store::{
     Balance, Claim, ClaimOutcome, ClaimRecord, Credit, Exemption, JoinToken, Merchant, NewAccount,
-    NewCharge, NewRefund, NewSchedule, Pacing, Pay, PayOutcome, Payment, PersonKey, RailKey,
-    Refund, RefundAsker, RefundOutcome, Result, Seed, SpendRules, StartCharge, Store, Strength,
-    Terminal, TerminalStatus,
+    NewCharge, NewReceipt, NewRefund, NewSchedule, Pacing, Pay, PayOutcome, Payment, PersonKey,
+    RailKey, Refund, RefundAsker, RefundOutcome, Result, Scheduled, Seed, SpendRules, StartCharge,
+    Store, Strength, Terminal, TerminalStatus,
 };
 use hsm::{KeyLabel, SealedSeed, SealingKeys};
 use protocol::audit::{ChainCheck, Head};
@@ -276,11 +276,8 @@ impl World {
 
     /// Stores this as the payment's receipt; answers the one that is stored.
     pub(crate) async fn receipt(&self, payment: &Payment, jws: &str) -> Result<String> {
-        let terminal = payment.approved.claimed().terminal;
-        let stored = self
-            .store
-            .store_receipt(payment.id, terminal, jws.into(), NOW);
-        stored.await
+        let receipt = NewReceipt::of(payment, jws.into(), NOW);
+        self.store.store_receipt(receipt).await
     }
 
     pub(crate) async fn paid(&self, record: &ClaimRecord, person: &PersonKey) -> Payment {
@@ -406,6 +403,14 @@ pub(crate) fn new_schedule(terminal: TerminalId, first: u32, last: u32) -> NewSc
         pacing: Pacing::Set(None),
         kid: "schedule key 1".into(),
         at: NOW,
+    }
+}
+
+/// A schedule that was recorded under this sequence, for a terminal without paces.
+pub(crate) fn recorded(sequence: u64) -> Scheduled {
+    Scheduled::Under {
+        sequence,
+        paces: Vec::new(),
     }
 }
 

@@ -103,6 +103,8 @@ impl Tx<'_> {
     ) -> Result<()> {
         self.record(kind, at, body)?;
         let (sequence, _) = self.chain.head(self.conn)?;
+        // The row that it refers to.
+        self.catch_up()?;
         self.execute(
             "INSERT INTO operation_rows (operation, node, sequence) SELECT ?1, ?2, ?3
              WHERE (SELECT count(*) FROM (SELECT 1 FROM operation_rows WHERE operation = ?1
@@ -130,20 +132,8 @@ impl Tx<'_> {
             body,
         };
         let hash = row.hash();
-        self.execute_one(
-            "INSERT INTO audit_rows (node, sequence, previous, at_ms, kind, body, hash)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                row.node,
-                signed(row.sequence),
-                row.previous,
-                row.at.ms(),
-                row.kind,
-                row.body,
-                hash
-            ],
-        )?;
         self.chain.head = Some((row.sequence, hash));
+        self.together.borrow_mut().add_row(row, hash);
         Ok(())
     }
 }

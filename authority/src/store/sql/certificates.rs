@@ -13,13 +13,13 @@ use serde_json::json;
 use super::identities::find_join_token;
 use super::revocations::read_revocation;
 use super::row::{all, count, find, get, one, time, time_or_none};
-use super::terminals::active_terminal;
+use super::terminals::{active_terminal, read_status};
 use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::sqlite::error::corrupt;
 use crate::store::{
     Certificate, CertificateRecord, FirstUse, InForce, Recorded, Renewal, RenewalLimit, Result,
-    Right, Subject,
+    Right, Shown, Subject,
 };
 
 /// Successors of one certificate that all ended before they were used; more are not followed.
@@ -37,6 +37,31 @@ pub(super) fn find_certificate(conn: &Conn, serial: &str) -> Result<Option<Certi
         &format!("{RECORD} WHERE c.serial = ?1"),
         [serial],
         read_record,
+    )
+}
+
+/// Without the bytes of the certificate: every request of a terminal asks this.
+pub(super) fn shown(conn: &Conn, serial: &str, terminal: TerminalId) -> Result<Option<Shown>> {
+    find(
+        conn,
+        "SELECT c.subject_kind, c.subject, c.spki_sha256, c.used_at_ms, c.superseded_at_ms,
+                r.revoked_at_ms, r.reason, t.id AS terminal, t.banned_at_ms, t.ban_reason
+         FROM certificates c
+         LEFT JOIN revocations r ON r.serial = c.serial
+         LEFT JOIN terminals t ON t.id = ?2
+         WHERE c.serial = ?1",
+        params![serial, terminal.value()],
+        |row| {
+            let known: Option<i64> = get(row, "terminal")?;
+            Ok(Shown {
+                subject: read_subject(row)?,
+                spki_sha256: get(row, "spki_sha256")?,
+                used_at: time_or_none(row, "used_at_ms")?,
+                superseded_at: time_or_none(row, "superseded_at_ms")?,
+                revoked: read_revocation(row)?,
+                terminal: known.map(|_| read_status(row)).transpose()?,
+            })
+        },
     )
 }
 

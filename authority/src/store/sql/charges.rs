@@ -71,7 +71,7 @@ fn start(tx: &mut Tx<'_>, charge: &NewCharge) -> Verdict<StartCharge> {
     }
     insert(tx, charge, &merchant)?;
     move_all(tx, charge.terminal, &charge.moved)?;
-    raise_revision(tx, charge.terminal)?;
+    raise_revision(tx, charge.terminal);
     let record = find_charge(tx.conn, charge.id)?.ok_or_else(|| corrupt("a charge vanished"))?;
     Ok(StartCharge::Started(record))
 }
@@ -149,7 +149,7 @@ fn end_charge(
         return Ok(Some(charge));
     }
     move_all(tx, charge.terminal, moved)?;
-    raise_revision(tx, charge.terminal)?;
+    raise_revision(tx, charge.terminal);
     Ok(find_charge(tx.conn, id)?)
 }
 

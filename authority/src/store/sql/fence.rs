@@ -92,6 +92,7 @@ fn raise_generation(tx: &mut Tx<'_>, raise: &Raise, at: Timestamp) -> Verdict<Op
     if raise.generation <= was {
         return Ok(None);
     }
+    tx.catch_up()?;
     let mut raised = Raised {
         was,
         lost_rows: lost_rows(tx.conn, &raise.known)?,

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::SqlStore;
 use super::certificates::{
     add_certificate, add_terminal_certificate, find_certificate, in_force, is_key_certified,
-    of_subject, renewal, set_aside, to_end, use_certificate,
+    of_subject, renewal, set_aside, shown, to_end, use_certificate,
 };
 use super::row::{all, find, get, terminal, time, time_or_none};
 use super::terminals::find_terminal;
@@ -17,7 +17,7 @@ use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
-    Recorded, Redeem, Renewal, RenewalLimit, Result, Right, Subject, TerminalStatus,
+    Recorded, Redeem, Renewal, RenewalLimit, Result, Right, Shown, Subject, TerminalStatus,
 };
 
 #[async_trait]
@@ -103,6 +103,11 @@ impl Identities for SqlStore {
     async fn certificate(&self, serial: &str) -> Result<Option<CertificateRecord>> {
         let serial = serial.to_owned();
         self.read(move |conn| find_certificate(conn, &serial)).await
+    }
+
+    async fn shown(&self, serial: &str, terminal: TerminalId) -> Result<Option<Shown>> {
+        let serial = serial.to_owned();
+        self.look(move |conn| shown(conn, &serial, terminal)).await
     }
 
     async fn is_key_certified(&self, spki_sha256: [u8; 32]) -> Result<bool> {

@@ -67,16 +67,18 @@ pub(super) struct Movement {
 
 impl Movement {
     pub(super) fn enter(&self, tx: &Tx<'_>) -> Result<()> {
-        for (account, amount_minor) in [
-            (self.from, -self.amount_minor),
-            (self.to, self.amount_minor),
-        ] {
-            tx.execute_one(
-                "INSERT INTO ledger_entries (account, movement, amount_minor) VALUES (?1, ?2, ?3)",
-                params![account.0.as_bytes(), self.id.as_bytes(), amount_minor],
-            )?;
-        }
-        Ok(())
+        tx.execute_exactly(
+            2,
+            "INSERT INTO ledger_entries (account, movement, amount_minor)
+             VALUES (?1, ?3, ?4), (?2, ?3, ?5)",
+            params![
+                self.from.0.as_bytes(),
+                self.to.0.as_bytes(),
+                self.id.as_bytes(),
+                -self.amount_minor,
+                self.amount_minor
+            ],
+        )
     }
 }
 

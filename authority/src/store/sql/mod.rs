@@ -55,6 +55,7 @@ mod taps;
 mod terminals;
 mod terms;
 mod timelines;
+mod together;
 mod tokens;
 mod trust;
 mod turns;

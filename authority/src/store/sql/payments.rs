@@ -3,8 +3,7 @@
 use crate::store::sql::conn::{Conn, Row, params};
 use async_trait::async_trait;
 use protocol::charge::Claimed;
-use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId, TerminalId};
-use protocol::time::Timestamp;
+use protocol::ids::{AccountId, ClaimId, PaymentId, ReceiptId};
 use protocol::wire::claims::ClaimState;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -17,7 +16,7 @@ use super::caps::Capped;
 use super::intents::begin;
 use super::ledger::debit;
 use super::persons::{Person, find_person};
-use super::row::{all, find, get, terminal, time, uuid};
+use super::row::{all, find, get, time, uuid};
 use super::service_accounts::choose;
 use super::settle::{StoredClaim, find_claim};
 use super::subjects::{self, of_payment};
@@ -25,7 +24,9 @@ use super::turns::raise_revision;
 use super::writer::{Stop, Tx, Verdict};
 use crate::journal::hex;
 use crate::store::sqlite::error::corrupt;
-use crate::store::{LEDGER, Pay, PayOutcome, Payment, Payments, PersonKey, Result, ServiceAccount};
+use crate::store::{
+    LEDGER, NewReceipt, Pay, PayOutcome, Payment, Payments, PersonKey, Result, ServiceAccount,
+};
 
 #[async_trait]
 impl Payments for SqlStore {
@@ -34,15 +35,9 @@ impl Payments for SqlStore {
             .await
     }
 
-    async fn store_receipt(
-        &self,
-        payment: PaymentId,
-        terminal: TerminalId,
-        jws: String,
-        at: Timestamp,
-    ) -> Result<String> {
-        self.write_on(subjects::at(terminal), move |tx| {
-            store_receipt(tx, payment, terminal, &jws, at)
+    async fn store_receipt(&self, receipt: NewReceipt) -> Result<String> {
+        self.write_on(subjects::at(receipt.terminal), move |tx| {
+            store_receipt(tx, &receipt)
         })
         .await
     }
@@ -185,61 +180,30 @@ fn payer(conn: &Conn, pay: &Pay, claim: &StoredClaim) -> Step<(Person, ServiceAc
     }
 }
 
-/// The first one stays.
-fn store_receipt(
-    tx: &mut Tx<'_>,
-    payment: PaymentId,
-    terminal: TerminalId,
-    jws: &str,
-    at: Timestamp,
-) -> Verdict<String> {
-    if let Some(first) = receipt(tx.conn, payment)? {
-        return Ok(first);
+/// The first one stays; one that is due is the first.
+fn store_receipt(tx: &mut Tx<'_>, new: &NewReceipt) -> Verdict<String> {
+    let payment = new.payment;
+    let was_due = tx.execute(
+        "DELETE FROM receipts_due WHERE paid_at_ms = ?1 AND payment = ?2",
+        params![new.paid_at.ms(), payment.0.as_bytes()],
+    )?;
+    if was_due == 0 {
+        let first = receipt(tx.conn, payment)?;
+        let none = || corrupt(format!("a receipt of no payment: {payment}"));
+        return Ok(first.ok_or_else(none)?);
     }
-    let due = due(tx.conn, payment)?
-        .filter(|due| due.terminal == terminal)
-        .ok_or_else(|| corrupt(format!("a receipt of no payment at {terminal}: {payment}")))?;
     tx.execute_one(
         "INSERT INTO receipts (payment, jws, stored_at_ms) VALUES (?1, ?2, ?3)",
-        params![payment.0.as_bytes(), jws, at.ms()],
+        params![payment.0.as_bytes(), new.jws, new.at.ms()],
     )?;
-    tx.execute_one(
-        "DELETE FROM receipts_due WHERE paid_at_ms = ?1 AND payment = ?2",
-        params![due.paid_at.ms(), payment.0.as_bytes()],
-    )?;
-    raise_revision(tx, terminal)?;
+    raise_revision(tx, new.terminal);
     let body = json!({
         "payment": payment,
-        "receipt": due.receipt,
-        "jws_sha256": hex(&Sha256::digest(jws.as_bytes())),
+        "receipt": new.receipt,
+        "jws_sha256": hex(&Sha256::digest(new.jws.as_bytes())),
     });
-    tx.record("receipt.stored", at, &body)?;
-    Ok(jws.to_owned())
-}
-
-/// What storing a receipt needs to know of its payment.
-struct Due {
-    receipt: ReceiptId,
-    terminal: TerminalId,
-    paid_at: Timestamp,
-}
-
-fn due(conn: &Conn, payment: PaymentId) -> Result<Option<Due>> {
-    find(
-        conn,
-        "SELECT payments.receipt, payments.paid_at_ms, charges.terminal FROM payments
-         JOIN claims ON claims.id = payments.claim
-         JOIN charges ON charges.id = claims.charge
-         WHERE payments.id = ?1",
-        [payment.0.as_bytes()],
-        |row| {
-            Ok(Due {
-                receipt: ReceiptId(uuid(row, "receipt")?),
-                terminal: terminal(row, "terminal")?,
-                paid_at: time(row, "paid_at_ms")?,
-            })
-        },
-    )
+    tx.record("receipt.stored", new.at, &body)?;
+    Ok(new.jws.clone())
 }
 
 fn receipt(conn: &Conn, payment: PaymentId) -> Result<Option<String>> {

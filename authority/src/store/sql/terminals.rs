@@ -12,7 +12,7 @@ use super::SqlStore;
 use super::identities::insert_join_token;
 use super::revocations::revoke_all;
 use super::rotation::{keys, refuse_unbans};
-use super::row::{all, count, find, get, one, terminal, time, uuid};
+use super::row::{all, count, find, get, one, terminal, time, time_or_none, uuid};
 use super::settle::{end, find_charge};
 use super::subjects::at;
 use super::turns::raise_revision;
@@ -279,7 +279,7 @@ pub(super) fn ban(
     tx.record("terminal.banned", at, &body)?;
     end_all(tx, id, at)?;
     revoke_all(tx, id, at)?;
-    raise_revision(tx, id)?;
+    raise_revision(tx, id);
     find_terminal(tx.conn, id)
 }
 
@@ -325,12 +325,18 @@ fn record_schedule(tx: &mut Tx<'_>, new: &NewSchedule) -> Verdict<Scheduled> {
     let Some(terminal) = active_terminal(tx.conn, new.terminal)? else {
         return Ok(Scheduled::Refused);
     };
-    for (epoch, version) in [new.first, new.last] {
-        if version_for(tx.conn, new.terminal, epoch)? != Some(version) {
+    let ends = [new.first, new.last];
+    let ends = if new.first == new.last {
+        &ends[..1]
+    } else {
+        &ends
+    };
+    for (epoch, version) in ends {
+        if version_for(tx.conn, new.terminal, *epoch)? != Some(*version) {
             return Ok(Scheduled::SeedMoved);
         }
     }
-    set_pace(tx, &terminal, new)?;
+    let paces = set_pace(tx, &terminal, new)?;
     tx.execute_one(
         "UPDATE terminals SET sequence = sequence + 1,
              former_until = CASE WHEN schedule_kid <> ?3
@@ -351,23 +357,25 @@ fn record_schedule(tx: &mut Tx<'_>, new: &NewSchedule) -> Verdict<Scheduled> {
         "kid": new.kid,
     });
     tx.record("schedule.issued", new.at, &body)?;
-    Ok(Scheduled::Sequence(sequence))
+    Ok(Scheduled::Under { sequence, paces })
+}
+
+pub(super) fn read_status(row: &Row<'_>) -> Result<TerminalStatus> {
+    Ok(match time_or_none(row, "banned_at_ms")? {
+        None => TerminalStatus::Active,
+        Some(at) => TerminalStatus::Banned {
+            at,
+            reason: get(row, "ban_reason")?,
+        },
+    })
 }
 
 fn read_terminal(row: &Row<'_>) -> Result<Terminal> {
-    let banned: Option<i64> = get(row, "banned_at_ms")?;
-    let status = match banned {
-        None => TerminalStatus::Active,
-        Some(_) => TerminalStatus::Banned {
-            at: time(row, "banned_at_ms")?,
-            reason: get(row, "ban_reason")?,
-        },
-    };
     Ok(Terminal {
         id: terminal(row, "id")?,
         merchant: MerchantId(uuid(row, "merchant")?),
         name: get(row, "name")?,
-        status,
+        status: read_status(row)?,
         version: get(row, "version")?,
         sequence: count(row, "sequence")?,
         issued_until: get(row, "issued_until")?,

@@ -119,7 +119,7 @@ fn spend_and_hold(tx: &mut Tx<'_>, claim: &Claim) -> Verdict<ClaimOutcome> {
     {
         return Err(Stop::Refused(ClaimOutcome::Tap(TapRefusal::Repeated)));
     }
-    raise_revision(tx, terminal.id)?;
+    raise_revision(tx, terminal.id);
     record_claim(tx, claim, charge.id(), person.as_ref())?;
     if let Some(approval) = &claim.approval
         && !keep_approval(tx, claim.id, approval, claim.at)?
@@ -388,7 +388,7 @@ fn release_claim(tx: &mut Tx<'_>, id: ClaimId, moved: &[WindowId], at: Timestamp
         offer_again(tx, &charge)?;
     }
     move_all(tx, charge.terminal, moved)?;
-    raise_revision(tx, charge.terminal)?;
+    raise_revision(tx, charge.terminal);
     Ok(true)
 }
 

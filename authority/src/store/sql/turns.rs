@@ -170,10 +170,7 @@ pub(super) fn revisions(conn: &Conn, terminals: &[TerminalId]) -> Result<Vec<(Te
 }
 
 /// What the terminal is told has changed.
-pub(super) fn raise_revision(tx: &Tx<'_>, terminal: TerminalId) -> Result<()> {
+pub(super) fn raise_revision(tx: &Tx<'_>, terminal: TerminalId) {
     tx.spread(News::Terminal(terminal));
-    tx.execute_one(
-        "UPDATE terminals SET revision = revision + 1 WHERE id = ?1",
-        [terminal.value()],
-    )
+    tx.together.borrow_mut().add_terminal(terminal);
 }

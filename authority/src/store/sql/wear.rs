@@ -22,7 +22,7 @@ const JUDGED_BEFORE: u32 = 2;
 #[async_trait]
 impl Wear for SqlStore {
     async fn worn_tag(&self, terminal: TerminalId) -> Result<Option<WornTag>> {
-        self.read(move |conn| find_worn(conn, terminal)).await
+        self.look(move |conn| find_worn(conn, terminal)).await
     }
 
     async fn worn_tags(&self, first: TerminalId, last: TerminalId) -> Result<Vec<WornTag>> {
@@ -81,7 +81,7 @@ impl Wear for SqlStore {
     }
 
     async fn paces(&self, terminal: TerminalId) -> Result<Vec<Pace>> {
-        self.read(move |conn| find_paces(conn, terminal)).await
+        self.look(move |conn| find_paces(conn, terminal)).await
     }
 }
 
@@ -193,8 +193,9 @@ fn read_known(row: &Row<'_>) -> Result<Known> {
 
 /// Sets the pace of epochs that no schedule told before `new`, which is about to be recorded. What was told
 /// stays as it was told, whoever asks.
-pub(super) fn set_pace(tx: &mut Tx<'_>, known: &Terminal, new: &NewSchedule) -> Result<()> {
-    let paces = find_paces(tx.conn, new.terminal)?;
+/// Answers the paces as they are then.
+pub(super) fn set_pace(tx: &mut Tx<'_>, known: &Terminal, new: &NewSchedule) -> Result<Vec<Pace>> {
+    let mut paces = find_paces(tx.conn, new.terminal)?;
     match new.pacing {
         Pacing::Ended if paces.iter().all(|pace| pace.windows.is_none()) => {}
         Pacing::Ended => {
@@ -203,6 +204,7 @@ pub(super) fn set_pace(tx: &mut Tx<'_>, known: &Terminal, new: &NewSchedule) -> 
                 params![new.terminal.value(), new.first.0],
             )?;
             insert_pace(tx, new, new.first.0, None)?;
+            paces = find_paces(tx.conn, new.terminal)?;
         }
         Pacing::Set(windows) => {
             let untold = match known.issued_until {
@@ -213,10 +215,12 @@ pub(super) fn set_pace(tx: &mut Tx<'_>, known: &Terminal, new: &NewSchedule) -> 
             let is = in_force.and_then(|pace| pace.windows);
             if untold <= new.last.0 && is != windows {
                 insert_pace(tx, new, untold, windows)?;
+                paces = find_paces(tx.conn, new.terminal)?;
             }
         }
     }
-    forget_past(tx, new)
+    forget_past(tx, new, &mut paces)?;
+    Ok(paces)
 }
 
 fn insert_pace(
@@ -245,13 +249,21 @@ fn insert_pace(
 }
 
 /// The pace in force at the first epoch that may still be judged stays, and what follows it.
-fn forget_past(tx: &Tx<'_>, new: &NewSchedule) -> Result<()> {
+fn forget_past(tx: &Tx<'_>, new: &NewSchedule, paces: &mut Vec<Pace>) -> Result<()> {
     let present = EpochClock::of(new.terminal).epoch_at(new.at);
-    tx.execute(
-        "DELETE FROM nfc_paces WHERE terminal = ?1 AND from_epoch < (
-             SELECT max(from_epoch) FROM nfc_paces WHERE terminal = ?1 AND from_epoch <= ?2)",
-        params![new.terminal.value(), present.saturating_sub(JUDGED_BEFORE)],
-    )?;
+    let judged = present.saturating_sub(JUDGED_BEFORE);
+    let begun = paces.iter().filter(|pace| pace.from_epoch <= judged);
+    let Some(in_force) = begun.map(|pace| pace.from_epoch).max() else {
+        return Ok(());
+    };
+    let before = paces.len();
+    paces.retain(|pace| pace.from_epoch >= in_force);
+    if paces.len() < before {
+        tx.execute(
+            "DELETE FROM nfc_paces WHERE terminal = ?1 AND from_epoch < ?2",
+            params![new.terminal.value(), in_force],
+        )?;
+    }
     Ok(())
 }
 

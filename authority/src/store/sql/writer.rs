@@ -29,6 +29,7 @@ use super::conn::{Conn, Params};
 use super::control::{Step, Touches, Trouble};
 use super::nodes::keep;
 use super::timelines::Acknowledged;
+use super::together::Together;
 use super::unheard::Unheard;
 use crate::journal::{Fact, Journal, Unwritten};
 use crate::store::nodes::Lanes;
@@ -84,6 +85,7 @@ impl Writer {
                 caller: caller.cloned(),
                 acknowledged: acknowledged.clone(),
                 keeping: Keeping::Whole,
+                together: RefCell::default(),
                 own_news: own_news.clone(),
                 gave_up_in_doubt: false,
             };
@@ -176,6 +178,7 @@ pub(super) struct Tx<'a> {
     pub(super) chain: &'a mut Chain,
     /// The operator who asked for it.
     pub(super) by: Option<String>,
+    pub(super) together: &'a RefCell<Together>,
     told: &'a mut Told,
     journal: Option<&'a Journal>,
 }
@@ -233,6 +236,8 @@ struct Lane {
     acknowledged: Arc<Acknowledged>,
     /// How the next batch begins: as the last one ended, so that who has many jobs undone has no batch run twice.
     keeping: Keeping,
+    /// Of the jobs that have run since it was written last.
+    together: RefCell<Together>,
     own_news: Lanes,
     /// The last commit may have happened, and nobody here knows.
     gave_up_in_doubt: bool,
@@ -436,6 +441,8 @@ impl Lane {
         touches: &Touches,
     ) -> std::result::Result<(Vec<Told>, Vec<Step>), Torn> {
         self.conn.begin(touches)?;
+        // What an attempt before had in it is run again.
+        self.together.take();
         let keeping = self.keeping;
         let mut told = Vec::with_capacity(batch.len());
         let mut steps = Vec::new();
@@ -462,7 +469,7 @@ impl Lane {
                 (Keeping::Each, _) => steps.push(Step::Undo),
             }
         }
-        match self.conn.settle() {
+        match self.settle_jobs() {
             Err(_) if keeping == Keeping::Whole && self.conn.holds_transaction() => {
                 return Err(Torn::Undone);
             }
@@ -481,11 +488,13 @@ impl Lane {
         let mut told = Told::default();
         let before = self.chain.known();
         let changes = self.conn.changes();
+        let waited = self.together.borrow().mark();
         let kept = {
             let mut tx = Tx {
                 conn: &self.conn,
                 chain: &mut self.chain,
                 by: None,
+                together: &self.together,
                 told: &mut told,
                 journal: self.journal.get(),
             };
@@ -508,6 +517,7 @@ impl Lane {
         }
         // Its rows are undone with it, and those before them stand.
         self.chain.goes_back(before);
+        self.together.borrow_mut().goes_back(waited);
         let end = match self.conn.changes() == changes {
             true => End::Nothing,
             false => End::Undone,
@@ -515,9 +525,18 @@ impl Lane {
         Ok((Told::default(), end))
     }
 
+    /// Writes what the jobs so far write together, and waits for what was sent.
+    fn settle_jobs(&self) -> Result<()> {
+        self.together.borrow_mut().write(&self.conn)?;
+        self.conn.settle()
+    }
+
     /// Alone with its savepoint a job answers for what it sent, also for what it would not hear of.
     fn answers_for_itself(&self, job: &mut dyn Job, kept: bool) -> bool {
-        let settled = self.conn.settle();
+        let settled = match kept {
+            true => self.settle_jobs(),
+            false => self.conn.settle(),
+        };
         let failed = || corrupt("a write went on after a statement had failed");
         match (kept, settled) {
             (true, Err(error)) => job.fail(error),

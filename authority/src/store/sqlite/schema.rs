@@ -47,8 +47,9 @@ const STATEMENTS_MAX: usize = 160;
 /// The write-ahead log is moved into the file whenever it has so many pages, 32 MB.
 const LOG_PAGES: i64 = 8_192;
 /// What the connection that writes keeps of the file in memory, in bytes: nobody else changes it, so the upper pages of
-/// large tables stay there. Readers begin anew after each commit.
-const WRITER_CACHE_BYTES_MAX: i64 = 64 * 1024 * 1024;
+/// large tables stay there. Not more, because a commit that split a page looks at all of it. Readers begin anew after
+/// each commit.
+const WRITER_CACHE_BYTES_MAX: i64 = 8 * 1024 * 1024;
 /// The write-ahead log is cut back to this size, in bytes.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
 

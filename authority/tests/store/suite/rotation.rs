@@ -9,7 +9,7 @@ use pki::lifecycle::{KeyState, Step};
 use protocol::ids::TerminalId;
 use protocol::token::Channel;
 
-use crate::world::{NOW, World, epoch_now, new_schedule, new_terminal, number};
+use crate::world::{NOW, World, epoch_now, new_schedule, new_terminal, number, recorded};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -166,7 +166,7 @@ pub(crate) async fn a_key_is_not_retired_while_a_seed_under_it_counts(world: &Wo
             epoch_now(terminal) + 5,
         ))
         .await;
-    assert_eq!(issued, Ok(Scheduled::Sequence(1)));
+    assert_eq!(issued, Ok(recorded(1)));
     let (old, new) = ("m2key-sealing-1", "m2key-sealing-2");
     let id = begin(world, Work::Activate { kid: new.into() }).await;
     step(world, id, new, Step::Activate).await;
@@ -273,14 +273,14 @@ pub(crate) async fn a_schedule_of_keys_of_a_replaced_seed_is_not_counted(world: 
         })
     };
     let known = issue((epoch, 1), (epoch + 24, 1), true).await;
-    assert_eq!(known, Ok(Scheduled::Sequence(1)));
+    assert_eq!(known, Ok(recorded(1)));
     let id = begin_reseed(world, When::Planned).await;
     let planned = batch(id, &[(terminal, 2)], When::Planned, 1);
     assert_eq!(world.store.reseed(planned).await, Ok(Reseeded::Done));
     let derived_before = issue((epoch, 1), (epoch + 25, 1), true).await;
     assert_eq!(derived_before, Ok(Scheduled::SeedMoved));
     let both = issue((epoch, 1), (epoch + 25, 2), true).await;
-    assert_eq!(both, Ok(Scheduled::Sequence(2)));
+    assert_eq!(both, Ok(recorded(2)));
 
     let id = begin_reseed(world, When::Compromised).await;
     let now = batch(id, &[(terminal, 3)], When::Compromised, 1);

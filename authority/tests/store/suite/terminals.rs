@@ -13,7 +13,7 @@ use protocol::wire::claims::ClaimState;
 use protocol::wire::push::EndReason;
 
 use crate::world::{
-    LATER, NOW, World, eur, join_hash, live, new_schedule, new_seed, new_terminal, number,
+    LATER, NOW, World, eur, join_hash, live, new_schedule, new_seed, new_terminal, number, recorded,
 };
 
 use super::{claim_state, push, status_of};
@@ -187,8 +187,8 @@ pub(crate) async fn schedule_sequences_rise_and_the_horizon_never_shrinks(world:
         let schedule = new_schedule(terminal, first, last);
         world.store.record_schedule(schedule)
     };
-    assert_eq!(issue(10, 33).await, Ok(Scheduled::Sequence(1)));
-    assert_eq!(issue(10, 20).await, Ok(Scheduled::Sequence(2)));
+    assert_eq!(issue(10, 33).await, Ok(recorded(1)));
+    assert_eq!(issue(10, 20).await, Ok(recorded(2)));
     let stored = world.store.terminal(terminal).await.unwrap().unwrap();
     assert_eq!((stored.sequence, stored.issued_until), (2, Some(33)));
     let unknown = world

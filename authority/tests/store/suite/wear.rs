@@ -160,8 +160,11 @@ async fn paced(
         ..new_schedule(terminal, epochs.0, epochs.1)
     };
     let recorded = world.store.record_schedule(schedule).await.unwrap();
-    assert!(matches!(recorded, Scheduled::Sequence(_)), "{recorded:?}");
     let paces = world.store.paces(terminal).await.unwrap();
+    assert!(
+        matches!(&recorded, Scheduled::Under { paces: told, .. } if *told == paces),
+        "{recorded:?}"
+    );
     let present = i64::from(epoch_now(terminal));
     let told = |pace: &Pace| (i64::from(pace.from_epoch) - present, pace.windows);
     paces.iter().map(told).collect()

@@ -1,0 +1,144 @@
+//! What do all jobs of a batch write together?
+//!
+//! Their audit rows, and that terminals have something new to be told. No job reads either, but for the few that say so
+//! ([`Tx::catch_up`]); so both wait for the end of the batch and are a few statements there, where each job had
+//! two or three of its own.
+
+use protocol::audit::AuditRow;
+use protocol::ids::TerminalId;
+
+use super::conn::{Bind, Conn};
+use super::row::signed;
+use super::writer::Tx;
+use crate::store::Result;
+
+/// Audit rows of one statement, largest first: any number is a sum of these, and these are all texts there are.
+const ROWS_AT_ONCE: [usize; 6] = [32, 16, 8, 4, 2, 1];
+/// Terminals of one statement: the smallest that has room for those that are left.
+const TERMINALS_AT_ONCE: [usize; 4] = [1, 4, 16, 64];
+
+/// What waits until the jobs of a batch have run.
+#[derive(Default)]
+pub(super) struct Together {
+    rows: Vec<(AuditRow, [u8; 32])>,
+    terminals: Vec<TerminalId>,
+}
+
+/// How much waited before a job.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    rows: usize,
+    terminals: usize,
+}
+
+impl Together {
+    pub(super) fn add_row(&mut self, row: AuditRow, hash: [u8; 32]) {
+        self.rows.push((row, hash));
+    }
+
+    pub(super) fn add_terminal(&mut self, terminal: TerminalId) {
+        self.terminals.push(terminal);
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            rows: self.rows.len(),
+            terminals: self.terminals.len(),
+        }
+    }
+
+    /// What came since then was of a job that is undone.
+    pub(super) fn goes_back(&mut self, before: Mark) {
+        self.rows.truncate(before.rows);
+        self.terminals.truncate(before.terminals);
+    }
+
+    /// Writes what waits; nothing does afterwards.
+    pub(super) fn write(&mut self, conn: &Conn) -> Result<()> {
+        self.write_rows(conn)?;
+        self.write_terminals(conn)
+    }
+
+    fn write_rows(&mut self, conn: &Conn) -> Result<()> {
+        let mut left = &self.rows[..];
+        for count in ROWS_AT_ONCE {
+            while let Some((some, others)) = left.split_at_checked(count) {
+                insert(conn, some)?;
+                left = others;
+            }
+        }
+        self.rows.clear();
+        Ok(())
+    }
+
+    /// One more for each terminal, however many jobs there have something to tell it.
+    fn write_terminals(&mut self, conn: &Conn) -> Result<()> {
+        self.terminals.sort_unstable();
+        self.terminals.dedup();
+        let [.., most] = TERMINALS_AT_ONCE;
+        for some in self.terminals.chunks(most) {
+            raise(conn, some)?;
+        }
+        self.terminals.clear();
+        Ok(())
+    }
+}
+
+impl Tx<'_> {
+    /// Before a job that reads what other jobs of its batch write together, or refers to it.
+    pub(super) fn catch_up(&self) -> Result<()> {
+        self.together.borrow_mut().write(self.conn)
+    }
+}
+
+fn insert(conn: &Conn, rows: &[(AuditRow, [u8; 32])]) -> Result<()> {
+    let numbers: Vec<(i64, i64)> = rows
+        .iter()
+        .map(|(row, _)| (signed(row.sequence), row.at.ms()))
+        .collect();
+    let mut values: Vec<&dyn Bind> = Vec::with_capacity(rows.len() * 7);
+    for ((row, hash), (sequence, at_ms)) in rows.iter().zip(&numbers) {
+        values.extend([
+            &row.node as &dyn Bind,
+            sequence,
+            &row.previous,
+            at_ms,
+            &row.kind,
+            &row.body,
+            hash,
+        ]);
+    }
+    let places: Vec<String> = (0..rows.len())
+        .map(|row| listed(7 * row + 1..=7 * row + 7))
+        .collect();
+    let sql = format!(
+        "INSERT INTO audit_rows (node, sequence, previous, at_ms, kind, body, hash) VALUES {}",
+        places.join(", ")
+    );
+    conn.execute_exactly(rows.len(), &sql, &values[..])
+}
+
+/// It is the same statement for many numbers of them: what is lacking is the first one again.
+fn raise(conn: &Conn, terminals: &[TerminalId]) -> Result<()> {
+    let Some(first) = terminals.first() else {
+        return Ok(());
+    };
+    let [.., most] = TERMINALS_AT_ONCE;
+    let count = TERMINALS_AT_ONCE
+        .into_iter()
+        .find(|count| *count >= terminals.len());
+    let count = count.unwrap_or(most);
+    let all = terminals.iter().chain(std::iter::repeat(first));
+    let all: Vec<u32> = all.take(count).map(|it| it.value()).collect();
+    let values: Vec<&dyn Bind> = all.iter().map(|it| it as &dyn Bind).collect();
+    let sql = format!(
+        "UPDATE terminals SET revision = revision + 1 WHERE id IN {}",
+        listed(1..=count)
+    );
+    conn.execute_exactly(terminals.len(), &sql, &values[..])
+}
+
+fn listed(places: std::ops::RangeInclusive<usize>) -> String {
+    let places: Vec<String> = places.map(|place| format!("?{place}")).collect();
+    format!("({})", places.join(", "))
+}
