@@ -19,9 +19,9 @@ pub(crate) struct Sizes {
     pub(crate) engines: Vec<String>,
 }
 
-/// What the issue asks for, where nothing else is said.
+/// A bank with ten times the terminals of a large one, where nothing else is said.
 const TERMINALS: u64 = 1_000_000;
-/// A tenth of what the issue asks for: so that `make bench` ends within minutes.
+/// Some months of a hundred thousand terminals; a tenth of what is promised, so that `make bench` ends within minutes.
 const SPENT: u64 = 10_000_000;
 const PAYMENTS: u64 = 200_000;
 const FEW: u64 = 1_000;

@@ -9,7 +9,7 @@ pub(crate) struct What {
     /// As the process is asked.
     pub(crate) asked: &'static str,
     told: &'static str,
-    /// Whether the issue names it.
+    /// Whether a target is set for it.
     is_target: bool,
 }
 
@@ -83,7 +83,7 @@ impl Measured {
         self.rates.iter().map(row).collect()
     }
 
-    /// The highest cost that the issue names.
+    /// The highest cost that the target allows.
     pub(crate) fn worst(&self) -> f64 {
         let named = self.rates.iter().filter(|(what, _)| what.is_target);
         let costs = named.map(|(_, rates)| median(&rates.few) / median(&rates.crowd));
@@ -124,7 +124,7 @@ pub(crate) fn render(all: &[Measured], sizes: &Sizes) -> String {
     )
 }
 
-/// Onto the page of all targets: the dearest of what the issue names.
+/// Onto the page of all targets: the dearest of what has a target.
 pub(crate) fn tell(all: &[Measured], sizes: &Sizes) -> std::io::Result<()> {
     let worst = all.iter().map(Measured::worst).fold(0.0, f64::max);
     let how = format!(

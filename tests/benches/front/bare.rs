@@ -18,7 +18,7 @@ const SPAN: Duration = Duration::from_millis(500);
 /// As long as the input of an epoch key.
 const MESSAGE: [u8; 34] = [7; 34];
 
-/// A process that answers each line with [`Rates`]: beside the server, on its core.
+/// A process that answers each line with [`Rates`].
 pub(crate) struct Bare {
     process: Child,
     asks: ChildStdin,
@@ -46,10 +46,6 @@ impl Bare {
         };
         bare.rates()?;
         Ok(bare)
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
     }
 
     pub(crate) fn rates(&mut self) -> Result<Rates, Failure> {

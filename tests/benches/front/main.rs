@@ -1,10 +1,12 @@
 //! What does a connected terminal cost, beside nginx with the same certificates on the same core?
 //!
 //! A released authority and an nginx, each pinned to one core, and one client process on another: processor time of
-//! the server for each handshake and each kept-alive request, schedules a second beside what they are made of, the
-//! server's memory for each terminal that only listens, and how long a fleet takes to come back after a restart. `make bench` prints the table and writes it into
-//! docs/PERFORMANCE.md. `M2KEY_FRONT_AGENTS` says how many terminals there are.
+//! the server for each handshake and each kept-alive request, the server's memory for each terminal that only listens,
+//! and how long a fleet takes to come back after a restart. On all cores: schedules a second beside what they are made of.
+//! `make bench` prints the table and writes it into docs/PERFORMANCE.md. `M2KEY_FRONT_AGENTS` says how many terminals
+//! there are.
 
+use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -50,13 +52,21 @@ struct Rounds {
     request: [Vec<f64>; 2],
     /// A request of a terminal that is proven in the store, which nginx has no like of.
     proven: Vec<f64>,
-    /// Per second, each with a new epoch.
-    schedules: Vec<f64>,
+}
+
+/// Per second, one number per round, and nobody pinned.
+#[derive(Default)]
+struct Schedules {
+    /// Each with a new epoch.
+    issued: Vec<f64>,
+    /// Kept-alive requests that do nothing.
+    asked: Vec<f64>,
     bare: Vec<bare::Rates>,
 }
 
 struct Measured {
     rounds: Rounds,
+    schedules: Schedules,
     agents: usize,
     /// Resident bytes for each of them.
     idle: [f64; 2],
@@ -111,24 +121,26 @@ async fn compare(
     let theirs = Server::at(nginx.pid(), nginx.port(), Request::Root);
     server::pin(ours.pid, SERVER_CORE)?;
     server::pin(theirs.pid, SERVER_CORE)?;
-    server::pin(bare.pid(), SERVER_CORE)?;
     eprintln!("{agents} terminals listen");
     // First, while neither has memory left over from other work.
     let idle = [
         idle(&clients, &ours, Request::Events).await?,
         idle(&clients, &theirs, Request::Root).await?,
     ];
-    let rounds = rounds(&clients, &ours, &theirs, bare).await?;
+    let rounds = rounds(&clients, &ours, &theirs).await?;
+    for pid in [ours.pid, std::process::id()] {
+        server::unpin(pid)?;
+    }
+    let schedules = schedules(&clients, &ours, bare).await?;
     eprintln!("{agents} terminals come back");
     tell_refused(house).await?;
     house.authority.stop().await?;
-    // Or the next one would share the client's core.
-    server::unpin(std::process::id())?;
     house.authority.serve().await?;
     let back = Server::at(house.authority.pid()?, port, Request::Events);
     let storm = clients.all_at_once(back.port).await?;
     Ok(Measured {
         rounds,
+        schedules,
         agents: clients.count(),
         idle,
         storm,
@@ -142,12 +154,7 @@ async fn tell_refused(house: &House) -> Result<(), Failure> {
 }
 
 /// Ours and nginx take turns, so that a slow moment of the machine hits both.
-async fn rounds(
-    clients: &Clients,
-    ours: &Server,
-    theirs: &Server,
-    bare: &mut Bare,
-) -> Result<Rounds, Failure> {
+async fn rounds(clients: &Clients, ours: &Server, theirs: &Server) -> Result<Rounds, Failure> {
     let mut rounds = Rounds::default();
     for round in 1..=page::ROUNDS {
         eprintln!("round {round} of {}", page::ROUNDS);
@@ -162,14 +169,32 @@ async fn rounds(
         }
         let proven = ours.cost(clients.ask(ours.port, Request::Keys)).await?;
         rounds.proven.push(proven);
-        rounds.bare.push(bare.rates()?);
-        let began = Instant::now();
-        let issued = clients.ask(ours.port, Request::Schedule).await?;
-        rounds
-            .schedules
-            .push(issued as f64 / began.elapsed().as_secs_f64());
     }
     Ok(rounds)
+}
+
+/// What they are made of takes turns with them.
+async fn schedules(
+    clients: &Clients,
+    ours: &Server,
+    bare: &mut Bare,
+) -> Result<Schedules, Failure> {
+    let mut schedules = Schedules::default();
+    for round in 1..=page::ROUNDS {
+        eprintln!("schedules, round {round} of {}", page::ROUNDS);
+        schedules.bare.push(bare.rates()?);
+        let asked = per_second(clients.ask(ours.port, ours.asks)).await?;
+        schedules.asked.push(asked);
+        let issued = per_second(clients.ask(ours.port, Request::Schedule)).await?;
+        schedules.issued.push(issued);
+    }
+    Ok(schedules)
+}
+
+async fn per_second(work: impl Future<Output = Result<u64, Failure>>) -> Result<f64, Failure> {
+    let began = Instant::now();
+    let done = work.await?;
+    Ok(done as f64 / began.elapsed().as_secs_f64())
 }
 
 /// Resident bytes for each terminal that is connected and says nothing.

@@ -3,7 +3,7 @@
 use crate::bare::Rates;
 use crate::page::targets::{self, Target};
 use crate::page::{Row, median, render_judged};
-use crate::{Measured, Rounds};
+use crate::{Measured, Schedules};
 
 /// One line: what it costs here, and what at nginx.
 struct Line {
@@ -20,20 +20,20 @@ pub(crate) fn tell(measured: &Measured) -> std::io::Result<()> {
             targets::tell(target, line.ratio(), "")?;
         }
     }
-    let schedules = schedules(&measured.rounds);
+    let schedules = schedules(&measured.schedules);
     targets::tell(&targets::SCHEDULES, schedules.ours / schedules.limit, "")
 }
 
-/// Beside what a schedule is made of, done in turn on the same core.
-fn schedules(rounds: &Rounds) -> Row {
-    let bare = |rate: fn(&Rates) -> f64| median(&rounds.bare.iter().map(rate).collect::<Vec<_>>());
+/// Beside what a schedule is made of, one after the other.
+fn schedules(measured: &Schedules) -> Row {
+    let bare =
+        |rate: fn(&Rates) -> f64| median(&measured.bare.iter().map(rate).collect::<Vec<_>>());
     let (keys, signatures) = (bare(|it| it.epoch_keys), bare(|it| it.signatures));
-    let request_s = median(&rounds.request[0]) / 1_000_000.0;
     Row {
         what: "schedules/s: one new epoch, signed, over kept-alive mTLS",
-        ours: median(&rounds.schedules),
-        beside: "bare epoch key, bare signature and our kept-alive request, one after the other",
-        limit: 1.0 / (1.0 / keys + 1.0 / signatures + request_s),
+        ours: median(&measured.issued),
+        beside: "bare epoch key, bare signature and kept-alive request, one after the other",
+        limit: 1.0 / (1.0 / keys + 1.0 / signatures + 1.0 / median(&measured.asked)),
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn of(measured: &Measured) -> String {
     );
     lines(measured).iter().for_each(|line| text += &line.row());
     text += "\n";
-    text += &render_judged(&[(schedules(&measured.rounds), Some(&targets::SCHEDULES))]);
+    text += &render_judged(&[(schedules(&measured.schedules), Some(&targets::SCHEDULES))]);
     let storm = &measured.storm;
     text += &format!(
         "\nA kept-alive request of a terminal that is looked up in the store: {:.1} µs. \
