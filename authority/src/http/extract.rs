@@ -15,7 +15,9 @@ use warp::filters::BoxedFilter;
 use super::problem::refuse;
 use crate::app::App;
 use crate::services::{Failure, adoption, renewal};
-use crate::store::{AlarmKind, CloneAlarm, FirstUse, Revocation, Shown, Subject, TerminalStatus};
+use crate::store::{
+    AlarmKind, CloneAlarm, FirstUse, RequestJudging, Revocation, Subject, TerminalStatus,
+};
 
 /// How long what a terminal began with its old certificate may still be under way.
 const UNDER_WAY_MS: Millis = 5 * 60_000;
@@ -160,11 +162,11 @@ async fn known_terminal(app: &App, seen: Seen) -> Result<(TerminalId, Peer), Fai
     let SpiffeId::Terminal(id) = peer.id else {
         return Err(wrong_role(&peer, "a terminal").into());
     };
-    let shown = match shown(app, &peer, id).await? {
-        Some(shown) => shown,
+    let judging = match judging(app, &peer, id).await? {
+        Some(judging) => judging,
         None => adopted(app, &peer, id, &der).await?,
     };
-    match shown.terminal {
+    match judging.terminal {
         None => return Err(certificate_refused("its terminal is not known here").into()),
         Some(TerminalStatus::Active) => {}
         Some(TerminalStatus::Banned { .. }) => {
@@ -173,9 +175,9 @@ async fn known_terminal(app: &App, seen: Seen) -> Result<(TerminalId, Peer), Fai
                 .into());
         }
     }
-    note_superseded(app, id, &peer.serial, shown.superseded_at).await?;
-    in_force(shown.revoked, shown.superseded_at)?;
-    if shown.used_at.is_none() {
+    note_superseded(app, id, &peer.serial, judging.superseded_at).await?;
+    in_force(judging.revoked, judging.superseded_at)?;
+    if judging.used_at.is_none() {
         let used = app.store.use_certificate(&peer.serial, app.clock.now());
         if used.await? == FirstUse::Refused {
             return Err(certificate_refused("it is no longer in force").into());
@@ -241,14 +243,19 @@ fn peer_of(seen: Seen) -> Result<(Peer, Arc<[u8]>), Problem> {
 }
 
 /// Ours, and for whom it says; none if it is not known here.
-async fn shown(app: &App, peer: &Peer, id: TerminalId) -> Result<Option<Shown>, Failure> {
+async fn judging(
+    app: &App,
+    peer: &Peer,
+    id: TerminalId,
+) -> Result<Option<RequestJudging>, Failure> {
     not_revoked_outside(app, peer)?;
     let is_for = Subject::Terminal(id);
-    match app.store.shown(&peer.serial, id).await? {
-        Some(shown) if shown.subject != is_for || shown.spki_sha256 != peer.spki_sha256 => {
+    let found = app.store.request_judging(&peer.serial, id).await?;
+    match &found {
+        Some(it) if it.subject != is_for || it.spki_sha256 != peer.spki_sha256 => {
             Err(unknown().into())
         }
-        found => Ok(found),
+        _ => Ok(found),
     }
 }
 
@@ -260,9 +267,14 @@ fn not_revoked_outside(app: &App, peer: &Peer) -> Result<(), Problem> {
 }
 
 /// One that a restore has lost is taken in; any other unknown one is refused.
-async fn adopted(app: &App, peer: &Peer, id: TerminalId, der: &[u8]) -> Result<Shown, Failure> {
+async fn adopted(
+    app: &App,
+    peer: &Peer,
+    id: TerminalId,
+    der: &[u8],
+) -> Result<RequestJudging, Failure> {
     if adoption::adopt(app, id, der).await? {
-        return Ok(shown(app, peer, id).await?.ok_or_else(unknown)?);
+        return Ok(judging(app, peer, id).await?.ok_or_else(unknown)?);
     }
     Err(unknown().into())
 }

@@ -137,9 +137,10 @@ pub struct InForce {
     pub first_end: Option<Timestamp>,
 }
 
-/// A terminal's certificate as it stands, and the terminal with it: what each of its requests is judged by.
+/// What a request of a terminal is judged by: how the certificate it came with stands, and how the terminal does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub struct RequestJudging {
+    /// Whose it is; whoever judges compares it, and the key.
     pub subject: Subject,
     pub spki_sha256: [u8; 32],
     pub used_at: Option<Timestamp>,
@@ -208,8 +209,13 @@ pub trait Identities {
 
     async fn certificate(&self, serial: &str) -> Result<Option<CertificateRecord>>;
 
-    /// The certificate that `terminal` shows; none if it is not known.
-    async fn shown(&self, serial: &str, terminal: TerminalId) -> Result<Option<Shown>>;
+    /// The certificate with this serial, whoever's it is, and how `terminal` stands. None: nothing is known by this
+    /// serial.
+    async fn request_judging(
+        &self,
+        serial: &str,
+        terminal: TerminalId,
+    ) -> Result<Option<RequestJudging>>;
 
     /// Whether any certificate holds this key.
     async fn is_key_certified(&self, spki_sha256: [u8; 32]) -> Result<bool>;

@@ -69,7 +69,7 @@ pub use disputes::{
 pub use fence::{Adopted, Difference, Fences, Missing, Raise, RaiseRecord, Raised};
 pub use identities::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
-    Recorded, Redeem, Renewal, RenewalLimit, Right, Shown, Subject,
+    Recorded, Redeem, Renewal, RenewalLimit, RequestJudging, Right, Subject,
 };
 pub use intents::{Intent, IntentCount, IntentState, IntentStep, Intents, RailKey, Reason};
 pub use lagging::may_lag;

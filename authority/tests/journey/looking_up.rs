@@ -75,8 +75,8 @@ const WATCHED: [(&str, &str); 26] = [
         "schedule",
         "SELECT from_epoch, shortest_ms, longest_ms FROM nfc_paces WHERE terminal =",
     ),
-    ("agent", "SELECT c.*, b.der, r.revoked_at_ms"),
-    ("agent", "SELECT * FROM terminals WHERE id ="),
+    ("agent", "SELECT c.subject_kind, c.subject,"),
+    ("every", "SELECT * FROM terminals WHERE id ="),
     ("till", "INSERT INTO charges"),
     ("push", "WITH RECURSIVE later (epoch) AS"),
     ("push", "SELECT revision FROM terminals WHERE id ="),
@@ -103,8 +103,7 @@ const WATCHED: [(&str, &str); 26] = [
 ];
 
 /// How the statements begin that SQLite may make a table for: they are run for what comes seldom, not in each payment.
-const SELDOM: [&str; 11] = [
-    "DELETE FROM nfc_paces WHERE terminal = $1 AND from_epoch < (",
+const SELDOM: [&str; 10] = [
     "DELETE FROM proofs",
     "DELETE FROM wallet_requests",
     "INSERT INTO accounts",
@@ -180,8 +179,9 @@ async fn journey(world: &World) {
         der: vec![1],
     };
     world.store.add_certificate(certificate, now).await.unwrap();
-    world.store.certificate("4a").await.unwrap().unwrap();
     world.store.use_certificate("4a", now).await.unwrap();
+    let judging = world.store.request_judging("4a", terminal).await;
+    judging.unwrap().unwrap();
     world.schedule(terminal).await;
     let mut frames = world.journey.push.open(terminal, "4a", None);
     frames.recv().await.unwrap();

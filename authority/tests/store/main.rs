@@ -115,7 +115,7 @@ macro_rules! suite {
             a_successor_that_was_set_aside_unused_is_renewed_in_its_turn,
             holders_are_those_whose_certificates_can_still_be_used,
             the_old_certificate_is_good_until_the_new_one_is_used,
-            who_shows_a_certificate_is_judged_by_it_and_by_the_terminal,
+            a_request_is_judged_by_its_certificate_and_by_its_terminal,
             a_replaced_machine_is_refused_once_its_successor_came,
             a_successor_that_ended_unused_is_renewed_in_its_turn,
             one_terminal_is_issued_so_many_and_no_more,

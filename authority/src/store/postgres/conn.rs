@@ -146,7 +146,11 @@ impl PgConn {
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<()> {
-        let statement = self.with_line(|line| self.statement(line, sql, values))?;
+        let statement = match self.with_line(|line| self.statement(line, sql, values)) {
+            Ok(statement) => statement,
+            // It may only say that one which was sent before has failed.
+            Err(error) => return self.settle().and(Err(error)),
+        };
         let given = values.iter().filter(|it| **it != Value::Null);
         let given: Vec<_> = given.map(Encoded::of).collect();
         let unanswered = self.with_line(|line| {

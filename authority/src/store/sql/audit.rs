@@ -103,8 +103,6 @@ impl Tx<'_> {
     ) -> Result<()> {
         self.record(kind, at, body)?;
         let (sequence, _) = self.chain.head(self.conn)?;
-        // The row that it refers to.
-        self.catch_up()?;
         self.execute(
             "INSERT INTO operation_rows (operation, node, sequence) SELECT ?1, ?2, ?3
              WHERE (SELECT count(*) FROM (SELECT 1 FROM operation_rows WHERE operation = ?1
@@ -133,7 +131,10 @@ impl Tx<'_> {
         };
         let hash = row.hash();
         self.chain.head = Some((row.sequence, hash));
-        self.together.borrow_mut().add_row(row, hash);
+        let is_much = self.together.borrow_mut().add_row(row, hash);
+        if is_much {
+            self.catch_up()?;
+        }
         Ok(())
     }
 }

@@ -18,8 +18,8 @@ use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::sqlite::error::corrupt;
 use crate::store::{
-    Certificate, CertificateRecord, FirstUse, InForce, Recorded, Renewal, RenewalLimit, Result,
-    Right, Shown, Subject,
+    Certificate, CertificateRecord, FirstUse, InForce, Recorded, Renewal, RenewalLimit,
+    RequestJudging, Result, Right, Subject,
 };
 
 /// Successors of one certificate that all ended before they were used; more are not followed.
@@ -41,7 +41,11 @@ pub(super) fn find_certificate(conn: &Conn, serial: &str) -> Result<Option<Certi
 }
 
 /// Without the bytes of the certificate: every request of a terminal asks this.
-pub(super) fn shown(conn: &Conn, serial: &str, terminal: TerminalId) -> Result<Option<Shown>> {
+pub(super) fn request_judging(
+    conn: &Conn,
+    serial: &str,
+    terminal: TerminalId,
+) -> Result<Option<RequestJudging>> {
     find(
         conn,
         "SELECT c.subject_kind, c.subject, c.spki_sha256, c.used_at_ms, c.superseded_at_ms,
@@ -53,7 +57,7 @@ pub(super) fn shown(conn: &Conn, serial: &str, terminal: TerminalId) -> Result<O
         params![serial, terminal.value()],
         |row| {
             let known: Option<i64> = get(row, "terminal")?;
-            Ok(Shown {
+            Ok(RequestJudging {
                 subject: read_subject(row)?,
                 spki_sha256: get(row, "spki_sha256")?,
                 used_at: time_or_none(row, "used_at_ms")?,

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::SqlStore;
 use super::certificates::{
     add_certificate, add_terminal_certificate, find_certificate, in_force, is_key_certified,
-    of_subject, renewal, set_aside, shown, to_end, use_certificate,
+    of_subject, renewal, request_judging, set_aside, to_end, use_certificate,
 };
 use super::row::{all, find, get, terminal, time, time_or_none};
 use super::terminals::find_terminal;
@@ -17,7 +17,8 @@ use super::writer::{Tx, Verdict};
 use crate::journal::hex;
 use crate::store::{
     Certificate, CertificateRecord, FirstUse, Identities, InForce, JoinToken, JoinTokenRecord,
-    Recorded, Redeem, Renewal, RenewalLimit, Result, Right, Shown, Subject, TerminalStatus,
+    Recorded, Redeem, Renewal, RenewalLimit, RequestJudging, Result, Right, Subject,
+    TerminalStatus,
 };
 
 #[async_trait]
@@ -105,9 +106,14 @@ impl Identities for SqlStore {
         self.read(move |conn| find_certificate(conn, &serial)).await
     }
 
-    async fn shown(&self, serial: &str, terminal: TerminalId) -> Result<Option<Shown>> {
+    async fn request_judging(
+        &self,
+        serial: &str,
+        terminal: TerminalId,
+    ) -> Result<Option<RequestJudging>> {
         let serial = serial.to_owned();
-        self.look(move |conn| shown(conn, &serial, terminal)).await
+        self.look(move |conn| request_judging(conn, &serial, terminal))
+            .await
     }
 
     async fn is_key_certified(&self, spki_sha256: [u8; 32]) -> Result<bool> {

@@ -192,9 +192,20 @@ fn store_receipt(tx: &mut Tx<'_>, new: &NewReceipt) -> Verdict<String> {
         let none = || corrupt(format!("a receipt of no payment: {payment}"));
         return Ok(first.ok_or_else(none)?);
     }
+    // Whose it is said to be is whose it is.
     tx.execute_one(
-        "INSERT INTO receipts (payment, jws, stored_at_ms) VALUES (?1, ?2, ?3)",
-        params![payment.0.as_bytes(), new.jws, new.at.ms()],
+        "INSERT INTO receipts (payment, jws, stored_at_ms)
+         SELECT payments.id, ?2, ?3 FROM payments
+         JOIN claims ON claims.id = payments.claim
+         JOIN charges ON charges.id = claims.charge
+         WHERE payments.id = ?1 AND payments.receipt = ?4 AND charges.terminal = ?5",
+        params![
+            payment.0.as_bytes(),
+            new.jws,
+            new.at.ms(),
+            new.receipt.0.as_bytes(),
+            new.terminal.value()
+        ],
     )?;
     raise_revision(tx, new.terminal);
     let body = json!({

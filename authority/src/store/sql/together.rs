@@ -1,8 +1,8 @@
 //! What do all jobs of a batch write together?
 //!
-//! Their audit rows, and that terminals have something new to be told. No job reads either, but for the few that say so
-//! ([`Tx::catch_up`]); so both wait for the end of the batch and are a few statements there, where each job had
-//! two or three of its own.
+//! Their audit rows, and that terminals have something new to be told. No job reads either, but for a raise of the
+//! fence, which says so ([`Tx::catch_up`]); so both wait for the end of the batch and are a few statements there,
+//! where each job had two or three of its own.
 
 use protocol::audit::AuditRow;
 use protocol::ids::TerminalId;
@@ -16,6 +16,8 @@ use crate::store::Result;
 const ROWS_AT_ONCE: [usize; 6] = [32, 16, 8, 4, 2, 1];
 /// Terminals of one statement: the smallest that has room for those that are left.
 const TERMINALS_AT_ONCE: [usize; 4] = [1, 4, 16, 64];
+/// Rows that wait; with one more, all are written. A job that changes a whole fleet has one for each terminal.
+const WAITING_MAX: usize = 1_024;
 
 /// What waits until the jobs of a batch have run.
 #[derive(Default)]
@@ -32,8 +34,10 @@ pub(super) struct Mark {
 }
 
 impl Together {
-    pub(super) fn add_row(&mut self, row: AuditRow, hash: [u8; 32]) {
+    /// True if so much waits that it is to be written now.
+    pub(super) fn add_row(&mut self, row: AuditRow, hash: [u8; 32]) -> bool {
         self.rows.push((row, hash));
+        self.rows.len() > WAITING_MAX
     }
 
     pub(super) fn add_terminal(&mut self, terminal: TerminalId) {
@@ -85,7 +89,7 @@ impl Together {
 }
 
 impl Tx<'_> {
-    /// Before a job that reads what other jobs of its batch write together, or refers to it.
+    /// Writes what waits: before it is read in the same transaction.
     pub(super) fn catch_up(&self) -> Result<()> {
         self.together.borrow_mut().write(self.conn)
     }
@@ -131,14 +135,20 @@ fn raise(conn: &Conn, terminals: &[TerminalId]) -> Result<()> {
     let all = terminals.iter().chain(std::iter::repeat(first));
     let all: Vec<u32> = all.take(count).map(|it| it.value()).collect();
     let values: Vec<&dyn Bind> = all.iter().map(|it| it as &dyn Bind).collect();
-    let sql = format!(
+    conn.execute_exactly(terminals.len(), &raising(count), &values[..])
+}
+
+fn raising(count: usize) -> String {
+    format!(
         "UPDATE terminals SET revision = revision + 1 WHERE id IN {}",
         listed(1..=count)
-    );
-    conn.execute_exactly(terminals.len(), &sql, &values[..])
+    )
 }
 
 fn listed(places: std::ops::RangeInclusive<usize>) -> String {
     let places: Vec<String> = places.map(|place| format!("?{place}")).collect();
     format!("({})", places.join(", "))
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! callers ──bounded queue──▶ lane 1 ──▶ BEGIN, with the locks of all that these jobs touch
-//!                        └─▶ lane n      job 1 · job 2 · ...
+//!                        └─▶ lane n      job 1 · job 2 · ... · what they write together
 //!                                       COMMIT (durable) ──▶ every caller answered
 //!                                         └─ facts for the journal? written first, then answered
 //! ```
 //! A savepoint for each job would copy every page that it changes, for the few that come to nothing after they
 //! changed something. So there is none until there is such a job; then the batch is undone and run once more:
 //! ```text
-//! BEGIN · SAVEPOINT · job 1 · RELEASE · SAVEPOINT · job 2 · ROLLBACK TO (refused or failed) · ... · COMMIT
+//! BEGIN · SAVEPOINT · job 1 · what it writes · RELEASE · SAVEPOINT · job 2 · ROLLBACK TO (refused or failed) · ... · COMMIT
 //! ```
 //! A lane is a thread with a connection and an audit chain of its own. SQLite has one, because it has one
 //! writer; on PostgreSQL several share the queue. A caller hears nothing before the commit that holds its
@@ -525,10 +525,11 @@ impl Lane {
         Ok((Told::default(), end))
     }
 
-    /// Writes what the jobs so far write together, and waits for what was sent.
+    /// Writes what the jobs so far write together, and waits for all that was sent: what a job sent before goes
+    /// wrong first.
     fn settle_jobs(&self) -> Result<()> {
-        self.together.borrow_mut().write(&self.conn)?;
-        self.conn.settle()
+        let written = self.together.borrow_mut().write(&self.conn);
+        self.conn.settle().and(written)
     }
 
     /// Alone with its savepoint a job answers for what it sent, also for what it would not hear of.

@@ -50,6 +50,8 @@ const LOG_PAGES: i64 = 8_192;
 /// large tables stay there. Not more, because a commit that split a page looks at all of it. Readers begin anew after
 /// each commit.
 const WRITER_CACHE_BYTES_MAX: i64 = 8 * 1024 * 1024;
+/// The same for a migration, which builds whole tables and indexes anew.
+const MIGRATION_CACHE_BYTES_MAX: i64 = 64 * 1024 * 1024;
 /// The write-ahead log is cut back to this size, in bytes.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
@@ -65,9 +67,10 @@ pub(in crate::store) fn open_writer(path: &Path, node: &str) -> Result<Connectio
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
     conn.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
-    conn.pragma_update(None, "cache_size", -WRITER_CACHE_BYTES_MAX / 1024)?;
+    conn.pragma_update(None, "cache_size", -MIGRATION_CACHE_BYTES_MAX / 1024)?;
     migrate(&mut conn)?;
     own(&conn, node)?;
+    conn.pragma_update(None, "cache_size", -WRITER_CACHE_BYTES_MAX / 1024)?;
     // What a savepoint would restore stays in memory, else each job of a batch writes its pages to a file first. A
     // migration sorts whole tables, and may use files.
     conn.pragma_update(None, "temp_store", "MEMORY")?;

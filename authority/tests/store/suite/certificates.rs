@@ -2,7 +2,7 @@
 
 use authority::store::{
     AlarmKind, Certificate, CloneAlarm, FirstUse, JoinToken, Recorded, Redeem, Renewal,
-    RenewalLimit, Right, Shown, Subject, TerminalStatus,
+    RenewalLimit, RequestJudging, Right, Subject, TerminalStatus,
 };
 use pki::crl::Reason;
 use protocol::ids::TerminalId;
@@ -251,15 +251,15 @@ pub(crate) async fn the_old_certificate_is_good_until_the_new_one_is_used(world:
     assert_eq!(first_use("77", NOW).await, Ok(FirstUse::Refused));
 }
 
-pub(crate) async fn who_shows_a_certificate_is_judged_by_it_and_by_the_terminal(world: &World) {
+pub(crate) async fn a_request_is_judged_by_its_certificate_and_by_its_terminal(world: &World) {
     let terminal = enrolled(world).await;
     let next = certificate(terminal, "02", 2, NOW);
     assert_eq!(add(world, next, under("01"), NOW).await, Recorded::New);
     // What is asked in one question is what two would have answered.
-    let shown = |serial: &'static str, by: TerminalId| async move {
+    let judging = |serial: &'static str, by: TerminalId| async move {
         let record = world.store.certificate(serial).await.unwrap();
         let terminal = world.store.terminal(by).await.unwrap();
-        let expected = record.map(|record| Shown {
+        let expected = record.map(|record| RequestJudging {
             subject: record.certificate.subject,
             spki_sha256: record.certificate.spki_sha256,
             used_at: record.used_at,
@@ -267,26 +267,29 @@ pub(crate) async fn who_shows_a_certificate_is_judged_by_it_and_by_the_terminal(
             revoked: record.revoked,
             terminal: terminal.map(|terminal| terminal.status),
         });
-        let shown = world.store.shown(serial, by).await;
-        assert_eq!(shown, Ok(expected), "{serial}");
-        shown.unwrap()
+        let judging = world.store.request_judging(serial, by).await;
+        assert_eq!(judging, Ok(expected), "{serial}");
+        judging.unwrap()
     };
-    let new = shown("01", terminal).await.unwrap();
+    let new = judging("01", terminal).await.unwrap();
     assert_eq!((new.used_at, new.superseded_at), (None, None));
     assert_eq!(new.subject, Subject::Terminal(terminal));
     assert_eq!(new.terminal, Some(TerminalStatus::Active));
-    assert_eq!(shown("77", terminal).await, None);
-    assert_eq!(shown("01", number(9)).await.unwrap().terminal, None);
+    assert_eq!(judging("77", terminal).await, None);
+    assert_eq!(judging("01", number(9)).await.unwrap().terminal, None);
 
     let used = world.store.use_certificate("02", NOW + 4).await;
     assert_eq!(used, Ok(FirstUse::Good));
-    let old = shown("01", terminal).await.unwrap();
+    let old = judging("01", terminal).await.unwrap();
     assert_eq!(old.superseded_at, Some(NOW + 4));
-    assert_eq!(shown("02", terminal).await.unwrap().used_at, Some(NOW + 4));
+    assert_eq!(
+        judging("02", terminal).await.unwrap().used_at,
+        Some(NOW + 4)
+    );
 
     let banned = world.store.ban_terminal(terminal, "stolen".into(), NOW + 5);
     assert!(banned.await.unwrap().is_some());
-    let banned = shown("02", terminal).await.unwrap();
+    let banned = judging("02", terminal).await.unwrap();
     assert!(banned.revoked.is_some(), "{banned:?}");
     let stolen = TerminalStatus::Banned {
         at: NOW + 5,

@@ -1,7 +1,7 @@
 //! When does money move, and what is the terminal told?
 
 use authority::store::{
-    ChargeStatus, ClaimOutcome, PayOutcome, Payment, REVISIONS_MAX, StoreError,
+    ChargeStatus, ClaimOutcome, PayOutcome, Payment, PersonKey, REVISIONS_MAX, StoreError,
 };
 use protocol::token::{Channel, WindowId};
 use protocol::wire::claims::ClaimState;
@@ -147,6 +147,33 @@ pub(crate) async fn the_first_receipt_stays(world: &World) {
     };
     let stored = world.receipt(&unknown, "x").await;
     assert!(matches!(stored, Err(StoreError::Corrupt { .. })));
+
+    // Of another receipt, or at another terminal, than the payment says: nothing is stored, and it stays due.
+    world.start(terminal, 420).await;
+    let record = world.claimed(terminal).await;
+    let second = world.paid(&record, &anna).await;
+    let other_receipt = Payment {
+        receipt: unknown.receipt,
+        ..second.clone()
+    };
+    let elsewhere = Payment {
+        approved: paid_elsewhere(world, &anna).await.approved,
+        ..second.clone()
+    };
+    for wrong in [other_receipt, elsewhere] {
+        let stored = world.receipt(&wrong, "x").await;
+        assert!(matches!(stored, Err(StoreError::Corrupt { .. })));
+    }
+    let due = world.store.receipts_due(9).await.unwrap();
+    assert!(due.contains(&second), "{due:?}");
+}
+
+/// A payment at another terminal.
+async fn paid_elsewhere(world: &World, person: &PersonKey) -> Payment {
+    let terminal = world.terminal(2).await;
+    world.start(terminal, 5).await;
+    let record = world.claimed(terminal).await;
+    world.paid(&record, person).await
 }
 
 pub(crate) async fn the_terminal_is_told_paid_only_with_a_receipt(world: &World) {

@@ -180,45 +180,6 @@ async fn a_batch_runs_again_only_for_a_job_that_is_undone_after_a_change() {
 }
 
 #[tokio::test]
-async fn a_batch_of_any_size_has_its_audit_rows_in_their_order() {
-    let dir = tempfile::tempdir().unwrap();
-    let writer = writer(&dir, 128);
-    let (first, open) = hold(&writer).await;
-    let kind = |number: u32| format!("job-{number:03}");
-    let mut jobs: Vec<_> = (0..107)
-        .map(|number| {
-            Box::pin(writer.write(Touches::Everything, move |tx| -> Verdict<()> {
-                note(tx, &kind(number))?;
-                match number % 10 {
-                    // Nothing of it stays, and those around it have no gap.
-                    3 => Err(Stop::Refused(())),
-                    // It refers to its row, so that all rows so far are written in between.
-                    7 => Ok(tx.catch_up()?),
-                    _ => Ok(()),
-                }
-            }))
-        })
-        .collect();
-    for job in &mut jobs {
-        queue(job).await;
-    }
-    drop(open);
-    first.await.unwrap();
-    for job in jobs {
-        assert_eq!(job.await, Ok(()));
-    }
-    let expected: Vec<String> = (0..107).filter(|it| it % 10 != 3).map(kind).collect();
-    assert_eq!(kinds(&writer).await, expected);
-    let whole = |tx: &mut Tx<'_>| {
-        let sql = "SELECT count(*) AS gaps FROM audit_rows r WHERE sequence > 1 AND previous IS NOT
-                   (SELECT hash FROM audit_rows b WHERE b.sequence = r.sequence - 1)";
-        Ok(all(tx.conn, sql, params![], |row| get::<i64>(row, "gaps"))?)
-    };
-    let gaps = writer.write(Touches::Everything, whole).await;
-    assert_eq!(gaps, Ok(vec![0]));
-}
-
-#[tokio::test]
 async fn what_is_committed_after_its_caller_went_away_is_news_to_its_own_process() {
     let (dir, lanes) = (tempfile::tempdir().unwrap(), Lanes::narrow());
     let mut news = lanes.listen();
