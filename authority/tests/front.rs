@@ -4,6 +4,8 @@
 //! integrator would.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[path = "front/homes.rs"]
+mod homes;
 #[path = "front/house.rs"]
 mod house;
 #[path = "front/room.rs"]

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::homes::Home;
+
 pub const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const BINARY: &str = env!("CARGO_BIN_EXE_m2key-authority");
 
@@ -80,8 +82,17 @@ impl House {
         house
     }
 
-    /// The same while the signer is away.
+    /// The same while the signer is away. It is a copy of what one `init` of this process made.
     pub fn without_signer() -> Self {
+        static MADE: OnceLock<Home> = OnceLock::new();
+        let house = Self::empty();
+        let home = MADE.get_or_init(|| Home::take_in(&Self::of_its_own().dir()));
+        home.copy_to(&house.dir());
+        house
+    }
+
+    /// The same with keys that no other has.
+    pub fn of_its_own() -> Self {
         let house = Self::empty();
         let said = house.init(&[]);
         assert_eq!(said.code, 0, "{said:?}");

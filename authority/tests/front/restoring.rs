@@ -243,7 +243,8 @@ fn a_journal_that_is_gone_short_broken_or_foreign_fences() {
             std::fs::write(path, text.replace("stolen", "strayed")).unwrap();
         }),
         ("not the one of this database", |_, path| {
-            let other = House::new();
+            let other = House::of_its_own();
+            other.start_signer();
             other.serve().stop();
             std::fs::copy(other.journal(), path).unwrap();
         }),

@@ -20,7 +20,7 @@ const NEXT: &str = "put the HSM token of this database back";
 #[test]
 fn a_lone_node_does_not_start_on_an_hsm_token_with_other_keys_under_the_same_labels() {
     let house = House::new();
-    let stranger = House::without_signer();
+    let stranger = House::of_its_own();
     assert_eq!(house.serve().stop(), 0);
 
     let own = house.scratch("own");

@@ -193,7 +193,7 @@ fn a_store_that_is_not_there_is_not_made_anew() {
 
 #[test]
 fn the_issuing_certificate_of_another_authority_is_refused() {
-    let (house, other) = (House::new(), House::new());
+    let (house, other) = (House::new(), House::of_its_own());
     for name in ["root.pem", "issuing.pem"] {
         std::fs::copy(other.dir().join(name), house.dir().join(name)).unwrap();
     }

@@ -287,7 +287,7 @@ fn bundles_that_are_older_foreign_or_another_line_are_not_installed() {
     install(&house, &first);
     let refused = house.verb(&["trust", "install", text(&moved)]);
     refused.refused(1, "not above 1", "");
-    let stranger = House::new();
+    let stranger = House::of_its_own();
     let mut theirs = Roots::of(&stranger);
     theirs.prepare();
     let active = theirs.new.fingerprint();
