@@ -47,6 +47,8 @@ mod disputing;
 mod dpop;
 #[path = "journey/failing_over.rs"]
 mod failing_over;
+#[path = "journey/following.rs"]
+mod following;
 #[path = "journey/guessing.rs"]
 mod guessing;
 #[path = "journey/linking.rs"]

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use authority::services::{fence, readiness, revocation};
 use authority::store::postgres::{PostgresOptions, PostgresPlace, migrate, move_from, open};
-use authority::store::{AuditLog as _, StoreError, Timelines as _};
+use authority::store::{
+    AuditLog as _, Certificate, Identities as _, StoreError, Subject, Timelines as _,
+};
 use own_postgres::{Cluster, Durability, SUPERUSER};
+use pki::crl::Reason;
+use protocol::time::Timestamp;
 
 use crate::world::World;
 
@@ -125,7 +129,10 @@ async fn a_server_from_before_what_was_acknowledged_is_fenced() {
 async fn an_earlier_copy_under_a_running_node_is_fenced_and_a_restart_is_not() {
     let pair = Pair::new().await;
     let primary = &pair.primary;
+    let now = pair.world.now();
     pair.world.give("eve", 77).await;
+    let store = &pair.world.store;
+    store.add_certificate(stolen(now), now).await.unwrap();
     primary.kill();
     primary.copy_disk();
     primary.start_again();
@@ -137,9 +144,11 @@ async fn an_earlier_copy_under_a_running_node_is_fenced_and_a_restart_is_not() {
     assert_eq!(pair.compare().await, 1);
     assert_eq!(pair.world.app.fence.fenced(), None, "it has everything");
     pair.world.give("fay", 1).await;
-    let (terminal, now) = (pair.world.terminal, pair.world.now());
-    let banned = revocation::ban(&pair.world.app, terminal, "stolen".into(), now).await;
+    let (app, terminal) = (&pair.world.app, pair.world.terminal);
+    let banned = revocation::ban(app, terminal, "stolen".into(), now).await;
     assert!(banned.unwrap().is_some());
+    let revoked = revocation::revoke(app, STOLEN, Reason::KeyCompromise, now).await;
+    assert!(revoked.unwrap().is_some());
     primary.kill();
     primary.put_disk_back();
     primary.start_again();
@@ -150,9 +159,26 @@ async fn an_earlier_copy_under_a_running_node_is_fenced_and_a_restart_is_not() {
     assert!(said.iter().any(|it| it.contains("row")), "{said:?}");
     let banned = format!("1 ban(s) are missing: {terminal}");
     assert!(said.contains(&banned), "the journal knows: {said:?}");
+    let fence = &pair.world.app.fence;
+    assert!(fence.is_revoked_outside(STOLEN), "also of who raises it");
     assert_eq!(primary.sql("postgres", TIMELINE), "1");
 }
 
+/// What an operator shows who may not ask for a raise any more.
+fn stolen(now: Timestamp) -> Certificate {
+    Certificate {
+        serial: STOLEN.into(),
+        subject: Subject::Operator("olga".into()),
+        spki_sha256: [1; 32],
+        not_before: now,
+        not_after: now + AN_HOUR_MS,
+        issuer_key: String::new(),
+        der: vec![1],
+    }
+}
+
+const STOLEN: &str = "4a";
+const AN_HOUR_MS: i64 = 3_600_000;
 const TIMELINE: &str = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)::int";
 
 async fn met_soon(pair: &Pair) -> StoreError {

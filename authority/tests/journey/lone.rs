@@ -1,7 +1,9 @@
 //! Does a lone node notice that its HSM token does not open the seeds of its database?
 
 use authority::services::same_keys;
-use hsm::{Hsm, KeyKind};
+use authority::store::KeyRecord;
+use hsm::{Hsm, HsmError, KeyKind};
+use pki::lifecycle::KeyState;
 use protocol::ids::TerminalId;
 
 use crate::world::World;
@@ -53,6 +55,34 @@ async fn one_seed_that_was_changed_does_not_make_the_key_another_one() {
     same_keys::prove(&world.app).await.unwrap();
     world.edit("UPDATE seeds SET blob = zeroblob(40)");
     assert!(refused(&world).await.contains("another key"));
+}
+
+/// As a module that is out of order says it of what was sealed a moment before, too.
+#[tokio::test]
+async fn a_device_that_opens_nothing_at_all_is_not_another_one() {
+    let world = World::new().await;
+    world
+        .add_terminal(TerminalId::from_number(LAST).unwrap())
+        .await;
+    let ring = world.app.keyring();
+    let compared = |it: &&KeyRecord| it.state == KeyState::Active && it.public_point.is_some();
+    let compared = ring.records().iter().filter(compared).count();
+    let fails = |after| {
+        let detail = "it opens nothing".into();
+        world.hsm.fail_after(after, HsmError::NotOurKey { detail });
+    };
+    fails(compared);
+    same_keys::prove(&world.app).await.unwrap();
+    // So every public key was compared, and then no seed opened.
+    fails(compared - 1);
+    assert!(refused(&world).await.contains("another key"));
+    world.hsm.heal();
+    let keys = ring.sealing();
+    world.hsm.destroy_key(&keys.binding).await.unwrap();
+    let binding = world.hsm.generate_key(KeyKind::Binding, &keys.binding);
+    binding.await.unwrap();
+    let said = refused(&world).await;
+    assert!(said.contains("another key"), "it opens others: {said}");
 }
 
 #[tokio::test]

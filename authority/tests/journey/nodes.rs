@@ -28,18 +28,18 @@ use crate::terminals::slug;
 use crate::world::{Answer, World, answer};
 
 /// Far more than anything here takes; a fact that does not come about fails by it.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The world at one node, and another one that follows it.
-struct Two {
-    database: Database,
-    here: World,
-    there: Arc<Journey>,
+pub(crate) struct Two {
+    pub(crate) database: Database,
+    pub(crate) here: World,
+    pub(crate) there: Arc<Journey>,
 }
 
 impl Two {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let database = Database::new();
         let here = World::over(Arc::new(database.open("node-1", 2))).await;
         let there = here.beside(Arc::new(database.open("node-2", 2))).await;
@@ -54,12 +54,12 @@ impl Two {
     }
 
     /// The other node has read what it missed before it began.
-    async fn has_begun_there(&self) {
+    pub(crate) async fn has_begun_there(&self) {
         has_begun(&self.there).await;
     }
 
     /// What a phone hears that claims at the other node.
-    async fn claim_there(&self, link: &str) -> Answer {
+    pub(crate) async fn claim_there(&self, link: &str) -> Answer {
         let listening = Listening::bind("127.0.0.1:0".parse().unwrap())
             .await
             .unwrap();
@@ -123,7 +123,7 @@ async fn ends(mut frames: Receiver<Frame>) {
     assert!(over.is_ok(), "the stream goes on");
 }
 
-async fn becomes_true(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn becomes_true(what: &str, holds: impl Fn() -> bool) {
     let waited = async {
         while !holds() {
             tokio::time::sleep(LOOK).await;
@@ -241,7 +241,7 @@ async fn a_node_that_hears_nothing_closes_and_opens_when_it_has_caught_up() {
 }
 
 /// Rows as another node writes them whose version is a later one: whatever they say, anything may have changed.
-const OF_A_LATER_VERSION: &str = "INSERT INTO news (number, node, kind)
+pub(crate) const OF_A_LATER_VERSION: &str = "INSERT INTO news (number, node, kind)
     SELECT coalesce(max(number), 0) + 1, 'node-9', 'of a later version' FROM news";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,7 +279,7 @@ async fn bans_whose_rows_were_missed_are_looked_up_for_everybody_who_is_connecte
 }
 
 /// What this node of two says when it is fenced.
-async fn fenced(two: &Two) -> String {
+pub(crate) async fn fenced(two: &Two) -> String {
     let app = &two.there.app;
     becomes_true("it is not fenced", || app.fence.fenced().is_some()).await;
     let fenced = app.fence.fenced().unwrap();

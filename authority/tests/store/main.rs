@@ -28,6 +28,7 @@ mod retired;
 mod shoppers;
 mod suite;
 mod tapping;
+mod waiting;
 mod week;
 mod world;
 
