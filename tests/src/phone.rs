@@ -262,7 +262,8 @@ impl Phone {
     }
 }
 
-fn now() -> Timestamp {
+/// By this machine's clock.
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp::from_ms(since.map_or(0, |since| since.as_millis() as i64))
 }

@@ -15,7 +15,7 @@ use crate::failure::ensure;
 use crate::phone::{Approved, Claim, Phone};
 use crate::process::{Said, command};
 use crate::terminal::Terminal;
-use crate::wait::{self, Later};
+use crate::wait;
 use crate::world::{SHOPPERS, Site};
 use crate::{Failure, World, web};
 
@@ -87,7 +87,7 @@ async fn journey(places: &Places, teller: &mut Teller, world: &World) -> Result<
             verify_receipt(places, world, &approved),
         )
         .await?;
-    attacks::tell(teller, world, &captured, &claim.token).await?;
+    attacks::tell(teller, world, captured, &claim.token).await?;
     teller
         .step(
             "The till shows paid",
@@ -212,8 +212,8 @@ async fn take(phone: &Phone, terminal: &Terminal, channel: Channel) -> Result<St
 async fn windows_pass(world: &World) -> Result<(Captured, String), Failure> {
     let terminal = world.terminal();
     let phone = world.phone(SHOPPERS[1])?;
-    let (faces, tag) = (terminal.kiosk().faces().await?, phone.tap(terminal).await?);
-    let passed = Later::after_ms(faces.qr_left_ms + attacks::GRACE_MS);
+    let (captured, faces) = Captured::by_camera(terminal).await?;
+    let tag = phone.tap(terminal).await?;
     let changed = async || {
         let now = terminal.kiosk().frame().await.ok()?.faces()?;
         (now.link != faces.link && now.code != faces.code).then_some(now)
@@ -229,10 +229,6 @@ async fn windows_pass(world: &World) -> Result<(Captured, String), Failure> {
         tail(&tag),
         tail(&tag_now)
     );
-    let captured = Captured {
-        link: faces.link,
-        passed,
-    };
     Ok((captured, seen))
 }
 
