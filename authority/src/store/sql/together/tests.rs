@@ -127,10 +127,14 @@ impl Place {
 
     /// The kinds of all rows in their order; each follows the one before.
     async fn kinds(&self) -> Vec<String> {
-        let read = |tx: &mut Tx<'_>| -> Verdict<Vec<(String, [u8; 32], [u8; 32])>> {
+        let read = |tx: &mut Tx<'_>| -> Verdict<Vec<_>> {
             let sql = "SELECT kind, previous, hash FROM audit_rows ORDER BY sequence";
             Ok(all(tx.conn, sql, params![], |row| {
-                Ok((get(row, "kind")?, get(row, "previous")?, get(row, "hash")?))
+                Ok((
+                    get::<String>(row, "kind")?,
+                    get::<[u8; 32]>(row, "previous")?,
+                    get::<[u8; 32]>(row, "hash")?,
+                ))
             })?)
         };
         let rows = self.writer.write(Touches::Everything, read).await.unwrap();
