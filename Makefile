@@ -21,8 +21,7 @@ test: ## every test, and the model of the HSM queue
 	scripts/setup.sh test
 	# The daemons that tests start, with the tests' own features: built once, not once more for each.
 	$(CARGO) build --locked --workspace --lib --bins --tests
-	# Most of a test is waiting, for a lease, a clock or a server: four at a time keep two cores busy.
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace
 	$(MAKE) loom
 
 # The daemons stand in the same directory and profile for the demo and for the tests that start them.
