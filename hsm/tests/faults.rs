@@ -157,6 +157,13 @@ async fn a_wrong_pin_is_refused_and_the_right_one_still_opens(maker: Maker) {
 
 async fn a_refused_pin_is_never_tried_again_not_even_when_it_would_fit(maker: Maker) {
     const OTHER: &str = "161803";
+    // Whoever's module is started again beside it takes its own sessions away.
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone_on(
+            maker,
+            "a_refused_pin_is_never_tried_again_not_even_when_it_would_fit",
+        );
+    }
     let world = World::on_maker(maker, "refused").await;
     change_pin(maker, "refused", support::USER_PIN, OTHER);
     let error = world.sign().await.unwrap_err();
