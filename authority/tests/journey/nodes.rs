@@ -406,7 +406,6 @@ async fn a_ban_whose_caller_went_away_ends_the_streams_of_its_own_node() {
     let two = Two::new().await;
     let alone = World::new().await;
     follows(&alone.journey).await;
-    let (holds, lets_go) = (advisory("lock"), advisory("unlock"));
     for world in [&two.here, &alone] {
         has_begun(&world.journey).await;
         let watch = world.app.bans.watch(Some(world.terminal), None);
@@ -415,30 +414,14 @@ async fn a_ban_whose_caller_went_away_ends_the_streams_of_its_own_node() {
         // Nothing is written before its caller went away.
         let file = rusqlite::Connection::open(alone.database()).unwrap();
         file.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let server = client(&two.database).await;
-        server.batch_execute(&holds).await.unwrap();
+        let writes = two.database.hold_writes().await;
         let ban = revocation::ban(&world.app, world.terminal, "stolen".into(), world.now());
         assert!(ban.now_or_never().is_none(), "it waits for its commit");
         file.execute_batch("ROLLBACK").unwrap();
-        server.batch_execute(&lets_go).await.unwrap();
+        writes.let_go().await;
         is_banned(&watch).await;
         ends(frames).await;
     }
-}
-
-/// What every write on PostgreSQL takes, together with all others or for itself.
-fn advisory(what: &str) -> String {
-    format!("SELECT pg_advisory_{what}({})", 0x4d32_4b59)
-}
-
-async fn client(database: &Database) -> tokio_postgres::Client {
-    let place = database.place();
-    let mut config = tokio_postgres::Config::new();
-    config.host_path(&place.hosts[0]).user(&place.user);
-    config.dbname(&place.database);
-    let (client, line) = config.connect(tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(line);
-    client
 }
 
 /// The clock of these tests stands in a moment of its own, far from the database's.

@@ -9,12 +9,24 @@ use authority::store::postgres::{self, PostgresOptions, PostgresPlace};
 use authority::store::{SqlStore, StoreError};
 use own_postgres::{Cluster, Durability, SUPERUSER};
 
+/// What every write takes, together with all others, and a few take for themselves.
+const ALL: i64 = 0x4d32_4b59;
 /// A database whose schema is up to date; most others are a copy of it.
 const TEMPLATE: &str = "blank";
 
 /// A database of one test.
 pub(crate) struct Database {
     name: String,
+}
+
+/// Nobody writes until it lets go, or goes away.
+pub(crate) struct HeldWrites(tokio_postgres::Client);
+
+impl HeldWrites {
+    pub(crate) async fn let_go(self) {
+        let let_go = format!("SELECT pg_advisory_unlock({ALL})");
+        self.0.batch_execute(&let_go).await.unwrap();
+    }
 }
 
 impl Database {
@@ -49,6 +61,19 @@ impl Database {
 
     pub(crate) fn sql(&self, sql: &str) -> String {
         cluster().sql(&self.name, sql)
+    }
+
+    /// Waits until nobody writes here, and has nobody begin to.
+    pub(crate) async fn hold_writes(&self) -> HeldWrites {
+        let place = self.place();
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(&place.hosts[0]).user(&place.user);
+        config.dbname(&place.database);
+        let (client, line) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(line);
+        let hold = format!("SELECT pg_advisory_lock({ALL})");
+        client.batch_execute(&hold).await.unwrap();
+        HeldWrites(client)
     }
 
     /// What the server wrote about itself, and about all databases.

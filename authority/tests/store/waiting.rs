@@ -3,23 +3,19 @@
 use std::sync::Arc;
 
 use authority::store::{SqlStore, Store, StoreError};
-use own_postgres::SUPERUSER;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, NoTls};
 
 use crate::NODE;
-use crate::cluster::Database;
+use crate::cluster::{Database, HeldWrites};
 use crate::nodes::becomes_true;
 use crate::world::NOW;
 
-/// What every write takes, together with all others, and a few take for themselves.
-const ALL: i64 = 0x4d32_4b59;
 const NOTED: &str = "SELECT count(*) FROM audit_rows WHERE kind = 'noted'";
 
 /// Somebody holds what a write waits for.
 struct Held {
     database: Database,
-    holder: Client,
+    writes: HeldWrites,
     write: JoinHandle<Result<(), StoreError>>,
 }
 
@@ -27,19 +23,12 @@ impl Held {
     async fn new() -> Self {
         let database = Database::new();
         let store: Arc<SqlStore> = Arc::new(database.open(NODE, 1));
-        let place = database.place();
-        let mut config = Config::new();
-        config.host_path(&place.hosts[0]).user(SUPERUSER);
-        config.dbname(&place.database);
-        let (holder, line) = config.connect(NoTls).await.unwrap();
-        tokio::spawn(line);
-        let hold = format!("SELECT pg_advisory_lock({ALL})");
-        holder.batch_execute(&hold).await.unwrap();
+        let writes = database.hold_writes().await;
         let store: Arc<dyn Store> = store;
         let write = tokio::spawn(async move { store.note("noted", "{}".into(), NOW).await });
         Self {
             database,
-            holder,
+            writes,
             write,
         }
     }
@@ -62,8 +51,7 @@ impl Held {
     }
 
     async fn ends_once_it_may(self) {
-        let let_go = format!("SELECT pg_advisory_unlock({ALL})");
-        self.holder.batch_execute(&let_go).await.unwrap();
+        self.writes.let_go().await;
         self.write.await.unwrap().unwrap();
         assert_eq!(self.database.sql(NOTED), "1");
     }

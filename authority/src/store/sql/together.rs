@@ -28,7 +28,7 @@ pub(super) struct Together {
 
 /// How much waited before a job.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+pub(super) struct Waiting {
     rows: usize,
     terminals: usize,
 }
@@ -44,15 +44,15 @@ impl Together {
         self.terminals.push(terminal);
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        Mark {
+    pub(super) fn waiting(&self) -> Waiting {
+        Waiting {
             rows: self.rows.len(),
             terminals: self.terminals.len(),
         }
     }
 
     /// What came since then was of a job that is undone.
-    pub(super) fn goes_back(&mut self, before: Mark) {
+    pub(super) fn goes_back(&mut self, before: Waiting) {
         self.rows.truncate(before.rows);
         self.terminals.truncate(before.terminals);
     }

@@ -488,7 +488,7 @@ impl Lane {
         let mut told = Told::default();
         let before = self.chain.known();
         let changes = self.conn.changes();
-        let waited = self.together.borrow().mark();
+        let waited = self.together.borrow().waiting();
         let kept = {
             let mut tx = Tx {
                 conn: &self.conn,
