@@ -52,6 +52,19 @@ fn a_certificate_that_was_never_recorded_does_not_operate() {
 }
 
 #[test]
+fn a_certificate_recorded_with_another_key_does_not_operate() {
+    let house = House::new();
+    let store = rusqlite::Connection::open(house.dir().join("store.sqlite")).unwrap();
+    let sql = "UPDATE certificates SET spki_sha256 = zeroblob(32) WHERE subject_kind = 'operator'";
+    assert_eq!(store.execute(sql, []), Ok(1));
+    drop(store);
+    let daemon = house.serve();
+    let reply = post(&daemon, LIST, Some(&operator(&house)), "{}");
+    reply.problem(403, "certificate-refused");
+    assert!(reply.body.contains("it was not issued here"), "{reply:?}");
+}
+
+#[test]
 fn an_expired_certificate_is_refused_by_tls_and_by_name_in_the_verb() {
     let house = House::new();
     let daemon = house.serve();

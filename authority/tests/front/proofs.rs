@@ -6,7 +6,7 @@ use authority::clock::{Clock, SystemClock};
 use authority::services::enrolment::{enrol, record};
 use authority::services::join::JoinToken;
 use authority::services::operators::{TerminalBan, Verb};
-use authority::store::Subject;
+use authority::store::{Certificate, Subject};
 use pki::{IssueRequest, IssueTo, SoftwareKey, SpiffeId, csr};
 use protocol::ids::TerminalId;
 
@@ -62,34 +62,51 @@ async fn a_certificate_that_expires_while_connected_is_refused() {
     assert!(reply.body.contains("it has expired"), "{reply:?}");
 }
 
+/// What our issuing CA made out to the terminal, recorded as `row` says.
+async fn recorded(
+    stage: &Stage,
+    terminal: TerminalId,
+    row: impl FnOnce(Certificate) -> Certificate,
+) -> Shown {
+    let key = SoftwareKey::generate().unwrap();
+    let id = SpiffeId::Terminal(terminal);
+    let request = csr::new(&key, &id, stage.app.issuer.trust_domain()).unwrap();
+    let csr = csr::check(&request).unwrap();
+    let now = authority::clock::unix_seconds(SystemClock.now());
+    let to = IssueTo::Terminal(terminal);
+    let issued = stage.app.issuer.issue(IssueRequest { csr, to, now });
+    let issued = issued.await.unwrap();
+    let row = row(record(&issued, Subject::Terminal(terminal)));
+    let store = &stage.app.store;
+    store.add_certificate(row, SystemClock.now()).await.unwrap();
+    stage.shown(&issued.pem, &key)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_recorded_for_another_terminal_is_refused() {
     let stage = Stage::set().await;
     let (terminal, _) = enrolled(&stage).await;
     let (other, _) = enrolled(&stage).await;
-    let key = SoftwareKey::generate().unwrap();
-    let request = csr::new(
-        &key,
-        &SpiffeId::Terminal(terminal),
-        stage.app.issuer.trust_domain(),
-    );
-    let csr = csr::check(&request.unwrap()).unwrap();
-    let now = authority::clock::unix_seconds(SystemClock.now());
-    let to = IssueTo::Terminal(terminal);
-    let issued = stage
-        .app
-        .issuer
-        .issue(IssueRequest { csr, to, now })
-        .await
-        .unwrap();
-    let row = record(&issued, Subject::Terminal(other));
-    stage
-        .app
-        .store
-        .add_certificate(row, SystemClock.now())
-        .await
-        .unwrap();
-    let reply = stage.ask(Some(&stage.shown(&issued.pem, &key))).await;
+    let of_other = |row| Certificate {
+        subject: Subject::Terminal(other),
+        ..row
+    };
+    let shown = recorded(&stage, terminal, of_other).await;
+    let reply = stage.ask(Some(&shown)).await;
+    reply.problem(403, "certificate-refused");
+    assert!(reply.body.contains("it was not issued here"), "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_recorded_with_another_key_is_refused() {
+    let stage = Stage::set().await;
+    let (terminal, _) = enrolled(&stage).await;
+    let of_other_key = |row| Certificate {
+        spki_sha256: [7; 32],
+        ..row
+    };
+    let shown = recorded(&stage, terminal, of_other_key).await;
+    let reply = stage.ask(Some(&shown)).await;
     reply.problem(403, "certificate-refused");
     assert!(reply.body.contains("it was not issued here"), "{reply:?}");
 }

@@ -2,6 +2,7 @@
 
 use authority::services::kept_keys::{AHEAD_MS, EPOCHS_AHEAD, IN_USE_MS};
 use authority::services::schedules::SCHEDULES_MAX;
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use hsm::HsmError;
 use protocol::live::epochs_needed;
@@ -21,10 +22,18 @@ async fn a_fleet_that_renews_together_is_told_to_come_later_and_a_payment_is_not
         let schedules = &world.journey.schedules;
         (0..SCHEDULES_MAX + 36).map(|_| schedules.issue(world.terminal, &query, now))
     };
-    let (issued, paid) = tokio::join!(join_all(fleet()), world.approve(&phone, "ann", 420));
+    let (mut renewing, mut refused) = (Vec::new(), Vec::new());
+    // Each asks before any of them is answered.
+    for mut one in fleet().map(Box::pin) {
+        match one.as_mut().now_or_never() {
+            None => renewing.push(one),
+            Some(answered) => refused.extend(answered.err()),
+        }
+    }
+    assert_eq!((renewing.len(), refused.len()), (SCHEDULES_MAX, 36));
+    let (issued, paid) = tokio::join!(join_all(renewing), world.approve(&phone, "ann", 420));
     assert_eq!(paid.status, 200);
-    let refused: Vec<_> = issued.into_iter().filter_map(Result::err).collect();
-    assert_eq!(refused.len(), 36);
+    assert!(issued.iter().all(Result::is_ok));
     for failure in refused {
         let problem = failure.into_problem();
         assert_eq!(
