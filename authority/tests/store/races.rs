@@ -12,6 +12,7 @@ use authority::store::{
     ChargeStatus, Claim, ClaimOutcome, ClaimRecord, CloseOutcome, Pay, PayOutcome, Redeem,
     RefundOutcome, TapRefusal, TerminalStatus, unhurried,
 };
+use futures_util::future::join_all;
 use protocol::ids::TerminalId;
 use protocol::token::Channel;
 use protocol::wire::claims::ClaimState;
@@ -24,6 +25,9 @@ use crate::world::{LATER, NOW, World, eur, join_hash, live, number};
 const ROUNDS: usize = 1_000;
 /// How many phones race in each.
 const PHONES: usize = 200;
+/// Tokens that two nodes are asked for at the same moment, of so many terminals at a time.
+const TOKENS: usize = 10_000;
+const TERMINALS: u32 = 100;
 /// Rounds of a race of two.
 const DUELS: u32 = 100;
 /// After this long no further round begins.
@@ -54,6 +58,38 @@ pub(crate) async fn a_token_is_spent_once_even_when_two_hundred_phones_race(worl
         "{rounds} rounds of {PHONES} phones in {:?}",
         begun.elapsed()
     );
+}
+
+pub(crate) async fn a_token_that_two_nodes_are_asked_for_is_spent_at_one_ten_thousand_times(
+    world: &World,
+) {
+    let merchant = world.merchant_with(Some(eur(100)), None).await;
+    let mut terminals = Vec::new();
+    for n in 1..=TERMINALS {
+        terminals.push(world.terminal_of(&merchant, n).await);
+    }
+    let nodes = world.all_nodes();
+    let [one, other] = [&nodes[0], &nodes[nodes.len() - 1]];
+    for _ in 0..TOKENS / terminals.len() {
+        let shown = terminals.iter().map(|it| world.shown(*it, Channel::Nfc));
+        let shown = join_all(shown).await;
+        let claims = shown.iter().flat_map(|shown| {
+            [one, other].map(|node| {
+                let (node, claim) = (node.clone(), world.claim_of(*shown));
+                async move { node.claim(claim).await.unwrap() }
+            })
+        });
+        let outcomes = all_at_once(claims).await;
+        for (shown, duel) in shown.iter().zip(outcomes.chunks(2)) {
+            let winner = match duel {
+                [ClaimOutcome::Claimed(won), ClaimOutcome::Spent]
+                | [ClaimOutcome::Spent, ClaimOutcome::Claimed(won)] => won.claimed.claim,
+                neither_or_both => panic!("{neither_or_both:?}"),
+            };
+            let spender = world.store.spender(shown.token()).await.unwrap();
+            assert_eq!(spender, Some(winner));
+        }
+    }
 }
 
 /// Of a tag whose counter went back, or of a copy: the same count in two windows' links.
