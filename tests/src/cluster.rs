@@ -113,6 +113,11 @@ impl Cluster {
         self.postgres.sql(DATABASE, sql)
     }
 
+    /// The same; what the server refuses is an error, in its words.
+    pub fn try_sql(&self, sql: &str) -> Result<String, String> {
+        self.postgres.try_sql(DATABASE, sql)
+    }
+
     /// A standby is the one that writes from now on.
     pub fn fail_over(&mut self) -> Result<(), Failure> {
         let standby = self.standby.take();

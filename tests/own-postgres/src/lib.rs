@@ -272,6 +272,12 @@ impl Cluster {
     /// # Panics
     /// When it fails, with the server's words.
     pub fn sql(&self, database: &str, sql: &str) -> String {
+        let said = self.try_sql(database, sql);
+        said.unwrap_or_else(|why| panic!("{sql}: {why}"))
+    }
+
+    /// The same; what the server refuses is an error, in its words.
+    pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
         let mut psql = self.program("psql");
         psql.args([
             "-X",
@@ -287,9 +293,10 @@ impl Cluster {
             .arg(&self.home)
             .args(["-d", database, "-c", sql]);
         let ran = psql.output().expect("psql runs");
-        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
-        assert!(ran.status.success(), "{sql}: {said}");
-        String::from_utf8_lossy(&ran.stdout).trim().to_owned()
+        match ran.status.success() {
+            true => Ok(String::from_utf8_lossy(&ran.stdout).trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
+        }
     }
 
     /// What the server wrote about itself.

@@ -23,7 +23,7 @@ use crate::store::sqlite::error::{corrupt, unusable};
 use crate::store::{Result, Server};
 
 /// Held shared by every batch that says what it touches, and alone by one that does not.
-const ALL: i64 = 0x4d32_4b59;
+pub(super) const ALL: i64 = 0x4d32_4b59;
 /// Where nodes call out what they have committed.
 pub(super) const CHANNEL: &str = "m2key_news";
 /// A listening session that asks nothing for so long ends, and with it the locks of its chores: also when the

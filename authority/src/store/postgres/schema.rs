@@ -3,8 +3,9 @@
 //! Nodes do not change the schema by themselves: `m2key-authority migrate` does, while they go on. A step
 //! only adds, so a node that knows less can use the database as long as the step says so.
 
-use super::conn::PgConn;
+use super::conn::{ALL, PgConn};
 use crate::store::sql::conn::{Conn, params};
+use crate::store::sql::control::Trouble;
 use crate::store::sql::row::{all, find, get};
 use crate::store::sqlite::error::unusable;
 use crate::store::{NodeSays, Result};
@@ -35,6 +36,10 @@ const AT_WORK_MS: i64 = 15_000;
 const NAMED_MAX: usize = 5;
 /// Held by whoever changes the schema.
 const MIGRATING: i64 = 0x4d32_4b5a;
+/// How often a step asks for its tables.
+const TRIES_MAX: u32 = 8;
+/// How long each time: whoever comes to them next waits behind it.
+const TRY_MS: u32 = 1_000;
 
 /// What a schema is at, and what this program knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +88,12 @@ pub(super) fn check(conn: &Conn) -> Result<()> {
 /// Makes the steps that are lacking, each in a transaction of its own; answers how many.
 pub(super) fn migrate(conn: &PgConn, as_conn: &Conn) -> Result<u32> {
     conn.batch(&format!("SELECT pg_advisory_lock({MIGRATING})"))?;
-    let migrated = migrate_alone(conn, as_conn, STEPS);
+    let migrated = migrate_alone(conn, as_conn, STEPS, TRIES_MAX);
     conn.batch(&format!("SELECT pg_advisory_unlock({MIGRATING})"))?;
     migrated
 }
 
-fn migrate_alone(conn: &PgConn, as_conn: &Conn, steps: &[Step]) -> Result<u32> {
+fn migrate_alone(conn: &PgConn, as_conn: &Conn, steps: &[Step], tries_max: u32) -> Result<u32> {
     let SchemaState { version, .. } = state(as_conn)?;
     let lacking = steps.get(version as usize..).unwrap_or_default();
     for (step, number) in lacking.iter().zip(version + 1..) {
@@ -109,13 +114,34 @@ fn migrate_alone(conn: &PgConn, as_conn: &Conn, steps: &[Step]) -> Result<u32> {
                 "UPDATE schema_version SET version = {number}, works_from = {works_from}"
             ),
         };
-        let made = conn.batch(&format!("BEGIN; {sql}; {mark}; COMMIT"));
-        if made.is_err() {
-            conn.roll_back();
-        }
-        made?;
+        make(conn, &format!("{sql}; {mark}"), tries_max)?;
     }
     Ok(lacking.len() as u32)
+}
+
+/// Makes a step while nodes go on: no batch of theirs runs beside it, and who reads is let pass first.
+fn make(conn: &PgConn, step: &str, tries_max: u32) -> Result<()> {
+    let sql = format!(
+        "BEGIN; SET LOCAL lock_timeout = {TRY_MS}; SELECT pg_advisory_xact_lock({ALL}); {step}; COMMIT"
+    );
+    let mut tries = 0;
+    while let Err(why) = conn.batch(&sql) {
+        let trouble = conn.trouble();
+        conn.roll_back();
+        if trouble != Some(Trouble::Crossed) {
+            return Err(why);
+        }
+        tries += 1;
+        if tries == tries_max {
+            return Err(unusable(format!(
+                "nothing was changed: in {tries} tries of {TRY_MS} ms the schema's next step did not get its tables, \
+                 because others read or write them for longer (a backup? pg_stat_activity names them): run \
+                 `m2key-authority migrate` again when they are done"
+            )));
+        }
+        conn.mend(tries)?;
+    }
+    Ok(())
 }
 
 /// Nodes that do not know `works_from` steps could not go on after this one.
@@ -171,6 +197,8 @@ mod tests {
     use crate::store::postgres::{PostgresPlace, migrate};
 
     const DATABASE: &str = "postgres";
+    /// Fewer than a bank has patience for.
+    const TRIES: u32 = 4;
 
     fn step(sql: &'static str, works_from: i64) -> Step {
         Step { sql, works_from }
@@ -183,7 +211,7 @@ mod tests {
         let as_conn = Conn::Postgres(Box::new(PgConn::open(Connect::to(&place, "reading")?)?));
         let known = STEPS.iter().map(|it| step(it.sql, it.works_from));
         let all: Vec<_> = known.chain(more).collect();
-        migrate_alone(&conn, &as_conn, &all)
+        migrate_alone(&conn, &as_conn, &all, TRIES)
     }
 
     fn place_of(cluster: &Cluster) -> PostgresPlace {
@@ -240,5 +268,48 @@ mod tests {
         assert_eq!(made(&cluster, vec![adds(), parts()]), Ok(1));
         let refused = checked(&cluster).unwrap_err().to_string();
         assert!(refused.contains("use a newer program"), "{refused}");
+    }
+
+    /// Tries of a step that were given up.
+    fn given_up(cluster: &Cluster) -> usize {
+        let said = "canceling statement due to lock timeout";
+        cluster.log().matches(said).count()
+    }
+
+    #[test]
+    fn a_step_lets_pass_who_reads_and_writes_and_is_made_then() {
+        let cluster = Cluster::start(Durability::OfProcess);
+        migrate(&place_of(&cluster)).unwrap();
+        let node = PgConn::open(Connect::to(&place_of(&cluster), "node").unwrap()).unwrap();
+        node.batch("SET idle_in_transaction_session_timeout = 0")
+            .unwrap();
+        let reads = "LOCK TABLE charges IN ACCESS SHARE MODE".to_owned();
+        let writes = format!("SELECT pg_advisory_xact_lock_shared({ALL})");
+        for (number, held) in [reads, writes].into_iter().enumerate() {
+            let more = (0..=number).map(|_| {
+                let sql = "ALTER TABLE charges ADD COLUMN IF NOT EXISTS later BIGINT";
+                step(sql, 1)
+            });
+            let more: Vec<_> = more.collect();
+            let before = given_up(&cluster);
+            node.batch(&format!("BEGIN; {held}")).unwrap();
+            let answered = std::thread::scope(|scope| {
+                let making = scope.spawn(|| made(&cluster, more));
+                while given_up(&cluster) == before && !making.is_finished() {
+                    std::thread::yield_now();
+                }
+                node.batch("COMMIT").unwrap();
+                making.join().unwrap()
+            });
+            assert!(given_up(&cluster) > before, "it waited for its tables");
+            assert_eq!(answered, Ok(1));
+        }
+        node.batch("BEGIN; LOCK TABLE charges IN ACCESS SHARE MODE")
+            .unwrap();
+        let more = (0..3).map(|_| step("ALTER TABLE charges ADD COLUMN last BIGINT", 1));
+        let refused = made(&cluster, more.collect()).unwrap_err().to_string();
+        assert!(refused.contains("in 4 tries of 1000 ms"), "{refused}");
+        node.batch("COMMIT").unwrap();
+        assert_eq!(checked(&cluster), Ok(()), "nothing was changed");
     }
 }
