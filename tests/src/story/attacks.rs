@@ -7,6 +7,7 @@ use protocol::token::MachineToken;
 use protocol::window::EpochClock;
 
 use super::Teller;
+use super::steps::Held;
 use crate::failure::ensure;
 use crate::kiosk::Faces;
 use crate::phone::{self, Phone};
@@ -60,7 +61,7 @@ pub(super) async fn tell(
     teller: &mut Teller,
     world: &World,
     captured: Captured,
-    spent: &str,
+    held: &Held,
 ) -> Result<(), Failure> {
     let phone = world.signed_in_phone(SHOPPERS[1]).await?;
     let phone = &phone;
@@ -72,8 +73,8 @@ pub(super) async fn tell(
     teller
         .step(
             "The captured token is refused",
-            "Another shopper, signed in, sends the token that was just spent, while the till asks for the next\npayment.",
-            refused(phone, spent, ProblemType::TokenSpent),
+            "Another shopper, signed in, sends the token that was just spent, while the till asks for the next\npayment. (If its window and grace are over by then, it is refused as passed.)",
+            refused(phone, &held.token, after(held.tapped_at)),
         )
         .await?;
     teller
@@ -82,7 +83,7 @@ pub(super) async fn tell(
             "The link photographed before the change, once window and grace are over. (If the terminal's hour ended in\nbetween, one photographed since: of hours before, the authority has no key in hand.)",
             async {
                 let link = captured.once_passed(world.terminal()).await?;
-                refused(phone, &link, ProblemType::TokenPassed).await
+                refused(phone, &link, &[ProblemType::TokenPassed]).await
             },
         )
         .await?;
@@ -92,7 +93,7 @@ pub(super) async fn tell(
             "The link on the screen with one bit of its token changed.",
             async {
                 let forged = forge(&phone.scan(world.terminal()).await?)?;
-                refused(phone, &forged, ProblemType::TokenUnknown).await
+                refused(phone, &forged, &[ProblemType::TokenUnknown]).await
             },
         )
         .await?;
@@ -102,27 +103,40 @@ pub(super) async fn tell(
             "The token on the screen, sent as if a second terminal of the merchant had shown it.",
             async {
                 let moved = move_to_other_terminal(world, &phone.scan(world.terminal()).await?)?;
-                refused(phone, &moved, ProblemType::TokenUnknown).await
+                refused(phone, &moved, &[ProblemType::TokenUnknown]).await
             },
         )
         .await?;
     world.terminal().till()?.cancel(charge.charge).await
 }
 
+/// What a spent token is refused as that was tapped then.
+fn after(tapped_at: Timestamp) -> &'static [ProblemType] {
+    let age_ms = phone::now() - tapped_at;
+    // It cannot have passed before its grace, and was shown a moment before it was tapped.
+    match age_ms < GRACE_MS as i64 / 2 {
+        true => &[ProblemType::TokenSpent],
+        false => &[ProblemType::TokenSpent, ProblemType::TokenPassed],
+    }
+}
+
 async fn refused(
     phone: &Phone,
     token: &str,
-    expected: ProblemType,
+    expected: &[ProblemType],
 ) -> Result<((), String), Failure> {
     let problem = match phone.claim(token).await? {
         Ok(_) => return Err(Failure::new(format!("{token} was accepted"))),
         Err(problem) => problem,
     };
     let type_ = &problem.type_;
-    let fits = problem.problem_type() == Some(expected);
+    let fits = problem
+        .problem_type()
+        .is_some_and(|it| expected.contains(&it));
+    let slugs: Vec<_> = expected.iter().map(|it| it.slug()).collect();
     ensure(
         fits,
-        format!("refused as {type_}, not as {}", expected.slug()),
+        format!("refused as {type_}, not as {}", slugs.join(" or ")),
     )?;
     Ok((
         (),

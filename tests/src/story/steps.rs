@@ -5,6 +5,7 @@ use protocol::jwk::JwkSet;
 use protocol::jws;
 use protocol::presented::Presented;
 use protocol::receipt::ReceiptClaims;
+use protocol::time::Timestamp;
 use protocol::token::Channel;
 
 use super::attacks::{self, Captured};
@@ -12,7 +13,7 @@ use super::{Places, Teller};
 use crate::authority::Pace;
 use crate::browser::Browser;
 use crate::failure::ensure;
-use crate::phone::{Approved, Claim, Phone};
+use crate::phone::{self, Approved, Claim, Phone};
 use crate::process::{Said, command};
 use crate::terminal::Terminal;
 use crate::wait;
@@ -87,7 +88,7 @@ async fn journey(places: &Places, teller: &mut Teller, world: &World) -> Result<
             verify_receipt(places, world, &approved),
         )
         .await?;
-    attacks::tell(teller, world, captured, &claim.token).await?;
+    attacks::tell(teller, world, captured, &claim).await?;
     teller
         .step(
             "The till shows paid",
@@ -121,6 +122,8 @@ async fn journey(places: &Places, teller: &mut Teller, world: &World) -> Result<
 /// A claim of the story, with the token that was spent for it and the phone that holds it.
 pub(super) struct Held {
     pub(super) token: String,
+    /// It was taken off the tag then.
+    pub(super) tapped_at: Timestamp,
     pub(super) claim: Claim,
 }
 
@@ -241,6 +244,7 @@ async fn tap_and_claim(world: &World) -> Result<(Held, String), Failure> {
     terminal.kiosk().shows("offered").await?;
     let phone = world.phone(SHOPPERS[0])?;
     let token = phone.tap(terminal).await?;
+    let tapped_at = phone::now();
     let claim = phone.must_claim(&token).await?;
     let view = &claim.view;
     ensure(
@@ -262,7 +266,12 @@ async fn tap_and_claim(world: &World) -> Result<(Held, String), Failure> {
         "the phone shows {amount} to {}, mark {mark}; so does the screen",
         view.payee.name
     );
-    Ok((Held { token, claim }, seen))
+    let held = Held {
+        token,
+        tapped_at,
+        claim,
+    };
+    Ok((held, seen))
 }
 
 async fn approve(world: &World, held: &Held) -> Result<(Approved, String), Failure> {
