@@ -15,9 +15,9 @@ use crate::books::{assert_no_journal_misses_anything, assert_whole};
 use crate::{FLEET, SLOWLY, claimed, in_hand, patient, pays, run_of, stage};
 
 /// What `migrate` of the next version does, as far as a node of this one can tell: to the tables that every payment
-/// reads and writes.
+/// reads and writes. The number is that of the lock which all batches of writes share.
 const NEXT_STEP: &str =
-    "BEGIN; SET LOCAL lock_timeout = '1s'; SELECT pg_advisory_xact_lock(1295141721);
+    "BEGIN; SET LOCAL lock_timeout = '400ms'; SELECT pg_advisory_xact_lock(1295141721);
     ALTER TABLE charges ADD COLUMN later BIGINT;
     ALTER TABLE claims ADD COLUMN later BIGINT;
     ALTER TABLE terminals ADD COLUMN later BIGINT;
@@ -25,7 +25,7 @@ const NEXT_STEP: &str =
     CREATE TABLE later (of BIGINT NOT NULL PRIMARY KEY);
     UPDATE schema_version SET version = version + 1;
     COMMIT";
-const STEP_TRIES_MAX: u32 = 8;
+const STEP_TRIES_MAX: u32 = 20;
 /// Another database, whose schema is one step behind.
 const OLDER: &str = "older";
 
@@ -48,7 +48,7 @@ async fn nobody_who_pays_notices_that_nodes_come_and_go() {
     assert_no_journal_misses_anything(&mut cluster).await;
 }
 
-/// Whoever reads goes first, as with `migrate`.
+/// It gives way to whoever reads, as `migrate` does.
 fn migrates(cluster: &Cluster) {
     let mut tries = 0;
     while let Err(why) = cluster.try_sql(NEXT_STEP) {

@@ -3,12 +3,14 @@
 //! Nodes do not change the schema by themselves: `m2key-authority migrate` does, while they go on. A step
 //! only adds, so a node that knows less can use the database as long as the step says so.
 
+use std::time::Duration;
+
 use super::conn::{ALL, PgConn};
 use crate::store::sql::conn::{Conn, params};
 use crate::store::sql::control::Trouble;
 use crate::store::sql::row::{all, find, get};
 use crate::store::sqlite::error::unusable;
-use crate::store::{NodeSays, Result};
+use crate::store::{LOST_AFTER, NEWS_EVERY, NodeSays, Result};
 
 /// One step of the schema.
 struct Step {
@@ -38,8 +40,12 @@ const NAMED_MAX: usize = 5;
 const MIGRATING: i64 = 0x4d32_4b5a;
 /// How often a step asks for its tables.
 const TRIES_MAX: u32 = 8;
-/// How long each time: whoever comes to them next waits behind it.
-const TRY_MS: u32 = 1_000;
+/// How long for each of them, in milliseconds: whoever comes next waits behind it. Less than nodes may hear nothing,
+/// and less than PostgreSQL takes to look for a deadlock, so that it is the step that gives way.
+const TRY_MS: u64 = 400;
+const _: () = assert!(TRY_MS + NEWS_EVERY.as_millis() as u64 <= LOST_AFTER.as_millis() as u64);
+/// From one try to the next, for whoever waited behind it.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a schema is at, and what this program knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +94,10 @@ pub(super) fn check(conn: &Conn) -> Result<()> {
 /// Makes the steps that are lacking, each in a transaction of its own; answers how many.
 pub(super) fn migrate(conn: &PgConn, as_conn: &Conn) -> Result<u32> {
     conn.batch(&format!("SELECT pg_advisory_lock({MIGRATING})"))?;
-    let migrated = migrate_alone(conn, as_conn, STEPS, TRIES_MAX);
+    // After an error the end of the session gives the lock back.
+    let steps = migrate_alone(conn, as_conn, STEPS, TRIES_MAX)?;
     conn.batch(&format!("SELECT pg_advisory_unlock({MIGRATING})"))?;
-    migrated
+    Ok(steps)
 }
 
 fn migrate_alone(conn: &PgConn, as_conn: &Conn, steps: &[Step], tries_max: u32) -> Result<u32> {
@@ -111,35 +118,43 @@ fn migrate_alone(conn: &PgConn, as_conn: &Conn, steps: &[Step], tries_max: u32) 
                  INSERT INTO schema_version VALUES (1, 1, {works_from})"
             ),
             _ => format!(
-                "UPDATE schema_version SET version = {number}, works_from = {works_from}"
+                "DO $$ BEGIN
+                     UPDATE schema_version SET version = {number}, works_from = {works_from}
+                     WHERE version = {number} - 1;
+                     IF NOT FOUND THEN
+                         RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+                             MESSAGE = 'another `migrate` made this step meanwhile';
+                     END IF;
+                 END $$"
             ),
         };
-        make(conn, &format!("{sql}; {mark}"), tries_max)?;
+        make(conn, number, &format!("{sql}; {mark}"), tries_max)?;
     }
     Ok(lacking.len() as u32)
 }
 
-/// Makes a step while nodes go on: no batch of theirs runs beside it, and who reads is let pass first.
-fn make(conn: &PgConn, step: &str, tries_max: u32) -> Result<()> {
+/// Makes a step while nodes go on: no batch of theirs runs beside it, and it gives way to who reads.
+#[expect(clippy::disallowed_methods, reason = "a pause between bounded retries")]
+fn make(conn: &PgConn, number: u32, step: &str, tries_max: u32) -> Result<()> {
     let sql = format!(
         "BEGIN; SET LOCAL lock_timeout = {TRY_MS}; SELECT pg_advisory_xact_lock({ALL}); {step}; COMMIT"
     );
     let mut tries = 0;
     while let Err(why) = conn.batch(&sql) {
-        let trouble = conn.trouble();
         conn.roll_back();
-        if trouble != Some(Trouble::Crossed) {
+        if conn.trouble() != Some(Trouble::Crossed) {
             return Err(why);
         }
         tries += 1;
         if tries == tries_max {
             return Err(unusable(format!(
-                "nothing was changed: in {tries} tries of {TRY_MS} ms the schema's next step did not get its tables, \
-                 because others read or write them for longer (a backup? pg_stat_activity names them): run \
-                 `m2key-authority migrate` again when they are done"
+                "step {number} of the schema was undone, and those before it stand: in {tries} tries it did not get a \
+                 table within {TRY_MS} ms, because others read or write it for longer (a backup? pg_stat_activity \
+                 names them): run `m2key-authority migrate` again when they are done"
             )));
         }
-        conn.mend(tries)?;
+        std::thread::sleep(PAUSE);
+        conn.mend(0)?;
     }
     Ok(())
 }
@@ -304,12 +319,37 @@ mod tests {
             assert!(given_up(&cluster) > before, "it waited for its tables");
             assert_eq!(answered, Ok(1));
         }
+        let version = || cluster.sql(DATABASE, "SELECT version FROM schema_version");
+        let before = version();
         node.batch("BEGIN; LOCK TABLE charges IN ACCESS SHARE MODE")
             .unwrap();
         let more = (0..3).map(|_| step("ALTER TABLE charges ADD COLUMN last BIGINT", 1));
         let refused = made(&cluster, more.collect()).unwrap_err().to_string();
-        assert!(refused.contains("in 4 tries of 1000 ms"), "{refused}");
+        assert!(refused.contains("was undone"), "{refused}");
         node.batch("COMMIT").unwrap();
-        assert_eq!(checked(&cluster), Ok(()), "nothing was changed");
+        assert_eq!(version(), before);
+    }
+
+    #[test]
+    fn a_step_waits_for_a_table_for_less_than_nodes_may_hear_nothing() {
+        let cluster = Cluster::start(Durability::OfProcess);
+        migrate(&place_of(&cluster)).unwrap();
+        let asks = "CREATE TABLE asked AS SELECT current_setting('lock_timeout') AS within";
+        assert_eq!(made(&cluster, vec![step(asks, 1)]), Ok(1));
+        let within = cluster.sql(DATABASE, "SELECT within FROM asked");
+        assert_eq!(within, format!("{TRY_MS}ms"));
+    }
+
+    #[test]
+    fn a_step_that_another_one_made_meanwhile_is_not_marked_again() {
+        let cluster = Cluster::start(Durability::OfProcess);
+        migrate(&place_of(&cluster)).unwrap();
+        let marks = "UPDATE schema_version SET version = version + 1";
+        let refused = made(&cluster, vec![step(marks, 1)])
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("another `migrate`"), "{refused}");
+        let version = cluster.sql(DATABASE, "SELECT version FROM schema_version");
+        assert_eq!(version, known().to_string());
     }
 }
