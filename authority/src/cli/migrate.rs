@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Arguments, CliError, Say, tell};
+use super::{Arguments, CliError, Exit, Say, tell};
 use crate::config::StorePlace;
+use crate::store::StoreError;
 use crate::store::postgres::{self, Moved, PostgresPlace};
 
 #[derive(Debug, clap::Args)]
@@ -29,13 +30,24 @@ pub(super) fn run(arguments: &Arguments, migrate: &MigrateArguments) -> Result<(
     if migrate.check {
         return check(arguments, place);
     }
-    let steps = postgres::migrate(place)?;
+    let steps = postgres::migrate(place).map_err(in_its_way)?;
     let moved = match &migrate.from {
         Some(file) => postgres::move_from(file, place)?,
         None => Vec::new(),
     };
     tell(arguments, &Migrated { steps, moved });
     Ok(())
+}
+
+fn in_its_way(error: StoreError) -> CliError {
+    match error {
+        StoreError::Busy => CliError::new(
+            Exit::TryLater,
+            "a step of the schema did not get its tables, and was undone; those before it stand",
+            "others use them for longer (a backup? `pg_stat_activity` names them): run `m2key-authority migrate` again when they are done",
+        ),
+        other => other.into(),
+    }
 }
 
 fn check(arguments: &Arguments, place: &PostgresPlace) -> Result<(), CliError> {
