@@ -1,7 +1,8 @@
 //! How do reads stay out of the writer's way?
 //!
 //! A few connections of their own, on blocking threads. Each read is one snapshot. A look at a few rows by
-//! their keys runs where it is asked for if the database is a file: handing it over costs more than it does.
+//! their keys runs where it is asked for if the database is a file: handing it over costs more than it does, and
+//! so does it to wait a moment for another look's end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::store::sql::conn::Conn;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 
 use crate::store::sqlite::error::{corrupt, unusable};
 use crate::store::{Result, StoreError};
@@ -22,13 +23,18 @@ pub(super) const READS_WAITING_MAX: usize = 4_096;
 const BEGIN_WITHIN: Duration = Duration::from_secs(1);
 /// For a read that has begun there: a server that stands still says nothing.
 const READ_WITHIN: Duration = Duration::from_secs(15);
+/// A look that has not had its turn by then is read as all else is: a disk stands still, or the threads are busy.
+const LOOK_WITHIN: Duration = Duration::from_millis(5);
 
 pub(in crate::store) struct Readers {
     pool: Arc<Pool>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// Looks at once where the database is a file; none at a server far away.
-    looks: Semaphore,
+    looks: Option<Semaphore>,
+    /// Told when one has ended.
+    looked: Notify,
+    look_within: Duration,
 }
 
 struct Pool(Mutex<Vec<Conn>>);
@@ -42,11 +48,14 @@ impl Readers {
         let count = connections.len();
         let beside = connections.iter().all(|it| matches!(it, Conn::Sqlite(_)));
         let looks = if beside { looks_max().min(count) } else { 0 };
+        let looks = (looks > 0).then(|| Semaphore::new(looks));
         Self {
             pool: Arc::new(Pool(Mutex::new(connections))),
             permits: Arc::new(Semaphore::new(count)),
             waiting: AtomicUsize::new(0),
-            looks: Semaphore::new(looks),
+            looks,
+            looked: Notify::new(),
+            look_within: LOOK_WITHIN,
         }
     }
 
@@ -72,13 +81,46 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Conn) -> Result<T> + Send + 'static,
     {
-        let (Ok(_look), Ok(_permit)) = (self.looks.try_acquire(), self.permits.try_acquire())
-        else {
+        let Some(turn) = self.turn_to_look().await else {
+            return self.read(work).await;
+        };
+        let Ok(_permit) = self.permits.try_acquire() else {
+            drop(turn);
             return self.read(work).await;
         };
         let lent = Lent::take(&self.pool);
         let looking = AssertUnwindSafe(|| lent.read(work)?);
         catch_unwind(looking).unwrap_or_else(|_| Err(panicked()))
+    }
+
+    /// Looks take a moment, and the thread that ends one goes on with who waits by itself; another thread would have to
+    /// be woken, and to wake this one again. None is kept for whoever waits, who may come to run much later.
+    async fn turn_to_look(&self) -> Option<Turn<'_>> {
+        let looks = self.looks.as_ref()?;
+        let turn = || {
+            Some(Turn {
+                permit: Some(looks.try_acquire().ok()?),
+                looked: &self.looked,
+            })
+        };
+        if let Some(turn) = turn() {
+            return Some(turn);
+        }
+        if self.permits.available_permits() == 0 {
+            return None;
+        }
+        let waited = async {
+            loop {
+                // Of one that ends in between it hears, too.
+                let looked = self.looked.notified();
+                if let Some(turn) = turn() {
+                    return turn;
+                }
+                looked.await;
+            }
+        };
+        let turn = tokio::time::timeout(self.look_within, waited).await;
+        turn.ok()
     }
 
     /// A read at a server that may be gone.
@@ -131,6 +173,19 @@ fn panicked() -> StoreError {
     corrupt("a read panicked")
 }
 
+/// A look that may be made.
+struct Turn<'a> {
+    permit: Option<SemaphorePermit<'a>>,
+    looked: &'a Notify,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        self.looked.notify_one();
+    }
+}
+
 /// A place in the line of those who wait.
 struct Place<'a>(&'a AtomicUsize);
 
@@ -181,5 +236,132 @@ impl Drop for Lent<'_> {
 impl Pool {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Conn>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::pin::Pin;
+    use std::sync::mpsc;
+    use std::task::{Context, Waker};
+
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::store::sql::conn::NO_PARAMS;
+    use crate::store::sql::row::one;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Two threads, so that one look is made at a time, and so many for what is handed over.
+    fn runtime(others: usize) -> Runtime {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(2).max_blocking_threads(others);
+        builder.enable_time().build().unwrap()
+    }
+
+    fn readers(connections: usize, look_within: Duration) -> Arc<Readers> {
+        let open = || Conn::Sqlite(rusqlite::Connection::open_in_memory().unwrap());
+        Arc::new(Readers {
+            look_within,
+            ..Readers::new((0..connections).map(|_| open()).collect())
+        })
+    }
+
+    fn seven(conn: &Conn) -> Result<i64> {
+        one(conn, "SELECT 7 AS seven", NO_PARAMS, |row| row.get("seven"))
+    }
+
+    /// Begins it, and whether it has to wait.
+    fn waits<T>(look: &mut Pin<Box<impl Future<Output = T>>>) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        look.as_mut().poll(&mut context).is_pending()
+    }
+
+    async fn soon<T>(work: impl Future<Output = T>) -> T {
+        tokio::time::timeout(PATIENCE, work).await.expect("never")
+    }
+
+    /// A look that has begun and goes on once it is let go.
+    async fn standing(readers: &Arc<Readers>) -> (mpsc::Sender<()>, JoinHandle<Result<i64>>) {
+        let (let_go, held) = mpsc::channel::<()>();
+        let (began, begun) = oneshot::channel();
+        let readers = readers.clone();
+        let looking = tokio::spawn(async move {
+            let look = readers.look(move |conn| {
+                began.send(()).unwrap();
+                // As long as the disk says nothing.
+                let _ = held.recv();
+                seven(conn)
+            });
+            look.await
+        });
+        soon(begun).await.unwrap();
+        (let_go, looking)
+    }
+
+    #[test]
+    fn who_cannot_look_at_once_looks_next_and_needs_no_other_thread() {
+        runtime(1).block_on(async {
+            let readers = readers(4, PATIENCE);
+            let (let_go, held) = mpsc::channel::<()>();
+            // Whatever was handed over would wait behind this.
+            let holding = tokio::task::spawn_blocking(move || held.recv());
+            let (let_look, first) = standing(&readers).await;
+            let mut others: Vec<_> = (0..8).map(|_| Box::pin(readers.look(seven))).collect();
+            for other in &mut others {
+                assert!(waits(other), "two look at a time");
+            }
+            drop(let_look);
+            for other in others {
+                assert_eq!(soon(other).await.unwrap(), 7);
+            }
+            assert_eq!(soon(first).await.unwrap().unwrap(), 7);
+            drop(let_go);
+            assert!(soon(holding).await.unwrap().is_err());
+        });
+    }
+
+    #[test]
+    fn a_look_that_stands_still_holds_up_no_other() {
+        runtime(1).block_on(async {
+            let readers = readers(4, Duration::from_millis(1));
+            let (let_look, first) = standing(&readers).await;
+            assert_eq!(soon(readers.look(seven)).await.unwrap(), 7);
+            drop(let_look);
+            assert_eq!(soon(first).await.unwrap().unwrap(), 7);
+        });
+    }
+
+    #[test]
+    fn who_finds_no_connection_waits_for_one_and_for_no_turn() {
+        runtime(4).block_on(async {
+            let readers = readers(1, PATIENCE);
+            let (let_go, held) = mpsc::channel::<()>();
+            let (began, begun) = oneshot::channel();
+            let reading = readers.clone();
+            let reading = tokio::spawn(async move {
+                let read = reading.read(move |conn| {
+                    began.send(()).unwrap();
+                    let _ = held.recv();
+                    seven(conn)
+                });
+                read.await
+            });
+            soon(begun).await.unwrap();
+            let mut looks: Vec<_> = (0..3).map(|_| Box::pin(readers.look(seven))).collect();
+            for look in &mut looks {
+                assert!(waits(look));
+            }
+            assert_eq!(readers.waiting.load(Ordering::Relaxed), 3);
+            drop(let_go);
+            for look in looks {
+                assert_eq!(soon(look).await.unwrap(), 7);
+            }
+            assert_eq!(soon(reading).await.unwrap().unwrap(), 7);
+        });
     }
 }
