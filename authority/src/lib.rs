@@ -17,3 +17,7 @@ pub mod serve;
 pub mod services;
 pub mod sms;
 pub mod store;
+
+/// What is made on one thread is dropped on another here, with every write and every answer of the HSM.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
