@@ -3,7 +3,8 @@
 //! One run, one machine, one HSM token: every line stands beside a bare loop of the same PKCS#11
 //! calls or the same durable commits, measured in turn with it. `make bench` prints the table and
 //! writes it into docs/PERFORMANCE.md. `cargo bench -p tests --bench side_by_side -- payments` measures
-//! payments alone, for a profiler, and writes nothing; `payments-on-postgres` does so there.
+//! payments alone, for a profiler, and writes nothing; `payments-on-postgres` does so there, and `epoch-keys` measures
+//! those beside the bare loop.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::path::Path;
@@ -31,6 +32,7 @@ const POSTGRES: &str = "postgres";
 /// The arguments, and the roles they become.
 const PAYMENTS: &str = "payments";
 const PAYMENTS_ON_POSTGRES: &str = "payments-on-postgres";
+const EPOCH_KEYS: &str = "epoch-keys";
 /// What was measured on PostgreSQL, in the home.
 const RATES: &str = "postgres.rates.json";
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Some(MEASURE) => measure(),
         Some(POSTGRES) => measure_on_postgres(),
         Some(PAYMENTS) => payments(),
+        Some(EPOCH_KEYS) => epoch_keys(),
         Some(PAYMENTS_ON_POSTGRES) => {
             let server = on_postgres::Server::start(&itself::home()?)?;
             payments()?;
@@ -51,7 +54,7 @@ fn main() -> ExitCode {
 
 /// Makes an authority in an empty directory, then measures beside it.
 fn direct() -> Result<(), Fault> {
-    let mut alone = [PAYMENTS, PAYMENTS_ON_POSTGRES].into_iter();
+    let mut alone = [PAYMENTS, PAYMENTS_ON_POSTGRES, EPOCH_KEYS].into_iter();
     let asked = alone.find(|role| std::env::args().any(|argument| argument == *role));
     itself::measure(asked.unwrap_or(MEASURE))
 }
@@ -91,6 +94,22 @@ fn payments() -> Result<(), Fault> {
         for _ in 0..page::ROUNDS {
             let (rate, _) = world.payments().await?;
             println!("payments/s: {rate:.0}");
+        }
+        Ok(())
+    })
+}
+
+fn epoch_keys() -> Result<(), Fault> {
+    let home = itself::home()?;
+    itself::runtime()?.block_on(async {
+        let world = ours::World::open(&home).await?;
+        let token = bare::Token::open(&world)?;
+        for _ in 0..page::ROUNDS {
+            let (bare, ours) = (token.epoch_keys()?, world.epoch_keys().await?);
+            println!(
+                "epoch keys/s: {ours:.0}, bare {bare:.0}: {:.3}",
+                ours / bare
+            );
         }
         Ok(())
     })
