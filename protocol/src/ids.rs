@@ -33,6 +33,15 @@ impl TerminalId {
         ))
     }
 
+    /// The terminal of all 8 digits, as [`TerminalId::value`] has them. [`BadId::TerminalLength`] if there are more,
+    /// [`BadId::TerminalCheck`] if the last does not fit the others.
+    pub fn from_value(value: u32) -> Result<Self, BadId> {
+        match Self::from_number(value / 10)? {
+            id if id.value() == value => Ok(id),
+            _ => Err(BadId::TerminalCheck),
+        }
+    }
+
     /// The 7 digits without the check digit.
     pub fn number(self) -> u32 {
         self.0 / 10
@@ -172,6 +181,17 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_id_reads_back_what_is_stored() {
+        let id = TerminalId::from_number(40_019).unwrap();
+        assert_eq!(TerminalId::from_value(id.value()), Ok(id));
+        assert_eq!(TerminalId::from_value(0), TerminalId::from_number(0));
+        assert_eq!(
+            TerminalId::from_value(100_000_000),
+            Err(BadId::TerminalLength)
+        );
+    }
+
+    #[test]
     fn one_wrong_digit_is_always_caught() {
         let id = TerminalId::from_number(7_040_019).unwrap().value();
         for place in 0..8 {
@@ -180,6 +200,7 @@ mod tests {
                 let slip = id - digit * 10u32.pow(place) + other * 10u32.pow(place);
                 let text = alloc::format!("{slip:08}");
                 assert_eq!(text.parse::<TerminalId>(), Err(BadId::TerminalCheck));
+                assert_eq!(TerminalId::from_value(slip), Err(BadId::TerminalCheck));
             }
         }
     }

@@ -174,6 +174,11 @@ proptest! {
     }
 
     #[test]
+    fn a_terminals_number_is_judged_as_its_digits_are(value in 0..200_000_000u32) {
+        prop_assert_eq!(TerminalId::from_value(value), format!("{value:08}").parse());
+    }
+
+    #[test]
     fn uuids_read_back_and_are_version_7(unix_ms in any::<u64>(), random: [u8; 10]) {
         let id = ChargeId::from_parts(unix_ms, &random);
         prop_assert_eq!(id.to_string().parse(), Ok(id));

@@ -76,7 +76,7 @@ const WATCHED: [(&str, &str); 26] = [
         "SELECT from_epoch, shortest_ms, longest_ms FROM nfc_paces WHERE terminal =",
     ),
     ("agent", "SELECT c.subject_kind, c.subject,"),
-    ("every", "SELECT * FROM terminals WHERE id ="),
+    ("every", "SELECT id, merchant, name, banned_at_ms,"),
     ("till", "INSERT INTO charges"),
     ("push", "WITH RECURSIVE later (epoch) AS"),
     ("push", "SELECT revision FROM terminals WHERE id ="),

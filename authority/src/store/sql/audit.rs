@@ -81,7 +81,7 @@ impl Tx<'_> {
     /// operator did.
     pub(super) fn record(&mut self, kind: &str, at: Timestamp, body: &Value) -> Result<()> {
         let Some(by) = &self.by else {
-            return self.record_text(kind, at, body.to_string());
+            return self.record_text(kind, at, text_of(body));
         };
         let mut body = body.clone();
         if let Some(members) = body.as_object_mut() {
@@ -90,7 +90,7 @@ impl Tx<'_> {
                 *said = by.as_str().into();
             }
         }
-        self.record_text(kind, at, body.to_string())
+        self.record_text(kind, at, text_of(&body))
     }
 
     /// The same, kept for the transcript of an operation as long as it is not too long.
@@ -137,6 +137,11 @@ impl Tx<'_> {
         }
         Ok(())
     }
+}
+
+/// The bytes that `Display` writes, of which the row's hash is made, without a formatter in between.
+fn text_of(body: &Value) -> String {
+    serde_json::to_string(body).expect("a JSON value is written as JSON")
 }
 
 #[async_trait]

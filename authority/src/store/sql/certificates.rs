@@ -5,6 +5,8 @@
 //!      └── renewed: at most one successor, for one key; both are good until the successor is used
 //! ```
 
+use std::sync::LazyLock;
+
 use crate::store::sql::conn::{Conn, Row, params};
 use protocol::ids::TerminalId;
 use protocol::time::Timestamp;
@@ -32,12 +34,8 @@ const RECORD: &str = "SELECT c.*, b.der, r.revoked_at_ms, r.reason FROM certific
     LEFT JOIN revocations r ON r.serial = c.serial";
 
 pub(super) fn find_certificate(conn: &Conn, serial: &str) -> Result<Option<CertificateRecord>> {
-    find(
-        conn,
-        &format!("{RECORD} WHERE c.serial = ?1"),
-        [serial],
-        read_record,
-    )
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| format!("{RECORD} WHERE c.serial = ?1"));
+    find(conn, &STATEMENT, [serial], read_record)
 }
 
 /// Without the bytes of the certificate: every request of a terminal asks this.
@@ -360,12 +358,8 @@ fn insert(
 }
 
 fn successor(conn: &Conn, serial: &str) -> Result<Option<CertificateRecord>> {
-    find(
-        conn,
-        &format!("{RECORD} WHERE c.renews = ?1"),
-        [serial],
-        read_record,
-    )
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| format!("{RECORD} WHERE c.renews = ?1"));
+    find(conn, &STATEMENT, [serial], read_record)
 }
 
 /// Where what it renews is in force, only [`set_aside`] supersedes a successor that was never used: the

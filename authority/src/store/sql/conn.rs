@@ -30,7 +30,8 @@ pub(in crate::store) enum Value<'a> {
 
 /// One row of an answer.
 pub(in crate::store) enum Row<'a> {
-    /// Columns are mostly read in their order: beside the row, where the next one is looked for first.
+    /// On a payment's way columns are named in the order in which they are read: beside the row, where the next one is
+    /// looked for first. Each name that is compared is measured and read as UTF-8 by then.
     Sqlite(&'a rusqlite::Row<'a>, Cell<usize>),
     Postgres(&'a tokio_postgres::Row),
 }

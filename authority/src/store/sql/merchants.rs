@@ -93,10 +93,11 @@ fn minor(amount: Option<Money>, currency: Currency) -> Result<Option<i64>> {
 }
 
 fn read_merchant(row: &Row<'_>) -> Result<Merchant> {
+    let (id, name) = (MerchantId(uuid(row, "id")?), get(row, "name")?);
     let currency = currency(row, "currency")?;
     Ok(Merchant {
-        id: MerchantId(uuid(row, "id")?),
-        name: get(row, "name")?,
+        id,
+        name,
         currency,
         account: AccountId(uuid(row, "account")?),
         fixed: money(row, "fixed_minor", currency)?,

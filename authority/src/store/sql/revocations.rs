@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::SqlStore;
 use super::certificates::{find_certificate, named};
-use super::row::{all, count, find, get, signed, terminal, time, time_or_none};
+use super::row::{all, count, find, get, listed, signed, terminal, time, time_or_none};
 use super::writer::{Tx, Verdict};
 use crate::journal::{Fact, Revoked};
 use crate::store::sqlite::error::corrupt;
@@ -115,12 +115,12 @@ impl Revocations for SqlStore {
 
 fn refused(conn: &Conn, asked: &Connected) -> Result<Connected> {
     static BANNED: LazyLock<String> = LazyLock::new(|| {
-        let places = places(CONNECTED_MAX);
-        format!("SELECT id FROM terminals WHERE id IN ({places}) AND banned_at_ms IS NOT NULL")
+        let asked = listed(1..=CONNECTED_MAX);
+        format!("SELECT id FROM terminals WHERE id IN {asked} AND banned_at_ms IS NOT NULL")
     });
     static REVOKED: LazyLock<String> = LazyLock::new(|| {
-        let places = places(CONNECTED_MAX);
-        format!("SELECT serial FROM revocations WHERE serial IN ({places})")
+        let asked = listed(1..=CONNECTED_MAX);
+        format!("SELECT serial FROM revocations WHERE serial IN {asked}")
     });
     let terminals: Vec<u32> = asked.terminals.iter().map(|it| it.value()).collect();
     Ok(Connected {
@@ -147,11 +147,6 @@ fn among<K: Bind, T>(
         .map(|it| it as &dyn Bind)
         .collect();
     all(conn, sql, &filled[..], read)
-}
-
-fn places(count: usize) -> String {
-    let places: Vec<String> = (1..=count).map(|n| format!("?{n}")).collect();
-    places.join(", ")
 }
 
 pub(super) fn revoke_one(

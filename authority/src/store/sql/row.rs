@@ -72,9 +72,7 @@ pub(super) fn time_or_none(row: &Row<'_>, column: &str) -> Result<Option<Timesta
 
 pub(super) fn terminal(row: &Row<'_>, column: &str) -> Result<TerminalId> {
     let value: u32 = get(row, column)?;
-    format!("{value:08}")
-        .parse()
-        .map_err(|error| corrupt(format!("terminal {value}: {error}")))
+    TerminalId::from_value(value).map_err(|error| corrupt(format!("terminal {value}: {error}")))
 }
 
 pub(super) fn currency(row: &Row<'_>, column: &str) -> Result<Currency> {
@@ -112,6 +110,12 @@ pub(super) fn token(row: &Row<'_>) -> Result<TokenId> {
 pub(super) fn count(row: &Row<'_>, column: &str) -> Result<u64> {
     let number: i64 = get(row, column)?;
     u64::try_from(number).map_err(|_| corrupt(format!("{column} is {number}")))
+}
+
+/// `(?1, ?2, ?3)`: what stands in a statement for so many values.
+pub(super) fn listed(numbers: std::ops::RangeInclusive<usize>) -> String {
+    let all: Vec<String> = numbers.map(|number| format!("?{number}")).collect();
+    format!("({})", all.join(", "))
 }
 
 /// `number` as databases keep it; what is larger than any row number finds nothing.

@@ -1,12 +1,12 @@
 //! Which account does a person pay from?
 
+use std::sync::LazyLock;
+
 use crate::store::sql::conn::{Conn, Row, params};
 use async_trait::async_trait;
 use protocol::ids::AccountId;
 use protocol::money::Currency;
-use protocol::time::Timestamp;
 use serde_json::json;
-use uuid::Uuid;
 
 use super::SqlStore;
 use super::persons::{find_person, person};
@@ -31,9 +31,10 @@ impl ServiceAccounts for SqlStore {
 }
 
 /// Open ones of person ?1.
-const OPEN: &str =
-    "SELECT *, id IS NOT DISTINCT FROM (SELECT default_account FROM persons WHERE persons.id = ?1)
-    AS first FROM service_accounts WHERE person = ?1 AND closed_at_ms IS NULL";
+const OPEN: &str = "SELECT issuer, subject, id, rail, reference, name, currency,
+        id IS NOT DISTINCT FROM (SELECT default_account FROM persons WHERE persons.id = ?1) AS first,
+        added_at_ms
+    FROM service_accounts WHERE person = ?1 AND closed_at_ms IS NULL";
 /// As they are offered.
 const IN_ORDER: &str = "ORDER BY first DESC, added_at_ms, id";
 
@@ -45,24 +46,29 @@ pub(super) fn choose(
     chosen: Option<AccountId>,
     currency: Currency,
 ) -> Result<Option<ServiceAccount>> {
-    let mut first: Option<((bool, Timestamp, Uuid), ServiceAccount)> = None;
+    static STATEMENT: LazyLock<String> =
+        LazyLock::new(|| format!("{OPEN} AND currency = ?2 AND (?3 IS NULL OR id = ?3)"));
+    let place = |account: &ServiceAccount| (!account.default, account.added_at, account.id.0);
+    let mut first: Option<ServiceAccount> = None;
     conn.query(
-        &format!("{OPEN} AND currency = ?2 AND (?3 IS NULL OR id = ?3)"),
+        &STATEMENT,
         params![
             person,
             currency.code(),
             chosen.map(|account| *account.0.as_bytes())
         ],
         &mut |row| {
-            let is_first: bool = get(row, "first")?;
-            let place = (!is_first, time(row, "added_at_ms")?, uuid(row, "id")?);
-            if first.as_ref().is_none_or(|(best, _)| place < *best) {
-                first = Some((place, read(row)?));
+            let account = read(row)?;
+            if first
+                .as_ref()
+                .is_none_or(|best| place(&account) < place(best))
+            {
+                first = Some(account);
             }
             Ok(true)
         },
     )?;
-    Ok(first.map(|(_, account)| account))
+    Ok(first)
 }
 
 fn bring(tx: &mut Tx<'_>, new: &NewServiceAccount) -> Verdict<ServiceAccount> {

@@ -1,5 +1,7 @@
 //! How do a charge and its claim look in the tables, and how do they come to rest?
 
+use std::sync::LazyLock;
+
 use crate::store::sql::conn::{Conn, Row, params};
 use protocol::charge::{ChargeKind, Claimed, Mark};
 use protocol::ids::{AccountId, ChargeId, ClaimId, MerchantId, TerminalId};
@@ -17,24 +19,26 @@ use super::writer::Tx;
 use crate::store::sqlite::error::corrupt;
 use crate::store::{ChargeRecord, ChargeStatus, ClaimRecord, Result};
 
+/// What [`read_charge`] reads, in its order.
+const CHARGE: &str = "charges.currency, charges.asked_minor, charges.paid_minor, charges.id,
+    charges.terminal, charges.kind, charges.reference, charges.state, charges.claim,
+    charges.end_reason, charges.until_ms, charges.releases";
+
 pub(super) fn find_charge(conn: &Conn, id: ChargeId) -> Result<Option<ChargeRecord>> {
-    find(
-        conn,
-        "SELECT * FROM charges WHERE id = ?1",
-        [id.0.as_bytes()],
-        read_charge,
-    )
+    static STATEMENT: LazyLock<String> =
+        LazyLock::new(|| format!("SELECT {CHARGE} FROM charges WHERE charges.id = ?1"));
+    find(conn, &STATEMENT, [id.0.as_bytes()], read_charge)
 }
 
 /// The charge that the terminal's till started last, whatever became of it.
 pub(super) fn till_charge(conn: &Conn, terminal: TerminalId) -> Result<Option<ChargeRecord>> {
-    find(
-        conn,
-        "SELECT charges.* FROM terminals JOIN charges ON charges.id = terminals.till_charge
-         WHERE terminals.id = ?1",
-        [terminal.value()],
-        read_charge,
-    )
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT {CHARGE} FROM terminals JOIN charges ON charges.id = terminals.till_charge
+             WHERE terminals.id = ?1"
+        )
+    });
+    find(conn, &STATEMENT, [terminal.value()], read_charge)
 }
 
 /// A claim and what only the store knows of it.
@@ -57,12 +61,12 @@ impl StoredClaim {
 pub(super) fn find_claim(conn: &Conn, id: ClaimId) -> Result<Option<StoredClaim>> {
     find(
         conn,
-        "SELECT claims.id, claims.epoch, claims.version, claims.channel, claims.\"window\",
-                claims.turn, claims.phone, claims.person, claims.mark, claims.state,
-                claims.claimed_at_ms, claims.held_until_ms,
-                charges.id AS charge, charges.terminal, charges.merchant, charges.kind,
-                charges.currency, charges.asked_minor, charges.cap_minor, charges.reference,
-                merchants.name AS payee_name, merchants.account AS payee_account,
+        "SELECT claims.state, charges.currency, claims.id,
+                claims.channel, charges.terminal, claims.version, claims.epoch, claims.\"window\",
+                claims.turn, charges.merchant, charges.id AS charge, charges.kind,
+                charges.asked_minor, charges.cap_minor, charges.reference, claims.mark,
+                claims.claimed_at_ms, claims.held_until_ms, merchants.name AS payee_name,
+                claims.phone, claims.person, merchants.account AS payee_account,
                 terminals.banned_at_ms
          FROM claims
          JOIN charges ON charges.id = claims.charge
@@ -130,11 +134,12 @@ fn reason_text(reason: EndReason) -> &'static str {
 fn read_charge(row: &Row<'_>) -> Result<ChargeRecord> {
     let currency = currency(row, "currency")?;
     let asked = money(row, "asked_minor", currency)?;
+    let paid = money(row, "paid_minor", currency)?;
     Ok(ChargeRecord {
         id: ChargeId(uuid(row, "id")?),
         terminal: terminal(row, "terminal")?,
         kind: read_kind(row)?,
-        amount: asked.or(money(row, "paid_minor", currency)?),
+        amount: asked.or(paid),
         reference: get(row, "reference")?,
         status: read_status(row)?,
         until: time(row, "until_ms")?,
@@ -191,10 +196,11 @@ fn read_claim(row: &Row<'_>) -> Result<StoredClaim> {
 
 fn read_claimed(row: &Row<'_>) -> Result<Claimed> {
     let currency = currency(row, "currency")?;
+    let (claim, token) = (ClaimId(uuid(row, "id")?), token(row)?);
     Ok(Claimed {
-        claim: ClaimId(uuid(row, "id")?),
-        token: token(row)?,
-        terminal: terminal(row, "terminal")?,
+        claim,
+        token,
+        terminal: token.window.terminal,
         payee: MerchantId(uuid(row, "merchant")?),
         charge: ChargeId(uuid(row, "charge")?),
         kind: read_kind(row)?,

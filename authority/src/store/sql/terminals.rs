@@ -1,5 +1,7 @@
 //! Where are terminals, seeds and keys, and what does a ban do at once?
 
+use std::sync::LazyLock;
+
 use crate::store::sql::conn::{Conn, Row, params};
 use async_trait::async_trait;
 use hsm::{KeyLabel, SealedSeed, SealingKeys};
@@ -113,7 +115,9 @@ const IN_FORCE: &str = "FROM seeds WHERE terminal = ?1 AND from_epoch <= ?2
 pub(super) fn find_terminal(conn: &Conn, id: TerminalId) -> Result<Option<Terminal>> {
     find(
         conn,
-        "SELECT * FROM terminals WHERE id = ?1",
+        "SELECT id, merchant, name, banned_at_ms, ban_reason, version, sequence, issued_until, refetch,
+                added_at_ms
+         FROM terminals WHERE id = ?1",
         [id.value()],
         read_terminal,
     )
@@ -168,9 +172,10 @@ fn version(seed: &Seed) -> u32 {
 }
 
 fn seed_for(conn: &Conn, terminal: TerminalId, epoch: u32) -> Result<Option<Seed>> {
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| format!("SELECT * {IN_FORCE}"));
     find(
         conn,
-        &format!("SELECT * {IN_FORCE}"),
+        &STATEMENT,
         params![terminal.value(), epoch],
         read_seed,
     )
@@ -312,12 +317,10 @@ fn end_all(tx: &mut Tx<'_>, id: TerminalId, at: Timestamp) -> Result<()> {
 
 /// The version that `epoch` of this terminal is derived from: versions only rise with the epoch.
 pub(super) fn version_for(conn: &Conn, terminal: TerminalId, epoch: u32) -> Result<Option<u32>> {
-    find(
-        conn,
-        &format!("SELECT version {IN_FORCE}"),
-        params![terminal.value(), epoch],
-        |row| get(row, "version"),
-    )
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| format!("SELECT version {IN_FORCE}"));
+    find(conn, &STATEMENT, params![terminal.value(), epoch], |row| {
+        get(row, "version")
+    })
 }
 
 /// Its keys were derived before this transaction, so the seeds are looked at again.

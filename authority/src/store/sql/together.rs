@@ -4,11 +4,13 @@
 //! fence, which says so ([`Tx::catch_up`]); so both wait for the end of the batch and are a few statements there,
 //! where each job had two or three of its own.
 
+use std::sync::LazyLock;
+
 use protocol::audit::AuditRow;
 use protocol::ids::TerminalId;
 
 use super::conn::{Bind, Conn};
-use super::row::signed;
+use super::row::{listed, signed};
 use super::writer::Tx;
 use crate::store::Result;
 
@@ -65,9 +67,9 @@ impl Together {
 
     fn write_rows(&mut self, conn: &Conn) -> Result<()> {
         let mut left = &self.rows[..];
-        for count in ROWS_AT_ONCE {
-            while let Some((some, others)) = left.split_at_checked(count) {
-                insert(conn, some)?;
+        for (count, sql) in INSERTING.iter() {
+            while let Some((some, others)) = left.split_at_checked(*count) {
+                insert(conn, sql, some)?;
                 left = others;
             }
         }
@@ -95,7 +97,14 @@ impl Tx<'_> {
     }
 }
 
-fn insert(conn: &Conn, rows: &[(AuditRow, [u8; 32])]) -> Result<()> {
+/// The statement for each number of rows.
+static INSERTING: LazyLock<[(usize, String); 6]> =
+    LazyLock::new(|| ROWS_AT_ONCE.map(|count| (count, inserting(count))));
+/// The statement for each number of terminals.
+static RAISING: LazyLock<[(usize, String); 4]> =
+    LazyLock::new(|| TERMINALS_AT_ONCE.map(|count| (count, raising(count))));
+
+fn insert(conn: &Conn, sql: &str, rows: &[(AuditRow, [u8; 32])]) -> Result<()> {
     let numbers: Vec<(i64, i64)> = rows
         .iter()
         .map(|(row, _)| (signed(row.sequence), row.at.ms()))
@@ -112,14 +121,17 @@ fn insert(conn: &Conn, rows: &[(AuditRow, [u8; 32])]) -> Result<()> {
             hash,
         ]);
     }
-    let places: Vec<String> = (0..rows.len())
+    conn.execute_exactly(rows.len(), sql, &values[..])
+}
+
+fn inserting(count: usize) -> String {
+    let rows: Vec<String> = (0..count)
         .map(|row| listed(7 * row + 1..=7 * row + 7))
         .collect();
-    let sql = format!(
+    format!(
         "INSERT INTO audit_rows (node, sequence, previous, at_ms, kind, body, hash) VALUES {}",
-        places.join(", ")
-    );
-    conn.execute_exactly(rows.len(), &sql, &values[..])
+        rows.join(", ")
+    )
 }
 
 /// It is the same statement for many numbers of them: what is lacking is the first one again.
@@ -127,15 +139,15 @@ fn raise(conn: &Conn, terminals: &[TerminalId]) -> Result<()> {
     let Some(first) = terminals.first() else {
         return Ok(());
     };
-    let [.., most] = TERMINALS_AT_ONCE;
-    let count = TERMINALS_AT_ONCE
-        .into_iter()
-        .find(|count| *count >= terminals.len());
-    let count = count.unwrap_or(most);
+    let [.., most] = &*RAISING;
+    let (count, sql) = RAISING
+        .iter()
+        .find(|(count, _)| *count >= terminals.len())
+        .unwrap_or(most);
     let all = terminals.iter().chain(std::iter::repeat(first));
-    let all: Vec<u32> = all.take(count).map(|it| it.value()).collect();
+    let all: Vec<u32> = all.take(*count).map(|it| it.value()).collect();
     let values: Vec<&dyn Bind> = all.iter().map(|it| it as &dyn Bind).collect();
-    conn.execute_exactly(terminals.len(), &raising(count), &values[..])
+    conn.execute_exactly(terminals.len(), sql, &values[..])
 }
 
 fn raising(count: usize) -> String {
@@ -143,11 +155,6 @@ fn raising(count: usize) -> String {
         "UPDATE terminals SET revision = revision + 1 WHERE id IN {}",
         listed(1..=count)
     )
-}
-
-fn listed(places: std::ops::RangeInclusive<usize>) -> String {
-    let places: Vec<String> = places.map(|place| format!("?{place}")).collect();
-    format!("({})", places.join(", "))
 }
 
 #[cfg(test)]

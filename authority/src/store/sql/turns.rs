@@ -7,7 +7,7 @@ use protocol::ids::TerminalId;
 use protocol::token::{TokenId, WindowId};
 use protocol::turn::{TurnState, next_turn};
 
-use super::row::{all, count, find, get, terminal, window};
+use super::row::{all, count, find, get, listed, terminal, window};
 use super::writer::Tx;
 use crate::store::sqlite::error::corrupt;
 use crate::store::{News, REVISIONS_MAX, Result};
@@ -126,13 +126,16 @@ pub(super) fn move_all(tx: &Tx<'_>, terminal: TerminalId, moved: &[WindowId]) ->
         }
         let terminal = terminal.value();
         values.extend([&terminal as &dyn Bind, &u16::MAX]);
-        tx.execute_exactly(some.len(), &moving(some.len()), &values[..])?;
+        tx.execute_exactly(some.len(), &MOVING[some.len() - 1], &values[..])?;
     }
     Ok(())
 }
 
 /// One statement for all of them: beside each other they cost a database little more than one. Terminals have so few
-/// windows at a time that two or three texts are all there are.
+/// windows at a time that two or three are all that are used; the first is for one window.
+static MOVING: LazyLock<[String; MOVED_AT_ONCE_MAX]> =
+    LazyLock::new(|| std::array::from_fn(|place| moving(place + 1)));
+
 fn moving(count: usize) -> String {
     let (terminal, last) = (5 * count + 1, 5 * count + 2);
     let rows = (0..count).map(|row| {
@@ -151,9 +154,8 @@ fn moving(count: usize) -> String {
 /// number of them: what is lacking is the first one again.
 pub(super) fn revisions(conn: &Conn, terminals: &[TerminalId]) -> Result<Vec<(TerminalId, u64)>> {
     static STATEMENT: LazyLock<String> = LazyLock::new(|| {
-        let places: Vec<String> = (1..=REVISIONS_MAX).map(|n| format!("?{n}")).collect();
-        let places = places.join(", ");
-        format!("SELECT id, revision FROM terminals WHERE id IN ({places})")
+        let asked = listed(1..=REVISIONS_MAX);
+        format!("SELECT id, revision FROM terminals WHERE id IN {asked}")
     });
     let Some(first) = terminals.first() else {
         return Ok(Vec::new());
