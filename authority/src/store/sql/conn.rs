@@ -30,8 +30,8 @@ pub(in crate::store) enum Value<'a> {
 
 /// One row of an answer.
 pub(in crate::store) enum Row<'a> {
-    /// On a payment's way columns are named in the order in which they are read: beside the row, where the next one is
-    /// looked for first. Each name that is compared is measured and read as UTF-8 by then.
+    /// Beside the row, where the next column is looked for first: on a payment's way columns are named in the order in
+    /// which they are read. Every name that is compared in vain costs time, and nothing else.
     Sqlite(&'a rusqlite::Row<'a>, Cell<usize>),
     Postgres(&'a tokio_postgres::Row),
 }
