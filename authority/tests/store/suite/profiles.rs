@@ -188,11 +188,22 @@ pub(crate) async fn a_default_account_is_offered_first(world: &World) {
     };
     start(world, &session).await;
     world.shopper("bob", 0).await;
-    let savings = profile(world, "ann").await.unwrap().accounts[1].id;
+    let offered = profile(world, "ann").await.unwrap().accounts;
+    let (current, savings) = (offered[0].id, offered[1].id);
+    let pays_from = |chosen| {
+        let account = world
+            .store
+            .account_to_pay(person("ann"), chosen, Currency::EUR);
+        async { account.await.unwrap() }
+    };
+    assert_eq!(pays_from(None).await, Some(current));
+    assert_eq!(pays_from(Some(savings)).await, Some(savings));
     let set = |name, id| world.store.set_default_account(person(name), id, NOW);
     assert_eq!(set("bob", savings).await, Ok(false), "not his");
     assert_eq!(set("ann", savings).await, Ok(true));
     assert_eq!(names(world, "ann").await, ["Savings", "Current"]);
+    assert_eq!(pays_from(None).await, Some(savings));
+    assert_eq!(pays_from(Some(current)).await, Some(current));
     let fewer = NewSession {
         brought: Some(accounts("bank", &[("1", "Current")])),
         ..new_session(2, "ann", NOW)
