@@ -16,6 +16,14 @@ use crate::{
     pkcs11::{TokenName, template},
 };
 
+/// Whether the binding of a seed is computed before it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindingMac {
+    Computed,
+    /// It held before: what [`crate::Hsm::hmac_batch`] does from the second time on.
+    Known,
+}
+
 /// A session and three key handles.
 pub struct Bare {
     session: Session,
@@ -37,9 +45,14 @@ impl Bare {
         Self::try_open(module, token_label, pin, keys, signing).map_err(|failure| failure.error)
     }
 
-    /// Binding mac, unwrap, one HMAC per message, destroy; the number of macs.
-    pub fn epoch_keys(&self, sealed: &SealedSeed, messages: &[Vec<u8>]) -> Result<usize, HsmError> {
-        self.try_epoch_keys(sealed, messages)
+    /// Binding mac if so, unwrap, one HMAC per message, destroy; the number of messages' macs.
+    pub fn epoch_keys(
+        &self,
+        sealed: &SealedSeed,
+        binding: BindingMac,
+        messages: &[Vec<u8>],
+    ) -> Result<usize, HsmError> {
+        self.try_epoch_keys(sealed, binding, messages)
             .map_err(|failure| failure.error)
     }
 
@@ -88,10 +101,17 @@ impl Bare {
         })
     }
 
-    fn try_epoch_keys(&self, sealed: &SealedSeed, messages: &[Vec<u8>]) -> Result<usize, Failure> {
-        let header = binding::input(&self.sealing_label, &sealed.context, &sealed.blob);
-        self.session
-            .sign(&Mechanism::Sha256Hmac, self.binding, &header)?;
+    fn try_epoch_keys(
+        &self,
+        sealed: &SealedSeed,
+        binding: BindingMac,
+        messages: &[Vec<u8>],
+    ) -> Result<usize, Failure> {
+        if binding == BindingMac::Computed {
+            let header = binding::input(&self.sealing_label, &sealed.context, &sealed.blob);
+            self.session
+                .sign(&Mechanism::Sha256Hmac, self.binding, &header)?;
+        }
         let template = template::unsealed_seed();
         let seed = self.session.unwrap_key(
             &Mechanism::AesKeyWrap,

@@ -92,18 +92,27 @@ pub async fn a_changed_seed_is_not_ours(hsm: &dyn Hsm) {
         |seed| seed.blob.clear(),
         |seed| seed.blob.push(0),
     ];
-    for (n, change) in changes.into_iter().enumerate() {
-        let mut changed = seed.clone();
-        change(&mut changed);
-        refused_as_foreign(hsm, &keys, &changed, &format!("change {n}")).await;
+    // Before the right one was ever opened, and after: what held once is no excuse for another.
+    for opened in ["never", "once"] {
+        for (n, change) in changes.into_iter().enumerate() {
+            let mut changed = seed.clone();
+            change(&mut changed);
+            let what = format!("change {n}, {opened} opened");
+            refused_as_foreign(hsm, &keys, &changed, &what).await;
+        }
+        mac(hsm, &keys, &seed, b"the unchanged one works").await;
+        let proven = hsm.prove_binding(&keys, &seed, Priority::Payment).await;
+        proven.expect("the unchanged one holds");
     }
-    mac(hsm, &keys, &seed, b"the unchanged one still works").await;
 }
 
 pub async fn swapped_blobs_are_not_ours(hsm: &dyn Hsm) {
     let keys = sealing_keys(hsm, "swapped").await;
     let mut one = seal(hsm, &keys, b"terminal 1").await;
     let mut two = seal(hsm, &keys, b"terminal 2").await;
+    for seed in [&one, &two] {
+        mac(hsm, &keys, seed, b"each in its place").await;
+    }
     std::mem::swap(&mut one.blob, &mut two.blob);
     refused_as_foreign(hsm, &keys, &one, "swapped blob").await;
     std::mem::swap(&mut one.binding, &mut two.binding);
@@ -114,12 +123,18 @@ pub async fn a_seed_of_other_keys_is_not_ours(hsm: &dyn Hsm) {
     let keys = sealing_keys(hsm, "mine").await;
     let others = sealing_keys(hsm, "theirs").await;
     let seed = seal(hsm, &keys, b"header").await;
+    mac(hsm, &keys, &seed, b"its own").await;
     refused_as_foreign(hsm, &others, &seed, "other keys").await;
     let mixed = SealingKeys {
         sealing: others.sealing,
-        binding: keys.binding,
+        binding: keys.binding.clone(),
     };
     refused_as_foreign(hsm, &mixed, &seed, "another sealing key").await;
+    let mixed = SealingKeys {
+        sealing: keys.sealing,
+        binding: others.binding,
+    };
+    refused_as_foreign(hsm, &mixed, &seed, "another binding key").await;
 }
 
 pub async fn a_signature_verifies_and_its_s_is_low(hsm: &dyn Hsm) {
@@ -384,6 +399,11 @@ async fn refused_as_foreign(hsm: &dyn Hsm, keys: &SealingKeys, seed: &SealedSeed
     assert!(
         matches!(result, Err(HsmError::NotOurKey { .. })),
         "{what}: {result:?}"
+    );
+    let proven = hsm.prove_binding(keys, seed, Priority::Payment).await;
+    assert!(
+        matches!(proven, Err(HsmError::NotOurKey { .. })),
+        "{what}: {proven:?}"
     );
 }
 

@@ -53,7 +53,7 @@ pub use memory::MemoryHsm;
 pub use observer::{COMMANDS, Observer};
 pub use pin::{PIN_LEN_MAX, PIN_LEN_MIN, Pin};
 pub use pkcs11::{
-    Module, OpenOptions, Pkcs11Hsm, QUEUE_MAX, RECYCLE_AFTER_DESTROYED, Requirement,
+    BINDINGS_MAX, Module, OpenOptions, Pkcs11Hsm, QUEUE_MAX, RECYCLE_AFTER_DESTROYED, Requirement,
     TOKEN_LABEL_MAX, VERIFIED_EVERY, WORKERS_MAX,
 };
 pub use spread::{MEMBERS_MAX, Member, Spread};
@@ -89,7 +89,8 @@ pub trait Hsm: Send + Sync + 'static {
 
     /// Unseals `seed`, answers HMAC-SHA-256 of every message under it, and destroys it again.
     ///
-    /// A binding that does not verify answers [`HsmError::NotOurKey`] before anything is unwrapped.
+    /// A binding that does not verify answers [`HsmError::NotOurKey`] before anything is unwrapped. That it held may be
+    /// remembered, as long as the binding key is the same.
     async fn hmac_batch(
         &self,
         keys: &SealingKeys,
@@ -97,6 +98,15 @@ pub trait Hsm: Send + Sync + 'static {
         messages: Vec<Vec<u8>>,
         priority: Priority,
     ) -> Result<Vec<Mac>, HsmError>;
+
+    /// Has the device compute the binding of `seed` now, whatever is remembered of it; [`HsmError::NotOurKey`] if it
+    /// does not hold.
+    async fn prove_binding(
+        &self,
+        keys: &SealingKeys,
+        seed: &SealedSeed,
+        priority: Priority,
+    ) -> Result<(), HsmError>;
 
     /// ECDSA P-256 over a SHA-256 digest: `r || s`, 64 bytes, low s.
     async fn sign(

@@ -120,13 +120,20 @@ impl Hsm for MemoryHsm {
         limits::context(&seed.context)?;
         limits::batch(&messages)?;
         let state = self.serve()?;
-        let computed = state.bind(keys, &seed.context, &seed.blob)?;
-        if !binding::matches(&computed, &seed.binding) {
-            return Err(not_ours("its binding does not verify"));
-        }
+        state.prove_binding(keys, seed)?;
         let sealing = state.secret(KeyKind::Sealing, &keys.sealing)?;
         let seed = unwrap(sealing, &seed.blob)?;
         Ok(messages.iter().map(|it| Mac(hmac(&seed, &[it]))).collect())
+    }
+
+    async fn prove_binding(
+        &self,
+        keys: &SealingKeys,
+        seed: &SealedSeed,
+        _: Priority,
+    ) -> Result<(), HsmError> {
+        limits::context(&seed.context)?;
+        self.serve()?.prove_binding(keys, seed)
     }
 
     async fn sign(
@@ -269,6 +276,14 @@ impl State {
     fn bind(&self, keys: &SealingKeys, context: &[u8], blob: &[u8]) -> Result<[u8; 32], HsmError> {
         let key = self.secret(KeyKind::Binding, &keys.binding)?;
         Ok(hmac(key, &[&binding::input(&keys.sealing, context, blob)]))
+    }
+
+    fn prove_binding(&self, keys: &SealingKeys, seed: &SealedSeed) -> Result<(), HsmError> {
+        let computed = self.bind(keys, &seed.context, &seed.blob)?;
+        match binding::matches(&computed, &seed.binding) {
+            true => Ok(()),
+            false => Err(not_ours("its binding does not verify")),
+        }
     }
 }
 

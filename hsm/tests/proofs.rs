@@ -18,6 +18,8 @@ use support::{ALONE, Maker, close_all_sessions, run_alone};
 on_both! {
     other_keys_are_found_out_within_the_call_that_lost_its_session
     the_same_keys_are_proven_once_for_each_session
+    a_binding_that_held_is_not_computed_again
+    what_held_under_one_binding_key_is_not_known_under_another
     a_key_destroyed_and_made_anew_by_us_is_no_other_key
     what_the_books_say_is_believed_before_what_an_hsm_token_shows
 }
@@ -82,6 +84,42 @@ async fn the_same_keys_are_proven_once_for_each_session(maker: Maker) {
     // A mac of each of two keys, and an unwrap, a mac and a destroyed seed of the sealing key.
     assert!(after["proof"] <= 5, "{after:?}");
     assert_eq!(world.hsm.health().state, HealthState::Ready);
+}
+
+async fn a_binding_that_held_is_not_computed_again(maker: Maker) {
+    let world = World::on(maker, "binding").await;
+    let macs = async |what| {
+        world.commands.take();
+        world.call(Call::Mac).await.expect(what);
+        world.commands.take()["mac"]
+    };
+    assert_eq!(macs("the first time").await, 2, "its binding, its message");
+    assert_eq!(macs("the second time").await, 1, "its message");
+    close_all_sessions(maker, "binding");
+    assert_eq!(macs("in another session").await, 1, "the keys were proven");
+    world.hsm.disown(&KeyLabel(BINDING.into()));
+    assert_eq!(macs("learnt anew, and the same").await, 1);
+}
+
+async fn what_held_under_one_binding_key_is_not_known_under_another(maker: Maker) {
+    let binding = KeyLabel(BINDING.into());
+    for (token, destroyed_by_us) in [("anew-ours", true), ("anew-theirs", false)] {
+        let world = World::on(maker, token).await;
+        world.call(Call::Mac).await.unwrap();
+        match destroyed_by_us {
+            true => world.hsm.destroy_key(&binding).await.unwrap(),
+            false => {
+                let others = maker.try_open(support::options(token)).unwrap();
+                others.destroy_key(&binding).await.unwrap();
+            }
+        }
+        let made = world.hsm.generate_key(KeyKind::Binding, &binding);
+        made.await.unwrap();
+        for _ in 0..2 {
+            let refused = world.call(Call::Mac).await.unwrap_err();
+            assert_eq!(refused.outcome(), "not-our-key", "{token}: {refused}");
+        }
+    }
 }
 
 async fn a_key_destroyed_and_made_anew_by_us_is_no_other_key(maker: Maker) {

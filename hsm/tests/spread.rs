@@ -70,6 +70,25 @@ async fn one_of_two_comes_back_with_other_keys_under_load_and_nothing_it_made_go
 }
 
 #[tokio::test]
+async fn a_key_of_one_that_others_destroyed_is_lacked_also_where_its_bindings_held() {
+    let world = World::of_clones("less-1", "less-2").await;
+    for _ in 0..4 {
+        let messages = vec![b"message".to_vec()];
+        let (keys, seed) = (&world.keys, &world.seed);
+        let macs = world
+            .spread
+            .hmac_batch(keys, seed, messages, Priority::Payment);
+        macs.await.unwrap();
+    }
+    assert_eq!(world.commands(), [true, true]);
+    let others = support::try_open(support::options("less-2")).unwrap();
+    others.destroy_key(&world.keys.binding).await.unwrap();
+    let reports = world.spread.inventory().await.unwrap();
+    let binding = reports.iter().find(|it| it.label == world.keys.binding);
+    assert_eq!(binding.unwrap().lacked_by, ["less-2"]);
+}
+
+#[tokio::test]
 async fn hsm_tokens_of_two_makers_whose_fresh_keys_are_not_shared_conform() {
     let one = Maker::SoftHsm.open("conform-1");
     let two = Maker::Kryoptic.open("conform-2");

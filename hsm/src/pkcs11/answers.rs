@@ -106,10 +106,11 @@ impl Answers {
         }
     }
 
-    /// The key was destroyed, or made anew.
-    pub(crate) fn forget(&self, label: &KeyLabel) {
-        self.disown(label);
-        self.state().points.remove(label);
+    /// The key was destroyed, or made anew. Answers whether anything was believed.
+    pub(crate) fn forget(&self, label: &KeyLabel) -> bool {
+        let believed = self.disown(label);
+        let told = self.state().points.remove(label).is_some();
+        believed || told
     }
 
     /// Somebody else knows better what to believe of this label. Answers whether anything was believed.

@@ -13,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 
 mod answers;
+mod bindings;
 mod check;
 mod ckr;
 mod link;
@@ -23,6 +24,7 @@ mod proof;
 mod session;
 pub(crate) mod template;
 
+pub use bindings::BINDINGS_MAX;
 pub use check::Requirement;
 pub(crate) use module::TokenName;
 pub use module::{Module, RECYCLE_AFTER_DESTROYED, TOKEN_LABEL_MAX};
@@ -264,6 +266,20 @@ impl Hsm for Pkcs11Hsm {
         .await
     }
 
+    async fn prove_binding(
+        &self,
+        keys: &SealingKeys,
+        seed: &SealedSeed,
+        priority: Priority,
+    ) -> Result<(), HsmError> {
+        limits::context(&seed.context)?;
+        let (module, keys, seed) = (self.module.clone(), keys.clone(), seed.clone());
+        self.call("prove_binding", priority, move |session| {
+            ops::prove_binding(session, &module, &keys, &seed)
+        })
+        .await
+    }
+
     async fn sign(
         &self,
         key: &KeyLabel,
@@ -312,7 +328,10 @@ impl Hsm for Pkcs11Hsm {
         let (module, token, label) = (self.module.clone(), self.token.clone(), label.clone());
         self.call("generate_key", Priority::Payment, move |session| {
             ops::generate_key(session, &module, kind, &label)?;
-            token.answers().forget(&label);
+            // Others destroyed the one that was known.
+            if token.answers().forget(&label) {
+                token.note_destroyed();
+            }
             Ok(())
         })
         .await

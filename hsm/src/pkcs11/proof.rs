@@ -43,16 +43,18 @@ pub(super) fn proven(
         return Ok(handle);
     }
     let handle = session.look_up(part, label)?;
-    match part {
+    let answer = match part {
         // Nothing is known of it yet: what it signs is verified, and what it says is compared, by whoever asked.
-        Part::SigningPrivate | Part::SigningPublic => {}
+        Part::SigningPrivate | Part::SigningPublic => None,
         Part::Sealing | Part::Binding | Part::Cmac => {
             let answered =
                 session.prove(|session| answers_as_before(session, module, part, label, handle));
-            judge(session, part, label, answered?)?;
+            let (same, known) = answered?;
+            judge(session, part, label, same)?;
+            Some(known)
         }
-    }
-    session.keep(part, label, handle);
+    };
+    session.keep(part, label, handle, answer);
     Ok(handle)
 }
 
@@ -124,13 +126,14 @@ fn judge(
     }
 }
 
+/// Whether it does, and what it answered before.
 fn answers_as_before(
     session: &mut TokenSession,
     module: &Module,
     part: Part,
     label: &KeyLabel,
     key: ObjectHandle,
-) -> Result<Same, Failure> {
+) -> Result<(Same, Answer), Failure> {
     let known = match session.answers().answer(part, label) {
         Some(known) => known,
         None => {
@@ -144,8 +147,8 @@ fn answers_as_before(
         (None, _) => ops::hmac(session, key, FIXED).map(Vec::from),
     };
     match answer {
-        Ok(answer) => Ok(known.compare(&answer)),
-        Err(failure) if failure.class == Class::NotOurKey => Ok(Same::No),
+        Ok(answer) => Ok((known.compare(&answer), known)),
+        Err(failure) if failure.class == Class::NotOurKey => Ok((Same::No, known)),
         Err(failure) => Err(failure),
     }
 }

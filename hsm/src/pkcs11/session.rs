@@ -19,7 +19,8 @@ use cryptoki::{
 };
 
 use super::{
-    answers::Answers,
+    answers::{Answer, Answers},
+    bindings::Bindings,
     module::{Module, TokenName, patiently},
 };
 use crate::{
@@ -40,6 +41,7 @@ pub(crate) struct Token {
     /// Keys destroyed so far: what others remember of handles is worth nothing after each.
     destroyed: AtomicU64,
     answers: Arc<Answers>,
+    bindings: Arc<Bindings>,
 }
 
 impl Token {
@@ -51,6 +53,7 @@ impl Token {
             pin_refused: Mutex::new(None),
             destroyed: AtomicU64::new(0),
             answers: Arc::default(),
+            bindings: Arc::default(),
         }
     }
 
@@ -91,6 +94,7 @@ impl Token {
             handles: HashMap::new(),
             destroyed: self.destroyed(),
             answers: self.answers.clone(),
+            bindings: self.bindings.clone(),
             observer: self.observer.clone(),
             is_proving: false,
         })
@@ -139,6 +143,7 @@ pub(crate) struct TokenSession {
     /// How many keys were destroyed when the handles were looked up.
     destroyed: u64,
     answers: Arc<Answers>,
+    bindings: Arc<Bindings>,
     observer: Option<Arc<dyn Observer>>,
     /// What goes to the device now compares a key, and serves nobody.
     is_proving: bool,
@@ -146,6 +151,8 @@ pub(crate) struct TokenSession {
 
 struct Held {
     object: ObjectHandle,
+    /// What it answered to its proof, of a secret key.
+    answer: Option<Answer>,
     uses: u32,
 }
 
@@ -163,6 +170,10 @@ impl TokenSession {
 
     pub(crate) fn answers(&self) -> &Answers {
         &self.answers
+    }
+
+    pub(crate) fn bindings(&self) -> &Bindings {
+        &self.bindings
     }
 
     /// Commands of this work count as those of a proof.
@@ -183,10 +194,26 @@ impl TokenSession {
         Some(held.object)
     }
 
+    /// What the key that is kept as this one answered to its proof.
+    pub(crate) fn answered(&self, part: Part, label: &KeyLabel) -> Option<&Answer> {
+        self.handles.get(&part)?.get(label)?.answer.as_ref()
+    }
+
     /// Looked up no more, until the session ends or a key is destroyed.
-    pub(crate) fn keep(&mut self, part: Part, label: &KeyLabel, object: ObjectHandle) {
+    pub(crate) fn keep(
+        &mut self,
+        part: Part,
+        label: &KeyLabel,
+        object: ObjectHandle,
+        answer: Option<Answer>,
+    ) {
         let keys = self.handles.entry(part).or_default();
-        keys.insert(label.clone(), Held { object, uses: 0 });
+        let held = Held {
+            object,
+            answer,
+            uses: 0,
+        };
+        keys.insert(label.clone(), held);
     }
 
     pub(crate) fn forget(&mut self, part: Part, label: &KeyLabel) {

@@ -195,6 +195,21 @@ impl Hsm for Spread {
         .await
     }
 
+    async fn prove_binding(
+        &self,
+        keys: &SealingKeys,
+        seed: &SealedSeed,
+        priority: Priority,
+    ) -> Result<(), HsmError> {
+        let needs = Needs::pair(keys);
+        let (keys, seed) = (keys.clone(), seed.clone());
+        self.ask(needs, move |hsm| {
+            let (keys, seed) = (keys.clone(), seed.clone());
+            Box::pin(async move { hsm.prove_binding(&keys, &seed, priority).await })
+        })
+        .await
+    }
+
     async fn sign(
         &self,
         key: &KeyLabel,

@@ -478,6 +478,15 @@ impl Hsm for Watched {
         self.hsm.hmac_batch(keys, seed, messages, priority).await
     }
 
+    async fn prove_binding(
+        &self,
+        keys: &SealingKeys,
+        seed: &SealedSeed,
+        priority: Priority,
+    ) -> Result<(), HsmError> {
+        self.hsm.prove_binding(keys, seed, priority).await
+    }
+
     async fn sign(
         &self,
         key: &KeyLabel,

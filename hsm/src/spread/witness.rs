@@ -117,7 +117,9 @@ async fn cmac(hsm: &dyn Hsm, label: &KeyLabel) -> Result<[u8; 16], HsmError> {
     macs.await?.first().map(|it| it.0).ok_or_else(no_answer)
 }
 
+/// By both keys of the pair: that of the binding is used as well, each time.
 async fn mac(hsm: &dyn Hsm, keys: &SealingKeys, seed: &SealedSeed) -> Result<[u8; 32], HsmError> {
+    hsm.prove_binding(keys, seed, Priority::Renewal).await?;
     let macs = hsm.hmac_batch(keys, seed, vec![FIXED.to_vec()], Priority::Renewal);
     macs.await?.first().map(|it| it.0).ok_or_else(no_answer)
 }

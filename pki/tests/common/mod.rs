@@ -91,6 +91,14 @@ impl Hsm for OneKeyHsm {
     ) -> Result<Vec<Mac>, HsmError> {
         only_signs()
     }
+    async fn prove_binding(
+        &self,
+        _: &SealingKeys,
+        _: &SealedSeed,
+        _: Priority,
+    ) -> Result<(), HsmError> {
+        only_signs()
+    }
     async fn sign(
         &self,
         _: &KeyLabel,

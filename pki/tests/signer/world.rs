@@ -88,6 +88,14 @@ impl Hsm for FlakyHsm {
     ) -> Result<Vec<Mac>, HsmError> {
         self.inner.hmac_batch(keys, seed, messages, priority).await
     }
+    async fn prove_binding(
+        &self,
+        keys: &SealingKeys,
+        seed: &SealedSeed,
+        priority: Priority,
+    ) -> Result<(), HsmError> {
+        self.inner.prove_binding(keys, seed, priority).await
+    }
     async fn sign(
         &self,
         key: &KeyLabel,

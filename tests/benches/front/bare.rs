@@ -8,6 +8,7 @@ use authority::app::open;
 use authority::config::Config;
 use harness::Failure;
 use harness::authority::Authority;
+use hsm::bare::BindingMac;
 use hsm::{HsmError, Module, Pin, Priority, SealedSeed};
 
 use super::itself::{self, Fault};
@@ -77,7 +78,7 @@ pub(crate) fn obey() -> Result<(), Fault> {
     for line in std::io::stdin().lock().lines() {
         line?;
         let messages = [MESSAGE.to_vec()];
-        let epoch_keys = rate(|| token.epoch_keys(&sealed, &messages))?;
+        let epoch_keys = rate(|| token.epoch_keys(&sealed, BindingMac::Known, &messages))?;
         let signatures = rate(|| token.sign(&[7; 32]))?;
         println!("{epoch_keys} {signatures}");
     }

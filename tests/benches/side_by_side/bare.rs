@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hsm::bare::BindingMac;
 use hsm::{HsmError, Module, Pin};
 use rusqlite::Connection;
 
@@ -39,8 +40,8 @@ impl Token {
         })
     }
 
-    pub(crate) fn epoch_keys(&self) -> Result<f64, HsmError> {
-        rate(|| self.hsm.epoch_keys(&self.sealed, &self.messages))
+    pub(crate) fn epoch_keys(&self, binding: BindingMac) -> Result<f64, HsmError> {
+        rate(|| self.hsm.epoch_keys(&self.sealed, binding, &self.messages))
     }
 
     pub(crate) fn signatures(&self) -> Result<f64, HsmError> {

@@ -24,6 +24,7 @@ mod page;
 mod shoppers;
 mod table;
 
+use hsm::bare::BindingMac;
 use itself::Fault;
 
 const MEASURE: &str = "measure";
@@ -105,7 +106,8 @@ fn epoch_keys() -> Result<(), Fault> {
         let world = ours::World::open(&home).await?;
         let token = bare::Token::open(&world)?;
         for _ in 0..page::ROUNDS {
-            let (bare, ours) = (token.epoch_keys()?, world.epoch_keys().await?);
+            let bare = token.epoch_keys(BindingMac::Known)?;
+            let ours = world.epoch_keys().await?;
             println!(
                 "epoch keys/s: {ours:.0}, bare {bare:.0}: {:.3}",
                 ours / bare
@@ -122,8 +124,10 @@ async fn rounds(home: &Path) -> Result<table::Rounds, Fault> {
     let mut rounds = table::Rounds::default();
     for round in 1..=page::ROUNDS {
         eprintln!("round {round} of {}", page::ROUNDS);
-        rounds.bare_epoch_keys.push(token.epoch_keys()?);
+        let (known, computed) = (BindingMac::Known, BindingMac::Computed);
+        rounds.bare_epoch_keys.push(token.epoch_keys(known)?);
         rounds.epoch_keys.push(world.epoch_keys().await?);
+        rounds.bound_epoch_keys.push(token.epoch_keys(computed)?);
         rounds.bare_signatures.push(token.signatures()?);
         rounds.schedules.push(world.schedules().await?);
         let (rate, took) = disk.commits()?;

@@ -15,6 +15,8 @@ pub(crate) const EPOCHS: usize = 24;
 #[derive(Default)]
 pub(crate) struct Rounds {
     pub(crate) bare_epoch_keys: Vec<f64>,
+    /// The same with the binding computed each time.
+    pub(crate) bound_epoch_keys: Vec<f64>,
     pub(crate) epoch_keys: Vec<f64>,
     pub(crate) bare_signatures: Vec<f64>,
     pub(crate) schedules: Vec<f64>,
@@ -51,6 +53,15 @@ impl Rounds {
                     limit: keys,
                 },
                 Some(&targets::EPOCH_KEYS),
+            ),
+            (
+                Row {
+                    what: "the same",
+                    ours: median(&self.epoch_keys),
+                    beside: "bare loop that computes the seed's binding each time",
+                    limit: median(&self.bound_epoch_keys),
+                },
+                None,
             ),
             (
                 Row {
