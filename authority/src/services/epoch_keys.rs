@@ -72,9 +72,9 @@ impl EpochKeys {
         }
     }
 
-    /// Loads the next hours of terminals in use before they begin, and forgets terminals that are not in use
-    /// any longer; answers how many terminals. Payments go before, and the rest waits for the next time
-    /// if the HSM has no room.
+    /// Loads the next hours of terminals in use before they begin, where there is room for all of them, and forgets
+    /// terminals that are not in use any longer; answers how many terminals. Payments go before, and the rest waits
+    /// for the next time if the HSM has no room.
     pub async fn prefetch(&self, now: Timestamp) -> Result<usize, Failure> {
         self.kept().forget_idle(now);
         let due = self.kept().due(now, PREFETCH_MAX);
@@ -118,7 +118,7 @@ impl EpochKeys {
 
     /// After bans that may have been missed.
     pub fn forget_all(&self) {
-        *self.kept() = Kept::default();
+        self.kept().forget_all();
     }
 
     /// How many terminals have keys here now.

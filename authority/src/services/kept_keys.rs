@@ -1,7 +1,8 @@
 //! Which epoch keys does this process remember?
 //!
 //! Those of terminals in use: where somebody paid within [`IN_USE_MS`]. Of them also hours that are still to
-//! come, so that an hour's first payment finds its key here, and none is asked of the HSM twice.
+//! come, so that an hour's first payment finds its key here, and none is asked of the HSM twice; unless more
+//! terminals are in use than are kept.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -9,7 +10,7 @@ use protocol::derive::{EpochId, EpochKey};
 use protocol::ids::TerminalId;
 use protocol::live::{LoadedEpoch, epochs_needed};
 use protocol::time::{Millis, Timestamp};
-use protocol::window::{Behind, CheckedPolicy, EpochClock};
+use protocol::window::{Behind, CheckedPolicy, EPOCH_MS, EpochClock};
 
 /// Terminals whose keys are kept; the one loaded first goes first.
 pub const TERMINALS_KEPT_MAX: usize = 20_000;
@@ -19,18 +20,23 @@ pub const EPOCHS_KEPT_MAX: usize = 32;
 pub const IN_USE_MS: Millis = 26 * 3_600_000;
 /// An hour's keys are ready so long before it begins.
 pub const AHEAD_MS: Millis = 10 * 60_000;
-/// Hours loaded at a time, since each load costs an unwrap and a binding besides.
+/// Hours loaded at a time, since each load costs an unwrap besides.
 pub const EPOCHS_AHEAD: u32 = 6;
+/// So long they are of use.
+const AHEAD_MAX_MS: Millis = EPOCHS_AHEAD as Millis * EPOCH_MS;
 
 #[derive(Default)]
 pub(super) struct Kept {
     of: HashMap<TerminalId, OfTerminal>,
     /// In which terminals came.
     order: VecDeque<TerminalId>,
+    /// When one had to make room for another last, before hours that were loaded ahead for it could be of use.
+    crowded: Option<Timestamp>,
 }
 
 struct OfTerminal {
     clock: EpochClock,
+    since: Timestamp,
     used: Timestamp,
     keys: BTreeMap<u32, Hour>,
 }
@@ -78,6 +84,7 @@ impl Kept {
             order.push_back(terminal);
             OfTerminal {
                 clock: EpochClock::of(terminal),
+                since: now,
                 used: now,
                 keys: BTreeMap::new(),
             }
@@ -86,10 +93,13 @@ impl Kept {
         of_terminal.forget_past(terminal, now);
         of_terminal.add(terminal, generation, loaded);
         while self.of.len() > TERMINALS_KEPT_MAX {
-            match self.order.pop_front() {
-                Some(first) => self.of.remove(&first),
-                None => return,
+            let Some(first) = self.order.pop_front() else {
+                return;
             };
+            let gone = self.of.remove(&first);
+            if gone.is_some_and(|it| now < it.since + AHEAD_MAX_MS) {
+                self.crowded = Some(now);
+            }
         }
     }
 
@@ -105,8 +115,15 @@ impl Kept {
         }
     }
 
-    /// Terminals in use whose next hour is near and not here, the nearest first, with what to load of each.
+    /// Terminals in use whose next hour is near and not here, the nearest first, with what to load of each. None for
+    /// a day after it was crowded here: what is loaded ahead would give way before it is used.
     pub(super) fn due(&self, now: Timestamp, max: usize) -> Vec<(TerminalId, Vec<u32>)> {
+        if self
+            .crowded
+            .is_some_and(|at| at <= now && now < at + IN_USE_MS)
+        {
+            return Vec::new();
+        }
         let due = self.of.iter().filter_map(|(terminal, it)| {
             let next = it.clock.epoch_at(now + AHEAD_MS);
             let lacks = !it.keys.contains_key(&next);
@@ -125,6 +142,12 @@ impl Kept {
         self.of.retain(|_, it| now < it.used + IN_USE_MS);
         let of = &self.of;
         self.order.retain(|terminal| of.contains_key(terminal));
+    }
+
+    /// Every key; not how crowded it is.
+    pub(super) fn forget_all(&mut self) {
+        self.of.clear();
+        self.order.clear();
     }
 
     pub(super) fn forget(&mut self, terminal: TerminalId) {
@@ -173,7 +196,7 @@ impl OfTerminal {
 mod tests {
     use super::*;
     use protocol::token::Channel;
-    use protocol::window::{EPOCH_MS, Policy};
+    use protocol::window::Policy;
 
     const NOW: Timestamp = Timestamp::from_ms(1_795_459_200_000);
 
@@ -282,6 +305,52 @@ mod tests {
         let loaded: Vec<_> = ahead.into_iter().map(hour).collect();
         kept.keep_ahead(used, 1, &loaded);
         assert!(kept.due(begins, 9).is_empty());
+    }
+
+    /// As many as are kept, all of them since `NOW`.
+    fn full() -> (Kept, TerminalId, u32) {
+        let (mut kept, used, epoch) = in_use();
+        for number in 2..=TERMINALS_KEPT_MAX as u32 {
+            kept.use_now(terminal(number), NOW, 1, &[hour(epoch)]);
+        }
+        (kept, used, epoch)
+    }
+
+    #[test]
+    fn nothing_is_loaded_ahead_for_a_day_after_one_gave_way_before_it_could_be_of_use() {
+        let (mut kept, _, epoch) = full();
+        let one_more = terminal(TERMINALS_KEPT_MAX as u32 + 1);
+        let crowded = NOW + AHEAD_MAX_MS - 1;
+        assert!(!kept.due(crowded, usize::MAX).is_empty(), "all have room");
+        kept.use_now(one_more, crowded, 1, &[hour(epoch)]);
+        assert_eq!(kept.len(), TERMINALS_KEPT_MAX);
+        assert!(kept.due(crowded, usize::MAX).is_empty());
+        assert!(kept.due(crowded + IN_USE_MS - 1, usize::MAX).is_empty());
+        assert!(!kept.due(crowded + IN_USE_MS, usize::MAX).is_empty());
+        assert!(
+            !kept.due(crowded - 1, usize::MAX).is_empty(),
+            "the clock was set back"
+        );
+        kept.forget_all();
+        kept.use_now(one_more, crowded, 1, &[hour(epoch)]);
+        assert!(
+            kept.due(crowded + AHEAD_MAX_MS, 9).is_empty(),
+            "it still is"
+        );
+    }
+
+    #[test]
+    fn who_was_here_for_long_gives_way_and_it_is_not_crowded() {
+        let (mut kept, used, epoch) = full();
+        let later = NOW + AHEAD_MAX_MS;
+        kept.use_now(
+            terminal(TERMINALS_KEPT_MAX as u32 + 1),
+            later,
+            1,
+            &[hour(epoch)],
+        );
+        assert!(!kept.of.contains_key(&used));
+        assert!(!kept.due(later, usize::MAX).is_empty());
     }
 
     #[test]
