@@ -14,6 +14,7 @@ pub mod costs;
 pub mod fleet;
 pub mod growth;
 pub mod hsm;
+pub mod keeping;
 pub mod page;
 pub mod plan;
 pub mod queueing;

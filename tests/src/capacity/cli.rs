@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::costs;
-use super::fleet::Fleet;
+use super::fleet::{self, Fleet};
 use super::hsm::{self, Hsm};
 use super::page::{self, Place};
 use super::plan::{self, Machines};
 use super::scenarios::{self, Scenario};
+use super::work::Phones;
 
 /// What a fleet of terminals needs: HSMs, nodes, database, disk and wire.
 ///
@@ -81,9 +82,9 @@ pub struct Bank {
     /// Hours that a schedule reaches ahead
     #[arg(long, default_value_t = costs::HORIZON_H.value)]
     pub horizon_h: f64,
-    /// Hours between two renewals of a schedule
-    #[arg(long, default_value_t = costs::RENEWAL_H.value)]
-    pub renewal_h: f64,
+    /// Hours between two renewals of a schedule; without it as agents do, a quarter of those it reaches, six at most
+    #[arg(long)]
+    pub renewal_h: Option<f64>,
     /// Events of a terminal that are told in one report
     #[arg(long, default_value_t = costs::TOLD_TOGETHER.value)]
     pub told_together: f64,
@@ -199,14 +200,15 @@ impl Bank {
         let own = &self.machines;
         let above_zero = |value: f64| value.is_finite() && value > 0.0;
         let share = |value: f64| (0.0..=1.0).contains(&value);
+        let renewal_h = self.renewal_h.unwrap_or(fleet::renewal_h(self.horizon_h));
         let rules = [
             ("--terminals", self.terminals >= 1.0),
             ("--payments", above_zero(self.payments)),
             ("--peak", (1.0..=24.0).contains(&self.peak)),
             ("--taps", share(self.taps)),
             ("--tags", share(self.tags)),
-            ("--renewal-h", self.renewal_h >= 1.0),
-            ("--horizon-h", self.horizon_h >= self.renewal_h),
+            ("--renewal-h", renewal_h >= 1.0),
+            ("--horizon-h", self.horizon_h >= renewal_h),
             ("--told-together", self.told_together >= 1.0),
             ("--busy", share(own.busy) && above_zero(own.busy)),
             ("--connections", above_zero(own.connections)),
@@ -222,11 +224,10 @@ impl Bank {
             terminals: self.terminals,
             payments_a_day: self.payments,
             peak: self.peak,
-            open_hours: costs::OPEN_HOURS.value,
             taps: self.taps,
             tags: self.tags,
             horizon_h: self.horizon_h,
-            renewal_h: self.renewal_h,
+            renewal_h,
             told_together: self.told_together,
         })
     }
@@ -243,6 +244,7 @@ impl Bank {
             write_core_ms: own.write_core_ms,
             read_core_ms: own.read_core_ms,
             keys_kept: own.keys_kept,
+            phones: Phones::Anywhere,
             look_reads: own.look_reads,
             busy: own.busy,
         }

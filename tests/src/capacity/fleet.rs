@@ -18,7 +18,6 @@ pub struct Fleet {
     pub terminals: f64,
     pub payments_a_day: f64,
     pub peak: f64,
-    pub open_hours: f64,
     pub taps: f64,
     pub tags: f64,
     pub horizon_h: f64,
@@ -27,17 +26,21 @@ pub struct Fleet {
     pub told_together: f64,
 }
 
+/// How often an agent asks for more hours, of so many that a schedule reaches ahead.
+pub fn renewal_h(horizon_h: f64) -> f64 {
+    (horizon_h / 4.0).floor().clamp(1.0, costs::RENEWAL_H.value)
+}
+
 impl Fleet {
     pub fn of(terminals: f64) -> Self {
         Self {
             terminals,
             payments_a_day: costs::PAYMENTS_A_DAY.value,
             peak: costs::PEAK.value,
-            open_hours: costs::OPEN_HOURS.value,
             taps: costs::TAPS.value,
             tags: costs::TAGS.value,
             horizon_h: costs::HORIZON_H.value,
-            renewal_h: costs::RENEWAL_H.value,
+            renewal_h: renewal_h(costs::HORIZON_H.value),
             told_together: costs::TOLD_TOGETHER.value,
         }
     }

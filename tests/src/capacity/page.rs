@@ -11,7 +11,7 @@ use super::hsm::{self, Hsm};
 use super::plan::{self, Hsms, Machines, Site};
 use super::scenarios::{self, Scenario};
 use super::simulation::node::Outcome;
-use super::work::{Commands, terminal_day};
+use super::work::{Commands, Phones, terminal_day};
 
 pub const SIZES: [f64; 3] = [100_000.0, 1_000_000.0, 10_000_000.0];
 /// Of every simulation of the page.
@@ -216,23 +216,17 @@ fn lever_table(fleet: &Fleet, machines: &Machines) -> String {
     );
     let keys_kept = machines.connections;
     let mut all = (*fleet, *machines);
-    (all.0.renewal_h, all.0.told_together) = (6.0, TOLD_IN_AN_HOUR);
+    all.0.told_together = TOLD_IN_AN_HOUR;
     (all.1.look_reads, all.1.keys_kept) = (0.0, keys_kept);
+    all.1.phones = Phones::AtTheTerminals;
     let levers = [
         ("nothing", *fleet, *machines),
         (
-            "schedules are renewed every 6 hours",
-            Fleet {
-                renewal_h: 6.0,
-                ..*fleet
-            },
-            *machines,
-        ),
-        (
-            "a node keeps the keys of all its terminals",
+            "phones come to the node of the terminal, which keeps the keys of all",
             *fleet,
             Machines {
                 keys_kept,
+                phones: Phones::AtTheTerminals,
                 ..*machines
             },
         ),

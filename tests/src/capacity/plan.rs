@@ -4,7 +4,7 @@ use super::costs;
 use super::fleet::Fleet;
 use super::hsm::Hsm;
 use super::queueing::{Load, Stream};
-use super::work::{self, SIGNATURE, TAP, epoch_keys, keys_loaded_per_payment};
+use super::work::{self, Loads, Phones, SIGNATURE, TAP, epoch_keys_anew};
 
 /// What a bank's machines do.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,7 @@ pub struct Machines {
     pub write_core_ms: f64,
     pub read_core_ms: f64,
     pub keys_kept: f64,
+    pub phones: Phones,
     /// Of one look of a stream at its terminal.
     pub look_reads: f64,
     pub busy: f64,
@@ -35,6 +36,7 @@ impl Default for Machines {
             write_core_ms: costs::WRITE_CORE_MS.value,
             read_core_ms: costs::READ_CORE_MS.value,
             keys_kept: costs::KEYS_KEPT.value,
+            phones: Phones::Anywhere,
             look_reads: costs::LOOK_READS.value,
             busy: costs::BUSY.value,
         }
@@ -68,7 +70,7 @@ pub struct Hsms {
     pub working: f64,
     /// Sessions, and so workers, of a node.
     pub sessions: f64,
-    pub loads_keys: f64,
+    pub loads: Loads,
     pub load: Load,
     /// Until every terminal has a whole schedule again after all of them lost their streams.
     pub all_back_s: f64,
@@ -112,8 +114,8 @@ pub fn site(fleet: &Fleet, machines: &Machines) -> Site {
 }
 
 pub fn hsms(fleet: &Fleet, machines: &Machines, site: &Site, hsm: &Hsm) -> Hsms {
-    let loads_keys = keys_loaded_per_payment(fleet, site.nodes, machines.keys_kept);
-    let (first, second) = streams(fleet, site, hsm, loads_keys);
+    let loads = work::loads(fleet, site.nodes, machines.phones, machines.keys_kept);
+    let (first, second) = streams(fleet, site, hsm, loads);
     let work = |of: &[Stream]| of.iter().map(|it| it.per_s * it.takes_s).sum::<f64>();
     let occupied = work(&first) + work(&second);
     let working = (occupied / (hsm.at_once * machines.busy)).ceil().max(1.0);
@@ -128,24 +130,19 @@ pub fn hsms(fleet: &Fleet, machines: &Machines, site: &Site, hsm: &Hsm) -> Hsms 
         of.iter().map(part).collect()
     };
     let load = Load::of(sessions, &of_node(&first), &of_node(&second));
-    let fetch = epoch_keys(fleet.horizon_h + 1.0) + SIGNATURE;
+    let fetch = epoch_keys_anew(fleet.horizon_h + 1.0) + SIGNATURE;
     let left = working * hsm.at_once * (1.0 - load.busy).max(0.0);
     Hsms {
         working,
         sessions,
-        loads_keys,
+        loads,
         load,
         all_back_s: fleet.terminals * hsm.occupied_s(fetch) / left,
     }
 }
 
 /// Requests of all nodes: of payments, and of the others.
-pub fn streams(
-    fleet: &Fleet,
-    site: &Site,
-    hsm: &Hsm,
-    loads_keys: f64,
-) -> ([Stream; 3], [Stream; 3]) {
+pub fn streams(fleet: &Fleet, site: &Site, hsm: &Hsm, loads: Loads) -> ([Stream; 3], [Stream; 4]) {
     let stream = |per_s, commands| Stream {
         per_s,
         takes_s: hsm.occupied_s(commands),
@@ -154,12 +151,13 @@ pub fn streams(
     let renewals = fleet.renewals_per_s();
     let first = [
         stream(payments, SIGNATURE),
-        stream(payments * loads_keys, epoch_keys(1.0)),
+        stream(payments * loads.per_payment, loads.of_payment),
         stream(payments * fleet.taps, TAP),
     ];
     let second = [
-        stream(renewals, epoch_keys(fleet.renewal_h)),
+        stream(renewals, loads.renewal),
         stream(renewals, SIGNATURE),
+        stream(loads.ahead_per_s, loads.ahead),
         stream(site.nodes, SIGNATURE),
     ];
     (first, second)

@@ -8,7 +8,7 @@ use super::simulation::desk;
 use super::simulation::node::Node;
 use super::simulation::task::Takes;
 use super::simulation::writer;
-use super::work::{SIGNATURE, TAP, epoch_keys};
+use super::work::{SIGNATURE, TAP, epoch_keys_anew};
 
 /// Enough to keep every session of an HSM at work, and few enough to be through before the deadline.
 pub const DOOR_MAX: usize = 64;
@@ -47,7 +47,8 @@ pub fn node(
         renewals_per_s: fleet.renewals_per_s() / site.nodes,
         reports_per_s: fleet.reports_per_s() / site.nodes,
         checkpoints: true,
-        loads_keys: hsms.loads_keys,
+        loads_keys: hsms.loads.per_payment,
+        ahead_per_s: hsms.loads.ahead_per_s / site.nodes,
         taps: fleet.taps,
         restarted: match scenario {
             Scenario::Restart | Scenario::RestartWithDoor => terminals as usize,
@@ -59,10 +60,11 @@ pub fn node(
         },
         workers: hsms.sessions as usize,
         takes: Takes {
-            keys_s: takes_s(epoch_keys(1.0)),
+            keys_s: takes_s(hsms.loads.of_payment),
             tap_s: takes_s(TAP),
-            renewal_keys_s: takes_s(epoch_keys(fleet.renewal_h)),
-            fetch_keys_s: takes_s(epoch_keys(fleet.horizon_h + 1.0)),
+            renewal_keys_s: takes_s(hsms.loads.renewal),
+            ahead_keys_s: takes_s(hsms.loads.ahead),
+            fetch_keys_s: takes_s(epoch_keys_anew(fleet.horizon_h + 1.0)),
             signature_s: takes_s(SIGNATURE),
         },
         hsm: desk::Rules {

@@ -26,6 +26,8 @@ pub struct Node {
     pub warm_up_s: f64,
     pub payments_per_s: f64,
     pub renewals_per_s: f64,
+    /// Hours of other nodes' terminals, loaded ahead of time.
+    pub ahead_per_s: f64,
     pub reports_per_s: f64,
     pub checkpoints: bool,
     /// How often for a payment; at most twice.
@@ -109,7 +111,13 @@ impl<'a> Run<'a> {
     }
 
     fn begin(&mut self) {
-        for kind in [Kind::Payment, Kind::Renewal, Kind::Report, Kind::Checkpoint] {
+        for kind in [
+            Kind::Payment,
+            Kind::Renewal,
+            Kind::Ahead,
+            Kind::Report,
+            Kind::Checkpoint,
+        ] {
             self.expect_next(kind);
         }
         for _ in 0..self.node.restarted {
@@ -146,6 +154,7 @@ impl<'a> Run<'a> {
         let per_s = match kind {
             Kind::Payment => self.node.payments_per_s,
             Kind::Renewal => self.node.renewals_per_s,
+            Kind::Ahead => self.node.ahead_per_s,
             Kind::Report => self.node.reports_per_s,
             Kind::Checkpoint if self.node.checkpoints => {
                 return self

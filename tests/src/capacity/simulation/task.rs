@@ -6,6 +6,8 @@ use super::desk::Priority;
 pub enum Kind {
     Payment,
     Renewal,
+    /// Hours of a terminal in use, at a node that is not its own.
+    Ahead,
     /// After a restart: the whole horizon, by somebody who backs off.
     Fetch,
     Report,
@@ -26,6 +28,7 @@ pub struct Takes {
     pub keys_s: f64,
     pub tap_s: f64,
     pub renewal_keys_s: f64,
+    pub ahead_keys_s: f64,
     pub fetch_keys_s: f64,
     pub signature_s: f64,
 }
@@ -56,7 +59,9 @@ impl Task {
     pub fn priority(&self) -> Priority {
         match self.kind {
             Kind::Payment => Priority::Payment,
-            Kind::Renewal | Kind::Fetch | Kind::Report | Kind::Checkpoint => Priority::Renewal,
+            Kind::Renewal | Kind::Ahead | Kind::Fetch | Kind::Report | Kind::Checkpoint => {
+                Priority::Renewal
+            }
         }
     }
 
@@ -89,6 +94,7 @@ impl Task {
                 Step::Write,
                 Step::Hsm(takes.signature_s),
             ],
+            Kind::Ahead => &[Step::Hsm(takes.ahead_keys_s)],
             Kind::Fetch => &[
                 Step::Hsm(takes.fetch_keys_s),
                 Step::Write,
